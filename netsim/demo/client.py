@@ -1,0 +1,98 @@
+"""How the demonstration talks to a node: its HTTP API, like anybody else, and a stopwatch round each call."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import urllib3
+
+_SLACK_SECONDS = 5.0
+"""How much longer than its own deadline a call may take before this end gives up: then a node has broken its word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back, and after how many milliseconds. Status 0: nothing did, and `problem` says why."""
+
+    status: int
+    elapsed_ms: float
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data of a success in JSON; {} for anything else."""
+        try:
+            found = json.loads(self.body)["response"]["data"]
+        except (ValueError, KeyError, TypeError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def digest(self) -> str:
+        """The digest of the version that was answered, in hex."""
+        return self.headers.get("ETag", "").strip('"')
+
+    @property
+    def version(self) -> int:
+        return int(self.headers.get("UCXL-Version", "0"))
+
+    def __str__(self) -> str:
+        if self.status == 0:
+            return self.problem
+        try:
+            told = json.loads(self.body)["error"]
+            return f"{told['code']}: {told['message']}"
+        except (ValueError, KeyError, TypeError):
+            return f"HTTP {self.status}, {len(self.body)} bytes"
+
+
+class Client:
+    """One node's API. Safe to use from several threads; nothing is ever sent twice behind the caller's back."""
+
+    def __init__(self, api: str) -> None:
+        self._pool = urllib3.connection_from_url(api, maxsize=8, retries=False)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def put(self, address: str, content: bytes, *, timeout_ms: int | None = None) -> Reply:
+        fields = {"address": address} | ({"timeout_ms": str(timeout_ms)} if timeout_ms else {})
+        return self._call("PUT", "/v1/envelope", fields, timeout_ms, content)
+
+    def get(self, address: str, *, consistency: str = "auto", digest: str = "", timeout_ms: int | None = None) -> Reply:
+        fields = {"address": address, "consistency": consistency}
+        if digest:
+            fields["digest"] = digest
+        if timeout_ms:
+            fields["timeout_ms"] = str(timeout_ms)
+        return self._call("GET", "/v1/envelope", fields, timeout_ms)
+
+    def connected_peers(self) -> int:
+        """How many other nodes this one is connected to; 0 when it does not answer."""
+        peers = self._call("GET", "/v1/peers", {}, None).data.get("peers", [])
+        return sum(1 for peer in peers if peer["connected"] and not peer["suspect"])
+
+    def pending(self) -> int | None:
+        """How many hints this node still owes, those in quarantine included; None when it does not answer."""
+        told = self._call("GET", "/v1/pending", {}, None).data
+        return told["count"] + told.get("refused", 0) if "count" in told else None
+
+    def _call(
+        self, method: str, path: str, fields: Mapping[str, str], timeout_ms: int | None, content: bytes | None = None
+    ) -> Reply:
+        query = "?" + urllib3.request.urlencode(fields) if fields else ""
+        seconds = (timeout_ms or 0) / 1000 + _SLACK_SECONDS
+        headers = {"Content-Type": "text/plain; charset=utf-8"} if content is not None else {}
+        start = time.perf_counter()
+        try:
+            answer = self._pool.request(method, path + query, body=content, headers=headers, timeout=seconds)
+        except urllib3.exceptions.HTTPError as error:
+            return Reply(
+                status=0, elapsed_ms=(time.perf_counter() - start) * 1000, problem=f"{type(error).__name__}: {error}"
+            )
+        elapsed_ms = (time.perf_counter() - start) * 1000
+        return Reply(status=answer.status, elapsed_ms=elapsed_ms, body=answer.data, headers=answer.headers)

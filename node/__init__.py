@@ -1,0 +1,1 @@
+"""One process that lives in the swarm: the shells round the cores in `protocols`."""

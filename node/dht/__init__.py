@@ -1,0 +1,1 @@
+"""put, get, history, provide, find_providers: one Protocol, three backends."""

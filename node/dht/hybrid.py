@@ -1,0 +1,238 @@
+"""The hybrid backend: this machine's store answers for what the swarm cannot, and says so.
+
+A write is merged with its hints first, so that it is safe whatever comes; then the swarm has until the deadline to
+acknowledge it. A read is answered from the store when that is as good as asking, from the swarm when not, and from
+the store, marked, when the swarm does not answer. While the breaker is open nobody waits for the swarm.
+
+Promised for `auto`: monotone on one node, bounded staleness; not linearizable. A thing that is not here is absent only
+when the holders said so; otherwise it is `Unavailable`.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
+from node.dht.gate import Gate
+from node.dht.mock import MockDHT, stalled
+from node.dht.real import RealDHT, local_answer
+from node.store.base import Incoming, Origin, Standing, Store
+from node.swarm.calls import LATE_SECONDS
+from node.swarm.members import Members
+from protocols.codes import Indeterminate, Unavailable
+from protocols.envelope import Envelope
+
+RESERVE_SECONDS = 0.015
+"""Kept back from the deadline for ourselves when the swarm is waited for."""
+
+Offer = Callable[[int, Envelope, tuple[str, ...]], None]
+"""Hand a merged write (its sequence, the envelope, the holders owed) to who pays hints, without waiting for its turn."""
+
+
+class HybridDHT:
+    """Made of the two others and the gate between them. `read_freshness_seconds`: how old a local answer may be."""
+
+    backend = Backend.HYBRID
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        mock: MockDHT,
+        real: RealDHT,
+        gate: Gate,
+        members: Members,
+        offer: Offer,
+        now_ms: Callable[[], int],
+        write_quorum: int,
+        deadline_seconds: float,
+        read_freshness_seconds: float,
+    ) -> None:
+        self._store = store
+        self._mock = mock
+        self._real = real
+        self._gate = gate
+        self._members = members
+        self._offer = offer
+        self._now_ms = now_ms
+        self.write_quorum = write_quorum
+        self._deadline = deadline_seconds
+        self._freshness = read_freshness_seconds
+
+    def _until(self, timeout: float | None) -> float:
+        return trio.current_time() + (self._deadline if timeout is None else timeout)
+
+    # -- put --------------------------------------------------------------------------------------------------
+
+    async def put(
+        self,
+        envelope: Envelope,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        on_merged: Callable[[], None] | None = None,
+    ) -> Receipt:
+        started = trio.current_time()
+        deadline = self._until(timeout)
+        wanted = self._members.wanted(envelope.key)
+        incoming = Incoming(envelope, Origin.LOCAL, wanted, (), idempotency_key)
+        with trio.move_on_at(deadline) as scope:
+            ((sequence, is_new),) = await self._store.merge((incoming,), now_ms=self._now_ms())
+        if scope.cancelled_caught:
+            raise stalled(envelope)
+        if on_merged is not None:
+            on_merged()
+        if is_new:
+            self._offer(sequence, envelope, wanted)
+        standing = await self._acknowledged(envelope, wanted, sequence, deadline - RESERVE_SECONDS)
+        is_replicated = len(standing.acknowledged) >= self.write_quorum
+        return Receipt(
+            Backend.REAL if is_replicated else Backend.MOCK, len(standing.acknowledged), standing.wanted,
+            self.write_quorum, (trio.current_time() - started) * 1000.0, self._store.log_id, standing.sequence,
+            envelope.address, envelope.version, envelope.digest, envelope.parents,
+        )  # fmt: skip
+
+    async def _acknowledged(
+        self, envelope: Envelope, wanted: tuple[str, ...], sequence: int, until: float
+    ) -> Standing:
+        """How the write stands at the latest at `until`; at once when nobody is worth waiting for."""
+        reachable = [peer for peer in wanted if self._members.is_reachable(peer)]
+        if wanted and self._gate.lets_through:
+            generation = self._gate.generation
+            count = min(self.write_quorum, len(reachable))
+            with trio.move_on_at(until) as scope:
+                if count:
+                    await self._store.replicated(envelope.digest, count)
+            if not count:
+                self._gate.failed(generation, "no holder can be reached")
+            elif not scope.cancelled_caught:
+                self._gate.succeeded(generation)
+            elif trio.current_time() <= until + LATE_SECONDS:
+                standing = await self._store.standing(digest=envelope.digest)
+                if standing is None or not standing.acknowledged:
+                    names = ", ".join(peer[-8:] for peer in reachable)
+                    self._gate.failed(generation, f"nobody acknowledged a write; sent to {names}")
+        standing = await self._store.standing(digest=envelope.digest)
+        return standing or Standing(sequence, envelope.digest, (), len(wanted), self._now_ms())
+
+    # -- get --------------------------------------------------------------------------------------------------
+
+    async def get(
+        self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
+    ) -> Answer:
+        deadline = self._until(timeout)
+        local = await self._store.heads(key)
+        if consistency is Consistency.LOCAL:
+            return self._local(local, key)
+        if consistency is Consistency.AUTO and local and (age := self._fresh(key)) is not None:
+            return Answer(local, Provenance(Backend.MOCK, "local", age * 1000.0, 1, len(local) - 1, False))
+
+        async def from_swarm(seconds: float) -> Answer:
+            return await self._real.get(key, timeout=seconds)
+
+        try:
+            return await self._through_gate(from_swarm, deadline)
+        except Unavailable as error:
+            if consistency is Consistency.SWARM:
+                raise
+            heads = await self._store.heads(key)
+            if not heads:
+                raise
+            return self._local(heads, key, f"answered from this machine: {error.message}")
+
+    def _fresh(self, key: bytes) -> float | None:
+        """How old what we hold of a key is, when that is young enough to answer from; None when not.
+
+        A node that knows no other member has nobody to ask, and is not fresh: its answers are marked.
+        """
+        if not len(self._members) or not self._members.is_responsible(key):
+            return None
+        age = self._members.age_seconds(key)
+        return age if age is not None and age <= self._freshness else None
+
+    def _local(self, heads: tuple[Envelope, ...] | tuple[object, ...], key: bytes, why: str = "") -> Answer:
+        answer = local_answer(heads, Backend.MOCK)  # type: ignore[arg-type]  # heads as the store gave them
+        age = self._members.age_seconds(key) if len(self._members) else None
+        provenance = answer.provenance._replace(
+            age_ms=None if age is None else age * 1000.0, is_degraded=bool(why), reason=why
+        )
+        return Answer(answer.heads, provenance)
+
+    async def _through_gate(self, operation: Callable[[float], Awaitable[Answer]], deadline: float) -> Answer:
+        """Ask the swarm within what is left of the deadline, and tell the breaker. Raises `Unavailable`."""
+        if not len(self._members):
+            raise Unavailable("no other member of the swarm is known yet", members=0)
+        if not self._gate.lets_through:
+            raise Unavailable(f"the breaker is {self._gate.state}: {self._gate.why}", breaker=str(self._gate.state))
+        generation = self._gate.generation
+        seconds = deadline - RESERVE_SECONDS - trio.current_time()
+        if seconds <= 0:
+            raise Unavailable("nothing was left of the deadline to ask the swarm")
+        try:
+            answer = await operation(seconds)
+        except (Unavailable, Indeterminate) as error:
+            if trio.current_time() <= deadline - RESERVE_SECONDS + LATE_SECONDS and not error.details.get("answered"):
+                self._gate.failed(generation, error.message)
+            raise
+        self._gate.succeeded(generation)
+        return answer
+
+    async def get_version(
+        self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
+    ) -> Answer:
+        deadline = self._until(timeout)
+        found = await self._store.by_digest(digest)
+        if isinstance(found, Envelope) or consistency is Consistency.LOCAL:
+            return self._local((found,) if found is not None and found.key == key else (), key)
+
+        async def from_swarm(seconds: float) -> Answer:
+            return await self._real.get_version(key, digest, timeout=seconds)
+
+        return await self._through_gate(from_swarm, deadline)
+
+    async def history(
+        self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
+        timeout: float | None = None,
+    ) -> History:  # fmt: skip
+        deadline = self._until(timeout)
+        age = self._fresh(key)
+        if consistency is Consistency.LOCAL or (consistency is Consistency.AUTO and age is not None):
+            history = await self._mock.history(key, after=after, limit=limit)
+            if history.total or consistency is Consistency.LOCAL:
+                return history
+
+        async def gather(seconds: float) -> Answer:
+            await self._real.history(key, limit=1, timeout=seconds)
+            return local_answer(())
+
+        why = ""
+        try:
+            await self._through_gate(gather, deadline)
+        except Unavailable as error:
+            history = await self._mock.history(key, after=after, limit=limit)
+            if consistency is Consistency.SWARM or not history.total:
+                raise
+            why = f"answered from this machine: {error.message}"
+            provenance = Provenance(Backend.MOCK, "local", None, 1, 0, True, why)
+            return history._replace(is_complete=False, provenance=provenance)
+        history = await self._mock.history(key, after=after, limit=limit)
+        return history._replace(provenance=Provenance(Backend.REAL, "swarm", 0.0, 1, 0, False))
+
+    # -- providers --------------------------------------------------------------------------------------------
+
+    async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
+        await self._mock.provide(key)
+        if not len(self._members) or not self._gate.lets_through:
+            return 0
+        try:
+            return await self._real.provide(key, timeout=self._deadline if timeout is None else timeout)
+        except Unavailable:
+            return 0
+
+    async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
+        if len(self._members) and self._gate.lets_through:
+            try:
+                return await self._real.find_providers(key, timeout=self._deadline if timeout is None else timeout)
+            except Unavailable:
+                pass
+        return await self._mock.find_providers(key)

@@ -1,0 +1,61 @@
+"""What came from peers, taken in: decoded, verified, checked against what was asked for, merged, and only then seen."""
+
+import logging
+from collections.abc import Callable, Iterable
+
+from node.store.base import Incoming, Origin, Store
+from protocols.clock import check_not_ahead
+from protocols.codes import BzzzError
+from protocols.envelope import Envelope, Notice, decode, verify
+
+log = logging.getLogger(__name__)
+
+
+class Learner:
+    """Takes envelopes and notices from peers into the store. What a peer sent wrong is left out, with a log line."""
+
+    def __init__(self, store: Store, *, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._now_ms = now_ms
+
+    async def learn(self, key: bytes, envelopes: Iterable[tuple[str, bytes]]) -> dict[bytes, Envelope]:
+        """Merge what peers (named first) answered about a key; answer what is good, by digest, once it is durable.
+
+        Raises `StorageFull` or `Unavailable` when it cannot be kept: then it must not be shown either, or a later
+        read would go back in time.
+        """
+        good: dict[bytes, Envelope] = {}
+        now_ms = self._now_ms()
+        for peer, encoded in envelopes:
+            try:
+                envelope = decode(encoded)
+                if envelope.digest in good:
+                    continue
+                verify(envelope)
+                check_not_ahead(envelope.version, now_ms)
+            except BzzzError as error:
+                log.warning("an envelope that %s answered with is left out: %s", peer, error.message)
+                continue
+            if envelope.key != key:
+                log.warning("%s answered with %s, which was not asked for", peer, envelope.address)
+                continue
+            good[envelope.digest] = envelope
+        new = [e for e in good.values() if not isinstance(await self._store.by_digest(e.digest), Envelope)]
+        if new:
+            await self._store.merge([Incoming(envelope, Origin.PEER) for envelope in new], now_ms=now_ms)
+        return good
+
+    async def note(self, key: bytes, notices: Iterable[tuple[str, Notice]]) -> None:
+        """Merge the notices of versions whose content stays elsewhere."""
+        now_ms = self._now_ms()
+        new: dict[bytes, Notice] = {}
+        for peer, notice in notices:
+            try:
+                check_not_ahead(notice.version, now_ms)
+            except BzzzError as error:
+                log.warning("a notice from %s is left out: %s", peer, error.message)
+                continue
+            if notice.key == key and notice.digest not in new and await self._store.by_digest(notice.digest) is None:
+                new[notice.digest] = notice
+        if new:
+            await self._store.merge([Incoming(notice, Origin.PEER) for notice in new.values()], now_ms=now_ms)

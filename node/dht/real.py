@@ -1,0 +1,370 @@
+"""The real backend: the swarm answers, or the call says that it did not.
+
+A put is staged here, handed to the holders, and becomes a version of this node when the write quorum of them has
+committed it. A get unites what the holders know, keeps it, and answers; holders that lag are repaired afterwards.
+`Unavailable` means that nothing was written (or nobody answered); `Indeterminate` that it may have been.
+"""
+
+from collections.abc import Callable, Iterable
+
+import trio
+
+from node.dht.asking import Asked, ask
+from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
+from node.dht.learning import Learner
+from node.dht.mock import PROVIDE_TTL_MS
+from node.store.base import Incoming, Origin, Standing, Store
+from node.swarm.calls import Calls, Unreachable
+from node.swarm.courier import Courier
+from node.swarm.members import Members
+from protocols.codes import BzzzError, Indeterminate, Rejected, StorageFull, Unavailable
+from protocols.envelope import Envelope, Notice, order_key
+from protocols.messages import (
+    ENVELOPES_MAX,
+    ByDigest,
+    EnvelopesAre,
+    Heads,
+    HeadsAre,
+    Noted,
+    Provide,
+    Providers,
+    ProvidersAre,
+    Versions,
+    VersionsAre,
+)
+
+
+class _Votes:
+    """Who has a staged envelope, who refused it, who is silent."""
+
+    def __init__(self, handed: int, quorum: int) -> None:
+        self.handed = handed
+        self.quorum = quorum
+        self.acknowledged: list[str] = []
+        self.refusals: list[BzzzError] = []
+        self.unreachable = 0
+        self.silent = 0
+        self.decided = trio.Event()
+        self.sequence: int | None = None
+
+    @property
+    def open(self) -> int:
+        """Those who may still answer."""
+        return self.handed - len(self.acknowledged) - len(self.refusals) - self.unreachable - self.silent
+
+    def count(self, peer: str, error: BzzzError | None) -> None:
+        if error is None:
+            self.acknowledged.append(peer)
+        elif isinstance(error, Unreachable):
+            self.unreachable += 1
+        elif isinstance(error, Rejected | StorageFull):
+            self.refusals.append(error)
+        else:
+            self.silent += 1
+        if len(self.acknowledged) >= self.quorum or len(self.acknowledged) + self.open < self.quorum:
+            self.decided.set()
+
+
+class RealDHT:
+    """`deadline_seconds` bounds a call that names no timeout of its own."""
+
+    backend = Backend.REAL
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        calls: Calls,
+        courier: Courier,
+        members: Members,
+        now_ms: Callable[[], int],
+        write_quorum: int,
+        read_quorum: int,
+        deadline_seconds: float,
+    ) -> None:
+        self._store = store
+        self._calls = calls
+        self._courier = courier
+        self._members = members
+        self._now_ms = now_ms
+        self.write_quorum = write_quorum
+        self._read_quorum = read_quorum
+        self._deadline = deadline_seconds
+        self._learner = Learner(store, now_ms=now_ms)
+
+    def _until(self, timeout: float | None) -> float:
+        return trio.current_time() + (self._deadline if timeout is None else timeout)
+
+    # -- put --------------------------------------------------------------------------------------------------
+
+    async def put(
+        self,
+        envelope: Envelope,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        on_merged: Callable[[], None] | None = None,
+    ) -> Receipt:
+        started = trio.current_time()
+        deadline = self._until(timeout)
+        wanted = self._members.wanted(envelope.key)
+        if len(wanted) < self.write_quorum:
+            raise Unavailable(
+                f"a write needs {self.write_quorum} other members to acknowledge it, and {len(wanted)} are known; "
+                "wait for more nodes, lower the write quorum, or use the hybrid backend",
+                members=len(wanted),
+                write_quorum=self.write_quorum,
+            )
+        standing = await self._store.standing(digest=envelope.digest)
+        if standing is None or len(standing.acknowledged) < self.write_quorum:
+            with trio.move_on_at(deadline) as scope:
+                await self._store.stage(envelope, now_ms=self._now_ms())
+                votes = await self._collect(envelope, wanted)
+                await self._judge(envelope, votes)
+                standing = await self._keep(envelope, wanted, votes, idempotency_key)
+            if scope.cancelled_caught or standing is None:
+                raise self._indeterminate(envelope)
+        if on_merged is not None:
+            on_merged()
+        return Receipt(
+            Backend.REAL, len(standing.acknowledged), max(standing.wanted, len(wanted)), self.write_quorum,
+            (trio.current_time() - started) * 1000.0, self._store.log_id, standing.sequence, envelope.address,
+            envelope.version, envelope.digest, envelope.parents,
+        )  # fmt: skip
+
+    def _indeterminate(self, envelope: Envelope, why: str = "not enough holders acknowledged it in time") -> Indeterminate:
+        return Indeterminate(
+            f"the write may appear: {why}. Ask for it by its digest, or send the very same envelope again",
+            digest=envelope.digest.hex(),
+            address=envelope.address,
+        )
+
+    async def _collect(self, envelope: Envelope, wanted: tuple[str, ...]) -> _Votes:
+        """Hand the envelope to its holders and wait until the votes decide."""
+        peers = [peer for peer in wanted if self._members.is_reachable(peer)]
+        if len(peers) < self.write_quorum:  # a suspect is better than nobody
+            peers = list(wanted)
+        votes = _Votes(len(peers), self.write_quorum)
+        for peer in peers:
+
+            def done(error: BzzzError | None, peer: str = peer) -> None:
+                votes.count(peer, error)
+                if error is None and votes.sequence is not None:
+                    self._store.acknowledge(peer, (votes.sequence,))
+
+            if not self._courier.deliver(peer, envelope, done):
+                votes.count(peer, Unreachable(f"too much waits for {peer} already"))
+        await votes.decided.wait()
+        return votes
+
+    async def _judge(self, envelope: Envelope, votes: _Votes) -> None:
+        if len(votes.acknowledged) >= votes.quorum:
+            return
+        if votes.unreachable == votes.handed:
+            await self._store.unstage(envelope.digest)
+            raise Unavailable("no member that should hold this is connected; nothing was written", asked=votes.handed)
+        if votes.refusals and len(votes.refusals) + votes.unreachable == votes.handed:
+            await self._store.unstage(envelope.digest)
+            raise votes.refusals[0]
+        raise self._indeterminate(
+            envelope, f"{len(votes.acknowledged)} of {votes.handed} holders acknowledged it, {votes.quorum} are needed"
+        )
+
+    async def _keep(
+        self, envelope: Envelope, wanted: tuple[str, ...], votes: _Votes, idempotency_key: str | None
+    ) -> Standing:
+        acknowledged = tuple(votes.acknowledged)
+        owed = tuple(peer for peer in wanted if peer not in acknowledged)
+        incoming = Incoming(envelope, Origin.LOCAL, owed, acknowledged, idempotency_key)
+        try:
+            ((sequence, _),) = await self._store.merge((incoming,), now_ms=self._now_ms())
+        except BzzzError as error:
+            raise self._indeterminate(envelope, f"holders have it, but this node cannot keep it ({error.message})") from error
+        votes.sequence = sequence
+        late = [peer for peer in votes.acknowledged if peer not in acknowledged]
+        for peer in late:
+            self._store.acknowledge(peer, (sequence,))
+        standing = await self._store.standing(sequence=sequence)
+        return standing or Standing(sequence, envelope.digest, acknowledged, len(wanted), self._now_ms())
+
+    # -- get --------------------------------------------------------------------------------------------------
+
+    async def get(
+        self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
+    ) -> Answer:
+        deadline = self._until(timeout)
+        local = await self._store.heads(key)
+        if consistency is Consistency.LOCAL:
+            return local_answer(local)
+        asked, wanted = await self._ask_heads(key, local, deadline)
+        united, note = await self._unite(key, asked, deadline)
+        if not united and not _is_majority(asked, wanted):
+            raise _unanswered(asked, wanted)
+        digests = {peer: r.digests for peer, r in asked.answers.items() if isinstance(r, HeadsAre)}
+        self._repair(united, digests, wanted)
+        top = united[0].digest if united else b""
+        replicas = sum(top in known for known in digests.values()) + any(head.digest == top for head in local)
+        needed = min(self._read_quorum, len(wanted))
+        if len(asked.answers) < needed:
+            note = f"{len(asked.answers)} of {needed} holders answered"
+        provenance = Provenance(Backend.REAL, "swarm", 0.0, replicas, max(0, len(united) - 1), bool(note), note)
+        return Answer(united, provenance)
+
+    async def _ask_heads(
+        self, key: bytes, local: Iterable[Envelope | Notice], deadline: float
+    ) -> tuple[Asked, tuple[str, ...]]:
+        have = tuple(head.digest for head in local if isinstance(head, Envelope))[:ENVELOPES_MAX]
+
+        def is_enough(asked: Asked) -> bool:
+            found = have or any(isinstance(r, HeadsAre) and r.digests for r in asked.answers.values())
+            if found:
+                return len(asked.answers) >= min(self._read_quorum, len(wanted))
+            return _is_majority(asked, wanted)
+
+        wanted = self._members.wanted(key)
+        asked = await self._ask(wanted, lambda _: Heads(key, have), is_enough, deadline)
+        return asked, wanted
+
+    async def _ask(
+        self,
+        wanted: tuple[str, ...],
+        request: Callable[[str], Heads | Versions | ByDigest | Provide | Providers],
+        is_enough: Callable[[Asked], bool],
+        deadline: float,
+        at_first: int | None = None,
+    ) -> Asked:
+        """Ask the reachable holders, nearest first. Raises `Unavailable` when nobody can be asked or nobody answers."""
+        peers = [peer for peer in wanted if self._members.is_reachable(peer)]
+        if not peers:
+            raise Unavailable(
+                f"none of the {len(wanted)} members that should hold this can be reached", asked=0, wanted=len(wanted)
+            )
+        first = self._read_quorum if at_first is None else at_first
+        asked = await ask(self._calls, peers, request, at_first=first, is_enough=is_enough, deadline=deadline)
+        if not asked.answers:
+            raise _unanswered(asked, wanted)
+        return asked
+
+    async def _unite(self, key: bytes, asked: Asked, deadline: float) -> tuple[tuple[Envelope | Notice, ...], str]:
+        """What everybody knows, kept and then shown; and why that may be less than it, or ''."""
+        answers = [(peer, r) for peer, r in asked.answers.items() if isinstance(r, HeadsAre)]
+        encoded = [(peer, one) for peer, reply in answers for one in reply.envelopes]
+        note = ""
+        try:
+            with trio.move_on_at(deadline) as scope:
+                await self._learner.learn(key, encoded)
+            if scope.cancelled_caught:
+                note = "this node's disk is too slow to keep what the holders answered"
+        except (StorageFull, Unavailable) as error:
+            note = f"this node cannot keep what the holders answered: {error.message}"
+        return await self._store.heads(key), note
+
+    def _repair(
+        self, heads: tuple[Envelope | Notice, ...], known: dict[str, tuple[bytes, ...]], wanted: tuple[str, ...]
+    ) -> None:
+        """Hand holders that answered the heads that they did not know, after the answer, whatever becomes of it."""
+        for peer, digests in known.items():
+            for head in sorted(heads, key=order_key):
+                if peer in wanted and head.digest not in digests and isinstance(head, Envelope):
+                    self._courier.deliver(peer, head, lambda _: None)
+
+    async def get_version(
+        self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
+    ) -> Answer:
+        deadline = self._until(timeout)
+        found = await self._store.by_digest(digest)
+        if isinstance(found, Envelope) or consistency is Consistency.LOCAL:
+            return local_answer((found,) if found is not None and found.key == key else ())
+
+        def has_it(asked: Asked) -> bool:
+            return any(isinstance(r, EnvelopesAre) and r.envelopes for r in asked.answers.values())
+
+        wanted = self._members.wanted(key)
+        asked = await self._ask(
+            wanted, lambda _: ByDigest((digest,)), lambda a: has_it(a) or _is_majority(a, wanted), deadline
+        )
+        replies = [(p, r) for p, r in asked.answers.items() if isinstance(r, EnvelopesAre)]
+        good = await self._learner.learn(key, [(peer, one) for peer, reply in replies for one in reply.envelopes])
+        if digest not in good and not _is_majority(asked, wanted):
+            raise _unanswered(asked, wanted)
+        heads = (good[digest],) if digest in good else ()
+        return Answer(heads, Provenance(Backend.REAL, "swarm", 0.0, len(good), 0, False))
+
+    async def history(
+        self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
+        timeout: float | None = None,
+    ) -> History:  # fmt: skip
+        deadline = self._until(timeout)
+        provenance = Provenance(Backend.REAL, "local", None, 1, 0, False)
+        is_complete = False
+        if consistency is not Consistency.LOCAL:
+            is_complete = await self._gather_history(key, deadline)
+            note = "" if is_complete else "not all holders that should have been asked answered"
+            provenance = Provenance(Backend.REAL, "swarm", 0.0, 1, 0, not is_complete, note)
+        versions = await self._store.versions(key, after=after, limit=limit)
+        return History(tuple(versions), await self._store.count_versions(key), is_complete, provenance)
+
+    async def _gather_history(self, key: bytes, deadline: float) -> bool:
+        """Note every version that the holders know, page by page; True when a majority of them told all they know."""
+        wanted = self._members.wanted(key)
+        told = 0
+        peers: list[str] = [peer for peer in wanted if self._members.is_reachable(peer)]
+        after = 0
+        if not peers:
+            raise Unavailable("none of the members that should hold this can be reached", asked=0, wanted=len(wanted))
+        while peers:
+            asked = await self._ask(
+                tuple(peers),
+                lambda _, after=after: Versions(key, after, ENVELOPES_MAX),  # type: ignore[misc]
+                lambda a: len(a.answers) >= len(peers),
+                deadline,
+                at_first=len(peers),
+            )
+            pages = {peer: r for peer, r in asked.answers.items() if isinstance(r, VersionsAre)}
+            await self._learner.note(key, [(peer, n) for peer, page in pages.items() for n in page.notices])
+            after += ENVELOPES_MAX
+            told += sum(page.total <= after for page in pages.values())
+            peers = [peer for peer, page in pages.items() if page.total > after]
+        return told * 2 > len(wanted)
+
+    # -- providers --------------------------------------------------------------------------------------------
+
+    async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
+        deadline = self._until(timeout)
+        await self._store.provide(key, self._members.own, expires_ms=self._now_ms() + PROVIDE_TTL_MS)
+        wanted = self._members.wanted(key)
+        asked = await self._ask(
+            wanted, lambda _: Provide(key, PROVIDE_TTL_MS), lambda a: len(a.answers) >= len(wanted), deadline, len(wanted)
+        )
+        return sum(isinstance(reply, Noted) for reply in asked.answers.values())
+
+    async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
+        deadline = self._until(timeout)
+        wanted = self._members.wanted(key)
+        asked = await self._ask(wanted, lambda _: Providers(key), lambda a: _is_majority(a, wanted), deadline)
+        found: dict[str, tuple[str, ...]] = {}
+        for reply in asked.answers.values():
+            for provider in reply.providers if isinstance(reply, ProvidersAre) else ():
+                found.setdefault(provider.peer, provider.addresses)
+        for peer in await self._store.providers(key, now_ms=self._now_ms()):
+            found.setdefault(peer, ())
+        return tuple(Provider(peer=peer, addresses=addresses) for peer, addresses in sorted(found.items()))
+
+
+def local_answer(heads: tuple[Envelope | Notice, ...], backend: Backend = Backend.REAL) -> Answer:
+    """What this store has, because nothing else was asked for."""
+    return Answer(heads, Provenance(backend, "local", None, int(bool(heads)), max(0, len(heads) - 1), False))
+
+
+def _is_majority(asked: Asked, wanted: tuple[str, ...]) -> bool:
+    return 2 * len(asked.answers) > len(wanted)
+
+
+def _unanswered(asked: Asked, wanted: tuple[str, ...]) -> Unavailable:
+    return Unavailable(
+        f"too few of the {len(wanted)} members that should hold this answered ({asked.evidence()}); "
+        "whether it exists cannot be told now",
+        asked=len(asked.asked),
+        answered=len(asked.answers),
+        wanted=len(wanted),
+    )

@@ -1,0 +1,1 @@
+"""Long-lived tasks and what stands above the backends: one noun a file."""

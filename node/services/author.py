@@ -1,0 +1,296 @@
+"""Turns a wish to write into a signed version, and hands it to the DHT.
+
+While one write of a key is being made (its parents read, its conditions checked, its version drawn, the envelope
+merged) no other one of that key is: two callers of one node never make siblings by accident. The key is free again as
+soon as the version is a head here; whether the swarm acknowledges is nobody else's wait.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from node.dht.base import DHT, Backend, Consistency, Receipt
+from node.store.base import Standing, Store
+from protocols.clock import HybridClock, check_not_ahead
+from protocols.codes import (
+    Conflict,
+    Indeterminate,
+    InvalidAddress,
+    NotFound,
+    NotLater,
+    TooLarge,
+    Unavailable,
+    UnknownParents,
+)
+from protocols.envelope import ENCODED_BYTES_MAX, Envelope, Notice, decode, seal, verify
+from protocols.keys import PrivateKey
+from protocols.ucxl import Address, parse, require_one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """What a caller wants to be written."""
+
+    address: Address
+    content: bytes = b""
+    content_type: str = "application/octet-stream"
+    meta: Mapping[str, str] = field(default_factory=dict)
+    parents: tuple[bytes, ...] | None = None
+    """The versions it was written on top of; None: the heads that this node knows."""
+    if_match: tuple[bytes, ...] | None = None
+    """Only when one of these is the head, and the only one."""
+    any_match: bool = False
+    """Only when there is something (`If-Match: *`)."""
+    must_be_absent: bool = False
+    """Only when there is nothing, or a tombstone."""
+    deleted: bool = False
+    idempotency_key: str | None = None
+    timeout: float | None = None
+    """Seconds, in place of the backend's own deadline."""
+
+    @property
+    def is_conditional(self) -> bool:
+        return self.if_match is not None or self.any_match or self.must_be_absent
+
+
+@dataclass(slots=True)
+class _Turn:
+    lock: trio.Lock = field(default_factory=trio.Lock)
+    waiting: int = 0
+
+
+class Author:
+    """Writes in the name of `key`. `deadline_seconds` bounds the wait for one's turn at a key."""
+
+    def __init__(
+        self, dht: DHT, store: Store, key: PrivateKey, *, now_ms: Callable[[], int], deadline_seconds: float
+    ) -> None:
+        self.clock = HybridClock(store.latest_version())
+        self._dht = dht
+        self._store = store
+        self._key = key
+        self._now_ms = now_ms
+        self._deadline = deadline_seconds
+        self._turns: dict[bytes, _Turn] = {}
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    async def write(self, write: Write) -> Receipt:
+        """Sign and write a version. Raises `InvalidAddress`, `Conflict`, `UnknownParents`, `NotLater`, `TooLarge`,
+        and what the DHT raises."""
+        started = trio.current_time()
+        address = require_one(write.address).canonical
+        key = write.address.key
+        if len(write.content) >= ENCODED_BYTES_MAX:
+            raise TooLarge(
+                f"the content has {len(write.content)} bytes; the whole envelope may have {ENCODED_BYTES_MAX}",
+                size_bytes=len(write.content),
+                size_bytes_max=ENCODED_BYTES_MAX,
+            )
+        async with self._turn(key, write.timeout) as free:
+            if earlier := await self._earlier(write.idempotency_key, address):
+                return earlier
+            heads = await self._checked_heads(key, write)
+            parents = await self._parents(key, heads, write.parents)
+            version = self.clock.read(self._now_ms(), after=[after for after in parents.values() if after])
+            envelope = seal(
+                self._key,
+                address=address,
+                content=write.content,
+                content_type=write.content_type,
+                version=version,
+                parents=parents,
+                meta=write.meta,
+                deleted=write.deleted,
+            )
+            return await self._put(envelope, write.idempotency_key, write.timeout, started, free)
+
+    async def write_envelope(
+        self,
+        encoded: bytes,
+        *,
+        address: Address | None = None,
+        if_match: tuple[bytes, ...] | None = None,
+        any_match: bool = False,
+        must_be_absent: bool = False,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Write a ready envelope that its author signed. Sending the same one again is harmless."""
+        started = trio.current_time()
+        envelope = decode(encoded)
+        if address is not None and require_one(address).canonical != envelope.address:
+            raise InvalidAddress(
+                f"the envelope is for {envelope.address}, and it was sent to {address.canonical}",
+                field="address",
+                provided=address.canonical,
+                expected=envelope.address,
+            )
+        verify(envelope)
+        check_not_ahead(envelope.version, self._now_ms())
+        condition = Write(
+            address=parse(envelope.address), if_match=if_match, any_match=any_match, must_be_absent=must_be_absent
+        )
+        async with self._turn(envelope.key, timeout) as free:
+            if earlier := await self._earlier(idempotency_key, envelope.address):
+                return earlier
+            if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
+                heads = await self._checked_heads(envelope.key, condition)
+                parents = await self._parents(envelope.key, heads, envelope.parents)
+                _check_later(envelope, parents)
+            receipt = await self._put(envelope, idempotency_key, timeout, started, free)
+        self.clock.observe(envelope.version)
+        return receipt
+
+    async def _put(
+        self,
+        envelope: Envelope,
+        idempotency_key: str | None,
+        timeout: float | None,
+        started: float,
+        on_merged: Callable[[], None],
+    ) -> Receipt:
+        spent = trio.current_time() - started
+        left = (self._deadline if timeout is None else timeout) - spent
+        receipt = await self._dht.put(
+            envelope, idempotency_key=idempotency_key, timeout=max(0.001, left), on_merged=on_merged
+        )
+        return receipt._replace(elapsed_ms=(trio.current_time() - started) * 1000.0)
+
+    @asynccontextmanager
+    async def _turn(self, key: bytes, timeout: float | None) -> AsyncIterator[Callable[[], None]]:
+        """One's turn at a key. Gives a function that passes it on before the block ends; a second call is harmless."""
+        turn = self._turns.setdefault(key, _Turn())
+        turn.waiting += 1
+        held = False
+
+        def free() -> None:
+            nonlocal held
+            if held:
+                held = False
+                turn.lock.release()
+
+        try:
+            with trio.move_on_after(self._deadline if timeout is None else timeout):
+                await turn.lock.acquire()
+                held = True
+            if not held:
+                raise Unavailable("earlier writes of this address are still under way; nothing was written")
+            yield free
+        finally:
+            free()
+            turn.waiting -= 1
+            if not turn.waiting:
+                self._turns.pop(key, None)
+
+    async def _earlier(self, idempotency_key: str | None, address: str) -> Receipt | None:
+        """The receipt of the write that was made under this key before."""
+        if idempotency_key is None:
+            return None
+        digest = await self._store.idempotent(idempotency_key)
+        if digest is None:
+            return None
+        earlier = await self._store.by_digest(digest)
+        if earlier is not None and earlier.address != address:
+            raise Conflict(
+                f"this Idempotency-Key was used for {earlier.address}; take another one", digest=digest.hex()
+            )
+        return await self.receipt(digest=digest)
+
+    async def _checked_heads(self, key: bytes, write: Write) -> tuple[Envelope | Notice, ...]:
+        """The heads this write goes on top of, its conditions held against them. Raises `Conflict`."""
+        heads = await self._store.heads(key)
+        if not write.is_conditional:
+            return heads
+        if self._dht.backend is not Backend.MOCK:
+            try:
+                heads = (await self._dht.get(key, timeout=write.timeout)).heads
+            except Unavailable:
+                pass  # alone: what this machine knows decides, and a sibling is kept if another machine knew more
+        alive = [head for head in heads if not head.deleted]
+        known = {"heads": [head.digest.hex() for head in heads]}
+        if write.must_be_absent and alive:
+            raise Conflict("there is something at this address already; PUT writes a new version of it", **known)
+        if write.any_match and not alive:
+            raise Conflict("there is nothing at this address to write a new version of", **known)
+        if write.if_match is not None and not (len(heads) == 1 and heads[0].digest in write.if_match):
+            raise Conflict("the head is not the one named in If-Match any more; read again, then decide", **known)
+        return heads
+
+    async def _parents(
+        self, key: bytes, heads: Iterable[Envelope | Notice], named: tuple[bytes, ...] | None
+    ) -> dict[bytes, int | None]:
+        """The digests a write names as its parents, with their versions.
+
+        None for one that is not known here while the swarm cannot be asked: it is taken on trust.
+        """
+        known: dict[bytes, int | None] = {head.digest: head.version for head in heads}
+        if named is None:
+            return known
+        return {digest: known.get(digest) or await self._version_of(key, digest) for digest in named}
+
+    async def _version_of(self, key: bytes, digest: bytes) -> int | None:
+        parent = await self._store.by_digest(digest)
+        if parent is None and self._dht.backend is not Backend.MOCK:
+            try:
+                answer = await self._dht.get_version(key, digest, consistency=Consistency.AUTO)
+            except (Unavailable, Indeterminate):
+                return None
+            parent = answer.heads[0] if answer.heads else None
+        if parent is None or parent.key != key:
+            raise UnknownParents(
+                f"nobody knows a version {digest.hex()} of this address; name versions from its history",
+                parent=digest.hex(),
+            )
+        return parent.version
+
+    # -- receipts ---------------------------------------------------------------------------------------------
+
+    async def receipt(
+        self, *, log_id: str | None = None, sequence: int | None = None, digest: bytes | None = None
+    ) -> Receipt:
+        """How a write of this node stands now. Raises `NotFound` for one that is not in this node's log."""
+        if log_id is not None and log_id != self._store.log_id:
+            raise NotFound(
+                f"this node's log is {self._store.log_id}, not {log_id}: ask the node that gave the receipt, "
+                "or ask by digest",
+                log=self._store.log_id,
+            )
+        standing = await self._store.standing(digest=digest, sequence=sequence)
+        if standing is None:
+            what = f"digest {digest.hex()}" if digest is not None else f"sequence {sequence}"
+            raise NotFound(f"this node wrote nothing with {what}")
+        return await self._receipt(standing, digest)
+
+    async def replicated(self, digest: bytes, *, timeout: float) -> Receipt:
+        """Wait until the write quorum has a write of this node, or the time is over; the receipt as it is then."""
+        receipt = await self.receipt(digest=digest)
+        with trio.move_on_after(timeout):
+            while not receipt.is_replicated and receipt.quorum:
+                await self._store.replicated(digest, receipt.quorum)
+                receipt = await self.receipt(digest=digest)
+        return receipt
+
+    async def _receipt(self, standing: Standing, asked: bytes | None) -> Receipt:
+        written = await self._store.by_digest(standing.digest)
+        assert written is not None, standing
+        quorum = self._dht.write_quorum
+        acknowledged = len(standing.acknowledged)
+        return Receipt(
+            Backend.REAL if quorum and acknowledged >= quorum else Backend.MOCK, acknowledged, standing.wanted, quorum,
+            0.0, self._store.log_id, standing.sequence, written.address, written.version, written.digest,
+            written.parents, standing.digest if asked is not None and asked != standing.digest else None,
+        )  # fmt: skip
+
+
+def _check_later(envelope: Envelope, parents: Mapping[bytes, int | None]) -> None:
+    for digest, version in parents.items():
+        if version is not None and version >= envelope.version:
+            raise NotLater(
+                f"version {envelope.version} is not later than its parent {version} ({digest.hex()}); "
+                "read again and write a later one",
+                version=envelope.version,
+                parent=digest.hex(),
+            )

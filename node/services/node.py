@@ -1,0 +1,95 @@
+"""A node as the outside sees it: what the API, the command line and the simulator may ask of one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from node.dht.base import DHT
+from node.dht.gate import Gate
+from node.services.author import Author
+from node.services.health import Health, HealthReport
+from node.services.resolve import Resolver
+from node.store.base import Store
+from node.swarm.base import Network
+from node.swarm.members import Members
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerStatus:
+    """One member, as this node sees it."""
+
+    peer: str
+    name: str
+    addresses: tuple[str, ...]
+    is_connected: bool
+    is_suspect: bool
+    last_seen_ms: int
+    owed: int
+    """Writes of this node that it is still to get."""
+    clock_offset_ms: float | None
+    """How far its clock is ahead of ours."""
+    round_trip_ms: float | None
+
+
+class Node:
+    """Made by `app.run`; lives as long as that runs. `gate` and `network` are None on the mock backend."""
+
+    def __init__(
+        self,
+        *,
+        peer_id: str,
+        name: str,
+        network_name: str,
+        started_ms: int,
+        dht: DHT,
+        author: Author,
+        resolver: Resolver,
+        store: Store,
+        members: Members,
+        health: Health,
+        network: Network | None,
+        gate: Gate | None,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.peer_id = peer_id
+        self.name = name
+        self.network = network_name
+        self.started_ms = started_ms
+        self.dht = dht
+        self.author = author
+        self.resolver = resolver
+        self.store = store
+        self.now_ms = now_ms
+        self.gate = gate
+        self._members = members
+        self._health = health
+        self._network = network
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where others can dial this node; () on the mock backend."""
+        return self._network.addresses if self._network else ()
+
+    def peers(self) -> list[PeerStatus]:
+        """Every member known, those that are connected first."""
+        owing = self.store.owing()
+        peers = [
+            PeerStatus(
+                peer=p.member.peer,
+                name=p.member.name,
+                addresses=p.member.addresses,
+                is_connected=p.is_connected,
+                is_suspect=p.is_suspect,
+                last_seen_ms=self.now_ms() if p.is_connected and not p.is_suspect else p.member.last_seen_ms,
+                owed=owing.get(p.member.peer, 0),
+                clock_offset_ms=p.clock_offset_ms,
+                round_trip_ms=None if p.round_trip_seconds is None else p.round_trip_seconds * 1000.0,
+            )
+            for p in self._members.all()
+        ]
+        return sorted(peers, key=lambda p: (not p.is_connected, p.name, p.peer))
+
+    def health(self) -> HealthReport:
+        return self._health.report()
+
+    def is_ready(self) -> bool:
+        """Whether calls are answered: true as soon as the node runs, whatever the swarm does."""
+        return True

@@ -1,0 +1,284 @@
+"""The neighbourhood: finds members, dials them, shakes hands, keeps in touch, and notices who is gone.
+
+The shell of two machines: `protocols/peers.py` says whom to dial, `protocols/liveness.py` whom to suspect. It alone
+writes the `Members` that everybody else reads.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import trio
+
+from node.driver import Driver
+from node.store.base import Member, Store
+from node.swarm.base import DialFailed, Network
+from node.swarm.calls import Calls
+from node.swarm.members import Members, Presence
+from protocols import liveness, peers
+from protocols.codes import BzzzError, Forbidden
+from protocols.liveness import Liveness
+from protocols.messages import ADDRESSES_MAX, MEMBERS_MAX, Hello, MemberIs, MembersAre, Ping, Pong, Reply
+from protocols.messages import Members as AskMembers
+from protocols.peers import Peers
+
+log = logging.getLogger(__name__)
+
+HELLO_SECONDS = 2.0
+PING_SECONDS = 0.5
+"""How long a peer may take to answer a ping before it is suspect."""
+SUSPECT_PING_SECONDS = 2.0
+DIAL_SECONDS = 5.0
+EXCHANGE_SECONDS = 5.0
+"""How often one of the members is asked whom it knows."""
+SEEN_MS = 60_000
+"""A connected member's last sight is written down this often."""
+
+
+class Neighbours:
+    """`on_sign_of_life` is told of every connection and every suspect that answers again, in words."""
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        calls: Calls,
+        members: Members,
+        store: Store,
+        network_name: str,
+        name: str,
+        bootstrap: tuple[str, ...],
+        forget_seconds: float,
+        now_ms: Callable[[], int],
+        chance: Callable[[], float],
+        on_sign_of_life: Callable[[str], None],
+    ) -> None:
+        self._network = network
+        self._calls = calls
+        self._members = members
+        self._store = store
+        self._network_name = network_name
+        self._name = name
+        self._bootstrap = bootstrap
+        self._now_ms = now_ms
+        self._chance = chance
+        self._on_sign_of_life = on_sign_of_life
+        self._nursery: trio.Nursery | None = None
+        self._peers = Driver[peers.Event, peers.Effect](
+            Peers(members.own, chance=chance, forget_seconds=forget_seconds), self._carry_out_peers
+        )
+        self._liveness = Driver[liveness.Event, liveness.Effect](Liveness(), self._carry_out_liveness)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Dial, greet, ping and exchange until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._peers.run)
+            nursery.start_soon(self._liveness.run)
+            nursery.start_soon(self._exchange_for_ever)
+            task_status.started()
+            self._sight_known()
+            await trio.sleep_forever()
+
+    def _sight_known(self) -> None:
+        for address in self._bootstrap:
+            peer = address.rpartition("/p2p/")[2] if "/p2p/" in address else ""
+            self._peers.tell(
+                peers.Sighted(peer=peer, addresses=(address,), source="configuration", is_configured=True)
+            )
+        now, now_ms = trio.current_time(), self._now_ms()
+        for presence in self._members.all():
+            member = presence.member
+            ago = max(0.0, (now_ms - member.last_seen_ms) / 1000.0)
+            self._peers.tell(
+                peers.Sighted(peer=member.peer, addresses=member.addresses, source="store", seen_at=now - ago)
+            )
+
+    def sighted(self, peer: str, addresses: tuple[str, ...], source: str) -> None:
+        """Somebody saw a peer (a finder, another member)."""
+        self._peers.tell(peers.Sighted(peer=peer, addresses=addresses, source=source))
+
+    # -- told by the network ----------------------------------------------------------------------------------
+
+    def connected(self, peer: str, address: str, dialled: bool) -> None:
+        log.info("connected to %s at %s (%s)", peer, address, "dialled" if dialled else "it dialled us")
+        self._peers.tell(peers.Connected(peer))
+        self._liveness.tell(liveness.Connected(peer))
+        self._start(self._greet, peer)
+
+    def disconnected(self, peer: str, reason: str) -> None:
+        log.info("disconnected from %s: %s", peer, reason)
+        self._liveness.tell(liveness.Disconnected(peer))
+        if presence := self._members.get(peer):
+            presence.is_connected = False
+            presence.is_suspect = False
+            self._members.say_changed()
+        self._peers.tell(peers.Disconnected(peer))
+
+    def heard(self, peer: str) -> None:
+        self._liveness.tell(liveness.Heard(peer))
+
+    def missed(self, peer: str) -> None:
+        self._liveness.tell(liveness.Missed(peer))
+
+    # -- asked by peers ---------------------------------------------------------------------------------------
+
+    def knows(self, peer: str) -> bool:
+        """Whether this peer is connected and has said hello."""
+        presence = self._members.get(peer)
+        return presence is not None and presence.is_connected
+
+    def addresses_of(self, peer: str) -> tuple[str, ...]:
+        if peer == self._members.own:
+            return self._network.addresses[:ADDRESSES_MAX]
+        presence = self._members.get(peer)
+        return presence.member.addresses[:ADDRESSES_MAX] if presence else ()
+
+    def answer_hello(self, peer: str, hello: Hello) -> Reply:
+        if hello.network != self._network_name:
+            self._start(self._part, peer, hello.network)
+            raise Forbidden(
+                f"this node is of the swarm {self._network_name!r}, not {hello.network!r}", reason="network"
+            )
+        self._met(peer, hello, None)
+        return self._hello()
+
+    def answer_members(self) -> Reply:
+        known = [p.member for p in self._members.all() if p.member.addresses]
+        return MembersAre(tuple(MemberIs(m.peer, m.addresses[:ADDRESSES_MAX]) for m in known[:MEMBERS_MAX]))
+
+    def _hello(self) -> Hello:
+        addresses = self._network.addresses[:ADDRESSES_MAX]
+        return Hello(self._network_name, self._name, self._store.log_id, self._now_ms(), addresses)
+
+    # -- what the machines want -------------------------------------------------------------------------------
+
+    def _carry_out_peers(self, effect: peers.Effect) -> None:
+        match effect:
+            case peers.Dial(target, addresses):
+                self._start(self._dial, target, addresses)
+            case peers.Forget(peer):
+                log.info("forgot %s: it was not seen for the whole horizon", peer)
+                self._members.forget(peer)
+                self._start(self._store.forget_member, peer)
+
+    def _carry_out_liveness(self, effect: liveness.Effect) -> None:
+        match effect:
+            case liveness.Ping(peer):
+                self._start(self._ping, peer)
+            case liveness.Suspected(peer):
+                self._suspect(peer, True)
+            case liveness.Trusted(peer):
+                self._suspect(peer, False)
+                self._on_sign_of_life(f"{peer[-8:]} answers again")
+            case liveness.GiveUp(peer, silent_seconds):
+                self._network.disconnect(peer, f"no sign of life for {silent_seconds:.1f} s")
+
+    def _suspect(self, peer: str, is_suspect: bool) -> None:
+        if presence := self._members.get(peer):
+            log.info("%s is %s", peer, "suspect: it missed a deadline" if is_suspect else "trusted again")
+            presence.is_suspect = is_suspect
+            self._members.say_changed()
+
+    def _start(self, task: Callable[..., object], *args: object) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(task, *args)  # type: ignore[arg-type]  # every task here is a coroutine function
+
+    async def _dial(self, target: str, addresses: tuple[str, ...]) -> None:
+        peer = ""
+        try:
+            peer = await self._network.dial(addresses, timeout=DIAL_SECONDS)
+        except DialFailed as error:
+            log.debug("could not dial %s: %s", target, error)
+        self._peers.tell(peers.Dialled(target, peer))
+
+    async def _greet(self, peer: str) -> None:
+        """Say hello, and ask whom it knows."""
+        sent_ms = self._now_ms()
+        try:
+            reply = await self._calls.call(peer, self._hello(), timeout=HELLO_SECONDS)
+        except Forbidden as error:
+            await self._part(peer, error.message)
+            return
+        except BzzzError as error:
+            log.info("%s did not answer our hello: %s", peer, error.message)
+            self._network.disconnect(peer, "it did not answer our hello")
+            return
+        if not isinstance(reply, Hello) or reply.network != self._network_name:
+            await self._part(peer, reply.network if isinstance(reply, Hello) else "not known")
+            return
+        offset_ms = reply.now_ms - (sent_ms + self._now_ms()) / 2
+        self._met(peer, reply, offset_ms)
+        await self._ping(peer)
+        await self._exchange(peer)
+
+    async def _part(self, peer: str, network: str) -> None:
+        log.warning("%s is of another swarm (%s): parted, and not dialled again", peer, network)
+        await trio.sleep(0.1)  # so that the answer which says why still reaches it
+        self._peers.tell(peers.Banned(peer))
+        self._network.disconnect(peer, "another swarm")
+
+    def _met(self, peer: str, hello: Hello, offset_ms: float | None) -> None:
+        now_ms = self._now_ms()
+        known = self._members.get(peer)
+        member = Member(
+            peer=peer,
+            name=hello.name,
+            addresses=tuple(a for a in hello.addresses if a.endswith(f"/p2p/{peer}")),
+            first_seen_ms=known.member.first_seen_ms if known else now_ms,
+            last_seen_ms=now_ms,
+        )
+        is_back = known is None or not known.is_connected
+        presence = self._members.put(member)
+        presence.is_connected = True
+        if offset_ms is not None:
+            presence.clock_offset_ms = offset_ms
+        self._members.say_changed()
+        if is_back:
+            self._start(self._save, member)
+            self._on_sign_of_life(f"{peer[-8:]} is here")
+        self._peers.tell(peers.Sighted(peer=peer, addresses=member.addresses, source="hello"))
+
+    async def _ping(self, peer: str) -> None:
+        presence = self._members.get(peer)
+        patience = SUSPECT_PING_SECONDS if presence and presence.is_suspect else PING_SECONDS
+        started, sent_ms = trio.current_time(), self._now_ms()
+        try:
+            reply = await self._calls.call(peer, Ping(), timeout=patience)
+        except BzzzError:
+            return  # a silent peer was reported by the call
+        if isinstance(reply, Pong) and presence is not None:
+            self._ponged(presence, reply, started, sent_ms)
+            self._liveness.tell(liveness.Ponged(peer))
+
+    def _ponged(self, presence: Presence, pong: Pong, started: float, sent_ms: int) -> None:
+        now, now_ms = trio.current_time(), self._now_ms()
+        presence.round_trip_seconds = now - started
+        presence.clock_offset_ms = pong.now_ms - (sent_ms + now_ms) / 2
+        presence.clean_at = started - (pong.oldest_ms / 1000.0 if pong.owed else 0.0)
+        if now_ms - presence.member.last_seen_ms > SEEN_MS:
+            presence.member = replace(presence.member, last_seen_ms=now_ms)
+            self._start(self._save, presence.member)
+
+    async def _save(self, member: Member) -> None:
+        try:
+            await self._store.save_member(member)
+        except BzzzError as error:
+            log.warning("%s could not be written down as a member: %s", member.peer, error.message)
+
+    async def _exchange_for_ever(self) -> None:
+        while True:
+            await trio.sleep(EXCHANGE_SECONDS * (0.5 + self._chance()))
+            reachable = self._members.reachable()
+            if reachable:
+                await self._exchange(reachable[int(self._chance() * len(reachable))])
+
+    async def _exchange(self, peer: str) -> None:
+        try:
+            reply = await self._calls.call(peer, AskMembers(), timeout=HELLO_SECONDS)
+        except BzzzError:
+            return
+        for member in reply.members if isinstance(reply, MembersAre) else ():
+            if self._members.get(member.peer) is None and member.peer != self._members.own:
+                addresses = tuple(a for a in member.addresses if a.endswith(f"/p2p/{member.peer}"))
+                self.sighted(member.peer, addresses, f"told by {peer}")

@@ -1,0 +1,163 @@
+"""The answering side: what this node does for its peers. The `Served` behind `swarm/calls.py`.
+
+Whoever has not said hello, or is of another swarm, is answered nothing else. What peers hand in is decoded, verified
+and merged here, and acknowledged after the commit; what is refused is refused one by one, with its reason.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from node.services.peers import Neighbours
+from node.store.base import Incoming, Origin, Store
+from protocols.clock import check_not_ahead
+from protocols.codes import BzzzError, Forbidden, Malformed
+from protocols.envelope import Envelope, Notice, decode, verify
+from protocols.messages import (
+    ENVELOPES_MAX,
+    ByDigest,
+    EnvelopesAre,
+    Heads,
+    HeadsAre,
+    Hello,
+    MemberIs,
+    Members,
+    Merge,
+    MergedAll,
+    Noted,
+    Ping,
+    Pong,
+    Provide,
+    Providers,
+    ProvidersAre,
+    Refusal,
+    Reply,
+    Request,
+    Versions,
+    VersionsAre,
+)
+
+ANSWER_BYTES_MAX = 4 << 20
+"""Envelopes in one answer; what does not fit is left out, and can be asked for by its digest."""
+VERIFIED_AT_ONCE = 16
+"""Signatures checked (50 microseconds each) before others get their turn."""
+PROVIDE_TTL_MS_MAX = 48 * 3600 * 1000
+
+
+class Server:
+    """Answers requests from the store. Plain functions: on the trio thread, quick, not raising."""
+
+    def __init__(
+        self, store: Store, neighbours: Neighbours, *, now_ms: Callable[[], int], heard: Callable[[str], None]
+    ) -> None:
+        self._store = store
+        self._neighbours = neighbours
+        self._now_ms = now_ms
+        self._heard = heard
+
+    def connected(self, peer: str, address: str, dialled: bool) -> None:
+        self._neighbours.connected(peer, address, dialled)
+
+    def disconnected(self, peer: str, reason: str) -> None:
+        self._neighbours.disconnected(peer, reason)
+
+    def heard(self, peer: str) -> None:
+        self._neighbours.heard(peer)
+        self._heard(peer)
+
+    def missed(self, peer: str) -> None:
+        self._neighbours.missed(peer)
+
+    def serve(self, peer: str, request: Request, trace: str) -> Reply | Awaitable[Reply]:
+        if isinstance(request, Hello):
+            return self._neighbours.answer_hello(peer, request)
+        if not self._neighbours.knows(peer):
+            raise Forbidden("say hello first: this node speaks with members of its own swarm only")
+        match request:
+            case Ping():
+                return self._pong(peer)
+            case Merge():
+                return self._merge(request.envelopes)
+            case Heads():
+                return self._heads(request)
+            case Versions():
+                return self._versions(request)
+            case ByDigest():
+                return self._by_digest(request.digests)
+            case Members():
+                return self._neighbours.answer_members()
+            case Provide():
+                return self._provide(peer, request)
+            case Providers():
+                return self._providers(request.key)
+
+    def _pong(self, peer: str) -> Reply | Awaitable[Reply]:
+        owed = self._store.owing().get(peer, 0)
+        return self._pong_owing(peer, owed) if owed else Pong(self._now_ms(), 0, 0)
+
+    async def _pong_owing(self, peer: str, owed: int) -> Reply:
+        now_ms = self._now_ms()
+        oldest = await self._store.owed(peer, limit=1, now_ms=now_ms)
+        return Pong(now_ms, owed, max(0, now_ms - oldest[0].at_ms) if oldest else 0)
+
+    async def _merge(self, encoded: Iterable[bytes]) -> Reply:
+        incoming: list[Incoming] = []
+        refusals: list[tuple[int, Refusal]] = []
+        count = 0
+        for count, one in enumerate(encoded, start=1):
+            if count % VERIFIED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            try:
+                envelope = decode(one)
+                if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
+                    verify(envelope)
+                    check_not_ahead(envelope.version, self._now_ms())
+                    incoming.append(Incoming(envelope, Origin.PEER))
+            except BzzzError as error:
+                refusals.append((count - 1, Refusal.of(error)))
+        if incoming:
+            await self._store.merge(incoming, now_ms=self._now_ms())
+        return MergedAll(count, tuple(refusals))
+
+    async def _heads(self, request: Heads) -> Reply:
+        heads = (await self._store.heads(request.key))[:ENVELOPES_MAX]
+        wanted = (head for head in heads if head.digest not in request.have)
+        return HeadsAre(tuple(head.digest for head in heads), _fitting(wanted))
+
+    async def _versions(self, request: Versions) -> Reply:
+        limit = min(request.limit, ENVELOPES_MAX)
+        versions = await self._store.versions(request.key, after=request.after, limit=limit)
+        notices = tuple(
+            Notice(v.address, request.key, v.digest, v.version, v.author, v.deleted, v.parents)
+            for v in versions
+            if v.reissued_as is None
+        )
+        return VersionsAre(notices, await self._store.count_versions(request.key))
+
+    async def _by_digest(self, digests: tuple[bytes, ...]) -> Reply:
+        found = [await self._store.by_digest(digest) for digest in digests]
+        return EnvelopesAre(_fitting(one for one in found if one is not None))
+
+    async def _provide(self, peer: str, request: Provide) -> Reply:
+        if request.ttl_ms == 0:
+            raise Malformed("a provider says for how long it provides; 0 ms is not a time")
+        expires_ms = self._now_ms() + min(request.ttl_ms, PROVIDE_TTL_MS_MAX)
+        await self._store.provide(request.key, peer, expires_ms=expires_ms)
+        return Noted()
+
+    async def _providers(self, key: bytes) -> Reply:
+        peers = await self._store.providers(key, now_ms=self._now_ms())
+        return ProvidersAre(tuple(MemberIs(peer, self._neighbours.addresses_of(peer)) for peer in peers))
+
+
+def _fitting(items: Iterable[Envelope | Notice]) -> tuple[bytes, ...]:
+    """The encoded envelopes among them, as many as one answer may carry."""
+    encoded: list[bytes] = []
+    size = 0
+    for item in items:
+        if isinstance(item, Envelope):
+            size += len(item.encoded)
+            if size > ANSWER_BYTES_MAX:
+                break
+            encoded.append(item.encoded)
+    return tuple(encoded)

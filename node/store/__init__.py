@@ -1,0 +1,1 @@
+"""The log and the hints: one door in (`merge`), many readers out."""

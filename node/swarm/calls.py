@@ -1,0 +1,194 @@
+"""Requests and answers over frames: many at once on one stream, matched by number.
+
+Deadlines belong to the waiter: whoever waits no longer leaves, the stream goes on, and an answer that comes late
+finds nobody. A peer that misses a deadline is reported, unless it was we who were late (a stopped process, a busy
+loop): then nothing was learned about the peer.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from node.swarm.base import BULK_BYTES_MIN, Lane, Network
+from protocols import messages
+from protocols.codes import BzzzError, Internal, Malformed, TooManyRequests, Unavailable
+from protocols.messages import Failed, Reply, Request
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT_MAX = 1024
+"""Our unanswered requests at one peer; above it the peer counts as unreachable."""
+SERVING_MAX = 1024
+"""Requests of one peer that we are working on; above it they are refused."""
+LATE_SECONDS = 0.1
+"""A deadline that we notice this much too late says that we were asleep, not that the peer was."""
+
+
+class Unreachable(Unavailable):
+    """Nothing was handed to any connection: the peer is not connected, or too much waits for it already."""
+
+
+class Silent(Unavailable):
+    """The request went out, and no answer came within the deadline: it may have been carried out."""
+
+
+class Abandoned(Unavailable):
+    """We were late ourselves: nothing is known of the peer."""
+
+
+class Served(Protocol):
+    """Who answers peers, and hears who comes and goes. Plain functions must be quick and not raise."""
+
+    def connected(self, peer: str, address: str, dialled: bool) -> None: ...
+
+    def disconnected(self, peer: str, reason: str) -> None: ...
+
+    def heard(self, peer: str) -> None:
+        """A frame came from this peer."""
+        ...
+
+    def missed(self, peer: str) -> None:
+        """A deadline passed without an answer from this peer."""
+        ...
+
+    def serve(self, peer: str, request: Request, trace: str) -> Reply | Awaitable[Reply]:
+        """Answer a request: at once, or by something to wait for. Errors of the tree become a `Failed`."""
+        ...
+
+
+OnReply = Callable[[Reply | BzzzError], None]
+
+
+class Calls:
+    """The `Receiver` over one network. `served` is set before `run`."""
+
+    served: Served
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._number = 0
+        self._waiting: dict[str, dict[int, OnReply]] = {}
+        self._serving: dict[str, int] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start the network and answer peers until cancelled. Raises `ListenFailed` before it has started."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self._network.run, self)
+            task_status.started()
+
+    # -- asking -----------------------------------------------------------------------------------------------
+
+    def ask(self, peer: str, request: Request, on_reply: OnReply, trace: str = "") -> int | None:
+        """Send a request; `on_reply` is called once, with the answer or an error. None: nothing was sent.
+
+        The caller keeps the deadline, and calls `give_up` with the number when it has passed.
+        """
+        waiting = self._waiting.get(peer)
+        if waiting is None or len(waiting) >= IN_FLIGHT_MAX:
+            return None
+        self._number += 1
+        number = self._number
+        frame = messages.encode_request(number, request, trace)
+        if not self._send(peer, frame):
+            return None
+        waiting[number] = on_reply
+        return number
+
+    def give_up(self, peer: str, number: int, *, is_missed: bool) -> None:
+        """Wait for this answer no longer. `is_missed`: the peer had its time, and is reported."""
+        waiting = self._waiting.get(peer)
+        if waiting is not None and waiting.pop(number, None) is not None and is_missed:
+            self.served.missed(peer)
+
+    async def call(self, peer: str, request: Request, *, timeout: float, trace: str = "") -> Reply:
+        """Ask and wait. Raises `Unreachable`, `Silent`, `Abandoned`, or the error that the peer answered with."""
+        replies: list[Reply | BzzzError] = []
+        done = trio.Event()
+
+        def on_reply(reply: Reply | BzzzError) -> None:
+            replies.append(reply)
+            done.set()
+
+        deadline = trio.current_time() + timeout
+        number = self.ask(peer, request, on_reply, trace)
+        if number is None:
+            raise Unreachable(f"{peer} is not connected, or too much waits for it already", peer=peer)
+        try:
+            with trio.move_on_at(deadline):
+                await done.wait()
+        finally:
+            if not replies:
+                now = trio.current_time()
+                self.give_up(peer, number, is_missed=deadline <= now <= deadline + LATE_SECONDS)
+        if not replies:
+            if trio.current_time() > deadline + LATE_SECONDS:
+                raise Abandoned(f"this process was too late itself to hear {peer}", peer=peer)
+            raise Silent(f"{peer} did not answer within {timeout * 1000:.0f} ms", peer=peer)
+        if isinstance(replies[0], BzzzError):
+            raise replies[0]
+        if isinstance(replies[0], Failed):
+            raise replies[0].error
+        return replies[0]
+
+    # -- the receiver -----------------------------------------------------------------------------------------
+
+    def connected(self, peer: str, address: str, dialled: bool) -> None:
+        self._waiting[peer] = {}
+        self.served.connected(peer, address, dialled)
+
+    def disconnected(self, peer: str, reason: str) -> None:
+        for on_reply in list(self._waiting.pop(peer, {}).values()):
+            on_reply(Silent(f"the connection to {peer} ended before it answered: {reason}", peer=peer))
+        self.served.disconnected(peer, reason)
+
+    def received(self, peer: str, lane: Lane, frame: bytes) -> None:
+        try:
+            decoded = messages.decode(frame)
+        except Malformed as error:
+            log.warning("%s sent what is no message (%s); its connection is closed", peer, error.message)
+            self._network.disconnect(peer, f"malformed message: {error.message}")
+            return
+        self.served.heard(peer)
+        if decoded.is_reply:
+            on_reply = self._waiting.get(peer, {}).pop(decoded.id, None)
+            if on_reply is not None:
+                on_reply(decoded.message)  # type: ignore[arg-type]  # decode: what is_reply is a Reply
+            return
+        self._serve(peer, decoded.id, decoded.message, decoded.trace)  # type: ignore[arg-type]  # else a Request
+
+    def _serve(self, peer: str, number: int, request: Request, trace: str) -> None:
+        if self._serving.get(peer, 0) >= SERVING_MAX:
+            refusal = TooManyRequests(f"{SERVING_MAX} requests of this peer are under way; slow down")
+            self._send(peer, messages.encode_reply(number, Failed.of(refusal)))
+            return
+        try:
+            reply = self.served.serve(peer, request, trace)
+        except BzzzError as error:
+            reply = Failed.of(error)
+        if isinstance(reply, tuple):
+            self._send(peer, messages.encode_reply(number, reply))
+        elif self._nursery is not None:
+            self._serving[peer] = self._serving.get(peer, 0) + 1
+            self._nursery.start_soon(self._serve_later, peer, number, reply)
+
+    async def _serve_later(self, peer: str, number: int, reply: Awaitable[Reply]) -> None:
+        try:
+            answer = await reply
+        except BzzzError as error:
+            answer = Failed.of(error)
+        except Exception:
+            log.exception("a request of %s could not be carried out", peer)
+            answer = Failed.of(Internal("the peer met an error of its own"))
+        finally:
+            self._serving[peer] -= 1
+            if not self._serving[peer]:
+                del self._serving[peer]
+        self._send(peer, messages.encode_reply(number, answer))
+
+    def _send(self, peer: str, frame: bytes) -> bool:
+        lane = Lane.BULK if len(frame) >= BULK_BYTES_MIN else Lane.SMALL
+        return self._network.send(peer, lane, frame)

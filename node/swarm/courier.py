@@ -1,0 +1,197 @@
+"""Brings envelopes to peers: in order for each key, batched, a bounded window a peer, each once at a time.
+
+Everybody who hands envelopes to peers does it here: the `real` backend, the publisher who pays hints, the reader who
+repairs. Who brings one that is under way already joins it. What is handed in between two turns of the loop goes out
+in one message. An envelope waits while another one of its key is under way to the same peer; when that one is not
+answered, those behind it fail too, so that a peer never gets them out of order by us.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from node.swarm.calls import LATE_SECONDS, Abandoned, Calls, Silent, Unreachable
+from protocols.codes import BzzzError, Malformed
+from protocols.envelope import Envelope
+from protocols.messages import ENVELOPES_MAX, Failed, Merge, MergedAll, Reply
+
+BATCHES_MAX = 8
+"""Messages under way to one peer."""
+BATCH_BYTES_MAX = 1 << 20
+"""A message takes no further envelope above this size (one alone may be larger)."""
+QUEUE_MAX = 1024
+"""Envelopes that wait for one peer; above it `deliver` refuses, and the hint stays in the store."""
+BYTES_PER_SECOND_MIN = 1_000_000
+"""What a peer's link is taken to carry at least: large batches get more time."""
+
+Done = Callable[[BzzzError | None], None]
+"""Told once: None when the peer has committed it, else its refusal, or `Silent`, `Abandoned`, `Unreachable`."""
+
+
+@dataclass(slots=True)
+class _Parcel:
+    envelope: Envelope
+    done: list[Done]
+
+
+@dataclass(slots=True)
+class _Batch:
+    parcels: list[_Parcel]
+    size_bytes: int
+    deadline: float
+    number: int = 0
+
+
+@dataclass(slots=True)
+class _Route:
+    """What waits for a peer, and what is under way to it."""
+
+    queue: deque[_Parcel] = field(default_factory=deque)
+    parcels: dict[bytes, _Parcel] = field(default_factory=dict)
+    batches: list[_Batch] = field(default_factory=list)
+    keys: set[bytes] = field(default_factory=set)
+
+
+class Courier:
+    """`timeout_seconds` is how long a peer may take for a small message."""
+
+    def __init__(self, calls: Calls, *, timeout_seconds: float = 1.0) -> None:
+        self._calls = calls
+        self._timeout = timeout_seconds
+        self._routes: dict[str, _Route] = {}
+        self._dirty: dict[str, None] = {}
+        self._woken = trio.Event()
+
+    def deliver(self, peer: str, envelope: Envelope, done: Done) -> bool:
+        """Bring an envelope to a peer. False: too much waits for it already, `done` will not be called."""
+        route = self._routes.setdefault(peer, _Route())
+        parcel = route.parcels.get(envelope.digest)
+        if parcel is not None:
+            parcel.done.append(done)
+            return True
+        if len(route.queue) >= QUEUE_MAX:
+            return False
+        parcel = route.parcels[envelope.digest] = _Parcel(envelope, [done])
+        route.queue.append(parcel)
+        self._wake(peer)
+        return True
+
+    def room(self, peer: str) -> int:
+        """How many more envelopes would be taken for a peer."""
+        route = self._routes.get(peer)
+        return QUEUE_MAX - len(route.queue) if route else QUEUE_MAX
+
+    async def run(self) -> None:
+        """Send what was handed in, and notice what was not answered, until cancelled."""
+        while True:
+            deadline = min((b.deadline for r in self._routes.values() for b in r.batches), default=float("inf"))
+            self._woken = trio.Event()
+            if not self._dirty:
+                with trio.move_on_at(deadline):
+                    await self._woken.wait()
+            await trio.lowlevel.checkpoint()
+            dirty, self._dirty = self._dirty, {}
+            for peer in dirty:
+                self._send(peer, self._routes[peer])
+            self._expire(trio.current_time())
+
+    def _wake(self, peer: str) -> None:
+        self._dirty[peer] = None
+        self._woken.set()
+
+    def _send(self, peer: str, route: _Route) -> None:
+        while route.queue and len(route.batches) < BATCHES_MAX:
+            parcels, size = self._pack(route)
+            if not parcels:
+                return
+            ahead = sum(batch.size_bytes for batch in route.batches)
+            seconds = self._timeout + (ahead + size) / BYTES_PER_SECOND_MIN
+            batch = _Batch(parcels, size, trio.current_time() + seconds)
+            request = Merge(tuple(parcel.envelope.encoded for parcel in parcels))
+
+            def on_reply(reply: Reply | BzzzError, batch: _Batch = batch) -> None:
+                self._replied(peer, route, batch, reply)
+
+            number = self._calls.ask(peer, request, on_reply)
+            if number is None:
+                self._fail(route, batch, Unreachable(f"{peer} is not connected, or its window is full", peer=peer))
+                return
+            batch.number = number
+            route.batches.append(batch)
+
+    def _pack(self, route: _Route) -> tuple[list[_Parcel], int]:
+        """The next batch: in order, none whose key is under way in an earlier one."""
+        parcels: list[_Parcel] = []
+        held_back: list[_Parcel] = []
+        held_keys: set[bytes] = set()
+        own_keys: set[bytes] = set()
+        size = 0
+        while route.queue and len(parcels) < ENVELOPES_MAX:
+            parcel = route.queue[0]
+            key = parcel.envelope.key
+            if key in held_keys or (key in route.keys and key not in own_keys):
+                held_keys.add(key)
+                held_back.append(route.queue.popleft())
+                continue
+            if parcels and size + len(parcel.envelope.encoded) > BATCH_BYTES_MAX:
+                break
+            parcels.append(route.queue.popleft())
+            own_keys.add(key)
+            route.keys.add(key)
+            size += len(parcel.envelope.encoded)
+        route.queue.extendleft(reversed(held_back))
+        return parcels, size
+
+    def _replied(self, peer: str, route: _Route, batch: _Batch, reply: Reply | BzzzError) -> None:
+        if isinstance(reply, MergedAll) and reply.total == len(batch.parcels):
+            route.batches.remove(batch)
+            refusals = {at: refusal.error for at, refusal in reply.refusals}
+            self._settle(route, batch, lambda at: refusals.get(at))
+        elif isinstance(reply, Failed):
+            route.batches.remove(batch)
+            error = reply.error
+            self._settle(route, batch, lambda _: error)
+        elif isinstance(reply, BzzzError):
+            route.batches.remove(batch)
+            self._fail(route, batch, reply)
+        else:
+            route.batches.remove(batch)
+            self._fail(route, batch, Malformed(f"{peer} answered a merge with a {type(reply).__name__}"))
+        self._wake(peer)
+
+    def _expire(self, now: float) -> None:
+        for peer, route in self._routes.items():
+            for batch in [b for b in route.batches if b.deadline <= now]:
+                if batch not in route.batches:  # failed with an earlier one
+                    continue
+                is_late = now > batch.deadline + LATE_SECONDS
+                route.batches.remove(batch)
+                self._calls.give_up(peer, batch.number, is_missed=not is_late)
+                error = (
+                    Abandoned("this process was too late itself to hear the answer", peer=peer)
+                    if is_late
+                    else Silent(f"{peer} did not acknowledge in time", peer=peer)
+                )
+                self._fail(route, batch, error)
+
+    def _fail(self, route: _Route, batch: _Batch, error: BzzzError) -> None:
+        """Nothing is known of this batch: what waits behind it fails with it, so that order is kept."""
+        behind = list(route.queue)
+        route.queue.clear()
+        self._settle(route, batch, lambda _: error)
+        for parcel in behind:
+            del route.parcels[parcel.envelope.digest]
+        for parcel in behind:
+            for done in parcel.done:
+                done(error)
+
+    def _settle(self, route: _Route, batch: _Batch, outcome: Callable[[int], BzzzError | None]) -> None:
+        for parcel in batch.parcels:
+            del route.parcels[parcel.envelope.digest]
+            route.keys.discard(parcel.envelope.key)
+        for at, parcel in enumerate(batch.parcels):
+            error = outcome(at)
+            for done in parcel.done:
+                done(error)

@@ -1,0 +1,101 @@
+"""The members of the swarm as this node sees them now: who they are, who is here, who is suspect, who holds what.
+
+One object, written by `services/peers.py` alone and read by everybody. 'Who should hold this key' is asked here and
+nowhere else (`wanted`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import trio
+
+from node.store.base import Member
+from protocols.holders import nearest
+
+
+@dataclass(slots=True)
+class Presence:
+    """What is known of one member. Times are trio's clock in seconds."""
+
+    member: Member
+    is_connected: bool = False
+    is_suspect: bool = False
+    clean_at: float | None = None
+    """We have all that it owed us up to then."""
+    clock_offset_ms: float | None = None
+    """How far its clock is ahead of ours."""
+    round_trip_seconds: float | None = None
+
+
+class Members:
+    """All members within the forgetting horizon. `own` is this node, which is never among them."""
+
+    def __init__(self, own: str, *, replication: int, members: Iterable[Member] = ()) -> None:
+        self.own = own
+        self.replication = replication
+        self._presences: dict[str, Presence] = {m.peer: Presence(member=m) for m in members}
+        self._changed = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._presences)
+
+    def all(self) -> tuple[Presence, ...]:
+        return tuple(self._presences.values())
+
+    def get(self, peer: str) -> Presence | None:
+        return self._presences.get(peer)
+
+    def put(self, member: Member) -> Presence:
+        """A member is new, or something about it is."""
+        presence = self._presences.get(member.peer)
+        if presence is None:
+            presence = self._presences[member.peer] = Presence(member=member)
+        presence.member = member
+        self.say_changed()
+        return presence
+
+    def forget(self, peer: str) -> None:
+        self._presences.pop(peer, None)
+        self.say_changed()
+
+    def is_reachable(self, peer: str) -> bool:
+        """Connected, and not under suspicion: worth asking."""
+        presence = self._presences.get(peer)
+        return presence is not None and presence.is_connected and not presence.is_suspect
+
+    def reachable(self) -> tuple[str, ...]:
+        return tuple(peer for peer, p in self._presences.items() if p.is_connected and not p.is_suspect)
+
+    def wanted(self, key: bytes) -> tuple[str, ...]:
+        """The peers that should hold a key, nearest first: min(k, members known); this node is not counted."""
+        if not self._presences:
+            return ()
+        return nearest(key, self._presences, self.replication)
+
+    def is_responsible(self, key: bytes) -> bool:
+        """Whether this node itself is among the k nearest of all."""
+        if len(self._presences) < self.replication:
+            return True
+        return self.own in nearest(key, (self.own, *self._presences), self.replication)
+
+    def age_seconds(self, key: bytes) -> float | None:
+        """How old, at the most, what we hold of a key is: since when we lack nothing that its other holders wrote.
+
+        None when one of them was never heard; 0 when there are none.
+        """
+        now = trio.current_time()
+        oldest = 0.0
+        for peer in self.wanted(key):
+            clean_at = self._presences[peer].clean_at
+            if clean_at is None:
+                return None
+            oldest = max(oldest, now - clean_at)
+        return oldest
+
+    def say_changed(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def changed(self) -> None:
+        """Wait until a member is new, gone, connected, disconnected, suspected or trusted again."""
+        await self._changed.wait()

@@ -1,0 +1,94 @@
+"""Health: a judgement over facts. Pure; `node/services/health.py` brings the facts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from protocols.breaker import State
+
+CLOCK_OFF_MS_MAX = 10_000
+"""A clock that differs from the majority's by more than this is degraded (DESIGN, section 4)."""
+
+
+class Status(StrEnum):
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmFacts:
+    """What is known of the swarm. Offsets say how far each peer's clock is ahead of ours."""
+
+    backend: str
+    members: int
+    reachable: int
+    suspects: int
+    breaker: State
+    breaker_why: str
+    clock_offsets_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFacts:
+    """What is known of the store. `failure` is what its last write failed with, or ''."""
+
+    failure: str
+    pending: int
+    oldest_pending_ms: int | None
+    refused: int
+
+
+def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
+    """The swarm's status, and why it is not healthy, in words."""
+    reasons: list[str] = []
+    if facts.backend != "mock":
+        if not facts.members:
+            reasons.append("no other member of the swarm is known yet: what is written is kept on this machine alone")
+        elif not facts.reachable:
+            reasons.append(f"none of the {facts.members} members known can be reached")
+        if facts.suspects:
+            reasons.append(f"{facts.suspects} connected members do not answer")
+        if facts.breaker is not State.CLOSED:
+            reasons.append(f"the breaker is {facts.breaker}: {facts.breaker_why}")
+    if clock := judge_clock(facts.clock_offsets_ms):
+        reasons.append(clock)
+    is_failed = facts.backend == "real" and not facts.reachable
+    return _status(is_failed, reasons), tuple(reasons)
+
+
+def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
+    """The store's status, and why it is not healthy, in words. It fails when nothing can be written."""
+    reasons: list[str] = []
+    if facts.failure:
+        reasons.append(f"the last write failed: {facts.failure}")
+    if facts.refused:
+        reasons.append(f"{facts.refused} writes were refused by a holder for good; see `bzzz pending --refused`")
+    return _status(bool(facts.failure), reasons), tuple(reasons)
+
+
+def judge_clock(offsets_ms: Sequence[float]) -> str:
+    """'' when our clock agrees with the majority of the peers'; else which side is off, and by how much."""
+    if not offsets_ms:
+        return ""
+    ordered = sorted(offsets_ms)
+    median = ordered[len(ordered) // 2]
+    off = sum(abs(offset) > CLOCK_OFF_MS_MAX for offset in ordered)
+    if 2 * off > len(ordered) and abs(median) > CLOCK_OFF_MS_MAX:
+        side = "behind" if median > 0 else "ahead of"
+        agree = f"{off} of {len(ordered)} members"
+        return f"this node's clock is {abs(median) / 1000:.0f} s {side} that of {agree}; mend the clock of this machine"
+    if off:
+        return f"the clocks of {off} of {len(ordered)} members differ from this node's by over {CLOCK_OFF_MS_MAX // 1000} s"
+    return ""
+
+
+def worst(statuses: Sequence[Status]) -> Status:
+    order = (Status.HEALTHY, Status.DEGRADED, Status.FAILED)
+    return max(statuses, key=order.index, default=Status.HEALTHY)
+
+
+def _status(is_failed: bool, reasons: Sequence[str]) -> Status:
+    if is_failed:
+        return Status.FAILED
+    return Status.DEGRADED if reasons else Status.HEALTHY

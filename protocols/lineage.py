@@ -1,0 +1,71 @@
+"""Which versions of one key are its heads: the merge that every replica agrees on, whatever the order of arrival.
+
+A version is superseded once a later version that is held names it as a parent; a head is a held version that is not.
+An edge to a parent that is not earlier than its child is void: the child stays, and supersedes nothing by it. The
+local door refuses such a write (`NotLater`); from a peer it must be kept, for whether it is void may be known only
+after it was accepted, and acceptance must not depend on the order of arrival.
+
+The whole state is, for each digest, the greatest version it was held with and the greatest version that names it as
+a parent. Both only ever grow to a maximum, so merging is commutative, associative and idempotent by construction (a
+join-semilattice; Shapiro et al., 'Conflict-free Replicated Data Types', 2011), also under equivocation: two contents
+of one author and one version are two digests, hence two versions.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Added(NamedTuple):
+    """What became of one version: whether it was unknown, whether it is a head now, and which heads it superseded."""
+
+    is_new: bool
+    is_head: bool
+    superseded: tuple[bytes, ...]
+
+
+class Lineage:
+    """The versions of one key, as far as heads need them. Digests are 32 bytes, versions readings of the clock."""
+
+    __slots__ = ("_heads", "_named_by", "_versions")
+
+    def __init__(self) -> None:
+        self._versions: dict[bytes, int] = {}
+        self._named_by: dict[bytes, int] = {}
+        self._heads: dict[bytes, int] = {}
+
+    def add(self, digest: bytes, version: int, parents: Iterable[bytes]) -> Added:
+        """Take in a version, known or not. Adding a known one with parents that were unknown so far adds its edges."""
+        is_new = digest not in self._versions
+        if is_new or version > self._versions[digest]:
+            self._versions[digest] = version
+            self._place(digest)
+        superseded = tuple(parent for parent in parents if self._name(parent, version))
+        return Added(is_new, digest in self._heads, superseded)
+
+    def heads(self) -> tuple[bytes, ...]:
+        """The digests of the heads, in ascending order of version and digest: the same on every replica."""
+        if len(self._heads) < 2:
+            return tuple(self._heads)
+        return tuple(sorted(self._heads, key=lambda digest: (self._heads[digest], digest)))
+
+    def is_head(self, digest: bytes) -> bool:
+        return digest in self._heads
+
+    def _name(self, parent: bytes, version: int) -> bool:
+        """A version names a parent; whether that ended a head."""
+        if version <= self._named_by.get(parent, -1):
+            return False
+        self._named_by[parent] = version
+        was_head = parent in self._heads
+        self._place(parent)
+        return was_head and parent not in self._heads
+
+    def _place(self, digest: bytes) -> None:
+        """Among the heads or not, by what is known now."""
+        version = self._versions.get(digest)
+        if version is None:
+            return
+        if version < self._named_by.get(digest, -1):
+            self._heads.pop(digest, None)
+        else:
+            self._heads[digest] = version

@@ -1,0 +1,334 @@
+"""The wire messages of `/bzzz/store/1.0.0`, and their codec.
+
+A frame is one msgpack array, `[kind, id, trace, *fields]`: `kind` a small number, `id` the asker's number of the
+request (an answer carries the same), `trace` a text of at most 64 characters that follows a call through every node
+it touches. Fields stand in the order of the NamedTuple. Trailing fields that are not known here are passed over, so
+that a later minor version can add some. Encoded envelopes travel as the bytes that were signed, never re-encoded.
+
+Everything that comes from a peer is checked here: whatever `decode` answers has the types and the bounds its class
+states. What does not is `Malformed`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgpack
+
+from protocols.codes import BzzzError, Malformed, from_code
+from protocols.envelope import Notice
+
+ENVELOPES_MAX = 256
+"""Envelopes, digests or notices in one message."""
+MEMBERS_MAX = 1024
+ADDRESSES_MAX = 32
+TEXT_MAX = 1024
+
+
+class Hello(NamedTuple):
+    """The first message on a connection, both ways: who I am, which swarm, what my clock says."""
+
+    network: str
+    name: str
+    log_id: str
+    now_ms: int
+    addresses: tuple[str, ...]
+
+
+class Ping(NamedTuple):
+    """Are you there?"""
+
+
+class Pong(NamedTuple):
+    """I am; this is my clock; so many envelopes I owe you, the oldest of them for so long.
+
+    Nothing owed: you have all that I wrote and you should hold.
+    """
+
+    now_ms: int
+    owed: int
+    oldest_ms: int
+
+
+class Merge(NamedTuple):
+    """Take these encoded envelopes in; answered after the commit."""
+
+    envelopes: tuple[bytes, ...]
+
+
+class Refusal(NamedTuple):
+    """Why one envelope of a `Merge` was not taken."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+    retryable: bool
+
+    @classmethod
+    def of(cls, error: BzzzError) -> "Refusal":
+        return cls(error.code, error.message, dict(error.details), error.retryable)
+
+    @property
+    def error(self) -> BzzzError:
+        return from_code(self.code, self.message, self.details)
+
+
+class MergedAll(NamedTuple):
+    """The answer to a `Merge`: what was refused, by position. All else is committed."""
+
+    total: int
+    refusals: tuple[tuple[int, Refusal], ...]
+
+
+class Heads(NamedTuple):
+    """What are the heads of this key? Envelopes whose digests are in `have` need not be sent."""
+
+    key: bytes
+    have: tuple[bytes, ...]
+
+
+class HeadsAre(NamedTuple):
+    """The digests of all heads, the latest first, and the encoded envelopes that were not in `have`."""
+
+    digests: tuple[bytes, ...]
+    envelopes: tuple[bytes, ...]
+
+
+class Versions(NamedTuple):
+    """Which versions of this key do you know, from the `after`-th on?"""
+
+    key: bytes
+    after: int
+    limit: int
+
+
+class VersionsAre(NamedTuple):
+    """Notices in the total order; `total` says how many there are in all."""
+
+    notices: tuple[Notice, ...]
+    total: int
+
+
+class ByDigest(NamedTuple):
+    """Give me these versions."""
+
+    digests: tuple[bytes, ...]
+
+
+class EnvelopesAre(NamedTuple):
+    """Those of them that are held here, encoded; the asker tells them by their digests."""
+
+    envelopes: tuple[bytes, ...]
+
+
+class Members(NamedTuple):
+    """Whom do you know?"""
+
+
+class MemberIs(NamedTuple):
+    peer: str
+    addresses: tuple[str, ...]
+
+
+class MembersAre(NamedTuple):
+    members: tuple[MemberIs, ...]
+
+
+class Provide(NamedTuple):
+    """I provide this key for so long."""
+
+    key: bytes
+    ttl_ms: int
+
+
+class Noted(NamedTuple):
+    """The answer to what needs no other."""
+
+
+class Providers(NamedTuple):
+    """Who provides this key?"""
+
+    key: bytes
+
+
+class ProvidersAre(NamedTuple):
+    providers: tuple[MemberIs, ...]
+
+
+class Failed(NamedTuple):
+    """The answer to a request that could not be carried out."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+    @classmethod
+    def of(cls, error: BzzzError) -> "Failed":
+        return cls(error.code, error.message, dict(error.details))
+
+    @property
+    def error(self) -> BzzzError:
+        return from_code(self.code, self.message, self.details)
+
+
+Request = Hello | Ping | Merge | Heads | Versions | ByDigest | Members | Provide | Providers
+Reply = Hello | Pong | MergedAll | HeadsAre | VersionsAre | EnvelopesAre | MembersAre | Noted | ProvidersAre | Failed
+Message = Request | Reply
+
+
+class Frame(NamedTuple):
+    """A decoded frame. `is_reply` tells an answer from a request of the same kind (Hello answers Hello)."""
+
+    is_reply: bool
+    id: int
+    trace: str
+    message: Message
+
+
+# -- checks: each answers the value in the type the message states, or raises --------------------------------
+
+
+def _int(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 64:
+        raise Malformed(f"a whole number from 0 to 2^64 was expected, not {type(value).__name__}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str or len(value) > TEXT_MAX:
+        raise Malformed(f"a text of at most {TEXT_MAX} characters was expected")
+    return value
+
+
+def _key(value: Any) -> bytes:
+    if type(value) is not bytes or len(value) != 49 or not value.startswith(b"/ucxl/"):
+        raise Malformed("a key of 49 bytes that begins with /ucxl/ was expected")
+    return value
+
+
+def _digest(value: Any) -> bytes:
+    if type(value) is not bytes or len(value) != 32:
+        raise Malformed("a digest of 32 bytes was expected")
+    return value
+
+
+def _bytes(value: Any) -> bytes:
+    if type(value) is not bytes:
+        raise Malformed("bytes were expected")
+    return value
+
+
+def _details(value: Any) -> dict[str, Any]:
+    if type(value) is not dict or len(value) > 32 or not all(type(name) is str for name in value):
+        raise Malformed("details with names in text were expected")
+    return value
+
+
+def _many(check: Callable[[Any], Any], most: int) -> Callable[[Any], tuple[Any, ...]]:
+    def checked(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) > most:
+            raise Malformed(f"a list of at most {most} was expected")
+        return tuple([check(one) for one in value])
+
+    return checked
+
+
+def _fields(value: Any, count: int) -> list[Any]:
+    if type(value) is not list or len(value) < count:
+        raise Malformed(f"a list of {count} fields was expected")
+    return value
+
+
+def _refusal(value: Any) -> tuple[int, Refusal]:
+    at, code, message, details, retryable = _fields(value, 5)[:5]
+    return _int(at), Refusal(_text(code), _text(message), _details(details), bool(retryable))
+
+
+def _member(value: Any) -> MemberIs:
+    peer, addresses = _fields(value, 2)[:2]
+    return MemberIs(_text(peer), _many(_text, ADDRESSES_MAX)(addresses))
+
+
+def _notice(value: Any) -> Notice:
+    address, key, digest, version, author, deleted, parents = _fields(value, 7)[:7]
+    return Notice(
+        address=_text(address),
+        key=_key(key),
+        digest=_digest(digest),
+        version=_int(version),
+        author=_text(author),
+        deleted=bool(deleted),
+        parents=_many(_digest, ENVELOPES_MAX)(parents),
+    )
+
+
+def _notice_fields(notice: Notice) -> list[Any]:
+    return [
+        notice.address, notice.key, notice.digest, notice.version, notice.author, notice.deleted, notice.parents,
+    ]  # fmt: skip
+
+
+_digests = _many(_digest, ENVELOPES_MAX)
+_encoded = _many(_bytes, ENVELOPES_MAX)
+
+_REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
+    1: (Hello, (_text, _text, _text, _int, _many(_text, ADDRESSES_MAX))),
+    2: (Ping, ()),
+    3: (Merge, (_encoded,)),
+    4: (Heads, (_key, _digests)),
+    5: (Versions, (_key, _int, _int)),
+    6: (ByDigest, (_digests,)),
+    7: (Members, ()),
+    8: (Provide, (_key, _int)),
+    9: (Providers, (_key,)),
+}
+_REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
+    65: (Hello, (_text, _text, _text, _int, _many(_text, ADDRESSES_MAX))),
+    66: (Pong, (_int, _int, _int)),
+    67: (MergedAll, (_int, _many(_refusal, ENVELOPES_MAX))),
+    68: (HeadsAre, (_digests, _encoded)),
+    69: (VersionsAre, (_many(_notice, ENVELOPES_MAX), _int)),
+    70: (EnvelopesAre, (_encoded,)),
+    71: (MembersAre, (_many(_member, MEMBERS_MAX),)),
+    72: (Noted, ()),
+    73: (ProvidersAre, (_many(_member, MEMBERS_MAX),)),
+    127: (Failed, (_text, _text, _details)),
+}
+_REQUEST_KINDS: Mapping[type[Any], int] = {kind: number for number, (kind, _) in _REQUESTS.items()}
+_REPLY_KINDS: Mapping[type[Any], int] = {kind: number for number, (kind, _) in _REPLIES.items()}
+
+
+def encode_request(number: int, request: Request, trace: str = "") -> bytes:
+    """The frame of a request; `number` must not be in use on this connection."""
+    return bytes(msgpack.packb([_REQUEST_KINDS[type(request)], number, trace, *request]))
+
+
+def encode_reply(number: int, reply: Reply) -> bytes:
+    """The frame of an answer to the request of that number."""
+    fields: tuple[Any, ...] = tuple(reply)
+    match reply:
+        case VersionsAre():
+            fields = ([_notice_fields(notice) for notice in reply.notices], reply.total)
+        case MergedAll():
+            fields = (reply.total, [[at, *refusal] for at, refusal in reply.refusals])
+        case _:
+            pass
+    return bytes(msgpack.packb([_REPLY_KINDS[type(reply)], number, "", *fields]))
+
+
+def decode(frame: bytes) -> Frame:
+    """The message in a frame. Raises `Malformed`."""
+    try:
+        fields = msgpack.unpackb(frame, use_list=True, max_ext_len=0, max_map_len=64)
+    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+        raise Malformed(f"a frame is not msgpack: {error}") from error
+    kind, number, trace, *rest = _fields(fields, 3)
+    if type(kind) is not int or type(trace) is not str or len(trace) > 64:
+        raise Malformed("a frame does not begin with a kind, a number and a trace")
+    is_reply = kind not in _REQUESTS
+    known = _REPLIES.get(kind) if is_reply else _REQUESTS[kind]
+    if known is None:
+        raise Malformed(f"message kind {kind} is not known here")
+    message_type, checks = known
+    if len(rest) < len(checks):
+        raise Malformed(f"a {message_type.__name__} has {len(checks)} fields, not {len(rest)}")
+    return Frame(is_reply, _int(number), trace, message_type(*[check(one) for check, one in zip(checks, rest, strict=False)]))
