@@ -85,9 +85,12 @@ class Gate:
             self._driver.tell(breaker.SignOfLife(evidence))
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            await self._driver.run()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await self._driver.run()
+        finally:
+            self._nursery = None
 
     def _carry_out(self, effect: breaker.Effect) -> None:
         match effect:

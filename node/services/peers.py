@@ -71,14 +71,17 @@ class Neighbours:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Dial, greet, ping and exchange until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(self._peers.run)
-            nursery.start_soon(self._liveness.run)
-            nursery.start_soon(self._exchange_for_ever)
-            task_status.started()
-            self._sight_known()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._peers.run)
+                nursery.start_soon(self._liveness.run)
+                nursery.start_soon(self._exchange_for_ever)
+                task_status.started()
+                self._sight_known()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
 
     def _sight_known(self) -> None:
         for address in self._bootstrap:

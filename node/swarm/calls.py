@@ -75,10 +75,13 @@ class Calls:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the network and answer peers until cancelled. Raises `ListenFailed` before it has started."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            await nursery.start(self._network.run, self)
-            task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await nursery.start(self._network.run, self)
+                task_status.started()
+        finally:
+            self._nursery = None
 
     # -- asking -----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,317 @@
+"""What the API answers: one plain function for each path and method, from a request to a reply, over the `Node`.
+
+`RESOURCES` is the whole of it. A function answers a `Reply`, which becomes JSON in the UCXL shape, or a Starlette
+`Response` where content itself is served; or raises one of the errors of `protocols.codes`, which the guard puts
+into words. No function here knows the server, the store or the swarm.
+"""
+
+import difflib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from node.api import requests, shapes
+from node.api.content import Found, serve_content
+from node.api.requests import ENVELOPE_TYPE, JSON_TYPE, Query
+from node.dht.base import Durability, Receipt
+from node.services.author import Write
+from node.services.node import Node
+from protocols import codes
+from protocols.codes import InvalidPayload, MethodNotAllowed, NotFound, Unavailable
+
+REPLICATED_SECONDS = 10.0
+"""How long `replicated=true` waits when no `timeout_ms` is given."""
+LIST_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A success: what was done, and the data."""
+
+    data: Mapping[str, Any]
+    message: str = "ok"
+    code: str = codes.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Answering = Callable[[Node, Request], Awaitable[Reply | Response]]
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+async def put_envelope(node: Node, request: Request) -> Reply:
+    """Write a version: content with its headers, or a signed envelope as it is."""
+    return await _write(node, request, must_be_absent=False)
+
+
+async def post_envelope(node: Node, request: Request) -> Reply:
+    """The same, where nothing may be yet: 409 when something is there."""
+    return await _write(node, request, must_be_absent=True)
+
+
+async def delete_envelope(node: Node, request: Request) -> Reply:
+    """Write a tombstone; the history stays."""
+    query = Query(request, "address", "replicated", "timeout_ms")
+    write = Write(
+        address=query.address_to_write(),
+        deleted=True,
+        meta=requests.meta(request),
+        parents=requests.parents(request),
+        idempotency_key=requests.idempotency_key(request),
+        timeout=_patience(query),
+        **_only_if(request, must_be_absent=False),
+    )
+    return await _written(node, query, lambda: node.author.write(write))
+
+
+async def _write(node: Node, request: Request, *, must_be_absent: bool) -> Reply:
+    query = Query(request, "address", "replicated", "timeout_ms")
+    media_type = requests.content_type(request)
+    if media_type.partition(";")[0].strip().lower() == ENVELOPE_TYPE:
+        return await _write_signed(node, request, query, must_be_absent=must_be_absent)
+    address = query.address_to_write()
+    content = await request.body()
+    requests.check_content(content, media_type)
+    write = Write(
+        address=address,
+        content=content,
+        content_type=media_type,
+        meta=requests.meta(request),
+        parents=requests.parents(request),
+        idempotency_key=requests.idempotency_key(request),
+        timeout=_patience(query),
+        **_only_if(request, must_be_absent=must_be_absent),
+    )
+    return await _written(node, query, lambda: node.author.write(write))
+
+
+async def _write_signed(node: Node, request: Request, query: Query, *, must_be_absent: bool) -> Reply:
+    """A signed envelope says its own address, parents and meta: what contradicts it is refused, not dropped."""
+    if requests.meta(request) or requests.parents(request) is not None:
+        raise InvalidPayload(
+            "a signed envelope has its own meta and parents; leave UCXL-Meta-* and UCXL-Parents out",
+            field="headers", expected="no UCXL-Meta-* and no UCXL-Parents",
+        )  # fmt: skip
+    address = query.address_to_write() if query.text("address") else None
+    encoded = await request.body()
+    key = requests.idempotency_key(request)
+    conditions = _only_if(request, must_be_absent=must_be_absent)
+    return await _written(
+        node,
+        query,
+        lambda: node.author.write_envelope(
+            encoded, address=address, idempotency_key=key, timeout=_patience(query), **conditions
+        ),
+    )
+
+
+def _only_if(request: Request, *, must_be_absent: bool) -> dict[str, Any]:
+    conditions = requests.conditions(request)
+    return {**conditions, "must_be_absent": True} if must_be_absent else conditions
+
+
+def _patience(query: Query) -> float | None:
+    """How long a write may take, in seconds: what the caller said, or what waiting for replication allows."""
+    return query.timeout() or (REPLICATED_SECONDS if query.flag("replicated") else None)
+
+
+async def _written(node: Node, query: Query, write: Callable[[], Awaitable[Receipt]]) -> Reply:
+    deadline = trio.current_time() + (_patience(query) or 0.0)
+    receipt = await write()
+    if query.flag("replicated"):
+        receipt = await _replicated(node, receipt, deadline)
+    return _receipt(receipt, code=codes.CREATED if receipt.is_replicated else codes.ACCEPTED)
+
+
+async def _replicated(node: Node, receipt: Receipt, deadline: float) -> Receipt:
+    """The receipt once the quorum has it, or as it is when time is over; at once where nobody will ever be asked."""
+    rest = deadline - trio.current_time()
+    if receipt.is_replicated or receipt.durability is Durability.LOCAL or rest <= 0:
+        return receipt
+    return await node.author.replicated(receipt.digest, timeout=rest)
+
+
+def _receipt(receipt: Receipt, *, code: str) -> Reply:
+    return Reply(
+        data=shapes.receipt(receipt),
+        message=_DURABILITY_IN_WORDS[receipt.durability].format(receipt),
+        code=code,
+        headers={"ETag": f'"{receipt.digest.hex()}"', "UCXL-Version": str(receipt.version)},
+    )
+
+
+_DURABILITY_IN_WORDS = {
+    Durability.REPLICATED: "replicated: {0.acknowledged} of {0.wanted} holders have it",
+    Durability.AT_RISK: "replicated, not everywhere yet: {0.acknowledged} of {0.wanted} holders have it",
+    Durability.PENDING: "stored on this node; {0.acknowledged} of {0.wanted} holders have it so far",
+    Durability.LOCAL: "stored on this node; its backend asks nobody else",
+}
+
+
+async def get_receipt(node: Node, request: Request) -> Reply:
+    """How durable a write is by now, by its digest or its place in this node's log."""
+    query = Query(request, "log", "sequence", "digest", "replicated", "timeout_ms")
+    digest, log, sequence = query.digest(), query.text("log"), query.number("sequence", 1, 2**63 - 1)
+    if (digest is None) == (sequence is None) or (log is None) != (sequence is None):
+        raise InvalidPayload(
+            "a receipt is asked for by digest=..., or by log=... and sequence=...",
+            field="query", expected="digest, or log and sequence",
+        )  # fmt: skip
+    deadline = trio.current_time() + (_patience(query) or 0.0)
+    receipt = await node.author.receipt(log_id=log, sequence=sequence, digest=digest)
+    if query.flag("replicated"):
+        receipt = await _replicated(node, receipt, deadline)
+    return _receipt(receipt, code=codes.OK)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+async def get_envelope(node: Node, request: Request) -> Reply | Response:
+    """One version: its content, all of it as JSON, or its signed bytes, as `Accept` asks."""
+    query = Query(request, "address", "consistency", "digest", "timeout_ms")
+    answer = await node.resolver.resolve(
+        query.address(), consistency=query.consistency(), digest=query.digest(), timeout=query.timeout()
+    )
+    found = Found.of(answer)
+    form = requests.preferred(requests.header(request, "accept"))
+    headers = found.headers(form)
+    if requests.is_unchanged(request, found.envelope.digest):
+        return Response(status_code=304, headers=headers)
+    if form == JSON_TYPE:
+        return Reply(data=found.as_json(), headers=headers)
+    return serve_content(found, form, headers)
+
+
+async def get_history(node: Node, request: Request) -> Reply:
+    """The versions of an address in their order, the first one first."""
+    query = Query(request, "address", "consistency", "after", "limit", "timeout_ms")
+    after, limit = query.number("after", 0, 2**31), query.number("limit", 1, LIST_MAX)
+    history = await node.resolver.history(
+        query.address(), consistency=query.consistency(), after=after or 0, limit=limit or LIST_MAX, timeout=query.timeout()
+    )
+    return Reply(data=shapes.history(history))
+
+
+# -- the node ---------------------------------------------------------------------------------------------------------
+
+
+async def get_peers(node: Node, request: Request) -> Reply:
+    Query(request)
+    return Reply(data={"peers": [shapes.peer(peer) for peer in node.peers()]})
+
+
+async def get_node(node: Node, request: Request) -> Reply:
+    Query(request)
+    return Reply(
+        data={
+            "peer_id": node.peer_id,
+            "name": node.name,
+            "network": node.network,
+            "backend": node.dht.backend.value,
+            "multiaddrs": list(node.addresses()),
+            "started_at": shapes.rfc3339(node.started_ms),
+            "uptime_ms": max(0, node.now_ms() - node.started_ms),
+            "log": node.store.log_id,
+            "sequence": node.store.last_sequence,
+        }
+    )
+
+
+async def get_bootstrap(node: Node, request: Request) -> Reply:
+    """What another node needs to find this one, and nothing else: this path is open."""
+    Query(request)
+    return Reply(data={"peer_id": node.peer_id, "multiaddrs": list(node.addresses()), "network": node.network})
+
+
+async def get_pending(node: Node, request: Request) -> Reply:
+    """What is owed to other nodes; with `state=owed` or `state=refused` also each hint."""
+    query = Query(request, "state", "limit")
+    state = query.text("state")
+    if state not in (None, "owed", "refused"):
+        raise InvalidPayload(
+            f"state is {state!r}; it must be owed or refused", field="state", provided=state, expected="owed or refused"
+        )
+    limit = query.number("limit", 1, LIST_MAX) or LIST_MAX
+    hints = None if state is None else await node.store.hints(is_refused=state == "refused", limit=limit)
+    return Reply(data=shapes.pending(node.store.pending(), hints, now_ms=node.now_ms()))
+
+
+async def get_health(node: Node, request: Request) -> Reply:
+    Query(request)
+    report = node.health()
+    if report.status == "failed":
+        raise Unavailable("; ".join(report.reasons) or "this node has failed", **shapes.health(report))
+    return Reply(data=shapes.health(report), message="; ".join(report.reasons) or report.status)
+
+
+async def get_ready(node: Node, request: Request) -> Reply:
+    Query(request)
+    if not node.is_ready():
+        raise Unavailable("this node is not ready yet", ready=False)
+    return Reply(data={"ready": True})
+
+
+RESOURCES: Mapping[str, Mapping[str, Answering]] = {
+    "/v1/envelope": {"GET": get_envelope, "PUT": put_envelope, "POST": post_envelope, "DELETE": delete_envelope},
+    "/v1/history": {"GET": get_history},
+    "/v1/receipt": {"GET": get_receipt},
+    "/v1/peers": {"GET": get_peers},
+    "/v1/node": {"GET": get_node},
+    "/v1/bootstrap": {"GET": get_bootstrap},
+    "/v1/pending": {"GET": get_pending},
+    "/health": {"GET": get_health},
+    "/ready": {"GET": get_ready},
+}
+
+
+# -- the way there ----------------------------------------------------------------------------------------------------
+
+
+def router(node: Node) -> ASGIApp:
+    """The resources as an ASGI application that raises our errors; it belongs behind a guard."""
+    return Router(
+        [Route(path, _Resource(node, path, methods)) for path, methods in RESOURCES.items()],
+        redirect_slashes=False,
+        default=_unknown_path,
+    )
+
+
+class _Resource:
+    """One path: finds the method's function and sends what it answers."""
+
+    def __init__(self, node: Node, path: str, methods: Mapping[str, Answering]) -> None:
+        self._node = node
+        self._path = path
+        self._methods = {**methods, "HEAD": methods["GET"]}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        answering = self._methods.get(method)
+        if answering is None:
+            raise MethodNotAllowed(
+                f"{self._path} does not take {method}", method=method, allow=sorted(self._methods), path=self._path
+            )
+        reply = await answering(self._node, Request(scope, receive))
+        response = reply if isinstance(reply, Response) else self._rendered(reply, scope["state"]["request_id"])
+        await response(scope, receive, send)
+
+    def _rendered(self, reply: Reply, request_id: str) -> Response:
+        body = shapes.response(
+            reply.code, reply.message, reply.data, request_id=request_id, now_ms=self._node.now_ms()
+        )
+        status = int(reply.code.split("-", 2)[1])
+        return Response(body, status_code=status, headers={**reply.headers, "Content-Type": JSON_TYPE})
+
+
+async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
+    near = difflib.get_close_matches(scope["path"], RESOURCES, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(RESOURCES)}"
+    raise NotFound(f"there is nothing at {scope['path'][:200]}{hint}", path=scope["path"][:200])

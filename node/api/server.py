@@ -1,0 +1,289 @@
+"""The HTTP server: hypercorn's trio worker, in the node's own process and nursery. No other file knows it.
+
+Its parts are put together here instead of calling `hypercorn.trio.serve`, because a node needs more of them:
+
+- a connection's failure stays that connection's: in hypercorn it would end the nursery, and here the node with it;
+- a client that never sends its headers, or never reads its answer, is cut off; hypercorn shields the writing of an
+  answer from cancellation, so one client that does not read would keep a node from ending;
+- an answer to a request that is still coming in is read to its end by a patient client only if the socket lingers:
+  closing it at once sends a reset, which takes the answer away;
+- the socket is held from the start, so that a port in use is an error before anything else has begun;
+- HTTP/1.1 alone: the other protocols hypercorn speaks are doors nobody here uses.
+"""
+
+import errno
+import logging
+import math
+import socket
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import h11
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Request
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState
+from starlette.types import ASGIApp
+
+from node import values
+from node.api import shapes
+from protocols.codes import BzzzError, InvalidPayload, Unavailable
+
+_log = structlog.get_logger("bzzz.api")
+
+
+class BindFailed(Exception):
+    """The API cannot listen there; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    connections_max: int = 512
+    header_seconds_max: float = 10.0
+    """How long a new connection may take to send its first headers."""
+    idle_seconds_max: float = 60.0
+    """How long a connection may wait for its next request."""
+    write_seconds_max: float = 20.0
+    """How long a client may take to read what one write brings."""
+    linger_seconds_max: float = 1.0
+    """How long what a client is still sending is read and dropped, after it was answered."""
+    grace_seconds: float = 0.5
+    """How long requests under way may take to end when the node ends."""
+
+
+def bind(address: str) -> socket.socket:
+    """Listen on `host:port` (port 0: any free one). Raises `BindFailed`."""
+    host, port = values.split_host_port(address)
+    try:
+        family, kind, protocol, _, where = _resolved(host, port)
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise BindFailed(f"the API cannot listen on {address}: {error.strerror or error}") from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(where)
+        listening.listen(128)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise BindFailed(f"the API cannot listen on {address}: {_why(error)}") from error
+    return listening
+
+
+def _resolved(host: str, port: int) -> tuple[Any, ...]:
+    """The first address a name has, IPv4 before IPv6, so that localhost is 127.0.0.1 everywhere."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return min(found, key=lambda one: one[0] != socket.AF_INET)
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another process holds that port; stop it, or choose another with --api (port 0: any free one)"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "that is no address of this machine; choose another with --api"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "this user may not listen on that port; choose one above 1023 with --api"
+    return error.strerror or str(error)
+
+
+def url_of(listening: socket.socket) -> str:
+    """`http://host:port` as it was bound, with the real port."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(
+    app: ASGIApp,
+    listening: socket.socket,
+    *,
+    stopping: trio.Event,
+    limits: ServerLimits | None = None,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `stopping`, then let what is under way end, within the grace. Starts with the URL. Owns the socket."""
+    limits = limits or ServerLimits()
+    config = _config(limits)
+    context = WorkerContext(None)
+    wrapped = ASGIWrapper(cast(ASGIFramework, app))
+    url = url_of(listening)
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    async with trio.open_nursery() as connections:
+
+        async def connected(stream: trio.SocketStream) -> None:
+            crowded = len(connections.child_tasks) > limits.connections_max
+            await _Connection(wrapped, config, context, stream, limits, is_crowded=crowded).run()
+
+        async with trio.open_nursery() as accepting:
+            serving = partial(trio.serve_listeners, connected, [listener], handler_nursery=connections)
+            accepting.start_soon(serving)
+            task_status.started(url)
+            await stopping.wait()
+            accepting.cancel_scope.cancel()
+        await context.terminated.set()
+        connections.cancel_scope.deadline = trio.current_time() + limits.grace_seconds
+
+
+def _config(limits: ServerLimits) -> Config:
+    config = Config()
+    config.errorlog = logging.getLogger("bzzz.api.server")
+    config.accesslog = None
+    config.include_server_header = False
+    config.h11_max_incomplete_size = 64 * 1024
+    config.keep_alive_max_requests = 1_000_000
+    config.keep_alive_timeout = limits.idle_seconds_max
+    # The guard reads each body at once and refuses it when it grows too long, so the queue stays short; with a bound,
+    # an answer given before the whole body came would wait for ever for room to say that the connection is closing.
+    config.max_app_queue_size = cast(int, math.inf)
+    return config
+
+
+class _Connection(TCPServer):
+    """One TCP connection: hypercorn's, with an end to every wait and nothing that leaves it."""
+
+    def __init__(
+        self,
+        app: ASGIWrapper,
+        config: Config,
+        context: WorkerContext,
+        stream: trio.SocketStream,
+        limits: ServerLimits,
+        *,
+        is_crowded: bool,
+    ) -> None:
+        super().__init__(app, config, context, ConnectionState({}), cast(Any, stream))
+        self._limits = limits
+        self._is_crowded = is_crowded
+        self._reading = trio.CancelScope()
+        self._is_closing = False
+
+    async def run(self) -> None:
+        try:
+            async with TaskGroup() as self._task_group:
+                self._http = _Http1(self.app, self.config, self.context, self._task_group, self.protocol_send)
+                self.protocol = cast(Any, self._http)
+                if self._is_crowded:
+                    await self._http.refuse(Unavailable("this node serves too many connections already", retry_after_ms=1000))
+                    await self.protocol_send(Closed())
+                else:
+                    await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await self._read_data()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client is gone
+        except Exception:
+            _log.exception("a connection to the API failed")
+        finally:
+            self.stream.socket.close()
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            await self._write(event.data)
+        elif isinstance(event, Closed):
+            self._start_closing()
+            await self.protocol.handle(Closed())
+        else:
+            await super().protocol_send(event)
+
+    async def _write(self, data: bytes) -> None:
+        async with self.send_lock:
+            with trio.move_on_after(self._limits.write_seconds_max) as in_time:
+                try:
+                    await self.stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self._reading.cancel()
+            if in_time.cancelled_caught:
+                _log.info("a client did not read its answer in time and was cut off")
+                self.stream.socket.close()
+
+    def _start_closing(self) -> None:
+        """Say goodbye, and give the client a moment to read it before the socket goes."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._reading.deadline = trio.current_time() + self._limits.linger_seconds_max
+            try:
+                self.stream.socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._reading.cancel()
+
+    async def _read_data(self) -> None:
+        with self._reading:
+            while True:
+                try:
+                    data = await self.stream.receive_some(MAX_RECV)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    break
+                if not self._is_closing:
+                    await self.protocol.handle(RawData(bytes(data)))
+                if not data:
+                    break
+        await self.protocol.handle(Closed())
+        await self.idle_task.stop()
+
+    async def _idle_timeout(self) -> None:
+        limits, is_new = self._limits, self._http.keep_alive_requests == 0
+        with trio.move_on_after(limits.header_seconds_max if is_new else limits.idle_seconds_max) as waiting:
+            await self.context.terminated.wait()
+        if waiting.cancelled_caught and self._http.has_part_of_a_request():
+            await self._http.refuse(_IncompleteRequest("the headers of the request did not arrive in time"))
+        with trio.CancelScope(shield=True):
+            await self.protocol_send(Closed())
+
+
+class _IncompleteRequest(InvalidPayload):
+    code = "UCXL-408-REQUEST_TIMEOUT"
+    retryable = True
+
+
+class _Http1(H11Protocol):
+    """HTTP/1.1 alone. An upgrade to HTTP/2 or WebSocket is not taken, which RFC 9110 (7.8) leaves to the server."""
+
+    def __init__(
+        self, app: Any, config: Config, context: WorkerContext, task_group: TaskGroup, send: Any
+    ) -> None:
+        super().__init__(app, config, context, task_group, ConnectionState({}), False, None, None, send)
+
+    def has_part_of_a_request(self) -> bool:
+        return bool(self.connection.trailing_data[0])
+
+    async def refuse(self, error: BzzzError) -> None:
+        """Answer what never became a request."""
+        body = shapes.error(error, path="", request_id="", now_ms=0)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode("ascii")),
+            (b"connection", b"close"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=error.status, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+    async def _send_error_response(self, status_code: int) -> None:
+        what = "its headers are too long" if status_code == 431 else "it is not HTTP/1.1"
+        await self.refuse(InvalidPayload(f"the request cannot be read: {what}"))
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        pass
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        self.stream = HTTPStream(
+            self.app, self.config, self.context, self.task_group, False, None, None, self.stream_send, STREAM_ID
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode("ascii"),
+                method=request.method.decode("ascii").upper(),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1

@@ -1,0 +1,89 @@
+"""`bzzz peers`, `health`, `id` and `pending`: what a node sees, and how it is."""
+
+from typing import Any
+
+import click
+
+from node.commands.client import Client, Failure, in_words, print_json, print_table, talks_to_node
+
+
+@click.command("peers")
+@talks_to_node
+def peers_command(*, client: Client, as_json: bool) -> None:
+    """List the nodes that this one knows."""
+    data = client.call("GET", "/v1/peers").data
+    if as_json:
+        print_json(data)
+        return
+    if not data["peers"]:
+        click.echo("no other node is known yet; --bootstrap names one when a node starts")
+        return
+    print_table(("NAME", "STATE", "LAST SEEN", "OWED", "PEER", "ADDRESS"), [_peer(peer) for peer in data["peers"]])
+
+
+def _peer(peer: dict[str, Any]) -> tuple[str, ...]:
+    state = "suspect" if peer["suspect"] else "connected" if peer["connected"] else "away"
+    address = peer["multiaddrs"][0].partition("/p2p/")[0] if peer["multiaddrs"] else "-"
+    return (peer["name"] or "-", state, peer["last_seen"] or "never", str(peer["owed"]), peer["peer_id"], address)
+
+
+@click.command("health")
+@talks_to_node
+def health_command(*, client: Client, as_json: bool) -> None:
+    """Say how the node is, and why. Exit code 1 when it has failed."""
+    code = 0
+    try:
+        data = client.call("GET", "/health").data
+    except Failure as failure:
+        if not failure.error or "status" not in failure.error.get("details", {}):
+            raise
+        data, code = failure.error["details"], 1
+    if as_json:
+        print_json(data)
+    else:
+        click.echo(data["status"] + "".join(f"\n  {reason}" for reason in data["reasons"]))
+        if data["components"]:
+            head = ("COMPONENT", "BACKEND", "STATUS", "ERRORS", "LATENCY", "WHY")
+            print_table(head, [_component(component) for component in data["components"]])
+    click.get_current_context().exit(code)
+
+
+def _component(one: dict[str, Any]) -> tuple[str, ...]:
+    latency = "-" if one["latency_ms"] is None else f"{one['latency_ms']:.1f} ms"
+    why = "; ".join(one["reasons"]) or "-"
+    return (one["component"], one["backend"] or "-", one["status"], str(one["error_count"]), latency, why)
+
+
+@click.command("id")
+@talks_to_node
+def id_command(*, client: Client, as_json: bool) -> None:
+    """Say who the node is, and where other nodes reach it."""
+    data = client.call("GET", "/v1/node").data
+    if as_json:
+        print_json(data)
+        return
+    click.echo(data["peer_id"])
+    click.echo(f"  name     {data['name']}\n  network  {data['network']}\n  backend  {data['backend']}")
+    click.echo(f"  log      {data['log']}, {data['sequence']} entries\n  up       {in_words(data['uptime_ms'])}")
+    for address in data["multiaddrs"]:
+        click.echo(f"  at       {address}")
+
+
+@click.command("pending")
+@click.option("--refused", "state", flag_value="refused", help="List what was refused for good.")
+@click.option("--owed", "state", flag_value="owed", help="List what is still to be sent.")
+@talks_to_node
+def pending_command(*, client: Client, as_json: bool, state: str | None) -> None:
+    """Say what this node still owes to others."""
+    data = client.call("GET", "/v1/pending", {"state": state}).data
+    if as_json:
+        print_json(data)
+        return
+    oldest = f", the oldest for {in_words(data['oldest_age_ms'])}" if data["oldest_age_ms"] is not None else ""
+    click.echo(f"{data['count']} to be sent{oldest}; {data['refused']} refused for good")
+    if data.get("hints"):
+        rows = [
+            (hint["holder"][-8:], in_words(hint["age_ms"]), str(hint["attempts"]), hint["address"], hint["refusal"] or "-")
+            for hint in data["hints"]
+        ]
+        print_table(("TO", "AGE", "TRIED", "ADDRESS", "WHY NOT YET"), rows)

@@ -1,0 +1,294 @@
+"""What a node is told before it starts: the settings, and where each value came from.
+
+Four sources, the later one wins: defaults, a YAML file (everything under `bzzz:`), the environment (`BZZZ_*`), the
+command line. `OPTIONS` is the one table of names; a name that is in no row is refused with the nearest one that is,
+wherever it stands. Every value keeps its origin, so that `bzzz config show` and an error can say who set it.
+
+The readers of single values are in `node/values.py`, the file itself is read by `node/config_file.py`. What goes
+wrong is a `ConfigError`: one line, and the node does not start.
+"""
+
+import difflib
+import os
+import platform
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from node import values
+from node.config_file import ConfigError, flat, read_file, reason
+
+__all__ = ["OPTIONS", "ConfigError", "Option", "Secret", "Settings", "load", "nearest"]
+
+DEFAULT = "default"
+LISTEN_ON_LOOPBACK = "/ip4/127.0.0.1/tcp/4001"
+LISTEN_ON_ALL = "/ip4/0.0.0.0/tcp/4001"
+_PREFIXES = ("BZZZ_", "RUSTLE_")
+_FILE_VARIABLE = "BZZZ_CONFIG"
+
+
+class Secret:
+    """Text that does not show itself: in a log, an error or a listing it reads as stars."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "********"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One node's settings. Durations are in the unit their name ends in; paths are absolute once loaded."""
+
+    backend: str = "hybrid"
+    """`mock`, `real` or `hybrid`: what the node does, after `fallback_on_error` has had its say."""
+    fallback_on_error: bool | None = None
+    """None: not set. False with hybrid: errors instead of answers that are pending."""
+    bootstrap: tuple[str, ...] = ()
+    data_dir: Path = Path("~/.bzzz")
+    listen: tuple[str, ...] = (LISTEN_ON_LOOPBACK,)
+    """Unless set, all addresses of this machine when `open` is."""
+    api: str = "127.0.0.1:8080"
+    api_token: Secret | None = None
+    name: str = ""
+    """Unless set, the machine's host name."""
+    network: str = "bzzz"
+    open: bool = False
+    mdns: bool = True
+    log_format: str = "text"
+    log_level: str = "info"
+    deadline_ms: int = 100
+    real_deadline_ms: int = 1_000
+    replication: int = 20
+    write_quorum: int | None = None
+    """None: 2 in real, 1 in hybrid."""
+    read_quorum: int = 2
+    read_freshness_ms: int = 5_000
+    threshold_errors: int = 3
+    backoff_ms: int = 1_000
+    forget_after_hours: float = 24.0
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """For each field above: `default`, or the source and the name it was set by."""
+    notes: tuple[str, ...] = ()
+    """What a person should be told at the start: settings that change or void one another."""
+
+    @property
+    def api_host_port(self) -> tuple[str, int]:
+        return values.split_host_port(self.api)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Each setting as (name in the file, value, origin), in the order of the fields; secrets as stars."""
+        names = {option.field: option.names[0] for option in reversed(OPTIONS)}
+        return [
+            (names[one.name], _shown(getattr(self, one.name)), self.origins.get(one.name, DEFAULT))
+            for one in fields(self)
+            if one.name in names
+        ]
+
+
+def _read_token(value: object) -> Secret:
+    if not isinstance(value, str) or not value.strip() or not all("!" <= letter <= "~" for letter in value.strip()):
+        raise ValueError("the token is empty, or has spaces or other characters that no header can carry")
+    return Secret(value.strip())
+
+
+def _read_token_file(value: object) -> Secret:
+    path = _read_path(value)
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the token file {path} cannot be read ({reason(error)})") from None
+    return _read_token(content)
+
+
+def _read_path(value: object) -> Path:
+    path = values.text(value)
+    if not path or "\0" in path:
+        raise ValueError(f"{path!r} is not a path")
+    return Path(path).expanduser().absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of the table: a field of the settings, how its value is read, and what it is called.
+
+    `names[0]` is its name in the file, and in capitals after `BZZZ_` in the environment; the others are accepted in
+    the file too (a dot is a level). `key` is its name among the flags.
+    """
+
+    key: str
+    read: Callable[[object], Any]
+    names: tuple[str, ...]
+    field: str
+
+    @property
+    def variable(self) -> str:
+        return f"BZZZ_{self.names[0].upper()}"
+
+
+def _option(key: str, read: Callable[[object], Any], *names: str, field: str = "") -> Option:
+    return Option(key, read, names or (key,), field or key)
+
+
+OPTIONS: tuple[Option, ...] = (
+    _option("backend", values.one_of("mock", "real", "hybrid"), "dht_backend", "dht.backend"),
+    _option("fallback_on_error", values.flag, "fallback_on_error", "dht.fallback.enabled"),
+    _option("bootstrap", values.many(values.dial_address), "dht_bootstrap_nodes", "dht.bootstrap_nodes"),
+    _option("data_dir", _read_path),
+    _option("listen", values.many(values.listen_address)),
+    _option("api", values.host_port),
+    _option("api_token", _read_token),
+    _option("api_token_file", _read_token_file, field="api_token"),
+    _option("name", values.name),
+    _option("network", values.name),
+    _option("open", values.flag),
+    _option("mdns", values.flag),
+    _option("log_format", values.one_of("text", "json")),
+    _option("log_level", values.one_of("debug", "info", "warning", "error")),
+    _option("deadline_ms", values.milliseconds_between(1, 60_000)),
+    _option("real_deadline_ms", values.milliseconds_between(1, 60_000)),
+    _option("replication", values.count(1, 1_000)),
+    _option("write_quorum", values.count(1, 1_000)),
+    _option("read_quorum", values.count(1, 1_000)),
+    _option("read_freshness_ms", values.milliseconds_between(0, 3_600_000)),
+    _option("threshold_errors", values.count(1, 1_000), "threshold_errors", "dht.fallback.threshold_errors"),
+    _option("backoff_ms", values.milliseconds_between(1, 600_000), "backoff_ms", "dht.fallback.backoff_ms"),
+    _option("forget_after_hours", values.hours),
+)
+
+_BY_KEY = {option.key: option for option in OPTIONS}
+_BY_VARIABLE = {option.variable: option for option in OPTIONS}
+_BY_FILE_NAME = {name: option for option in OPTIONS for name in option.names}
+_SECTIONS = frozenset(name[:at] for name in _BY_FILE_NAME for at, letter in enumerate(name) if letter == ".")
+
+
+class _Given(dict[str, tuple[Any, str]]):
+    """Field -> (value, origin). A later source replaces; one source that sets a field twice contradicts itself."""
+
+    def take(self, option: Option, value: object, origin: str) -> None:
+        before = self.get(option.field)
+        if before and before[1].partition(" ")[0] == origin.partition(" ")[0]:
+            raise ConfigError(f"{before[1]} and {origin} set the same thing; leave one of them out")
+        try:
+            self[option.field] = (option.read(value), origin)
+        except ValueError as error:
+            raise ConfigError(f"{origin}: {error}") from None
+
+
+def load(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a node, from all four sources; `flags` is by field name, None and () meaning 'not given'.
+
+    `flags["config"]`, or else `BZZZ_CONFIG`, names the file. Raises `ConfigError`.
+    """
+    environment = os.environ if environment is None else environment
+    told = {key: value for key, value in (flags or {}).items() if value is not None and value != ()}
+    given = _Given()
+    if path := told.pop("config", None) or environment.get(_FILE_VARIABLE):
+        _take_file(given, Path(path).expanduser())
+    _take_environment(given, environment)
+    for key, value in told.items():
+        given.take(_BY_KEY[key], value, f"flag --{'no-' if value is False else ''}{key.replace('_', '-')}")
+    return _settled(given)
+
+
+def _take_file(given: _Given, path: Path) -> None:
+    for name, value in flat(read_file(path), _SECTIONS):
+        if (option := _BY_FILE_NAME.get(name)) is None:
+            raise ConfigError(f"file {path}: 'bzzz: {name}' is no setting of a node{nearest(name, _BY_FILE_NAME)}")
+        if value is not None:
+            given.take(option, value, f"file {path}: {name}")
+
+
+def _take_environment(given: _Given, environment: Mapping[str, str]) -> None:
+    for variable in sorted(environment):
+        if not variable.startswith(_PREFIXES) or variable == _FILE_VARIABLE:
+            continue
+        if (option := _BY_VARIABLE.get(variable)) is None:
+            known = nearest(variable, [*_BY_VARIABLE, _FILE_VARIABLE])
+            raise ConfigError(f"the environment sets {variable}, which is no setting of a node{known}")
+        if environment[variable].strip():
+            given.take(option, environment[variable], f"environment {variable}")
+
+
+def _settled(given: _Given) -> Settings:
+    """The settings when every source has spoken: defaults that follow from others, contradictions refused."""
+    own = (one.name for one in fields(Settings) if one.name not in ("origins", "notes"))
+    settings = Settings(
+        **{name: value for name, (value, _) in given.items()},
+        origins={name: given[name][1] if name in given else DEFAULT for name in own},
+    )
+    if "data_dir" not in given:
+        settings = replace(settings, data_dir=settings.data_dir.expanduser().absolute())
+    if "name" not in given:
+        settings = replace(settings, name=re.sub(r"[^A-Za-z0-9._-]", "-", platform.node())[:64] or "node")
+    if "listen" not in given and settings.open:
+        settings = replace(settings, listen=(LISTEN_ON_ALL,))
+    _refuse_contradictions(settings)
+    return _with_notes(settings)
+
+
+def _refuse_contradictions(settings: Settings) -> None:
+    origins = settings.origins
+    for quorum in ("write_quorum", "read_quorum"):
+        number = getattr(settings, quorum)
+        if origins[quorum] != DEFAULT and number > settings.replication:
+            raise ConfigError(
+                f"{origins[quorum]}: a quorum of {number} is never reached with replication "
+                f"{settings.replication} ({origins['replication']})"
+            )
+    if not settings.listen and settings.backend != "mock":
+        raise ConfigError(f"{origins['listen']}: no address to listen on; name one, like {LISTEN_ON_LOOPBACK}")
+    for address in settings.listen:
+        if not (settings.open or values.is_loopback_multiaddr(address)):
+            raise ConfigError(
+                f"{origins['listen']}: {address} is not on loopback, so anyone who reaches it could join the swarm; "
+                "add --open (BZZZ_OPEN=true) if that is meant"
+            )
+    if settings.api_token is None and not values.is_loopback(settings.api_host_port[0]):
+        raise ConfigError(
+            f"{origins['api']}: {settings.api} is not on loopback, so the API needs a token; "
+            "give one by --api-token-file FILE or BZZZ_API_TOKEN"
+        )
+
+
+def _with_notes(settings: Settings) -> Settings:
+    notes = []
+    if settings.backend == "real" and settings.fallback_on_error:
+        settings = replace(settings, backend="hybrid")
+        notes.append(
+            f"backend real with fallback_on_error=true ({settings.origins['fallback_on_error']}) is hybrid: "
+            "this machine answers when the swarm does not"
+        )
+    if settings.backend == "mock":
+        unused = [name for name in ("listen", "bootstrap") if settings.origins[name] != DEFAULT]
+        if unused:
+            notes.append(f"backend mock has no swarm, so {' and '.join(unused)} will not be used")
+    return replace(settings, notes=tuple(notes))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean x?`, or nothing when no known name is near."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, tuple):
+        return ", ".join(value) or "-"
+    return str(value).lower() if isinstance(value, bool) else str(value)

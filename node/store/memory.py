@@ -1,0 +1,517 @@
+"""The store in memory: the twin of `sqlite.py`, for tests, the simulator and nodes that are thrown away.
+
+Plain dicts and lists. Nothing here waits, so each call is one step to everybody else and costs a microsecond or two;
+only with `before_commit` given does a write wait, and possibly fail, where the disk's commit would: that is how the
+simulator plants slow, stalled and full disks. Writes are then carried out by `run`, as in the twin: in the order in
+which they came, and what comes while one commit is under way shares the next.
+
+The same object may be run again after its `run` was cancelled: that is a restart with its disk. What it holds of
+lazily durable facts (acknowledgements) survives such a restart, which is allowed and not promised.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
+
+import trio
+
+from node.store.base import Change, Hint, Incoming, Member, Merged, Origin, Pending, Standing, Version
+from node.store.bell import Bell
+from node.store.debts import Debts
+from node.store.faults import translated
+from node.store.ticket import Ticket
+from protocols.codes import NotFound, Unavailable
+from protocols.envelope import Envelope, Notice, order_key
+from protocols.lineage import Lineage
+
+T = TypeVar("T")
+
+IDEMPOTENCY_MS = 24 * 3600 * 1000
+"""How long an idempotency key is remembered at least."""
+
+
+class _Write:
+    """A local write that somebody is owed, or has acknowledged."""
+
+    __slots__ = ("acknowledged", "bell", "tries")
+
+    def __init__(self) -> None:
+        self.acknowledged: list[str] = []
+        self.tries: dict[str, tuple[int, int, str]] = {}
+        """By holder: attempts, next try, last refusal."""
+        self.bell = Bell()
+
+
+_UNTRIED = (0, 0, "")
+_LOCAL = Origin.LOCAL
+
+
+class MemoryStore:
+    """See `base.Store`. `before_commit` is awaited before each commit; the `OSError` it raises fails that commit.
+
+    It may be set and taken away at any time. With it, what was handed in and is not committed when `run` is cancelled
+    fails, as in a crash; without it there is never anything to commit.
+    """
+
+    def __init__(self, *, log_id: str, before_commit: Callable[[], Awaitable[None]] | None = None) -> None:
+        self.log_id = log_id
+        self.last_sequence = 0
+        self.last_failure = ""
+        self.before_commit = before_commit
+        self._gathered: list[tuple[Callable[[], Any], Ticket[Any]]] = []
+        self._handed_in = Bell()
+        # The log, a column each: what is not a container costs the garbage collector nothing.
+        self._digests: list[bytes] = []
+        self._origins: list[Origin] = []
+        self._times: list[int] = []
+        self._held: dict[bytes, Envelope | Notice] = {}
+        self._sequences: dict[bytes, int] = {}
+        """By digest: the sequence of its first entry."""
+        self._heads: dict[bytes, tuple[Envelope | Notice, ...]] = {}
+        self._histories: dict[bytes, list[bytes]] = {}
+        """Of those keys alone that have had more than one version."""
+        self._lineages: dict[bytes, Lineage] = {}
+        """Of those keys alone whose versions are not one straight line."""
+        self._latest: int | None = 0
+        self._reissued: dict[bytes, bytes] = {}
+        self._adopted: set[int] = set()
+        """Versions that came from a peer first and were then written here."""
+        self._idempotent: dict[str, tuple[bytes, int]] = {}
+        self._grown = Bell()
+        self._cursors: dict[str, int] = {}
+        self._writes: dict[int, _Write] = {}
+        self._debts = Debts()
+        self._staged: dict[bytes, Envelope] = {}
+        self._members: dict[str, Member] = {}
+        self._providers: dict[bytes, dict[str, int]] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        batch: list[tuple[Callable[[], Any], Ticket[Any]]] = []
+        try:
+            while True:
+                while not self._gathered:
+                    await self._handed_in.listen()
+                batch, self._gathered = self._gathered, []
+                await self._commit(batch)
+                batch = []
+        finally:
+            for _, ticket in batch + self._gathered:
+                ticket.fail(Unavailable("the store was closed before this was written; try again when it is open"))
+            self._gathered = []
+
+    async def _commit(self, batch: list[tuple[Callable[[], Any], Ticket[Any]]]) -> None:
+        try:
+            if self.before_commit is not None:
+                await self.before_commit()
+        except OSError as error:
+            self.last_failure = translated(error).message
+            for _, ticket in batch:
+                ticket.fail(translated(error))
+            return
+        self.last_failure = ""
+        for operation, ticket in batch:
+            try:
+                result = operation()
+            except NotFound as error:
+                ticket.fail(error)
+            else:
+                ticket.succeed(result)
+
+    async def _written(self, operation: Callable[[], T]) -> T:
+        """Do it once the disk has said yes; at once when nobody asks the disk."""
+        if self.before_commit is None and not self._gathered:
+            return operation()
+        ticket: Ticket[T] = Ticket()
+        self._gathered.append((operation, ticket))
+        self._handed_in.ring()
+        return await ticket.wait()
+
+    # -- the one door -----------------------------------------------------------------------------------------
+
+    async def merge(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged]:
+        if self.before_commit is None and not self._gathered:
+            return self._merge(batch, now_ms)
+        return await self._written(partial(self._merge, batch, now_ms))
+
+    def _merge(self, batch: Sequence[Incoming], now_ms: int) -> list[Merged]:
+        merged = [self._merge_one(incoming, now_ms) for incoming in batch]
+        if self._grown.has_listeners:
+            self._grown.ring()
+        return merged
+
+    def _merge_one(self, incoming: Incoming, now_ms: int) -> Merged:
+        item, origin, holders, acknowledged, idempotency_key = incoming
+        digest = item.digest
+        known = self._held.get(digest)
+        if known is None:
+            sequence, is_new = self._append(digest, origin, now_ms), True
+            self._held[digest] = item
+            self._sequences[digest] = sequence
+            self._place(item)
+        else:
+            sequence, is_new = self._sequences[digest], self._learn(known, item, origin, now_ms)
+        if self._staged and isinstance(item, Envelope):
+            self._staged.pop(digest, None)
+        if origin is _LOCAL:
+            if self._origins[sequence - 1] is not _LOCAL:
+                self._adopted.add(sequence)
+            if (holders or acknowledged) and digest not in self._reissued:
+                self._owe(sequence, holders, acknowledged)
+            if idempotency_key is not None:
+                self._remember(idempotency_key, digest, now_ms)
+        return Merged(sequence, is_new)
+
+    def _append(self, digest: bytes, origin: Origin, now_ms: int) -> int:
+        self._digests.append(digest)
+        self._origins.append(origin)
+        self._times.append(now_ms)
+        self.last_sequence += 1
+        return self.last_sequence
+
+    def _place(self, item: Envelope | Notice) -> None:
+        """A new version among the others of its key."""
+        key = item.key
+        version = item.version
+        if self._latest is not None and version > self._latest:
+            self._latest = version
+        heads = self._heads.get(key)
+        if heads is None and not item.parents:
+            self._heads[key] = (item,)
+            return
+        self._history(key).append(item.digest)
+        lineage = self._lineages.get(key)
+        if lineage is not None:
+            lineage.add(item.digest, version, item.parents)
+            self._heads[key] = self._ordered(lineage)
+        elif heads and item.parents == (heads[0].digest,) and version > heads[0].version:
+            self._heads[key] = (item,)
+        else:
+            self._rebuild(key)
+
+    def _history(self, key: bytes) -> list[bytes]:
+        """The digests of a key's versions, in the order in which they came; to be added to."""
+        history = self._histories.get(key)
+        if history is None:
+            history = self._histories[key] = self._listed(key)
+        return history
+
+    def _listed(self, key: bytes) -> list[bytes]:
+        history = self._histories.get(key)
+        return history if history is not None else [head.digest for head in self._heads.get(key, ())]
+
+    def _rebuild(self, key: bytes) -> None:
+        """The heads of a key from scratch."""
+        history = self._history(key)
+        if not history:
+            for table in (self._histories, self._lineages, self._heads):
+                table.pop(key, None)
+            return
+        lineage = self._lineages[key] = Lineage()
+        for digest in history:
+            if digest not in self._reissued:
+                item = self._held[digest]
+                lineage.add(digest, item.version, item.parents)
+        self._heads[key] = self._ordered(lineage)
+
+    def _ordered(self, lineage: Lineage) -> tuple[Envelope | Notice, ...]:
+        heads = [self._held[digest] for digest in lineage.heads()]
+        if len(heads) > 1:
+            heads.sort(key=order_key, reverse=True)
+        return tuple(heads)
+
+    def _learn(self, known: Envelope | Notice, item: Envelope | Notice, origin: Origin, now_ms: int) -> bool:
+        """A version came that is known; whether it told anything new."""
+        more = _learned(known, item)
+        if more is None:
+            return False
+        self._append(more.digest, origin, now_ms)
+        self._history(known.key).remove(known.digest)
+        self._history(more.key).append(more.digest)
+        self._held[more.digest] = more
+        lineage = self._lineages.get(more.key)
+        if lineage is not None and _is_as_said(known, more):
+            lineage.add(more.digest, more.version, more.parents)
+            self._heads[more.key] = self._ordered(lineage)
+            return True
+        self._latest = None
+        self._rebuild(more.key)
+        if known.key != more.key:
+            self._rebuild(known.key)
+        return True
+
+    def _owe(self, sequence: int, holders: Iterable[str], acknowledged: Iterable[str]) -> None:
+        write = self._write(sequence)
+        for peer in acknowledged:
+            self._debts.remove(peer, sequence)
+            write.tries.pop(peer, None)
+            if peer not in write.acknowledged:
+                write.acknowledged.append(peer)
+        for holder in holders:
+            if holder not in write.acknowledged:
+                self._debts.add(holder, sequence)
+        write.bell.ring()
+
+    def _write(self, sequence: int) -> _Write:
+        write = self._writes.get(sequence)
+        if write is None:
+            write = self._writes[sequence] = _Write()
+        return write
+
+    def _remember(self, idempotency_key: str, digest: bytes, now_ms: int) -> None:
+        self._idempotent.setdefault(idempotency_key, (digest, now_ms))
+        for old, (_, at_ms) in list(islice(self._idempotent.items(), 2)):
+            if at_ms < now_ms - IDEMPOTENCY_MS:
+                del self._idempotent[old]
+
+    async def reissue(self, digest: bytes, replacement: Envelope, holders: tuple[str, ...], *, now_ms: int) -> Merged:
+        return await self._written(lambda: self._reissue(digest, replacement, holders, now_ms))
+
+    def _reissue(self, digest: bytes, replacement: Envelope, holders: tuple[str, ...], now_ms: int) -> Merged:
+        item = self._held.get(digest)
+        if item is None or not self._is_local(self._sequences[digest]):
+            raise NotFound(f"{digest.hex()} is no local write of this log", digest=digest.hex())
+        if digest in self._reissued:
+            return Merged(self._sequences[self._standing_in(digest)], False)
+        assert replacement.digest not in (digest, *self._reissued), "a reissue is a version of its own"
+        sequence = self._sequences[digest]
+        self._reissued[digest] = replacement.digest
+        self._debts.remove_all(sequence)
+        if item.version == self._latest:
+            self._latest = None
+        (merged,) = self._merge([Incoming(replacement, Origin.LOCAL, holders)], now_ms)
+        self._rebuild(item.key)
+        if sequence in self._writes:
+            self._writes[sequence].bell.ring()
+        return merged
+
+    def _is_local(self, sequence: int) -> bool:
+        return self._origins[sequence - 1] is _LOCAL or sequence in self._adopted
+
+    def _standing_in(self, digest: bytes) -> bytes:
+        while digest in self._reissued:
+            digest = self._reissued[digest]
+        return digest
+
+    # -- versions ---------------------------------------------------------------------------------------------
+
+    async def heads(self, key: bytes) -> tuple[Envelope | Notice, ...]:
+        return self._heads.get(key, ())
+
+    async def by_digest(self, digest: bytes) -> Envelope | Notice | None:
+        return self._held.get(digest)
+
+    async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
+        heads = {head.digest for head in self._heads.get(key, ())}
+        items = sorted((self._held[digest] for digest in self._listed(key)), key=order_key)
+        return [
+            Version(
+                address=item.address, digest=item.digest, version=item.version, author=item.author,
+                deleted=item.deleted, parents=item.parents,
+                content_type=item.content_type if isinstance(item, Envelope) else "",
+                size_bytes=len(item.content) if isinstance(item, Envelope) else 0,
+                is_held=isinstance(item, Envelope), is_head=item.digest in heads,
+                reissued_as=self._reissued.get(item.digest),
+            )
+            for item in items[after : after + limit]
+        ]  # fmt: skip
+
+    async def count_versions(self, key: bytes) -> int:
+        return len(self._listed(key))
+
+    async def idempotent(self, idempotency_key: str) -> bytes | None:
+        found = self._idempotent.get(idempotency_key)
+        return found[0] if found is not None else None
+
+    def latest_version(self) -> int:
+        if self._latest is None:
+            current = (item.version for digest, item in self._held.items() if digest not in self._reissued)
+            self._latest = max(current, default=0)
+        return self._latest
+
+    # -- the log ----------------------------------------------------------------------------------------------
+
+    async def log(self, *, after: int, limit: int = 1000) -> list[Change]:
+        return [self._change(sequence) for sequence in range(after + 1, min(after + limit, self.last_sequence) + 1)]
+
+    async def own_writes(self, *, after: int, limit: int = 1000) -> list[Change]:
+        own = filter(self._is_own, range(after + 1, self.last_sequence + 1))
+        return [self._change(sequence) for sequence in islice(own, limit)]
+
+    def _is_own(self, sequence: int) -> bool:
+        digest = self._digests[sequence - 1]
+        return self._is_local(sequence) and self._sequences[digest] == sequence and digest not in self._reissued
+
+    def _change(self, sequence: int) -> Change:
+        at = sequence - 1
+        item = self._held[self._digests[at]]
+        return Change(
+            sequence, item.digest, item.key, item.address, item.version, item.author, item.deleted, self._origins[at],
+            self._times[at],
+        )  # fmt: skip
+
+    async def grown(self, after: int) -> int:
+        while self.last_sequence <= after:
+            await self._grown.listen()
+        return self.last_sequence
+
+    async def cursor(self, name: str) -> int:
+        return self._cursors.get(name, 0)
+
+    async def set_cursor(self, name: str, sequence: int) -> None:
+        self._cursors[name] = sequence
+
+    # -- hints ------------------------------------------------------------------------------------------------
+
+    async def owed(self, holder: str, *, after: int = 0, limit: int = 64, now_ms: int) -> list[Hint]:
+        picked = self._debts.pick(holder, after=after, limit=limit, now_ms=now_ms)
+        return [self._hint(holder, sequence) for sequence in picked]
+
+    def _hint(self, holder: str, sequence: int) -> Hint:
+        item = self._held[self._digests[sequence - 1]]
+        attempts, next_try_ms, refusal = self._writes[sequence].tries.get(holder, _UNTRIED)
+        return Hint(
+            holder=holder, sequence=sequence, digest=item.digest, key=item.key, address=item.address,
+            attempts=attempts, next_try_ms=next_try_ms, refusal=refusal,
+            is_refused=self._debts.is_refused(holder, sequence), at_ms=self._times[sequence - 1],
+        )  # fmt: skip
+
+    def next_due(self, holder: str) -> int | None:
+        return self._debts.next_due(holder)
+
+    def owing(self) -> dict[str, int]:
+        return self._debts.owing()
+
+    def acknowledge(self, holder: str, sequences: Iterable[int]) -> None:
+        for sequence in sequences:
+            if self._debts.remove(holder, sequence):
+                write = self._writes[sequence]
+                write.acknowledged.append(holder)
+                write.tries.pop(holder, None)
+                write.bell.ring()
+
+    def postpone(self, holder: str, sequence: int, *, next_try_ms: int, refusal: str) -> None:
+        if self._debts.park(holder, sequence, next_try_ms):
+            self._tried(holder, sequence, next_try_ms, refusal)
+
+    def _tried(self, holder: str, sequence: int, next_try_ms: int, refusal: str) -> None:
+        tries = self._writes[sequence].tries
+        tries[holder] = (tries.get(holder, _UNTRIED)[0] + 1, next_try_ms, refusal)
+
+    async def refuse(self, holder: str, sequence: int, *, refusal: str) -> None:
+        await self._written(lambda: self._refuse(holder, sequence, refusal))
+
+    def _refuse(self, holder: str, sequence: int, refusal: str) -> None:
+        if self._debts.refuse(holder, sequence):
+            self._tried(holder, sequence, 0, refusal)
+
+    async def retry_refused(self) -> int:
+        return await self._written(lambda: len(self._debts.retry_refused()))
+
+    async def owe(self, debts: Iterable[tuple[int, str]]) -> int:
+        asked = list(debts)
+        return await self._written(lambda: sum(self._owe_one(sequence, holder) for sequence, holder in asked))
+
+    def _owe_one(self, sequence: int, holder: str) -> bool:
+        if not 0 < sequence <= self.last_sequence or not self._is_own(sequence):
+            return False
+        return holder not in self._write(sequence).acknowledged and self._debts.add(holder, sequence)
+
+    async def release(self, holder: str) -> list[int]:
+        return await self._written(lambda: self._release(holder))
+
+    def _release(self, holder: str) -> list[int]:
+        released = self._debts.release(holder)
+        for sequence in released:
+            self._writes[sequence].tries.pop(holder, None)
+        return released
+
+    def pending(self) -> Pending:
+        oldest = self._debts.oldest()
+        oldest_at_ms = self._times[oldest - 1] if oldest is not None else None
+        return Pending(self._debts.count(), oldest_at_ms, self._debts.refused)
+
+    async def hints(self, *, is_refused: bool | None = None, limit: int = 1000) -> list[Hint]:
+        listed = self._debts.listed(is_refused=is_refused, limit=limit)
+        return [self._hint(holder, sequence) for sequence, holder in listed]
+
+    async def standing(self, *, digest: bytes | None = None, sequence: int | None = None) -> Standing | None:
+        if digest is None:
+            if sequence is None or not 0 < sequence <= self.last_sequence:
+                return None
+            digest = self._digests[sequence - 1]
+            if self._sequences[digest] != sequence:
+                return None
+        return self._standing(digest)
+
+    def _standing(self, digest: bytes) -> Standing | None:
+        digest = self._standing_in(digest) if self._reissued else digest
+        sequence = self._sequences.get(digest)
+        if sequence is None or not self._is_local(sequence):
+            return None
+        write = self._writes.get(sequence)
+        at_ms = self._times[sequence - 1]
+        if write is None:
+            return Standing(sequence, digest, (), 0, at_ms)
+        wanted = len(write.acknowledged) + len(self._debts.holders_of(sequence))
+        return Standing(sequence, digest, tuple(write.acknowledged), wanted, at_ms)
+
+    async def replicated(self, digest: bytes, count: int) -> Standing:
+        while True:
+            standing = self._standing(digest)
+            if standing is None:
+                raise NotFound(f"{digest.hex()} is no local write of this log", digest=digest.hex())
+            if len(standing.acknowledged) >= count:
+                return standing
+            await self._write(standing.sequence).bell.listen()
+
+    # -- staged envelopes -------------------------------------------------------------------------------------
+
+    async def stage(self, envelope: Envelope, *, now_ms: int) -> None:
+        await self._written(lambda: self._stage(envelope))
+
+    def _stage(self, envelope: Envelope) -> None:
+        if not isinstance(self._held.get(envelope.digest), Envelope):
+            self._staged[envelope.digest] = envelope
+
+    async def staged(self, digest: bytes) -> Envelope | None:
+        return self._staged.get(digest)
+
+    async def unstage(self, digest: bytes) -> None:
+        await self._written(lambda: self._staged.pop(digest, None))
+
+    # -- members and providers --------------------------------------------------------------------------------
+
+    def members(self) -> tuple[Member, ...]:
+        return tuple(self._members[peer] for peer in sorted(self._members))
+
+    async def save_member(self, member: Member) -> None:
+        await self._written(lambda: self._members.update({member.peer: member}))
+
+    async def forget_member(self, peer: str) -> None:
+        await self._written(lambda: self._members.pop(peer, None))
+
+    async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
+        await self._written(lambda: self._providers.setdefault(key, {}).update({peer: expires_ms}))
+
+    async def providers(self, key: bytes, *, now_ms: int) -> list[str]:
+        providing = self._providers.get(key, {})
+        return sorted(peer for peer, expires_ms in providing.items() if expires_ms > now_ms)
+
+
+def _learned(known: Envelope | Notice, item: Envelope | Notice) -> Envelope | Notice | None:
+    """What is known of a version once `item` came too, or None when that told nothing new.
+
+    A notice is worth what its sender is worth: a second one adds the parents that were unknown, and nothing else.
+    """
+    if isinstance(known, Envelope):
+        return None
+    if isinstance(item, Envelope):
+        return item
+    return known._replace(parents=item.parents) if item.parents and not known.parents else None
+
+
+def _is_as_said(known: Envelope | Notice, more: Envelope | Notice) -> bool:
+    """Whether a version is what its notice said, as far as heads go: else more than one edge has to be thought over."""
+    return known.key == more.key and known.version == more.version and known.parents in ((), more.parents)

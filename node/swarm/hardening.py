@@ -1,0 +1,236 @@
+"""libp2p's swarm and host, cut down to what a peer cannot end or deafen.
+
+libp2p's identify, ping and GossipSub need a `BasicHost` over a `Swarm`. The ones of the library hold an inbound slot
+for as long as they live, so that they are deaf after 250 connections; end when any stream handler raises, which 24
+bytes from any peer bring about; dial on their own; block a peer for a minute after one dead address; deny local peers
+that reconnect; and close with sleeps. These keep its interfaces and none of that: connections are made, run and ended
+by `host.py` alone, a stream's failure is its own, and nothing here dials.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import trio
+from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection
+from libp2p.connection_types import ConnectionType
+from libp2p.host.basic_host import BasicHost
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.stream.net_stream import NetStream, StreamState
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.rcmgr import Direction
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as Noise
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+from libp2p.transport.tcp.tcp import TCP
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+
+from node.swarm.base import Lane
+from node.swarm.lanes import Lanes
+from node.swarm.negotiate import accept
+from node.swarm.upgrade import YAMUX, Upgrader
+from node.swarm.yamux import Mux, MuxStream
+
+log = logging.getLogger(__name__)
+
+NEGOTIATE_SECONDS = 5.0
+"""What a stream that a peer opened may take to say what it is for."""
+IDENTIFY_SECONDS = 10.0
+"""What a peer may take to say who it is and what it speaks."""
+
+
+class Connection(INetConn):
+    """One connection to one peer, as libp2p's protocols see it, and what the host knows of it."""
+
+    def __init__(self, mux: Mux, swarm: "HardenedSwarm", address: str, *, dialled: bool) -> None:
+        self.mux = mux
+        self.muxed_conn = mux
+        self.swarm = swarm
+        self.peer = str(mux.peer_id)
+        self.address = address
+        self.dialled = dialled
+        self.streams: set[INetStream] = set()
+        self.event_started = mux.event_started
+        self.named: dict[Lane, MuxStream] = {}
+        """The lanes that are known so far."""
+        self.lanes: Lanes | None = None
+        """Once both are."""
+        self.settled = trio.Event()
+        """The peer is connected, by this connection or another; or this one is over."""
+        self.over = trio.Event()
+        """Ended, and no trace of it left."""
+
+    @property
+    def is_closed(self) -> bool:
+        return self.mux.is_closed
+
+    def abort(self, reason: str) -> None:
+        self.mux.abort(reason)
+
+    async def run(self, beside: "Callable[[Connection], Awaitable[None]]") -> None:
+        """Serve the peer until the connection ends; `beside` runs meanwhile."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve, nursery)
+            nursery.start_soon(beside, self)
+            nursery.start_soon(self.swarm.notify_connected, self)
+            await self.mux.start()
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                nursery.start_soon(self._serve_stream, await self.mux.accept_stream())
+            except MuxedConnUnavailable:
+                return
+
+    async def _serve_stream(self, muxed: MuxStream) -> None:
+        stream = await self._opened(muxed, Direction.INBOUND)
+        try:
+            await self.swarm.common_stream_handler(stream)
+        except Exception as error:
+            log.debug("a stream of %s failed: %r", self.peer, error)
+            await muxed.reset()
+        finally:
+            self.streams.discard(stream)
+
+    async def _opened(self, muxed: MuxStream, direction: Direction) -> NetStream:
+        stream = NetStream(muxed, cast(SwarmConn, self), None)
+        stream._direction = direction
+        await stream.set_state(StreamState.OPEN)
+        self.streams.add(stream)
+        return stream
+
+    # What libp2p asks of a connection, `remove_stream` being what its streams call when they close.
+
+    async def new_stream(self) -> INetStream:
+        return await self._opened(await self.mux.open_stream(), Direction.OUTBOUND)
+
+    def remove_stream(self, stream: INetStream) -> None:
+        self.streams.discard(stream)
+
+    def get_streams(self) -> tuple[INetStream, ...]:
+        return tuple(self.streams)
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        return self.mux.get_transport_addresses()
+
+    def get_connection_type(self) -> ConnectionType:
+        return ConnectionType.DIRECT
+
+    async def close(self) -> None:
+        self.abort("closed by this side")
+
+
+class HardenedSwarm(Swarm):
+    """The book of connections. It is never run as the service that libp2p's is, and has no dialler and no limiter."""
+
+    connections: dict[ID, list[INetConn]]
+
+    def __init__(self, upgrader: Upgrader) -> None:
+        key_pair = upgrader.key_pair
+        peerstore = PeerStore()
+        me = ID.from_pubkey(key_pair.public_key)
+        peerstore.add_key_pair(me, key_pair)
+        noise = Noise(key_pair, noise_privkey=upgrader.noise_key)
+        super().__init__(me, peerstore, TransportUpgrader({NOISE: noise}, {YAMUX: Mux}), [TCP()])
+
+    def add(self, connection: Connection) -> None:
+        self.connections.setdefault(connection.mux.peer_id, []).append(connection)
+
+    def remove(self, connection: Connection) -> None:
+        rest = [other for other in self.connections.get(connection.mux.peer_id, ()) if other is not connection]
+        if rest:
+            self.connections[connection.mux.peer_id] = rest
+        else:
+            self.connections.pop(connection.mux.peer_id, None)
+
+    def of(self, peer: str) -> list[Connection]:
+        """The open connections of a peer, oldest first."""
+        found = self.connections.get(ID.from_base58(peer), ())
+        return [c for c in found if isinstance(c, Connection) and not c.is_closed]
+
+    def all(self) -> list[Connection]:
+        return [c for group in self.connections.values() for c in group if isinstance(c, Connection)]
+
+    async def new_stream(self, peer_id: ID) -> INetStream:
+        for connection in self.of(str(peer_id)):
+            return await connection.new_stream()
+        raise SwarmException(f"{peer_id} is not connected, and a stream does not dial")
+
+    async def notify_disconnected(self, conn: INetConn) -> None:
+        await self._notify("disconnected", conn)
+
+    async def close_peer(self, peer_id: ID) -> None:
+        for connection in self.of(str(peer_id)):
+            connection.abort("closed by this side")
+
+    async def close(self) -> None:
+        for connection in self.all():
+            connection.abort("this node stops")
+
+    # What a `Swarm` would do on its own, and this one leaves to the host.
+
+    async def run(self) -> None:
+        raise SwarmException(_NOT_HERE)
+
+    async def listen(self, *multiaddrs: Multiaddr) -> bool:
+        raise SwarmException(_NOT_HERE)
+
+    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
+        if found := self.of(str(peer_id)):
+            return list(found)
+        raise SwarmException(f"{peer_id} is not connected; {_NOT_HERE}")
+
+    async def dial_addr(self, addr: Multiaddr, peer_id: ID, source: tuple[str, int] | None = None) -> INetConn:
+        raise SwarmException(_NOT_HERE)
+
+    async def dial_addr_as_responder(
+        self, addr: Multiaddr, peer_id: ID, source: tuple[str, int] | None = None
+    ) -> INetConn:
+        raise SwarmException(_NOT_HERE)
+
+    async def upgrade_outbound_raw_conn(
+        self, raw_conn: IRawConnection, peer_id: ID, pre_scope: Any = None
+    ) -> SwarmConn:
+        raise SwarmException(_NOT_HERE)
+
+    async def upgrade_inbound_raw_conn(self, raw_conn: IRawConnection, maddr: Multiaddr) -> IMuxedConn:
+        raise SwarmException(_NOT_HERE)
+
+    async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
+        raise SwarmException(_NOT_HERE)
+
+
+_NOT_HERE = "connections are made, listened for and ended by node.swarm.host.Host alone"
+
+
+class HardenedHost(BasicHost):
+    """Stream handlers by protocol, identify and ping. Tasks of its own live in `nursery`, and end without a trace."""
+
+    def __init__(self, swarm: HardenedSwarm, nursery: trio.Nursery, addresses: Callable[[], list[Multiaddr]]) -> None:
+        super().__init__(swarm, addrs_factory=lambda candidates: addresses(), disable_identify_address_discovery=True)
+        self._nursery = nursery
+
+    async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
+        """A peer opened a stream: agree on what it speaks, and hand it over. Whatever it raises costs that stream."""
+        with trio.fail_after(NEGOTIATE_SECONDS):
+            protocol, handler = await accept(net_stream, self.multiselect.handlers)
+        assert handler is not None
+        net_stream.set_protocol(protocol)
+        await handler(net_stream)
+
+    def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
+        if peer_id not in self._identify_inflight and not self._has_cached_protocols(peer_id):
+            self._identify_inflight.add(peer_id)
+            self._nursery.start_soon(self._identify, peer_id, reason)
+
+    async def _identify(self, peer_id: ID, reason: str) -> None:
+        try:
+            with trio.move_on_after(IDENTIFY_SECONDS):
+                await self._identify_task_entry(peer_id, reason)
+        except Exception as error:
+            log.debug("identify of %s failed: %r", peer_id, error)

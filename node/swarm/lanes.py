@@ -1,0 +1,120 @@
+"""The lanes of one connection: two long-lived streams that carry whole frames both ways.
+
+A frame is its length, four bytes big endian, and its body. The first frame of a stream, in each direction, is one
+byte: the lane. The small lane's bytes always leave before the bulk lane's, so that a megabyte delays a small frame by
+one packet and no more. A frame is queued whole or not at all, and it is handed to the receiver from the connection's
+reader, without a switch between tasks.
+"""
+
+import logging
+from collections.abc import Callable
+
+from node.swarm.base import FRAME_BYTES_MAX, Lane
+from node.swarm.yamux import Mux, MuxStream
+
+log = logging.getLogger(__name__)
+
+QUEUE_BYTES_MAX = {Lane.SMALL: 4 * 1024 * 1024, Lane.BULK: 16 * 1024 * 1024}
+"""What may wait to be written; one frame may start below it and end above. Full means that `send` says False."""
+RANK = {Lane.SMALL: 0, Lane.BULK: 2}
+
+_LENGTH_BYTES = 4
+
+
+class Splitter:
+    """Frames out of bytes, however the bytes are cut."""
+
+    def __init__(self, deliver: Callable[[bytes], None], refuse: Callable[[str], None]) -> None:
+        """`refuse` hears of a length that is over the limit before anything of that frame is kept; then it is over."""
+        self._deliver = deliver
+        self._refuse = refuse
+        self._held = bytearray()
+        self._wanted = 0
+        self.is_stopped = False
+
+    def feed(self, data: bytes) -> None:
+        if self._held:
+            self._held += data
+            if len(self._held) < self._wanted:
+                return
+            data = bytes(self._held)
+            self._held.clear()
+        start, end = 0, len(data)
+        while end - start >= _LENGTH_BYTES and not self.is_stopped:
+            body = start + _LENGTH_BYTES
+            size = int.from_bytes(data[start:body], "big")
+            if size > FRAME_BYTES_MAX:
+                self.is_stopped = True
+                self._refuse(f"announced a frame of {size:,} bytes, and {FRAME_BYTES_MAX:,} is the most")
+                return
+            if body + size > end:
+                self._wanted = _LENGTH_BYTES + size
+                break
+            start = body + size
+            self._deliver(data[body:start])
+        else:
+            self._wanted = _LENGTH_BYTES
+        if start < end and not self.is_stopped:
+            self._held += data[start:] if start else data
+
+
+class Lanes:
+    """Both lanes of a connection, from the moment both are known."""
+
+    def __init__(self, mux: Mux, streams: dict[Lane, MuxStream]) -> None:
+        self.mux = mux
+        self._streams = streams
+        self._splitters: list[Splitter] = []
+        for lane, stream in streams.items():
+            stream.rank = RANK[lane]
+
+    def start(self, received: Callable[[Lane, bytes], None]) -> None:
+        """Hand frames to `received` from now on, those first that are here already."""
+        for lane, stream in self._streams.items():
+            splitter = Splitter(_guarded(received, lane), self._refuse)
+            self._splitters.append(splitter)
+            stream.attach(splitter.feed, self._ended)
+
+    def send(self, lane: Lane, frame: bytes) -> bool:
+        """Queue a frame; False when the queue is full or the connection over."""
+        stream = self._streams[lane]
+        if stream.queued >= QUEUE_BYTES_MAX[lane] or stream.is_done:
+            return False
+        stream.offer(len(frame).to_bytes(_LENGTH_BYTES, "big"), frame)
+        return True
+
+    def _refuse(self, why: str) -> None:
+        self.mux.abort(why)
+
+    def _ended(self, how: str) -> None:
+        """One lane is over, so both are: no further frame is handed over, not even one that is here."""
+        for splitter in self._splitters:
+            splitter.is_stopped = True
+        self.mux.abort(f"a lane is over: {how}")
+
+
+def _guarded(received: Callable[[Lane, bytes], None], lane: Lane) -> Callable[[bytes], None]:
+    """The receiver promises not to raise. Should it, the frame is lost, and nobody else's."""
+
+    def deliver(frame: bytes) -> None:
+        try:
+            received(lane, frame)
+        except Exception:
+            log.exception("a frame of %d bytes could not be received", len(frame))
+
+    return deliver
+
+
+async def name_lane(stream: MuxStream, lane: Lane) -> None:
+    """Write the first frame."""
+    await stream.write((1).to_bytes(_LENGTH_BYTES, "big") + bytes([lane]))
+
+
+async def read_lane(stream: MuxStream) -> Lane:
+    """Read the first frame, and not one byte more. Raises ValueError for anything else."""
+    first = b""
+    while len(first) < _LENGTH_BYTES + 1:
+        first += await stream.read(_LENGTH_BYTES + 1 - len(first))
+    if first[:_LENGTH_BYTES] != (1).to_bytes(_LENGTH_BYTES, "big"):
+        raise ValueError("the first frame of a stream must name its lane")
+    return Lane(first[-1])

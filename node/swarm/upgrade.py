@@ -1,0 +1,57 @@
+"""From a TCP connection to a muxed one: noise alone, yamux alone, and the peer's id proved on the way.
+
+The handshakes are libp2p's own (multistream-select, noise XX); after them its layers are peeled off, and the session's
+keys and the socket go on in `cipher.py` and `yamux.py`. No other security or muxer is ever offered or accepted,
+plaintext least of all (`new_host` accepts that unless told otherwise).
+"""
+
+from libp2p.crypto.ed25519 import Ed25519PrivateKey
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+from libp2p.security.noise.patterns import PatternXX
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.secure_session import SecureSession
+
+from node.swarm import yamux
+from node.swarm.cipher import Cipher
+from node.swarm.negotiate import accept, propose
+from node.swarm.wire import Wire
+
+YAMUX = TProtocol(yamux.PROTOCOL)
+
+
+class Upgrader:
+    """Holds the node's identity. Both directions raise whatever libp2p raises, and are bounded by their callers."""
+
+    def __init__(self, seed: bytes) -> None:
+        private = Ed25519PrivateKey.from_bytes(seed)
+        self.key_pair = KeyPair(private, private.get_public_key())
+        self.noise_key = new_noise_key_pair().private_key
+
+    async def outbound(self, wire: Wire) -> yamux.Mux:
+        """Of a connection we dialled. Who answered is the result's `peer_id`; it is proved, but not yet wanted."""
+        raw = RawConnection(wire, True)
+        await propose(raw, NOISE)
+        session = await self._handshake().handshake_outbound(raw, None)
+        await propose(session, YAMUX)
+        return _mux(wire, session, is_initiator=True)
+
+    async def inbound(self, wire: Wire) -> yamux.Mux:
+        """Of a connection that came."""
+        raw = RawConnection(wire, False)
+        await accept(raw, {NOISE: None})
+        session = await self._handshake().handshake_inbound(raw)
+        await accept(session, {YAMUX: None})
+        return _mux(wire, session, is_initiator=False)
+
+    def _handshake(self) -> PatternXX:
+        return PatternXX(ID.from_pubkey(self.key_pair.public_key), self.key_pair.private_key, self.noise_key)
+
+
+def _mux(wire: Wire, session: object, *, is_initiator: bool) -> yamux.Mux:
+    assert isinstance(session, SecureSession)
+    early = session._drain(None)
+    return yamux.Mux(wire, Cipher(session), session.get_remote_peer(), is_initiator=is_initiator, early=early)
