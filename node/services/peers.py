@@ -258,7 +258,7 @@ class Neighbours:
         now, now_ms = trio.current_time(), self._now_ms()
         presence.round_trip_seconds = now - started
         presence.clock_offset_ms = pong.now_ms - (sent_ms + now_ms) / 2
-        presence.clean_at = started - (pong.oldest_ms / 1000.0 if pong.owed else 0.0)
+        self._members.is_clean(presence, started - (pong.oldest_ms / 1000.0 if pong.owed else 0.0))
         if now_ms - presence.member.last_seen_ms > SEEN_MS:
             presence.member = replace(presence.member, last_seen_ms=now_ms)
             self._start(self._save, presence.member)

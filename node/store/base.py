@@ -175,6 +175,10 @@ class Store(Protocol):
         """
         ...
 
+    def merge_at_once(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:
+        """Like `merge`, where no disk has to be waited for; None, and nothing done, where one has."""
+        ...
+
     async def reissue(self, digest: bytes, replacement: Envelope, holders: tuple[str, ...], *, now_ms: int) -> Merged:
         """Put `replacement` in the place of a local write whose clock was wrong, in one transaction.
 

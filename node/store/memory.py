@@ -130,9 +130,15 @@ class MemoryStore:
 
     # -- the one door -----------------------------------------------------------------------------------------
 
-    async def merge(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged]:
+    def merge_at_once(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:
         if self.before_commit is None and not self._gathered:
             return self._merge(batch, now_ms)
+        return None
+
+    async def merge(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged]:
+        merged = self.merge_at_once(batch, now_ms=now_ms)
+        if merged is not None:
+            return merged
         return await self._written(partial(self._merge, batch, now_ms))
 
     def _merge(self, batch: Sequence[Incoming], now_ms: int) -> list[Merged]:

@@ -12,6 +12,9 @@ import trio
 from node.store.base import Member
 from protocols.holders import nearest
 
+WANTED_KEPT_MAX = 65536
+"""Keys whose holders are kept worked out."""
+
 
 @dataclass(slots=True)
 class Presence:
@@ -21,7 +24,7 @@ class Presence:
     is_connected: bool = False
     is_suspect: bool = False
     clean_at: float | None = None
-    """We have all that it owed us up to then."""
+    """We have all that it owed us up to then. Set by `Members.is_clean`."""
     clock_offset_ms: float | None = None
     """How far its clock is ahead of ours."""
     round_trip_seconds: float | None = None
@@ -35,6 +38,10 @@ class Members:
         self.replication = replication
         self._presences: dict[str, Presence] = {m.peer: Presence(member=m) for m in members}
         self._changed = trio.Event()
+        self._wanted: dict[bytes, tuple[str, ...]] = {}
+        """What `wanted` answered, until a member comes or goes."""
+        self._floor: float | None = None
+        self._is_floor_known = False
 
     def __len__(self) -> int:
         return len(self._presences)
@@ -50,13 +57,24 @@ class Members:
         presence = self._presences.get(member.peer)
         if presence is None:
             presence = self._presences[member.peer] = Presence(member=member)
+            self._unlearn()
         presence.member = member
         self.say_changed()
         return presence
 
     def forget(self, peer: str) -> None:
         self._presences.pop(peer, None)
+        self._unlearn()
         self.say_changed()
+
+    def is_clean(self, presence: Presence, at: float) -> None:
+        """We have all that this member owed us up to `at` (trio's clock)."""
+        presence.clean_at = at
+        self._is_floor_known = False
+
+    def _unlearn(self) -> None:
+        self._wanted.clear()
+        self._is_floor_known = False
 
     def is_reachable(self, peer: str) -> bool:
         """Connected, and not under suspicion: worth asking."""
@@ -68,9 +86,12 @@ class Members:
 
     def wanted(self, key: bytes) -> tuple[str, ...]:
         """The peers that should hold a key, nearest first: min(k, members known); this node is not counted."""
-        if not self._presences:
-            return ()
-        return nearest(key, self._presences, self.replication)
+        wanted = self._wanted.get(key)
+        if wanted is None:
+            if len(self._wanted) >= WANTED_KEPT_MAX:
+                self._wanted.clear()
+            wanted = self._wanted[key] = nearest(key, self._presences, self.replication)
+        return wanted
 
     def is_responsible(self, key: bytes) -> bool:
         """Whether this node itself is among the k nearest of all."""
@@ -78,18 +99,30 @@ class Members:
             return True
         return self.own in nearest(key, (self.own, *self._presences), self.replication)
 
-    def age_seconds(self, key: bytes) -> float | None:
-        """How old, at the most, what we hold of a key is: since when we lack nothing that its other holders wrote.
+    def clean_since(self, key: bytes) -> float | None:
+        """Since when, on trio's clock, we may lack something that another holder of a key wrote.
 
-        None when one of them was never heard; 0 when there are none.
+        None when one of them was never heard; infinity when there is none.
         """
-        now = trio.current_time()
-        oldest = 0.0
-        for peer in self.wanted(key):
-            clean_at = self._presences[peer].clean_at
-            if clean_at is None:
+        if len(self._presences) > self.replication:
+            return self._oldest(self._presences[peer].clean_at for peer in self.wanted(key))
+        if not self._is_floor_known:  # everybody holds everything: one answer for all keys
+            self._floor = self._oldest(presence.clean_at for presence in self._presences.values())
+            self._is_floor_known = True
+        return self._floor
+
+    def age_seconds(self, key: bytes) -> float | None:
+        """How old, at the most, what we hold of a key is; None when that is not known, 0 without other holders."""
+        since = self.clean_since(key)
+        return None if since is None else max(0.0, trio.current_time() - since)
+
+    @staticmethod
+    def _oldest(times: Iterable[float | None]) -> float | None:
+        oldest = float("inf")
+        for at in times:
+            if at is None:
                 return None
-            oldest = max(oldest, now - clean_at)
+            oldest = min(oldest, at)
         return oldest
 
     def say_changed(self) -> None:
