@@ -27,6 +27,8 @@ RESERVE_SECONDS = 0.015
 AGE_STEP_SECONDS = 0.01
 """Ages of local answers are told to this precision; making each anew would double what a local read costs."""
 
+_AUTO = Consistency.AUTO
+
 Offer = Callable[[int, Envelope, tuple[str, ...]], None]
 """Hand a merged write (its sequence, the envelope, the holders owed) to who pays hints, without waiting for its turn."""
 
@@ -130,8 +132,10 @@ class HybridDHT:
         if not self._turns % TURN_CALLS:
             await trio.lowlevel.checkpoint()
         local = await self._store.heads(key)
-        if consistency is Consistency.AUTO and local and (provenance := self._fresh(key)) is not None:
-            return Answer(local, provenance if len(local) == 1 else provenance._replace(siblings=len(local) - 1))
+        if consistency is _AUTO and local:
+            since = self._members.fresh_since(key)
+            if since is not None and (provenance := self._fresh(since)) is not None:
+                return Answer(local, provenance if len(local) == 1 else provenance._replace(siblings=len(local) - 1))
         deadline = self._until(timeout)
         if consistency is Consistency.LOCAL:
             return self._local(local, key)
@@ -149,17 +153,8 @@ class HybridDHT:
                 raise
             return self._local(heads, key, f"answered from this machine: {error.message}")
 
-    def _fresh(self, key: bytes) -> Provenance | None:
-        """What to say of a local answer when that is young enough; None when it is not.
-
-        A node that knows no other member has nobody to ask, and is not fresh: its answers are marked.
-        """
-        members = self._members
-        if not len(members) or not members.is_responsible(key):
-            return None
-        since = members.clean_since(key)
-        if since is None:
-            return None
+    def _fresh(self, since: float) -> Provenance | None:
+        """What to say of a local answer that is that old; None when it is too old."""
         age = self._time() - since
         if age > self._freshness:
             return None
@@ -170,7 +165,7 @@ class HybridDHT:
 
     def _local(self, heads: tuple[Envelope, ...] | tuple[object, ...], key: bytes, why: str = "") -> Answer:
         answer = local_answer(heads, Backend.MOCK)  # type: ignore[arg-type]  # heads as the store gave them
-        age = self._members.age_seconds(key) if len(self._members) else None
+        age = self._members.age_seconds(key)
         provenance = answer.provenance._replace(
             age_ms=None if age is None else age * 1000.0, is_degraded=bool(why), reason=why
         )
@@ -213,8 +208,9 @@ class HybridDHT:
         timeout: float | None = None,
     ) -> History:  # fmt: skip
         deadline = self._until(timeout)
-        fresh = self._fresh(key)
-        if consistency is Consistency.LOCAL or (consistency is Consistency.AUTO and fresh is not None):
+        since = self._members.fresh_since(key)
+        is_fresh = since is not None and self._fresh(since) is not None
+        if consistency is Consistency.LOCAL or (consistency is Consistency.AUTO and is_fresh):
             history = await self._mock.history(key, after=after, limit=limit)
             if history.total or consistency is Consistency.LOCAL:
                 return history

@@ -102,27 +102,34 @@ class Members:
     def clean_since(self, key: bytes) -> float | None:
         """Since when, on trio's clock, we may lack something that another holder of a key wrote.
 
-        None when one of them was never heard; infinity when there is none.
+        None when one of them was never heard, or when there is no other holder.
         """
+        if self._is_floor_known:
+            return self._floor
         if len(self._presences) > self.replication:
             return self._oldest(self._presences[peer].clean_at for peer in self.wanted(key))
-        if not self._is_floor_known:  # everybody holds everything: one answer for all keys
-            self._floor = self._oldest(presence.clean_at for presence in self._presences.values())
-            self._is_floor_known = True
+        self._floor = self._oldest(presence.clean_at for presence in self._presences.values())
+        self._is_floor_known = True  # everybody holds everything: one answer for all keys
         return self._floor
 
+    def fresh_since(self, key: bytes) -> float | None:
+        """`clean_since`, for a key that this node itself should hold; None for another."""
+        if self._is_floor_known:
+            return self._floor
+        return self.clean_since(key) if self.is_responsible(key) else None
+
     def age_seconds(self, key: bytes) -> float | None:
-        """How old, at the most, what we hold of a key is; None when that is not known, 0 without other holders."""
+        """How old, at the most, what we hold of a key is; None when that is not known."""
         since = self.clean_since(key)
         return None if since is None else max(0.0, trio.current_time() - since)
 
     @staticmethod
     def _oldest(times: Iterable[float | None]) -> float | None:
-        oldest = float("inf")
+        oldest: float | None = None
         for at in times:
             if at is None:
                 return None
-            oldest = min(oldest, at)
+            oldest = at if oldest is None else min(oldest, at)
         return oldest
 
     def say_changed(self) -> None:

@@ -1,0 +1,1 @@
+"""What `scripts/bench` measures: one bench a file, each a function that answers figures."""

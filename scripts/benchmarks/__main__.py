@@ -1,0 +1,29 @@
+"""The command behind `scripts/bench`: run the benches that were named (all of them: none), show the figures."""
+
+import argparse
+import importlib
+import sys
+
+from benchmarks.figures import Figure, as_json, as_table, machine
+
+BENCHES = ("backends", "store", "processes")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure what the project promises of its speed.")
+    parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"which ones: {', '.join(BENCHES)} (default: all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    unknown = [name for name in options.benches if name not in BENCHES]
+    if unknown:
+        parser.error(f"there is no bench {unknown[0]!r}; there are {', '.join(BENCHES)}")
+    figures: list[Figure] = []
+    for name in options.benches or BENCHES:
+        print(f"bench {name} ...", file=sys.stderr, flush=True)
+        figures.extend(importlib.import_module(f"benchmarks.{name}").run())
+    print(as_json(figures) if options.json else f"{machine()}\n\n{as_table(figures)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

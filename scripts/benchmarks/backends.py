@@ -1,0 +1,84 @@
+"""The backends in process, over a store in memory: mock alone, and hybrid against mock."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+import trio
+from benchmarks.envelopes import KEY, START_MS, ready
+from benchmarks.figures import Bound, Figure
+
+from netsim.nodes import VirtualSwarm
+from netsim.schedule import run_virtual
+from node.config import Settings
+from node.dht.base import DHT
+from node.dht.mock import MockDHT
+from node.store.memory import MemoryStore
+from protocols.envelope import Envelope
+
+COUNT = 50_000
+ROUNDS = 5
+
+
+def run() -> list[Figure]:
+    puts, gets = trio.run(_mock)
+    ratio, hybrid = run_virtual(1, _hybrid_against_mock)
+    return [
+        Figure(bench="backends", what="mock put", value=puts, unit="/s", bound=Bound.AT_LEAST, target=200_000),
+        Figure(bench="backends", what="mock get", value=gets, unit="/s", bound=Bound.AT_LEAST, target=200_000),
+        Figure(bench="backends", what="hybrid get of what is held", value=hybrid, unit="/s"),
+        Figure(
+            bench="backends", what="get of what is held: time of hybrid / mock", value=ratio, unit="x",
+            bound=Bound.AT_MOST, target=2.0,
+        ),
+    ]  # fmt: skip
+
+
+async def _mock() -> tuple[float, float]:
+    puts, gets = [], []
+    envelopes = ready(COUNT)
+    for _ in range(ROUNDS):
+        store = MemoryStore(log_id="0" * 16)
+        mock = MockDHT(store, own=KEY.peer_id, now_ms=lambda: START_MS)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            puts.append(COUNT / await _seconds(mock.put, envelopes))
+            gets.append(COUNT / await _gets_seconds(mock, envelopes))
+            nursery.cancel_scope.cancel()
+    return sorted(puts)[ROUNDS // 2], sorted(gets)[ROUNDS // 2]
+
+
+async def _seconds(operation: Callable[[Envelope], Awaitable[object]], envelopes: list[Envelope]) -> float:
+    started = time.perf_counter()
+    for envelope in envelopes:
+        await operation(envelope)
+    return time.perf_counter() - started
+
+
+async def _gets_seconds(dht: DHT, envelopes: list[Envelope]) -> float:
+    keys = [envelope.key for envelope in envelopes]
+    started = time.perf_counter()
+    for key in keys:
+        await dht.get(key)
+    return time.perf_counter() - started
+
+
+async def _hybrid_against_mock() -> tuple[float, float]:
+    """A node of five that holds everything; the two in turn, the median of the ratios."""
+    ratios, rates = [], []
+    envelopes = ready(10_000)
+    async with VirtualSwarm.open(1, [f"n{n}" for n in range(1, 6)], settings=Settings()) as swarm:
+        machine = swarm["n1"]
+        hybrid = machine.running.dht
+        while sum(peer.is_connected for peer in machine.running.peers()) < 4:
+            await trio.sleep(0.01)
+        await trio.sleep(1.0)  # virtual seconds: everybody has been pinged
+        mock = MockDHT(machine.store, own=machine.peer, now_ms=machine.clock.now_ms)
+        for envelope in envelopes:
+            await mock.put(envelope)
+        for _ in range(ROUNDS):
+            hybrid_seconds = await _gets_seconds(hybrid, envelopes)
+            ratios.append(hybrid_seconds / await _gets_seconds(mock, envelopes))
+            rates.append(len(envelopes) / hybrid_seconds)
+        answer = await hybrid.get(envelopes[0].key)
+        assert answer.provenance.source == "local", answer.provenance
+    return sorted(ratios)[ROUNDS // 2], sorted(rates)[ROUNDS // 2]
