@@ -12,16 +12,24 @@ Whatever is handed to `parse`, it answers an `Address` or raises `InvalidAddress
 
 import re
 from base64 import urlsafe_b64encode
-from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
-from protocols.codes import InvalidAddress, InvalidTemporal, OutOfRange
+from protocols.codes import InvalidAddress, InvalidTemporal
+from protocols.glob import path_matches
+from protocols.temporal import HEAD, parse_temporal, shown
+from protocols.temporal import AsOf as AsOf
+from protocols.temporal import Back as Back
+from protocols.temporal import First as First
+from protocols.temporal import Forward as Forward
+from protocols.temporal import Head as Head
+from protocols.temporal import Number as Number
+from protocols.temporal import Temporal as Temporal
+from protocols.temporal import pick as pick
+
+# The temporal part belongs to an address: its kinds and `pick` are this module's names too (`X as X` says so).
 
 SCHEME: Final = "ucxl://"
 ADDRESS_BYTES_MAX: Final = 1024
@@ -31,21 +39,12 @@ ANY: Final = "any"
 KEY_BYTES: Final = 49
 
 _SHAPE: Final = "ucxl://agent:role@project:task/*^/path"
-_PROVIDED_CHARS_MAX: Final = 200
-_EPOCH: Final = datetime(1970, 1, 1)
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 _SEGMENT: Final = re.compile(r"(?:[A-Za-z0-9._~*-]|%[0-9A-Fa-f]{2})+")
 _TRIPLET: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _TO_ENCODE: Final = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9._~*-]")
-_COUNTED: Final = re.compile(r"(\*~|~~|\^\^)([0-9]*)")
-_INSTANT: Final = re.compile(
-    r"(?P<year>[0-9]{4})(?P<dash>-?)(?P<month>[0-9]{2})(?P=dash)(?P<day>[0-9]{2})"
-    r"(?:[Tt](?P<hour>[0-9]{2})(?P<colon>:?)(?P<minute>[0-9]{2})"
-    r"(?:(?P=colon)(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9}))?)?"
-    r"(?:[Zz]|(?P<sign>[+-])(?P<off_hour>[0-9]{2})(?::?(?P<off_minute>[0-9]{2}))?)?)?"
-)
 _CANONICAL: Final = re.compile(
     r"ucxl://(?!any:)[A-Za-z0-9._-]{1,64}:(?!any@)[A-Za-z0-9._-]{1,64}@"
     r"(?!any:)[A-Za-z0-9._-]{1,64}:(?!any/)[A-Za-z0-9._-]{1,64}/\*\^"
@@ -53,68 +52,6 @@ _CANONICAL: Final = re.compile(
     r"(?:[A-Za-z0-9._~-]++|%(?!2[DE]|3[0-9]|4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE])[0-9A-F]{2})++)*+"
 )
 """What is canonical and names one thing, save for the limits on a segment and on the whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """`*^`: the newest version."""
-
-    def __str__(self) -> str:
-        return "*^"
-
-
-@dataclass(frozen=True, slots=True)
-class First:
-    """`*~`: the first version."""
-
-    def __str__(self) -> str:
-        return "*~"
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """`*~n`: version number n, counted from 1."""
-
-    n: int
-
-    def __str__(self) -> str:
-        return f"*~{self.n}"
-
-
-@dataclass(frozen=True, slots=True)
-class Back:
-    """`~~n`: n versions back from the head."""
-
-    n: int
-
-    def __str__(self) -> str:
-        return f"~~{self.n}"
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """`^^n`: n versions forward from the first."""
-
-    n: int
-
-    def __str__(self) -> str:
-        return f"^^{self.n}"
-
-
-@dataclass(frozen=True, slots=True)
-class AsOf:
-    """An instant: the head as of then. Fractions below a millisecond are cut off, as versions have none."""
-
-    unix_ms: int
-
-    def __str__(self) -> str:
-        at = _EPOCH + timedelta(milliseconds=self.unix_ms)
-        return at.isoformat(timespec="milliseconds" if self.unix_ms % 1000 else "seconds") + "Z"
-
-
-Temporal = Head | First | Number | Back | Forward | AsOf
-
-HEAD: Final = Head()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,22 +130,6 @@ def canonical_key(canonical: object) -> bytes:
     return _canonical_key(canonical)
 
 
-def pick(temporal: Temporal, versions: Sequence[int]) -> int:
-    """The index of the version that a temporal part names.
-
-    `versions` holds the Unix milliseconds (`clock.ms_of`) of each version, in the total order, the first one first.
-    Raises `OutOfRange`, which says how many versions there are, when there is no such version.
-    """
-    index = _index(temporal, versions)
-    if not 0 <= index < len(versions):
-        shown = _shown(str(temporal))
-        raise OutOfRange(
-            f"{shown} is out of range: the number of versions known here is {len(versions)}",
-            versions=len(versions), provided=shown,
-        )  # fmt: skip
-    return index
-
-
 def matches(pattern: Address, address: Address) -> bool:
     """Whether a pattern covers the address of one thing. The temporal parts take no part in it.
 
@@ -221,9 +142,7 @@ def matches(pattern: Address, address: Address) -> bool:
         (pattern.agent, address.agent), (pattern.role, address.role),
         (pattern.project, address.project), (pattern.task, address.task),
     )  # fmt: skip
-    return all(want in (ANY, have) for want, have in names) and _path_matches(
-        _pattern_segments(pattern.path), _plain_segments(address.path)
-    )
+    return all(want in (ANY, have) for want, have in names) and path_matches(pattern.path, address.path)
 
 
 # -- parsing ------------------------------------------------------------------------------------------------------
@@ -239,7 +158,7 @@ def _parsed(text: str) -> Address:
     path = ""
     if slash:
         written, slash, path_written = rest.partition("/")
-        temporal = _temporal(written, names, rest)
+        temporal = _temporal(written, f"{SCHEME}{names}/*^/{rest}")
         path = _path(path_written) if slash else ""
     address = Address(agent=agent, role=role, project=project, task=task, temporal=temporal, path=path)
     _check_length(address.canonical, text)
@@ -274,6 +193,15 @@ def _name(field: str, name: str) -> str:
     return name
 
 
+def _temporal(written: str, meant: str) -> Temporal:
+    if written and written[0] not in "*~^%0123456789":
+        raise _invalid(
+            "temporal", written, shown(meant),
+            "the first segment is read as a time, so a path needs one before it, such as *^ for the newest version",
+        )  # fmt: skip
+    return parse_temporal(written)
+
+
 def _path(written: str) -> str:
     return "/".join(map(_segment, written.split("/")))
 
@@ -283,7 +211,7 @@ def _segment(written: str) -> str:
         raise _invalid("path", written, "segments of 1 to 128 characters", "the path has a slash too many")
     if _SEGMENT.fullmatch(written) is None:
         raise _invalid(
-            "path", written, f"A-Z a-z 0-9 - . _ ~ and, for every other byte, its %XX: {_shown(_encoded(written))}",
+            "path", written, f"A-Z a-z 0-9 - . _ ~ and, for every other byte, its %XX: {shown(_encoded(written))}",
             "a segment of the path has a character that must be percent-encoded, or a % that encodes nothing",
         )  # fmt: skip
     segment = _TRIPLET.sub(_normalised, written) if "%" in written else written
@@ -313,110 +241,7 @@ def _encoded(written: str) -> str:
     return _TO_ENCODE.sub(lambda found: found[0] if len(found[0]) == 3 else f"%{ord(found[0]):02X}", octets)
 
 
-# -- the temporal part --------------------------------------------------------------------------------------------
-
-
-def _temporal(written: str, names: str, rest: str) -> Temporal:
-    if written == "*^":
-        return HEAD
-    counted = _COUNTED.fullmatch(written)
-    if counted is not None:
-        return _counted(written, counted[1], counted[2])
-    instant = _INSTANT.fullmatch(written)
-    if instant is not None:
-        return _as_of(written, instant)
-    if written and written[0] not in "*~^%0123456789":
-        hint = f"{SCHEME}{names}/*^/{rest}"
-        raise _invalid(
-            "temporal", written, _shown(hint),
-            "the first segment is read as a time, so a path needs one before it, such as *^ for the newest version",
-        )  # fmt: skip
-    raise _invalid_temporal(written, "this is no temporal segment" if written else "the temporal segment is empty")
-
-
-def _index(temporal: Temporal, versions: Sequence[int]) -> int:
-    """Where the version is, or would be: below 0 or past the end when it is not there."""
-    match temporal:
-        case Head():
-            return len(versions) - 1
-        case First():
-            return 0
-        case Number(n):
-            return n - 1
-        case Back(n):
-            return len(versions) - 1 - n
-        case Forward(n):
-            return n
-        case AsOf(unix_ms):
-            return bisect_right(versions, unix_ms) - 1
-
-
-def _counted(written: str, sign: str, digits: str) -> Temporal:
-    match sign, digits:
-        case "*~", "":
-            return First()
-        case "*~", _:
-            if not int(digits):
-                raise _invalid_temporal(written, "versions are counted from 1")
-            return Number(int(digits))
-        case "~~", _:
-            return Back(int(digits or "1"))
-        case _:
-            return Forward(int(digits or "1"))
-
-
-def _as_of(written: str, parts: re.Match[str]) -> AsOf:
-    """The instant in UTC; without an offset it was meant so."""
-    try:
-        at = datetime(
-            int(parts["year"]), int(parts["month"]), int(parts["day"]),
-            int(parts["hour"] or 0), int(parts["minute"] or 0), int(parts["second"] or 0),
-        )  # fmt: skip
-        offset = _offset(parts)
-        at -= offset
-    except (ValueError, OverflowError) as error:
-        raise _invalid_temporal(written, "there is no such instant") from error
-    return AsOf((at - _EPOCH) // timedelta(milliseconds=1) + int((parts["fraction"] or "").ljust(3, "0")[:3]))
-
-
-def _offset(parts: re.Match[str]) -> timedelta:
-    if parts["sign"] is None:
-        return timedelta()
-    hours, minutes = int(parts["off_hour"]), int(parts["off_minute"] or 0)
-    if hours > 23 or minutes > 59:
-        raise ValueError("an offset is at most 23:59")
-    return timedelta(hours=hours, minutes=minutes) * (-1 if parts["sign"] == "-" else 1)
-
-
-# -- errors -------------------------------------------------------------------------------------------------------
-
-
-def _invalid(field: str, provided: str, expected: str, message: str) -> InvalidAddress:
-    shown = _shown(provided)
-    return InvalidAddress(
-        f"{message}: got '{shown}', expected {expected}", field=field, provided=shown, expected=expected
-    )
-
-
-def _invalid_temporal(provided: str, message: str) -> InvalidTemporal:
-    shown = _shown(provided)
-    expected = "*^, *~, *~n, ~~n, ^^n, or an instant such as 2026-08-07T14:30:00Z (in a query write + as %2B)"
-    return InvalidTemporal(
-        f"{message}: got '{shown}', expected {expected}", field="temporal", provided=shown, expected=expected
-    )
-
-
-def _shown(text: str) -> str:
-    """A text as it may stand in a log line and in JSON: cut, with what cannot be printed or encoded escaped."""
-    shown = text if text.isprintable() else repr(text[:_PROVIDED_CHARS_MAX])[1:-1]
-    return shown if len(shown) <= _PROVIDED_CHARS_MAX else shown[:_PROVIDED_CHARS_MAX] + "..."
-
-
-def _not_a_text(value: object) -> InvalidAddress:
-    kind = type(value).__name__
-    return InvalidAddress(
-        f"an address is a text, this is a value of type {kind}", field="address", provided=kind, expected=_SHAPE
-    )
+# -- the canonical form ---------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
@@ -436,56 +261,16 @@ def _refuse_unless_canonical(text: str) -> None:
         raise _invalid("address", text, address.canonical, "this address is not in its canonical form")
 
 
-# -- matching -----------------------------------------------------------------------------------------------------
+# -- errors -------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
-def _pattern_segments(path: str) -> tuple[tuple[str, ...] | None, ...]:
-    """For each segment the texts around its stars (a single one: no star), or None for `**`."""
-    segments = path.split("/") if path else []
-    return tuple(None if segment == "**" else tuple(map(_decoded, segment.split("*"))) for segment in segments)
+def _invalid(field: str, provided: str, expected: str, message: str) -> InvalidAddress:
+    got = shown(provided)
+    return InvalidAddress(f"{message}: got '{got}', expected {expected}", field=field, provided=got, expected=expected)
 
 
-@lru_cache(maxsize=1024)
-def _plain_segments(path: str) -> tuple[str, ...]:
-    return tuple(map(_decoded, path.split("/"))) if path else ()
-
-
-def _decoded(encoded: str) -> str:
-    """One character a byte, so that a star never takes half of an encoded one."""
-    return unquote_to_bytes(encoded).decode("latin-1")
-
-
-def _path_matches(pattern: Sequence[tuple[str, ...] | None], segments: Sequence[str]) -> bool:
-    """Greedy, going back to the last `**` alone, so that each pair is compared once, whatever the pattern."""
-    at = here = 0
-    star, taken = -1, 0
-    while here < len(segments):
-        want = pattern[at] if at < len(pattern) else ()
-        if want is None:
-            star, taken = at, here
-            at += 1
-        elif want and _segment_matches(want, segments[here]):
-            at, here = at + 1, here + 1
-        elif star >= 0:
-            taken += 1
-            at, here = star + 1, taken
-        else:
-            return False
-    return all(want is None for want in pattern[at:])
-
-
-def _segment_matches(pieces: tuple[str, ...], segment: str) -> bool:
-    """Each piece of text in turn, at the first place where it is found, the last one at the end."""
-    first, last = pieces[0], pieces[-1]
-    if len(pieces) == 1:
-        return segment == first
-    if not segment.startswith(first):
-        return False
-    at = len(first)
-    for piece in pieces[1:-1]:
-        found = segment.find(piece, at)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return len(segment) - len(last) >= at and segment.endswith(last)
+def _not_a_text(value: object) -> InvalidAddress:
+    kind = type(value).__name__
+    return InvalidAddress(
+        f"an address is a text, this is a value of type {kind}", field="address", provided=kind, expected=_SHAPE
+    )
