@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import trio
 
+from discovery.manual import Manual
 from node.config import Settings
 from node.dht.base import DHT, Backend
 from node.dht.gate import Gate
@@ -99,7 +100,7 @@ async def _run_in_swarm(
         store=store,
         network_name=settings.network,
         name=settings.name,
-        bootstrap=settings.bootstrap,
+        finders=(Manual(settings.bootstrap),),
         forget_seconds=settings.forget_after_hours * 3600.0,
         now_ms=now_ms,
         chance=world.chance,

@@ -5,11 +5,12 @@ writes the `Members` that everybody else reads.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import trio
 
+from discovery.finder import Finder
 from node.driver import Driver
 from node.store.base import Member, Store
 from node.swarm.base import DialFailed, Network
@@ -47,7 +48,7 @@ class Neighbours:
         store: Store,
         network_name: str,
         name: str,
-        bootstrap: tuple[str, ...],
+        finders: Sequence[Finder],
         forget_seconds: float,
         now_ms: Callable[[], int],
         chance: Callable[[], float],
@@ -59,7 +60,7 @@ class Neighbours:
         self._store = store
         self._network_name = network_name
         self._name = name
-        self._bootstrap = bootstrap
+        self._finders = tuple(finders)
         self._now_ms = now_ms
         self._chance = chance
         self._on_sign_of_life = on_sign_of_life
@@ -79,16 +80,13 @@ class Neighbours:
                 nursery.start_soon(self._exchange_for_ever)
                 task_status.started()
                 self._sight_known()
+                for finder in self._finders:
+                    nursery.start_soon(finder.run, self._peers.tell)
                 await trio.sleep_forever()
         finally:
             self._nursery = None
 
     def _sight_known(self) -> None:
-        for address in self._bootstrap:
-            peer = address.rpartition("/p2p/")[2] if "/p2p/" in address else ""
-            self._peers.tell(
-                peers.Sighted(peer=peer, addresses=(address,), source="configuration", is_configured=True)
-            )
         now, now_ms = trio.current_time(), self._now_ms()
         for presence in self._members.all():
             member = presence.member
@@ -96,10 +94,6 @@ class Neighbours:
             self._peers.tell(
                 peers.Sighted(peer=member.peer, addresses=member.addresses, source="store", seen_at=now - ago)
             )
-
-    def sighted(self, peer: str, addresses: tuple[str, ...], source: str) -> None:
-        """Somebody saw a peer (a finder, another member)."""
-        self._peers.tell(peers.Sighted(peer=peer, addresses=addresses, source=source))
 
     # -- told by the network ----------------------------------------------------------------------------------
 
@@ -284,4 +278,4 @@ class Neighbours:
         for member in reply.members if isinstance(reply, MembersAre) else ():
             if self._members.get(member.peer) is None and member.peer != self._members.own:
                 addresses = tuple(a for a in member.addresses if a.endswith(f"/p2p/{member.peer}"))
-                self.sighted(member.peer, addresses, f"told by {peer}")
+                self._peers.tell(peers.Sighted(peer=member.peer, addresses=addresses, source=f"told by {peer}"))

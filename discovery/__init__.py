@@ -1,0 +1,1 @@
+"""Finders: thin shells that see peers, and say so."""

@@ -1,0 +1,18 @@
+"""The finder that sees what it was told: the bootstrap addresses of the configuration."""
+
+from collections.abc import Sequence
+
+from discovery.finder import Sight
+from protocols.peers import Sighted
+
+
+class Manual:
+    """`addresses` are multiaddrs, with /p2p/<id> at their end or without. They are dialled for ever."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = tuple(addresses)
+
+    async def run(self, sight: Sight) -> None:
+        for address in self._addresses:
+            peer = address.rpartition("/p2p/")[2] if "/p2p/" in address else ""
+            sight(Sighted(peer=peer, addresses=(address,), source="configuration", is_configured=True))
