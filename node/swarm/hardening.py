@@ -32,8 +32,9 @@ from multiaddr import Multiaddr
 from node.swarm.base import Lane
 from node.swarm.lanes import Lanes
 from node.swarm.negotiate import accept
+from node.swarm.stream import MuxStream
 from node.swarm.upgrade import YAMUX, Upgrader
-from node.swarm.yamux import Mux, MuxStream
+from node.swarm.yamux import Mux
 
 log = logging.getLogger(__name__)
 

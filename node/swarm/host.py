@@ -26,9 +26,10 @@ from node.swarm.hardening import Connection, HardenedHost, HardenedSwarm
 from node.swarm.lanes import RANK, Lanes, name_lane, read_lane
 from node.swarm.library import configure_logging
 from node.swarm.negotiate import propose
+from node.swarm.stream import MuxStream
 from node.swarm.upgrade import Upgrader
 from node.swarm.wire import Wire
-from node.swarm.yamux import Mux, MuxStream
+from node.swarm.yamux import Mux
 from protocols.keys import PrivateKey
 
 PROTOCOL = "/bzzz/store/1.0.0"
@@ -154,7 +155,9 @@ class Host(Network):
         while True:
             wire = await listen.accept(sock)
             if len(self._half_open) >= HALF_OPEN_MAX:
-                next(iter(self._half_open)).abort()
+                oldest = next(iter(self._half_open))
+                del self._half_open[oldest]
+                oldest.abort()
             self._half_open[wire] = None
             nursery.start_soon(self._came, wire)
 
@@ -166,7 +169,7 @@ class Host(Network):
         except Exception as error:
             self._log.debug("%s did not become a connection: %r", wire.remote, error)
         finally:
-            del self._half_open[wire]
+            self._half_open.pop(wire, None)
             if mux is None:
                 wire.abort()
         if mux is None:

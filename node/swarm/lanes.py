@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable
 
 from node.swarm.base import FRAME_BYTES_MAX, Lane
-from node.swarm.yamux import Mux, MuxStream
+from node.swarm.stream import MuxStream
+from node.swarm.yamux import Mux
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,15 @@ _READ_BYTES_MAX = 64 * 1024
 
 
 class Wire(ReadWriteCloser):
-    """Takes the socket over: it is closed when the wire is."""
+    """Takes the socket over: it is closed when the wire is. Raises OSError when it is useless already."""
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            sock.close()
+            raise
         self._sock = sock
         self._remote = _host_and_port(sock)
         self.is_closed = False

@@ -1,0 +1,345 @@
+"""The real network keeps the contract of `node.swarm.base`: listening, dialling, frames, comings, goings, its end."""
+
+import os
+import socket
+import time
+
+import psutil
+import pytest
+import trio
+
+from node.swarm import lanes, yamux
+from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, ListenFailed
+from node.swarm.host import Host
+from protocols.keys import PrivateKey
+from tests.live.swarm_peers import LOOPBACK, Told, echoing, joined, running, seeds_in_order
+
+
+def a_host(*listen: str) -> Host:
+    return Host(PrivateKey.from_seed(os.urandom(32)), listen)
+
+
+# -- listening ------------------------------------------------------------------------------------------------------
+
+
+async def test_addresses_are_concrete_and_name_the_peer() -> None:
+    async with running(["/ip4/0.0.0.0/tcp/0", "/ip4/127.0.0.1/tcp/0"]) as (host, _):
+        assert any(address.startswith("/ip4/127.0.0.1/tcp/") for address in host.addresses)
+        assert not any("0.0.0.0" in address or "/tcp/0/" in address for address in host.addresses)
+        assert all(address.endswith(f"/p2p/{host.peer_id}") for address in host.addresses)
+        async with running() as (other, _):
+            for address in host.addresses:
+                assert await other.dial([address], timeout=5) == host.peer_id
+                other.disconnect(host.peer_id, "next address")
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_a_port_in_use_is_an_error_even_if_its_holder_shares_it(is_shared: bool) -> None:
+    with socket.socket() as holder:
+        if is_shared:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        address = f"/ip4/127.0.0.1/tcp/{holder.getsockname()[1]}"
+        with pytest.raises(ListenFailed, match="stop it, or choose another port"):
+            await a_host(address).run(Told())
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/ip4/192.0.2.200/tcp/0", "/ip4/localhost/tcp/0", "/ip4/127.0.0.1/udp/0", "/ip4/127.0.0.1/tcp/70000", "127.0.0.1"],
+)
+async def test_a_bad_listen_address_is_named_and_leaves_no_socket(address: str) -> None:
+    before = psutil.Process().num_fds()
+    with pytest.raises(ListenFailed, match=f"cannot listen on {address}"):
+        await a_host(*LOOPBACK, address).run(Told())
+    assert psutil.Process().num_fds() == before
+
+
+# -- dialling -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_dial_tells_both_sides_once() -> None:
+    async with running() as (one, one_told), running() as (two, two_told):
+        assert await one.dial(two.addresses, timeout=5) == two.peer_id
+        assert await one.dial(two.addresses, timeout=5) == two.peer_id
+        await two_told.until_connected(one.peer_id)
+        assert one_told.comings == [("connected", two.peer_id)]
+        assert two_told.comings == [("connected", one.peer_id)]
+        assert one_told.addresses == [(two.addresses[0], True)]
+        assert two_told.addresses[0][1] is False
+        assert one.connected_peers() == (two.peer_id,)
+        assert two.connected_peers() == (one.peer_id,)
+
+
+async def test_dead_addresses_do_not_keep_a_living_one_from_winning() -> None:
+    """libp2p tries one TCP address a peer, and blocks the peer for a minute when that one is dead."""
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        dead = ["/ip4/127.0.0.1/tcp/1", f"/ip4/127.0.0.1/tcp/{mute.getsockname()[1]}"]
+        async with running() as (one, _), running() as (two, _):
+            with pytest.raises(DialFailed):
+                await one.dial([f"{dead[0]}/p2p/{two.peer_id}"], timeout=1)
+            assert await one.dial([*dead, *two.addresses], timeout=5) == two.peer_id
+
+
+async def test_a_listener_that_stays_mute_fails_the_dial_in_time() -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        address = f"/ip4/127.0.0.1/tcp/{mute.getsockname()[1]}"
+        async with running() as (host, _):
+            with trio.fail_after(2), pytest.raises(DialFailed, match=r"no answer within 0\.2 s"):
+                await host.dial([address], timeout=0.2)
+
+
+async def test_another_peer_at_the_address_is_refused_by_name() -> None:
+    stranger = PrivateKey.from_seed(os.urandom(32)).peer_id
+    async with running() as (one, one_told), running() as (two, _):
+        address = two.addresses[0].replace(two.peer_id, stranger)
+        with pytest.raises(DialFailed, match=f"another peer answers there, {two.peer_id}"):
+            await one.dial([address], timeout=5)
+        assert one_told.comings == []
+
+
+async def test_dialling_ourselves_is_refused_with_and_without_the_id() -> None:
+    async with running() as (host, told):
+        for address in (host.addresses[0], host.addresses[0].split("/p2p/")[0]):
+            with pytest.raises(DialFailed, match="it is this node itself"):
+                await host.dial([address], timeout=5)
+        assert told.comings == []
+
+
+async def test_each_address_that_failed_is_named_with_its_reason() -> None:
+    async with running() as (host, _):
+        with pytest.raises(DialFailed) as caught:
+            await host.dial(["/ip4/127.0.0.1/tcp/1", "nonsense", "/dns4/nowhere.invalid/tcp/1"], timeout=5)
+        assert "/ip4/127.0.0.1/tcp/1: nothing listens there" in str(caught.value)
+        assert "nonsense: not an address that is spoken here" in str(caught.value)
+        assert "/dns4/nowhere.invalid/tcp/1: " in str(caught.value)
+        with pytest.raises(DialFailed, match="no address to dial"):
+            await host.dial([], timeout=5)
+
+
+async def test_a_name_is_dialled_at_all_its_addresses() -> None:
+    async with running() as (one, _), running() as (two, _):
+        port = two.addresses[0].split("/")[4]
+        assert await one.dial([f"/dns4/localhost/tcp/{port}"], timeout=5) == two.peer_id
+
+
+# -- one connection -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_smaller_first", [True, False])
+async def test_dialling_each_other_at_once_leaves_one_connection_to_both(is_smaller_first: bool) -> None:
+    seeds = seeds_in_order()
+    for _ in range(10):
+        async with running(seed=seeds[0]) as (one, one_told), running(seed=seeds[1]) as (two, two_told):
+            both = [(one, two), (two, one)]
+            async with trio.open_nursery() as nursery:
+                for mine, other in both if is_smaller_first else reversed(both):
+                    nursery.start_soon(lambda mine, other: mine.dial(other.addresses, timeout=5), mine, other)
+            await one_told.until_connected(two.peer_id)
+            await two_told.until_connected(one.peer_id)
+            assert one.send(two.peer_id, Lane.SMALL, b"from one")
+            assert two.send(one.peer_id, Lane.SMALL, b"from two")
+            await two_told.until(lambda told=two_told: len(told.frames) == 1)
+            await one_told.until(lambda told=one_told: len(told.frames) == 1)
+            while one._swarm.get_total_connections() != 1 or two._swarm.get_total_connections() != 1:
+                await trio.sleep(0.01)
+            assert one_told.comings == [("connected", two.peer_id)]
+            assert two_told.comings == [("connected", one.peer_id)]
+
+
+@pytest.mark.parametrize("is_smaller_here", [True, False])
+async def test_a_peer_that_comes_anew_gets_in_while_its_old_connection_hangs(
+    is_smaller_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yamux, "SILENT_TICKS_MAX", 1_000_000)
+    smaller, larger = seeds_in_order()
+    mine, theirs = (smaller, larger) if is_smaller_here else (larger, smaller)
+    async with running(seed=mine) as (host, told), echoing(seed=theirs) as hanging:
+        await host.dial([hanging.address], timeout=5)
+        hanging.freeze()
+        async with echoing(seed=theirs, dial=host.addresses[0]) as anew:
+            await told.until(lambda: len(told.comings) == 3)
+            assert [what for what, _ in told.comings] == ["connected", "disconnected", "connected"]
+            assert host.send(anew.peer, Lane.SMALL, b"there?")
+            await told.until(lambda: bool(told.frames))
+
+
+# -- frames ---------------------------------------------------------------------------------------------------------
+
+
+async def test_frames_of_every_size_arrive_whole_and_in_order() -> None:
+    sizes = [0, 1, 3, 4, 65_518, 65_519, 65_520, 300_000, 0, FRAME_BYTES_MAX, 7]
+    frames = [os.urandom(size) for size in sizes]
+    async with joined() as (one, one_told, two, two_told):
+        for sender, receiver, told in ((one, two, two_told), (two, one, one_told)):
+            for lane in Lane:
+                told.frames.clear()
+                for frame in frames:
+                    while not sender.send(receiver.peer_id, lane, frame):
+                        await trio.sleep(0.001)
+                await told.until(lambda told=told: len(told.frames) == len(frames))
+                assert told.frames == [(sender.peer_id, lane, frame) for frame in frames]
+
+
+async def test_a_small_frame_does_not_wait_for_the_bulk_before_it() -> None:
+    async with joined() as (one, _, two, two_told):
+        assert one.send(two.peer_id, Lane.BULK, bytes(FRAME_BYTES_MAX))
+        assert one.send(two.peer_id, Lane.SMALL, b"first")
+        await two_told.until(lambda: len(two_told.frames) == 2)
+        assert [lane for _, lane, _ in two_told.frames] == [Lane.SMALL, Lane.BULK]
+
+
+async def test_nothing_is_sent_to_who_is_not_connected() -> None:
+    async with joined() as (one, one_told, two, _):
+        assert not one.send(PrivateKey.from_seed(os.urandom(32)).peer_id, Lane.SMALL, b"?")
+        one.disconnect(two.peer_id, "enough of it")
+        assert not one.send(two.peer_id, Lane.SMALL, b"?")
+        assert one.connected_peers() == ()
+        await one_told.until_gone(two.peer_id)
+        assert one_told.reasons == ["enough of it"]
+
+
+async def test_a_full_queue_refuses_and_loses_nothing_of_what_it_took() -> None:
+    """A peer that stops reading fills its own queues; a caller is never held up, and never cuts a frame in two."""
+    async with running() as (host, told), echoing() as peer:
+        await host.dial([peer.address], timeout=5)
+        peer.freeze()
+        taken = {Lane.SMALL: 0, Lane.BULK: 0}
+        for lane in Lane:
+            while host.send(peer.peer, lane, taken[lane].to_bytes(4, "big") * 5_000):
+                taken[lane] += 1
+            assert taken[lane] * 20_000 >= lanes.QUEUE_BYTES_MAX[lane]
+        peer.thaw()
+        await told.until(lambda: len(told.frames) == sum(taken.values()))
+        for lane in Lane:
+            numbers = [frame for _, by, frame in told.frames if by is lane]
+            assert numbers == [number.to_bytes(4, "big") * 5_000 for number in range(taken[lane])]
+
+
+async def test_a_frame_over_the_limit_ends_its_connection_before_it_is_read() -> None:
+    async with joined() as (one, _, two, two_told), running() as (third, _):
+        await third.dial(two.addresses, timeout=5)
+        (connection,) = one._swarm.of(two.peer_id)
+        connection.named[Lane.SMALL].offer((FRAME_BYTES_MAX + 1).to_bytes(4, "big"), bytes(100))
+        await two_told.until_gone(one.peer_id)
+        assert "announced a frame of 8,388,609 bytes" in two_told.reasons[0]
+        assert two_told.frames == []
+        assert third.send(two.peer_id, Lane.SMALL, b"still there")
+        await two_told.until(lambda: bool(two_told.frames))
+
+
+async def test_a_receiver_that_raises_costs_its_frame_and_nothing_else() -> None:
+    async with joined() as (one, _, two, two_told):
+
+        def fail(peer: str, lane: Lane, frame: bytes) -> None:
+            if frame == b"bad":
+                raise RuntimeError("the receiver broke its promise")
+
+        two_told.on_frame = fail
+        for frame in (b"bad", b"good"):
+            assert one.send(two.peer_id, Lane.SMALL, frame)
+        await two_told.until(lambda: len(two_told.frames) == 2)
+        assert two.connected_peers() == (one.peer_id,)
+
+
+async def test_a_receiver_may_disconnect_from_within_a_frame() -> None:
+    async with joined() as (one, one_told, two, two_told):
+        two_told.on_frame = lambda peer, lane, frame: two.disconnect(peer, "said the wrong thing")
+        for frame in (b"one", b"two", b"three"):
+            assert one.send(two.peer_id, Lane.SMALL, frame)
+        await one_told.until_gone(two.peer_id)
+        await two_told.until_gone(one.peer_id)
+        assert len(two_told.frames) == 1
+
+
+# -- who may ---------------------------------------------------------------------------------------------------------
+
+
+async def test_who_is_not_allowed_is_neither_dialled_nor_let_in() -> None:
+    barred: set[str] = set()
+    async with running(is_allowed=lambda peer: peer not in barred) as (strict, told), running() as (other, other_told):
+        barred.add(other.peer_id)
+        for addresses in (other.addresses, [other.addresses[0].split("/p2p/")[0]]):
+            with pytest.raises(DialFailed, match="it is not allowed here"):
+                await strict.dial(addresses, timeout=5)
+        with pytest.raises(DialFailed):
+            await other.dial(strict.addresses, timeout=5)
+        assert told.comings == other_told.comings == []
+        barred.clear()
+        assert await other.dial(strict.addresses, timeout=5) == strict.peer_id
+        await told.until_connected(other.peer_id)
+        barred.add(other.peer_id)
+        strict.recheck()
+        await told.until_gone(other.peer_id)
+        await other_told.until_gone(strict.peer_id)
+
+
+# -- comings and goings -----------------------------------------------------------------------------------------------
+
+
+async def test_a_killed_peer_is_gone_at_once() -> None:
+    async with running() as (host, told), echoing() as peer:
+        await host.dial([peer.address], timeout=5)
+        peer.kill()
+        with trio.fail_after(2):
+            await told.until_gone(peer.peer)
+
+
+async def test_a_frozen_peer_can_be_disconnected_at_once() -> None:
+    """libp2p's own `disconnect` writes to the peer first, and hangs."""
+    async with running() as (host, told), echoing() as peer:
+        await host.dial([peer.address], timeout=5)
+        peer.freeze()
+        while host.send(peer.peer, Lane.BULK, bytes(1_000_000)):
+            await trio.sleep(0)
+        host.disconnect(peer.peer, "it does not read")
+        assert host.connected_peers() == ()
+        with trio.fail_after(1):
+            await told.until_gone(peer.peer)
+
+
+async def test_a_frozen_peer_is_given_up_though_nobody_speaks_to_it() -> None:
+    async with running() as (host, told), echoing() as peer:
+        await host.dial([peer.address], timeout=5)
+        peer.freeze()
+        with trio.fail_after(10):
+            await told.until_gone(peer.peer)
+        assert told.reasons == ["gave no sign of life for 5 s"]
+
+
+async def test_a_silent_peer_that_lives_is_kept() -> None:
+    async with joined() as (one, one_told, two, two_told):
+        for _ in range(20):
+            for host in (one, two):
+                for connection in host._swarm.all():
+                    connection.mux.tick()
+            await trio.sleep(0.01)
+        assert [what for what, _ in one_told.comings + two_told.comings] == ["connected", "connected"]
+
+
+async def test_the_end_closes_every_socket_and_tells_everyone() -> None:
+    async with running() as (other, other_told):
+        before = psutil.Process().num_fds()
+        async with running(["/ip4/0.0.0.0/tcp/0"]) as (host, told):
+            await host.dial(other.addresses, timeout=5)
+            (address,) = [address for address in host.addresses if "/127.0.0.1/" in address]
+            with socket.create_connection(("127.0.0.1", int(address.split("/")[4]))):
+                started = time.monotonic()
+                while len(host._half_open) == 0:
+                    await trio.sleep(0.01)
+                started = time.monotonic()
+        assert time.monotonic() - started < 1
+        assert told.comings == [("connected", other.peer_id), ("disconnected", other.peer_id)]
+        await other_told.until_gone(host.peer_id)
+        while other._swarm.all():
+            await trio.sleep(0.01)
+        assert psutil.Process().num_fds() == before
+        with pytest.raises(DialFailed, match="nothing listens there"):
+            await other.dial([address], timeout=5)
+        with pytest.raises(DialFailed, match="does not run"):
+            await host.dial(other.addresses, timeout=5)

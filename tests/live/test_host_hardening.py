@@ -1,0 +1,375 @@
+"""What ends or deafens a plain libp2p host does neither to ours, and libp2p's own hosts can still talk to it."""
+
+import contextlib
+import importlib
+import logging
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator
+
+import libp2p
+import pytest
+import trio
+from libp2p.abc import IHost, INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.host.ping import PingService
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+from multiaddr import Multiaddr
+
+from node.swarm import host as host_module
+from node.swarm import library, wire, yamux
+from node.swarm.base import DialFailed, Lane
+from node.swarm.host import PROTOCOL, Host
+from node.swarm.stream import MuxStream
+from node.swarm.upgrade import Upgrader
+from tests.live.swarm_peers import Told, joined, running, seeds_in_order
+
+ECHO = TProtocol("/test/echo/1.0.0")
+
+
+async def connected_wire(host: Host) -> wire.Wire:
+    return await wire.connect(socket.AF_INET, "127.0.0.1", int(host.addresses[0].split("/")[4]))
+
+
+@contextlib.asynccontextmanager
+async def intruder(host: Host) -> AsyncIterator[yamux.Mux]:
+    """A connection of somebody who holds to the handshakes, and to nothing after them."""
+    mux = await Upgrader(os.urandom(32)).outbound(await connected_wire(host))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mux.start)
+        yield mux
+        nursery.cancel_scope.cancel()
+
+
+async def assert_serves(host: Host, told: Told) -> None:
+    """A fresh peer gets in and is heard within three seconds."""
+    with trio.fail_after(3):
+        async with running() as (fresh, _):
+            await fresh.dial(host.addresses, timeout=3)
+            assert fresh.send(host.peer_id, Lane.SMALL, fresh.peer_id.encode())
+            await told.until(lambda: (fresh.peer_id, Lane.SMALL, fresh.peer_id.encode()) in told.frames)
+
+
+# -- floods and garbage ---------------------------------------------------------------------------------------------
+
+
+async def test_connections_that_ended_give_their_place_back() -> None:
+    """A plain host refuses everyone after 250 connections in its life."""
+    async with running() as (host, told):
+        for _ in range(300):
+            async with intruder(host):
+                pass
+        await assert_serves(host, told)
+        while host._swarm.all():
+            await trio.sleep(0.01)
+
+
+async def test_half_open_connections_make_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "HALF_OPEN_MAX", 8)
+    async with running() as (host, told):
+        wires = [await connected_wire(host) for _ in range(30)]
+        await assert_serves(host, told)
+        assert len(host._half_open) <= 8
+        for each in wires:
+            each.abort()
+
+
+async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "UPGRADE_SECONDS", 0.2)
+    async with running() as (host, _):
+        silent = await connected_wire(host)
+        assert await silent.read(100) == b"\x13/multistream/1.0.0\n"
+        with trio.fail_after(3), pytest.raises(ConnectionClosedError):
+            await silent.read(1)
+        silent.abort()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        bytes(range(256)) * 100,
+        b"\x13/multistream/1.0.0\n\x03\xff\xfe\n",
+        b"\x13/multistream/1.0.0\n\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+        b"\x13/multistream/1.0.0\n\x07/noise\n" + bytes(70_000),
+    ],
+)
+async def test_garbage_on_the_port_harms_nobody(garbage: bytes) -> None:
+    async with running() as (host, told):
+        sender = await connected_wire(host)
+        with contextlib.suppress(ConnectionClosedError):
+            await sender.write(garbage)
+        await assert_serves(host, told)
+        sender.abort()
+
+
+@pytest.mark.parametrize("protocol", ["/plaintext/2.0.0", "/secio/1.0.0", "/tls/1.0.0", "/yamux/1.0.0"])
+async def test_nothing_but_noise_secures_a_connection(protocol: str) -> None:
+    """A plain host accepts plaintext and secio."""
+    async with running() as (host, _):
+        asker = await connected_wire(host)
+        line = protocol.encode() + b"\n"
+        await asker.write(b"\x13/multistream/1.0.0\n" + bytes([len(line)]) + line)
+        answer = b""
+        while not answer.endswith(b"\x03na\n"):
+            answer += await asker.read(100)
+        asker.abort()
+
+
+# -- streams --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_handler_that_raises_costs_its_stream() -> None:
+    """It ends a plain host."""
+
+    async def fail(stream: INetStream) -> None:
+        raise RuntimeError("a handler with a bug")
+
+    async with running() as (host, told):
+        assert host.library is not None
+        host.library.set_stream_handler(ECHO, fail)
+        async with intruder(host) as mux:
+            stream = await mux.open_stream()
+            await stream.write(b"\x13/multistream/1.0.0\n\x11" + ECHO.encode() + b"\n")
+            await assert_ends(stream)
+            assert not mux.is_closed
+        await assert_serves(host, told)
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        b"\x13/multistream/1.0.0\n\x03\xff\xfe\n",
+        b"\x04\xc3\x28\xa0\n",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+        b"\x00",
+        b"",
+    ],
+)
+async def test_a_bad_opening_of_a_stream_costs_that_stream(opening: bytes) -> None:
+    """24 bytes that are not UTF-8 end a plain host."""
+    async with running() as (host, told):
+        async with intruder(host) as mux:
+            stream = await mux.open_stream()
+            if opening:
+                await stream.write(opening)
+            else:
+                await stream.close()
+            await assert_ends(stream)
+            assert not mux.is_closed
+        await assert_serves(host, told)
+
+
+async def test_lanes_that_break_their_rules_are_reset() -> None:
+    openings = [b"\x00\x00\x00\x01\x07", b"\x00\x00\x00\x02\x00\x00", b"\xff\xff\xff\xff\x00"]
+    async with running() as (host, told):
+        async with intruder(host) as mux:
+            for first in openings:
+                stream = await mux.open_stream()
+                line = PROTOCOL.encode() + b"\n"
+                await stream.write(b"\x13/multistream/1.0.0\n" + bytes([len(line)]) + line + first)
+                await assert_ends(stream)
+        await assert_serves(host, told)
+        assert str(mux.peer_id) not in [peer for _, peer in told.comings]
+
+
+async def assert_ends(stream: MuxStream) -> None:
+    with trio.fail_after(3), contextlib.suppress(MuxedStreamError):
+        while True:
+            await stream.read(100)
+
+
+async def test_a_write_that_is_cancelled_under_backpressure_leaves_the_connection_whole() -> None:
+    """In the library it can leave half a frame behind, and then no stream of the connection works any more."""
+
+    async def do_not_read(stream: INetStream) -> None:
+        await trio.sleep_forever()
+
+    async with joined() as (one, one_told, two, two_told):
+        assert two.library is not None
+        two.library.set_stream_handler(ECHO, do_not_read)
+        (connection,) = one._swarm.of(two.peer_id)
+        stream = await connection.mux.open_stream()
+        await stream.write(b"\x13/multistream/1.0.0\n\x11" + ECHO.encode() + b"\n")
+        with trio.move_on_after(0.3) as scope:
+            while True:
+                await stream.write(os.urandom(100_001))
+        assert scope.cancelled_caught
+        assert stream.queued > 0
+        assert one.send(two.peer_id, Lane.SMALL, b"to two")
+        assert two.send(one.peer_id, Lane.BULK, b"to one")
+        await two_told.until(lambda: bool(two_told.frames))
+        await one_told.until(lambda: bool(one_told.frames))
+
+
+# -- yamux ----------------------------------------------------------------------------------------------------------
+
+
+def frame(kind: int, flags: int, number: int, length: int, *, version: int = 0) -> bytes:
+    return struct.pack("!BBHII", version, kind, flags, number, length)
+
+
+BREAKERS: dict[str, tuple[bytes, str]] = {
+    "another version": (frame(0, 0, 1, 0, version=9), "version 9"),
+    "an unknown type": (frame(7, 0, 1, 0), "type 7"),
+    "a stream that is not its to open": (frame(1, 1, 2, 0), "not its to open"),
+    "a stream twice": (frame(1, 1, 1, 0) * 2, "not its to open"),
+    "stream zero": (frame(1, 1, 0, 0), "not its to open"),
+    "more than the window": (frame(0, 1, 1, 256 * 1024 + 1), "more than it was granted"),
+    "more than the window on no stream": (frame(0, 0, 99, 256 * 1024 + 1), "not open"),
+    "data after the end": (frame(1, 1 | 4, 1, 0) + frame(0, 0, 1, 1) + b"x", "more than it was granted"),
+    "too large a window": (frame(1, 1, 1, 0xFFFFFFFF) + frame(1, 0, 1, 0xFFFFFFFF), "grants more"),
+}
+
+
+@pytest.mark.parametrize("what", BREAKERS)
+async def test_who_breaks_yamux_loses_the_connection_and_nobody_else_does(what: str) -> None:
+    frames, complaint = BREAKERS[what]
+    async with joined() as (host, told, other, _):
+        async with intruder(host) as mux:
+            peer = next(iter(await until_here(host, other.peer_id)))
+            (connection,) = host._swarm.of(peer)
+            mux._answers += frames
+            mux._work()
+            with trio.fail_after(3):
+                await connection.over.wait()
+            assert complaint in connection.mux.reason
+        assert host.connected_peers() == (other.peer_id,)
+        await assert_serves(host, told)
+
+
+async def until_here(host: Host, besides: str) -> set[str]:
+    """Who is connected, once somebody else is."""
+    while not (found := {connection.peer for connection in host._swarm.all()} - {besides}):
+        await trio.sleep(0.01)
+    return found
+
+
+async def test_a_flood_of_pings_that_reads_no_pong_ends_its_connection() -> None:
+    async with running() as (host, told):
+        mux = await Upgrader(os.urandom(32)).outbound(await connected_wire(host))
+        while not host._swarm.all():
+            await trio.sleep(0.01)
+        (connection,) = host._swarm.all()
+        pings = mux._cipher.seal(frame(2, 1, 0, 1) * 5_000)
+        with trio.fail_after(10), contextlib.suppress(ConnectionClosedError):
+            while not connection.is_closed:
+                await mux.wire.write(pings)
+                pings = mux._cipher.seal(frame(2, 1, 0, 1) * 5_000)
+        await connection.over.wait()
+        mux.wire.abort()
+        await assert_serves(host, told)
+
+
+async def test_streams_beyond_the_limit_are_reset_and_the_rest_is_served() -> None:
+    async with running() as (host, told), intruder(host) as mux:
+        streams = [await mux.open_stream() for _ in range(yamux.STREAMS_MAX + 10)]
+        for stream in streams[-10:]:
+            await assert_ends(stream)
+        assert not mux.is_closed
+        await assert_serves(host, told)
+
+
+async def test_one_peer_cannot_hold_connections_without_end() -> None:
+    async with running() as (host, told), trio.open_nursery() as nursery:
+        upgrader = Upgrader(os.urandom(32))
+        muxes = [await upgrader.outbound(await connected_wire(host)) for _ in range(20)]
+        for mux in muxes:
+            nursery.start_soon(mux.start)
+        while sum(mux.is_closed for mux in muxes) < 20 - host_module.CONNECTIONS_PER_PEER_MAX:
+            await trio.sleep(0.01)
+        await assert_serves(host, told)
+        nursery.cancel_scope.cancel()
+
+
+# -- libp2p's own hosts ---------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def plain(seed: bytes | None = None) -> AsyncIterator[IHost]:
+    here = Multiaddr("/ip4/127.0.0.1/tcp/0")
+    host = libp2p.new_host(key_pair=create_new_key_pair(seed), listen_addrs=[here])
+    async with host.run([here]):
+        try:
+            yield host
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(3):
+                await host.close()
+
+
+async def test_a_plain_libp2p_host_can_identify_ping_and_stream() -> None:
+    async with running() as (host, _), plain() as other:
+        assert host.library is not None
+        host.library.set_stream_handler(ECHO, echo)
+        target = info_from_p2p_addr(Multiaddr(host.addresses[0]))
+        await other.connect(target)
+        while TProtocol(PROTOCOL) not in other.get_peerstore().get_protocols(target.peer_id):
+            await trio.sleep(0.01)
+        assert Multiaddr(host.addresses[0]) in other.get_peerstore().addrs(target.peer_id)
+        assert len(await PingService(other).ping(target.peer_id, 2)) == 2
+        sent = os.urandom(2_000_000)
+        stream = await other.new_stream(target.peer_id, [ECHO])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.write, sent)
+            got = b""
+            while len(got) < len(sent):
+                got += await stream.read(65536)
+        assert got == sent
+        await stream.close()
+
+
+async def echo(stream: INetStream) -> None:
+    with contextlib.suppress(StreamEOF):
+        while True:
+            await stream.write(await stream.read(65536))
+    await stream.close()
+
+
+async def test_ours_can_stream_to_a_plain_libp2p_host() -> None:
+    async with running() as (host, _), plain() as other:
+        assert host.library is not None
+        other.set_stream_handler(ECHO, echo)
+        await other.connect(info_from_p2p_addr(Multiaddr(host.addresses[0])))
+        while not host._swarm.all():
+            await trio.sleep(0.01)
+        stream = await host.library.new_stream(other.get_id(), [ECHO])
+        for size in (1, 1_000, 200_000):
+            sent, got = os.urandom(size), b""
+            await stream.write(sent)
+            while len(got) < size:
+                got += await stream.read(65536)
+            assert got == sent
+        await stream.close()
+
+
+@pytest.mark.parametrize("is_smaller_here", [True, False])
+async def test_dialling_a_host_that_has_no_lanes_fails_in_time(is_smaller_here: bool) -> None:
+    smaller, larger = seeds_in_order()
+    mine, theirs = (smaller, larger) if is_smaller_here else (larger, smaller)
+    async with running(seed=mine) as (host, told), plain(theirs) as other:
+        with trio.fail_after(3), pytest.raises(DialFailed, match=r"lanes were not up|does not open /bzzz/store"):
+            await host.dial([str(other.get_addrs()[0])], timeout=2)
+        assert told.comings == []
+
+
+# -- the library itself ---------------------------------------------------------------------------------------------
+
+
+def test_another_release_of_libp2p_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p, "__version__", "0.9.0")
+    with pytest.raises(ImportError, match=r"libp2p 0\.9\.0 is installed"):
+        importlib.reload(library)
+
+
+def test_libp2p_says_nothing_of_what_is_normal_and_installs_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    library.configure_logging()
+    assert not logging.getLogger("libp2p.network.swarm").isEnabledFor(logging.ERROR)
+    logging.debug("this would install a handler that writes to stderr")
+    assert [type(handler) for handler in root.handlers] == [logging.NullHandler]
