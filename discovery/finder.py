@@ -10,7 +10,7 @@ from typing import Protocol
 from protocols.peers import Sighted
 
 Sight = Callable[[Sighted], None]
-"""Told of every sighting, on the trio thread; quick, and does not raise. The same peer may be sighted again and again."""
+"""Told of every sighting, on the trio thread; quick, and does not raise. The same peer may come again."""
 
 
 class Finder(Protocol):

@@ -1,7 +1,7 @@
 """Puts a node together, and runs it in a world: a network, a store, a clock and chance, all handed in.
 
-In a process the world is libp2p, SQLite and the machine's clock (`node/commands/up.py`); in the simulator it is memory, one
-seed and one virtual clock. Nothing below here knows which.
+In a process the world is libp2p, SQLite and the machine's clock (`node/commands/process.py`); in the simulator it is
+memory, one seed and one virtual clock. Nothing below here knows which.
 """
 
 from collections.abc import Callable
@@ -132,6 +132,7 @@ async def _run_in_swarm(
         write_quorum=settings.write_quorum or 1,
         deadline_seconds=settings.deadline_ms / 1000.0,
         read_freshness_seconds=settings.read_freshness_ms / 1000.0,
+        has_fallback=settings.fallback_on_error is not False,
     )
     backends: dict[Backend, DHT] = {Backend.MOCK: mock, Backend.REAL: real, Backend.HYBRID: hybrid}
     node = _node(world, settings, backends[backend], members, gate)

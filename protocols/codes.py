@@ -45,7 +45,8 @@ class BzzzError(Exception):
     code: ClassVar[str] = "UCXL-500-INTERNAL"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, **details: Any) -> None:
+    def __init__(self, message: str, /, **details: Any) -> None:
+        """`details` may have any names, these of the parameters included: they may come from a peer."""
         super().__init__(message)
         self.message = message
         self.details: Mapping[str, Any] = details
@@ -127,7 +128,7 @@ class NotLater(Rejected):
 
 
 class ClockAhead(Rejected):
-    """`details['ahead_ms']` says by how much; `details['reason']` is 'clock_ahead', which is how it crosses the wire."""
+    """`details['ahead_ms']` says by how much; `details['reason']` is 'clock_ahead': so it is known across the wire."""
 
     retryable = True
 
@@ -162,7 +163,8 @@ _BY_CODE: dict[str, type[BzzzError]] = {
     kind.code: kind
     for kind in (
         InvalidAddress, InvalidTemporal, InvalidPayload, Unauthenticated, Forbidden, NotFound, OutOfRange,
-        MethodNotAllowed, Conflict, TooLarge, Rejected, TooManyRequests, Internal, Unavailable, Indeterminate, StorageFull,
+        MethodNotAllowed, Conflict, TooLarge, Rejected, TooManyRequests, Internal, Unavailable, Indeterminate,
+        StorageFull,
     )
 }  # fmt: skip
 

@@ -79,7 +79,8 @@ def judge_clock(offsets_ms: Sequence[float]) -> str:
         agree = f"{off} of {len(ordered)} members"
         return f"this node's clock is {abs(median) / 1000:.0f} s {side} that of {agree}; mend the clock of this machine"
     if off:
-        return f"the clocks of {off} of {len(ordered)} members differ from this node's by over {CLOCK_OFF_MS_MAX // 1000} s"
+        seconds = CLOCK_OFF_MS_MAX // 1000
+        return f"the clocks of {off} of {len(ordered)} members differ from this node's by over {seconds} s"
     return ""
 
 

@@ -78,7 +78,7 @@ class Provenance(NamedTuple):
     source: str
     """`local`, or `swarm`."""
     age_ms: float | None
-    """How long ago this node last knew that it had what the other holders have; 0 when they were just asked; None: never."""
+    """How long ago this node last knew that it had what the other holders have; 0: just asked; None: never."""
     replicas: int
     """How many nodes, this one included, were found to hold the answer."""
     siblings: int

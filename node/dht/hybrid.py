@@ -30,11 +30,15 @@ AGE_STEP_SECONDS = 0.01
 _AUTO = Consistency.AUTO
 
 Offer = Callable[[int, Envelope, tuple[str, ...]], None]
-"""Hand a merged write (its sequence, the envelope, the holders owed) to who pays hints, without waiting for its turn."""
+"""Hand a merged write (its sequence, the envelope, the holders owed) to who pays hints, without waiting for a turn."""
 
 
 class HybridDHT:
-    """Made of the two others and the gate between them. `read_freshness_seconds`: how old a local answer may be."""
+    """Made of the two others and the gate between them. `read_freshness_seconds`: how old a local answer may be.
+
+    Without `has_fallback`, what would be pending or degraded is an error: `Unavailable` when nothing was written,
+    `Indeterminate` when it was, and the swarm did not acknowledge it in time.
+    """
 
     backend = Backend.HYBRID
 
@@ -51,6 +55,7 @@ class HybridDHT:
         write_quorum: int,
         deadline_seconds: float,
         read_freshness_seconds: float,
+        has_fallback: bool = True,
     ) -> None:
         self._store = store
         self._mock = mock
@@ -62,6 +67,7 @@ class HybridDHT:
         self.write_quorum = write_quorum
         self._deadline = deadline_seconds
         self._freshness = read_freshness_seconds
+        self._has_fallback = has_fallback
         self._time = trio.lowlevel.current_clock().current_time
         self._turns = 0
         self._said_age = -1.0
@@ -83,6 +89,8 @@ class HybridDHT:
         started = trio.current_time()
         deadline = self._until(timeout)
         wanted = self._members.wanted(envelope.key)
+        if not self._has_fallback:
+            self._require_swarm(wanted)
         incoming = Incoming(envelope, Origin.LOCAL, wanted, (), idempotency_key)
         with trio.move_on_at(deadline) as scope:
             ((sequence, is_new),) = await self._store.merge((incoming,), now_ms=self._now_ms())
@@ -94,15 +102,28 @@ class HybridDHT:
             self._offer(sequence, envelope, wanted)
         standing = await self._acknowledged(envelope, wanted, sequence, deadline - RESERVE_SECONDS)
         is_replicated = len(standing.acknowledged) >= self.write_quorum
+        if not is_replicated and not self._has_fallback:
+            raise Indeterminate(
+                f"{len(standing.acknowledged)} of {self.write_quorum} holders acknowledged the write in time; it is "
+                "kept here and will be handed to them. Ask for it by its digest",
+                digest=envelope.digest.hex(),
+                address=envelope.address,
+            )
         return Receipt(
             Backend.REAL if is_replicated else Backend.MOCK, len(standing.acknowledged), standing.wanted,
             self.write_quorum, (trio.current_time() - started) * 1000.0, self._store.log_id, standing.sequence,
             envelope.address, envelope.version, envelope.digest, envelope.parents,
         )  # fmt: skip
 
-    async def _acknowledged(
-        self, envelope: Envelope, wanted: tuple[str, ...], sequence: int, until: float
-    ) -> Standing:
+    def _require_swarm(self, wanted: tuple[str, ...]) -> None:
+        if not self._gate.lets_through:
+            raise Unavailable(f"the breaker is {self._gate.state}: {self._gate.why}; nothing was written")
+        if not any(self._members.is_reachable(peer) for peer in wanted):
+            raise Unavailable(
+                f"none of the {len(wanted)} members that should hold this can be reached; nothing was written"
+            )
+
+    async def _acknowledged(self, envelope: Envelope, wanted: tuple[str, ...], sequence: int, until: float) -> Standing:
         """How the write stands at the latest at `until`; at once when nobody is worth waiting for."""
         reachable = [peer for peer in wanted if self._members.is_reachable(peer)]
         if wanted and self._gate.lets_through:
@@ -146,7 +167,7 @@ class HybridDHT:
         try:
             return await self._through_gate(from_swarm, deadline)
         except Unavailable as error:
-            if consistency is Consistency.SWARM:
+            if consistency is Consistency.SWARM or not self._has_fallback:
                 raise
             heads = await self._store.heads(key)
             if not heads:
@@ -224,7 +245,7 @@ class HybridDHT:
             await self._through_gate(gather, deadline)
         except Unavailable as error:
             history = await self._mock.history(key, after=after, limit=limit)
-            if consistency is Consistency.SWARM or not history.total:
+            if consistency is Consistency.SWARM or not self._has_fallback or not history.total:
                 raise
             why = f"answered from this machine: {error.message}"
             provenance = Provenance(Backend.MOCK, "local", None, 1, 0, True, why)

@@ -16,7 +16,7 @@ from protocols.envelope import Envelope
 PROVIDE_TTL_MS = 48 * 3600 * 1000
 """How long a provider is remembered (the libp2p kad-dht specification's provider record expiry)."""
 TURN_CALLS = 256
-"""Calls that answer from memory wait for nothing: after so many of them others get their turn (it costs 4 microseconds)."""
+"""Calls that answer from memory wait for nothing: after so many of them others get their turn."""
 
 _LOCAL = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
 _ABSENT = Answer((), Provenance(Backend.MOCK, "local", 0.0, 0, 0, False))
@@ -113,7 +113,7 @@ class MockDHT:
 def stalled(envelope: Envelope) -> Indeterminate:
     """The disk did not confirm a write in time."""
     return Indeterminate(
-        "the disk of this node did not confirm the write in time; it may appear. Ask for it by its digest, then try again",
+        "this node's disk did not confirm the write in time; it may appear. Ask for it by its digest, then try again",
         digest=envelope.digest.hex(),
         address=envelope.address,
     )

@@ -5,7 +5,7 @@ committed it. A get unites what the holders know, keeps it, and answers; holders
 `Unavailable` means that nothing was written (or nobody answered); `Indeterminate` that it may have been.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import trio
 
@@ -132,7 +132,9 @@ class RealDHT:
             envelope.version, envelope.digest, envelope.parents,
         )  # fmt: skip
 
-    def _indeterminate(self, envelope: Envelope, why: str = "not enough holders acknowledged it in time") -> Indeterminate:
+    def _indeterminate(
+        self, envelope: Envelope, why: str = "not enough holders acknowledged it in time"
+    ) -> Indeterminate:
         return Indeterminate(
             f"the write may appear: {why}. Ask for it by its digest, or send the very same envelope again",
             digest=envelope.digest.hex(),
@@ -179,7 +181,9 @@ class RealDHT:
         try:
             ((sequence, _),) = await self._store.merge((incoming,), now_ms=self._now_ms())
         except BzzzError as error:
-            raise self._indeterminate(envelope, f"holders have it, but this node cannot keep it ({error.message})") from error
+            raise self._indeterminate(
+                envelope, f"holders have it, but this node cannot keep it ({error.message})"
+            ) from error
         votes.sequence = sequence
         late = [peer for peer in votes.acknowledged if peer not in acknowledged]
         for peer in late:
@@ -196,8 +200,9 @@ class RealDHT:
         local = await self._store.heads(key)
         if consistency is Consistency.LOCAL:
             return local_answer(local)
-        asked, wanted = await self._ask_heads(key, local, deadline)
-        united, note = await self._unite(key, asked, deadline)
+        have = tuple(head.digest for head in local if isinstance(head, Envelope))[:ENVELOPES_MAX]
+        asked, wanted = await self._ask_heads(key, have, deadline)
+        united, note = await self._unite(key, asked, have, deadline)
         if not united and not _is_majority(asked, wanted):
             raise _unanswered(asked, wanted)
         digests = {peer: r.digests for peer, r in asked.answers.items() if isinstance(r, HeadsAre)}
@@ -210,11 +215,7 @@ class RealDHT:
         provenance = Provenance(Backend.REAL, "swarm", 0.0, replicas, max(0, len(united) - 1), bool(note), note)
         return Answer(united, provenance)
 
-    async def _ask_heads(
-        self, key: bytes, local: Iterable[Envelope | Notice], deadline: float
-    ) -> tuple[Asked, tuple[str, ...]]:
-        have = tuple(head.digest for head in local if isinstance(head, Envelope))[:ENVELOPES_MAX]
-
+    async def _ask_heads(self, key: bytes, have: tuple[bytes, ...], deadline: float) -> tuple[Asked, tuple[str, ...]]:
         def is_enough(asked: Asked) -> bool:
             found = have or any(isinstance(r, HeadsAre) and r.digests for r in asked.answers.values())
             if found:
@@ -245,7 +246,13 @@ class RealDHT:
             raise _unanswered(asked, wanted)
         return asked
 
-    async def _unite(self, key: bytes, asked: Asked, deadline: float) -> tuple[tuple[Envelope | Notice, ...], str]:
+    async def _ask_all(self, peers: tuple[str, ...], request: Versions | Provide, deadline: float) -> Asked:
+        """Ask all of them at once, and wait for all."""
+        return await self._ask(peers, lambda _: request, lambda a: len(a.answers) >= len(peers), deadline, len(peers))
+
+    async def _unite(
+        self, key: bytes, asked: Asked, have: tuple[bytes, ...], deadline: float
+    ) -> tuple[tuple[Envelope | Notice, ...], str]:
         """What everybody knows, kept and then shown; and why that may be less than it, or ''."""
         answers = [(peer, r) for peer, r in asked.answers.items() if isinstance(r, HeadsAre)]
         encoded = [(peer, one) for peer, reply in answers for one in reply.envelopes]
@@ -253,11 +260,29 @@ class RealDHT:
         try:
             with trio.move_on_at(deadline) as scope:
                 await self._learner.learn(key, encoded)
+                for peer, reply in answers:
+                    await self._fetch_rest(key, peer, reply, have, deadline)
             if scope.cancelled_caught:
                 note = "this node's disk is too slow to keep what the holders answered"
         except (StorageFull, Unavailable) as error:
             note = f"this node cannot keep what the holders answered: {error.message}"
         return await self._store.heads(key), note
+
+    async def _fetch_rest(
+        self, key: bytes, peer: str, reply: HeadsAre, have: tuple[bytes, ...], deadline: float
+    ) -> None:
+        """Heads that did not fit into a peer's answer: many siblings, or large ones."""
+        missing = [digest for digest in reply.digests if digest not in have]
+        told = len(reply.envelopes)
+        while told and told < len(missing):
+            missing = [d for d in missing if not isinstance(await self._store.by_digest(d), Envelope)]
+            if not missing:
+                return
+            seconds = max(0.0, deadline - trio.current_time())
+            more = await self._calls.call(peer, ByDigest(tuple(missing)), timeout=seconds)
+            envelopes = more.envelopes if isinstance(more, EnvelopesAre) else ()
+            told = len(envelopes)
+            await self._learner.learn(key, [(peer, one) for one in envelopes])
 
     def _repair(
         self, heads: tuple[Envelope | Notice, ...], known: dict[str, tuple[bytes, ...]], wanted: tuple[str, ...]
@@ -313,13 +338,7 @@ class RealDHT:
         if not peers:
             raise Unavailable("none of the members that should hold this can be reached", asked=0, wanted=len(wanted))
         while peers:
-            asked = await self._ask(
-                tuple(peers),
-                lambda _, after=after: Versions(key, after, ENVELOPES_MAX),  # type: ignore[misc]
-                lambda a: len(a.answers) >= len(peers),
-                deadline,
-                at_first=len(peers),
-            )
+            asked = await self._ask_all(tuple(peers), Versions(key, after, ENVELOPES_MAX), deadline)
             pages = {peer: r for peer, r in asked.answers.items() if isinstance(r, VersionsAre)}
             await self._learner.note(key, [(peer, n) for peer, page in pages.items() for n in page.notices])
             after += ENVELOPES_MAX
@@ -333,9 +352,7 @@ class RealDHT:
         deadline = self._until(timeout)
         await self._store.provide(key, self._members.own, expires_ms=self._now_ms() + PROVIDE_TTL_MS)
         wanted = self._members.wanted(key)
-        asked = await self._ask(
-            wanted, lambda _: Provide(key, PROVIDE_TTL_MS), lambda a: len(a.answers) >= len(wanted), deadline, len(wanted)
-        )
+        asked = await self._ask_all(wanted, Provide(key, PROVIDE_TTL_MS), deadline)
         return sum(isinstance(reply, Noted) for reply in asked.answers.values())
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:

@@ -5,8 +5,8 @@ merged) no other one of that key is: two callers of one node never make siblings
 soon as the version is a head here; whether the swarm acknowledges is nobody else's wait.
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -159,7 +159,7 @@ class Author:
         )
         return receipt._replace(elapsed_ms=(trio.current_time() - started) * 1000.0)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _turn(self, key: bytes, timeout: float | None) -> AsyncIterator[Callable[[], None]]:
         """One's turn at a key. Gives a function that passes it on before the block ends; a second call is harmless."""
         turn = self._turns.setdefault(key, _Turn())
@@ -205,10 +205,9 @@ class Author:
         if not write.is_conditional:
             return heads
         if self._dht.backend is not Backend.MOCK:
-            try:
+            # Alone, what this machine knows decides; if another one knew more, a sibling is kept.
+            with contextlib.suppress(Unavailable):
                 heads = (await self._dht.get(key, timeout=write.timeout)).heads
-            except Unavailable:
-                pass  # alone: what this machine knows decides, and a sibling is kept if another machine knew more
         alive = [head for head in heads if not head.deleted]
         known = {"heads": [head.digest.hex() for head in heads]}
         if write.must_be_absent and alive:

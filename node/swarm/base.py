@@ -35,7 +35,7 @@ class ListenFailed(Exception):
 
 
 class Receiver(Protocol):
-    """Whom a network tells. All three are plain functions, called on the trio thread; they must be quick and not raise."""
+    """Whom a network tells. Plain functions, called on the trio thread; they must be quick and not raise."""
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         """A peer can be sent frames. `address` is the multiaddr it was dialled at, or its remote one. Once a peer."""

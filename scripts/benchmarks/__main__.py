@@ -10,7 +10,9 @@ BENCHES = ("backends", "store", "processes")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure what the project promises of its speed.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Measure what the project promises of its speed."
+    )
     parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"which ones: {', '.join(BENCHES)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()

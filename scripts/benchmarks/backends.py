@@ -4,9 +4,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 import trio
+
 from benchmarks.envelopes import KEY, START_MS, ready
 from benchmarks.figures import Bound, Figure
-
 from netsim.nodes import VirtualSwarm
 from netsim.schedule import run_virtual
 from node.config import Settings

@@ -49,7 +49,9 @@ def as_table(figures: Sequence[Figure]) -> str:
         verdict = {None: "", True: "met", False: "MISSED"}[figure.is_met]
         rows.append((figure.bench, figure.what, f"{_number(figure.value)} {figure.unit}", wanted, verdict))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def as_json(figures: Sequence[Figure]) -> str:

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import trio
+
 from benchmarks.envelopes import START_MS, ready
 from benchmarks.figures import Bound, Figure, percentile
-
 from node.store.base import Incoming, Origin
 from node.store.sqlite import SqliteStore
 from protocols.envelope import Envelope
