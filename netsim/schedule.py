@@ -27,6 +27,8 @@ import trio
 from trio._core import _run as trio_run
 from trio.testing import MockClock
 
+from netsim.standstill import Standstill
+
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
 
@@ -37,7 +39,7 @@ LIMIT_SECONDS = 7 * 24 * 3600.0
 
 
 class Stuck(AssertionError):
-    """The program had not ended when its limit on the virtual clock came: most often, everybody waits for everybody."""
+    """The program does not end: everybody waits for everybody, or somebody works for ever and no time passes."""
 
 
 def run_virtual(
@@ -49,18 +51,23 @@ def run_virtual(
     """Run `async_fn(*args)` to its end on a virtual clock that begins at 0.0, and answer what it answers.
 
     The same seed gives the same run, under any PYTHONHASHSEED. Call it from plain functions, outside of any trio
-    run. Raises what `async_fn` raises, and `Stuck` when it has not ended after `limit_seconds` of virtual time.
+    run. Raises what `async_fn` raises, and `Stuck` when it has not ended after `limit_seconds` of virtual time, or
+    when time no longer passes.
     """
+    limit = trio.CancelScope()
+    standstill = Standstill(limit)
 
     async def within_limit() -> Result:
         # Without any deadline a world in which nobody can run any more would spin for ever instead of ending.
-        with trio.move_on_after(limit_seconds) as limit:
+        limit.deadline = trio.current_time() + limit_seconds
+        with limit:
             return await async_fn(*args)
-        assert limit.cancelled_caught
+        if standstill.spinners:
+            raise Stuck(f"time stands still at {standstill.time:.6f} s (seed {seed}): {standstill.spinners} never rest")
         raise Stuck(f"not ended after {limit_seconds:g} s of virtual time (seed {seed}): whom does it wait for?")
 
     with _pinned(seed):
-        return trio.run(within_limit, clock=MockClock(autojump_threshold=0))
+        return trio.run(within_limit, clock=MockClock(autojump_threshold=0), instruments=[standstill])
 
 
 def chance(seed: int, purpose: str) -> random.Random:
@@ -72,7 +79,8 @@ def chance(seed: int, purpose: str) -> random.Random:
 def clock_stops_at(next_time: Callable[[], float], wake: Callable[[], None]) -> Iterator[None]:
     """While this lasts the clock, when it jumps, also stops at `next_time()`, and calls `wake()` then.
 
-    This is what a task's own deadline would do, at a third of the cost. `wake` makes a task ready. One in a run.
+    This is what a deadline of a task's own would do, without the scope and the `Cancelled` that each one costs.
+    `wake` makes a task ready, and only that. One in a run.
     """
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock), "a virtual world runs under run_virtual"
