@@ -7,6 +7,7 @@ loop): then nothing was learned about the peer.
 
 import logging
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Protocol
 
 import trio
@@ -31,7 +32,7 @@ class Unreachable(Unavailable):
 
 
 class Silent(Unavailable):
-    """The request went out, and no answer came within the deadline: it may have been carried out."""
+    """The request went out, and no answer to it came within the deadline: it may have been carried out."""
 
 
 class Abandoned(Unavailable):
@@ -59,6 +60,8 @@ class Served(Protocol):
 
 
 OnReply = Callable[[Reply | BzzzError], None]
+_Waiting = dict[int, tuple[OnReply, type[Request]]]
+"""Who waits for an answer on one connection, by number; the object itself stands for the connection."""
 
 
 class Calls:
@@ -69,7 +72,8 @@ class Calls:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._number = 0
-        self._waiting: dict[str, dict[int, OnReply]] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self._answered_at: dict[str, float] = {}
         self._serving: dict[str, int] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -98,7 +102,7 @@ class Calls:
         frame = messages.encode_request(number, request, trace)
         if not self._send(peer, frame):
             return None
-        waiting[number] = on_reply
+        waiting[number] = on_reply, type(request)
         return number
 
     def give_up(self, peer: str, number: int, *, is_missed: bool) -> None:
@@ -106,6 +110,10 @@ class Calls:
         waiting = self._waiting.get(peer)
         if waiting is not None and waiting.pop(number, None) is not None and is_missed:
             self.served.missed(peer)
+
+    def answered_at(self, peer: str) -> float:
+        """When this peer answered anything last, in time or late, on trio's clock; minus infinity: never."""
+        return self._answered_at.get(peer, -inf)
 
     async def call(self, peer: str, request: Request, *, timeout: float, trace: str = "") -> Reply:
         """Ask and wait. Raises `Unreachable`, `Silent`, `Abandoned`, or the error that the peer answered with."""
@@ -144,7 +152,7 @@ class Calls:
         self.served.connected(peer, address, dialled)
 
     def disconnected(self, peer: str, reason: str) -> None:
-        for on_reply in list(self._waiting.pop(peer, {}).values()):
+        for on_reply, _ in list(self._waiting.pop(peer, {}).values()):
             on_reply(Silent(f"the connection to {peer} ended before it answered: {reason}", peer=peer))
         self.served.disconnected(peer, reason)
 
@@ -157,11 +165,22 @@ class Calls:
             return
         self.served.heard(peer)
         if decoded.is_reply:
-            on_reply = self._waiting.get(peer, {}).pop(decoded.id, None)
-            if on_reply is not None:
-                on_reply(decoded.message)  # type: ignore[arg-type]  # decode: what is_reply is a Reply
+            self._answered(peer, decoded.id, decoded.message)  # type: ignore[arg-type]  # decode: what is_reply is a Reply
             return
         self._serve(peer, decoded.id, decoded.message, decoded.trace)  # type: ignore[arg-type]  # else a Request
+
+    def _answered(self, peer: str, number: int, reply: Reply) -> None:
+        self._answered_at[peer] = trio.current_time()
+        waiter = self._waiting.get(peer, {}).pop(number, None)
+        if waiter is None:
+            return  # it came late
+        on_reply, request = waiter
+        if messages.is_answer(reply, request):
+            on_reply(reply)
+        else:
+            why = f"{peer} answered a {request.__name__} with a {type(reply).__name__}, which says nothing of it"
+            log.warning("%s", why)
+            on_reply(Silent(why, peer=peer))
 
     def _serve(self, peer: str, number: int, request: Request, trace: str) -> None:
         if self._serving.get(peer, 0) >= SERVING_MAX:
@@ -176,9 +195,15 @@ class Calls:
             self._send(peer, messages.encode_reply(number, reply))
         elif self._nursery is not None:
             self._serving[peer] = self._serving.get(peer, 0) + 1
-            self._nursery.start_soon(self._serve_later, peer, number, reply)
+            self._nursery.start_soon(self._serve_later, peer, self._waiting.get(peer), number, reply)
 
-    async def _serve_later(self, peer: str, number: int, reply: Awaitable[Reply]) -> None:
+    async def _serve_later(
+        self, peer: str, connection: _Waiting | None, number: int, reply: Awaitable[Reply]
+    ) -> None:
+        """Answer on the connection that the request came by, or not at all.
+
+        A peer that started again counts from one again: what its former life asked would answer something else.
+        """
         try:
             answer = await reply
         except BzzzError as error:
@@ -190,7 +215,8 @@ class Calls:
             self._serving[peer] -= 1
             if not self._serving[peer]:
                 del self._serving[peer]
-        self._send(peer, messages.encode_reply(number, answer))
+        if self._waiting.get(peer) is connection:
+            self._send(peer, messages.encode_reply(number, answer))
 
     def _send(self, peer: str, frame: bytes) -> bool:
         lane = Lane.BULK if len(frame) >= BULK_BYTES_MIN else Lane.SMALL

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import trio
 
 from node.swarm.calls import LATE_SECONDS, Abandoned, Calls, Silent, Unreachable
-from protocols.codes import BzzzError, Malformed
+from protocols.codes import BzzzError, Unavailable
 from protocols.envelope import Envelope
 from protocols.messages import ENVELOPES_MAX, Failed, Merge, MergedAll, Reply
 
@@ -30,13 +30,13 @@ Done = Callable[[BzzzError | None], None]
 """Told once: None when the peer has committed it, else its refusal, or `Silent`, `Abandoned`, `Unreachable`."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Parcel:
     envelope: Envelope
     done: list[Done]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Batch:
     parcels: list[_Parcel]
     size_bytes: int
@@ -44,9 +44,9 @@ class _Batch:
     number: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Route:
-    """What waits for a peer, and what is under way to it."""
+    """What waits for a peer, and what is under way to it. It is gone when nothing is."""
 
     queue: deque[_Parcel] = field(default_factory=deque)
     parcels: dict[bytes, _Parcel] = field(default_factory=dict)
@@ -94,8 +94,11 @@ class Courier:
             await trio.lowlevel.checkpoint()
             dirty, self._dirty = self._dirty, {}
             for peer in dirty:
-                self._send(peer, self._routes[peer])
+                if route := self._routes.get(peer):
+                    self._send(peer, route)
             self._expire(trio.current_time())
+            for peer in [peer for peer, route in self._routes.items() if not route.parcels]:
+                del self._routes[peer]
 
     def _wake(self, peer: str) -> None:
         self._dirty[peer] = None
@@ -151,18 +154,22 @@ class Courier:
             self._settle(route, batch, lambda at: refusals.get(at))
         elif isinstance(reply, Failed):
             route.batches.remove(batch)
-            error = reply.error
+            error = self._failure(peer, reply.error)
             self._settle(route, batch, lambda _: error)
         elif isinstance(reply, BzzzError):
             route.batches.remove(batch)
             self._fail(route, batch, reply)
         else:
             route.batches.remove(batch)
-            self._fail(route, batch, Malformed(f"{peer} answered a merge with a {type(reply).__name__}"))
+            self._fail(route, batch, Silent(f"{peer} did not answer for what it was sent", peer=peer))
         self._wake(peer)
 
+    def _failure(self, peer: str, error: BzzzError) -> BzzzError:
+        """Why nothing of a batch was taken. What is refused for good is refused one by one: this is for now alone."""
+        return error if error.retryable else Unavailable(f"{peer} takes nothing now: {error.message}", peer=peer)
+
     def _expire(self, now: float) -> None:
-        for peer, route in self._routes.items():
+        for peer, route in list(self._routes.items()):
             for batch in [b for b in route.batches if b.deadline <= now]:
                 if batch not in route.batches:  # failed with an earlier one
                     continue

@@ -34,23 +34,28 @@ async def race(
     """
     won: list[tuple[Endpoint, Mux]] = []
     failed: dict[Endpoint, str] = {}
-    async with trio.open_nursery() as nursery:
 
-        async def attempt(endpoint: Endpoint) -> None:
-            try:
-                mux = await _attempt(endpoint, upgrader, is_welcome)
-            except Exception as error:
-                failed[endpoint] = _why(error)
-            else:
-                if won:
-                    mux.abort("another address was faster")
-                else:
-                    won.append((endpoint, mux))
-                    nursery.cancel_scope.cancel()
+    async def attempt(endpoint: Endpoint, scope: trio.CancelScope) -> None:
+        try:
+            won.append((endpoint, await _attempt(endpoint, upgrader, is_welcome)))
+            scope.cancel()
+        except Exception as error:
+            failed[endpoint] = _why(error)
 
-        for endpoint in endpoints[:ADDRESSES_MAX]:
-            nursery.start_soon(attempt, endpoint)
+    try:
+        async with trio.open_nursery() as nursery:
+            for endpoint in endpoints[:ADDRESSES_MAX]:
+                nursery.start_soon(attempt, endpoint, nursery.cancel_scope)
+    except BaseException:
+        _drop(won)
+        raise
+    _drop(won[1:])
     return won[0] if won else failed
+
+
+def _drop(connections: Sequence[tuple[Endpoint, Mux]]) -> None:
+    for _, mux in connections:
+        mux.abort("it is not needed")
 
 
 async def _attempt(endpoint: Endpoint, upgrader: Upgrader, is_welcome: Callable[[str], str]) -> Mux:

@@ -4,9 +4,12 @@ libp2p's own muxer waits several times a frame and answers nearly every read wit
 frames of a round trip; it writes under locks that a cancelled caller can leave with half a frame sent; and it never
 misses the pong of a peer that stopped. This one speaks the same protocol with two tasks a connection:
 
-- the reader handles all that came in one go, and hands a stream's data inline to whoever attached to it;
-- the writer alone writes. All else appends to a queue, which cannot be cut short. What is queued when the writer comes
-  by leaves as one packet, frames of the streams with the smaller `rank` first.
+- the reader handles all that came in one go, hands a stream's data inline to whoever attached to it, and then at once
+  writes what was queued in answer;
+- the writer writes what others queue, and waits for the kernel when that has no room.
+
+Only `_flush` writes, and it never waits, so that no cancelled caller can cut a frame short. What is queued when it
+comes by leaves as one packet, frames of the streams with the smaller `rank` first.
 
 A receive window is given back when half of it was consumed, and a peer that sends more than it was granted loses the
 connection. `tick`, once a second, asks a silent peer for a sign of life and gives it up when none comes.

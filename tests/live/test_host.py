@@ -122,6 +122,30 @@ async def test_each_address_that_failed_is_named_with_its_reason() -> None:
             await host.dial([], timeout=5)
 
 
+@pytest.mark.parametrize("is_dialler_smaller", [True, False])
+async def test_a_connected_peer_dialled_without_its_id_keeps_its_connection(is_dialler_smaller: bool) -> None:
+    seeds = seeds_in_order()
+    mine, theirs = seeds if is_dialler_smaller else reversed(seeds)
+    async with running(seed=mine) as (one, one_told), running(seed=theirs) as (two, two_told):
+        nameless = [two.addresses[0].split("/p2p/")[0]]
+        with trio.fail_after(3):
+            assert await one.dial(nameless, timeout=5) == two.peer_id
+            assert await one.dial(nameless, timeout=5) == two.peer_id
+        await two_told.until_connected(one.peer_id)
+        while one._swarm.get_total_connections() != 1 or two._swarm.get_total_connections() != 1:
+            await trio.sleep(0.01)
+        assert len(one_told.comings) == len(two_told.comings) == 1
+
+
+async def test_who_hangs_up_in_the_handshake_is_said_to_have_done_so() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery, running() as (host, _):
+        nursery.start_soon(trio.serve_listeners, lambda stream: stream.aclose(), [listener])
+        with pytest.raises(DialFailed, match=r": closed by the other side|: Connection reset by peer"):
+            await host.dial([f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}"], timeout=5)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_name_is_dialled_at_all_its_addresses() -> None:
     async with running() as (one, _), running() as (two, _):
         port = two.addresses[0].split("/")[4]
@@ -131,15 +155,18 @@ async def test_a_name_is_dialled_at_all_its_addresses() -> None:
 # -- one connection -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("is_smaller_first", [True, False])
-async def test_dialling_each_other_at_once_leaves_one_connection_to_both(is_smaller_first: bool) -> None:
+@pytest.mark.parametrize("ahead", ["neither", "smaller", "larger"])
+async def test_dialling_each_other_at_once_leaves_one_connection_to_both(ahead: str) -> None:
     seeds = seeds_in_order()
-    for _ in range(10):
+    for _ in range(5):
         async with running(seed=seeds[0]) as (one, one_told), running(seed=seeds[1]) as (two, two_told):
-            both = [(one, two), (two, one)]
-            async with trio.open_nursery() as nursery:
-                for mine, other in both if is_smaller_first else reversed(both):
-                    nursery.start_soon(lambda mine, other: mine.dial(other.addresses, timeout=5), mine, other)
+            first, second = (two, one) if ahead == "larger" else (one, two)
+            with trio.fail_after(3):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(lambda host, other: host.dial(other.addresses, timeout=5), first, second)
+                    while ahead != "neither" and not second._half_open:
+                        await trio.lowlevel.checkpoint()
+                    nursery.start_soon(lambda host, other: host.dial(other.addresses, timeout=5), second, first)
             await one_told.until_connected(two.peer_id)
             await two_told.until_connected(one.peer_id)
             assert one.send(two.peer_id, Lane.SMALL, b"from one")
