@@ -158,6 +158,11 @@ class Debts:
         debt = self._debts.get(holder)
         return debt is not None and (sequence in debt.due or sequence in debt.parked)
 
+    def is_due(self, holder: str, sequence: int) -> bool:
+        """Whether it is to be paid and not parked (as far as `pick` has been told how late it is)."""
+        debt = self._debts.get(holder)
+        return debt is not None and sequence in debt.due
+
     def is_refused(self, holder: str, sequence: int) -> bool:
         debt = self._debts.get(holder)
         return debt is not None and sequence in debt.refused

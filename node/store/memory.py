@@ -57,7 +57,7 @@ class MemoryStore:
     def __init__(self, *, log_id: str, before_commit: Callable[[], Awaitable[None]] | None = None) -> None:
         self.log_id = log_id
         self.last_sequence = 0
-        self.last_failure = ""
+        self._failure = ""
         self.before_commit = before_commit
         self._gathered: list[tuple[Callable[[], Any], Ticket[Any]]] = []
         self._handed_in = Bell()
@@ -106,11 +106,11 @@ class MemoryStore:
             if self.before_commit is not None:
                 await self.before_commit()
         except OSError as error:
-            self.last_failure = translated(error).message
+            self._failure = translated(error).message
             for _, ticket in batch:
                 ticket.fail(translated(error))
             return
-        self.last_failure = ""
+        self._failure = ""
         for operation, ticket in batch:
             try:
                 result = operation()
@@ -118,6 +118,10 @@ class MemoryStore:
                 ticket.fail(error)
             else:
                 ticket.succeed(result)
+
+    @property
+    def last_failure(self) -> str:
+        return self._failure if self.before_commit is not None else ""
 
     async def _written(self, operation: Callable[[], T]) -> T:
         """Do it once the disk has said yes; at once when nobody asks the disk."""

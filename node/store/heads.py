@@ -1,0 +1,112 @@
+"""The heads that are kept in memory: those of the keys used last, as many as fit.
+
+Only what is committed gets in here. A key that is not here is read from the disk; `Loading` sees to it that what was
+read is not put here when the key has changed in the meantime.
+"""
+
+from collections import OrderedDict
+from typing import Final
+
+from protocols.envelope import Envelope, Notice, order_key
+
+Heads = tuple[Envelope | Notice, ...]
+
+KEY_BYTES: Final = 400
+"""About what a key costs beside its envelopes."""
+HEAD_BYTES: Final = 1200
+"""About what an envelope costs beside its encoded bytes and its content, which is held twice."""
+
+
+class HeadsCache:
+    """Heads by key, the latest first. `bytes_max` bounds what it takes in memory, by estimate."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._heads: OrderedDict[bytes, Heads] = OrderedDict()
+        self._keys: dict[bytes, bytes] = {}
+        """By the digest of a head."""
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def get(self, key: bytes) -> Heads | None:
+        heads = self._heads.get(key)
+        if heads is not None:
+            self._heads.move_to_end(key)
+        return heads
+
+    def by_digest(self, digest: bytes) -> Envelope | Notice | None:
+        """A head by its digest."""
+        key = self._keys.get(digest)
+        heads = self._heads.get(key, ()) if key is not None else ()
+        return next((head for head in heads if head.digest == digest), None)
+
+    def put(self, key: bytes, heads: Heads) -> None:
+        self.drop(key)
+        self._heads[key] = heads
+        for head in heads:
+            self._keys[head.digest] = key
+        self.size_bytes += _cost(heads)
+        while self.size_bytes > self._bytes_max:
+            self._forget(*self._heads.popitem(last=False))
+
+    def place(self, item: Envelope | Notice, *, is_head: bool, superseded: tuple[bytes, ...]) -> None:
+        """A version came to a key, if that is here."""
+        heads = self._heads.get(item.key)
+        if heads is None:
+            return
+        left = [head for head in heads if head.digest not in superseded and head.digest != item.digest]
+        if is_head:
+            left.append(item)
+            left.sort(key=order_key, reverse=True)
+        self.put(item.key, tuple(left))
+
+    def drop(self, key: bytes) -> None:
+        heads = self._heads.pop(key, None)
+        if heads is not None:
+            self._forget(key, heads)
+
+    def _forget(self, key: bytes, heads: Heads) -> None:
+        self.size_bytes -= _cost(heads)
+        for head in heads:
+            if self._keys.get(head.digest) == key:
+                del self._keys[head.digest]
+
+
+def _cost(heads: Heads) -> int:
+    return KEY_BYTES + sum(
+        HEAD_BYTES + (len(head.encoded) + len(head.content) if isinstance(head, Envelope) else 0) for head in heads
+    )
+
+
+class Load:
+    """One reading."""
+
+    __slots__ = ("is_stale",)
+
+    def __init__(self) -> None:
+        self.is_stale = False
+
+
+class Loading:
+    """Keys that are being read from the disk, and which of them changed since the reading began."""
+
+    def __init__(self) -> None:
+        self._loads: dict[bytes, list[Load]] = {}
+
+    def begin(self, key: bytes) -> Load:
+        load = Load()
+        self._loads.setdefault(key, []).append(load)
+        return load
+
+    def end(self, key: bytes, load: Load) -> None:
+        loads = self._loads[key]
+        loads.remove(load)
+        if not loads:
+            del self._loads[key]
+
+    def touch(self, key: bytes) -> None:
+        """The heads of a key changed."""
+        for load in self._loads.get(key, ()):
+            load.is_stale = True

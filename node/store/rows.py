@@ -1,0 +1,88 @@
+"""Between rows and values: how a version stands in the tables, and how statements over many rows are written.
+
+Every call into SQLite gives up Python's lock and has to win it back from a busy trio thread; so a batch is few
+statements over many rows, never one a row.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any, Final
+
+from node.store.base import Origin
+from protocols.envelope import DIGEST_BYTES, Envelope, Notice, decode
+
+ORIGINS: Final = (Origin.LOCAL, Origin.PEER, Origin.SYNC)
+ORIGIN_NUMBERS: Final = {origin: number for number, origin in enumerate(ORIGINS)}
+SIGN: Final = 1 << 63
+"""What a version is less by in the tables: it has 64 bits without a sign, SQLite's whole numbers have 63 and one."""
+
+ROWS_MAX: Final = 256
+
+
+def parents_of(joined: bytes) -> tuple[bytes, ...]:
+    return tuple(joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES))
+
+
+ITEM_COLUMNS: Final = "v.encoded, k.address, k.key, v.digest, v.version, v.author, v.deleted, v.parents"
+
+
+def item_of(row: Sequence[Any]) -> Envelope | Notice:
+    """The version in a row of `ITEM_COLUMNS`: the envelope when its content is held, else the notice."""
+    encoded, address, key, digest, version, author, deleted, parents = row[:8]
+    if encoded is not None:
+        return decode(encoded)
+    return Notice(address, key, digest, version + SIGN, author, bool(deleted), parents_of(parents))
+
+
+def insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], *, or_ignore: bool = False) -> None:
+    """Insert rows; `into` names table and columns."""
+    start = 0
+    for count in _counts(len(rows)):
+        chunk = rows[start : start + count]
+        db.execute(_insertion(into, len(chunk[0]), count, or_ignore), tuple(chain.from_iterable(chunk)))
+        start += count
+
+
+def among(values: Sequence[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """`(?, ?, …)` and what to bind, for as many statements as it takes; the last value may be there several times."""
+    for start in range(0, len(values), ROWS_MAX):
+        chunk = tuple(values[start : start + ROWS_MAX])
+        places = 1 << (len(chunk) - 1).bit_length()
+        yield _places(places), chunk + chunk[-1:] * (places - len(chunk))
+
+
+def pairs_among(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """`(VALUES (?, ?), …)` and what to bind, like `among`."""
+    rows = list(pairs)
+    for start in range(0, len(rows), ROWS_MAX):
+        chunk = rows[start : start + ROWS_MAX]
+        places = 1 << (len(chunk) - 1).bit_length()
+        yield _pair_places(places), tuple(chain.from_iterable(chunk + chunk[-1:] * (places - len(chunk))))
+
+
+def _counts(total: int) -> Iterator[int]:
+    """Powers of two that make up the total, so that few statements need to be prepared."""
+    count = ROWS_MAX
+    while total:
+        while count > total:
+            count >>= 1
+        yield count
+        total -= count
+
+
+@cache
+def _insertion(into: str, columns: int, count: int, or_ignore: bool) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"INSERT {'OR IGNORE ' if or_ignore else ''}INTO {into} VALUES {', '.join([row] * count)}"
+
+
+@cache
+def _places(count: int) -> str:
+    return f"({', '.join('?' * count)})"
+
+
+@cache
+def _pair_places(count: int) -> str:
+    return f"(VALUES {', '.join(['(?, ?)'] * count)})"

@@ -1,0 +1,184 @@
+"""Group commit: what is handed in while one transaction is on its way to the disk shares the next.
+
+One task hands batches to one thread, one hop a batch. A commit costs a fifth of a millisecond whatever is in it, so
+the rate of durable writes is that of commits times how many callers there are. What a batch came to is published on
+the trio thread, in the order of the log, before the next batch begins; a batch that failed fails every caller in it
+and leaves nothing. Acknowledgements and their like go along with the next commit, or get one of their own within
+`FLUSH_SECONDS`.
+"""
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import trio
+
+from node.store.bell import Bell
+from node.store.faults import translated
+from node.store.ledger import Lazies, Ledger, Merging, Operation
+from node.store.reader import closed
+from node.store.ticket import Ticket
+from protocols.codes import BzzzError, Unavailable
+
+FLUSH_SECONDS = 0.5
+CLOSE_SECONDS = 1.5
+"""How long a disk that does not answer may hold up the closing."""
+BATCH_MAX = 1024
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+QUEUE_MAX = 16_384
+QUEUE_BYTES_MAX = 128 * 1024 * 1024
+"""What may wait for a slow disk; beyond it calls fail at once, for those before them may have stopped waiting."""
+
+
+class Handed(NamedTuple):
+    """Something to commit. `publish` turns what it came to into what the caller is told; it must not fail."""
+
+    operation: Merging | Operation
+    size_bytes: int
+    publish: Callable[[Any], Any]
+    ticket: Ticket[Any]
+
+
+class Writer:
+    """Commits what is handed in, in that order."""
+
+    def __init__(self, ledger: Ledger, path: Path, published: Callable[[int], None]) -> None:
+        self._ledger = ledger
+        self._path = path
+        self._published = published
+        self._queue: deque[Handed] = deque()
+        self._queued_bytes = 0
+        self._bell = Bell()
+        self._is_closing = False
+        self._limiter = trio.CapacityLimiter(1)
+        self.lazies = Lazies()
+        """What goes along with the next commit."""
+        self.committing = Lazies()
+        """What goes along with the one that is under way."""
+        self.lazies_committed = 0
+        self.commits = 0
+        self.failures = 0
+        self.last_failure = ""
+
+    async def hand_in(
+        self, operation: Merging | Operation, publish: Callable[[Any], Any], *, size_bytes: int = 0
+    ) -> Any:  # fmt: skip
+        """Wait until it is durable and published. Cancelling the wait does not take it back.
+
+        Raises what `publish` answers when that is an error; `StorageFull` or `Unavailable` when nothing was written.
+        """
+        if self._is_closing:
+            raise closed()
+        if len(self._queue) >= QUEUE_MAX or self._queued_bytes > QUEUE_BYTES_MAX:
+            raise Unavailable(
+                f"{self._path}: the disk does not keep up, {len(self._queue)} writes wait for it; try again later",
+                waiting=len(self._queue),
+            )
+        handed = Handed(operation, size_bytes, publish, Ticket())
+        self._queue.append(handed)
+        self._queued_bytes += size_bytes
+        self._bell.ring()
+        return await handed.ticket.wait()
+
+    def go_along(self) -> None:
+        """Something was added to `lazies`."""
+        self._bell.ring()
+
+    def close(self) -> None:
+        """Commit what was handed in, then end `run`."""
+        self._is_closing = True
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Until `close`. Cancelled in the middle of a commit, it leaves that to its thread and tells who waits."""
+        batch: list[Handed] = []
+        try:
+            while True:
+                await self._until_there_is_work()
+                batch = self._next_batch()
+                if batch or self.lazies:
+                    await self._commit(batch)
+                if self._is_closing and not self._queue:
+                    return
+                batch = []
+        finally:
+            self._is_closing = True
+            for handed in [*batch, *self._queue]:
+                handed.ticket.fail(Unavailable("the store was closed before the disk confirmed this; it may be there"))
+            self._queue.clear()
+
+    async def _until_there_is_work(self) -> None:
+        while not self._queue and not self._is_closing:
+            if not self.lazies:
+                await self._bell.listen()
+                continue
+            with trio.move_on_after(FLUSH_SECONDS) as scope:
+                while not self._queue and not self._is_closing:
+                    await self._bell.listen()
+            if scope.cancelled_caught:
+                return
+
+    def _next_batch(self) -> list[Handed]:
+        batch: list[Handed] = []
+        size_bytes = 0
+        while self._queue and len(batch) < BATCH_MAX and size_bytes < BATCH_BYTES_MAX:
+            batch.append(self._queue.popleft())
+            size_bytes += batch[-1].size_bytes
+        self._queued_bytes -= size_bytes
+        return batch
+
+    async def _commit(self, batch: Sequence[Handed]) -> None:
+        self.committing, self.lazies = self.lazies, Lazies()
+        try:
+            results = await trio.to_thread.run_sync(
+                self._carry_out, [handed.operation for handed in batch], self.committing, limiter=self._limiter,
+                abandon_on_cancel=True,
+            )  # fmt: skip
+        except (sqlite3.Error, OSError) as error:
+            self._failed(batch, error)
+            return
+        except Exception as error:
+            await self._one_by_one(batch, error)
+            return
+        self.commits += 1
+        self.last_failure = ""
+        if self.committing:
+            self.committing = Lazies()
+            self.lazies_committed += 1
+        told = [handed.publish(result) for handed, result in zip(batch, results, strict=True)]
+        self._published(self._ledger.last_sequence)
+        for handed, answer in zip(batch, told, strict=True):
+            if isinstance(answer, BzzzError):
+                handed.ticket.fail(answer)
+            else:
+                handed.ticket.succeed(answer)
+
+    def _carry_out(self, operations: Sequence[Merging | Operation], lazies: Lazies) -> list[Any]:
+        return self._ledger.commit(operations, lazies)
+
+    def _failed(self, batch: Sequence[Handed], error: sqlite3.Error | OSError) -> None:
+        self._take_back_lazies()
+        self.failures += 1
+        self.last_failure = translated(error, self._path).message
+        for handed in batch:
+            failure = translated(error, self._path)
+            failure.__cause__ = error
+            handed.ticket.fail(failure)
+
+    def _take_back_lazies(self) -> None:
+        earlier, self.committing = self.committing, Lazies()
+        earlier.add(self.lazies)
+        self.lazies = earlier
+
+    async def _one_by_one(self, batch: Sequence[Handed], error: Exception) -> None:
+        """Something in the batch cannot be written at all: it alone fails, and not who happened to come with it."""
+        self._take_back_lazies()
+        if len(batch) == 1:
+            batch[0].ticket.fail(error)
+            return
+        if not batch:
+            raise error
+        for handed in batch:
+            await self._commit([handed])
