@@ -147,15 +147,15 @@ async def _run_in_swarm(
 
 def _node(world: World, settings: Settings, dht: DHT, members: Members, gate: Gate | None) -> Node:
     deadlines_ms = {Backend.HYBRID: settings.deadline_ms}
-    deadline_ms = deadlines_ms.get(dht.backend, settings.real_deadline_ms)
+    deadline_seconds = deadlines_ms.get(dht.backend, settings.real_deadline_ms) / 1000.0
     return Node(
         peer_id=world.key.peer_id,
         name=settings.name,
         network_name=settings.network,
         started_ms=world.now_ms(),
         dht=dht,
-        author=Author(dht, world.store, world.key, now_ms=world.now_ms, deadline_seconds=deadline_ms / 1000.0),
-        resolver=Resolver(dht, world.store),
+        author=Author(dht, world.store, world.key, now_ms=world.now_ms, deadline_seconds=deadline_seconds),
+        resolver=Resolver(dht, world.store, deadline_seconds=deadline_seconds),
         store=world.store,
         members=members,
         health=Health(backend=dht.backend, store=world.store, members=members, gate=gate, now_ms=world.now_ms),

@@ -2,9 +2,7 @@
 
 Four sources, the later one wins: defaults, a YAML file (everything under `bzzz:`), the environment (`BZZZ_*`), the
 command line. `OPTIONS` is the one table of names; a name that is in no row is refused with the nearest one that is,
-wherever it stands. Every value keeps its origin, so that `bzzz config show` and an error can say who set it.
-
-The readers of single values are in `node/values.py`, the file itself is read by `node/config_file.py`. What goes
+wherever it stands. Every value keeps its origin, so that `bzzz config show` and an error can say who set it. What goes
 wrong is a `ConfigError`: one line, and the node does not start.
 """
 
@@ -12,13 +10,14 @@ import difflib
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from node import values
-from node.config_file import ConfigError, flat, read_file, reason
+from node.settings import values
+from node.settings.file import ConfigError, flat, read_file
+from node.settings.options import OPTIONS, Option, Secret, read_path
 
 __all__ = ["OPTIONS", "ConfigError", "Option", "Secret", "Settings", "load", "nearest"]
 
@@ -27,27 +26,6 @@ LISTEN_ON_LOOPBACK = "/ip4/127.0.0.1/tcp/4001"
 LISTEN_ON_ALL = "/ip4/0.0.0.0/tcp/4001"
 _PREFIXES = ("BZZZ_", "RUSTLE_")
 _FILE_VARIABLE = "BZZZ_CONFIG"
-
-
-class Secret:
-    """Text that does not show itself: in a log, an error or a listing it reads as stars."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return "********"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,76 +78,6 @@ class Settings:
         ]
 
 
-def _read_token(value: object) -> Secret:
-    if not isinstance(value, str) or not value.strip() or not all("!" <= letter <= "~" for letter in value.strip()):
-        raise ValueError("the token is empty, or has spaces or other characters that no header can carry")
-    return Secret(value.strip())
-
-
-def _read_token_file(value: object) -> Secret:
-    path = _read_path(value)
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the token file {path} cannot be read ({reason(error)})") from None
-    return _read_token(content)
-
-
-def _read_path(value: object) -> Path:
-    path = values.text(value)
-    if not path or "\0" in path:
-        raise ValueError(f"{path!r} is not a path")
-    return Path(path).expanduser().absolute()
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One row of the table: a field of the settings, how its value is read, and what it is called.
-
-    `names[0]` is its name in the file, and in capitals after `BZZZ_` in the environment; the others are accepted in
-    the file too (a dot is a level). `key` is its name among the flags.
-    """
-
-    key: str
-    read: Callable[[object], Any]
-    names: tuple[str, ...]
-    field: str
-
-    @property
-    def variable(self) -> str:
-        return f"BZZZ_{self.names[0].upper()}"
-
-
-def _option(key: str, read: Callable[[object], Any], *names: str, field: str = "") -> Option:
-    return Option(key, read, names or (key,), field or key)
-
-
-OPTIONS: tuple[Option, ...] = (
-    _option("backend", values.one_of("mock", "real", "hybrid"), "dht_backend", "dht.backend"),
-    _option("fallback_on_error", values.flag, "fallback_on_error", "dht.fallback.enabled"),
-    _option("bootstrap", values.many(values.dial_address), "dht_bootstrap_nodes", "dht.bootstrap_nodes"),
-    _option("data_dir", _read_path),
-    _option("listen", values.many(values.listen_address)),
-    _option("api", values.host_port),
-    _option("api_token", _read_token),
-    _option("api_token_file", _read_token_file, field="api_token"),
-    _option("name", values.name),
-    _option("network", values.name),
-    _option("open", values.flag),
-    _option("mdns", values.flag),
-    _option("log_format", values.one_of("text", "json")),
-    _option("log_level", values.one_of("debug", "info", "warning", "error")),
-    _option("deadline_ms", values.milliseconds_between(1, 60_000)),
-    _option("real_deadline_ms", values.milliseconds_between(1, 60_000)),
-    _option("replication", values.count(1, 1_000)),
-    _option("write_quorum", values.count(1, 1_000)),
-    _option("read_quorum", values.count(1, 1_000)),
-    _option("read_freshness_ms", values.milliseconds_between(0, 3_600_000)),
-    _option("threshold_errors", values.count(1, 1_000), "threshold_errors", "dht.fallback.threshold_errors"),
-    _option("backoff_ms", values.milliseconds_between(1, 600_000), "backoff_ms", "dht.fallback.backoff_ms"),
-    _option("forget_after_hours", values.hours),
-)
-
 _BY_KEY = {option.key: option for option in OPTIONS}
 _BY_VARIABLE = {option.variable: option for option in OPTIONS}
 _BY_FILE_NAME = {name: option for option in OPTIONS for name in option.names}
@@ -198,14 +106,18 @@ def load(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] 
     told = {key: value for key, value in (flags or {}).items() if value is not None and value != ()}
     given = _Given()
     if path := told.pop("config", None) or environment.get(_FILE_VARIABLE):
-        _take_file(given, Path(path).expanduser())
+        _take_file(given, path)
     _take_environment(given, environment)
     for key, value in told.items():
         given.take(_BY_KEY[key], value, f"flag --{'no-' if value is False else ''}{key.replace('_', '-')}")
     return _settled(given)
 
 
-def _take_file(given: _Given, path: Path) -> None:
+def _take_file(given: _Given, name_of_file: object) -> None:
+    try:
+        path = read_path(name_of_file)
+    except ValueError as error:
+        raise ConfigError(f"the configuration file: {error}") from None
     for name, value in flat(read_file(path), _SECTIONS):
         if (option := _BY_FILE_NAME.get(name)) is None:
             raise ConfigError(f"file {path}: 'bzzz: {name}' is no setting of a node{nearest(name, _BY_FILE_NAME)}")
@@ -232,7 +144,10 @@ def _settled(given: _Given) -> Settings:
         origins={name: given[name][1] if name in given else DEFAULT for name in own},
     )
     if "data_dir" not in given:
-        settings = replace(settings, data_dir=settings.data_dir.expanduser().absolute())
+        try:
+            settings = replace(settings, data_dir=read_path(str(settings.data_dir)))
+        except ValueError as error:
+            raise ConfigError(f"{error}; name a data directory with --data-dir") from None
     if "name" not in given:
         settings = replace(settings, name=re.sub(r"[^A-Za-z0-9._-]", "-", platform.node())[:64] or "node")
     if "listen" not in given and settings.open:

@@ -28,7 +28,8 @@ class Driver(Generic[E, F]):
         before = self._machine.deadline
         for effect in self._machine.handle(event, trio.current_time()):
             self._carry_out(effect)
-        if self._machine.deadline != before:
+        after = self._machine.deadline
+        if after is not None and (before is None or after < before):  # put off: the task looks again when it wakes
             self._woken.set()
 
     async def run(self) -> None:

@@ -44,8 +44,8 @@ def _load(path: Path) -> PrivateKey:
         raise IdentityRefused(f"the identity {path} cannot be read: {error.strerror or error}") from error
     if stat.S_IMODE(mode) & 0o077:
         raise IdentityRefused(
-            f"the identity {path} may be read by others (mode {stat.S_IMODE(mode):04o}): if nobody has, 'chmod 600' it; "
-            "if somebody may have, move it away, and the next start makes a new one"
+            f"the identity {path} may be read by others (mode {stat.S_IMODE(mode):04o}): if nobody has, 'chmod 600' "
+            "it; if somebody may have, move it away, and the next start makes a new one"
         )
     try:
         return PrivateKey.from_protobuf(content)

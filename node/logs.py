@@ -28,11 +28,10 @@ def configure(form: str, level: str) -> None:
         structlog.processors.format_exc_info if form == "json" else _pass,
         structlog.processors.UnicodeDecoder(),
     ]
-    render: Processor = (
-        structlog.processors.JSONRenderer()
-        if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback)
-    )
+    render: Processor = structlog.processors.JSONRenderer()
+    if form != "json":
+        plain = structlog.dev.plain_traceback  # the other ones print local variables, which may be secrets
+        render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=plain)
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

@@ -12,12 +12,12 @@ from typing import Any
 from starlette.responses import Response
 
 from node.api import shapes
-from node.api.requests import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE, is_media_type
+from node.api.media import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE, TOKEN, is_media_type
 from node.dht.base import Answer, Provenance
 from protocols.codes import NotFound, Unavailable
 from protocols.envelope import Envelope, Notice
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_NAME = re.compile(TOKEN)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -98,7 +98,7 @@ def _meta_headers(envelope: Envelope) -> list[tuple[bytes, bytes]]:
     headers = [
         (f"ucxl-meta-{name.lower()}".encode("ascii"), value.encode("utf-8", "replace"))
         for name, value in envelope.meta.items()
-        if _TOKEN.fullmatch(name) and not _UNPRINTABLE.search(value)
+        if _HEADER_NAME.fullmatch(name) and not _UNPRINTABLE.search(value)
     ]
     if len(headers) < len(envelope.meta):
         headers.append((b"ucxl-omitted-meta", str(len(envelope.meta) - len(headers)).encode("ascii")))

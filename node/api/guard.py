@@ -18,8 +18,8 @@ import structlog
 import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from node import values
 from node.api import shapes
+from node.settings import values
 from protocols.clock import AHEAD_MS_MAX
 from protocols.codes import (
     BzzzError,
@@ -109,7 +109,8 @@ class Guard:
         self._admit(scope["path"], headers)
         if self._under_way > self._limits.requests_max:
             raise TooManyRequests(
-                f"{self._limits.requests_max} requests are under way already; come back in a second", retry_after_ms=1_000
+                f"{self._limits.requests_max} requests are under way already; come back in a second",
+                retry_after_ms=1_000,
             )
         await self._app(scope, _replay(await self._body(headers, receive), receive), answer.send)
 
@@ -117,7 +118,8 @@ class Guard:
 
     def _admit(self, path: str, headers: dict[bytes, bytes]) -> None:
         if self._door.is_loopback:
-            _refuse_strangers(headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin", b"").decode("latin-1"))
+            host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
+            _refuse_strangers(host, origin)
         if self._door.token is None or path in OPEN_PATHS:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -148,7 +150,8 @@ class Guard:
                 if not message.get("more_body", False):
                     break
         if in_time.cancelled_caught:
-            raise TooSlow(f"the body did not arrive within {self._limits.body_seconds_max:g} seconds", received_bytes=size)
+            seconds = self._limits.body_seconds_max
+            raise TooSlow(f"the body did not arrive within {seconds:g} seconds", received_bytes=size)
         return b"".join(chunks)
 
     # -- what they hear -----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@
 into words. No function here knows the server, the store or the swarm.
 """
 
-import difflib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,17 +12,16 @@ from typing import Any
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from node.api import requests, shapes
+from node.api import headers, shapes
 from node.api.content import Found, serve_content
-from node.api.requests import ENVELOPE_TYPE, JSON_TYPE, Query
+from node.api.media import ENVELOPE_TYPE, JSON_TYPE, check_content, preferred
+from node.api.query import Query
 from node.dht.base import Durability, Receipt
 from node.services.author import Write
 from node.services.node import Node
 from protocols import codes
-from protocols.codes import InvalidPayload, MethodNotAllowed, NotFound, Unavailable
+from protocols.codes import InvalidPayload, Unavailable
 
 REPLICATED_SECONDS = 10.0
 """How long `replicated=true` waits when no `timeout_ms` is given."""
@@ -62,9 +60,9 @@ async def delete_envelope(node: Node, request: Request) -> Reply:
     write = Write(
         address=query.address_to_write(),
         deleted=True,
-        meta=requests.meta(request),
-        parents=requests.parents(request),
-        idempotency_key=requests.idempotency_key(request),
+        meta=headers.meta(request),
+        parents=headers.parents(request),
+        idempotency_key=headers.idempotency_key(request),
         timeout=_patience(query),
         **_only_if(request, must_be_absent=False),
     )
@@ -73,19 +71,19 @@ async def delete_envelope(node: Node, request: Request) -> Reply:
 
 async def _write(node: Node, request: Request, *, must_be_absent: bool) -> Reply:
     query = Query(request, "address", "replicated", "timeout_ms")
-    media_type = requests.content_type(request)
+    media_type = headers.content_type(request)
     if media_type.partition(";")[0].strip().lower() == ENVELOPE_TYPE:
         return await _write_signed(node, request, query, must_be_absent=must_be_absent)
     address = query.address_to_write()
     content = await request.body()
-    requests.check_content(content, media_type)
+    check_content(content, media_type)
     write = Write(
         address=address,
         content=content,
         content_type=media_type,
-        meta=requests.meta(request),
-        parents=requests.parents(request),
-        idempotency_key=requests.idempotency_key(request),
+        meta=headers.meta(request),
+        parents=headers.parents(request),
+        idempotency_key=headers.idempotency_key(request),
         timeout=_patience(query),
         **_only_if(request, must_be_absent=must_be_absent),
     )
@@ -94,14 +92,14 @@ async def _write(node: Node, request: Request, *, must_be_absent: bool) -> Reply
 
 async def _write_signed(node: Node, request: Request, query: Query, *, must_be_absent: bool) -> Reply:
     """A signed envelope says its own address, parents and meta: what contradicts it is refused, not dropped."""
-    if requests.meta(request) or requests.parents(request) is not None:
+    if headers.meta(request) or headers.parents(request) is not None:
         raise InvalidPayload(
             "a signed envelope has its own meta and parents; leave UCXL-Meta-* and UCXL-Parents out",
             field="headers", expected="no UCXL-Meta-* and no UCXL-Parents",
         )  # fmt: skip
     address = query.address_to_write() if query.text("address") else None
     encoded = await request.body()
-    key = requests.idempotency_key(request)
+    key = headers.idempotency_key(request)
     conditions = _only_if(request, must_be_absent=must_be_absent)
     return await _written(
         node,
@@ -113,7 +111,7 @@ async def _write_signed(node: Node, request: Request, query: Query, *, must_be_a
 
 
 def _only_if(request: Request, *, must_be_absent: bool) -> dict[str, Any]:
-    conditions = requests.conditions(request)
+    conditions = headers.conditions(request)
     return {**conditions, "must_be_absent": True} if must_be_absent else conditions
 
 
@@ -181,13 +179,13 @@ async def get_envelope(node: Node, request: Request) -> Reply | Response:
         query.address(), consistency=query.consistency(), digest=query.digest(), timeout=query.timeout()
     )
     found = Found.of(answer)
-    form = requests.preferred(requests.header(request, "accept"))
-    headers = found.headers(form)
-    if requests.is_unchanged(request, found.envelope.digest):
-        return Response(status_code=304, headers=headers)
+    form = preferred(headers.header(request, "accept"))
+    told = found.headers(form)
+    if headers.is_unchanged(request, found.envelope.digest):
+        return Response(status_code=304, headers=told)
     if form == JSON_TYPE:
-        return Reply(data=found.as_json(), headers=headers)
-    return serve_content(found, form, headers)
+        return Reply(data=found.as_json(), headers=told)
+    return serve_content(found, form, told)
 
 
 async def get_history(node: Node, request: Request) -> Reply:
@@ -195,7 +193,11 @@ async def get_history(node: Node, request: Request) -> Reply:
     query = Query(request, "address", "consistency", "after", "limit", "timeout_ms")
     after, limit = query.number("after", 0, 2**31), query.number("limit", 1, LIST_MAX)
     history = await node.resolver.history(
-        query.address(), consistency=query.consistency(), after=after or 0, limit=limit or LIST_MAX, timeout=query.timeout()
+        query.address(),
+        consistency=query.consistency(),
+        after=after or 0,
+        limit=limit or LIST_MAX,
+        timeout=query.timeout(),
     )
     return Reply(data=shapes.history(history))
 
@@ -270,48 +272,3 @@ RESOURCES: Mapping[str, Mapping[str, Answering]] = {
     "/health": {"GET": get_health},
     "/ready": {"GET": get_ready},
 }
-
-
-# -- the way there ----------------------------------------------------------------------------------------------------
-
-
-def router(node: Node) -> ASGIApp:
-    """The resources as an ASGI application that raises our errors; it belongs behind a guard."""
-    return Router(
-        [Route(path, _Resource(node, path, methods)) for path, methods in RESOURCES.items()],
-        redirect_slashes=False,
-        default=_unknown_path,
-    )
-
-
-class _Resource:
-    """One path: finds the method's function and sends what it answers."""
-
-    def __init__(self, node: Node, path: str, methods: Mapping[str, Answering]) -> None:
-        self._node = node
-        self._path = path
-        self._methods = {**methods, "HEAD": methods["GET"]}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = scope["method"]
-        answering = self._methods.get(method)
-        if answering is None:
-            raise MethodNotAllowed(
-                f"{self._path} does not take {method}", method=method, allow=sorted(self._methods), path=self._path
-            )
-        reply = await answering(self._node, Request(scope, receive))
-        response = reply if isinstance(reply, Response) else self._rendered(reply, scope["state"]["request_id"])
-        await response(scope, receive, send)
-
-    def _rendered(self, reply: Reply, request_id: str) -> Response:
-        body = shapes.response(
-            reply.code, reply.message, reply.data, request_id=request_id, now_ms=self._node.now_ms()
-        )
-        status = int(reply.code.split("-", 2)[1])
-        return Response(body, status_code=status, headers={**reply.headers, "Content-Type": JSON_TYPE})
-
-
-async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
-    near = difflib.get_close_matches(scope["path"], RESOURCES, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(RESOURCES)}"
-    raise NotFound(f"there is nothing at {scope['path'][:200]}{hint}", path=scope["path"][:200])

@@ -11,10 +11,11 @@ Its parts are put together here instead of calling `hypercorn.trio.serve`, becau
 - HTTP/1.1 alone: the other protocols hypercorn speaks are doors nobody here uses.
 """
 
-import errno
 import logging
 import math
+import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -31,18 +32,15 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, ConnectionState
+from hypercorn.typing import ASGIFramework, ConnectionState, H11SendableEvent
 from starlette.types import ASGIApp
 
-from node import values
 from node.api import shapes
+from node.api.guard import TooSlow
+from node.api.listen import url_of
 from protocols.codes import BzzzError, InvalidPayload, Unavailable
 
 _log = structlog.get_logger("bzzz.api")
-
-
-class BindFailed(Exception):
-    """The API cannot listen there; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,56 +58,16 @@ class ServerLimits:
     """How long requests under way may take to end when the node ends."""
 
 
-def bind(address: str) -> socket.socket:
-    """Listen on `host:port` (port 0: any free one). Raises `BindFailed`."""
-    host, port = values.split_host_port(address)
-    try:
-        family, kind, protocol, _, where = _resolved(host, port)
-        listening = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise BindFailed(f"the API cannot listen on {address}: {error.strerror or error}") from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(where)
-        listening.listen(128)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        raise BindFailed(f"the API cannot listen on {address}: {_why(error)}") from error
-    return listening
-
-
-def _resolved(host: str, port: int) -> tuple[Any, ...]:
-    """The first address a name has, IPv4 before IPv6, so that localhost is 127.0.0.1 everywhere."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return min(found, key=lambda one: one[0] != socket.AF_INET)
-
-
-def _why(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "another process holds that port; stop it, or choose another with --api (port 0: any free one)"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "that is no address of this machine; choose another with --api"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "this user may not listen on that port; choose one above 1023 with --api"
-    return error.strerror or str(error)
-
-
-def url_of(listening: socket.socket) -> str:
-    """`http://host:port` as it was bound, with the real port."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 async def serve(
     app: ASGIApp,
     listening: socket.socket,
     *,
+    now_ms: Callable[[], int],
     stopping: trio.Event,
     limits: ServerLimits | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stopping`, then let what is under way end, within the grace. Starts with the URL. Owns the socket."""
+    """Serve until `stopping`, then let what is under way end, within the grace. Starts with the URL."""
     limits = limits or ServerLimits()
     config = _config(limits)
     context = WorkerContext(None)
@@ -120,7 +78,7 @@ async def serve(
 
         async def connected(stream: trio.SocketStream) -> None:
             crowded = len(connections.child_tasks) > limits.connections_max
-            await _Connection(wrapped, config, context, stream, limits, is_crowded=crowded).run()
+            await _Connection(wrapped, config, context, stream, limits, now_ms, is_crowded=crowded).run()
 
         async with trio.open_nursery() as accepting:
             serving = partial(trio.serve_listeners, connected, [listener], handler_nursery=connections)
@@ -156,11 +114,13 @@ class _Connection(TCPServer):
         context: WorkerContext,
         stream: trio.SocketStream,
         limits: ServerLimits,
+        now_ms: Callable[[], int],
         *,
         is_crowded: bool,
     ) -> None:
         super().__init__(app, config, context, ConnectionState({}), cast(Any, stream))
         self._limits = limits
+        self._now_ms = now_ms
         self._is_crowded = is_crowded
         self._reading = trio.CancelScope()
         self._is_closing = False
@@ -168,17 +128,19 @@ class _Connection(TCPServer):
     async def run(self) -> None:
         try:
             async with TaskGroup() as self._task_group:
-                self._http = _Http1(self.app, self.config, self.context, self._task_group, self.protocol_send)
+                self._http = _Http1(
+                    self.app, self.config, self.context, self._task_group, self.protocol_send, self._now_ms
+                )
                 self.protocol = cast(Any, self._http)
                 if self._is_crowded:
-                    await self._http.refuse(Unavailable("this node serves too many connections already", retry_after_ms=1000))
+                    await self._http.refuse(Unavailable("this node serves too many connections already"))
                     await self.protocol_send(Closed())
                 else:
                     await self.idle_task.restart(self._task_group, self._idle_timeout)
                 await self._read_data()
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone
-        except Exception:
+        except* Exception:
             _log.exception("a connection to the API failed")
         finally:
             self.stream.socket.close()
@@ -204,14 +166,17 @@ class _Connection(TCPServer):
                 self.stream.socket.close()
 
     def _start_closing(self) -> None:
-        """Say goodbye, and give the client a moment to read it before the socket goes."""
-        if not self._is_closing:
-            self._is_closing = True
-            self._reading.deadline = trio.current_time() + self._limits.linger_seconds_max
-            try:
-                self.stream.socket.shutdown(socket.SHUT_WR)
-            except OSError:
-                self._reading.cancel()
+        """Say goodbye; a client that is still sending gets a moment to read it before the socket goes."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._reading.deadline = trio.current_time() + self._limits.linger_seconds_max
+        try:
+            self.stream.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._reading.cancel()
+        if self._http.is_heard_out():
+            self._reading.cancel()
 
     async def _read_data(self) -> None:
         with self._reading:
@@ -232,30 +197,40 @@ class _Connection(TCPServer):
         with trio.move_on_after(limits.header_seconds_max if is_new else limits.idle_seconds_max) as waiting:
             await self.context.terminated.wait()
         if waiting.cancelled_caught and self._http.has_part_of_a_request():
-            await self._http.refuse(_IncompleteRequest("the headers of the request did not arrive in time"))
+            await self._http.refuse(TooSlow("the headers of the request did not arrive in time"))
         with trio.CancelScope(shield=True):
             await self.protocol_send(Closed())
-
-
-class _IncompleteRequest(InvalidPayload):
-    code = "UCXL-408-REQUEST_TIMEOUT"
-    retryable = True
 
 
 class _Http1(H11Protocol):
     """HTTP/1.1 alone. An upgrade to HTTP/2 or WebSocket is not taken, which RFC 9110 (7.8) leaves to the server."""
 
     def __init__(
-        self, app: Any, config: Config, context: WorkerContext, task_group: TaskGroup, send: Any
+        self,
+        app: Any,
+        config: Config,
+        context: WorkerContext,
+        task_group: TaskGroup,
+        send: Any,
+        now_ms: Callable[[], int],
     ) -> None:
         super().__init__(app, config, context, task_group, ConnectionState({}), False, None, None, send)
+        self._now_ms = now_ms
+        self._head = b""
+
+    def is_heard_out(self) -> bool:
+        """Whether nothing more is to come: the request is here whole, or none was begun."""
+        state = self.connection.their_state
+        return state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED) or (
+            state is h11.IDLE and not self.has_part_of_a_request()
+        )
 
     def has_part_of_a_request(self) -> bool:
         return bool(self.connection.trailing_data[0])
 
     async def refuse(self, error: BzzzError) -> None:
         """Answer what never became a request."""
-        body = shapes.error(error, path="", request_id="", now_ms=0)
+        body = shapes.error(error, path="", request_id=os.urandom(8).hex(), now_ms=self._now_ms())
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode("ascii")),
@@ -268,6 +243,20 @@ class _Http1(H11Protocol):
     async def _send_error_response(self, status_code: int) -> None:
         what = "its headers are too long" if status_code == 431 else "it is not HTTP/1.1"
         await self.refuse(InvalidPayload(f"the request cannot be read: {what}"))
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """As in hypercorn, but an answer's head waits for what follows it: one write in the place of three."""
+        try:
+            data = self._head + (self.connection.send(event) or b"")
+        except h11.LocalProtocolError:
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        self._head = b""
+        if isinstance(event, h11.Response):
+            self._head = data
+        elif data:
+            await self.send(RawData(data=data))
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass

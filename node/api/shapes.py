@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from node.dht.base import History, Provenance, Receipt
-from node.services.node import HealthReport, PeerStatus
+from node.services.health import HealthReport
+from node.services.node import PeerStatus
 from node.store.base import Hint, Pending, Version
 from protocols import clock
 from protocols.codes import BzzzError
@@ -59,7 +60,8 @@ def error(problem: BzzzError, *, path: str, request_id: str, now_ms: int) -> byt
     return encode(
         {
             "error": {
-                "code": problem.code, "message": problem.message, "details": {name: _exact(value) for name, value in problem.details.items()}, "source": SOURCE,
+                "code": problem.code, "message": problem.message, "source": SOURCE,
+                "details": {name: _exact(value) for name, value in problem.details.items()},
                 "path": path, "request_id": request_id, "timestamp": rfc3339(now_ms),
                 "cause": str(cause) or type(cause).__name__ if cause is not None else "",
                 "retryable": problem.retryable,

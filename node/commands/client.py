@@ -4,18 +4,19 @@ Python's own `http.client`: the commands are to answer at once, and a client wit
 than the node takes to reply.
 """
 
+import contextlib
 import functools
 import http.client
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import click
 
-from node import values
+from node.settings import values
 
 DEFAULT_API = "127.0.0.1:8080"
 JSON_TYPE = "application/json"
@@ -29,7 +30,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, code: int, error: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.exit_code = code  # type: ignore[misc]
         self.error = error
         context = click.get_current_context(silent=True)
         self._is_json = bool(context and context.params.get("as_json"))
@@ -110,10 +111,8 @@ class Client:
 def _exchange(
     connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: bytes | None
 ) -> Reply:
-    try:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: the answer says why
         connection.request(method, target, body=body, headers=dict(headers))
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # refused before all of it was sent: the answer says why
     response = connection.getresponse()
     return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
@@ -185,7 +184,7 @@ def print_json(data: object) -> None:
     click.echo(json.dumps(data, ensure_ascii=False))
 
 
-def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as their widest cell."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, *rows]:

@@ -24,7 +24,7 @@ def show(*, config: str | None, as_json: bool) -> None:
     if as_json:
         print_json({name: {"value": value, "origin": origin} for name, value, origin in settings.rows()})
     else:
-        print_table(("NAME", "VALUE", "ORIGIN"), settings.rows())  # type: ignore[arg-type]
+        print_table(("NAME", "VALUE", "ORIGIN"), settings.rows())
 
 
 @config_command.command("check")

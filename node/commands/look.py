@@ -83,7 +83,7 @@ def pending_command(*, client: Client, as_json: bool, state: str | None) -> None
     click.echo(f"{data['count']} to be sent{oldest}; {data['refused']} refused for good")
     if data.get("hints"):
         rows = [
-            (hint["holder"][-8:], in_words(hint["age_ms"]), str(hint["attempts"]), hint["address"], hint["refusal"] or "-")
-            for hint in data["hints"]
+            (one["holder"][-8:], in_words(one["age_ms"]), str(one["attempts"]), one["address"], one["refusal"] or "-")
+            for one in data["hints"]
         ]
         print_table(("TO", "AGE", "TRIED", "ADDRESS", "WHY NOT YET"), rows)

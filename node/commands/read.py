@@ -1,5 +1,7 @@
 """`bzzz get` and `history`: what is at an address, now and before."""
 
+import sys
+
 import click
 
 from node.commands.client import Client, Reply, in_words, print_json, print_table, talks_to_node, timeout_option
@@ -33,15 +35,12 @@ def get_command(
     """
     accept = "application/json" if as_json else "application/vnd.bzzz.envelope" if envelope else "*/*"
     query = {"address": address, "digest": digest, "consistency": consistency, "timeout_ms": timeout_ms}
-    reply = client.call(
-        "GET", "/v1/envelope", query, headers={"Accept": accept}, seconds=(timeout_ms or 0) / 1000
-    )
+    reply = client.call("GET", "/v1/envelope", query, headers={"Accept": accept}, seconds=(timeout_ms or 0) / 1000)
     if as_json:
         print_json(reply.data)
         return
-    out = click.get_binary_stream("stdout")
-    out.write(reply.body)
-    out.flush()
+    sys.stdout.buffer.write(reply.body)
+    sys.stdout.buffer.flush()
     _warn(reply)
 
 
@@ -51,7 +50,8 @@ def _warn(reply: Reply) -> None:
     if headers.get("ucxl-degraded") == "true":
         age = headers.get("ucxl-age-ms")
         known = f", last reconciled {in_words(float(age))} ago" if age is not None else ""
-        click.echo(f"bzzz: from this node alone{known}: {headers.get('ucxl-reason', 'the swarm did not answer')}", err=True)
+        why = headers.get("ucxl-reason", "the swarm did not answer")
+        click.echo(f"bzzz: from this node alone{known}: {why}", err=True)
     if (siblings := int(headers.get("ucxl-siblings", "0"))) > 0:
         versions = "another version was" if siblings == 1 else f"{siblings} other versions were"
         click.echo(f"bzzz: {versions} written beside this one, the latest; see 'bzzz history'", err=True)

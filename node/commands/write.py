@@ -2,6 +2,7 @@
 
 import mimetypes
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,16 +13,16 @@ CONTENT_BYTES_MAX = 1_048_576
 """An encoded envelope has no more, so neither has its content."""
 
 _CONDITIONS = (
-    click.option("--parent", "parents", multiple=True, metavar="DIGEST", help="A version it is written on top of; repeatable."),
+    click.option("--parent", "parents", multiple=True, metavar="DIGEST", help="A version it is on top of; repeatable."),
     click.option("--if-match", multiple=True, metavar="DIGEST|*", help="Only if this is still the head; repeatable."),
     click.option("--meta", multiple=True, metavar="NAME=VALUE", help="A word about it; repeatable."),
     click.option("--idempotency-key", metavar="KEY", help="Writes once, however often it is sent."),
-    click.option("--replicated", is_flag=True, help="Wait until the swarm has it; exit code 4 when it has not in time."),
+    click.option("--replicated", is_flag=True, help="Wait until the swarm has it; exit code 4 if not in time."),
     timeout_option,
 )  # fmt: skip
 
 
-def _conditional(command: Any) -> Any:
+def _conditional(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_CONDITIONS):
         command = option(command)
     return command
@@ -30,7 +31,9 @@ def _conditional(command: Any) -> Any:
 @click.command("put")
 @click.argument("address")
 @click.argument("file", required=False, metavar="[FILE|-]")
-@click.option("--type", "content_type", metavar="TYPE", help="Its media type; else by the file's name, else by a look at it.")
+@click.option(
+    "--type", "content_type", metavar="TYPE", help="Its media type; else by the file's name, or a look at it."
+)
 @click.option("--create", is_flag=True, help="Only if nothing is there yet.")
 @_conditional
 @talks_to_node
@@ -130,8 +133,8 @@ def _why_not_replicated(receipt: dict[str, Any]) -> str:
     if not receipt["quorum"]:
         return "it is stored, and will not be replicated: this node's backend is mock"
     return (
-        f"it is stored and safe here, but only {receipt['acknowledged']} of the {receipt['quorum']} nodes it needs have "
-        f"it yet; the node goes on sending it, and 'bzzz receipt {receipt['digest']}' says how far it is"
+        f"it is stored and safe here, but only {receipt['acknowledged']} of the {receipt['quorum']} nodes it needs "
+        f"have it yet; the node goes on sending it, and 'bzzz receipt {receipt['digest']}' says how far it is"
     )
 
 
@@ -156,11 +159,11 @@ def _headers(
 def _read(file: str | None) -> bytes:
     """The content, from a file or from standard input. Never waits for a person who did not ask to be waited for."""
     if file is None and sys.stdin.isatty():
-        raise click.UsageError("there is nothing to write: name a FILE, or pipe the content in; '-' reads what you type")
+        raise click.UsageError("there is nothing to write: name a FILE, or pipe it in; '-' reads what you type")
     if file in (None, "-"):
         if sys.stdin.isatty():
             click.echo("bzzz: reading what you type; Ctrl-D on a line of its own ends it", err=True)
-        content = click.get_binary_stream("stdin").read(CONTENT_BYTES_MAX + 1)
+        content = sys.stdin.buffer.read(CONTENT_BYTES_MAX + 1)
         if not content and file is None:
             raise click.UsageError("standard input is empty; if an empty version is meant, write '-' for FILE")
     else:
@@ -170,7 +173,7 @@ def _read(file: str | None) -> bytes:
         except OSError as error:
             raise click.BadParameter(f"{file} cannot be read ({error.strerror})", param_hint="FILE") from None
     if len(content) > CONTENT_BYTES_MAX:
-        raise Failure(f"the content has more than {CONTENT_BYTES_MAX} bytes, which an envelope cannot hold; split it", 1)
+        raise Failure(f"the content has over {CONTENT_BYTES_MAX} bytes, more than an envelope can hold; split it", 1)
     return content
 
 

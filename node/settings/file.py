@@ -58,7 +58,7 @@ class _NoDoubles(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str) or key in seen:
                 problem = f"the key {key!r} " + ("stands there twice" if isinstance(key, str) else "is not text")
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)

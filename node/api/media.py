@@ -1,0 +1,83 @@
+"""Media types: what a reader asks for, what a writer says that it sends, and whether that is so."""
+
+import codecs
+import json
+import re
+from collections.abc import Iterable
+from typing import NoReturn
+
+from protocols.codes import InvalidPayload
+
+ENVELOPE_TYPE = "application/vnd.bzzz.envelope"
+JSON_TYPE = "application/json"
+DEFAULT_TYPE = "application/octet-stream"
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+"""What RFC 9110 calls a token: a type, a subtype, the name of a header."""
+_MEDIA_TYPE = re.compile(rf'{TOKEN}/{TOKEN}(?:\s*;\s*{TOKEN}=(?:{TOKEN}|"[^"\\\x00-\x1f\x7f]*"))*', re.ASCII)
+_CHECKED_CHARSETS = frozenset({"utf-8", "ascii", "utf-16", "utf-16-le", "utf-16-be", "utf-32"})
+
+
+def is_media_type(value: str) -> bool:
+    """Whether text can stand in a Content-Type header."""
+    return _MEDIA_TYPE.fullmatch(value) is not None
+
+
+def preferred(accept: str | None) -> str:
+    """What form of an envelope the reader asks for: JSON, the signed bytes, or (DEFAULT_TYPE) the content itself.
+
+    Only a form asked for by name is anything but the content: `*/*` and types the content happens to have are that.
+    """
+    best, best_quality = DEFAULT_TYPE, 0.0
+    for part in (accept or "").split(","):
+        kind, *settings = (piece.strip().lower() for piece in part.split(";"))
+        form = kind if kind in (JSON_TYPE, ENVELOPE_TYPE) else DEFAULT_TYPE
+        quality = _quality(settings)
+        if quality > best_quality or (quality == best_quality > 0 and best == DEFAULT_TYPE):
+            best, best_quality = form, quality
+    return best
+
+
+def _quality(settings: Iterable[str]) -> float:
+    for setting in settings:
+        if setting.startswith("q="):
+            try:
+                return min(1.0, max(0.0, float(setting[2:])))
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def check_content(body: bytes, media_type: str) -> None:
+    """Refuse a body that is not what its type says, as far as a node can tell: JSON, and text in its charset."""
+    kind, _, settings = media_type.lower().partition(";")
+    kind = kind.strip()
+    is_json = kind == JSON_TYPE or kind.endswith("+json")
+    if not (is_json or kind.startswith("text/")):
+        return
+    if (charset := "utf-8" if is_json else _charset(settings)) is None:
+        return
+    try:
+        decoded = body.decode(charset)
+        if is_json:
+            json.loads(decoded, parse_int=float, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        wrong = "JSON" if is_json and not isinstance(error, UnicodeDecodeError) else charset.upper()
+        raise InvalidPayload(
+            f"the body is not {wrong}, but its type says {media_type}", field="body", expected=media_type
+        ) from error
+
+
+def _charset(settings: str) -> str | None:
+    """The charset a type names, UTF-8 when it names none; None when it is one that we do not check."""
+    named = re.search(r"""charset\s*=\s*["']?([a-z0-9._:-]+)""", settings)
+    if named is None:
+        return "utf-8"
+    try:
+        charset = codecs.lookup(named[1]).name
+    except LookupError:
+        return None
+    return charset if charset in _CHECKED_CHARSETS else None
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")

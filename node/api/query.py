@@ -1,0 +1,122 @@
+"""The query of a request as values, refused with a name and an example when it is wrong.
+
+Parameters are percent-decoded as strict UTF-8, and a plus sign stays one: no parameter has spaces, and an instant in an
+address has its offset (`+02:00`).
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import NoReturn
+from urllib.parse import unquote_to_bytes
+
+from starlette.requests import Request
+
+from node.dht.base import Consistency
+from protocols import ucxl
+from protocols.codes import InvalidAddress, InvalidPayload, InvalidTemporal
+from protocols.ucxl import Address
+
+TIMEOUT_MS_MAX = 60_000
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class Query:
+    """The query parameters of a request, of which only `known` may be there, and each once."""
+
+    def __init__(self, request: Request, *known: str) -> None:
+        self._values: dict[str, str] = {}
+        for part in request.scope["query_string"].split(b"&"):
+            if not part:
+                continue
+            name, _, value = (_decoded(piece) for piece in part.partition(b"="))
+            if name not in known:
+                _refuse_unknown(name, known)
+            if name in self._values:
+                refuse(name, value, "once", f"the query says {name} more than once")
+            self._values[name] = value
+
+    def text(self, name: str) -> str | None:
+        """The value, or None when it is not there or empty."""
+        return self._values.get(name) or None
+
+    def address(self) -> Address:
+        """The full address that the query names. Raises `InvalidAddress` or `InvalidTemporal`."""
+        value = self.text("address")
+        if value is None:
+            raise InvalidAddress(
+                "the query has no address; add ?address=ucxl://agent:role@project:task/*^/path",
+                field="address", provided=None, expected="ucxl://agent:role@project:task/*^/path",
+            )  # fmt: skip
+        return ucxl.require_one(ucxl.parse(value))
+
+    def address_to_write(self) -> Address:
+        """The same, and it must name the head: a version is only ever written on top."""
+        address = self.address()
+        if not isinstance(address.temporal, ucxl.Head):
+            raise InvalidTemporal(
+                "only the head can be written: leave the time out of the address, or write *^",
+                field="address", provided=self.text("address"), expected=address.canonical,
+            )  # fmt: skip
+        return address
+
+    def flag(self, name: str) -> bool:
+        match self.text(name):
+            case None | "false":
+                return False
+            case "true":
+                return True
+            case other:
+                refuse(name, other, "true or false")
+
+    def number(self, name: str, low: int, high: int) -> int | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        if not (value.isascii() and value.isdigit() and len(value) < 20 and low <= int(value) <= high):
+            refuse(name, value, f"a whole number, {low} to {high}")
+        return int(value)
+
+    def timeout(self) -> float | None:
+        """`timeout_ms` in seconds."""
+        milliseconds = self.number("timeout_ms", 1, TIMEOUT_MS_MAX)
+        return None if milliseconds is None else milliseconds / 1000
+
+    def consistency(self) -> Consistency:
+        value = self.text("consistency") or Consistency.AUTO.value
+        try:
+            return Consistency(value)
+        except ValueError:
+            refuse("consistency", value, "auto, local or swarm")
+
+    def digest(self) -> bytes | None:
+        value = self.text("digest")
+        if value is None:
+            return None
+        if not _DIGEST.fullmatch(value):
+            refuse("digest", value, "64 hex digits")
+        return bytes.fromhex(value)
+
+
+def _decoded(piece: bytes) -> str:
+    try:
+        return unquote_to_bytes(piece).decode("utf-8")
+    except UnicodeDecodeError as error:
+        shown = piece.decode("ascii", "replace")
+        raise InvalidPayload(
+            f"the query is not UTF-8: {shown}", field="query", provided=shown, expected="percent-encoded UTF-8"
+        ) from error
+
+
+def _refuse_unknown(name: str, known: Iterable[str]) -> NoReturn:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    allowed = ", ".join(known) or "no parameters"
+    hint = f"; did you mean {near[0]}?" if near else ""
+    refuse(name, name, allowed, f"{name!r} is no parameter of this call{hint}")
+
+
+def refuse(field: str, provided: str | None, expected: str, message: str = "") -> NoReturn:
+    """Refuse what a caller sent, by name."""
+    raise InvalidPayload(
+        message or f"{field} is {provided!r}; it must be {expected}", field=field, provided=provided, expected=expected
+    )

@@ -1,0 +1,55 @@
+"""The way to the routes: from a path and a method to the function that answers, and from its reply to bytes."""
+
+import difflib
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from node.api import shapes
+from node.api.media import JSON_TYPE
+from node.api.routes import RESOURCES, Answering, Reply
+from node.services.node import Node
+from protocols.codes import MethodNotAllowed, NotFound
+
+
+def router(node: Node) -> ASGIApp:
+    """The resources as an ASGI application that raises our errors; it belongs behind a guard."""
+    return Router(
+        [Route(path, _Resource(node, path, methods)) for path, methods in RESOURCES.items()],
+        redirect_slashes=False,
+        default=_unknown_path,
+    )
+
+
+class _Resource:
+    """One path: finds the method's function and sends what it answers."""
+
+    def __init__(self, node: Node, path: str, methods: Mapping[str, Answering]) -> None:
+        self._node = node
+        self._path = path
+        self._methods = {**methods, "HEAD": methods["GET"]}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        answering = self._methods.get(method)
+        if answering is None:
+            raise MethodNotAllowed(
+                f"{self._path} does not take {method}", method=method, allow=sorted(self._methods), path=self._path
+            )
+        reply = await answering(self._node, Request(scope, receive))
+        response = reply if isinstance(reply, Response) else self._rendered(reply, scope["state"]["request_id"])
+        await response(scope, receive, send)
+
+    def _rendered(self, reply: Reply, request_id: str) -> Response:
+        body = shapes.response(reply.code, reply.message, reply.data, request_id=request_id, now_ms=self._node.now_ms())
+        status = int(reply.code.split("-", 2)[1])
+        return Response(body, status_code=status, headers={**reply.headers, "Content-Type": JSON_TYPE})
+
+
+async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
+    near = difflib.get_close_matches(scope["path"], RESOURCES, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(RESOURCES)}"
+    raise NotFound(f"there is nothing at {scope['path'][:200]}{hint}", path=scope["path"][:200])
