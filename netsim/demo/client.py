@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import urllib3
 
@@ -84,7 +85,7 @@ class Client:
     def _call(
         self, method: str, path: str, fields: Mapping[str, str], timeout_ms: int | None, content: bytes | None = None
     ) -> Reply:
-        query = "?" + urllib3.request.urlencode(fields) if fields else ""
+        query = "?" + urlencode(fields, quote_via=quote) if fields else ""
         seconds = (timeout_ms or 0) / 1000 + _SLACK_SECONDS
         headers = {"Content-Type": "text/plain; charset=utf-8"} if content is not None else {}
         start = time.perf_counter()

@@ -1,5 +1,6 @@
 """What the demonstration was promised: every write that a node acknowledged, and what a list of durations says."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,9 +52,9 @@ class Ledger:
 
 
 class Spread(NamedTuple):
-    """Durations in milliseconds: how many, their median, the 99th percentile, the longest."""
+    """Durations in milliseconds: how many, their median, the 99th percentile (both by nearest rank), the longest."""
 
-    count: int
+    calls: int
     p50_ms: float
     p99_ms: float
     max_ms: float
@@ -65,7 +66,7 @@ class Spread(NamedTuple):
         ordered = sorted(durations)
 
         def rank(share: float) -> float:
-            return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
+            return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 2)
 
         return cls(len(ordered), rank(0.50), rank(0.99), round(ordered[-1], 2))
 

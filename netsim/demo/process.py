@@ -1,4 +1,4 @@
-"""One real node: a `bzzz up` process with a data directory of its own, which can be frozen, killed and started again."""
+"""One real node: a `bzzz up` process with its own data directory, which can be frozen, killed and started again."""
 
 import contextlib
 import json

@@ -50,7 +50,7 @@ class Swarm:
         return [address for other in self.nodes if other is not node for address in other.multiaddrs]
 
     def end(self) -> list[str]:
-        """End every node as Ctrl-C would, and name those that did not end well: late, with an error, or a port taken."""
+        """End every node as Ctrl-C would, and say what did not go well: late, with an error, or a port still taken."""
         start = time.monotonic()
         for node in self.nodes:
             node.ask_to_end()

@@ -1,0 +1,139 @@
+"""`./scripts/demo`: the story with two replicas of everything, then with a replica everywhere; 0 only if all holds."""
+
+import argparse
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from netsim.demo.interrupts import Interrupted, Interrupts
+from netsim.demo.process import BZZZ, NodeFailed
+from netsim.demo.screen import JsonScreen, Screen, TextScreen
+from netsim.demo.story import Story
+from netsim.demo.swarm import Swarm
+
+CREW = 5
+"""How many calls are under way at once."""
+
+
+def main() -> int:
+    told = _arguments()
+    screen: Screen = JsonScreen() if told.json else TextScreen()
+    interrupts = Interrupts()
+    interrupts.listen()
+    start = time.monotonic()
+    stories: list[Story] = []
+    interrupted: Interrupted | None = None
+    try:
+        screen.chapter("BZZZ: five nodes on this machine, each a process of its own, with a real swarm between them")
+        for replication in told.replication:
+            is_last = replication == told.replication[-1]
+            _run(replication, told, screen, interrupts, stories, keep=told.keep and is_last)
+    except Interrupted as error:
+        interrupts.ignore()
+        interrupted = error
+    _sum_up(screen, stories, len(told.replication), time.monotonic() - start, interrupted)
+    if interrupted is not None:
+        return 128 + interrupted.number
+    return 0 if len(stories) == len(told.replication) and all(story.holds for story in stories) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    parser.add_argument(
+        "--json", action="store_true", help="JSON lines instead of text; the last one is a summary object"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave the last swarm running, and say how to talk to it")
+    parser.add_argument("--writes", type=int, default=200, help="how many envelopes to write first (default: 200)")
+    parser.add_argument(
+        "--replication",
+        type=int,
+        action="append",
+        help="BZZZ_REPLICATION of the swarm; repeatable (default: 2, then 20)",
+    )
+    told = parser.parse_args()
+    told.replication = told.replication or [2, 20]
+    if told.writes < 5:
+        parser.error("--writes: at least 5, one for each node")
+    if min(told.replication) < 2:
+        parser.error("--replication: at least 2; with fewer a frozen node could hold the only copy")
+    return told
+
+
+def _run(
+    replication: int,
+    told: argparse.Namespace,
+    screen: Screen,
+    interrupts: Interrupts,
+    stories: list[Story],
+    *,
+    keep: bool,
+) -> None:
+    """One swarm from its start to its end; nothing of it is left, unless it is to be kept."""
+    copies = f"the {replication} nodes nearest to its key" if replication < 4 else "all of the others"
+    screen.chapter(f"BZZZ_REPLICATION={replication}: what a node writes is owed to {copies}", replication=replication)
+    swarm = Swarm(replication=replication, interrupts=interrupts)
+    crew = ThreadPoolExecutor(CREW, thread_name_prefix="demo")
+    story = Story(swarm, screen, crew, replication=replication, writes=told.writes)
+    stories.append(story)
+    is_kept = False
+    try:
+        story.play()
+        if keep:
+            is_kept = True
+        else:
+            story.end()
+    except NodeFailed as error:
+        story.holds = False
+        screen.problem(str(error))
+    except Interrupted:
+        screen.problem("interrupted: ending the nodes")
+        story.holds = False
+        raise
+    finally:
+        # A second Ctrl-C waits until nothing is left.
+        with interrupts.held():
+            crew.shutdown(wait=False, cancel_futures=True)
+            if not is_kept:
+                swarm.end()
+                swarm.remove()
+    if is_kept:
+        _introduce(swarm, screen)
+
+
+def _introduce(swarm: Swarm, screen: Screen) -> None:
+    bzzz = os.path.relpath(BZZZ)
+    first, *_, last = swarm.nodes
+    address = "'ucxl://you:author@bzzz:hello/*^/note.txt'"
+    pids = " ".join(str(node.pid) for node in swarm.nodes)
+    screen.chapter("The five nodes are still running.")
+    screen.note(
+        f"Talk to them:\n"
+        f"  echo hello | {bzzz} put {address} - --api {first.api}\n"
+        f"  {bzzz} get {address} --api {last.api}\n"
+        f"  {bzzz} peers --api {first.api}\n"
+        f"  kill -STOP {first.pid}     (freeze {first.name}; kill -CONT thaws it)\n"
+        f"End them and remove their data:\n"
+        f"  kill {pids}; rm -r {swarm.folder}",
+        nodes=[{"name": node.name, "api": node.api, "pid": node.pid} for node in swarm.nodes],
+        folder=str(swarm.folder),
+    )
+
+
+def _sum_up(screen: Screen, stories: list[Story], wanted: int, seconds: float, interrupted: Interrupted | None) -> None:
+    acknowledged = sum(story.acknowledged for story in stories)
+    lost = sum(story.lost for story in stories)
+    holds = len(stories) == wanted and all(story.holds for story in stories) and interrupted is None
+    if interrupted is not None:
+        words = f"interrupted ({interrupted}) after {seconds:.0f} s; nothing was left behind"
+    else:
+        words = f"{lost} of {acknowledged} acknowledged writes lost\n"
+        words += f"{'Every check held' if holds else 'NOT every check held'}, in {seconds:.0f} s."
+    screen.summary(
+        words, ok=holds, interrupted=interrupted is not None, acknowledged=acknowledged, lost=lost,
+        seconds=round(seconds, 1), runs=[story.told() for story in stories],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,343 @@
+"""The story of one swarm: write, read, freeze four of five, kill one, thaw, and look for what was lost.
+
+Each act ends in a check; what was acknowledged on the way is in the ledger, and the last act holds every node to it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
+from itertools import cycle
+from typing import Any, TypeVar
+
+from netsim.demo.client import Reply
+from netsim.demo.ledger import Ledger, Spread, Write
+from netsim.demo.process import NodeProcess
+from netsim.demo.screen import Screen
+from netsim.demo.swarm import Swarm
+
+DEADLINE_MS = 100.0
+"""The deadline of hybrid mode, which no call may exceed, whatever the swarm does."""
+PATIENT_MS = 5_000
+"""The deadline that the demonstration asks for where an answer matters more than its time."""
+FROZEN_CALLS = 100
+SETTLE_SECONDS_MAX = 120.0
+CONTENT_BYTES = 256
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Story:
+    """One run. `holds` is True while every check has held."""
+
+    def __init__(self, swarm: Swarm, screen: Screen, crew: Executor, *, replication: int, writes: int) -> None:
+        self._swarm = swarm
+        self._screen = screen
+        self._crew = crew
+        self._replication = replication
+        self._count = writes
+        self._ledger = Ledger()
+        self.holds = True
+        self.lost = 0
+        self._facts: dict[str, Any] = {}
+        """What the summary says of this run beside the verdict, as it comes to be known."""
+
+    @property
+    def acknowledged(self) -> int:
+        return len(self._ledger.writes)
+
+    def told(self) -> dict[str, Any]:
+        """This run, as the summary tells it."""
+        verdict = {
+            "replication": self._replication,
+            "ok": self.holds,
+            "acknowledged": self.acknowledged,
+            "lost": self.lost,
+        }
+        return verdict | self._facts
+
+    def play(self) -> None:
+        """All acts but the end. Raises `NodeFailed` when a node does not start."""
+        self._start()
+        self._write()
+        self._read()
+        *others, awake = self._swarm.nodes
+        held, unheld = self._known_to(awake)
+        for node in others:
+            node.freeze()
+        self._carry_on(awake, held, unheld)
+        self._kill_and_restart(awake)
+        for node in others:
+            node.thaw()
+        self._settle()
+        self._compare()
+
+    # -- the acts -------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._screen.act("start", "starting five nodes")
+        start = time.monotonic()
+        self._swarm.start(self._screen.progress)
+        took = time.monotonic() - start
+        nodes = [{"name": n.name, "peer_id": n.peer_id, "api": n.api, "pid": n.pid} for n in self._swarm.nodes]
+        self._check("started", f"five nodes, each connected to the four others, after {took:.1f} s", True, nodes=nodes)
+        for node in self._swarm.nodes:
+            self._screen.note(f"{node.name:<5} {node.peer_id}  {node.api}")
+
+    def _write(self) -> None:
+        self._screen.act("write", f"writing {self._count} envelopes, on each node in turn")
+        jobs = [(number, node) for number, node in zip(range(self._count), cycle(self._swarm.nodes), strict=False)]
+
+        def put(job: tuple[int, NodeProcess]) -> Reply:
+            number, node = job
+            return node.ask().put(self._address(number), self._content(number, node))
+
+        replies = list(self._each(put, jobs))
+        for (number, node), reply in replies:
+            self._enter(self._address(number), self._content(number, node), node, reply)
+        done = self.acknowledged
+        replicated = sum(1 for write in self._ledger.writes if write.is_replicated)
+        spread = Spread.of([reply.elapsed_ms for _, reply in replies])
+        self._check(
+            "written",
+            f"{done} of {self._count} writes acknowledged, {replicated} of them already replicated: {spread}",
+            done == self._count,
+            **self._told("put", spread), acknowledged=done, replicated=replicated,
+        )  # fmt: skip
+        self._explain([reply for _, reply in replies if reply.status not in (201, 202)])
+
+    def _read(self) -> None:
+        """By a node that does not hold it, where the replication leaves one, else by one that did not write it."""
+        is_partial = self._replication < len(self._swarm.nodes) - 1
+        of_whom = "a node that does not hold it" if is_partial else "a node that did not write it"
+        self._screen.act("read", f"reading each of them from the swarm, by {of_whom}")
+
+        def read(write: Write) -> tuple[bool, Reply]:
+            others = [node for node in self._swarm.nodes if node.name != write.author]
+            start = _turn(write.address, len(others))
+            others = others[start:] + others[:start]
+            without = [
+                node for node in others if is_partial and _is_absent(node.ask().get(write.address, consistency="local"))
+            ]
+            reader = (without or others)[0]
+            reply = reader.ask().get(write.address, consistency="swarm", timeout_ms=PATIENT_MS)
+            return bool(without) or not is_partial, reply
+
+        results = list(self._each(read, self._ledger.writes))
+        right = [reply for write, (_, reply) in results if _is(reply, write)]
+        as_meant = sum(1 for _, (is_stranger, _) in results if is_stranger)
+        spread = Spread.of([reply.elapsed_ms for reply in right])
+        self._check(
+            "read",
+            f"{len(right)} of {self._count} read as they were written, {as_meant} of them by {of_whom}: {spread}",
+            len(right) == self._count == as_meant,
+            **self._told("get", spread), right=len(right), as_meant=as_meant,
+        )  # fmt: skip
+        self._explain([reply for write, (_, reply) in results if not _is(reply, write)])
+
+    def _carry_on(self, awake: NodeProcess, held: Sequence[Write], unheld: Sequence[Write]) -> None:
+        """Puts and gets on the one node that is awake, one after the other from the first moment of the frost."""
+        self._screen.act("frozen", f"four of five are frozen (SIGSTOP); {awake.name} writes and reads alone")
+        own = [write for write in held if write.author == awake.name]
+        puts: list[Reply] = []
+        gets: list[tuple[Write, Reply]] = []
+        absent: list[Reply] = []
+        for turn in range(FROZEN_CALLS):
+            is_update = turn % 2 == 1 and bool(own)
+            address = own[turn % len(own)].address if is_update else self._address(self._count + turn)
+            content = self._content(self._count + turn, awake)
+            puts.append(awake.ask().put(address, content))
+            self._enter(address, content, awake, puts[-1])
+            known = self._ledger.newest()[held[turn % len(held)].address]
+            gets.append((known, awake.ask().get(known.address)))
+            if unheld:
+                absent.append(awake.ask().get(unheld[turn % len(unheld)].address))
+            self._screen.progress(turn + 1, FROZEN_CALLS)
+        self._judge_puts(puts)
+        self._judge_gets(gets)
+        if absent:
+            self._judge_absent(absent)
+
+    def _judge_puts(self, puts: Sequence[Reply]) -> None:
+        good = [reply for reply in puts if reply.status in (201, 202) and reply.elapsed_ms <= DEADLINE_MS]
+        spread = Spread.of([reply.elapsed_ms for reply in puts])
+        self._check(
+            "frozen-put",
+            f"{len(good)} of {len(puts)} puts acknowledged within {DEADLINE_MS:g} ms: {spread}",
+            len(good) == len(puts),
+            **self._told("frozen_put", spread), right=len(good), deadline_ms=DEADLINE_MS,
+        )  # fmt: skip
+        self._explain([reply for reply in puts if reply.status not in (201, 202)])
+
+    def _judge_gets(self, gets: Sequence[tuple[Write, Reply]]) -> None:
+        good = [reply for write, reply in gets if _is(reply, write) and reply.elapsed_ms <= DEADLINE_MS]
+        degraded = sum(1 for reply in good if reply.headers.get("UCXL-Degraded") == "true")
+        spread = Spread.of([reply.elapsed_ms for _, reply in gets])
+        self._check(
+            "frozen-get",
+            f"{len(good)} of {len(gets)} gets answered within {DEADLINE_MS:g} ms, {degraded} marked degraded: {spread}",
+            len(good) == len(gets),
+            **self._told("frozen_get", spread), right=len(good), degraded=degraded, deadline_ms=DEADLINE_MS,
+        )  # fmt: skip
+        self._explain([reply for write, reply in gets if not _is(reply, write)])
+
+    def _judge_absent(self, replies: Sequence[Reply]) -> None:
+        good = [reply for reply in replies if reply.status == 503 and reply.elapsed_ms <= DEADLINE_MS]
+        spread = Spread.of([reply.elapsed_ms for reply in replies])
+        self._check(
+            "frozen-absent",
+            f"{len(good)} of {len(replies)} gets of what only frozen nodes hold answered 'not now' (503), never "
+            f"'not there', within {DEADLINE_MS:g} ms: {spread}",
+            len(good) == len(replies),
+            **self._told("frozen_absent", spread), right=len(good),
+        )  # fmt: skip
+        self._explain([reply for reply in replies if reply.status != 503])
+
+    def _kill_and_restart(self, awake: NodeProcess) -> None:
+        self._screen.act("kill", f"kill -9 for {awake.name}, and a new start while the others are still frozen")
+        owed_before = awake.ask().pending() or 0
+        awake.kill()
+        start = time.monotonic()
+        awake.start(self._swarm.addresses_without(awake))
+        awake.wait_ready()
+        took = time.monotonic() - start
+        own = [write for write in self._ledger.writes if write.author == awake.name]
+        kept = sum(1 for w in own if _is(awake.ask().get(w.address, consistency="local", digest=w.digest), w))
+        owed = awake.ask().pending() or 0
+        self._check(
+            "restarted",
+            f"{awake.name} is back after {took:.1f} s with {kept} of the {len(own)} writes it had acknowledged, "
+            f"and still knows what it owes ({owed} copies)",
+            kept == len(own) and owed >= min(1, owed_before),
+            seconds=round(took, 2), kept=kept, acknowledged=len(own), owed_before=owed_before, owed=owed,
+        )  # fmt: skip
+
+    def _settle(self) -> None:
+        self._screen.act("settle", "all are thawed; waiting until nobody owes anything")
+        start = time.monotonic()
+        most = 0
+        while (owed := self._owed()) != 0 and time.monotonic() - start < SETTLE_SECONDS_MAX:
+            most = max(most, owed or 0)
+            self._screen.progress(most - (owed or 0), most)
+            time.sleep(0.05)
+        took = time.monotonic() - start
+        words = f"everything owed was delivered after {took:.1f} s"
+        if owed != 0:
+            words = (
+                f"after {took:.0f} s {'a node does not answer' if owed is None else f'{owed} copies are still owed'}"
+            )
+        self._check("settled", words, owed == 0, seconds=round(took, 2), owed=owed)
+        self._facts["settle_seconds"] = round(took, 2)
+
+    def _compare(self) -> None:
+        """Ask every node for every acknowledged write: by address, or by digest where a newer one took its place."""
+        nodes = self._swarm.nodes
+        self._screen.act("compare", f"asking all {len(nodes)} nodes for all {self.acknowledged} acknowledged writes")
+        newest = self._ledger.newest()
+        jobs = [(write, node) for write in self._ledger.writes for node in nodes]
+
+        def ask(job: tuple[Write, NodeProcess]) -> Reply:
+            write, node = job
+            is_newest = newest[write.address] is write
+            consistency = "swarm" if self._replication < len(nodes) - 1 else "local"
+            return _patiently(
+                lambda: node.ask().get(
+                    write.address,
+                    consistency=consistency,
+                    digest="" if is_newest else write.digest,
+                    timeout_ms=PATIENT_MS,
+                )
+            )
+
+        wrong = [(write, node, reply) for (write, node), reply in self._each(ask, jobs) if not _is(reply, write)]
+        self.lost = len({write.digest for write, _, _ in wrong})
+        self._check(
+            "equal",
+            f"{self.lost} of {self.acknowledged} acknowledged writes lost: "
+            f"{len(jobs) - len(wrong)} of {len(jobs)} answers are right",
+            self.lost == 0,
+            lost=self.lost, acknowledged=self.acknowledged, answers=len(jobs), wrong=len(wrong),
+        )  # fmt: skip
+        for write, node, reply in wrong[:5]:
+            self._screen.note(f"{node.name}, asked for {write.address} {write.digest[:12]}: {reply}")
+
+    def end(self) -> None:
+        """The last act: every node is asked to end."""
+        self._screen.act("end", "ending the nodes (SIGTERM)")
+        start = time.monotonic()
+        complaints = self._swarm.end()
+        took = time.monotonic() - start
+        words = "; ".join(complaints) or f"all five ended cleanly after {took:.1f} s, their ports are free"
+        self._check("ended", words, not complaints, seconds=round(took, 2))
+
+    # -- what the acts share --------------------------------------------------------------------------------------
+
+    def _address(self, number: int) -> str:
+        return f"ucxl://demo:writer@bzzz:replication-{self._replication}/*^/notes/{number:04d}.txt"
+
+    def _content(self, number: int, node: NodeProcess) -> bytes:
+        return f"Note {number}, written on {node.name}. ".encode().ljust(CONTENT_BYTES, b".")
+
+    def _enter(self, address: str, content: bytes, node: NodeProcess, reply: Reply) -> None:
+        write = Write.of(address, content, node.name, reply)
+        if write is not None:
+            self._ledger.add(write)
+
+    def _known_to(self, node: NodeProcess) -> tuple[list[Write], list[Write]]:
+        """The writes that this node holds itself, and those that it does not."""
+        held: list[Write] = []
+        unheld: list[Write] = []
+        for write in self._ledger.writes:
+            reply = node.ask().get(write.address, consistency="local")
+            (unheld if _is_absent(reply) else held).append(write)
+        return held, unheld
+
+    def _owed(self) -> int | None:
+        """What all nodes together still owe; None while one of them does not answer."""
+        owed = [node.ask().pending() for node in self._swarm.nodes]
+        return None if None in owed else sum(count or 0 for count in owed)
+
+    def _each(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+        """Do the jobs several at a time; answer each with its result, as they come."""
+        running = {self._crew.submit(work, job): job for job in jobs}
+        for done, future in enumerate(as_completed(running), start=1):
+            self._screen.progress(done, len(jobs))
+            yield running[future], future.result()
+
+    def _check(self, name: str, words: str, holds: bool, **facts: Any) -> None:
+        self.holds = self.holds and holds
+        self._screen.check(name, words, holds=holds, replication=self._replication, **facts)
+
+    def _told(self, name: str, spread: Spread) -> dict[str, Any]:
+        self._facts[name] = spread._asdict()
+        return spread._asdict()
+
+    def _explain(self, replies: Sequence[Reply]) -> None:
+        """The first few answers that were not what they should be."""
+        for reply in replies[:3]:
+            self._screen.note(str(reply))
+
+
+def _turn(address: str, count: int) -> int:
+    """Which of `count` to begin with, so that readers take turns: the same for an address in every run."""
+    return sum(address.encode()) % count
+
+
+def _is(reply: Reply, write: Write) -> bool:
+    return reply.status == 200 and reply.body == write.content and reply.digest == write.digest
+
+
+def _is_absent(reply: Reply) -> bool:
+    """This node does not hold it: it knows nothing of it (404), or that it is elsewhere (503)."""
+    return reply.status in (404, 503)
+
+
+def _patiently(ask: Callable[[], Reply]) -> Reply:
+    """Ask again, a few times, where the answer was 'try later'."""
+    reply = ask()
+    for _ in range(5):
+        if reply.status not in (0, 429, 503, 504):
+            break
+        time.sleep(0.3)
+        reply = ask()
+    return reply
