@@ -73,7 +73,7 @@ Effect = Probe | Changed
 
 
 class Breaker:
-    """The machine. `chance` draws from [0, 1) for the jitter."""
+    """The machine. `chance` draws from [0, 1) for the jitter. `cap_seconds` is also the longest a probe may take."""
 
     def __init__(
         self, *, threshold: int, backoff_seconds: float, chance: Callable[[], float], cap_seconds: float = 10.0
@@ -104,13 +104,15 @@ class Breaker:
         match event:
             case Succeeded(generation) if generation == self.generation:
                 return self._succeeded(now)
-            case Failed(generation, evidence) if generation == self.generation:
+            case Failed(generation, evidence) if generation == self.generation and self.state is not State.OPEN:
                 return self._failed(evidence, now)
             case Abandoned(generation) if generation == self.generation and self.state is State.HALF_OPEN:
                 return self._open("the probe was abandoned", now)
             case SignOfLife(evidence) if self.state is State.OPEN:
                 return self._half_open(f"a sign of life: {evidence}", now)
             case Tick() if self._deadline is not None and now >= self._deadline:
+                if self.state is State.HALF_OPEN:
+                    return self._open("the probe had no outcome", now)
                 return self._half_open("the backoff is over", now)
             case _:
                 return ()
@@ -119,22 +121,22 @@ class Breaker:
         self._failures = 0
         if self.state is State.CLOSED:
             return ()
-        self._openings = 0
         return self._become(State.CLOSED, "the swarm answered a ping", now)
 
     def _failed(self, evidence: str, now: float) -> Sequence[Effect]:
         if self.state is State.HALF_OPEN:
+            self._openings += 1
             return self._open(evidence, now)
         if self._failures == 0:
             self._first_failure = now
         self._failures += 1
         if self._failures < self._threshold:
             return ()
+        self._openings = 1
         passed = now - self._first_failure
         return self._open(f"{self._failures} operations unanswered in {passed:.1f} s; {evidence}", now)
 
     def _open(self, why: str, now: float) -> Sequence[Effect]:
-        self._openings += 1
         wait = backoff(self._openings, base=self._base, cap=self._cap, chance=self._chance())
         effects = self._become(State.OPEN, why, now)
         self._deadline = now + wait
@@ -142,6 +144,7 @@ class Breaker:
 
     def _half_open(self, why: str, now: float) -> Sequence[Effect]:
         effects = self._become(State.HALF_OPEN, why, now)
+        self._deadline = now + self._cap
         return (*effects, Probe(self.generation))
 
     def _become(self, state: State, why: str, now: float) -> Sequence[Effect]:

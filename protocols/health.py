@@ -44,7 +44,9 @@ def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
     reasons: list[str] = []
     if facts.backend != "mock":
         if not facts.members:
-            reasons.append("no other member of the swarm is known yet: what is written is kept on this machine alone")
+            is_real = facts.backend == "real"
+            alone = "nothing can be written" if is_real else "what is written is kept on this machine alone"
+            reasons.append(f"no other member of the swarm is known yet: {alone}")
         elif not facts.reachable:
             reasons.append(f"none of the {facts.members} members known can be reached")
         if facts.suspects:
@@ -68,19 +70,21 @@ def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
 
 
 def judge_clock(offsets_ms: Sequence[float]) -> str:
-    """'' when our clock agrees with the majority of the peers'; else which side is off, and by how much."""
-    if not offsets_ms:
-        return ""
-    ordered = sorted(offsets_ms)
-    median = ordered[len(ordered) // 2]
-    off = sum(abs(offset) > CLOCK_OFF_MS_MAX for offset in ordered)
-    if 2 * off > len(ordered) and abs(median) > CLOCK_OFF_MS_MAX:
-        side = "behind" if median > 0 else "ahead of"
-        agree = f"{off} of {len(ordered)} members"
-        return f"this node's clock is {abs(median) / 1000:.0f} s {side} that of {agree}; mend the clock of this machine"
-    if off:
+    """'' when our clock agrees with the peers'; else which side is off, and by how much.
+
+    Ours is the one that is off when most of all clocks, itself among them, are on the same side of it. Of two clocks
+    that differ nobody can tell which is right.
+    """
+    ahead = sorted(offset for offset in offsets_ms if offset > CLOCK_OFF_MS_MAX)
+    behind = sorted(offset for offset in offsets_ms if offset < -CLOCK_OFF_MS_MAX)
+    for side, word in ((ahead, "behind"), (behind, "ahead of")):
+        if 2 * len(side) > len(offsets_ms) + 1:
+            by = f"{abs(side[len(side) // 2]) / 1000:.0f} s"
+            those = f"{len(side)} of {len(offsets_ms)} members"
+            return f"this node's clock is {by} {word} that of {those}; mend the clock of this machine"
+    if off := len(ahead) + len(behind):
         seconds = CLOCK_OFF_MS_MAX // 1000
-        return f"the clocks of {off} of {len(ordered)} members differ from this node's by over {seconds} s"
+        return f"the clocks of {off} of {len(offsets_ms)} members differ from this node's by over {seconds} s"
     return ""
 
 

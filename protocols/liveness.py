@@ -1,9 +1,9 @@
 """Suspicion judges a peer: who answers, who is to be left out, whose connection is to be given up.
 
 A peer that missed a deadline of ours is suspect at once, and is left out of reads and payments until it answers a
-ping. Connected peers are pinged when nothing was heard of them for a while; a connection without any sign of life
-for `give_up_seconds` is given up. A tick that comes late means that we ourselves were asleep (stopped, or a late
-loop): then nobody is blamed and everybody is asked again.
+ping. Every connected peer is pinged all the time, for its pong tells more than that it lives; a connection without any
+sign of life for `give_up_seconds` is given up. A tick that comes late means that we ourselves were asleep (stopped, or
+a late loop): then nobody is blamed and everybody is asked again.
 """
 
 from collections.abc import Sequence
@@ -78,7 +78,11 @@ class _Pulse:
 
 
 class Liveness:
-    """The machine. All times in seconds."""
+    """The machine. All times in seconds.
+
+    `deadline` may be too early, never too late: a frame only puts moments off, and finding the next one among many
+    peers at each frame would cost more than the frame.
+    """
 
     def __init__(
         self,
@@ -93,10 +97,11 @@ class Liveness:
         self._suspect_ping = suspect_ping_seconds
         self._give_up = give_up_seconds
         self._late = late_seconds
+        self._deadline: float | None = None
 
     @property
     def deadline(self) -> float | None:
-        return min((min(p.ping_at, p.heard_at + self._give_up) for p in self._pulses.values()), default=None)
+        return self._deadline
 
     def is_suspect(self, peer: str) -> bool:
         pulse = self._pulses.get(peer)
@@ -109,10 +114,10 @@ class Liveness:
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
         match event:
             case Connected(peer):
-                self._pulses[peer] = _Pulse(heard_at=now, ping_at=now + self._ping)
-                return ()
+                return self._connected(peer, now)
             case Disconnected(peer):
                 self._pulses.pop(peer, None)
+                self._deadline = self._next_due()
                 return ()
             case Heard(peer):
                 self._heard(peer, now)
@@ -123,6 +128,12 @@ class Liveness:
                 return self._missed(peer, now)
             case Tick():
                 return self._tick(now)
+
+    def _connected(self, peer: str, now: float) -> Sequence[Effect]:
+        was_suspect = self.is_suspect(peer)
+        pulse = self._pulses[peer] = _Pulse(heard_at=now, ping_at=now + self._ping)
+        self._expect(pulse)
+        return (Trusted(peer),) if was_suspect else ()
 
     def _heard(self, peer: str, now: float) -> None:
         if pulse := self._pulses.get(peer):
@@ -143,10 +154,11 @@ class Liveness:
             return ()
         pulse.is_suspect = True
         pulse.ping_at = now + self._suspect_ping
+        self._expect(pulse)
         return (Suspected(peer), Ping(peer))
 
     def _tick(self, now: float) -> Sequence[Effect]:
-        due = self.deadline
+        due = self._deadline
         if due is None or now < due:
             return ()
         if now - due > self._late:
@@ -155,10 +167,21 @@ class Liveness:
                 pulse.ping_at = now
         effects: list[Effect] = []
         for peer, pulse in list(self._pulses.items()):
-            if now - pulse.heard_at >= self._give_up:
+            if now >= pulse.heard_at + self._give_up:  # as `_due` says it, to the last bit
                 del self._pulses[peer]
                 effects.append(GiveUp(peer, now - pulse.heard_at))
             elif now >= pulse.ping_at:
                 pulse.ping_at = now + (self._suspect_ping if pulse.is_suspect else self._ping)
                 effects.append(Ping(peer))
+        self._deadline = self._next_due()
         return effects
+
+    def _due(self, pulse: _Pulse) -> float:
+        return min(pulse.ping_at, pulse.heard_at + self._give_up)
+
+    def _expect(self, pulse: _Pulse) -> None:
+        due = self._due(pulse)
+        self._deadline = due if self._deadline is None else min(self._deadline, due)
+
+    def _next_due(self) -> float | None:
+        return min(map(self._due, self._pulses.values()), default=None)

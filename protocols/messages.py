@@ -10,18 +10,26 @@ states. What does not is `Malformed`.
 """
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any, NamedTuple
 
 import msgpack
 
 from protocols.codes import BzzzError, Malformed, from_code
 from protocols.envelope import Notice
+from protocols.keys import public_key
+from protocols.ucxl import canonical_key
 
 ENVELOPES_MAX = 256
 """Envelopes, digests or notices in one message."""
 MEMBERS_MAX = 1024
 ADDRESSES_MAX = 32
 TEXT_MAX = 1024
+"""Characters of one text; those of an error that has more are cut."""
+TRACE_MAX = 64
+DETAILS_MAX = 32
+_LIST_MAX = 1024
+"""No list in a frame is longer, and none that says so has room made for it."""
 
 
 class Hello(NamedTuple):
@@ -65,7 +73,7 @@ class Refusal(NamedTuple):
 
     @classmethod
     def of(cls, error: BzzzError) -> "Refusal":
-        return cls(error.code, error.message, dict(error.details), error.retryable)
+        return cls(error.code, _sendable_text(error.message), _sendable(error.details), error.retryable)
 
     @property
     def error(self) -> BzzzError:
@@ -163,7 +171,7 @@ class Failed(NamedTuple):
 
     @classmethod
     def of(cls, error: BzzzError) -> "Failed":
-        return cls(error.code, error.message, dict(error.details))
+        return cls(error.code, _sendable_text(error.message), _sendable(error.details))
 
     @property
     def error(self) -> BzzzError:
@@ -218,9 +226,24 @@ def _bytes(value: Any) -> bytes:
 
 
 def _details(value: Any) -> dict[str, Any]:
-    if type(value) is not dict or len(value) > 32 or not all(type(name) is str for name in value):
-        raise Malformed("details with names in text were expected")
+    if type(value) is not dict or len(value) > DETAILS_MAX:
+        raise Malformed(f"details with at most {DETAILS_MAX} names were expected")
+    if not all(type(name) is str and _is_plain(name) and _is_plain(one) for name, one in value.items()):
+        raise Malformed("details with a plain value under each name were expected")
     return value
+
+
+def _is_plain(value: Any) -> bool:
+    """What a detail may be: a short text, a number that JSON can say, a truth value, or nothing."""
+    match value:
+        case str():
+            return len(value) <= TEXT_MAX
+        case int():
+            return -(1 << 63) <= value < 1 << 64
+        case float():
+            return isfinite(value)
+        case _:
+            return value is None
 
 
 def _many(check: Callable[[Any], Any], most: int) -> Callable[[Any], tuple[Any, ...]]:
@@ -245,20 +268,33 @@ def _refusal(value: Any) -> tuple[int, Refusal]:
 
 def _member(value: Any) -> MemberIs:
     peer, addresses = _fields(value, 2)[:2]
-    return MemberIs(_text(peer), _many(_text, ADDRESSES_MAX)(addresses))
+    return MemberIs(_text(peer), _addresses(addresses))
 
 
 def _notice(value: Any) -> Notice:
     address, key, digest, version, author, deleted, parents = _fields(value, 7)[:7]
+    if canonical_key(address) != key:
+        raise Malformed("a notice whose key is that of its address was expected")
+    public_key(author)
     return Notice(
-        address=_text(address),
-        key=_key(key),
+        address=address,
+        key=key,
         digest=_digest(digest),
         version=_int(version),
-        author=_text(author),
+        author=author,
         deleted=bool(deleted),
-        parents=_many(_digest, ENVELOPES_MAX)(parents),
+        parents=_digests(parents),
     )
+
+
+def _sendable(details: Mapping[str, Any]) -> dict[str, Any]:
+    """The details of an error that can cross the wire; what else it carries stays on this machine."""
+    plain = {name: _sendable_text(value) if isinstance(value, str) else value for name, value in details.items()}
+    return {name: value for name, value in list(plain.items())[:DETAILS_MAX] if _is_plain(name) and _is_plain(value)}
+
+
+def _sendable_text(text: str) -> str:
+    return text[:TEXT_MAX].encode(errors="replace").decode()
 
 
 def _notice_fields(notice: Notice) -> list[Any]:
@@ -269,9 +305,15 @@ def _notice_fields(notice: Notice) -> list[Any]:
 
 _digests = _many(_digest, ENVELOPES_MAX)
 _encoded = _many(_bytes, ENVELOPES_MAX)
+_addresses = _many(_text, ADDRESSES_MAX)
+_members = _many(_member, MEMBERS_MAX)
+
+_REPLY_OFFSET = 64
+"""A reply's kind is its request's and this much, or that of a `Failed`."""
+_FAILED = 127
 
 _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
-    1: (Hello, (_text, _text, _text, _int, _many(_text, ADDRESSES_MAX))),
+    1: (Hello, (_text, _text, _text, _int, _addresses)),
     2: (Ping, ()),
     3: (Merge, (_encoded,)),
     4: (Heads, (_key, _digests)),
@@ -282,24 +324,30 @@ _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     9: (Providers, (_key,)),
 }
 _REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
-    65: (Hello, (_text, _text, _text, _int, _many(_text, ADDRESSES_MAX))),
+    65: (Hello, (_text, _text, _text, _int, _addresses)),
     66: (Pong, (_int, _int, _int)),
     67: (MergedAll, (_int, _many(_refusal, ENVELOPES_MAX))),
     68: (HeadsAre, (_digests, _encoded)),
     69: (VersionsAre, (_many(_notice, ENVELOPES_MAX), _int)),
     70: (EnvelopesAre, (_encoded,)),
-    71: (MembersAre, (_many(_member, MEMBERS_MAX),)),
+    71: (MembersAre, (_members,)),
     72: (Noted, ()),
-    73: (ProvidersAre, (_many(_member, MEMBERS_MAX),)),
-    127: (Failed, (_text, _text, _details)),
+    73: (ProvidersAre, (_members,)),
+    _FAILED: (Failed, (_text, _text, _details)),
 }
 _REQUEST_KINDS: Mapping[type[Any], int] = {kind: number for number, (kind, _) in _REQUESTS.items()}
 _REPLY_KINDS: Mapping[type[Any], int] = {kind: number for number, (kind, _) in _REPLIES.items()}
 
 
+def is_answer(reply: Reply, request: type[Any]) -> bool:
+    """Whether this is how a request of that class is answered: by the reply of its own kind, or by a `Failed`."""
+    kind = _REPLY_KINDS[type(reply)]
+    return kind == _FAILED or kind == _REQUEST_KINDS[request] + _REPLY_OFFSET
+
+
 def encode_request(number: int, request: Request, trace: str = "") -> bytes:
-    """The frame of a request; `number` must not be in use on this connection."""
-    return bytes(msgpack.packb([_REQUEST_KINDS[type(request)], number, trace, *request]))
+    """The frame of a request; `number` must not be in use on this connection. A longer trace is cut."""
+    return bytes(msgpack.packb([_REQUEST_KINDS[type(request)], number, trace[:TRACE_MAX], *request]))
 
 
 def encode_reply(number: int, reply: Reply) -> bytes:
@@ -318,11 +366,11 @@ def encode_reply(number: int, reply: Reply) -> bytes:
 def decode(frame: bytes) -> Frame:
     """The message in a frame. Raises `Malformed`."""
     try:
-        fields = msgpack.unpackb(frame, use_list=True, max_ext_len=0, max_map_len=64)
+        fields = msgpack.unpackb(frame, use_list=True, max_ext_len=0, max_map_len=64, max_array_len=_LIST_MAX)
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
         raise Malformed(f"a frame is not msgpack: {error}") from error
     kind, number, trace, *rest = _fields(fields, 3)
-    if type(kind) is not int or type(trace) is not str or len(trace) > 64:
+    if type(kind) is not int or type(trace) is not str or len(trace) > TRACE_MAX:
         raise Malformed("a frame does not begin with a kind, a number and a trace")
     is_reply = kind not in _REQUESTS
     known = _REPLIES.get(kind) if is_reply else _REQUESTS[kind]
@@ -331,4 +379,5 @@ def decode(frame: bytes) -> Frame:
     message_type, checks = known
     if len(rest) < len(checks):
         raise Malformed(f"a {message_type.__name__} has {len(checks)} fields, not {len(rest)}")
-    return Frame(is_reply, _int(number), trace, message_type(*[check(one) for check, one in zip(checks, rest, strict=False)]))
+    values = [check(one) for check, one in zip(checks, rest, strict=False)]
+    return Frame(is_reply, _int(number), trace, message_type(*values))

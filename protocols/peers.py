@@ -3,17 +3,19 @@
 A sighting is an address, from whoever saw it: the configuration, a peer that told us, a finder. A target is a peer
 (once its id is known) or a bare address (as a bootstrap address without an id is). Every target that is not
 connected is dialled, one attempt at a time, again after a backoff; configured ones for ever, others until they were
-not seen for the forgetting horizon.
+not seen for the forgetting horizon. Whom others speak of is not seen by that, or two could keep a dead one alive.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
 
 from protocols.machine import Tick
 from protocols.retry import backoff
 
 ADDRESSES_MAX = 16
-"""Addresses kept a target; the oldest goes first."""
+"""Addresses kept a target, those in the configuration aside; the oldest goes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +76,30 @@ Effect = Dial | Forget
 @dataclass(slots=True)
 class _Target:
     peer: str
-    addresses: list[str] = field(default_factory=list)
-    is_configured: bool = False
+    configured: list[str] = field(default_factory=list)
+    """Addresses that stay, whatever others say."""
+    heard: list[str] = field(default_factory=list)
     is_connected: bool = False
     is_dialling: bool = False
     failures: int = 0
+    """Attempts in a row that gave no connection, or none that lasted."""
+    connected_at: float = 0.0
     dial_at: float = 0.0
     seen_at: float = 0.0
+    queued_at: float = inf
+    """When the machine looks at it next, at the latest."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.configured, *self.heard)))
+
+    def learn(self, addresses: Sequence[str], *, is_configured: bool) -> bool:
+        """Whether one of these addresses is new."""
+        known, most = (self.configured, None) if is_configured else (self.heard, ADDRESSES_MAX)
+        new = [address for address in list(dict.fromkeys(addresses))[:most] if address not in known]
+        known.extend(new)
+        del self.heard[:-ADDRESSES_MAX]
+        return bool(new)
 
 
 class Peers:
@@ -103,91 +122,119 @@ class Peers:
         self._cap = cap_seconds
         self._targets_max = targets_max
         self._targets: dict[str, _Target] = {}
-        self._banned: dict[str, None] = {own: None}
+        self._banned: dict[str, None] = {}
+        self._queue: list[tuple[float, str]] = []
+        """A heap of when to look at which target; that it was put off since, or is gone, shows when its time comes."""
 
     @property
     def deadline(self) -> float | None:
-        due = [self._due(target) for target in self._targets.values()]
-        return min((at for at in due if at is not None), default=None)
-
-    def _due(self, target: _Target) -> float | None:
-        if target.is_connected or target.is_dialling:
-            return None
-        return target.dial_at if target.is_configured else min(target.dial_at, target.seen_at + self._forget)
+        return self._queue[0][0] if self._queue else None
 
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
         match event:
             case Sighted():
-                self._sighted(event, now)
+                return self._sighted(event, now)
             case Connected(peer):
-                target = self._target(peer, peer)
-                target.is_connected = True
-                target.failures = 0
-                target.seen_at = now
+                return self._connected(peer, now)
             case Disconnected(peer) if peer in self._targets:
-                target = self._targets[peer]
-                target.is_connected = False
-                target.seen_at = now
-                target.dial_at = now
+                return self._disconnected(peer, now)
             case Dialled(name, peer) if name in self._targets:
-                self._dialled(name, peer, now)
+                return self._dialled(name, peer, now)
             case Banned(peer, name):
-                self._banned[peer] = None
-                self._targets.pop(peer, None)
-                self._targets.pop(name, None)
+                self._ban(peer, name)
+            case Tick():
+                return self._tick(now)
             case _:
                 pass
-        return self._due_now(now)
+        return ()
 
-    def _target(self, name: str, peer: str) -> _Target:
-        return self._targets.setdefault(name, _Target(peer=peer))
+    def _is_banned(self, name: str) -> bool:
+        return name == self._own or name in self._banned
 
-    def _sighted(self, event: Sighted, now: float) -> None:
+    def _ban(self, peer: str, name: str) -> None:
+        self._banned[peer] = None
+        if len(self._banned) > self._targets_max:
+            del self._banned[next(iter(self._banned))]
+        self._targets.pop(peer, None)
+        self._targets.pop(name, None)
+
+    def _sighted(self, event: Sighted, now: float) -> Sequence[Effect]:
         name = event.peer or (event.addresses[0] if event.addresses else "")
         is_room = event.is_configured or len(self._targets) < self._targets_max
-        if not name or name in self._banned or (name not in self._targets and not is_room):
-            return
-        is_new = name not in self._targets
-        target = self._target(name, event.peer)
-        target.is_configured = target.is_configured or event.is_configured
-        if is_new:
-            target.dial_at = now
-            target.seen_at = now if event.seen_at is None else event.seen_at
-        for address in event.addresses:
-            if address not in target.addresses:
-                target.addresses.append(address)
-                del target.addresses[:-ADDRESSES_MAX]
-                target.dial_at = min(target.dial_at, now)
+        if not name or self._is_banned(name) or (name not in self._targets and not is_room):
+            return ()
+        target = self._targets.get(name)
+        if target is None:
+            seen_at = now if event.seen_at is None else event.seen_at
+            target = self._targets[name] = _Target(event.peer, dial_at=now, seen_at=seen_at)
+        if target.learn(event.addresses, is_configured=event.is_configured):
+            target.dial_at = min(target.dial_at, now)
+        return self._look(name, now)
 
-    def _dialled(self, name: str, peer: str, now: float) -> None:
+    def _connected(self, peer: str, now: float) -> Sequence[Effect]:
+        target = self._targets.setdefault(peer, _Target(peer))
+        target.is_connected = True
+        target.connected_at = target.seen_at = now
+        return ()
+
+    def _disconnected(self, peer: str, now: float) -> Sequence[Effect]:
+        target = self._targets[peer]
+        target.is_connected = False
+        target.seen_at = now
+        if now - target.connected_at >= self._cap:
+            target.failures = 0
+            target.dial_at = now
+        else:  # such as one who takes every dial and hangs up at once: it is not to be dialled all the time
+            self._put_off(target, now)
+        return self._look(peer, now)
+
+    def _dialled(self, name: str, peer: str, now: float) -> Sequence[Effect]:
         target = self._targets[name]
         target.is_dialling = False
         if not peer:
-            target.failures += 1
-            target.dial_at = now + backoff(target.failures, base=self._base, cap=self._cap, chance=self._chance())
-            return
-        target.failures = 0
+            self._put_off(target, now)
+            return self._look(name, now)
         if name != peer:  # a bare address: the peer behind it is the target from now on
             del self._targets[name]
-            known = self._target(peer, peer)
-            known.is_configured = known.is_configured or target.is_configured
-            known.addresses.extend(a for a in target.addresses if a not in known.addresses)
-            known.seen_at = now
-        else:  # connected was told already, or it broke meanwhile: then dial again after a moment
-            target.dial_at = now + self._base
+            if self._is_banned(peer):
+                return ()
+            former, target = target, self._targets.setdefault(peer, _Target(peer))
+            target.learn(former.configured, is_configured=True)
+            target.learn(former.heard, is_configured=False)
+            target.seen_at = now
+        target.dial_at = max(target.dial_at, now + self._base)  # connected was told already, or it broke meanwhile
+        return self._look(peer, now)
 
-    def _due_now(self, now: float) -> Sequence[Effect]:
+    def _put_off(self, target: _Target, now: float) -> None:
+        target.failures += 1
+        target.dial_at = now + backoff(target.failures, base=self._base, cap=self._cap, chance=self._chance())
+
+    def _tick(self, now: float) -> Sequence[Effect]:
         effects: list[Effect] = []
-        for name, target in list(self._targets.items()):
-            due = self._due(target)
-            if due is None or now < due:
-                continue
-            if not target.is_configured and now - target.seen_at >= self._forget:
-                del self._targets[name]
-                effects.append(Forget(target.peer))
-            elif target.addresses:
-                target.is_dialling = True
-                effects.append(Dial(name, tuple(target.addresses)))
-            else:  # it came to us from an address that nobody can dial: wait for a sighting
-                target.dial_at = now + self._cap
+        while self._queue and self._queue[0][0] <= now:
+            at, name = heappop(self._queue)
+            target = self._targets.get(name)
+            if target is not None and target.queued_at == at:
+                target.queued_at = inf
+                effects += self._look(name, now)
         return effects
+
+    def _look(self, name: str, now: float) -> Sequence[Effect]:
+        """What is due for one target, now; or when to look again."""
+        target = self._targets[name]
+        if target.is_connected or target.is_dialling:
+            return ()
+        forget_at = inf if target.configured else target.seen_at + self._forget
+        if now >= forget_at:
+            del self._targets[name]
+            return (Forget(target.peer),) if target.peer else ()
+        addresses = target.addresses
+        dial_at = target.dial_at if addresses else inf  # it came to us from where nobody can dial: await a sighting
+        if now >= dial_at:
+            target.is_dialling = True
+            return (Dial(name, addresses),)
+        due = min(dial_at, forget_at)
+        if due < target.queued_at:
+            target.queued_at = due
+            heappush(self._queue, (due, name))
+        return ()

@@ -15,6 +15,8 @@ from protocols.messages import Failed, Reply, Request
 
 HEDGE_SECONDS = 0.02
 """How long the first ones may take before the next is asked too."""
+PATIENCE_SECONDS = 0.05
+"""Who had less than this to answer, for it was asked just before the deadline, is not blamed for its silence."""
 
 
 @dataclass(slots=True)
@@ -44,11 +46,12 @@ async def ask(
 ) -> Asked:
     """Ask until it is enough, everybody has answered, or the deadline (trio's clock) is over.
 
-    `request` makes the message for a peer. An error that a peer answered with counts as silence: it told nothing.
+    `request` makes the message for a peer. `at_first` (1 or more) are asked side by side, and as many again when those
+    have answered and it is not enough. An error that a peer answered with counts as silence: it told nothing.
     """
     asked = Asked()
     rest = list(peers)
-    under_way: dict[str, int] = {}
+    under_way: dict[str, tuple[int, float]] = {}
     woken = trio.Event()
 
     def send_next() -> None:
@@ -67,27 +70,28 @@ async def ask(
             number = calls.ask(peer, request(peer), on_reply)
             asked.asked.append(peer)
             if number is not None:
-                under_way[peer] = number
+                under_way[peer] = number, trio.current_time()
                 return
             asked.silent.append(peer)
 
     try:
-        for _ in range(at_first):
-            send_next()
-        while under_way and not is_enough(asked):
-            until = min(deadline, trio.current_time() + HEDGE_SECONDS) if rest else deadline
-            woken = trio.Event()
-            with trio.move_on_at(until):
-                await woken.wait()
-            if woken.is_set():
-                continue
-            if trio.current_time() >= deadline:
+        while not is_enough(asked) and (now := trio.current_time()) < deadline:
+            if not under_way:
+                for _ in range(at_first):
+                    send_next()
+            if not under_way:
                 break
-            send_next()
+            woken = trio.Event()
+            with trio.move_on_at(min(deadline, now + HEDGE_SECONDS) if rest else deadline):
+                await woken.wait()
+            if not woken.is_set() and trio.current_time() < deadline:
+                send_next()
     finally:
+        rest.clear()
         now = trio.current_time()
         asked.is_late = now > deadline + LATE_SECONDS
-        for peer, number in under_way.items():
+        for peer, (number, asked_at) in list(under_way.items()):
             asked.silent.append(peer)
-            calls.give_up(peer, number, is_missed=deadline <= now and not asked.is_late)
+            had_its_time = now >= deadline and now - asked_at >= PATIENCE_SECONDS
+            calls.give_up(peer, number, is_missed=had_its_time and not asked.is_late)
     return asked

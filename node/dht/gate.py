@@ -9,7 +9,7 @@ import trio
 
 from node.driver import Driver
 from node.swarm.calls import Abandoned as CallAbandoned
-from node.swarm.calls import Calls
+from node.swarm.calls import LATE_SECONDS, Calls
 from node.swarm.members import Members
 from protocols import breaker
 from protocols.breaker import Breaker, State
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 PROBE_PEERS_MAX = 8
 """How many connected peers one probe pings, side by side; one answer is enough."""
 PROBE_SECONDS = 0.5
+FAIR_SECONDS = 0.02
+"""Whoever had less than this to answer is no failure, whatever a caller asked for."""
 CHANGES_KEPT = 64
 
 
@@ -78,6 +80,22 @@ class Gate:
 
     def failed(self, generation: int, evidence: str) -> None:
         self._driver.tell(breaker.Failed(generation, evidence))
+
+    def unanswered(self, generation: int, *, since: float, until: float, evidence: str) -> None:
+        """Peers were asked, and what was waited for did not come in that time (trio's clock).
+
+        When one of them answered anything meanwhile, the swarm is there: it refused, or our own work stands before
+        this. When we were late ourselves, or the time was too short for anybody, nothing is known.
+        """
+        if any(self._calls.answered_at(presence.member.peer) > since for presence in self._members.all()):
+            self.succeeded(generation)
+        elif until - since >= FAIR_SECONDS and trio.current_time() <= until + LATE_SECONDS:
+            self.failed(generation, evidence)
+
+    def unasked(self, generation: int, evidence: str) -> None:
+        """Nobody was asked, for none of those who should be can be reached: a failure when there is nobody else."""
+        if not self._members.reachable():
+            self.failed(generation, evidence)
 
     def sign_of_life(self, evidence: str) -> None:
         """A peer was heard, dialled or sighted."""

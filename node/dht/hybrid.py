@@ -17,7 +17,6 @@ from node.dht.gate import Gate
 from node.dht.mock import TURN_CALLS, MockDHT, stalled
 from node.dht.real import RealDHT, local_answer
 from node.store.base import Incoming, Origin, Standing, Store
-from node.swarm.calls import LATE_SECONDS
 from node.swarm.members import Members
 from protocols.codes import Indeterminate, Unavailable
 from protocols.envelope import Envelope
@@ -127,20 +126,19 @@ class HybridDHT:
         """How the write stands at the latest at `until`; at once when nobody is worth waiting for."""
         reachable = [peer for peer in wanted if self._members.is_reachable(peer)]
         if wanted and self._gate.lets_through:
-            generation = self._gate.generation
+            generation, since = self._gate.generation, trio.current_time()
             count = min(self.write_quorum, len(reachable))
             with trio.move_on_at(until) as scope:
                 if count:
                     await self._store.replicated(envelope.digest, count)
             if not count:
-                self._gate.failed(generation, "no holder can be reached")
+                self._gate.unasked(generation, "no holder can be reached")
             elif not scope.cancelled_caught:
                 self._gate.succeeded(generation)
-            elif trio.current_time() <= until + LATE_SECONDS:
-                standing = await self._store.standing(digest=envelope.digest)
-                if standing is None or not standing.acknowledged:
-                    names = ", ".join(peer[-8:] for peer in reachable)
-                    self._gate.failed(generation, f"nobody acknowledged a write; sent to {names}")
+            else:
+                names = ", ".join(peer[-8:] for peer in reachable)
+                evidence = f"nobody acknowledged a write; sent to {names}"
+                self._gate.unanswered(generation, since=since, until=until, evidence=evidence)
         standing = await self._store.standing(digest=envelope.digest)
         return standing or Standing(sequence, envelope.digest, (), len(wanted), self._now_ms())
 
@@ -198,15 +196,16 @@ class HybridDHT:
             raise Unavailable("no other member of the swarm is known yet", members=0)
         if not self._gate.lets_through:
             raise Unavailable(f"the breaker is {self._gate.state}: {self._gate.why}", breaker=str(self._gate.state))
-        generation = self._gate.generation
-        seconds = deadline - RESERVE_SECONDS - trio.current_time()
-        if seconds <= 0:
+        generation, since, until = self._gate.generation, trio.current_time(), deadline - RESERVE_SECONDS
+        if until <= since:
             raise Unavailable("nothing was left of the deadline to ask the swarm")
         try:
-            answer = await operation(seconds)
+            answer = await operation(until - since)
         except (Unavailable, Indeterminate) as error:
-            if trio.current_time() <= deadline - RESERVE_SECONDS + LATE_SECONDS and not error.details.get("answered"):
-                self._gate.failed(generation, error.message)
+            if error.details.get("asked") == 0:
+                self._gate.unasked(generation, error.message)
+            else:
+                self._gate.unanswered(generation, since=since, until=until, evidence=error.message)
             raise
         self._gate.succeeded(generation)
         return answer
@@ -237,12 +236,10 @@ class HybridDHT:
                 return history
 
         async def gather(seconds: float) -> Answer:
-            await self._real.history(key, limit=1, timeout=seconds)
-            return local_answer(())
+            return Answer((), (await self._real.history(key, limit=1, timeout=seconds)).provenance)
 
-        why = ""
         try:
-            await self._through_gate(gather, deadline)
+            provenance = (await self._through_gate(gather, deadline)).provenance
         except Unavailable as error:
             history = await self._mock.history(key, after=after, limit=limit)
             if consistency is Consistency.SWARM or not self._has_fallback or not history.total:
@@ -251,7 +248,7 @@ class HybridDHT:
             provenance = Provenance(Backend.MOCK, "local", None, 1, 0, True, why)
             return history._replace(is_complete=False, provenance=provenance)
         history = await self._mock.history(key, after=after, limit=limit)
-        return history._replace(provenance=Provenance(Backend.REAL, "swarm", 0.0, 1, 0, False))
+        return history._replace(is_complete=not provenance.is_degraded, provenance=provenance)
 
     # -- providers --------------------------------------------------------------------------------------------
 

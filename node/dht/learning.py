@@ -24,6 +24,12 @@ class Learner:
         Raises `StorageFull` or `Unavailable` when it cannot be kept: then it must not be shown either, or a later
         read would go back in time.
         """
+        good = self.sift(key, envelopes)
+        await self.keep(good.values())
+        return good
+
+    def sift(self, key: bytes, envelopes: Iterable[tuple[str, bytes]]) -> dict[bytes, Envelope]:
+        """What is good of it, by digest; nothing is kept."""
         good: dict[bytes, Envelope] = {}
         now_ms = self._now_ms()
         for peer, encoded in envelopes:
@@ -40,10 +46,13 @@ class Learner:
                 log.warning("%s answered with %s, which was not asked for", peer, envelope.address)
                 continue
             good[envelope.digest] = envelope
-        new = [e for e in good.values() if not isinstance(await self._store.by_digest(e.digest), Envelope)]
-        if new:
-            await self._store.merge([Incoming(envelope, Origin.PEER) for envelope in new], now_ms=now_ms)
         return good
+
+    async def keep(self, good: Iterable[Envelope]) -> None:
+        """Merge what is new of it. Raises like `learn`."""
+        new = [e for e in good if not isinstance(await self._store.by_digest(e.digest), Envelope)]
+        if new:
+            await self._store.merge([Incoming(envelope, Origin.PEER) for envelope in new], now_ms=self._now_ms())
 
     async def note(self, key: bytes, notices: Iterable[tuple[str, Notice]]) -> None:
         """Merge the notices of versions whose content stays elsewhere."""

@@ -5,7 +5,7 @@ committed it. A get unites what the holders know, keeps it, and answers; holders
 `Unavailable` means that nothing was written (or nobody answered); `Indeterminate` that it may have been.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -32,6 +32,9 @@ from protocols.messages import (
     Versions,
     VersionsAre,
 )
+
+
+_TOO_SLOW = "this node's disk is too slow to keep what the holders answered"
 
 
 class _Votes:
@@ -206,6 +209,10 @@ class RealDHT:
         if not united and not _is_majority(asked, wanted):
             raise _unanswered(asked, wanted)
         digests = {peer: r.digests for peer, r in asked.answers.items() if isinstance(r, HeadsAre)}
+        if lacking := await self._lacking(united, digests):
+            note = note or f"this node cannot take {lacking} heads that the holders named; its log says why"
+            if not united:
+                raise Unavailable(f"there is something, and it cannot be shown: {note}", answered=len(asked.answers))
         self._repair(united, digests, wanted)
         top = united[0].digest if united else b""
         replicas = sum(top in known for known in digests.values()) + any(head.digest == top for head in local)
@@ -263,10 +270,16 @@ class RealDHT:
                 for peer, reply in answers:
                     await self._fetch_rest(key, peer, reply, have, deadline)
             if scope.cancelled_caught:
-                note = "this node's disk is too slow to keep what the holders answered"
-        except (StorageFull, Unavailable) as error:
+                note = _TOO_SLOW
+        except BzzzError as error:
             note = f"this node cannot keep what the holders answered: {error.message}"
         return await self._store.heads(key), note
+
+    async def _lacking(self, heads: tuple[Envelope | Notice, ...], named: dict[str, tuple[bytes, ...]]) -> int:
+        """How many of the heads that peers named are not known here, even now."""
+        known = {head.digest for head in heads}
+        others = {digest for digests in named.values() for digest in digests if digest not in known}
+        return sum([await self._store.by_digest(digest) is None for digest in sorted(others)])
 
     async def _fetch_rest(
         self, key: bytes, peer: str, reply: HeadsAre, have: tuple[bytes, ...], deadline: float
@@ -301,19 +314,35 @@ class RealDHT:
         if isinstance(found, Envelope) or consistency is Consistency.LOCAL:
             return local_answer((found,) if found is not None and found.key == key else ())
 
+        good: dict[str, dict[bytes, Envelope]] = {}
+
         def has_it(asked: Asked) -> bool:
-            return any(isinstance(r, EnvelopesAre) and r.envelopes for r in asked.answers.values())
+            for peer, reply in asked.answers.items():
+                if peer not in good and isinstance(reply, EnvelopesAre):
+                    good[peer] = self._learner.sift(key, [(peer, one) for one in reply.envelopes])
+            return any(digest in envelopes for envelopes in good.values())
 
         wanted = self._members.wanted(key)
         asked = await self._ask(
             wanted, lambda _: ByDigest((digest,)), lambda a: has_it(a) or _is_majority(a, wanted), deadline
         )
-        replies = [(p, r) for p, r in asked.answers.items() if isinstance(r, EnvelopesAre)]
-        good = await self._learner.learn(key, [(peer, one) for peer, reply in replies for one in reply.envelopes])
-        if digest not in good and not _is_majority(asked, wanted):
-            raise _unanswered(asked, wanted)
-        heads = (good[digest],) if digest in good else ()
-        return Answer(heads, Provenance(Backend.REAL, "swarm", 0.0, len(good), 0, False))
+        found = next((envelopes[digest] for envelopes in good.values() if digest in envelopes), None)
+        if found is None:
+            if not _is_majority(asked, wanted):
+                raise _unanswered(asked, wanted)
+            return Answer((), Provenance(Backend.REAL, "swarm", 0.0, 0, 0, False))
+        note = await self._in_time(self._learner.keep((found,)), deadline)
+        replicas = sum(digest in envelopes for envelopes in good.values())
+        return Answer((found,), Provenance(Backend.REAL, "swarm", 0.0, replicas, 0, bool(note), note))
+
+    async def _in_time(self, keeping: Awaitable[None], deadline: float) -> str:
+        """Keep what was learned; why that could not be done, or ''. What is named by its digest may be shown anyway."""
+        try:
+            with trio.move_on_at(deadline) as scope:
+                await keeping
+        except (StorageFull, Unavailable) as error:
+            return f"this node cannot keep what the holders answered: {error.message}"
+        return _TOO_SLOW if scope.cancelled_caught else ""
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
@@ -321,16 +350,18 @@ class RealDHT:
     ) -> History:  # fmt: skip
         deadline = self._until(timeout)
         provenance = Provenance(Backend.REAL, "local", None, 1, 0, False)
-        is_complete = False
+        note = ""
         if consistency is not Consistency.LOCAL:
-            is_complete = await self._gather_history(key, deadline)
-            note = "" if is_complete else "not all holders that should have been asked answered"
-            provenance = Provenance(Backend.REAL, "swarm", 0.0, 1, 0, not is_complete, note)
+            note = await self._gather_history(key, deadline)
+            provenance = Provenance(Backend.REAL, "swarm", 0.0, 1, 0, bool(note), note)
+        total = await self._store.count_versions(key)
+        if note and not total:
+            raise Unavailable(f"whether it has a history cannot be told now: {note}", answered=1)
         versions = await self._store.versions(key, after=after, limit=limit)
-        return History(tuple(versions), await self._store.count_versions(key), is_complete, provenance)
+        return History(tuple(versions), total, not note, provenance)
 
-    async def _gather_history(self, key: bytes, deadline: float) -> bool:
-        """Note every version that the holders know, page by page; True when a majority of them told all they know."""
+    async def _gather_history(self, key: bytes, deadline: float) -> str:
+        """Note every version that the holders know, page by page; why that may be less than a majority's, or ''."""
         wanted = self._members.wanted(key)
         told = 0
         peers: list[str] = [peer for peer in wanted if self._members.is_reachable(peer)]
@@ -340,11 +371,13 @@ class RealDHT:
         while peers:
             asked = await self._ask_all(tuple(peers), Versions(key, after, ENVELOPES_MAX), deadline)
             pages = {peer: r for peer, r in asked.answers.items() if isinstance(r, VersionsAre)}
-            await self._learner.note(key, [(peer, n) for peer, page in pages.items() for n in page.notices])
+            noting = self._learner.note(key, [(peer, n) for peer, page in pages.items() for n in page.notices])
+            if note := await self._in_time(noting, deadline):
+                return note
             after += ENVELOPES_MAX
             told += sum(page.total <= after for page in pages.values())
             peers = [peer for peer, page in pages.items() if page.total > after]
-        return told * 2 > len(wanted)
+        return "" if told * 2 > len(wanted) else f"{told} of the {len(wanted)} holders told all they know"
 
     # -- providers --------------------------------------------------------------------------------------------
 

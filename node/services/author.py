@@ -20,13 +20,19 @@ from protocols.codes import (
     InvalidAddress,
     NotFound,
     NotLater,
+    StorageFull,
     TooLarge,
     Unavailable,
     UnknownParents,
 )
-from protocols.envelope import ENCODED_BYTES_MAX, Envelope, Notice, decode, seal, verify
+from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, Envelope, Notice, decode, seal, verify
 from protocols.keys import PrivateKey
 from protocols.ucxl import Address, parse, require_one
+
+
+COMMIT_SECONDS = 0.03
+"""Kept back for the commit when the swarm is asked about a write first."""
+_NO_DIGEST = bytes(32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +80,8 @@ class Author:
         self._now_ms = now_ms
         self._deadline = deadline_seconds
         self._turns: dict[bytes, _Turn] = {}
+        self._unsettled: dict[bytes, None] = {}
+        """Keys of writes that the disk did not confirm in time: they may still become versions."""
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -81,6 +89,7 @@ class Author:
         """Sign and write a version. Raises `InvalidAddress`, `Conflict`, `UnknownParents`, `NotLater`, `TooLarge`,
         and what the DHT raises."""
         started = trio.current_time()
+        deadline = started + (self._deadline if write.timeout is None else write.timeout)
         address = require_one(write.address).canonical
         key = write.address.key
         if len(write.content) >= ENCODED_BYTES_MAX:
@@ -89,11 +98,11 @@ class Author:
                 size_bytes=len(write.content),
                 size_bytes_max=ENCODED_BYTES_MAX,
             )
-        async with self._turn(key, write.timeout) as free:
+        async with self._turn(key, deadline) as free:
             if earlier := await self._earlier(write.idempotency_key, address):
                 return earlier
-            heads = await self._checked_heads(key, write)
-            parents = await self._parents(key, heads, write.parents)
+            heads = await self._checked_heads(key, write, deadline)
+            parents = await self._parents(key, heads, write.parents, deadline)
             version = self.clock.read(self._now_ms(), after=[after for after in parents.values() if after])
             envelope = seal(
                 self._key,
@@ -105,7 +114,7 @@ class Author:
                 meta=write.meta,
                 deleted=write.deleted,
             )
-            return await self._put(envelope, write.idempotency_key, write.timeout, started, free)
+            return await self._put(envelope, write.idempotency_key, started, deadline, free)
 
     async def write_envelope(
         self,
@@ -120,6 +129,7 @@ class Author:
     ) -> Receipt:
         """Write a ready envelope that its author signed. Sending the same one again is harmless."""
         started = trio.current_time()
+        deadline = started + (self._deadline if timeout is None else timeout)
         envelope = decode(encoded)
         if address is not None and require_one(address).canonical != envelope.address:
             raise InvalidAddress(
@@ -133,14 +143,14 @@ class Author:
         condition = Write(
             address=parse(envelope.address), if_match=if_match, any_match=any_match, must_be_absent=must_be_absent
         )
-        async with self._turn(envelope.key, timeout) as free:
+        async with self._turn(envelope.key, deadline) as free:
             if earlier := await self._earlier(idempotency_key, envelope.address):
                 return earlier
             if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
-                heads = await self._checked_heads(envelope.key, condition)
-                parents = await self._parents(envelope.key, heads, envelope.parents)
+                heads = await self._checked_heads(envelope.key, condition, deadline)
+                parents = await self._parents(envelope.key, heads, envelope.parents, deadline)
                 _check_later(envelope, parents)
-            receipt = await self._put(envelope, idempotency_key, timeout, started, free)
+            receipt = await self._put(envelope, idempotency_key, started, deadline, free)
         self.clock.observe(envelope.version)
         return receipt
 
@@ -148,19 +158,22 @@ class Author:
         self,
         envelope: Envelope,
         idempotency_key: str | None,
-        timeout: float | None,
         started: float,
+        deadline: float,
         on_merged: Callable[[], None],
     ) -> Receipt:
-        spent = trio.current_time() - started
-        left = (self._deadline if timeout is None else timeout) - spent
-        receipt = await self._dht.put(
-            envelope, idempotency_key=idempotency_key, timeout=max(0.001, left), on_merged=on_merged
-        )
+        left = max(0.001, deadline - trio.current_time())
+        try:
+            receipt = await self._dht.put(
+                envelope, idempotency_key=idempotency_key, timeout=left, on_merged=on_merged
+            )
+        except Indeterminate:
+            self._unsettled[envelope.key] = None
+            raise
         return receipt._replace(elapsed_ms=(trio.current_time() - started) * 1000.0)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, key: bytes, timeout: float | None) -> AsyncIterator[Callable[[], None]]:
+    async def _turn(self, key: bytes, deadline: float) -> AsyncIterator[Callable[[], None]]:
         """One's turn at a key. Gives a function that passes it on before the block ends; a second call is harmless."""
         turn = self._turns.setdefault(key, _Turn())
         turn.waiting += 1
@@ -173,10 +186,13 @@ class Author:
                 turn.lock.release()
 
         try:
-            with trio.move_on_after(self._deadline if timeout is None else timeout):
+            is_settled = False
+            with trio.move_on_at(deadline):
                 await turn.lock.acquire()
                 held = True
-            if not held:
+                await self._settle(key)
+                is_settled = True
+            if not is_settled:
                 raise Unavailable("earlier writes of this address are still under way; nothing was written")
             yield free
         finally:
@@ -184,6 +200,20 @@ class Author:
             turn.waiting -= 1
             if not turn.waiting:
                 self._turns.pop(key, None)
+
+    async def _settle(self, key: bytes) -> None:
+        """Wait until it is decided what became of earlier writes of this key that the disk did not confirm in time.
+
+        Otherwise the next one would not know of them, and be their sibling. What is handed to the store is committed
+        in that order: when something harmless that is handed in now is through, they are versions, or nothing.
+        """
+        if key not in self._unsettled:
+            return
+        settled = tuple(self._unsettled)
+        with contextlib.suppress(StorageFull):  # it had its turn, too
+            await self._store.unstage(_NO_DIGEST)
+        for each in settled:
+            self._unsettled.pop(each, None)
 
     async def _earlier(self, idempotency_key: str | None, address: str) -> Receipt | None:
         """The receipt of the write that was made under this key before."""
@@ -199,7 +229,7 @@ class Author:
             )
         return await self.receipt(digest=digest)
 
-    async def _checked_heads(self, key: bytes, write: Write) -> tuple[Envelope | Notice, ...]:
+    async def _checked_heads(self, key: bytes, write: Write, deadline: float) -> tuple[Envelope | Notice, ...]:
         """The heads this write goes on top of, its conditions held against them. Raises `Conflict`."""
         heads = await self._store.heads(key)
         if not write.is_conditional:
@@ -207,7 +237,7 @@ class Author:
         if self._dht.backend is not Backend.MOCK:
             # Alone, what this machine knows decides; if another one knew more, a sibling is kept.
             with contextlib.suppress(Unavailable):
-                heads = (await self._dht.get(key, timeout=write.timeout)).heads
+                heads = (await self._dht.get(key, timeout=_left_to_ask(deadline))).heads
         alive = [head for head in heads if not head.deleted]
         known = {"heads": [head.digest.hex() for head in heads]}
         if write.must_be_absent and alive:
@@ -219,7 +249,7 @@ class Author:
         return heads
 
     async def _parents(
-        self, key: bytes, heads: Iterable[Envelope | Notice], named: tuple[bytes, ...] | None
+        self, key: bytes, heads: Iterable[Envelope | Notice], named: tuple[bytes, ...] | None, deadline: float
     ) -> dict[bytes, int | None]:
         """The digests a write names as its parents, with their versions.
 
@@ -227,14 +257,16 @@ class Author:
         """
         known: dict[bytes, int | None] = {head.digest: head.version for head in heads}
         if named is None:
-            return known
-        return {digest: known.get(digest) or await self._version_of(key, digest) for digest in named}
+            return dict(list(known.items())[:PARENTS_MAX])
+        return {digest: known.get(digest) or await self._version_of(key, digest, deadline) for digest in named}
 
-    async def _version_of(self, key: bytes, digest: bytes) -> int | None:
+    async def _version_of(self, key: bytes, digest: bytes, deadline: float) -> int | None:
         parent = await self._store.by_digest(digest)
         if parent is None and self._dht.backend is not Backend.MOCK:
             try:
-                answer = await self._dht.get_version(key, digest, consistency=Consistency.AUTO)
+                answer = await self._dht.get_version(
+                    key, digest, consistency=Consistency.AUTO, timeout=_left_to_ask(deadline)
+                )
             except (Unavailable, Indeterminate):
                 return None
             parent = answer.heads[0] if answer.heads else None
@@ -282,6 +314,11 @@ class Author:
             0.0, self._store.log_id, standing.sequence, written.address, written.version, written.digest,
             written.parents, standing.digest if asked is not None and asked != standing.digest else None,
         )  # fmt: skip
+
+
+def _left_to_ask(deadline: float) -> float:
+    """How long the swarm may be asked about a write before it is written."""
+    return max(0.0, deadline - COMMIT_SECONDS - trio.current_time())
 
 
 def _check_later(envelope: Envelope, parents: Mapping[bytes, int | None]) -> None:

@@ -60,7 +60,9 @@ class _Sweep:
     at: list[float] = field(default_factory=list)
 
     def is_over(self, now: float) -> bool:
-        return bool(self.at) and (now - self.at[0] < SWEEP_AGAIN_SECONDS or self.at[-1] - self.at[0] >= SWEEP_AGAIN_SECONDS)
+        return bool(self.at) and (
+            now - self.at[0] < SWEEP_AGAIN_SECONDS or self.at[-1] - self.at[0] >= SWEEP_AGAIN_SECONDS
+        )
 
 
 class Publisher:

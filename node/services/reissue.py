@@ -67,7 +67,9 @@ class Reissuer:
             after = changes[-1].sequence
         self._author.clock.rewind(latest)
         if count:
-            log.warning("this node's clock had run ahead: %d of its writes were issued again under the right time", count)
+            log.warning(
+                "this node's clock had run ahead: %d of its writes were issued again under the right time", count
+            )
 
     async def _reissue(self, change: Change, latest: int) -> int:
         """Issue one write again, later than `latest`; answer its version."""

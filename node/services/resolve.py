@@ -1,5 +1,7 @@
 """From a UCXL address with its temporal part to the version it means."""
 
+import trio
+
 from node.dht.base import DHT, Answer, Consistency, History
 from node.store.base import Store, Version
 from protocols.clock import ms_of
@@ -11,11 +13,15 @@ PAGE = 1000
 
 
 class Resolver:
-    """Reads through the DHT. A temporal read is answered over the versions that this node knows, or can be told of."""
+    """Reads through the DHT. A temporal read is answered over the versions that this node knows, or can be told of.
 
-    def __init__(self, dht: DHT, store: Store) -> None:
+    What takes several calls to the DHT takes `deadline_seconds` in all.
+    """
+
+    def __init__(self, dht: DHT, store: Store, *, deadline_seconds: float) -> None:
         self._dht = dht
         self._store = store
+        self._deadline = deadline_seconds
 
     async def resolve(
         self,
@@ -30,23 +36,18 @@ class Resolver:
         Raises `NotFound`, `Deleted` (a tombstone; its digest is in the details), `OutOfRange`, `Unavailable`.
         """
         key = require_one(address).key
+        deadline = self._until(timeout)
         if digest is not None:
-            answer = await self._version(key, digest, consistency, timeout)
+            answer = await self._version(key, digest, consistency, deadline)
         elif isinstance(address.temporal, Head):
             answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
         else:
-            answer = await self._at(address, consistency, timeout)
+            answer = await self._at(address, consistency, deadline)
         if not answer.heads:
             raise NotFound(f"nothing is known at {address.text}", address=address.text)
         first = answer.heads[0]
         if not isinstance(first, Envelope):
-            held = await self._version(key, first.digest, consistency, timeout)
-            if not held.heads or not isinstance(held.heads[0], Envelope):
-                raise Unavailable(
-                    f"the version {first.digest.hex()} is known here, but nobody who holds its content answered",
-                    digest=first.digest.hex(),
-                )
-            first = held.heads[0]
+            first = await self._content(key, first.digest, consistency, deadline)
             answer = answer._replace(heads=(first, *answer.heads[1:]))
         if first.deleted and digest is None:
             raise Deleted(
@@ -58,21 +59,35 @@ class Resolver:
             )
         return answer
 
-    async def _version(self, key: bytes, digest: bytes, consistency: Consistency, timeout: float | None) -> Answer:
-        return await self._dht.get_version(key, digest, consistency=consistency, timeout=timeout)
+    def _until(self, timeout: float | None) -> float:
+        return trio.current_time() + (self._deadline if timeout is None else timeout)
 
-    async def _at(self, address: Address, consistency: Consistency, timeout: float | None) -> Answer:
-        history = await self._whole(address.key, consistency, timeout)
+    async def _version(self, key: bytes, digest: bytes, consistency: Consistency, deadline: float) -> Answer:
+        left = max(0.0, deadline - trio.current_time())
+        return await self._dht.get_version(key, digest, consistency=consistency, timeout=left)
+
+    async def _content(self, key: bytes, digest: bytes, consistency: Consistency, deadline: float) -> Envelope:
+        """A version that is known to exist. That nobody who was asked has it is no proof that it does not."""
+        held = await self._version(key, digest, consistency, deadline)
+        if not held.heads or not isinstance(held.heads[0], Envelope):
+            raise Unavailable(
+                f"the version {digest.hex()} is known here, but nobody who holds its content answered",
+                digest=digest.hex(),
+            )
+        return held.heads[0]
+
+    async def _at(self, address: Address, consistency: Consistency, deadline: float) -> Answer:
+        history = await self._whole(address.key, consistency, deadline)
         if not history.versions:
             raise NotFound(f"nothing is known at {address.canonical}", address=address.canonical)
         chosen = history.versions[pick(address.temporal, [ms_of(v.version) for v in history.versions])]
-        answer = await self._version(address.key, chosen.digest, consistency, timeout)
-        provenance = history.provenance._replace(siblings=0)
-        return Answer(answer.heads, provenance)
+        envelope = await self._content(address.key, chosen.digest, consistency, deadline)
+        return Answer((envelope,), history.provenance._replace(siblings=0))
 
-    async def _whole(self, key: bytes, consistency: Consistency, timeout: float | None) -> History:
+    async def _whole(self, key: bytes, consistency: Consistency, deadline: float) -> History:
         """The whole history that counts: a version that was reissued is there once, as what stands in for it."""
-        history = await self._dht.history(key, consistency=consistency, limit=PAGE, timeout=timeout)
+        left = max(0.0, deadline - trio.current_time())
+        history = await self._dht.history(key, consistency=consistency, limit=PAGE, timeout=left)
         versions: list[Version] = list(history.versions)
         while len(versions) < history.total:
             page = await self._store.versions(key, after=len(versions), limit=PAGE)

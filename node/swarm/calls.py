@@ -197,9 +197,7 @@ class Calls:
             self._serving[peer] = self._serving.get(peer, 0) + 1
             self._nursery.start_soon(self._serve_later, peer, self._waiting.get(peer), number, reply)
 
-    async def _serve_later(
-        self, peer: str, connection: _Waiting | None, number: int, reply: Awaitable[Reply]
-    ) -> None:
+    async def _serve_later(self, peer: str, connection: _Waiting | None, number: int, reply: Awaitable[Reply]) -> None:
         """Answer on the connection that the request came by, or not at all.
 
         A peer that started again counts from one again: what its former life asked would answer something else.

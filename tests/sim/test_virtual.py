@@ -67,6 +67,7 @@ class Town:
     """A net, and the nodes that live in it: each has an ear and nothing else."""
 
     def __init__(self, seed: int, nursery: trio.Nursery, link: Link | None) -> None:
+        self.seed = seed
         self.trace = Trace()
         self.net = VirtualNet(seed, self.trace, link=link)
         self.nursery = nursery
@@ -189,6 +190,21 @@ async def test_a_virtual_run_inside_another_run_is_refused_and_leaves_trio_alone
 def test_a_world_where_everybody_waits_ends_by_name() -> None:
     with pytest.raises(Stuck, match=r"60 s of virtual time \(seed 3\)"):
         run_virtual(3, trio.sleep_forever, limit_seconds=60)
+
+
+def test_a_world_that_works_for_ever_without_time_passing_ends_and_names_who_does_it() -> None:
+    async def restless() -> None:
+        await trio.sleep(12.5)
+        while True:
+            await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(restless)
+            nursery.start_soon(trio.sleep, 60)
+
+    with pytest.raises(Stuck, match=r"stands still at 12\.500000 s \(seed 3\).*restless"):
+        run_virtual(3, main)
 
 
 def test_a_wall_clock_follows_the_virtual_one_with_its_offset_and_jumps() -> None:
@@ -329,7 +345,7 @@ def test_two_who_dial_each_other_at_once_get_one_connection() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(dial, alpha, beta, 0)
-            nursery.start_soon(dial, beta, alpha, town.net._rng.random() * 0.003)
+            nursery.start_soon(dial, beta, alpha, chance(town.seed, "after").random() * 0.003)
         await trio.sleep(1)
         assert sorted(answers) == [ALPHA, BETA]
         assert [told[0] for ear in town.ears.values() for told in ear.told] == ["connected", "connected"]

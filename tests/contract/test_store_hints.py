@@ -1,0 +1,359 @@
+"""What every store promises of hints: who is owed what, exactly, at once, and after a restart."""
+
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import trio
+import trio.testing
+
+from node.store.base import Hint, Incoming, Merged, Origin, Pending, Store
+from protocols.codes import NotFound
+from tests.contract.stores import (
+    ALICE,
+    BOB,
+    CAROL,
+    NOW,
+    StoreRig,
+    digests,
+    envelope,
+    from_peer,
+    local,
+    put,
+)  # fmt: skip
+
+# -- hints ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_write_is_owed_to_its_holders_and_to_nobody_else(store: Store, rig: StoreRig) -> None:
+    one, two = envelope(1), envelope(2)
+    await put(store, local(one, ALICE, BOB), now_ms=NOW)
+    await put(store, local(two, BOB), now_ms=NOW + 1)
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.owing() == {ALICE: 1, BOB: 2}
+        assert each.pending() == Pending(3, NOW, 0)
+        assert each.next_due(BOB) == 0
+        assert each.next_due(CAROL) is None
+        assert [hint.digest for hint in await each.owed(BOB, now_ms=NOW)] == [one.digest, two.digest]
+        (hint,) = await each.owed(ALICE, now_ms=NOW)
+        assert hint == Hint(
+            holder=ALICE, sequence=1, digest=one.digest, key=one.key, address=one.address, attempts=0, next_try_ms=0,
+            refusal="", is_refused=False, at_ms=NOW,
+        )  # fmt: skip
+        assert await each.owed(CAROL, now_ms=NOW) == []
+
+
+async def test_what_came_from_peers_is_owed_to_nobody(store: Store) -> None:
+    await put(store, Incoming(envelope(1), Origin.PEER, (ALICE,)), Incoming(envelope(2), Origin.SYNC, (ALICE,)))
+    assert store.owing() == {}
+    assert await store.own_writes(after=0) == []
+    assert await store.standing(digest=envelope(1).digest) is None
+
+
+async def test_what_is_owed_is_read_in_pages_and_in_order(store: Store) -> None:
+    await put(store, *(local(envelope(version), ALICE) for version in range(1, 21)))
+    first = await store.owed(ALICE, limit=8, now_ms=NOW)
+    assert [hint.sequence for hint in first] == list(range(1, 9))
+    assert [hint.sequence for hint in await store.owed(ALICE, after=8, limit=100, now_ms=NOW)] == list(range(9, 21))
+
+
+async def test_an_acknowledgement_counts_at_once(store: Store, rig: StoreRig) -> None:
+    one, two = envelope(1), envelope(2)
+    await put(store, local(one, ALICE, BOB), now_ms=NOW)
+    await put(store, local(two, ALICE), now_ms=NOW + 7)
+    store.acknowledge(ALICE, [1])
+    store.acknowledge(ALICE, [1])
+    assert store.owing() == {ALICE: 1, BOB: 1}
+    assert [hint.sequence for hint in await store.owed(ALICE, now_ms=NOW)] == [2]
+    store.acknowledge(BOB, iter([1, 2, 99]))
+    assert store.owing() == {ALICE: 1}
+    assert store.pending() == Pending(1, NOW + 7, 0)
+    async for each in rig.now_and_after_a_restart(store):
+        standing = await each.standing(digest=one.digest)
+        assert standing is not None
+        assert (standing.sequence, standing.digest, standing.wanted, standing.at_ms) == (1, one.digest, 2, NOW)
+        assert set(standing.acknowledged) == {ALICE, BOB}
+        assert await each.standing(sequence=1) is not None
+        assert each.owing() == {ALICE: 1}
+        assert [hint.sequence for hint in await each.owed(ALICE, now_ms=NOW)] == [2]
+
+
+async def test_those_who_have_it_already_are_owed_nothing(store: Store) -> None:
+    item = envelope(1)
+    await put(store, local(item, ALICE, BOB, BOB, acknowledged=(BOB, CAROL)))
+    assert store.owing() == {ALICE: 1}
+    standing = await store.standing(sequence=1)
+    assert standing is not None
+    assert set(standing.acknowledged) == {BOB, CAROL}
+    assert standing.wanted == 3
+
+
+async def test_a_local_write_merged_again_is_owed_to_new_holders_alone(store: Store, rig: StoreRig) -> None:
+    item = envelope(1)
+    await put(store, local(item, ALICE, BOB))
+    store.acknowledge(ALICE, [1])
+    assert await put(store, local(item, ALICE, BOB, CAROL)) == [Merged(1, False)]
+    assert store.owing() == {BOB: 1, CAROL: 1}
+    await put(store, local(item, ALICE, acknowledged=(BOB,)))
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.owing() == {CAROL: 1}
+        standing = await each.standing(digest=item.digest)
+        assert standing is not None
+        assert set(standing.acknowledged) == {ALICE, BOB}
+        assert standing.wanted == 3
+
+
+async def test_a_write_that_a_peer_brought_back_first_becomes_ours(store: Store, rig: StoreRig) -> None:
+    item = envelope(1)
+    await put(store, from_peer(item))
+    assert await store.standing(digest=item.digest) is None
+    assert await put(store, local(item, ALICE, acknowledged=(BOB,))) == [Merged(1, False)]
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.owing() == {ALICE: 1}
+        standing = await each.standing(sequence=1)
+        assert standing is not None
+        assert (standing.acknowledged, standing.wanted) == ((BOB,), 2)
+        assert [change.sequence for change in await each.own_writes(after=0)] == [1]
+        assert [hint.digest for hint in await each.owed(ALICE, now_ms=NOW)] == [item.digest]
+
+
+async def test_own_writes_are_the_first_entries_of_what_was_written_here(store: Store) -> None:
+    items = [envelope(version) for version in range(1, 7)]
+    await put(store, *(local(item) if item.version % 2 else from_peer(item) for item in items))
+    assert [change.sequence for change in await store.own_writes(after=0)] == [1, 3, 5]
+    assert [change.digest for change in await store.own_writes(after=1, limit=1)] == [items[2].digest]
+
+
+async def test_a_postponed_hint_waits_for_its_moment(store: Store, rig: StoreRig) -> None:
+    await put(store, *(local(envelope(version), ALICE) for version in (1, 2)))
+    store.postpone(ALICE, 1, next_try_ms=NOW + 500, refusal="your clock is ahead")
+    assert [hint.sequence for hint in await store.owed(ALICE, now_ms=NOW)] == [2]
+    assert store.next_due(ALICE) == 0
+    store.acknowledge(ALICE, [2])
+    assert store.next_due(ALICE) == NOW + 500
+    store.postpone(ALICE, 1, next_try_ms=NOW + 900, refusal="still ahead")
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.next_due(ALICE) == NOW + 900
+        assert each.owing() == {ALICE: 1}
+        assert await each.owed(ALICE, now_ms=NOW + 899) == []
+        (hint,) = await each.hints()
+        assert (hint.attempts, hint.next_try_ms, hint.refusal) == (2, NOW + 900, "still ahead")
+    (hint,) = await each.owed(ALICE, now_ms=NOW + 900)
+    assert (hint.sequence, hint.attempts) == (1, 2)
+    assert each.pending().count == 1
+
+
+async def test_postponing_what_is_not_owed_does_nothing(store: Store) -> None:
+    await put(store, local(envelope(1), ALICE))
+    store.postpone(BOB, 1, next_try_ms=NOW, refusal="x")
+    store.postpone(ALICE, 2, next_try_ms=NOW, refusal="x")
+    store.acknowledge(ALICE, [1])
+    store.postpone(ALICE, 1, next_try_ms=NOW, refusal="x")
+    await store.refuse(ALICE, 1, refusal="x")
+    assert await store.hints() == []
+    assert store.pending() == Pending(0, None, 0)
+
+
+async def test_a_refused_hint_is_shown_and_kept_and_not_paid(store: Store, rig: StoreRig) -> None:
+    await put(store, local(envelope(1), ALICE, BOB), local(envelope(2), ALICE))
+    store.postpone(ALICE, 1, next_try_ms=NOW + 1, refusal="first")
+    await store.refuse(ALICE, 1, refusal="the signature is wrong")
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.pending() == Pending(2, NOW, 1)
+        assert each.owing() == {ALICE: 1, BOB: 1}
+        assert [hint.sequence for hint in await each.owed(ALICE, now_ms=NOW + 10)] == [2]
+        (hint,) = await each.hints(is_refused=True)
+        assert (hint.holder, hint.sequence, hint.attempts, hint.refusal) == (ALICE, 1, 2, "the signature is wrong")
+        assert hint.is_refused
+        assert [(hint.sequence, hint.holder) for hint in await each.hints(is_refused=False)] == [(1, BOB), (2, ALICE)]
+        assert len(await each.hints()) == 3
+        standing = await each.standing(sequence=1)
+        assert standing is not None
+        assert standing.wanted == 2
+    assert await each.retry_refused() == 1
+    assert await each.retry_refused() == 0
+    assert each.pending() == Pending(3, NOW, 0)
+    assert [hint.sequence for hint in await each.owed(ALICE, now_ms=NOW)] == [1, 2]
+    assert [hint.sequence for hint in await (await rig.reopen()).owed(ALICE, now_ms=NOW)] == [1, 2]
+
+
+async def test_a_holder_that_has_it_after_all_takes_it_out_of_quarantine(store: Store) -> None:
+    await put(store, local(envelope(1), ALICE))
+    await store.refuse(ALICE, 1, refusal="no")
+    store.acknowledge(ALICE, [1])
+    assert store.pending() == Pending(0, None, 0)
+    standing = await store.standing(sequence=1)
+    assert standing is not None
+    assert standing.acknowledged == (ALICE,)
+
+
+async def test_hints_are_listed_oldest_first_up_to_a_limit(store: Store) -> None:
+    await put(store, *(local(envelope(version), BOB, ALICE) for version in range(1, 6)))
+    listed = [(hint.sequence, hint.holder) for hint in await store.hints(limit=3)]
+    assert listed == [(1, ALICE), (1, BOB), (2, ALICE)]
+
+
+async def test_debts_can_be_added_to_own_writes(store: Store, rig: StoreRig) -> None:
+    await put(store, local(envelope(1), ALICE), local(envelope(2)), from_peer(envelope(3)), now_ms=NOW)
+    store.acknowledge(ALICE, [1])
+    debts = [(1, ALICE), (1, BOB), (2, BOB), (2, BOB), (3, BOB), (9, BOB)]
+    assert await store.owe(debts) == 2
+    assert await store.owe(debts) == 0
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.owing() == {BOB: 2}
+        assert each.pending() == Pending(2, NOW, 0)
+        assert [hint.sequence for hint in await each.owed(BOB, now_ms=NOW)] == [1, 2]
+        standing = await each.standing(sequence=1)
+        assert standing is not None
+        assert (standing.acknowledged, standing.wanted) == ((ALICE,), 2)
+
+
+async def test_a_holder_that_is_forgotten_is_owed_nothing_and_wanted_no_longer(store: Store, rig: StoreRig) -> None:
+    await put(store, *(local(envelope(version), ALICE, BOB) for version in (1, 2, 3, 4)))
+    store.acknowledge(ALICE, [2])
+    store.postpone(ALICE, 3, next_try_ms=NOW + 9, refusal="busy")
+    await store.refuse(ALICE, 4, refusal="no")
+    assert await store.release(ALICE) == [1, 3, 4]
+    assert await store.release(ALICE) == []
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.owing() == {BOB: 4}
+        assert each.pending().refused == 0
+        assert [hint.holder for hint in await each.hints()] == [BOB] * 4
+        wanted = {sequence: await each.standing(sequence=sequence) for sequence in (1, 2)}
+        assert wanted[1] is not None
+        assert (wanted[1].acknowledged, wanted[1].wanted) == ((), 1)
+        assert wanted[2] is not None
+        assert (wanted[2].acknowledged, wanted[2].wanted) == ((ALICE,), 2)
+    assert await each.owe([(1, ALICE)]) == 1
+
+
+async def test_waiting_for_replication_ends_with_the_acknowledgement_that_makes_it(store: Store) -> None:
+    item = envelope(1)
+    await put(store, local(item, ALICE, BOB))
+    done = trio.Event()
+
+    async def wait() -> None:
+        standing = await store.replicated(item.digest, 2)
+        assert set(standing.acknowledged) == {ALICE, BOB}
+        done.set()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            store.acknowledge(ALICE, [1])
+            await trio.testing.wait_all_tasks_blocked()
+            assert not done.is_set()
+            store.acknowledge(BOB, [1])
+        assert (await store.replicated(item.digest, 2)).sequence == 1
+        assert (await store.replicated(item.digest, 0)).wanted == 2
+
+
+async def test_waiting_for_the_replication_of_an_old_write_works_after_a_restart(store: Store, rig: StoreRig) -> None:
+    item = envelope(1)
+    await put(store, local(item, ALICE, BOB))
+    store.acknowledge(ALICE, [1])
+    store = await rig.reopen()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.replicated, item.digest, 2)
+            await trio.testing.wait_all_tasks_blocked()
+            store.acknowledge(BOB, [1])
+
+
+# -- reissuing --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_reissued_write_is_stood_in_for(store: Store, rig: StoreRig) -> None:
+    base = envelope(1)
+    wrong = envelope(1 << 60, parents=[base.digest])
+    right = envelope(5, parents=[base.digest], content=b"again")
+    await put(store, from_peer(base), local(wrong, ALICE, BOB))
+    store.acknowledge(BOB, [2])
+    assert await store.reissue(wrong.digest, right, (ALICE, CAROL), now_ms=NOW + 3) == Merged(3, True)
+    assert await store.reissue(wrong.digest, right, (ALICE, CAROL), now_ms=NOW + 4) == Merged(3, False)
+    async for each in rig.now_and_after_a_restart(store):
+        assert await digests(each, base.key) == [right.digest]
+        assert each.owing() == {ALICE: 1, CAROL: 1}
+        assert each.latest_version() == 5
+        versions = {version.digest: version for version in await each.versions(base.key)}
+        assert versions[wrong.digest].reissued_as == right.digest
+        assert not versions[wrong.digest].is_head
+        for standing in (await each.standing(digest=wrong.digest), await each.standing(sequence=2)):
+            assert standing is not None
+            assert (standing.sequence, standing.digest, standing.acknowledged, standing.wanted) == (
+                3, right.digest, (), 2
+            )  # fmt: skip
+        assert [change.digest for change in await each.own_writes(after=0)] == [right.digest]
+        assert [change.digest for change in await each.log(after=0)] == [base.digest, wrong.digest, right.digest]
+
+
+async def test_a_reissued_write_ends_no_head_and_is_none_whatever_comes_later(store: Store) -> None:
+    base, late = envelope(1), envelope(2, content=b"late")
+    wrong = envelope(1 << 60, parents=sorted([base.digest, late.digest]))
+    await put(store, from_peer(base), local(wrong))
+    right = envelope(5, parents=[base.digest])
+    await store.reissue(wrong.digest, right, (), now_ms=NOW)
+    await put(store, from_peer(late), local(wrong, ALICE))
+    assert await digests(store, base.key) == [right.digest, late.digest]
+    assert store.owing() == {}
+
+
+async def test_who_waits_for_a_reissued_write_waits_for_what_stands_in_for_it(store: Store) -> None:
+    wrong, right = envelope(1 << 60), envelope(5)
+    await put(store, local(wrong, ALICE))
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.replicated, wrong.digest, 1)
+            await trio.testing.wait_all_tasks_blocked()
+            await store.reissue(wrong.digest, right, (ALICE,), now_ms=NOW)
+            await trio.testing.wait_all_tasks_blocked()
+            store.acknowledge(ALICE, [2])
+
+
+async def test_only_local_writes_are_reissued(store: Store) -> None:
+    theirs, unknown = envelope(1), envelope(2)
+    await put(store, from_peer(theirs))
+    for item in (theirs, unknown):
+        with pytest.raises(NotFound):
+            await store.reissue(item.digest, envelope(9), (), now_ms=NOW)
+    assert store.last_sequence == 1
+
+
+async def test_what_is_owed_is_what_was_asked_for_less_what_was_paid_or_released(store: Store, rig: StoreRig) -> None:
+    """A walk through every operation, with restarts, against the plain rule in a set."""
+    expected: set[tuple[int, str]] = set()
+    operations: Sequence[str] = ["merge", "pay", "owe", "release", "merge", "refuse", "retry", "postpone"]
+    for step, operation in enumerate(itertools.islice(itertools.cycle(operations), 64)):
+        last = store.last_sequence
+        holder = (ALICE, BOB, CAROL)[step % 3]
+        match operation:
+            case "merge":
+                sequence = (await put(store, local(envelope(step + 1), ALICE, BOB)))[-1].sequence
+                expected |= {(sequence, ALICE), (sequence, BOB)}
+            case "pay":
+                store.acknowledge(holder, [last, last - 1])
+                expected -= {(last, holder), (last - 1, holder)}
+            case "owe":
+                await store.owe([(1, CAROL), (last, CAROL)])
+                for sequence in (1, last):
+                    standing = await store.standing(sequence=sequence)
+                    assert standing is not None
+                    if CAROL not in standing.acknowledged:
+                        expected.add((sequence, CAROL))
+            case "release":
+                assert await store.release(holder) == sorted(sequence for sequence, who in expected if who == holder)
+                expected = {(sequence, who) for sequence, who in expected if who != holder}
+            case "refuse":
+                await store.refuse(holder, last, refusal="no")
+            case "retry":
+                await store.retry_refused()
+            case "postpone":
+                store.postpone(holder, last, next_try_ms=NOW + step, refusal="later")
+            case _:
+                raise AssertionError(operation)
+        if step % 13 == 7:
+            store = await rig.reopen()
+        assert {(hint.sequence, hint.holder) for hint in await store.hints()} == expected
+    assert expected

@@ -1,0 +1,74 @@
+"""The demonstration as a person runs it: real processes, and nothing left of them, also when it is interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS_MAX = 240
+
+
+class Demo:
+    """One run of it, whose lines are read as they come."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "netsim.demo", "--json", "--replication", "2", "--writes", "20"],
+            cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.pids: list[int] = []
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            told = json.loads(line)
+            self.pids += [node["pid"] for node in told.get("nodes", [])]
+            yield told
+
+    def finished(self) -> int:
+        return self.process.wait(SECONDS_MAX)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    """A run that puts its temporary folder into this test's; asked to end, should the test not have come to its end."""
+    demo = Demo(tmp_path)
+    with demo.process:
+        yield demo
+        demo.process.terminate()
+
+
+def test_the_demonstration_loses_nothing_and_leaves_nothing(tmp_path: Path, demo: Demo) -> None:
+    lines = list(demo.lines())
+    code = demo.finished()
+    summary = lines[-1]
+    failed = [line["text"] for line in lines if line["event"] == "check" and not line["ok"]]
+    assert (code, summary["event"], summary["ok"], summary["lost"], failed) == (0, "summary", True, 0, []), lines
+    assert summary["acknowledged"] == 120
+    assert len(demo.pids) == 5
+    assert not any(psutil.pid_exists(pid) for pid in demo.pids)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "act"), [(signal.SIGINT, "start"), (signal.SIGTERM, "frozen")])
+def test_an_interrupted_demonstration_leaves_nothing(
+    tmp_path: Path, demo: Demo, number: signal.Signals, act: str
+) -> None:
+    """In the middle of starting its nodes, and while four of them are frozen and cannot hear."""
+    lines = demo.lines()
+    assert any(line["event"] == "act" and line["name"] == act for line in lines)
+    children = psutil.Process(demo.process.pid).children(recursive=True)
+    demo.process.send_signal(number)
+    *_, summary = lines
+    code = demo.finished()
+    assert (code, summary["event"], summary["interrupted"]) == (128 + number, "summary", True)
+    assert not any(child.is_running() for child in children)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,329 @@
+"""`bzzz up` as a process: the ready line, the ways it ends, and every way it may not start."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+BZZZ = (sys.executable, "-m", "node.cli")
+ADDRESS = "ucxl://agent:role@project:task/*^/notes/a.md"
+STOP_SECONDS = 2.0
+READY_SECONDS = 60.0
+
+
+class Process:
+    """One `bzzz up`, whose standard output is read line by line and whose log is in a file."""
+
+    def __init__(self, log: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("ab") as stderr:
+            self.popen = subprocess.Popen(
+                [*BZZZ, "up", *arguments],
+                stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, cwd=REPOSITORY, env=clean(environment),
+            )  # fmt: skip
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self.popen.stdout is not None
+        return self.popen.stdout
+
+    def ready(self) -> dict[str, Any]:
+        """Its ready line, in JSON."""
+        line = self.stdout.readline()
+        assert line, self.log.read_text(encoding="utf-8")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal; its exit code, if that comes in time."""
+        self.popen.send_signal(number)
+        return self.popen.wait(STOP_SECONDS)
+
+    def end(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait()
+        self.stdout.close()
+
+
+Up = Callable[..., Process]
+
+
+def clean(environment: dict[str, str] | None = None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BZZZ_", "RUSTLE_"))}
+    return {**kept, **(environment or {})}
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    """Starts nodes on free ports, each in the data directory `data` unless told otherwise; ends them all."""
+    processes: list[Process] = []
+
+    def start(*arguments: str, environment: dict[str, str] | None = None, data: str = "data") -> Process:
+        common = ["--data-dir", str(tmp_path / data), "--json"]
+        if "--api" not in arguments:
+            common += ["--api", "127.0.0.1:0"]
+        if "--listen" not in arguments and "mock" not in arguments:
+            common += ["--listen", "/ip4/127.0.0.1/tcp/0"]
+        processes.append(Process(tmp_path / "log", *common, *arguments, environment=environment))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.end()
+
+
+def call(api: str, path: str, *, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(api + path, data=body, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def envelope(address: str = ADDRESS) -> str:
+    return f"/v1/envelope?address={quote(address, safe='')}"
+
+
+# -- ready ------------------------------------------------------------------------------------------------------------
+
+
+def test_ready_is_one_line_of_json_and_then_everything_answers(up: Up) -> None:
+    ready = up("--name", "n1").ready()
+    assert set(ready) == {"event", "peer_id", "multiaddrs", "api"}
+    assert ready["event"] == "ready"
+    assert ready["peer_id"].startswith("12D3KooW")
+    (multiaddr,) = ready["multiaddrs"]
+    port = int(multiaddr.split("/")[4])
+    assert multiaddr == f"/ip4/127.0.0.1/tcp/{port}/p2p/{ready['peer_id']}"
+    with socket.create_connection(("127.0.0.1", port), timeout=5):
+        pass
+    assert call(ready["api"], "/ready")[0] == 200
+    status, body = call(ready["api"], "/v1/node")
+    node = json.loads(body)["response"]["data"]
+    assert status == 200
+    assert (node["peer_id"], node["multiaddrs"], node["name"]) == (ready["peer_id"], ready["multiaddrs"], "n1")
+    assert node["backend"] == "hybrid"
+
+
+def test_ready_in_words_says_the_same(tmp_path: Path) -> None:
+    arguments = ("--data-dir", str(tmp_path / "data"), "--api", "127.0.0.1:0", "--backend", "mock", "--name", "n1")
+    process = Process(tmp_path / "log", *arguments)
+    try:
+        lines = [process.stdout.readline().decode() for _ in range(3)]
+        assert lines[0] == "ready: n1 (mock)\n"
+        assert lines[1].split()[:2] == ["peer", "id"]
+        assert lines[2].split()[1].startswith("http://127.0.0.1:")
+        assert process.stop() == 0
+    finally:
+        process.end()
+
+
+def test_what_was_acknowledged_survives_kill_9_and_so_does_the_identity(up: Up) -> None:
+    first = up("--backend", "mock")
+    ready = first.ready()
+    assert call(ready["api"], envelope(), method="PUT", body=b"kept")[0] == 202
+    first.popen.kill()
+    first.popen.wait()
+    again = up("--backend", "mock").ready()
+    assert again["peer_id"] == ready["peer_id"]
+    assert call(again["api"], envelope()) == (200, b"kept")
+
+
+def test_mock_opens_no_socket_but_its_api(up: Up) -> None:
+    ready = up("--backend", "mock").ready()
+    assert ready["multiaddrs"] == []
+
+
+def test_two_nodes_meet_and_what_is_put_on_one_is_got_from_the_other(up: Up) -> None:
+    one = up("--name", "n1", data="1").ready()
+    two = up("--name", "n2", "--bootstrap", one["multiaddrs"][0], data="2").ready()
+    put = [*BZZZ, "put", ADDRESS, "--api", one["api"], "--replicated", "--timeout", "30s", "--json"]
+    written = subprocess.run(put, input=b"hello", capture_output=True, cwd=REPOSITORY, env=clean(), timeout=60)
+    assert written.returncode == 0, written
+    assert json.loads(written.stdout)["replicated"] is True
+    get = [*BZZZ, "get", ADDRESS, "--api", two["api"]]
+    read = subprocess.run(get, capture_output=True, cwd=REPOSITORY, env=clean(), timeout=60)
+    assert (read.returncode, read.stdout) == (0, b"hello"), read
+
+
+def test_the_api_off_loopback_is_served_to_whoever_has_the_token(up: Up, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret-of-the-api\n", encoding="utf-8")
+    process = up("--backend", "mock", "--api", "0.0.0.0:0", "--api-token-file", str(token), "--log-format", "json")
+    api = process.ready()["api"].replace("0.0.0.0", "127.0.0.1")
+    assert call(api, "/v1/node")[0] == 401
+    assert call(api, "/v1/node", Authorization="Bearer wrong")[0] == 401
+    assert call(api, "/v1/node", Authorization="Bearer s3cret-of-the-api")[0] == 200
+    assert call(api, "/v1/bootstrap")[0] == 200
+    assert process.stop() == 0
+    log = process.log.read_text(encoding="utf-8")
+    assert "s3cret" not in log
+    assert [json.loads(line)["event"] for line in log.splitlines()] == ["ready", "stopping", "stopped"]
+
+
+def test_everything_may_come_from_the_environment_or_a_file(up: Up, tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text("bzzz: {name: of-file, dht: {backend: mock}, network: w}", encoding="utf-8")
+    ready = up(environment={"BZZZ_CONFIG": str(path), "BZZZ_NAME": "of-environment"}).ready()
+    node = json.loads(call(ready["api"], "/v1/node")[1])["response"]["data"]
+    assert (node["name"], node["network"], node["backend"]) == ("of-environment", "w", "mock")
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("backend", ["mock", "hybrid"])
+def test_a_signal_ends_it_cleanly_and_soon(up: Up, number: signal.Signals, backend: str) -> None:
+    process = up("--backend", backend)
+    ready = process.ready()
+    where = ready["api"].removeprefix("http://").split(":")
+    with (
+        socket.create_connection((where[0], int(where[1]))) as idle,
+        socket.create_connection(idle.getpeername()) as half,
+    ):
+        half.sendall(b"PUT /v1/envelope HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n")
+        assert process.stop(number) == 0
+        assert idle.recv(1) == b""
+    assert "Traceback" not in process.log.read_text(encoding="utf-8")
+    assert call_refused(ready["api"])
+    if backend == "mock":
+        assert up("--backend", backend).ready()["peer_id"] == ready["peer_id"], "the lock and the store are free again"
+
+
+def call_refused(api: str) -> bool:
+    try:
+        call(api, "/ready")
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ConnectionRefusedError)
+    return False
+
+
+def test_a_node_with_a_connected_peer_ends_as_soon(up: Up) -> None:
+    first = up(data="1")
+    one = first.ready()
+    second = up("--bootstrap", one["multiaddrs"][0], data="2")
+    second.ready()
+    deadline = time.monotonic() + 30
+    while b'"connected":true' not in call(one["api"], "/v1/peers")[1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert second.stop() == 0
+    assert first.stop(signal.SIGINT) == 0
+
+
+def test_nobody_reading_its_output_is_no_reason_to_end(up: Up) -> None:
+    process = up("--backend", "mock")
+    process.stdout.close()
+    deadline = time.monotonic() + READY_SECONDS
+    while "ready" not in process.log.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert process.popen.poll() is None
+    assert process.stop() == 0
+    assert "Traceback" not in process.log.read_text(encoding="utf-8")
+
+
+# -- bad starts -------------------------------------------------------------------------------------------------------
+
+
+def refusal(*arguments: str, environment: dict[str, str] | None = None) -> str:
+    """The one line of a node that may not start."""
+    ended = subprocess.run(
+        [*BZZZ, "up", *arguments], capture_output=True, text=True, cwd=REPOSITORY, env=clean(environment), timeout=60
+    )
+    assert ended.returncode == 2, ended
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("bzzz: "), ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    return ended.stderr
+
+
+def test_settings_that_are_wrong_are_one_clear_line_and_leave_nothing(tmp_path: Path) -> None:
+    """Which ones there are, and in which words, is in `tests/unit/test_config.py`; this is how they reach a person."""
+    data = tmp_path / "data"
+    line = refusal("--data-dir", str(data), "--api", "0.0.0.0:0")
+    assert "0.0.0.0:0 is not on loopback" in line
+    assert "--api-token-file" in line
+    line = refusal("--data-dir", str(data), environment={"BZZZ_DHT_BAKEND": "mock"})
+    assert "did you mean BZZZ_DHT_BACKEND?" in line
+    path = tmp_path / "node.yaml"
+    path.write_text("bzzz: {data_dirr: x}", encoding="utf-8")
+    line = refusal("--config", str(path), "--data-dir", str(data))
+    assert "did you mean data_dir?" in line
+    assert not data.exists()
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = refusal("--data-dir", str(data), "--api", f"127.0.0.1:{port}")
+        assert f"127.0.0.1:{port}: another process holds that port" in line
+        assert not data.exists()
+        listen = f"/ip4/127.0.0.1/tcp/{port}"
+        line = refusal("--data-dir", str(data), "--api", "127.0.0.1:0", "--listen", listen)
+        assert listen in line
+
+
+def test_a_second_process_on_a_data_directory_is_one_clear_line_and_the_first_one_goes_on(
+    up: Up, tmp_path: Path
+) -> None:
+    first = up("--backend", "mock")
+    api = first.ready()["api"]
+    line = refusal("--data-dir", str(tmp_path / "data"), "--api", "127.0.0.1:0", "--backend", "mock")
+    assert f"in use by process {first.popen.pid}" in line
+    assert call(api, envelope(), method="PUT", body=b"x")[0] == 202
+
+
+def test_a_data_directory_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("", encoding="utf-8")
+    for data in (path, path / "below", Path("/proc/nowhere")):
+        line = refusal("--data-dir", str(data), "--api", "127.0.0.1:0", "--backend", "mock")
+        assert f"the data directory {data} cannot be used" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads and writes everything")
+def test_a_data_directory_without_permissions_is_one_clear_line(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o000)
+    assert "Permission denied" in refusal("--data-dir", str(data), "--api", "127.0.0.1:0", "--backend", "mock")
+    data.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "mode", "part"),
+    [
+        ("identity.key", b"garbage", 0o600, "identity"),
+        ("identity.key", b"", 0o644, "chmod 600"),
+        ("store.db", b"this is no database" * 100, 0o600, "store.db"),
+    ],
+)
+def test_what_is_damaged_or_foreign_is_one_clear_line_and_left_as_it_is(
+    tmp_path: Path, name: str, content: bytes, mode: int, part: str
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / name).write_bytes(content)
+    (data / name).chmod(mode)
+    line = refusal("--data-dir", str(data), "--api", "127.0.0.1:0", "--backend", "mock")
+    assert part in line
+    assert (data / name).read_bytes() == content

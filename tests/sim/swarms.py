@@ -1,0 +1,217 @@
+"""What the simulations over whole nodes share: addresses, settings, conditions to wait for, disks that fail, a counter.
+
+A simulation is an async function of a seed. `over_seeds` runs it for several, and a failure names its seed.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from errno import ENOSPC
+
+import trio
+
+from netsim.nodes import VirtualSwarm
+from netsim.schedule import START_MS, run_virtual
+from node.config import Settings
+from node.dht.base import Answer, Consistency, Receipt
+from node.services.author import Write
+from node.services.node import Node
+from node.store.memory import MemoryStore
+from protocols.clock import version
+from protocols.envelope import Envelope, seal
+from protocols.keys import PrivateKey
+from protocols.ucxl import Address, parse
+
+SEEDS = range(6)
+SLACK_SECONDS = 0.005
+"""What a call may take over its deadline on the virtual clock: only waits cost time there, so this is for rounding."""
+CLIENT = PrivateKey.from_seed(b"\x07" * 32)
+"""An author that is no node."""
+
+
+def over_seeds(
+    program: Callable[[int], Awaitable[None]], seeds: Iterable[int] = SEEDS, *, limit_seconds: float = 1200.0
+) -> None:
+    """Run a simulation once for each seed; what goes wrong says with which."""
+    for seed in seeds:
+        try:
+            run_virtual(seed, program, seed, limit_seconds=limit_seconds)
+        except BaseException as error:
+            error.add_note(f"{program.__name__} failed with seed {seed}")
+            raise
+
+
+def names(count: int) -> tuple[str, ...]:
+    return tuple(f"n{number}" for number in range(1, count + 1))
+
+
+@asynccontextmanager
+async def swarm_of(seed: int, count: int, **settings: object) -> AsyncIterator[VirtualSwarm]:
+    """So many nodes that have met, with these settings."""
+    async with VirtualSwarm.open(seed, names(count), settings=Settings(**settings)) as swarm:  # type: ignore[arg-type]
+        await met(swarm)
+        yield swarm
+
+
+# -- addresses and calls --------------------------------------------------------------------------------------------
+
+
+def thing(number: object = 0) -> Address:
+    return parse(f"ucxl://sim:tester@bzzz:nodes/*^/{number}")
+
+
+def key(number: object = 0) -> bytes:
+    return thing(number).key
+
+
+async def put(node: Node, number: object = 0, content: bytes = b"content", **write: object) -> Receipt:
+    return await node.author.write(Write(address=thing(number), content=content, **write))  # type: ignore[arg-type]
+
+
+async def get(node: Node, number: object = 0, consistency: Consistency = Consistency.AUTO) -> Answer:
+    return await node.dht.get(key(number), consistency=consistency)
+
+
+async def heads_at(node: Node, number: object = 0) -> list[bytes]:
+    """The contents of the heads in a node's own store, sorted."""
+    return sorted(head.content for head in await node.store.heads(key(number)) if isinstance(head, Envelope))
+
+
+async def content(node: Node, number: object = 0, consistency: Consistency = Consistency.AUTO) -> bytes:
+    answer = await node.resolver.resolve(thing(number), consistency=consistency)
+    head = answer.heads[0]
+    assert isinstance(head, Envelope)
+    return head.content
+
+
+def envelope(
+    number: object = 0,
+    content: bytes = b"content",
+    *,
+    parents: Sequence[bytes] = (),
+    at_ms: float = 0,
+    author: PrivateKey = CLIENT,
+    counter: int = 0,
+) -> Envelope:
+    """A version that a client signed, at so many milliseconds after now."""
+    now_ms = START_MS + int(trio.current_time() * 1000 + at_ms)
+    return seal(
+        author,
+        address=thing(number).canonical,
+        content=content,
+        content_type="text/plain",
+        version=version(now_ms, counter),
+        parents=parents,
+    )
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What happens in here must not take longer, answer or error."""
+    started = trio.current_time()
+    try:
+        yield
+    finally:
+        spent = trio.current_time() - started
+        assert spent <= seconds + SLACK_SECONDS, f"it took {spent * 1000:.1f} ms, and may take {seconds * 1000:.0f}"
+
+
+# -- conditions to wait for -----------------------------------------------------------------------------------------
+
+
+async def until(condition: Callable[[], object], *, seconds: float = 120.0, what: str = "") -> float:
+    """Wait until it holds; answer how long that took. It must within so many virtual seconds."""
+    started = trio.current_time()
+    while not condition():
+        spent = trio.current_time() - started
+        assert spent < seconds, f"not within {seconds:g} s: {what or condition}"
+        await trio.sleep(0.005)
+    return trio.current_time() - started
+
+
+def running(swarm: VirtualSwarm) -> list[Node]:
+    return [machine.node for machine in swarm.nodes.values() if machine.node is not None]
+
+
+async def met(swarm: VirtualSwarm) -> None:
+    """Wait until everybody who runs trusts everybody else who runs."""
+    nodes = running(swarm)
+
+    def all_met() -> bool:
+        return all(
+            sum(p.is_connected and not p.is_suspect for p in node.peers()) == len(nodes) - 1 for node in nodes
+        )
+
+    await until(all_met, what="everybody has met everybody")
+
+
+async def paid(swarm: VirtualSwarm, *, seconds: float = 120.0) -> float:
+    """Wait until nobody owes anything to anybody."""
+    return await until(
+        lambda: not any(node.store.pending().count for node in running(swarm)), seconds=seconds, what="all hints are paid"
+    )
+
+
+# -- faults ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Disk:
+    """A disk that can be full, slow or stalled: `Disk.under(store)` puts it there."""
+
+    is_full: bool = False
+    seconds: float = 0.0
+    _turned: trio.Event | None = None
+    commits: int = 0
+
+    @classmethod
+    def under(cls, store: MemoryStore) -> "Disk":
+        disk = cls()
+        store.before_commit = disk.before_commit
+        return disk
+
+    def stall(self) -> None:
+        self._turned = trio.Event()
+
+    def turn(self) -> None:
+        """The stalled disk turns again."""
+        assert self._turned is not None
+        self._turned.set()
+        self._turned = None
+
+    async def before_commit(self) -> None:
+        if self._turned is not None:
+            await self._turned.wait()
+        if self.seconds:
+            await trio.sleep(self.seconds)
+        if self.is_full:
+            raise OSError(ENOSPC, "No space left on device")
+        self.commits += 1
+
+
+@dataclass
+class Steps(trio.abc.Instrument):
+    """How often any task ran: a task that spins shows here, also when no time passes."""
+
+    count: int = 0
+    by_task: dict[str, int] = field(default_factory=dict)
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+        self.by_task[task.name] = self.by_task.get(task.name, 0) + 1
+
+    def busiest(self) -> str:
+        most = sorted(self.by_task.items(), key=lambda item: -item[1])[:4]
+        return ", ".join(f"{name} {count}" for name, count in most)
+
+
+@contextmanager
+def counted(at_most: int) -> Iterator[Steps]:
+    """What happens in here may take so many steps of tasks."""
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    try:
+        yield steps
+    finally:
+        trio.lowlevel.remove_instrument(steps)
+    assert steps.count <= at_most, f"{steps.count} steps, and at most {at_most} are allowed; {steps.busiest()}"
