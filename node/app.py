@@ -24,12 +24,14 @@ from node.services.publish import Publisher
 from node.services.reissue import Reissuer
 from node.services.resolve import Resolver
 from node.services.serve import Server
+from node.services.sweep import Sweeper
 from node.store.base import Store
 from node.swarm.base import Network
 from node.swarm.calls import Calls
 from node.swarm.courier import Courier
 from node.swarm.members import Members
 from protocols.keys import PrivateKey
+from protocols.verified import Verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ async def _run_in_swarm(
     store, now_ms = world.store, world.now_ms
     calls = Calls(network)
     courier = Courier(calls)
+    verified = Verified()
     gate = Gate(
         calls,
         members,
@@ -106,16 +109,24 @@ async def _run_in_swarm(
         chance=world.chance,
         on_sign_of_life=gate.sign_of_life,
     )
-    calls.served = Server(store, neighbours, now_ms=now_ms, heard=lambda peer: gate.sign_of_life(f"a frame of {peer}"))
+    calls.served = Server(
+        store,
+        neighbours,
+        verified=verified,
+        now_ms=now_ms,
+        heard=lambda peer: gate.sign_of_life(f"a frame of {peer}"),
+    )
     publisher = Publisher(
         store, courier, members, now_ms=now_ms, chance=world.chance, on_own_clock_ahead=lambda: reissuer.look()
     )
+    sweeper = Sweeper(store, members, on_owed=publisher.look_again, on_forgotten=publisher.forget)
     backend = Backend(settings.backend)
     real = RealDHT(
         store=store,
         calls=calls,
         courier=courier,
         members=members,
+        verified=verified,
         now_ms=now_ms,
         write_quorum=settings.write_quorum or 2,
         read_quorum=settings.read_quorum,
@@ -139,7 +150,7 @@ async def _run_in_swarm(
     reissuer = Reissuer(store, node.author, members, world.key, now_ms=now_ms)
     async with trio.open_nursery() as nursery:
         await nursery.start(calls.run)
-        for task in (courier.run, gate.run, publisher.run, reissuer.run):
+        for task in (courier.run, gate.run, publisher.run, sweeper.run, reissuer.run):
             nursery.start_soon(task)
         await nursery.start(neighbours.run)
         task_status.started(node)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from node.store.base import Incoming, Origin, Store
 from protocols.clock import check_not_ahead
 from protocols.codes import BzzzError
-from protocols.envelope import Envelope, Notice, decode, verify
+from protocols.envelope import Envelope, Notice, decode
+from protocols.verified import Verified
 
 log = logging.getLogger(__name__)
 
@@ -14,8 +15,9 @@ log = logging.getLogger(__name__)
 class Learner:
     """Takes envelopes and notices from peers into the store. What a peer sent wrong is left out, with a log line."""
 
-    def __init__(self, store: Store, *, now_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store, *, verified: Verified, now_ms: Callable[[], int]) -> None:
         self._store = store
+        self._verified = verified
         self._now_ms = now_ms
 
     async def learn(self, key: bytes, envelopes: Iterable[tuple[str, bytes]]) -> dict[bytes, Envelope]:
@@ -37,7 +39,7 @@ class Learner:
                 envelope = decode(encoded)
                 if envelope.digest in good:
                     continue
-                verify(envelope)
+                self._verified.check(envelope)
                 check_not_ahead(envelope.version, now_ms)
             except BzzzError as error:
                 log.warning("an envelope that %s answered with is left out: %s", peer, error.message)
@@ -49,10 +51,10 @@ class Learner:
         return good
 
     async def keep(self, good: Iterable[Envelope]) -> None:
-        """Merge what is new of it. Raises like `learn`."""
-        new = [e for e in good if not isinstance(await self._store.by_digest(e.digest), Envelope)]
-        if new:
-            await self._store.merge([Incoming(envelope, Origin.PEER) for envelope in new], now_ms=self._now_ms())
+        """Merge it. Raises like `learn`."""
+        incoming = [Incoming(envelope, Origin.PEER) for envelope in good]
+        if incoming:
+            await self._store.merge(incoming, now_ms=self._now_ms())
 
     async def note(self, key: bytes, notices: Iterable[tuple[str, Notice]]) -> None:
         """Merge the notices of versions whose content stays elsewhere."""

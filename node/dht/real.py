@@ -17,7 +17,7 @@ from node.store.base import Incoming, Origin, Standing, Store
 from node.swarm.calls import Calls, Unreachable
 from node.swarm.courier import Courier
 from node.swarm.members import Members
-from protocols.codes import BzzzError, Indeterminate, Rejected, StorageFull, Unavailable
+from protocols.codes import BzzzError, Indeterminate, Malformed, StorageFull, Unavailable
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.messages import (
     ENVELOPES_MAX,
@@ -32,7 +32,6 @@ from protocols.messages import (
     Versions,
     VersionsAre,
 )
-
 
 _TOO_SLOW = "this node's disk is too slow to keep what the holders answered"
 
@@ -60,10 +59,10 @@ class _Votes:
             self.acknowledged.append(peer)
         elif isinstance(error, Unreachable):
             self.unreachable += 1
-        elif isinstance(error, Rejected | StorageFull):
-            self.refusals.append(error)
+        elif isinstance(error, Unavailable | Indeterminate) or type(error) is Malformed:
+            self.silent += 1  # it may have been kept
         else:
-            self.silent += 1
+            self.refusals.append(error)
         if len(self.acknowledged) >= self.quorum or len(self.acknowledged) + self.open < self.quorum:
             self.decided.set()
 
@@ -80,6 +79,7 @@ class RealDHT:
         calls: Calls,
         courier: Courier,
         members: Members,
+        verified: Verified,
         now_ms: Callable[[], int],
         write_quorum: int,
         read_quorum: int,
@@ -93,7 +93,7 @@ class RealDHT:
         self.write_quorum = write_quorum
         self._read_quorum = read_quorum
         self._deadline = deadline_seconds
-        self._learner = Learner(store, now_ms=now_ms)
+        self._learner = Learner(store, verified=verified, now_ms=now_ms)
 
     def _until(self, timeout: float | None) -> float:
         return trio.current_time() + (self._deadline if timeout is None else timeout)

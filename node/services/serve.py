@@ -12,7 +12,7 @@ from node.services.peers import Neighbours
 from node.store.base import Incoming, Origin, Store
 from protocols.clock import check_not_ahead
 from protocols.codes import BzzzError, Forbidden, Malformed
-from protocols.envelope import Envelope, Notice, decode, verify
+from protocols.envelope import Envelope, Notice, decode
 from protocols.messages import (
     ENVELOPES_MAX,
     ByDigest,
@@ -36,6 +36,7 @@ from protocols.messages import (
     Versions,
     VersionsAre,
 )
+from protocols.verified import Verified
 
 ANSWER_BYTES_MAX = 4 << 20
 """Envelopes in one answer; what does not fit is left out, and can be asked for by its digest."""
@@ -48,9 +49,16 @@ class Server:
     """Answers requests from the store. Plain functions: on the trio thread, quick, not raising."""
 
     def __init__(
-        self, store: Store, neighbours: Neighbours, *, now_ms: Callable[[], int], heard: Callable[[str], None]
+        self,
+        store: Store,
+        neighbours: Neighbours,
+        *,
+        verified: Verified,
+        now_ms: Callable[[], int],
+        heard: Callable[[str], None],
     ) -> None:
         self._store = store
+        self._verified = verified
         self._neighbours = neighbours
         self._now_ms = now_ms
         self._heard = heard
@@ -109,10 +117,9 @@ class Server:
                 await trio.lowlevel.checkpoint()
             try:
                 envelope = decode(one)
-                if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
-                    verify(envelope)
-                    check_not_ahead(envelope.version, self._now_ms())
-                    incoming.append(Incoming(envelope, Origin.PEER))
+                self._verified.check(envelope)
+                check_not_ahead(envelope.version, self._now_ms())
+                incoming.append(Incoming(envelope, Origin.PEER))
             except BzzzError as error:
                 refusals.append((count - 1, Refusal.of(error)))
         if incoming:

@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.figures import Figure, as_json, as_table, machine
 
-BENCHES = ("backends", "store", "processes")
+BENCHES = ("backends", "store", "processes", "swarm")
 
 
 def main() -> int:

@@ -9,15 +9,20 @@ START_MS = 1_700_000_000_000
 
 
 def ready(count: int, *, size_bytes: int = 256, run: str = "0") -> list[Envelope]:
-    """First versions of so many things."""
+    """First versions of so many things, the same at each call."""
+    return sealed(KEY, count, size_bytes=size_bytes, run=run, start_ms=START_MS)
+
+
+def sealed(key: PrivateKey, count: int, *, size_bytes: int = 256, run: str, start_ms: int) -> list[Envelope]:
+    """First versions of so many things, by this author, from this moment on."""
     content = bytes(size_bytes)
     return [
         seal(
-            KEY,
+            key,
             address=f"ucxl://bench:writer@bzzz:{run}/*^/{number}",
             content=content,
             content_type="application/octet-stream",
-            version=version(START_MS + number, 0),
+            version=version(start_ms + number // 65536, number % 65536),
             parents=(),
         )
         for number in range(count)

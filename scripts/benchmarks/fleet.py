@@ -1,0 +1,88 @@
+"""A fleet of workers: started, introduced to one another, told what to do, frozen, and ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+MEET_SECONDS_MAX = 60.0
+
+
+class Member:
+    """One worker process, spoken with by lines of JSON."""
+
+    def __init__(self, name: str, folder: Path, *, backend: str, bootstrap: list[str], settings: dict[str, Any]) -> None:
+        told = {"name": name, "folder": str(folder / name), "backend": backend, "bootstrap": bootstrap}
+        told["settings"] = {**settings, "backend": backend}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", json.dumps(told)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(folder / f"{name}.log").open("w"),
+            text=True,
+        )
+        self.said = self.answer()
+
+    def tell(self, do: str, **facts: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **facts}) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a worker ended with exit code {self.process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def do(self, do: str, **facts: Any) -> dict[str, Any]:
+        self.tell(do, **facts)
+        return self.answer()
+
+    def freeze(self) -> None:
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        self.thaw()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+@contextmanager
+def fleet(count: int, *, backend: str = "hybrid", **settings: Any) -> Iterator[list[Member]]:
+    """So many nodes that have all met."""
+    members: list[Member] = []
+    with TemporaryDirectory(prefix="bzzz-bench-") as folder:
+        try:
+            for number in range(1, count + 1):
+                known = [member.said["addresses"][0] for member in members if member.said["addresses"]]
+                members.append(
+                    Member(f"n{number}", Path(folder), backend=backend, bootstrap=known, settings=settings)
+                )
+            deadline = time.monotonic() + MEET_SECONDS_MAX
+            while backend != "mock" and any(m.do("state")["connected"] < count - 1 for m in members):
+                if time.monotonic() > deadline:
+                    raise RuntimeError("the nodes of a bench did not meet")
+                time.sleep(0.05)
+            yield members
+        finally:
+            for member in members:
+                member.end()

@@ -1,0 +1,169 @@
+"""One node in a process of its own, with callers inside it: a load told by lines of JSON on standard input.
+
+Callers sit at the DHT's interface, where an agent's own node is; each line says what to do, each answer is a line.
+Only what the receipts say counts: a put is good when it has the copies that were asked for.
+"""
+
+import gc
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+from benchmarks.envelopes import sealed
+from benchmarks.figures import percentile
+
+from node import app
+from node.api.guard import Door, Guard
+from node.api.listen import bind
+from node.api.router import router
+from node.api.server import serve
+from node.config import Settings
+from node.dht.base import Consistency
+from node.services.node import Node
+from node.store.sqlite import SqliteStore
+from node.swarm.calls import Calls
+from node.swarm.host import Host
+from protocols.envelope import Envelope
+from protocols.keys import PrivateKey
+from protocols.messages import Ping
+from protocols.ucxl import key_of
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Worker:
+    """The node, and what it is told to do."""
+
+    def __init__(self, node: Node, key: PrivateKey) -> None:
+        self.node = node
+        self.key = key
+        self.ready: list[Envelope] = []
+        self.orders: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+            "make": self.make, "put": self.put, "get": self.get, "trip": self.trip, "state": self.state,
+        }  # fmt: skip
+
+    async def make(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Sign envelopes beforehand, so that a put costs what the swarm costs."""
+        self.ready = sealed(self.key, int(order["count"]), run=str(order["run"]), start_ms=now_ms())
+        gc.collect()
+        gc.freeze()
+        return {}
+
+    async def put(self, order: dict[str, Any]) -> dict[str, Any]:
+        pool = iter(self.ready)
+        timeout = float(order.get("timeout", 5.0))
+
+        async def one() -> bool:
+            receipt = await self.node.dht.put(next(pool), timeout=timeout)
+            return receipt.quorum == 0 or receipt.is_replicated
+
+        return await load(one, callers=order["callers"], seconds=order["seconds"], most=len(self.ready))
+
+    async def get(self, order: dict[str, Any]) -> dict[str, Any]:
+        keys = [key_of(f"ucxl://bench:writer@bzzz:{order['run']}/*^/{number}") for number in range(order["count"])]
+        at = random.Random(1).randrange(len(keys))
+        consistency = Consistency(order["consistency"])
+
+        async def one() -> bool:
+            nonlocal at
+            at = (at + 1) % len(keys)
+            answer = await self.node.dht.get(keys[at], consistency=consistency, timeout=float(order.get("timeout", 5.0)))
+            return bool(answer.heads) and not answer.provenance.is_degraded
+
+        return await load(one, callers=order["callers"], seconds=order["seconds"], most=1 << 30)
+
+    async def trip(self, order: dict[str, Any]) -> dict[str, Any]:
+        """A ping and its answer on the long-lived stream."""
+        calls: Calls = self.node.gate._calls  # type: ignore[union-attr]  # a bench may look inside
+        peer = next(peer.peer for peer in self.node.peers() if peer.is_connected)
+
+        async def one() -> bool:
+            await calls.call(peer, Ping(), timeout=5.0)
+            return True
+
+        return await load(one, callers=order["callers"], seconds=order["seconds"], most=1 << 30)
+
+    async def state(self, order: dict[str, Any]) -> dict[str, Any]:
+        connected = sum(peer.is_connected for peer in self.node.peers())
+        return {"connected": connected, "pending": self.node.store.pending().count}
+
+
+async def load(one: Callable[[], Awaitable[bool]], *, callers: int, seconds: float, most: int) -> dict[str, Any]:
+    """So many callers, each one call after the other, for so long or until the material is used up."""
+    latencies: list[float] = []
+    bad = failed = started_calls = 0
+    until = trio.current_time() + seconds
+
+    async def caller() -> None:
+        nonlocal bad, failed, started_calls
+        while trio.current_time() < until and started_calls < most:
+            started_calls += 1
+            started = time.perf_counter()
+            try:
+                is_good = await one()
+            except Exception:
+                failed += 1
+                continue
+            if is_good:
+                latencies.append(time.perf_counter() - started)
+            else:
+                bad += 1
+
+    started, cpu = time.perf_counter(), time.process_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(callers):
+            nursery.start_soon(caller)
+    passed = time.perf_counter() - started
+    return {
+        "rate": len(latencies) / passed,
+        "p50_ms": percentile(latencies, 0.5) * 1000 if latencies else None,
+        "p99_ms": percentile(latencies, 0.99) * 1000 if latencies else None,
+        "max_ms": max(latencies) * 1000 if latencies else None,
+        "good": len(latencies),
+        "not_as_asked": bad,
+        "failed": failed,
+        "cpu": (time.process_time() - cpu) / passed,
+    }
+
+
+async def live(told: dict[str, Any]) -> None:
+    folder = Path(told["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    key = PrivateKey.from_seed(os.urandom(32))
+    store = SqliteStore.open(folder / "store.db", random_id=os.urandom(8).hex())
+    network = None if told["backend"] == "mock" else Host(key, ["/ip4/127.0.0.1/tcp/0"])
+    world = app.World(key=key, network=network, store=store, now_ms=now_ms, chance=random.random)
+    settings = replace(Settings(), name=told["name"], **told["settings"], bootstrap=tuple(told["bootstrap"]))
+    async with trio.open_nursery() as nursery:
+        node = await nursery.start(app.run, world, settings)
+        guarded = Guard(router(node), Door(is_loopback=True, token=None), now_ms=now_ms)
+        api = await nursery.start(partial(serve, guarded, bind("127.0.0.1:0"), now_ms=now_ms, stopping=trio.Event()))
+        say({"peer_id": node.peer_id, "addresses": node.addresses(), "api": api})
+        worker = Worker(node, key)
+        async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as lines:
+            buffer = b""
+            async for chunk in lines:
+                buffer += chunk
+                *whole, buffer = buffer.split(b"\n")
+                for line in whole:
+                    order = json.loads(line)
+                    say(await worker.orders[order["do"]](order))
+        nursery.cancel_scope.cancel()
+
+
+def say(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    trio.run(live, json.loads(sys.argv[1]))
