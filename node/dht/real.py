@@ -32,6 +32,7 @@ from protocols.messages import (
     Versions,
     VersionsAre,
 )
+from protocols.verified import Verified
 
 _TOO_SLOW = "this node's disk is too slow to keep what the holders answered"
 

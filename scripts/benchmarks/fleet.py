@@ -18,7 +18,9 @@ MEET_SECONDS_MAX = 60.0
 class Member:
     """One worker process, spoken with by lines of JSON."""
 
-    def __init__(self, name: str, folder: Path, *, backend: str, bootstrap: list[str], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, name: str, folder: Path, *, backend: str, bootstrap: list[str], settings: dict[str, Any]
+    ) -> None:
         told = {"name": name, "folder": str(folder / name), "backend": backend, "bootstrap": bootstrap}
         told["settings"] = {**settings, "backend": backend}
         self.process = subprocess.Popen(
@@ -74,9 +76,7 @@ def fleet(count: int, *, backend: str = "hybrid", **settings: Any) -> Iterator[l
         try:
             for number in range(1, count + 1):
                 known = [member.said["addresses"][0] for member in members if member.said["addresses"]]
-                members.append(
-                    Member(f"n{number}", Path(folder), backend=backend, bootstrap=known, settings=settings)
-                )
+                members.append(Member(f"n{number}", Path(folder), backend=backend, bootstrap=known, settings=settings))
             deadline = time.monotonic() + MEET_SECONDS_MAX
             while backend != "mock" and any(m.do("state")["connected"] < count - 1 for m in members):
                 if time.monotonic() > deadline:

@@ -97,7 +97,7 @@ async def _measured(node: Node, mock: MockDHT, peers: list[NodeProcess]) -> list
         await node.dht.put(next(envelopes))
     for peer in peers:
         peer.freeze()
-    at_first = []
+    at_first: list[float] = []
     while node.gate.state is State.CLOSED and len(at_first) < 20:
         at_first.append(await _timed(node.dht.put, next(envelopes)))
     over, commits, reads = [], [], []

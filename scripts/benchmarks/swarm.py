@@ -91,10 +91,9 @@ def _frozen(backend: str) -> list[Figure]:
         well, ill = rounds["well"][at], rounds["frozen"][at]
         ratio = ill["p99_ms"] / well["p99_ms"]
         bound, target = (Bound.AT_MOST, 2.0) if backend == "hybrid" else (Bound.NONE, None)
-        figures.append(_figure(f"one of five frozen, {backend}: {what} p99 over the same without", ratio, "x", bound, target))
-        figures.append(
-            _figure(f"one of five frozen, {backend}: {what}s failed", ill["failed"], "", Bound.AT_MOST, 0)
-        )
+        name = f"one of five frozen, {backend}"
+        figures.append(_figure(f"{name}: {what} p99 over the same without", ratio, "x", bound, target))
+        figures.append(_figure(f"one of five frozen, {backend}: {what}s failed", ill["failed"], "", Bound.AT_MOST, 0))
     return figures
 
 

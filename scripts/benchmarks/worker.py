@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import trio
+
 from benchmarks.envelopes import sealed
 from benchmarks.figures import percentile
-
 from node import app
 from node.api.guard import Door, Guard
 from node.api.listen import bind
@@ -72,12 +72,12 @@ class Worker:
     async def get(self, order: dict[str, Any]) -> dict[str, Any]:
         keys = [key_of(f"ucxl://bench:writer@bzzz:{order['run']}/*^/{number}") for number in range(order["count"])]
         at = random.Random(1).randrange(len(keys))
-        consistency = Consistency(order["consistency"])
+        consistency, timeout = Consistency(order["consistency"]), float(order.get("timeout", 5.0))
 
         async def one() -> bool:
             nonlocal at
             at = (at + 1) % len(keys)
-            answer = await self.node.dht.get(keys[at], consistency=consistency, timeout=float(order.get("timeout", 5.0)))
+            answer = await self.node.dht.get(keys[at], consistency=consistency, timeout=timeout)
             return bool(answer.heads) and not answer.provenance.is_degraded
 
         return await load(one, callers=order["callers"], seconds=order["seconds"], most=1 << 30)
