@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from netsim.demo.interrupts import Interrupted, Interrupts
 from netsim.demo.process import BZZZ, NodeFailed
+from netsim.demo.record import Record
 from netsim.demo.screen import JsonScreen, Screen, TextScreen
 from netsim.demo.story import Story
 from netsim.demo.swarm import Swarm
@@ -22,20 +23,20 @@ def main() -> int:
     interrupts = Interrupts()
     interrupts.listen()
     start = time.monotonic()
-    stories: list[Story] = []
+    records: list[Record] = []
     interrupted: Interrupted | None = None
     try:
         screen.chapter("BZZZ: five nodes on this machine, each a process of its own, with a real swarm between them")
         for replication in told.replication:
             is_last = replication == told.replication[-1]
-            _run(replication, told, screen, interrupts, stories, keep=told.keep and is_last)
+            _run(replication, told, screen, interrupts, records, keep=told.keep and is_last)
     except Interrupted as error:
         interrupts.ignore()
         interrupted = error
-    _sum_up(screen, stories, len(told.replication), time.monotonic() - start, interrupted)
+    _sum_up(screen, records, len(told.replication), time.monotonic() - start, interrupted)
     if interrupted is not None:
         return 128 + interrupted.number
-    return 0 if len(stories) == len(told.replication) and all(story.holds for story in stories) else 1
+    return 0 if len(records) == len(told.replication) and all(record.holds for record in records) else 1
 
 
 def _arguments() -> argparse.Namespace:
@@ -65,39 +66,40 @@ def _run(
     told: argparse.Namespace,
     screen: Screen,
     interrupts: Interrupts,
-    stories: list[Story],
+    records: list[Record],
     *,
     keep: bool,
 ) -> None:
     """One swarm from its start to its end; nothing of it is left, unless it is to be kept."""
     copies = f"the {replication} nodes nearest to its key" if replication < 4 else "all of the others"
     screen.chapter(f"BZZZ_REPLICATION={replication}: what a node writes is owed to {copies}", replication=replication)
-    swarm = Swarm(replication=replication, interrupts=interrupts)
+    record = Record(screen, replication=replication)
+    records.append(record)
     crew = ThreadPoolExecutor(CREW, thread_name_prefix="demo")
-    story = Story(swarm, screen, crew, replication=replication, writes=told.writes)
-    stories.append(story)
+    swarm: Swarm | None = None
     is_kept = False
     try:
+        with interrupts.held():
+            swarm = Swarm(replication=replication, interrupts=interrupts)
+        story = Story(swarm, screen, crew, record, replication=replication, writes=told.writes)
         story.play()
         if keep:
             is_kept = True
         else:
             story.end()
     except NodeFailed as error:
-        story.holds = False
-        screen.problem(str(error))
+        record.fail(str(error))
     except Interrupted:
-        screen.problem("interrupted: ending the nodes")
-        story.holds = False
+        record.fail("interrupted: ending the nodes")
         raise
     finally:
         # A second Ctrl-C waits until nothing is left.
         with interrupts.held():
             crew.shutdown(wait=False, cancel_futures=True)
-            if not is_kept:
+            if swarm is not None and not is_kept:
                 swarm.end()
                 swarm.remove()
-    if is_kept:
+    if swarm is not None and is_kept:
         _introduce(swarm, screen)
 
 
@@ -120,10 +122,12 @@ def _introduce(swarm: Swarm, screen: Screen) -> None:
     )
 
 
-def _sum_up(screen: Screen, stories: list[Story], wanted: int, seconds: float, interrupted: Interrupted | None) -> None:
-    acknowledged = sum(story.acknowledged for story in stories)
-    lost = sum(story.lost for story in stories)
-    holds = len(stories) == wanted and all(story.holds for story in stories) and interrupted is None
+def _sum_up(
+    screen: Screen, records: list[Record], wanted: int, seconds: float, interrupted: Interrupted | None
+) -> None:
+    acknowledged = sum(record.acknowledged for record in records)
+    lost = sum(record.lost for record in records)
+    holds = len(records) == wanted and all(record.holds for record in records) and interrupted is None
     if interrupted is not None:
         words = f"interrupted ({interrupted}) after {seconds:.0f} s; nothing was left behind"
     else:
@@ -131,7 +135,7 @@ def _sum_up(screen: Screen, stories: list[Story], wanted: int, seconds: float, i
         words += f"{'Every check held' if holds else 'NOT every check held'}, in {seconds:.0f} s."
     screen.summary(
         words, ok=holds, interrupted=interrupted is not None, acknowledged=acknowledged, lost=lost,
-        seconds=round(seconds, 1), runs=[story.told() for story in stories],
+        seconds=round(seconds, 1), runs=[record.told() for record in records],
     )  # fmt: skip
 
 

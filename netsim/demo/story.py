@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from itertools import cycle
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from netsim.demo.client import Reply
-from netsim.demo.ledger import Ledger, Spread, Write
+from netsim.demo.ledger import Spread, Write
 from netsim.demo.process import NodeProcess
+from netsim.demo.record import Record
 from netsim.demo.screen import Screen
 from netsim.demo.swarm import Swarm
 
-DEADLINE_MS = 100.0
-"""The deadline of hybrid mode, which no call may exceed, whatever the swarm does."""
 PATIENT_MS = 5_000
 """The deadline that the demonstration asks for where an answer matters more than its time."""
 FROZEN_CALLS = 100
@@ -28,33 +27,18 @@ Result = TypeVar("Result")
 
 
 class Story:
-    """One run. `holds` is True while every check has held."""
+    """One run, written down in `record`."""
 
-    def __init__(self, swarm: Swarm, screen: Screen, crew: Executor, *, replication: int, writes: int) -> None:
+    def __init__(
+        self, swarm: Swarm, screen: Screen, crew: Executor, record: Record, *, replication: int, writes: int
+    ) -> None:
         self._swarm = swarm
         self._screen = screen
         self._crew = crew
         self._replication = replication
         self._count = writes
-        self._ledger = Ledger()
-        self.holds = True
-        self.lost = 0
-        self._facts: dict[str, Any] = {}
-        """What the summary says of this run beside the verdict, as it comes to be known."""
-
-    @property
-    def acknowledged(self) -> int:
-        return len(self._ledger.writes)
-
-    def told(self) -> dict[str, Any]:
-        """This run, as the summary tells it."""
-        verdict = {
-            "replication": self._replication,
-            "ok": self.holds,
-            "acknowledged": self.acknowledged,
-            "lost": self.lost,
-        }
-        return verdict | self._facts
+        self._record = record
+        self._ledger = record.ledger
 
     def play(self) -> None:
         """All acts but the end. Raises `NodeFailed` when a node does not start."""
@@ -80,7 +64,9 @@ class Story:
         self._swarm.start(self._screen.progress)
         took = time.monotonic() - start
         nodes = [{"name": n.name, "peer_id": n.peer_id, "api": n.api, "pid": n.pid} for n in self._swarm.nodes]
-        self._check("started", f"five nodes, each connected to the four others, after {took:.1f} s", True, nodes=nodes)
+        self._record.check(
+            "started", f"five nodes, each connected to the four others, after {took:.1f} s", True, nodes=nodes
+        )
         for node in self._swarm.nodes:
             self._screen.note(f"{node.name:<5} {node.peer_id}  {node.api}")
 
@@ -95,16 +81,16 @@ class Story:
         replies = list(self._each(put, jobs))
         for (number, node), reply in replies:
             self._enter(self._address(number), self._content(number, node), node, reply)
-        done = self.acknowledged
+        done = self._record.acknowledged
         replicated = sum(1 for write in self._ledger.writes if write.is_replicated)
         spread = Spread.of([reply.elapsed_ms for _, reply in replies])
-        self._check(
+        self._record.check(
             "written",
             f"{done} of {self._count} writes acknowledged, {replicated} of them already replicated: {spread}",
             done == self._count,
-            **self._told("put", spread), acknowledged=done, replicated=replicated,
+            **self._record.measured("put", spread), acknowledged=done, replicated=replicated,
         )  # fmt: skip
-        self._explain([reply for _, reply in replies if reply.status not in (201, 202)])
+        self._record.explain([reply for _, reply in replies if reply.status not in (201, 202)])
 
     def _read(self) -> None:
         """By a node that does not hold it, where the replication leaves one, else by one that did not write it."""
@@ -127,13 +113,13 @@ class Story:
         right = [reply for write, (_, reply) in results if _is(reply, write)]
         as_meant = sum(1 for _, (is_stranger, _) in results if is_stranger)
         spread = Spread.of([reply.elapsed_ms for reply in right])
-        self._check(
+        self._record.check(
             "read",
             f"{len(right)} of {self._count} read as they were written, {as_meant} of them by {of_whom}: {spread}",
             len(right) == self._count == as_meant,
-            **self._told("get", spread), right=len(right), as_meant=as_meant,
+            **self._record.measured("get", spread), right=len(right), as_meant=as_meant,
         )  # fmt: skip
-        self._explain([reply for write, (_, reply) in results if not _is(reply, write)])
+        self._record.explain([reply for write, (_, reply) in results if not _is(reply, write)])
 
     def _carry_on(self, awake: NodeProcess, held: Sequence[Write], unheld: Sequence[Write]) -> None:
         """Puts and gets on the one node that is awake, one after the other from the first moment of the frost."""
@@ -153,45 +139,13 @@ class Story:
             if unheld:
                 absent.append(awake.ask().get(unheld[turn % len(unheld)].address))
             self._screen.progress(turn + 1, FROZEN_CALLS)
-        self._judge_puts(puts)
-        self._judge_gets(gets)
+        self._record.judge("frozen-put", "puts acknowledged", [(reply.status in (201, 202), reply) for reply in puts])
+        self._record.judge(
+            "frozen-get", "gets answered from this machine", [(_is(reply, write), reply) for write, reply in gets]
+        )
         if absent:
-            self._judge_absent(absent)
-
-    def _judge_puts(self, puts: Sequence[Reply]) -> None:
-        good = [reply for reply in puts if reply.status in (201, 202) and reply.elapsed_ms <= DEADLINE_MS]
-        spread = Spread.of([reply.elapsed_ms for reply in puts])
-        self._check(
-            "frozen-put",
-            f"{len(good)} of {len(puts)} puts acknowledged within {DEADLINE_MS:g} ms: {spread}",
-            len(good) == len(puts),
-            **self._told("frozen_put", spread), right=len(good), deadline_ms=DEADLINE_MS,
-        )  # fmt: skip
-        self._explain([reply for reply in puts if reply.status not in (201, 202)])
-
-    def _judge_gets(self, gets: Sequence[tuple[Write, Reply]]) -> None:
-        good = [reply for write, reply in gets if _is(reply, write) and reply.elapsed_ms <= DEADLINE_MS]
-        degraded = sum(1 for reply in good if reply.headers.get("UCXL-Degraded") == "true")
-        spread = Spread.of([reply.elapsed_ms for _, reply in gets])
-        self._check(
-            "frozen-get",
-            f"{len(good)} of {len(gets)} gets answered within {DEADLINE_MS:g} ms, {degraded} marked degraded: {spread}",
-            len(good) == len(gets),
-            **self._told("frozen_get", spread), right=len(good), degraded=degraded, deadline_ms=DEADLINE_MS,
-        )  # fmt: skip
-        self._explain([reply for write, reply in gets if not _is(reply, write)])
-
-    def _judge_absent(self, replies: Sequence[Reply]) -> None:
-        good = [reply for reply in replies if reply.status == 503 and reply.elapsed_ms <= DEADLINE_MS]
-        spread = Spread.of([reply.elapsed_ms for reply in replies])
-        self._check(
-            "frozen-absent",
-            f"{len(good)} of {len(replies)} gets of what only frozen nodes hold answered 'not now' (503), never "
-            f"'not there', within {DEADLINE_MS:g} ms: {spread}",
-            len(good) == len(replies),
-            **self._told("frozen_absent", spread), right=len(good),
-        )  # fmt: skip
-        self._explain([reply for reply in replies if reply.status != 503])
+            what = "gets of what only frozen nodes hold answered 'not now' (503), never 'not there',"
+            self._record.judge("frozen-absent", what, [(reply.status == 503, reply) for reply in absent])
 
     def _kill_and_restart(self, awake: NodeProcess) -> None:
         self._screen.act("kill", f"kill -9 for {awake.name}, and a new start while the others are still frozen")
@@ -204,7 +158,7 @@ class Story:
         own = [write for write in self._ledger.writes if write.author == awake.name]
         kept = sum(1 for w in own if _is(awake.ask().get(w.address, consistency="local", digest=w.digest), w))
         owed = awake.ask().pending() or 0
-        self._check(
+        self._record.check(
             "restarted",
             f"{awake.name} is back after {took:.1f} s with {kept} of the {len(own)} writes it had acknowledged, "
             f"and still knows what it owes ({owed} copies)",
@@ -226,13 +180,15 @@ class Story:
             words = (
                 f"after {took:.0f} s {'a node does not answer' if owed is None else f'{owed} copies are still owed'}"
             )
-        self._check("settled", words, owed == 0, seconds=round(took, 2), owed=owed)
-        self._facts["settle_seconds"] = round(took, 2)
+        self._record.check("settled", words, owed == 0, seconds=round(took, 2), owed=owed)
+        self._record.keep("settle_seconds", round(took, 2))
 
     def _compare(self) -> None:
         """Ask every node for every acknowledged write: by address, or by digest where a newer one took its place."""
         nodes = self._swarm.nodes
-        self._screen.act("compare", f"asking all {len(nodes)} nodes for all {self.acknowledged} acknowledged writes")
+        self._screen.act(
+            "compare", f"asking all {len(nodes)} nodes for all {self._record.acknowledged} acknowledged writes"
+        )
         newest = self._ledger.newest()
         jobs = [(write, node) for write in self._ledger.writes for node in nodes]
 
@@ -250,13 +206,13 @@ class Story:
             )
 
         wrong = [(write, node, reply) for (write, node), reply in self._each(ask, jobs) if not _is(reply, write)]
-        self.lost = len({write.digest for write, _, _ in wrong})
-        self._check(
+        self._record.lost = len({write.digest for write, _, _ in wrong})
+        self._record.check(
             "equal",
-            f"{self.lost} of {self.acknowledged} acknowledged writes lost: "
+            f"{self._record.lost} of {self._record.acknowledged} acknowledged writes lost: "
             f"{len(jobs) - len(wrong)} of {len(jobs)} answers are right",
-            self.lost == 0,
-            lost=self.lost, acknowledged=self.acknowledged, answers=len(jobs), wrong=len(wrong),
+            self._record.lost == 0,
+            lost=self._record.lost, acknowledged=self._record.acknowledged, answers=len(jobs), wrong=len(wrong),
         )  # fmt: skip
         for write, node, reply in wrong[:5]:
             self._screen.note(f"{node.name}, asked for {write.address} {write.digest[:12]}: {reply}")
@@ -268,7 +224,7 @@ class Story:
         complaints = self._swarm.end()
         took = time.monotonic() - start
         words = "; ".join(complaints) or f"all five ended cleanly after {took:.1f} s, their ports are free"
-        self._check("ended", words, not complaints, seconds=round(took, 2))
+        self._record.check("ended", words, not complaints, seconds=round(took, 2))
 
     # -- what the acts share --------------------------------------------------------------------------------------
 
@@ -303,19 +259,6 @@ class Story:
         for done, future in enumerate(as_completed(running), start=1):
             self._screen.progress(done, len(jobs))
             yield running[future], future.result()
-
-    def _check(self, name: str, words: str, holds: bool, **facts: Any) -> None:
-        self.holds = self.holds and holds
-        self._screen.check(name, words, holds=holds, replication=self._replication, **facts)
-
-    def _told(self, name: str, spread: Spread) -> dict[str, Any]:
-        self._facts[name] = spread._asdict()
-        return spread._asdict()
-
-    def _explain(self, replies: Sequence[Reply]) -> None:
-        """The first few answers that were not what they should be."""
-        for reply in replies[:3]:
-            self._screen.note(str(reply))
 
 
 def _turn(address: str, count: int) -> int:

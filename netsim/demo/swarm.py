@@ -11,15 +11,14 @@ from netsim.demo.process import END_SECONDS_MAX, NodeFailed, NodeProcess
 
 NAMES = ("ada", "bob", "cleo", "dan", "eve")
 MEET_SECONDS_MAX = 60.0
-KILL_SECONDS = 3.0
+KILL_SECONDS = 6.0
 
 
 class Swarm:
     """The nodes, in one temporary folder."""
 
     def __init__(self, *, replication: int, interrupts: Interrupts) -> None:
-        with interrupts.held():
-            self.folder = Path(tempfile.mkdtemp(prefix="bzzz-demo-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="bzzz-demo-"))
         self.nodes = tuple(
             NodeProcess(name, self.folder / name, replication=replication, interrupts=interrupts) for name in NAMES
         )
