@@ -49,9 +49,10 @@ class VirtualNode:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The process, until it is stopped."""
+        is_alone = self.settings.backend == "mock"
         world = app.World(
             key=self.key,
-            network=self._net.attach(self.peer, name=self.name),
+            network=None if is_alone else self._net.attach(self.peer, name=self.name),
             store=self.store,
             now_ms=self.clock.now_ms,
             chance=chance(self._seed, self.name).random,
@@ -68,7 +69,8 @@ class VirtualNode:
 
     async def crash(self) -> None:
         """Kill the process; what its store has committed stays."""
-        self._net.crash(self.peer)
+        if self.settings.backend != "mock":
+            self._net.crash(self.peer)
         await self.stop()
 
     async def stop(self) -> None:
@@ -88,8 +90,13 @@ class VirtualSwarm:
     def __init__(self, seed: int, names: Iterable[str], *, settings: Settings, link: Link | None = None) -> None:
         self.trace = Trace()
         self.net = VirtualNet(seed, self.trace, link=link)
-        self.nodes = {name: VirtualNode(name, self.net, seed, settings) for name in names}
-        self._nursery: trio.Nursery | None = None
+        self._seed = seed
+        self._settings = settings
+        self.nodes: dict[str, VirtualNode] = {}
+        for name in names:
+            self.add(name)
+        self.nursery: trio.Nursery | None = None
+        """In which processes are started; `open` sets it."""
 
     def __getitem__(self, name: str) -> VirtualNode:
         return self.nodes[name]
@@ -98,13 +105,20 @@ class VirtualSwarm:
         """The peer ids of these machines."""
         return [self.nodes[name].peer for name in names]
 
+    def add(self, name: str) -> VirtualNode:
+        """One more machine like the others; nothing runs on it yet."""
+        assert name not in self.nodes, f"there is a {name} already"
+        machine = self.nodes[name] = VirtualNode(name, self.net, self._seed, self._settings)
+        return machine
+
     async def start(self, name: str) -> Node:
-        """Start the process on a machine: it is bootstrapped with those that run already."""
-        assert self._nursery is not None, "the swarm is not open"
+        """Start the process on a machine: it is bootstrapped with those that run already, or ever did."""
+        assert self.nursery is not None, "the swarm is not open"
         machine = self.nodes[name]
-        others = tuple(self.net.address_of(m.peer) for m in self.nodes.values() if m.node is not None)
+        known = (m.peer for m in self.nodes.values() if m is not machine and self.net.is_known(m.peer))
+        others = tuple(self.net.address_of(peer) for peer in known)
         machine.settings = replace(machine.settings, name=name, bootstrap=others)
-        await self._nursery.start(machine.run)
+        await self.nursery.start(machine.run)
         return machine.running
 
     @classmethod
@@ -115,7 +129,7 @@ class VirtualSwarm:
         """A swarm whose machines all run, and meet; everything is stopped at the end."""
         swarm = cls(seed, names, settings=settings, link=link)
         async with trio.open_nursery() as nursery:
-            swarm._nursery = nursery
+            swarm.nursery = nursery
             await nursery.start(swarm.net.run)
             for name in swarm.nodes:
                 await swarm.start(name)

@@ -15,6 +15,8 @@ class Trace:
 
     def __init__(self) -> None:
         self._entries: list[tuple[float, str, str, tuple[object, ...]]] = []
+        self.began_at = 0.0
+        """Where the times of lines are counted from, on the virtual clock: what comes before it is below 0."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -29,7 +31,7 @@ class Trace:
     def lines(self) -> Iterator[str]:
         """'12.003451 n1 received n2 SMALL 132 1fc3a2b0': seconds, node, event, facts. Bytes are shown in hex."""
         for time, node, event, facts in self._entries:
-            yield " ".join((f"{time:.6f}", node, event, *map(_in_words, facts)))
+            yield " ".join((f"{time - self.began_at:.6f}", node, event, *map(_in_words, facts)))
 
     @property
     def digest(self) -> str:

@@ -43,6 +43,10 @@ class VirtualNet(Wires):
         self._residents[number] = endpoint = Endpoint(self, peer_id, number, self._residents)
         return endpoint
 
+    def is_known(self, peer_id: str) -> bool:
+        """Whether this node has an address here: whether it ever came."""
+        return peer_id in self._numbers
+
     def address_of(self, peer_id: str) -> str:
         """Where a node can be dialled, while it runs."""
         return self._residents[self._numbers[peer_id]].address

@@ -78,6 +78,7 @@ class Wires:
         self._frozen: dict[str, None] = {}
         self._holding: dict[Pipe, None] = {}
         self._names: dict[str, str] = {}
+        self._most_frames = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry until cancelled. Start it before any node, in a nursery outside of theirs."""
@@ -86,6 +87,11 @@ class Wires:
     def name_of(self, peer: str) -> str:
         """What the trace calls a node."""
         return self._names.get(peer, peer)
+
+    def most_frames(self) -> int:
+        """The most frames that any one pipe held since this was asked last."""
+        most, self._most_frames = self._most_frames, 0
+        return most
 
     # -- faults -----------------------------------------------------------------------------------------------
 
@@ -172,6 +178,7 @@ class Wires:
         for _ in range(copies):
             pipe.frames += 1
             pipe.bytes += size
+            self._most_frames = max(self._most_frames, pipe.frames)
             at = max(pipe.free_at + self._latency(link), pipe.last_at)
             if link.reordering and rng.random() < link.reordering:
                 self._note("late", pipe.source, pipe.target, size)

@@ -5,7 +5,7 @@ memory, one seed and one virtual clock. Nothing below here knows which.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -28,7 +28,9 @@ from node.services.sweep import Sweeper
 from node.store.base import Store
 from node.swarm.base import Network
 from node.swarm.calls import Calls
+from node.swarm.conduct import Conduct
 from node.swarm.courier import Courier
+from node.swarm.limits import USUAL, Limits
 from node.swarm.members import Members
 from protocols.keys import PrivateKey
 from protocols.verified import Verified
@@ -45,6 +47,9 @@ class World:
     """The wall clock, Unix milliseconds. Deadlines run on trio's clock."""
     chance: Callable[[], float]
     """Draws from [0, 1)."""
+    conduct: Conduct = field(default_factory=Conduct)
+    """Whom the node deals with; the network asks it too."""
+    limits: Limits = USUAL
 
 
 async def run(
@@ -84,8 +89,9 @@ async def _run_in_swarm(
     members: Members,
     task_status: trio.TaskStatus[Node],
 ) -> None:
-    store, now_ms = world.store, world.now_ms
-    calls = Calls(network)
+    store, now_ms, conduct = world.store, world.now_ms, world.conduct
+    conduct.part = network.disconnect
+    calls = Calls(network, conduct=conduct, limits=world.limits)
     courier = Courier(calls)
     verified = Verified()
     gate = Gate(
@@ -108,6 +114,7 @@ async def _run_in_swarm(
         now_ms=now_ms,
         chance=world.chance,
         on_sign_of_life=gate.sign_of_life,
+        conduct=conduct,
     )
     calls.served = Server(
         store,
@@ -115,6 +122,7 @@ async def _run_in_swarm(
         verified=verified,
         now_ms=now_ms,
         heard=lambda peer: gate.sign_of_life(f"a frame of {peer}"),
+        conduct=conduct,
     )
     publisher = Publisher(
         store, courier, members, now_ms=now_ms, chance=world.chance, on_own_clock_ahead=lambda: reissuer.look()
@@ -131,6 +139,7 @@ async def _run_in_swarm(
         write_quorum=settings.write_quorum or 2,
         read_quorum=settings.read_quorum,
         deadline_seconds=settings.real_deadline_ms / 1000.0,
+        conduct=conduct,
     )
     hybrid = HybridDHT(
         store=store,
@@ -172,5 +181,6 @@ def _node(world: World, settings: Settings, dht: DHT, members: Members, gate: Ga
         health=Health(backend=dht.backend, store=world.store, members=members, gate=gate, now_ms=world.now_ms),
         network=world.network,
         gate=gate,
+        conduct=world.conduct,
         now_ms=world.now_ms,
     )

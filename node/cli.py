@@ -22,6 +22,8 @@ _COMMANDS = {
     "id": "node.commands.look",
     "pending": "node.commands.look",
     "config": "node.commands.config",
+    # The simulator stands above the node, which knows no more of it than this name.
+    "sim": "netsim.commands",
 }
 
 

@@ -1,7 +1,7 @@
 """What a node is told before it starts: the settings, and where each value came from.
 
-Four sources, the later one wins: defaults, a YAML file (everything under `bzzz:`), the environment (`BZZZ_*`), the
-command line. `OPTIONS` is the one table of names; a name that is in no row is refused with the nearest one that is,
+Five sources, the later one wins: defaults, a profile (a file that ships with BZZZ, by its name), a YAML file (everything
+under `bzzz:`), the environment (`BZZZ_*`), the command line. `OPTIONS` is the one table of names; a name that is in no row is refused with the nearest one that is,
 wherever it stands. Every value keeps its origin, so that `bzzz config show` and an error can say who set it. What goes
 wrong is a `ConfigError`: one line, and the node does not start.
 """
@@ -26,6 +26,7 @@ LISTEN_ON_LOOPBACK = "/ip4/127.0.0.1/tcp/4001"
 LISTEN_ON_ALL = "/ip4/0.0.0.0/tcp/4001"
 _PREFIXES = ("BZZZ_", "RUSTLE_")
 _FILE_VARIABLE = "BZZZ_CONFIG"
+_PROFILE_VARIABLE = "BZZZ_PROFILE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,10 @@ class Settings:
     """`mock`, `real` or `hybrid`: what the node does, after `fallback_on_error` has had its say."""
     fallback_on_error: bool | None = None
     """None: not set. False with hybrid: errors instead of answers that are pending."""
+    dht_enabled: bool = True
+    """False: as if the backend were mock, until it is enabled again; the host stays, and serves others."""
     bootstrap: tuple[str, ...] = ()
+    """Multiaddrs to dial, and `host:port` of APIs to ask."""
     data_dir: Path = Path("~/.bzzz")
     listen: tuple[str, ...] = (LISTEN_ON_LOOPBACK,)
     """Unless set, all addresses of this machine when `open` is."""
@@ -45,6 +49,10 @@ class Settings:
     name: str = ""
     """Unless set, the machine's host name."""
     network: str = "bzzz"
+    allow: tuple[str, ...] = ()
+    """The only nodes that are dealt with; none named: all are."""
+    deny: tuple[str, ...] = ()
+    """Nodes that are not dealt with, whether they are allowed or not."""
     open: bool = False
     mdns: bool = True
     log_format: str = "text"
@@ -58,11 +66,27 @@ class Settings:
     read_freshness_ms: int = 5_000
     threshold_errors: int = 3
     backoff_ms: int = 1_000
+    rollout_percent: float = 100.0
+    """The share of keys, by hash, that the backend is used for; for the others this machine alone answers."""
+    shadow_percent: float = 0.0
+    """The share of reads answered from this machine that are asked of the swarm as well, and compared."""
     forget_after_hours: float = 24.0
+    health_check_interval_ms: int = 30_000
+    cache_enabled: bool = True
+    cache_ttl_ms: int = 300_000
+    use_distributed_resolver: bool = False
+    sync_enabled: bool = True
+    """False: what is owed to other nodes is kept, and not handed over."""
+    discovery_configured: bool = True
+    """False: the bootstrap nodes are not used."""
+    discovery_exchange: bool = True
+    """False: members are not asked whom they know."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """For each field above: `default`, or the source and the name it was set by."""
     notes: tuple[str, ...] = ()
     """What a person should be told at the start: settings that change or void one another."""
+    files: tuple[Path, ...] = ()
+    """The profile and the file that were read: an edit of one is taken up while the node runs."""
 
     @property
     def api_host_port(self) -> tuple[str, int]:
@@ -70,7 +94,7 @@ class Settings:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Each setting as (name in the file, value, origin), in the order of the fields; secrets as stars."""
-        names = {option.field: option.names[0] for option in reversed(OPTIONS)}
+        names = {option.field: option.names[0] for option in reversed(OPTIONS) if not option.is_older}
         return [
             (names[one.name], _shown(getattr(self, one.name)), self.origins.get(one.name, DEFAULT))
             for one in fields(self)
@@ -87,50 +111,102 @@ _SECTIONS = frozenset(name[:at] for name in _BY_FILE_NAME for at, letter in enum
 class _Given(dict[str, tuple[Any, str]]):
     """Field -> (value, origin). A later source replaces; one source that sets a field twice contradicts itself."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.older: dict[str, str] = {}
+        """Origins under older names, and the newer name of each."""
+
     def take(self, option: Option, value: object, origin: str) -> None:
-        before = self.get(option.field)
-        if before and before[1].partition(" ")[0] == origin.partition(" ")[0]:
-            raise ConfigError(f"{before[1]} and {origin} set the same thing; leave one of them out")
         try:
-            self[option.field] = (option.read(value), origin)
+            taken = option.read(value)
         except ValueError as error:
             raise ConfigError(f"{origin}: {error}") from None
+        if option.is_older:
+            self.older[origin] = option.field
+            if taken is None:
+                return
+        before = self.get(option.field)
+        if before and _source(before[1]) == _source(origin):
+            if option.is_older:
+                return
+            if before[1] not in self.older:
+                raise ConfigError(f"{before[1]} and {origin} set the same thing; leave one of them out")
+        self[option.field] = (taken, origin)
+
+    def notes(self) -> list[str]:
+        """What to say of older names."""
+        newer = {option.field: option for option in reversed(OPTIONS) if not option.is_older}
+        return [
+            f"{origin} is an older name; write {newer[field].variable} in its place"
+            + ("" if field not in self or self[field][1] == origin else f" (not used: {self[field][1]} wins)")
+            for origin, field in self.older.items()
+        ]
+
+
+def _source(origin: str) -> str:
+    """Which of the sources an origin is of."""
+    return origin.partition(" ")[0]
 
 
 def load(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings of a node, from all four sources; `flags` is by field name, None and () meaning 'not given'.
+    """The settings of a node, from all its sources; `flags` is by field name, None and () meaning 'not given'.
 
-    `flags["config"]`, or else `BZZZ_CONFIG`, names the file. Raises `ConfigError`.
+    `flags["profile"]`, or else `BZZZ_PROFILE`, names the profile; `flags["config"]`, or else `BZZZ_CONFIG`, the file.
+    Raises `ConfigError`.
     """
     environment = os.environ if environment is None else environment
     told = {key: value for key, value in (flags or {}).items() if value is not None and value != ()}
     given = _Given()
-    if path := told.pop("config", None) or environment.get(_FILE_VARIABLE):
-        _take_file(given, path)
+    files = []
+    if profile := told.pop("profile", None) or environment.get(_PROFILE_VARIABLE):
+        files.append(_profile_path(str(profile)))
+        _take_file(given, files[0], f"profile {profile}")
+    if name_of_file := told.pop("config", None) or environment.get(_FILE_VARIABLE):
+        path = _config_path(name_of_file)
+        files.append(path)
+        _take_file(given, path, f"file {path}")
     _take_environment(given, environment)
     for key, value in told.items():
         given.take(_BY_KEY[key], value, f"flag --{'no-' if value is False else ''}{key.replace('_', '-')}")
-    return _settled(given)
+    return replace(_settled(given), files=tuple(files))
 
 
-def _take_file(given: _Given, name_of_file: object) -> None:
+def profiles() -> Mapping[str, Path]:
+    """The profiles that ship with BZZZ, by name: in the package, or beside it in a checkout."""
+    own = Path(__file__).parent
+    folder = own / "profiles" if (own / "profiles").is_dir() else own.parent / "config"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _profile_path(profile: str) -> Path:
+    known = profiles()
+    if profile not in known:
+        hint = nearest(profile, known) or f"; there are {', '.join(known) or 'none'}"
+        raise ConfigError(f"there is no profile {profile!r}{hint} (a file of your own is named by --config)")
+    return known[profile]
+
+
+def _config_path(name_of_file: object) -> Path:
     try:
-        path = read_path(name_of_file)
+        return read_path(name_of_file)
     except ValueError as error:
         raise ConfigError(f"the configuration file: {error}") from None
+
+
+def _take_file(given: _Given, path: Path, source: str) -> None:
     for name, value in flat(read_file(path), _SECTIONS):
         if (option := _BY_FILE_NAME.get(name)) is None:
-            raise ConfigError(f"file {path}: 'bzzz: {name}' is no setting of a node{nearest(name, _BY_FILE_NAME)}")
+            raise ConfigError(f"{source}: 'bzzz: {name}' is no setting of a node{nearest(name, _BY_FILE_NAME)}")
         if value is not None:
-            given.take(option, value, f"file {path}: {name}")
+            given.take(option, value, f"{source}: {name}")
 
 
 def _take_environment(given: _Given, environment: Mapping[str, str]) -> None:
     for variable in sorted(environment):
-        if not variable.startswith(_PREFIXES) or variable == _FILE_VARIABLE:
+        if not variable.startswith(_PREFIXES) or variable in (_FILE_VARIABLE, _PROFILE_VARIABLE):
             continue
         if (option := _BY_VARIABLE.get(variable)) is None:
-            known = nearest(variable, [*_BY_VARIABLE, _FILE_VARIABLE])
+            known = nearest(variable, [*_BY_VARIABLE, _FILE_VARIABLE, _PROFILE_VARIABLE])
             raise ConfigError(f"the environment sets {variable}, which is no setting of a node{known}")
         if environment[variable].strip():
             given.take(option, environment[variable], f"environment {variable}")
@@ -138,7 +214,7 @@ def _take_environment(given: _Given, environment: Mapping[str, str]) -> None:
 
 def _settled(given: _Given) -> Settings:
     """The settings when every source has spoken: defaults that follow from others, contradictions refused."""
-    own = (one.name for one in fields(Settings) if one.name not in ("origins", "notes"))
+    own = (one.name for one in fields(Settings) if one.name not in ("origins", "notes", "files"))
     settings = Settings(
         **{name: value for name, (value, _) in given.items()},
         origins={name: given[name][1] if name in given else DEFAULT for name in own},
@@ -153,7 +229,7 @@ def _settled(given: _Given) -> Settings:
     if "listen" not in given and settings.open:
         settings = replace(settings, listen=(LISTEN_ON_ALL,))
     _refuse_contradictions(settings)
-    return _with_notes(settings)
+    return _with_notes(settings, given.notes())
 
 
 def _refuse_contradictions(settings: Settings) -> None:
@@ -180,8 +256,7 @@ def _refuse_contradictions(settings: Settings) -> None:
         )
 
 
-def _with_notes(settings: Settings) -> Settings:
-    notes = []
+def _with_notes(settings: Settings, notes: list[str]) -> Settings:
     if settings.backend == "real" and settings.fallback_on_error:
         settings = replace(settings, backend="hybrid")
         notes.append(

@@ -7,6 +7,9 @@ after the backoff, doubled at each failure up to a cap, and at once on any sign 
 Each state has a generation, and an outcome names the one its operation began in: what comes late from an earlier
 generation changes nothing (the idea is sony/gobreaker's). An outcome is one of three: succeeded, failed (no peer
 answered; a refusal is an answer), abandoned (we were late or cancelled ourselves: says nothing of the swarm).
+
+A person may force it open or closed. That lies over what it has learned, and changes nothing of it: beneath, it goes on
+counting and probing, and when the force ends it is what it would have been.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,6 +56,29 @@ class SignOfLife:
 
 
 @dataclass(frozen=True, slots=True)
+class Forced:
+    """Somebody wants it open or closed, whatever it has learned, until `Released`. `why` names who and why."""
+
+    state: State
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """It is to go by what it has learned again. `why` says what ended the force."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """Other limits from now on; what was counted stays. An opening that waits already waits as long as it was to."""
+
+    threshold: int
+    backoff_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """Ping whoever may answer, and report the outcome under this generation."""
 
@@ -68,7 +94,7 @@ class Changed:
     why: str
 
 
-Event = Succeeded | Failed | Abandoned | SignOfLife | Tick
+Event = Succeeded | Failed | Abandoned | SignOfLife | Forced | Released | Tuned | Tick
 Effect = Probe | Changed
 
 
@@ -78,10 +104,12 @@ class Breaker:
     def __init__(
         self, *, threshold: int, backoff_seconds: float, chance: Callable[[], float], cap_seconds: float = 10.0
     ) -> None:
-        self.state = State.CLOSED
+        self.learned = State.CLOSED
+        """What it is beneath a force."""
         self.generation = 0
-        self.why = "no operation has failed yet"
         self.changed_at: float | None = None
+        self._learned_why = "no operation has failed yet"
+        self._forced: Forced | None = None
         self._threshold = threshold
         self._base = backoff_seconds
         self._cap = cap_seconds
@@ -96,6 +124,19 @@ class Breaker:
         return self._deadline
 
     @property
+    def state(self) -> State:
+        return self._forced.state if self._forced else self.learned
+
+    @property
+    def why(self) -> str:
+        """The evidence for its state, in words."""
+        return self._forced.why if self._forced else self._learned_why
+
+    @property
+    def is_forced(self) -> bool:
+        return self._forced is not None
+
+    @property
     def is_closed(self) -> bool:
         """True: calls may go to the swarm."""
         return self.state is State.CLOSED
@@ -104,27 +145,34 @@ class Breaker:
         match event:
             case Succeeded(generation) if generation == self.generation:
                 return self._succeeded(now)
-            case Failed(generation, evidence) if generation == self.generation and self.state is not State.OPEN:
+            case Failed(generation, evidence) if generation == self.generation and self.learned is not State.OPEN:
                 return self._failed(evidence, now)
-            case Abandoned(generation) if generation == self.generation and self.state is State.HALF_OPEN:
+            case Abandoned(generation) if generation == self.generation and self.learned is State.HALF_OPEN:
                 return self._open("the probe was abandoned", now)
-            case SignOfLife(evidence) if self.state is State.OPEN:
+            case SignOfLife(evidence) if self.learned is State.OPEN:
                 return self._half_open(f"a sign of life: {evidence}", now)
             case Tick() if self._deadline is not None and now >= self._deadline:
-                if self.state is State.HALF_OPEN:
+                if self.learned is State.HALF_OPEN:
                     return self._open("the probe had no outcome", now)
                 return self._half_open("the backoff is over", now)
+            case Forced():
+                return self._force(event, event.why, now)
+            case Released(why) if self._forced:
+                return self._force(None, f"{why}; before that: {self._learned_why}", now)
+            case Tuned(threshold, backoff_seconds):
+                self._threshold, self._base = threshold, backoff_seconds
+                return ()
             case _:
                 return ()
 
     def _succeeded(self, now: float) -> Sequence[Effect]:
         self._failures = 0
-        if self.state is State.CLOSED:
+        if self.learned is State.CLOSED:
             return ()
         return self._become(State.CLOSED, "the swarm answered a ping", now)
 
     def _failed(self, evidence: str, now: float) -> Sequence[Effect]:
-        if self.state is State.HALF_OPEN:
+        if self.learned is State.HALF_OPEN:
             self._openings += 1
             return self._open(evidence, now)
         if self._failures == 0:
@@ -148,10 +196,19 @@ class Breaker:
         return (*effects, Probe(self.generation))
 
     def _become(self, state: State, why: str, now: float) -> Sequence[Effect]:
-        before, self.state = self.state, state
+        before, self.learned = self.learned, state
         self.generation += 1
-        self.why = why
-        self.changed_at = now
+        self._learned_why = why
         self._failures = 0
         self._deadline = None
+        if self._forced:
+            return ()
+        self.changed_at = now
         return (Changed(before, state, why),)
+
+    def _force(self, forced: Forced | None, why: str, now: float) -> Sequence[Effect]:
+        before, self._forced = self.state, forced
+        if self.state is before:
+            return ()
+        self.changed_at = now
+        return (Changed(before, self.state, why),)

@@ -30,6 +30,8 @@ TRACE_MAX = 64
 DETAILS_MAX = 32
 _LIST_MAX = 1024
 """No list in a frame is longer, and none that says so has room made for it."""
+_ITEMS_MAX = 128 * 1024
+"""Items of all lists and maps in a frame. The most that a message may hold is 256 notices with 256 parents each."""
 
 
 class Hello(NamedTuple):
@@ -363,10 +365,27 @@ def encode_reply(number: int, reply: Reply) -> bytes:
     return bytes(msgpack.packb([_REPLY_KINDS[type(reply)], number, "", *fields]))
 
 
+def _unpacked(frame: bytes) -> Any:
+    """What the msgpack says. A byte of it can become an object of seventy: only so many are made of one frame."""
+    bounds = {"use_list": True, "max_ext_len": 0, "max_map_len": 64, "max_array_len": _LIST_MAX}
+    if len(frame) <= _ITEMS_MAX:  # Then it cannot hold more than that.
+        return msgpack.unpackb(frame, **bounds)
+    items = 0
+
+    def counted(made: Any) -> Any:
+        nonlocal items
+        items += len(made)
+        if items > _ITEMS_MAX:
+            raise ValueError(f"it holds more than {_ITEMS_MAX:,} items")
+        return made
+
+    return msgpack.unpackb(frame, list_hook=counted, object_hook=counted, **bounds)
+
+
 def decode(frame: bytes) -> Frame:
     """The message in a frame. Raises `Malformed`."""
     try:
-        fields = msgpack.unpackb(frame, use_list=True, max_ext_len=0, max_map_len=64, max_array_len=_LIST_MAX)
+        fields = _unpacked(frame)
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
         raise Malformed(f"a frame is not msgpack: {error}") from error
     kind, number, trace, *rest = _fields(fields, 3)

@@ -4,6 +4,9 @@ A sighting is an address, from whoever saw it: the configuration, a peer that to
 (once its id is known) or a bare address (as a bootstrap address without an id is). Every target that is not
 connected is dialled, one attempt at a time, again after a backoff; configured ones for ever, others until they were
 not seen for the forgetting horizon. Whom others speak of is not seen by that, or two could keep a dead one alive.
+
+One of whom we have another peer's word alone is hearsay, and may be a lie: it is dialled ever more rarely when nobody
+is there, whatever else is told of it, or one tale of a thousand peers would keep us dialling for a day.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +31,8 @@ class Sighted:
     is_configured: bool = False
     seen_at: float | None = None
     """When it was really seen last, if that was before now (a member remembered from an earlier run)."""
+    is_hearsay: bool = False
+    """Another peer says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class Banned:
 class Dial:
     target: str
     addresses: tuple[str, ...]
+    is_hearsay: bool = False
+    """We have nothing but another peer's word for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ class _Target:
     seen_at: float = 0.0
     queued_at: float = inf
     """When the machine looks at it next, at the latest."""
+    is_hearsay: bool = False
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -113,6 +121,7 @@ class Peers:
         forget_seconds: float = 24 * 3600.0,
         base_seconds: float = 0.25,
         cap_seconds: float = 5.0,
+        hearsay_cap_seconds: float = 300.0,
         targets_max: int = 4096,
     ) -> None:
         self._own = own
@@ -120,6 +129,7 @@ class Peers:
         self._forget = forget_seconds
         self._base = base_seconds
         self._cap = cap_seconds
+        self._hearsay_cap = hearsay_cap_seconds
         self._targets_max = targets_max
         self._targets: dict[str, _Target] = {}
         self._banned: dict[str, None] = {}
@@ -166,14 +176,21 @@ class Peers:
         target = self._targets.get(name)
         if target is None:
             seen_at = now if event.seen_at is None else event.seen_at
-            target = self._targets[name] = _Target(event.peer, dial_at=now, seen_at=seen_at)
-        if target.learn(event.addresses, is_configured=event.is_configured):
+            target = self._targets[name] = _Target(
+                event.peer, dial_at=now, seen_at=seen_at, is_hearsay=event.is_hearsay
+            )
+        is_news = target.learn(event.addresses, is_configured=event.is_configured)
+        if target.is_hearsay:
+            target.is_hearsay = event.is_hearsay
+            is_news = not event.is_hearsay or (is_news and not target.failures)
+        if is_news:
             target.dial_at = min(target.dial_at, now)
         return self._look(name, now)
 
     def _connected(self, peer: str, now: float) -> Sequence[Effect]:
         target = self._targets.setdefault(peer, _Target(peer))
         target.is_connected = True
+        target.is_hearsay = False
         target.connected_at = target.seen_at = now
         return ()
 
@@ -191,23 +208,33 @@ class Peers:
     def _dialled(self, name: str, peer: str, now: float) -> Sequence[Effect]:
         target = self._targets[name]
         target.is_dialling = False
-        if not peer:
+        if name == peer:  # connected was told already, or it broke meanwhile
+            target.dial_at = max(target.dial_at, now + self._base)
+        elif target.peer or not peer:  # nobody was there, or not the one who was meant
             self._put_off(target, now)
-            return self._look(name, now)
-        if name != peer:  # a bare address: the peer behind it is the target from now on
+        else:
             del self._targets[name]
-            if self._is_banned(peer):
-                return ()
-            former, target = target, self._targets.setdefault(peer, _Target(peer))
-            target.learn(former.configured, is_configured=True)
-            target.learn(former.heard, is_configured=False)
-            target.seen_at = now
-        target.dial_at = max(target.dial_at, now + self._base)  # connected was told already, or it broke meanwhile
+        effects = self._look(name, now) if name in self._targets else ()
+        if peer not in ("", name) and not self._is_banned(peer):
+            return (*effects, *self._found(peer, target, now))
+        return effects
+
+    def _found(self, peer: str, target: _Target, now: float) -> Sequence[Effect]:
+        """Another one than the target was behind one of its addresses: those that name nobody are that one's now."""
+        own = [address for address in target.configured if target.peer and address.endswith(f"/p2p/{target.peer}")]
+        found = self._targets.setdefault(peer, _Target(peer))
+        found.learn([address for address in target.configured if address not in own], is_configured=True)
+        target.configured[:] = own
+        if not target.peer:
+            found.learn(target.heard, is_configured=False)
+        found.seen_at = now
+        found.dial_at = max(found.dial_at, now + self._base)
         return self._look(peer, now)
 
     def _put_off(self, target: _Target, now: float) -> None:
         target.failures += 1
-        target.dial_at = now + backoff(target.failures, base=self._base, cap=self._cap, chance=self._chance())
+        cap = self._hearsay_cap if target.is_hearsay else self._cap
+        target.dial_at = now + backoff(target.failures, base=self._base, cap=cap, chance=self._chance())
 
     def _tick(self, now: float) -> Sequence[Effect]:
         effects: list[Effect] = []
@@ -217,7 +244,7 @@ class Peers:
             if target is not None and target.queued_at == at:
                 target.queued_at = inf
                 effects += self._look(name, now)
-        return effects
+        return tuple(effects)
 
     def _look(self, name: str, now: float) -> Sequence[Effect]:
         """What is due for one target, now; or when to look again."""
@@ -232,7 +259,7 @@ class Peers:
         dial_at = target.dial_at if addresses else inf  # it came to us from where nobody can dial: await a sighting
         if now >= dial_at:
             target.is_dialling = True
-            return (Dial(name, addresses),)
+            return (Dial(name, addresses, target.is_hearsay),)
         due = min(dial_at, forget_at)
         if due < target.queued_at:
             target.queued_at = due

@@ -43,15 +43,14 @@ def health_command(*, client: Client, as_json: bool) -> None:
     else:
         click.echo(data["status"] + "".join(f"\n  {reason}" for reason in data["reasons"]))
         if data["components"]:
-            head = ("COMPONENT", "BACKEND", "STATUS", "ERRORS", "LATENCY", "WHY")
+            head = ("COMPONENT", "BACKEND", "STATUS", "ERRORS", "LATENCY")
             print_table(head, [_component(component) for component in data["components"]])
     click.get_current_context().exit(code)
 
 
 def _component(one: dict[str, Any]) -> tuple[str, ...]:
     latency = "-" if one["latency_ms"] is None else f"{one['latency_ms']:.1f} ms"
-    why = "; ".join(one["reasons"]) or "-"
-    return (one["component"], one["backend"] or "-", one["status"], str(one["error_count"]), latency, why)
+    return (one["component"], one["backend"] or "-", one["status"], str(one["error_count"]), latency)
 
 
 @click.command("id")

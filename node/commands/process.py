@@ -7,11 +7,12 @@ came before it is given back, and the reason is one line.
 
 import os
 import random
+import resource
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,11 +34,15 @@ from node.store.base import StoreRefused
 from node.store.lock import lock_directory
 from node.store.sqlite import SqliteStore
 from node.swarm.base import ListenFailed, Network
+from node.swarm.conduct import Conduct
+from node.swarm.limits import USUAL, Limits, within
 from protocols.keys import PrivateKey
 
 STORE_NAME = "store.db"
 STOP_SECONDS_MAX = 1.5
 """How long ending may take before whatever is still under way is cancelled."""
+DESCRIPTORS_WANTED = 8192
+"""Files and sockets: the default of many systems, 1,024, is too few for a thousand idle connections."""
 
 _Refusal = (BindFailed, IdentityRefused, StoreRefused, ListenFailed)
 _log = structlog.get_logger("bzzz")
@@ -71,12 +76,16 @@ def run(settings: Settings, say: Callable[[Ready], None]) -> None:
             held.enter_context(_data_dir(settings.data_dir))
             key = load_or_create(settings.data_dir, seed=os.urandom(32))
             store = SqliteStore.open(settings.data_dir / STORE_NAME, random_id=os.urandom(8).hex())
+            conduct = Conduct(allow=settings.allow, deny=settings.deny)
+            limits = within(USUAL, descriptors=_descriptors())
             world = World(
                 key=key,
-                network=None if settings.backend == "mock" else _network(key, settings),
+                network=None if settings.backend == "mock" else _network(key, settings, conduct, limits),
                 store=store,
                 now_ms=lambda: time.time_ns() // 1_000_000,
                 chance=random.SystemRandom().random,
+                conduct=conduct,
+                limits=limits,
             )
             trio.run(_live, world, settings, listening, say)
     except Exception as error:
@@ -103,10 +112,23 @@ def _data_dir(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _network(key: PrivateKey, settings: Settings) -> Network:
+def _network(key: PrivateKey, settings: Settings, conduct: Conduct, limits: Limits) -> Network:
     from node.swarm.host import Host  # it imports libp2p
 
-    return Host(key, settings.listen)
+    return Host(key, settings.listen, conduct=conduct, limits=limits)
+
+
+def _descriptors() -> int:
+    """How many files and sockets this process may have open: as many as it is allowed to, once it has asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_WANTED, hard)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    if soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
+    return soft
 
 
 async def _live(world: World, settings: Settings, listening: socket.socket, say: Callable[[Ready], None]) -> None:

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.commands.client import Failure
-
 if TYPE_CHECKING:
     from node.commands.process import Ready
 
@@ -60,7 +58,7 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     try:
         settings = load({**flags, "open": open_, "mdns": False if no_mdns else None})
     except ConfigError as error:
-        raise Failure(str(error), 2) from None
+        raise _NotUp(str(error), 2) from None
     for note in settings.notes:
         click.echo(f"bzzz: {note}", err=True)
 
@@ -69,9 +67,20 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     try:
         run(settings, _say_json if as_json else _say)
     except NotStarted as error:
-        raise Failure(str(error), 2) from None
+        raise _NotUp(str(error), 2) from None
     except NodeFailed as error:
-        raise Failure(str(error), 1) from None
+        raise _NotUp(str(error), 1) from None
+
+
+class _NotUp(click.ClickException):
+    """One line on standard error, whatever else was asked for: standard output is for the ready line alone."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"bzzz: {self.message}", err=True)
 
 
 def _say_json(ready: "Ready") -> None:

@@ -66,7 +66,7 @@ def delete_command(
     _write(client, "DELETE", address, _headers(**conditions), None, replicated, timeout_ms, as_json)
 
 
-@click.command("receipt")
+@click.command("receipt", short_help="Say how durable a write is by now.")
 @click.argument("digest", required=False)
 @click.option("--log", metavar="ID", help="The log a receipt named.")
 @click.option("--sequence", type=int, metavar="N", help="The place in that log.")
@@ -83,7 +83,7 @@ def receipt_command(
     replicated: bool,
     timeout_ms: int | None,
 ) -> None:
-    """How durable a write is by now, by its DIGEST, or by --log and --sequence."""
+    """Say how durable a write is by now, by its DIGEST, or by --log and --sequence."""
     if (digest is None) == (sequence is None) or (log is None) != (sequence is None):
         raise click.UsageError("name a DIGEST, or both --log and --sequence")
     query = {"digest": digest, "log": log, "sequence": sequence, **_waiting(replicated, timeout_ms)}

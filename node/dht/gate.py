@@ -8,8 +8,8 @@ from typing import NamedTuple
 import trio
 
 from node.driver import Driver
-from node.swarm.calls import Abandoned as CallAbandoned
 from node.swarm.calls import LATE_SECONDS, Calls
+from node.swarm.calls import Abandoned as CallAbandoned
 from node.swarm.members import Members
 from protocols import breaker
 from protocols.breaker import Breaker, State
@@ -99,8 +99,20 @@ class Gate:
 
     def sign_of_life(self, evidence: str) -> None:
         """A peer was heard, dialled or sighted."""
-        if self._breaker.state is State.OPEN:
+        if self._breaker.learned is State.OPEN:
             self._driver.tell(breaker.SignOfLife(evidence))
+
+    def force(self, state: State, why: str) -> None:
+        """Somebody wants it open or closed; what the breaker learns meanwhile holds again after `release`."""
+        self._driver.tell(breaker.Forced(state, why))
+
+    def release(self, why: str) -> None:
+        """The force is over, if there was one."""
+        self._driver.tell(breaker.Released(why))
+
+    def tune(self, *, threshold: int, backoff_seconds: float) -> None:
+        """Other limits from now on; what was counted stays."""
+        self._driver.tell(breaker.Tuned(threshold, backoff_seconds))
 
     async def run(self) -> None:
         try:

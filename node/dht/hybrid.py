@@ -9,6 +9,7 @@ when the holders said so; otherwise it is `Unavailable`.
 """
 
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import trio
 
@@ -28,8 +29,18 @@ AGE_STEP_SECONDS = 0.01
 
 _AUTO = Consistency.AUTO
 
-Offer = Callable[[int, Envelope, tuple[str, ...]], None]
-"""Hand a merged write (its sequence, the envelope, the holders owed) to who pays hints, without waiting for a turn."""
+
+class Offered(NamedTuple):
+    """What becomes of a write that was handed to who pays hints."""
+
+    holders: tuple[str, ...]
+    """Those that it is on its way to; the others cannot be reached, or are left in peace."""
+    is_next: bool
+    """One of them has little or nothing to take before it: its silence says something."""
+
+
+Offer = Callable[[int, Envelope | None, tuple[str, ...]], Offered]
+"""Hand over a merged write (its sequence, the envelope if it is new here, its holders), without waiting for a turn."""
 
 
 class HybridDHT:
@@ -97,9 +108,8 @@ class HybridDHT:
             raise stalled(envelope)
         if on_merged is not None:
             on_merged()
-        if is_new:
-            self._offer(sequence, envelope, wanted)
-        standing = await self._acknowledged(envelope, wanted, sequence, deadline - RESERVE_SECONDS)
+        offered = self._offer(sequence, envelope if is_new else None, wanted)
+        standing = await self._acknowledged(envelope, wanted, offered, sequence, deadline - RESERVE_SECONDS)
         is_replicated = len(standing.acknowledged) >= self.write_quorum
         if not is_replicated and not self._has_fallback:
             raise Indeterminate(
@@ -122,12 +132,13 @@ class HybridDHT:
                 f"none of the {len(wanted)} members that should hold this can be reached; nothing was written"
             )
 
-    async def _acknowledged(self, envelope: Envelope, wanted: tuple[str, ...], sequence: int, until: float) -> Standing:
-        """How the write stands at the latest at `until`; at once when nobody is worth waiting for."""
-        reachable = [peer for peer in wanted if self._members.is_reachable(peer)]
+    async def _acknowledged(
+        self, envelope: Envelope, wanted: tuple[str, ...], offered: Offered, sequence: int, until: float
+    ) -> Standing:
+        """How the write stands at the latest at `until`; at once when it is on its way to nobody."""
         if wanted and self._gate.lets_through:
             generation, since = self._gate.generation, trio.current_time()
-            count = min(self.write_quorum, len(reachable))
+            count = min(self.write_quorum, len(offered.holders))
             with trio.move_on_at(until) as scope:
                 if count:
                     await self._store.replicated(envelope.digest, count)
@@ -135,8 +146,8 @@ class HybridDHT:
                 self._gate.unasked(generation, "no holder can be reached")
             elif not scope.cancelled_caught:
                 self._gate.succeeded(generation)
-            else:
-                names = ", ".join(peer[-8:] for peer in reachable)
+            elif offered.is_next:
+                names = ", ".join(peer[-8:] for peer in offered.holders)
                 evidence = f"nobody acknowledged a write; sent to {names}"
                 self._gate.unanswered(generation, since=since, until=until, evidence=evidence)
         standing = await self._store.standing(digest=envelope.digest)

@@ -4,9 +4,11 @@ import logging
 from collections.abc import Callable, Iterable
 
 from node.store.base import Incoming, Origin, Store
+from node.swarm.conduct import Conduct
 from protocols.clock import check_not_ahead
-from protocols.codes import BzzzError
+from protocols.codes import BadSignature, BzzzError, Malformed, TooLarge
 from protocols.envelope import Envelope, Notice, decode
+from protocols.score import Offence
 from protocols.verified import Verified
 
 log = logging.getLogger(__name__)
@@ -15,7 +17,11 @@ log = logging.getLogger(__name__)
 class Learner:
     """Takes envelopes and notices from peers into the store. What a peer sent wrong is left out, with a log line."""
 
-    def __init__(self, store: Store, *, verified: Verified, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, *, verified: Verified, now_ms: Callable[[], int], conduct: Conduct | None = None
+    ) -> None:
+        """`conduct` hears of peers that answer with what no author can have signed."""
+        self._conduct = conduct or Conduct()
         self._store = store
         self._verified = verified
         self._now_ms = now_ms
@@ -33,6 +39,7 @@ class Learner:
     def sift(self, key: bytes, envelopes: Iterable[tuple[str, bytes]]) -> dict[bytes, Envelope]:
         """What is good of it, by digest; nothing is kept."""
         good: dict[bytes, Envelope] = {}
+        bad: dict[str, list[bytes]] = {}
         now_ms = self._now_ms()
         for peer, encoded in envelopes:
             try:
@@ -42,12 +49,19 @@ class Learner:
                 self._verified.check(envelope)
                 check_not_ahead(envelope.version, now_ms)
             except BzzzError as error:
-                log.warning("an envelope that %s answered with is left out: %s", peer, error.message)
+                if isinstance(error, BadSignature | Malformed | TooLarge):
+                    bad.setdefault(peer, []).append(encoded)
+                else:
+                    log.warning("an envelope that %s answered with is left out: %s", peer, error.message)
                 continue
             if envelope.key != key:
-                log.warning("%s answered with %s, which was not asked for", peer, envelope.address)
+                what = f"answered with {envelope.address}, which was not asked for"
+                self._conduct.watch.hit("answers_wrong", peer, what)
+                self._conduct.blame(peer, Offence.WRONG_ANSWER, what)
                 continue
             good[envelope.digest] = envelope
+        for peer, ones in bad.items():
+            self._conduct.blame_for(peer, ones, were_asked_for=True)
         return good
 
     async def keep(self, good: Iterable[Envelope]) -> None:

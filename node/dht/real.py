@@ -15,6 +15,7 @@ from node.dht.learning import Learner
 from node.dht.mock import PROVIDE_TTL_MS
 from node.store.base import Incoming, Origin, Standing, Store
 from node.swarm.calls import Calls, Unreachable
+from node.swarm.conduct import Conduct
 from node.swarm.courier import Courier
 from node.swarm.members import Members
 from protocols.codes import BzzzError, Indeterminate, Malformed, StorageFull, Unavailable
@@ -85,6 +86,7 @@ class RealDHT:
         write_quorum: int,
         read_quorum: int,
         deadline_seconds: float,
+        conduct: Conduct | None = None,
     ) -> None:
         self._store = store
         self._calls = calls
@@ -94,7 +96,7 @@ class RealDHT:
         self.write_quorum = write_quorum
         self._read_quorum = read_quorum
         self._deadline = deadline_seconds
-        self._learner = Learner(store, verified=verified, now_ms=now_ms)
+        self._learner = Learner(store, verified=verified, now_ms=now_ms, conduct=conduct)
 
     def _until(self, timeout: float | None) -> float:
         return trio.current_time() + (self._deadline if timeout is None else timeout)

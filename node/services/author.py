@@ -29,7 +29,6 @@ from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, Envelope, Notice,
 from protocols.keys import PrivateKey
 from protocols.ucxl import Address, parse, require_one
 
-
 COMMIT_SECONDS = 0.03
 """Kept back for the commit when the swarm is asked about a write first."""
 _NO_DIGEST = bytes(32)

@@ -1,6 +1,6 @@
 """A node as the outside sees it: what the API, the command line and the simulator may ask of one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from node.dht.base import DHT
@@ -10,6 +10,7 @@ from node.services.health import Health, HealthReport
 from node.services.resolve import Resolver
 from node.store.base import Store
 from node.swarm.base import Network
+from node.swarm.conduct import Conduct
 from node.swarm.members import Members
 
 
@@ -48,6 +49,7 @@ class Node:
         health: Health,
         network: Network | None,
         gate: Gate | None,
+        conduct: Conduct,
         now_ms: Callable[[], int],
     ) -> None:
         self.peer_id = peer_id
@@ -60,6 +62,8 @@ class Node:
         self.store = store
         self.now_ms = now_ms
         self.gate = gate
+        self.conduct = conduct
+        """The allow list and the deny list, which may be changed while it runs, and what became of bad input."""
         self._members = members
         self._health = health
         self._network = network
@@ -86,6 +90,10 @@ class Node:
             for p in self._members.all()
         ]
         return sorted(peers, key=lambda p: (not p.is_connected, p.name, p.peer))
+
+    def counters(self) -> Mapping[str, int]:
+        """How often each limit was hit since the start, and what was refused from peers, by name."""
+        return self.conduct.watch.counters.as_dict()
 
     def health(self) -> HealthReport:
         return self._health.report()

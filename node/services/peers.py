@@ -15,6 +15,7 @@ from node.driver import Driver
 from node.store.base import Member, Store
 from node.swarm.base import DialFailed, Network
 from node.swarm.calls import Calls
+from node.swarm.conduct import Conduct
 from node.swarm.members import Members, Presence
 from protocols import liveness, peers
 from protocols.codes import BzzzError, Forbidden
@@ -53,6 +54,7 @@ class Neighbours:
         now_ms: Callable[[], int],
         chance: Callable[[], float],
         on_sign_of_life: Callable[[str], None],
+        conduct: Conduct | None = None,
     ) -> None:
         self._network = network
         self._calls = calls
@@ -64,6 +66,8 @@ class Neighbours:
         self._now_ms = now_ms
         self._chance = chance
         self._on_sign_of_life = on_sign_of_life
+        self._conduct = conduct or Conduct()
+        self._conduct.listeners.append(self._recheck)
         self._nursery: trio.Nursery | None = None
         self._peers = Driver[peers.Event, peers.Effect](
             Peers(members.own, chance=chance, forget_seconds=forget_seconds), self._carry_out_peers
@@ -79,7 +83,10 @@ class Neighbours:
                 nursery.start_soon(self._liveness.run)
                 nursery.start_soon(self._exchange_for_ever)
                 task_status.started()
+                self._recheck()
                 self._sight_known()
+                for peer in self._network.connected_peers():  # who was quicker than we
+                    nursery.start_soon(self._greet, peer)
                 for finder in self._finders:
                     nursery.start_soon(finder.run, self._peers.tell)
                 await trio.sleep_forever()
@@ -157,7 +164,7 @@ class Neighbours:
             case peers.Forget(peer):
                 log.info("forgot %s: it was not seen for the whole horizon", peer)
                 self._members.forget(peer)
-                self._start(self._store.forget_member, peer)
+                self._start(self._forget, peer)
 
     def _carry_out_liveness(self, effect: liveness.Effect) -> None:
         match effect:
@@ -263,6 +270,21 @@ class Neighbours:
         except BzzzError as error:
             log.warning("%s could not be written down as a member: %s", member.peer, error.message)
 
+    def _recheck(self) -> None:
+        """The lists changed, or may have since the last run: whom they exclude is no member, and is owed nothing."""
+        for presence in self._members.all():
+            peer = presence.member.peer
+            if not self._conduct.is_listed(peer):
+                log.info("forgot %s: it is not allowed here", peer)
+                self._members.forget(peer)
+                self._start(self._forget, peer)
+
+    async def _forget(self, peer: str) -> None:
+        try:
+            await self._store.forget_member(peer)
+        except BzzzError as error:
+            log.warning("%s could not be struck off the members, and is one again next time: %s", peer, error.message)
+
     async def _exchange_for_ever(self) -> None:
         while True:
             await trio.sleep(EXCHANGE_SECONDS * (0.5 + self._chance()))
@@ -276,6 +298,7 @@ class Neighbours:
         except BzzzError:
             return
         for member in reply.members if isinstance(reply, MembersAre) else ():
-            if self._members.get(member.peer) is None and member.peer != self._members.own:
+            is_new = self._members.get(member.peer) is None and member.peer != self._members.own
+            if is_new and self._conduct.is_listed(member.peer):
                 addresses = tuple(a for a in member.addresses if a.endswith(f"/p2p/{member.peer}"))
                 self._peers.tell(peers.Sighted(peer=member.peer, addresses=addresses, source=f"told by {peer}"))

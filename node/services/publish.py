@@ -2,22 +2,24 @@
 
 Source: DeCandia et al., "Dynamo" (2007), section 4.6. There is no second path for recovery: a swarm that was gone is
 hints not yet paid. In order for one address (the courier sees to it), side by side across addresses and peers, in a
-bounded window a peer. A hint that is refused for a while is parked alone; one that is refused for good goes to
-quarantine, where a person can see it. Whoever becomes a member is owed what this node wrote before.
+bounded window a peer. A holder that takes nothing now (its disk is full, it is busy) is left in peace for a while; a
+hint that alone is refused for a while is parked alone; one that is refused for good goes to quarantine, where a person
+can see it. Who is owed what is `sweep.py`'s.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
 
+from node.dht.hybrid import Offered
 from node.store.base import Hint, Store
 from node.swarm.calls import Abandoned, Silent, Unreachable
 from node.swarm.courier import Courier
 from node.swarm.members import Members
-from protocols.clock import AHEAD_MS_MAX
-from protocols.codes import BzzzError, ClockAhead, Malformed
+from protocols.clock import AHEAD_MS_MAX, ahead_ms
+from protocols.codes import BzzzError, ClockAhead, Malformed, StorageFull, TooManyRequests
 from protocols.envelope import Envelope
 from protocols.retry import backoff
 
@@ -25,48 +27,72 @@ log = logging.getLogger(__name__)
 
 WINDOW = 256
 """Hints of one peer under way at once."""
+WINDOW_BYTES = 8 << 20
+"""And their bytes: what a swarm that comes back may have this node hold in memory, for each peer."""
+LITTLE_BYTES = 32 << 10
+"""What is under way before a write and does not hold it up for long, whatever the link."""
 RESCAN_SECONDS = 1.0
 """How often parked hints are looked for while others are under way."""
 PAUSE_SECONDS = 0.1
-"""A peer whose window is full, or a process that was late, gets this much air."""
+"""How long a peer that did not answer is left in peace at first."""
 RETRY_BASE_SECONDS = 1.0
 RETRY_CAP_SECONDS = 30.0
-SWEEP_PAGE = 500
-SWEEP_AGAIN_SECONDS = 5.0
+"""How long one parked hint waits at the most, if the clock says nothing else."""
+HOLD_OFF_CAP_SECONDS = 10.0
+"""How long a whole peer is left in peace at the most."""
+FAILURES_TOGETHER_MAX = 3
+"""A peer that fails more often in a row may be failing at one of its hints: then each waits for itself."""
+BACK_MS = 1000
+"""A wall clock that is behind where it should be by more was put back."""
+ANY_TIME_MS = 1 << 62
 
 
 @dataclass(slots=True)
 class _Account:
-    """One holder's: where its hints are read from, and which are under way."""
+    """One holder's: how far its hints have been read, which are under way, and whether it is left in peace."""
 
     cursor: int = 0
-    under_way: set[int] = field(default_factory=set)
-    attempts: dict[int, int] = field(default_factory=dict)
+    """What is due up to here has been sent."""
+    turn: int = 0
+    """Counts how often reading began anew: who was waiting meanwhile must not go on from where it was."""
     is_at_end: bool = False
-    scanned_at: float = 0.0
+    """Everything due has been sent: what is written next need not wait for its turn."""
+    under_way: dict[int, int] = field(default_factory=dict)
+    """The size in bytes by sequence; also those that are being put into quarantine."""
+    bytes_under_way: int = 0
+    rewound_at: float = 0.0
     paused_until: float = 0.0
+    failures: int = 0
+    """How often in a row the peer did not answer, or took nothing; then it is tried with one hint. What it did not
+    answer it may still have before it, and be it only a disk that hangs."""
 
-    def again(self) -> None:
-        """Read its hints from the start."""
-        self.cursor = 0
+    @property
+    def has_room(self) -> bool:
+        window = 1 if self.failures else WINDOW
+        return len(self.under_way) < window and self.bytes_under_way < WINDOW_BYTES and not self.paused_until
+
+    def rewind(self, to: int = 0) -> None:
+        """Read its hints from there again."""
+        self.cursor = min(self.cursor, to)
+        self.turn += 1
         self.is_at_end = False
 
+    def settle(self, sequence: int) -> None:
+        self.bytes_under_way -= self.under_way.pop(sequence, 0)
 
-@dataclass(slots=True)
-class _Sweep:
-    """When a member was swept, since it was first seen."""
+    def pause(self, base: float, cap: float, chance: float, now: float) -> float:
+        """Leave the peer in peace, the longer the more often that was in vain; answer for how long from now.
 
-    first_seen_ms: int
-    at: list[float] = field(default_factory=list)
-
-    def is_over(self, now: float) -> bool:
-        return bool(self.at) and (
-            now - self.at[0] < SWEEP_AGAIN_SECONDS or self.at[-1] - self.at[0] >= SWEEP_AGAIN_SECONDS
-        )
+        What was under way together fails together, and counts as one failure.
+        """
+        if self.paused_until <= now:
+            self.failures += 1
+            self.paused_until = now + backoff(self.failures, base=base, cap=cap, chance=chance)
+        return self.paused_until - now
 
 
 class Publisher:
-    """`on_own_clock_ahead` is called when a peer refused a version that is ahead of our own clock, too."""
+    """`on_own_clock_ahead` is called when a peer refused a version of ours that is ahead of our own clock, too."""
 
     def __init__(
         self,
@@ -85,34 +111,72 @@ class Publisher:
         self._chance = chance
         self._on_own_clock_ahead = on_own_clock_ahead
         self._accounts: dict[str, _Account] = {}
-        self._swept: dict[str, _Sweep] = {}
+        self._started_at_ms: float | None = None
+        """What the wall clock showed, as it goes now, when trio's clock began."""
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(self._wake_when_grown)
-            nursery.start_soon(self._wake_when_members_change)
-            nursery.start_soon(self._sweep_for_ever)
-            while True:
-                self._woken = trio.Event()
-                next_at = trio.current_time() + RESCAN_SECONDS
-                for peer in [peer for peer in self._store.owing() if self._members.is_reachable(peer)]:
-                    next_at = min(next_at, await self._pay(peer))
-                with trio.move_on_at(next_at if self._store.owing() else float("inf")):
-                    await self._woken.wait()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._wake_when_grown)
+                nursery.start_soon(self._wake_when_members_change)
+                await self._pay_for_ever()
+        finally:
+            self._nursery = None
 
-    def offer(self, sequence: int, envelope: Envelope, holders: tuple[str, ...]) -> None:
-        """A write was merged just now: send it at once where nothing waits before it."""
+    async def _pay_for_ever(self) -> None:
+        while True:
+            self._woken = trio.Event()
+            await self._wake_parked_if_clock_went_back()
+            next_at = trio.current_time() + RESCAN_SECONDS
+            for peer in self._store.owing():
+                if self._members.is_reachable(peer):
+                    next_at = min(next_at, await self._guarded_pay(peer))
+                else:
+                    self._forgive(peer)
+            with trio.move_on_at(next_at):  # also when nothing is owed: a person may take hints out of quarantine
+                await self._woken.wait()
+
+    def offer(self, sequence: int, envelope: Envelope | None, holders: tuple[str, ...]) -> Offered:
+        """A write was merged just now: send it at once where nothing waits before it.
+
+        Without the envelope it was merged before, and whoever is still owed it is looked up.
+        """
+        is_next = False
+        under_way = []
         for peer in holders:
             account = self._accounts.setdefault(peer, _Account())
-            is_free = account.is_at_end and len(account.under_way) < WINDOW and not account.paused_until
-            if is_free and sequence > account.cursor and self._members.is_reachable(peer):
-                account.cursor = sequence
-                self._send(peer, account, sequence, envelope, 0)
+            is_reachable = self._members.is_reachable(peer)
+            is_free = account.is_at_end and account.has_room and is_reachable
+            has_little = account.bytes_under_way <= LITTLE_BYTES
+            if envelope is not None and is_free and self._send(peer, account, sequence, envelope, 0):
+                is_next = is_next or has_little
+            else:
+                account.rewind(sequence - 1)
+                self._woken.set()
+            if is_reachable and not account.paused_until:
+                under_way.append(peer)
+        return Offered(tuple(under_way), is_next)
+
+    def look_again(self, peer: str) -> None:
+        """A holder is owed more than it was."""
+        self._accounts.setdefault(peer, _Account()).rewind()
+        self._woken.set()
+
+    def forget(self, peer: str) -> None:
+        """A holder is no member any more."""
+        self._accounts.pop(peer, None)
 
     # -- paying -----------------------------------------------------------------------------------------------
+
+    async def _guarded_pay(self, peer: str) -> float:
+        try:
+            return await self._pay(peer)
+        except BzzzError as error:
+            log.warning("what is owed to %s cannot be read now: %s", peer, error.message)
+            return trio.current_time() + RESCAN_SECONDS
 
     async def _pay(self, peer: str) -> float:
         """Send what is due to a holder, as far as its window allows; answer when to look again."""
@@ -121,77 +185,145 @@ class Publisher:
         if now < account.paused_until:
             return account.paused_until
         account.paused_until = 0.0
-        is_rescan = account.is_at_end and (not account.under_way or now - account.scanned_at >= RESCAN_SECONDS)
-        if is_rescan and self._store.owing().get(peer, 0) > len(account.under_way):
-            account.again()
-        while (room := min(WINDOW - len(account.under_way), self._courier.room(peer))) > 0:
-            hints = await self._store.owed(
-                peer, after=account.cursor, limit=room + len(account.under_way), now_ms=self._now_ms()
-            )
-            account.scanned_at = trio.current_time()
-            account.is_at_end = len(hints) < room + len(account.under_way)
-            await self._send_hints(peer, account, hints)
-            if account.is_at_end or not self._members.is_reachable(peer):
-                break
+        is_rescan = not account.under_way or now - account.rewound_at >= RESCAN_SECONDS
+        if account.is_at_end and is_rescan and self._store.owing().get(peer, 0) > len(account.under_way):
+            account.rewind()
+        if not account.cursor:
+            account.rewound_at = now
+        await self._send_due(peer, account)
+        if account.paused_until:
+            return account.paused_until
         due_ms = self._store.next_due(peer)
-        wait = RESCAN_SECONDS if account.under_way or due_ms is None else max(0.0, (due_ms - self._now_ms()) / 1000.0)
+        wait = RESCAN_SECONDS if account.under_way or due_ms is None else (due_ms - self._now_ms()) / 1000.0
         return trio.current_time() + min(RESCAN_SECONDS, max(wait, 0.01))
 
-    async def _send_hints(self, peer: str, account: _Account, hints: list[Hint]) -> None:
-        for hint in hints:
-            account.cursor = max(account.cursor, hint.sequence)
-            if hint.sequence in account.under_way:
+    async def _send_due(self, peer: str, account: _Account) -> None:
+        while account.has_room and self._courier.room(peer) > 0 and self._members.is_reachable(peer):
+            turn = account.turn
+            ahead = sum(sequence > account.cursor for sequence in account.under_way)
+            limit = WINDOW - len(account.under_way) + ahead
+            hints = await self._store.owed(peer, after=account.cursor, limit=limit, now_ms=self._now_ms())
+            if account.turn != turn:
                 continue
+            if not hints:
+                account.is_at_end = True
+                return
+            for hint in hints:
+                if not await self._send_hint(peer, account, hint, turn):
+                    return
+
+    async def _send_hint(self, peer: str, account: _Account, hint: Hint, turn: int) -> bool:
+        """Send it unless it is under way. False: stop here, for there is no room, or reading begins anew."""
+        if hint.sequence not in account.under_way:
+            if not account.has_room:
+                return False
             envelope = await self._store.by_digest(hint.digest)
+            if account.turn != turn:
+                return False
             if not isinstance(envelope, Envelope):
                 await self._store.refuse(peer, hint.sequence, refusal="its content is not held here any more")
-                continue
-            self._send(peer, account, hint.sequence, envelope, hint.attempts)
+            elif not self._send(peer, account, hint.sequence, envelope, hint.attempts):
+                return False
+        account.cursor = max(account.cursor, hint.sequence)
+        return True
 
-    def _send(self, peer: str, account: _Account, sequence: int, envelope: Envelope, attempts: int) -> None:
+    def _send(self, peer: str, account: _Account, sequence: int, envelope: Envelope, attempts: int) -> bool:
+        """Hand it to the courier, once at a time. False: too much waits for that peer."""
+
         def done(error: BzzzError | None) -> None:
-            account.under_way.discard(sequence)
             self._settled(peer, account, sequence, envelope, attempts + 1, error)
 
         if sequence in account.under_way:
-            return
-        account.under_way.add(sequence)
-        if not self._courier.deliver(peer, envelope, done):
-            account.under_way.discard(sequence)
-            account.cursor = min(account.cursor, sequence - 1)
-            account.is_at_end = False
+            return True
+        account.under_way[sequence] = len(envelope.encoded)
+        account.bytes_under_way += len(envelope.encoded)
+        if self._courier.deliver(peer, envelope, done):
+            return True
+        account.settle(sequence)
+        return False
 
     def _settled(
         self, peer: str, account: _Account, sequence: int, envelope: Envelope, attempts: int, error: BzzzError | None
     ) -> None:
-        if error is None:
-            self._store.acknowledge(peer, (sequence,))
-        elif isinstance(error, Silent | Abandoned | Unreachable | Malformed):
-            account.again()
-            account.paused_until = trio.current_time() + PAUSE_SECONDS
-        elif error.retryable:
-            self._park(peer, sequence, envelope, attempts, error)
-        else:
-            log.warning("%s refused %s for good: %s", peer, envelope.address, error.message)
-            if self._nursery is not None:
-                self._nursery.start_soon(self._refuse, peer, sequence, error.message)
         self._woken.set()
+        if error is not None and not error.retryable and type(error) is not Malformed:
+            log.warning("%s refused %s for good: %s", peer, envelope.address, error.message)
+            account.failures = 0
+            if self._nursery is not None:  # under way until it is put aside, or it would be sent again meanwhile
+                self._nursery.start_soon(self._refuse, peer, account, sequence, error.message)
+            return
+        account.settle(sequence)
+        match error:
+            case None:
+                account.failures = 0
+                self._store.acknowledge(peer, (sequence,))
+            case Silent() | Abandoned() | Unreachable() | Malformed():  # nothing is known of it
+                account.pause(PAUSE_SECONDS, HOLD_OFF_CAP_SECONDS, self._chance(), trio.current_time())
+                account.rewind()
+            case ClockAhead():
+                account.failures = 0
+                self._park_ahead(peer, sequence, envelope, attempts, error)
+            case _:
+                self._hold_off(peer, account, sequence, attempts, error)
 
-    def _park(self, peer: str, sequence: int, envelope: Envelope, attempts: int, error: BzzzError) -> None:
+    def _park_ahead(self, peer: str, sequence: int, envelope: Envelope, attempts: int, error: ClockAhead) -> None:
+        """One of the two clocks is wrong, or its moment has not come: this hint waits, and no other."""
         seconds = backoff(attempts, base=RETRY_BASE_SECONDS, cap=RETRY_CAP_SECONDS, chance=self._chance())
-        if isinstance(error, ClockAhead):
-            ahead = error.details.get("ahead_ms", 0)
-            too_far = (ahead - AHEAD_MS_MAX) / 1000.0 if isinstance(ahead, int | float) else 0.0
-            seconds = min(max(seconds, too_far), RETRY_CAP_SECONDS)
+        ahead = error.details.get("ahead_ms", 0)
+        too_far = (ahead - AHEAD_MS_MAX) / 1000.0 if isinstance(ahead, int | float) else 0.0
+        self._park(peer, sequence, min(max(seconds, too_far), RETRY_CAP_SECONDS), error)
+        is_ours = envelope.author == self._members.own
+        if is_ours and ahead_ms(envelope.version, self._now_ms()) > AHEAD_MS_MAX:
             self._on_own_clock_ahead()
+
+    def _hold_off(self, peer: str, account: _Account, sequence: int, attempts: int, error: BzzzError) -> None:
+        """The peer takes nothing now. All that was under way is due again at the same moment: order is kept."""
+        is_for_all = account.failures < FAILURES_TOGETHER_MAX or isinstance(error, StorageFull | TooManyRequests)
+        if not is_for_all and account.paused_until <= trio.current_time():
+            seconds = backoff(attempts, base=RETRY_BASE_SECONDS, cap=RETRY_CAP_SECONDS, chance=self._chance())
+            self._park(peer, sequence, seconds, error)
+            return
+        seconds = account.pause(RETRY_BASE_SECONDS, HOLD_OFF_CAP_SECONDS, self._chance(), trio.current_time())
+        self._park(peer, sequence, seconds, error)
+        account.rewind()
+
+    def _park(self, peer: str, sequence: int, seconds: float, error: BzzzError) -> None:
         next_try_ms = self._now_ms() + int(seconds * 1000)
         self._store.postpone(peer, sequence, next_try_ms=next_try_ms, refusal=error.message)
 
-    async def _refuse(self, peer: str, sequence: int, refusal: str) -> None:
+    async def _refuse(self, peer: str, account: _Account, sequence: int, refusal: str) -> None:
         try:
             await self._store.refuse(peer, sequence, refusal=refusal)
-        except BzzzError as error:  # it stays owed, and is refused again
+        except BzzzError as error:
             log.warning("a refused hint could not be put aside: %s", error.message)
+            self._park(peer, sequence, RETRY_BASE_SECONDS, error)
+        finally:
+            account.settle(sequence)
+            self._woken.set()
+
+    def _forgive(self, peer: str) -> None:
+        """Who was away and is here again is a new beginning."""
+        presence = self._members.get(peer)
+        account = self._accounts.get(peer)
+        if account is not None and (presence is None or not presence.is_connected):
+            account.failures = 0
+            account.paused_until = 0.0
+
+    async def _wake_parked_if_clock_went_back(self) -> None:
+        """What was parked by a clock that ran ahead would wait until that moment comes again: it is due now.
+
+        So is what was parked before this run: nobody knows by which clock.
+        """
+        now, is_at = trio.current_time(), self._now_ms()
+        started_at, self._started_at_ms = self._started_at_ms, is_at - now * 1000.0
+        if started_at is not None and self._started_at_ms >= started_at - BACK_MS:
+            return
+        for peer in self._store.owing():
+            try:
+                await self._store.owed(peer, limit=1, now_ms=ANY_TIME_MS)
+            except BzzzError as error:
+                log.warning("what is owed to %s cannot be read now: %s", peer, error.message)
+            self._accounts.setdefault(peer, _Account()).rewind()
 
     # -- waking -----------------------------------------------------------------------------------------------
 
@@ -206,56 +338,3 @@ class Publisher:
         while True:
             await self._members.changed()
             self._woken.set()
-
-    # -- what new members are owed ----------------------------------------------------------------------------
-
-    async def _sweep_for_ever(self) -> None:
-        """Whoever is a member is owed every own write that it should hold; also what was written before we met.
-
-        A write that was being merged while the member came may have missed both its own list and the first sweep: so
-        every new member is swept again a while later, when any such write is long committed.
-        """
-        while True:
-            for peer in [peer for peer in self._store.owing() if self._members.get(peer) is None]:
-                await self._guarded(self.release, peer)
-            for presence in self._members.all():
-                swept = self._swept.setdefault(presence.member.peer, _Sweep(presence.member.first_seen_ms))
-                if swept.first_seen_ms != presence.member.first_seen_ms:
-                    swept = self._swept[presence.member.peer] = _Sweep(presence.member.first_seen_ms)
-                if not swept.is_over(trio.current_time()) and await self._guarded(self._sweep, presence.member.peer):
-                    swept.at.append(trio.current_time())
-            with trio.move_on_after(SWEEP_AGAIN_SECONDS):
-                await self._members.changed()
-
-    async def _guarded(self, task: Callable[[str], Awaitable[None]], peer: str) -> bool:
-        try:
-            await task(peer)
-        except BzzzError as error:
-            log.warning("what %s is owed could not be written down yet: %s", peer, error.message)
-            return False
-        return True
-
-    async def _sweep(self, peer: str) -> None:
-        name = f"owed/{peer}"
-        after = await self._store.cursor(name)
-        while changes := await self._store.own_writes(after=after, limit=SWEEP_PAGE):
-            debts = [(c.sequence, peer) for c in changes if peer in self._members.wanted(c.key)]
-            if debts and await self._store.owe(debts):
-                self._accounts.setdefault(peer, _Account()).again()
-                self._woken.set()
-            after = changes[-1].sequence
-            await self._store.set_cursor(name, after)
-
-    async def release(self, peer: str) -> None:
-        """A member was forgotten: others are owed in its place."""
-        self._accounts.pop(peer, None)
-        self._swept.pop(peer, None)
-        await self._store.set_cursor(f"owed/{peer}", 0)
-        released = await self._store.release(peer)
-        for sequence in released:
-            standing = await self._store.standing(sequence=sequence)
-            written = await self._store.by_digest(standing.digest) if standing else None
-            if standing and written:
-                holders = self._members.wanted(written.key)
-                await self._store.owe((sequence, holder) for holder in holders)
-        self._woken.set()

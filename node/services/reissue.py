@@ -7,21 +7,26 @@ author signed cannot be signed again here: it stays parked, and shown.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import inf
 
 import trio
 
 from node.services.author import Author
 from node.store.base import Change, Store
 from node.swarm.members import Members
-from protocols.clock import AHEAD_MS_MAX, ahead_ms
-from protocols.codes import BzzzError
+from protocols.clock import AHEAD_MS_MAX, HybridClock, ahead_ms
+from protocols.codes import BzzzError, InvalidPayload, TooLarge
 from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey
 
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
+AGAIN_SECONDS = 5.0
+"""When to look once more after the clock was mended: a write that was being made then is in the store by now."""
+QUIET_SECONDS = 30.0
+"""How long nobody's asking counts once there was nothing to issue again: it costs a look at every own write."""
 PAGE = 500
 
 
@@ -36,18 +41,27 @@ class Reissuer:
         self._members = members
         self._key = key
         self._now_ms = now_ms
+        self._look_at = inf
+        self._quiet_until = -inf
         self._asked = trio.Event()
 
     def look(self) -> None:
-        """Somebody refused a version as too far ahead: see whether it is ahead of our own clock, too."""
-        self._asked.set()
+        """Somebody refused a version of ours that is ahead of our own clock, too."""
+        if trio.current_time() >= self._quiet_until:
+            self._look_at = min(self._look_at, trio.current_time())
+            self._asked.set()
 
     async def run(self) -> None:
         while True:
-            if self._is_ahead(self._author.clock.latest):
+            now = trio.current_time()
+            is_ahead = self._is_ahead(self._author.clock.latest)
+            if is_ahead or now >= self._look_at:
+                self._look_at = now + AGAIN_SECONDS if is_ahead else inf
                 try:
-                    await self._reissue_all()
+                    if not await self._reissue_all():
+                        self._quiet_until = now + QUIET_SECONDS
                 except BzzzError as error:
+                    self._look_at = now
                     log.warning("writes of a clock that ran ahead could not be issued again yet: %s", error.message)
             self._asked = trio.Event()
             with trio.move_on_after(CHECK_SECONDS):
@@ -56,42 +70,60 @@ class Reissuer:
     def _is_ahead(self, version: int) -> bool:
         return ahead_ms(version, self._now_ms()) > AHEAD_MS_MAX
 
-    async def _reissue_all(self) -> None:
-        """Between the last page and the clock's return there is no await: no version slips in between."""
+    async def _reissue_all(self) -> int:
+        """Issue again whatever is ahead, and put the clock back that gave it out; answer how many there were."""
         after, latest, count = 0, 0, 0
         while changes := await self._store.own_writes(after=after, limit=PAGE):
             for change in changes:
-                if self._is_ahead(change.version) and change.author == self._key.peer_id:
-                    latest = max(latest, await self._reissue(change, latest))
+                if not self._is_ahead(change.version):
+                    latest = max(latest, change.version)
+                elif change.author == self._key.peer_id and (version := await self._reissue(change, latest)):
+                    latest = max(latest, version)
                     count += 1
             after = changes[-1].sequence
-        self._author.clock.rewind(latest)
+        if self._is_ahead(self._author.clock.latest):
+            self._author.clock.rewind(latest)
         if count:
             log.warning(
                 "this node's clock had run ahead: %d of its writes were issued again under the right time", count
             )
+        return count
 
-    async def _reissue(self, change: Change, latest: int) -> int:
-        """Issue one write again, later than `latest`; answer its version."""
+    async def _reissue(self, change: Change, latest: int) -> int | None:
+        """Issue one write again, later than `latest`; answer its version. None: it has to wait for its moment.
+
+        That is so when it stands on a version of somebody else's that is as far ahead: it must be later than that.
+        """
         old = await self._store.by_digest(change.digest)
         if not isinstance(old, Envelope):
-            return latest
+            return None
         parents = [await self._stand_in(digest) for digest in old.parents]
-        known = [parent for parent in [await self._store.by_digest(digest) for digest in parents] if parent]
-        clock = type(self._author.clock)(latest)
-        replacement = seal(
-            self._key,
-            address=old.address,
-            content=old.content,
-            content_type=old.content_type,
-            version=clock.read(self._now_ms(), after=[parent.version for parent in known]),
-            parents=parents,
-            meta={**old.meta, "reissues": old.digest.hex()},
-            deleted=old.deleted,
-        )
+        versions = [parent.version for digest in parents if (parent := await self._store.by_digest(digest))]
+        if any(map(self._is_ahead, versions)):
+            return None
+        version = HybridClock(latest).read(self._now_ms(), after=versions)
+        replacement = self._replacement(old, parents, version)
         holders = self._members.wanted(old.key)
         await self._store.reissue(old.digest, replacement, holders, now_ms=self._now_ms())
-        return replacement.version
+        return version
+
+    def _replacement(self, old: Envelope, parents: list[bytes], version: int) -> Envelope:
+        def sealed(meta: Mapping[str, str]) -> Envelope:
+            return seal(
+                self._key,
+                address=old.address,
+                content=old.content,
+                content_type=old.content_type,
+                version=version,
+                parents=parents,
+                meta=meta,
+                deleted=old.deleted,
+            )
+
+        try:
+            return sealed({**old.meta, "reissues": old.digest.hex()})
+        except (TooLarge, InvalidPayload):  # so full that the note does not fit: the store knows it anyway
+            return sealed(old.meta)
 
     async def _stand_in(self, digest: bytes) -> bytes:
         standing = await self._store.standing(digest=digest)

@@ -10,8 +10,9 @@ import trio
 
 from node.services.peers import Neighbours
 from node.store.base import Incoming, Origin, Store
+from node.swarm.conduct import Conduct
 from protocols.clock import check_not_ahead
-from protocols.codes import BzzzError, Forbidden, Malformed
+from protocols.codes import BadSignature, BzzzError, Forbidden, Malformed, TooLarge
 from protocols.envelope import Envelope, Notice, decode
 from protocols.messages import (
     ENVELOPES_MAX,
@@ -42,6 +43,7 @@ ANSWER_BYTES_MAX = 4 << 20
 """Envelopes in one answer; what does not fit is left out, and can be asked for by its digest."""
 VERIFIED_AT_ONCE = 16
 """Signatures checked (50 microseconds each) before others get their turn."""
+LONG_MS = 365 * 24 * 3600 * 1000
 PROVIDE_TTL_MS_MAX = 48 * 3600 * 1000
 
 
@@ -56,8 +58,11 @@ class Server:
         verified: Verified,
         now_ms: Callable[[], int],
         heard: Callable[[str], None],
+        conduct: Conduct | None = None,
     ) -> None:
+        """`conduct` hears of peers that hand in what no author can have signed."""
         self._store = store
+        self._conduct = conduct or Conduct()
         self._verified = verified
         self._neighbours = neighbours
         self._now_ms = now_ms
@@ -85,7 +90,7 @@ class Server:
             case Ping():
                 return self._pong(peer)
             case Merge():
-                return self._merge(request.envelopes)
+                return self._merge(peer, request.envelopes)
             case Heads():
                 return self._heads(request)
             case Versions():
@@ -106,11 +111,13 @@ class Server:
     async def _pong_owing(self, peer: str, owed: int) -> Reply:
         now_ms = self._now_ms()
         oldest = await self._store.owed(peer, limit=1, now_ms=now_ms)
-        return Pong(now_ms, owed, max(0, now_ms - oldest[0].at_ms) if oldest else 0)
+        # What is owed and not due was refused there for a while: since when is not known here at once.
+        return Pong(now_ms, owed, max(0, now_ms - oldest[0].at_ms) if oldest else LONG_MS)
 
-    async def _merge(self, encoded: Iterable[bytes]) -> Reply:
+    async def _merge(self, peer: str, encoded: Iterable[bytes]) -> Reply:
         incoming: list[Incoming] = []
         refusals: list[tuple[int, Refusal]] = []
+        bad: list[bytes] = []
         count = 0
         for count, one in enumerate(encoded, start=1):
             if count % VERIFIED_AT_ONCE == 0:
@@ -122,6 +129,10 @@ class Server:
                 incoming.append(Incoming(envelope, Origin.PEER))
             except BzzzError as error:
                 refusals.append((count - 1, Refusal.of(error)))
+                if isinstance(error, BadSignature | Malformed | TooLarge):
+                    bad.append(one)
+        if bad:
+            self._conduct.blame_for(peer, bad, were_asked_for=False)
         if incoming:
             await self._store.merge(incoming, now_ms=self._now_ms())
         return MergedAll(count, tuple(refusals))
@@ -142,8 +153,16 @@ class Server:
         return VersionsAre(notices, await self._store.count_versions(request.key))
 
     async def _by_digest(self, digests: tuple[bytes, ...]) -> Reply:
-        found = [await self._store.by_digest(digest) for digest in digests]
-        return EnvelopesAre(_fitting(one for one in found if one is not None))
+        found: list[Envelope] = []
+        size = 0
+        for digest in digests:
+            one = await self._store.by_digest(digest)
+            if isinstance(one, Envelope):
+                found.append(one)
+                size += len(one.encoded)
+            if size > ANSWER_BYTES_MAX:  # what is more would not fit, and must not be held meanwhile
+                break
+        return EnvelopesAre(_fitting(found))
 
     async def _provide(self, peer: str, request: Provide) -> Reply:
         if request.ttl_ms == 0:

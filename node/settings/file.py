@@ -39,6 +39,34 @@ def read_file(path: Path) -> Mapping[str, Any]:
     return section or {}
 
 
+def refuse_torn(path: Path) -> None:
+    """Refuse a file that looks half-written: empty, cut off in a line, or with a section that has nothing in it.
+
+    At a start an empty file says nothing, and that is well; when a file changes under a node that runs, somebody may
+    just be writing it, and 'nothing said' would undo what it said before. Raises `ConfigError`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {path} cannot be read ({reason(error)})") from None
+    if not text.strip():
+        raise ConfigError(f"the configuration file {path} is empty, as one that is just being written")
+    if not text.endswith("\n"):
+        line = text.count("\n") + 1
+        raise ConfigError(f"the configuration file {path}, line {line}: cut off; its last line ends in no line break")
+    section = read_file(path)
+    if empty := next((name for name in _empty(section)), None if section else "bzzz"):
+        raise ConfigError(f"the configuration file {path} is half-written: nothing stands under '{empty}:'")
+
+
+def _empty(section: Mapping[Any, Any], above: str = "") -> Iterable[str]:
+    for key, value in section.items():
+        if value is None:
+            yield f"{above}{key}"
+        elif isinstance(value, dict):
+            yield from _empty(value, f"{above}{key}.")
+
+
 def flat(section: Mapping[Any, Any], sections: frozenset[str], above: str = "") -> Iterable[tuple[str, Any]]:
     """Names with a dot for each level, and their values; only the levels in `sections` are gone into."""
     for key, value in section.items():

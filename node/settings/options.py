@@ -42,6 +42,8 @@ class Option:
     read: Callable[[object], Any]
     names: tuple[str, ...]
     field: str
+    is_older: bool = False
+    """An older name for what another row sets: it says so, and gives way to that row in the same source."""
 
     @property
     def variable(self) -> str:
@@ -73,14 +75,23 @@ def read_path(value: object) -> Path:
         raise ValueError(f"{path!r} leads nowhere: there is no such home, or no current directory") from None
 
 
-def _option(key: str, read: Callable[[object], Any], *names: str, field: str = "") -> Option:
-    return Option(key, read, names or (key,), field or key)
+def _read_use_real(value: object) -> str | None:
+    """`true` is the backend `real`; `false` says nothing: what else there is, this name never knew."""
+    return "real" if values.flag(value) else None
+
+
+def _option(
+    key: str, read: Callable[[object], Any], *names: str, field: str = "", is_older: bool = False
+) -> Option:
+    return Option(key, read, names or (key,), field or key, is_older)
 
 
 OPTIONS: tuple[Option, ...] = (
     _option("backend", values.one_of("mock", "real", "hybrid"), "dht_backend", "dht.backend"),
     _option("fallback_on_error", values.flag, "fallback_on_error", "dht.fallback.enabled"),
-    _option("bootstrap", values.many(values.dial_address), "dht_bootstrap_nodes", "dht.bootstrap_nodes"),
+    _option("use_real_dht", _read_use_real, field="backend", is_older=True),
+    _option("dht_enabled", values.flag, "dht_enabled", "dht.enabled"),
+    _option("bootstrap", values.many(values.bootstrap_node), "dht_bootstrap_nodes", "dht.bootstrap_nodes"),
     _option("data_dir", read_path),
     _option("listen", values.many(values.listen_address)),
     _option("api", values.host_port),
@@ -88,6 +99,8 @@ OPTIONS: tuple[Option, ...] = (
     _option("api_token_file", _read_token_file, field="api_token"),
     _option("name", values.name),
     _option("network", values.name),
+    _option("allow", values.many(values.peer_id)),
+    _option("deny", values.many(values.peer_id)),
     _option("open", values.flag),
     _option("mdns", values.flag),
     _option("log_format", values.one_of("text", "json")),
@@ -100,5 +113,14 @@ OPTIONS: tuple[Option, ...] = (
     _option("read_freshness_ms", values.milliseconds_between(0, 3_600_000)),
     _option("threshold_errors", values.count(1, 1_000), "threshold_errors", "dht.fallback.threshold_errors"),
     _option("backoff_ms", values.milliseconds_between(1, 600_000), "backoff_ms", "dht.fallback.backoff_ms"),
+    _option("rollout_percent", values.percent, "rollout_percent", "dht.rollout_percent"),
+    _option("shadow_percent", values.percent, "shadow_percent", "dht.shadow_percent"),
     _option("forget_after_hours", values.hours),
+    _option("health_check_interval_ms", values.milliseconds_between(1_000, 3_600_000), "health_check_interval"),
+    _option("cache_enabled", values.flag, "cache_enabled", "cache.enabled"),
+    _option("cache_ttl_ms", values.milliseconds_between(1, 86_400_000), "cache_ttl", "cache.ttl"),
+    _option("use_distributed_resolver", values.flag, "use_distributed_resolver", "resolver.distributed"),
+    _option("sync_enabled", values.flag, "sync_enabled", "sync.enabled"),
+    _option("discovery_configured", values.flag, "discovery_configured", "discovery.configured"),
+    _option("discovery_exchange", values.flag, "discovery_exchange", "discovery.exchange"),
 )

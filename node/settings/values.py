@@ -67,6 +67,17 @@ def count(low: int, high: int) -> Callable[[object], int]:
     return read
 
 
+def percent(value: object) -> float:
+    """A share, 0 to 100; a percent sign after it does no harm."""
+    try:
+        share = float(str(value).strip().removesuffix("%")) if not isinstance(value, bool) else -1.0
+    except ValueError:
+        raise ValueError(f"{value!r} is not a percentage; write it like 25") from None
+    if not 0.0 <= share <= 100.0:
+        raise ValueError(f"{value!r} is out of range: 0 to 100 percent")
+    return share
+
+
 def milliseconds(value: object) -> int:
     """A duration: `500ms`, `1.5s`, `5m`, `24h`, `7d`; a bare number is milliseconds."""
     match = _DURATION.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
@@ -131,6 +142,19 @@ def _ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
+def bootstrap_node(value: object) -> str:
+    """A node to begin with: a multiaddr, or the `host:port` of its API, which is asked where the node is."""
+    node = text(value)
+    if node.startswith("/"):
+        return dial_address(node)
+    try:
+        return host_port(node)
+    except ValueError:
+        raise ValueError(
+            f"{node!r} is neither a multiaddr to dial, like /ip4/192.0.2.7/tcp/4001, nor the host:port of a node's API"
+        ) from None
+
+
 def listen_address(value: object) -> str:
     return _multiaddr(text(value), "listen")
 
@@ -158,6 +182,14 @@ def _multiaddr(address: str, purpose: str) -> str:
     if parts[6:] and not _is_peer_id(parts[6]):
         raise ValueError(f"{address!r} does not end in the id of a node, which begins with 12D3KooW")
     return "/".join(parts)
+
+
+def peer_id(value: object) -> str:
+    """The id of a node."""
+    word = text(value)
+    if not _is_peer_id(word):
+        raise ValueError(f"{word!r} is not the id of a node, which begins with 12D3KooW and which `bzzz id` prints")
+    return word
 
 
 def _is_peer_id(text: str) -> bool:

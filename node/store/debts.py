@@ -89,7 +89,11 @@ class Debt:
         return len(self.due) + len(self.parked)
 
     def __contains__(self, sequence: int) -> bool:
-        return sequence in self.due or sequence in self.parked or sequence in self.refused
+        return (
+            sequence in self.due
+            or (len(self.parked) > 0 and sequence in self.parked)
+            or (len(self.refused) > 0 and sequence in self.refused)
+        )
 
     def remove(self, sequence: int) -> bool:
         if self.parked.discard(sequence):
@@ -139,13 +143,13 @@ class Debts:
             debt = self._debts[holder] = Debt()
         elif sequence in debt:
             return False
-        if is_refused:
+        if not is_refused and not next_try_ms:
+            debt.due.add(sequence)
+        elif is_refused:
             debt.refused.add(sequence)
             self.refused += 1
-        elif next_try_ms:
-            debt.park(sequence, next_try_ms)
         else:
-            debt.due.add(sequence)
+            debt.park(sequence, next_try_ms)
         return True
 
     def owes(self, holder: str, sequence: int) -> bool:

@@ -43,7 +43,8 @@ class HeadsCache:
         return next((head for head in heads if head.digest == digest), None)
 
     def put(self, key: bytes, heads: Heads) -> None:
-        self.drop(key)
+        if key in self._heads:
+            self.drop(key)
         self._heads[key] = heads
         for head in heads:
             self._keys[head.digest] = key
@@ -75,9 +76,12 @@ class HeadsCache:
 
 
 def _cost(heads: Heads) -> int:
-    return KEY_BYTES + sum(
-        HEAD_BYTES + (len(head.encoded) + len(head.content) if isinstance(head, Envelope) else 0) for head in heads
-    )
+    cost = KEY_BYTES
+    for head in heads:
+        cost += HEAD_BYTES
+        if isinstance(head, Envelope):
+            cost += len(head.encoded) + len(head.content)
+    return cost
 
 
 class Load:

@@ -1,54 +1,23 @@
-"""The tables as the writer's thread changes them, inside the transaction that `commit` makes.
+"""The transaction: everything that a batch changes, all of it or nothing, in the writer's thread.
 
-Whether a version is known, which heads it ends and who is owed it is decided here, against the tables alone, so that
-a batch that fails leaves nothing to be undone elsewhere: what became of it is told only after the COMMIT. A run of
-merges is decided in Python over what one look-up found, and then written with one statement a table.
+What a batch came to is told only after the COMMIT, and what is kept in memory of the tables is read anew after one
+that failed; so there is nothing to be undone anywhere else.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from node.store.base import Incoming, Merged, Origin
-from node.store.rows import ORIGIN_NUMBERS, ROWS_MAX, SIGN, among, insert, pairs_among, parents_of
+from node.store.lazies import Lazies
+from node.store.merging import Merger, Merging, Placed
+from node.store.rows import DIGEST_IS, SIGN, among, insert, pairs_among
 from protocols.codes import NotFound
-from protocols.envelope import Envelope, Notice
-from protocols.lineage import Lineage
-
-IDEMPOTENCY_MS = 24 * 3600 * 1000
-"""How long an idempotency key is remembered at least."""
-PRUNE_MS = 60_000
+from protocols.envelope import Envelope
 
 Operation = Callable[["Ledger"], Any]
 """What a caller handed in, other than a merge; what it answers becomes what the caller is told."""
-
-
-class Merging(NamedTuple):
-    """A merge that a caller handed in."""
-
-    batch: Sequence[Incoming]
-    now_ms: int
-
-
-class Placed(NamedTuple):
-    """What became of one version in a merge, as far as the caches and the debts need to know."""
-
-    incoming: Incoming
-    at_ms: int
-    sequence: int
-    is_new: bool
-    is_head: bool = False
-    is_alone: bool = False
-    """It is the first version of its key."""
-    superseded: tuple[bytes, ...] = ()
-    owed: tuple[str, ...] = ()
-    """Who is owed it now and was not before."""
-    paid: tuple[str, ...] = ()
-    """Who has acknowledged it now and had not before."""
-    stale: tuple[bytes, ...] = ()
-    """Keys whose heads have to be read anew."""
 
 
 class Reissued(NamedTuple):
@@ -69,94 +38,18 @@ class NewDebts(NamedTuple):
     oldest_at_ms: int
 
 
-@dataclass(slots=True)
-class Lazies:
-    """What goes along with the next commit: it counts already, and a crash may forget it."""
-
-    paid: dict[str, list[int]] = field(default_factory=dict)
-    """Sequences by holder."""
-    postponed: dict[tuple[str, int], tuple[int, int, str]] = field(default_factory=dict)
-    """By holder and sequence: attempts since, next try, refusal."""
-    cursors: dict[str, int] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.paid or self.postponed or self.cursors)
-
-    def pay(self, holder: str, sequence: int) -> None:
-        self.paid.setdefault(holder, []).append(sequence)
-        self.postponed.pop((holder, sequence), None)
-
-    def postpone(self, holder: str, sequence: int, attempts: int, next_try_ms: int, refusal: str) -> None:
-        before = self.postponed.get((holder, sequence), (0, 0, ""))[0]
-        self.postponed[holder, sequence] = (before + attempts, next_try_ms, refusal)
-
-    def add(self, later: "Lazies") -> None:
-        """What came after these."""
-        for (holder, sequence), (attempts, next_try_ms, refusal) in later.postponed.items():
-            self.postpone(holder, sequence, attempts, next_try_ms, refusal)
-        for holder, sequences in later.paid.items():
-            for sequence in sequences:
-                self.pay(holder, sequence)
-        self.cursors.update(later.cursors)
-
-
-@dataclass(slots=True)
-class _Row:
-    """A version as the merge needs it."""
-
-    sequence: int
-    key_id: int
-    version: int
-    parents: bytes
-    is_held: bool
-    is_local: bool
-    is_reissued: bool
-
-
-@dataclass(slots=True)
-class _Unwritten:
-    """Rows that were decided on and are written together."""
-
-    keys: list[tuple[Any, ...]] = field(default_factory=list)
-    versions: list[tuple[Any, ...]] = field(default_factory=list)
-    heads: dict[tuple[int, int], None] = field(default_factory=dict)
-    ended: list[tuple[int, int]] = field(default_factory=list)
-    orphans: list[tuple[bytes, bytes, int, int]] = field(default_factory=list)
-    found: list[bytes] = field(default_factory=list)
-    """Orphans' parents that came."""
-    hints: list[tuple[int, int]] = field(default_factory=list)
-    acknowledged: list[tuple[int, int]] = field(default_factory=list)
-    idempotency: list[tuple[str, bytes, int]] = field(default_factory=list)
-    unstaged: list[bytes] = field(default_factory=list)
-
-
 class Ledger:
     """Used by one thread at a time. `before_commit` is called inside each transaction, last: a seam for tests."""
 
     def __init__(self, db: sqlite3.Connection, *, before_commit: Callable[[], None] | None = None) -> None:
         self.db = db
         self._before_commit = before_commit
-        self._rows: dict[bytes, _Row] = {}
-        self._key_ids: dict[bytes, int] = {}
-        self._orphans: dict[bytes, list[tuple[int, int]]] = {}
-        self._unwritten = _Unwritten()
-        self._pruned_ms = 0
-        self._load()
-
-    def _load(self) -> None:
-        """What is kept of the tables between transactions."""
-        db = self.db
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        self.last_sequence: int = db.execute(
-            "SELECT max(ifnull((SELECT max(sequence) FROM versions), 0), "
-            "ifnull((SELECT max(sequence) FROM learned), 0))"
-        ).fetchone()[0]
-        self._last_key_id: int = db.execute("SELECT ifnull(max(id), 0) FROM keys").fetchone()[0]
-        self._has_orphans = bool(db.execute("SELECT EXISTS (SELECT 1 FROM orphans)").fetchone()[0])
-        self._holders: dict[str, int] = dict(db.execute("SELECT peer, id FROM holders"))
-        self._staged: set[bytes] = {digest for (digest,) in db.execute("SELECT digest FROM staged")}
+        self._merger = Merger(db)
         self._is_loaded = True
+
+    @property
+    def last_sequence(self) -> int:
+        return self._merger.last_sequence
 
     def commit(self, operations: Sequence[Merging | Operation], lazies: Lazies) -> list[Any]:
         """All of it in one transaction; what each came to (a merge: a list of `Placed`). All or nothing."""
@@ -176,10 +69,15 @@ class Ledger:
 
     def _roll_back(self) -> None:
         self._is_loaded = False
-        self._forget()
         with suppress(sqlite3.Error):
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
+            self._load()
+
+    def _load(self) -> None:
+        """Where the tables are now, whatever a transaction that failed had made of them."""
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+        self._merger.load()
+        self._is_loaded = True
 
     def _carry_out(self, operations: Sequence[Merging | Operation]) -> list[Any]:
         results: list[Any] = []
@@ -188,14 +86,14 @@ class Ledger:
             if isinstance(operation, Merging):
                 merges.append(operation)
                 continue
-            results += self._merge_all(merges)
+            results += self._merger.merge_all(merges)
             merges = []
             results.append(operation(self))
-        return results + self._merge_all(merges)
+        return results + self._merger.merge_all(merges)
 
     def _apply(self, lazies: Lazies) -> None:
         for holder, sequences in lazies.paid.items():
-            number = self._holder(holder)
+            number = self._merger.holder(holder)
             for places, values in among(sequences):
                 self.db.execute(f"DELETE FROM hints WHERE holder = ? AND sequence IN {places}", (number, *values))
             rows = [(sequence, number) for sequence in sequences]
@@ -203,255 +101,11 @@ class Ledger:
         self.db.executemany(
             "UPDATE hints SET attempts = attempts + ?, next_try_ms = ?, refusal = ? WHERE holder = ? AND sequence = ?",
             [
-                (attempts, next_try_ms, refusal, self._holder(holder), sequence)
+                (attempts, next_try_ms, refusal, self._merger.holder(holder), sequence)
                 for (holder, sequence), (attempts, next_try_ms, refusal) in lazies.postponed.items()
             ],
         )
         self.db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(lazies.cursors.items()))
-
-    def _holder(self, peer: str) -> int:
-        number = self._holders.get(peer)
-        if number is None:
-            self.db.execute("INSERT INTO holders (peer) VALUES (?)", (peer,))
-            (number,) = self.db.execute("SELECT last_insert_rowid()").fetchone()
-            self._holders[peer] = number
-        return number
-
-    # -- merging ----------------------------------------------------------------------------------------------
-
-    def _merge_all(self, merges: Sequence[Merging]) -> list[list[Placed]]:
-        if not merges:
-            return []
-        self._look_up([incoming.item for merge in merges for incoming in merge.batch])
-        placed = [[self._merge_one(each, merge.now_ms) for each in merge.batch] for merge in merges]
-        self._write()
-        self._forget()
-        self._prune(max(merge.now_ms for merge in merges))
-        return placed
-
-    def merge(self, incoming: Incoming, now_ms: int) -> Placed:
-        """One alone, for operations that merge among other things."""
-        return self._merge_all([Merging((incoming,), now_ms)])[0][0]
-
-    def _look_up(self, items: Sequence[Envelope | Notice]) -> None:
-        """What the tables know of these versions, their parents, their keys, and of children that came before them."""
-        digests = list(dict.fromkeys([digest for item in items for digest in (item.digest, *item.parents)]))
-        for places, values in among(digests):
-            for digest, *row in self.db.execute(
-                "SELECT digest, sequence, key_id, version, parents, encoded IS NOT NULL, is_local, "
-                f"reissued_as IS NOT NULL FROM versions WHERE digest IN {places}",
-                values,
-            ):
-                self._rows[digest] = _Row(*row)
-        for places, values in among(list(dict.fromkeys([item.key for item in items]))):
-            self._key_ids.update(self.db.execute(f"SELECT key, id FROM keys WHERE key IN {places}", values))
-        if self._has_orphans:
-            for places, values in among(list(dict.fromkeys([item.digest for item in items]))):
-                for parent, key_id, version in self.db.execute(
-                    f"SELECT parent, key_id, version FROM orphans WHERE parent IN {places}", values
-                ):
-                    self._orphans.setdefault(parent, []).append((key_id, version))
-
-    def _merge_one(self, incoming: Incoming, now_ms: int) -> Placed:
-        digest = incoming.item.digest
-        row = self._rows.get(digest)
-        placed = self._place(incoming, now_ms) if row is None else self._again(row, incoming, now_ms)
-        if incoming.origin is Origin.LOCAL and incoming.idempotency_key is not None:
-            self._unwritten.idempotency.append((incoming.idempotency_key, digest, now_ms))
-        if digest in self._staged and isinstance(incoming.item, Envelope):
-            self._unwritten.unstaged.append(digest)
-        return placed
-
-    def _place(self, incoming: Incoming, now_ms: int) -> Placed:
-        """A new version."""
-        item, origin, holders, acknowledged, _ = incoming
-        digest, version, rows = item.digest, item.version - SIGN, self._unwritten
-        self.last_sequence += 1
-        sequence = self.last_sequence
-        key_id = self._key_ids.get(item.key)
-        is_alone = key_id is None
-        if key_id is None:
-            key_id = self._new_key(item)
-        is_local = origin is Origin.LOCAL
-        is_head = not self._is_named_later(digest, key_id, version)
-        if is_head:
-            rows.heads[key_id, sequence] = None
-        superseded = self._name_parents(digest, key_id, version, item.parents)
-        parents = b"".join(item.parents)
-        content_type, size_bytes, encoded = _content(item)
-        rows.versions.append((
-            sequence, digest, key_id, version, item.author, item.deleted, ORIGIN_NUMBERS[origin], is_local, now_ms,
-            parents, content_type, size_bytes, encoded,
-        ))  # fmt: skip
-        self._rows[digest] = _Row(sequence, key_id, version, parents, encoded is not None, is_local, False)
-        owed: tuple[str, ...] = ()
-        paid: tuple[str, ...] = ()
-        if is_local and (holders or acknowledged):
-            paid = tuple(dict.fromkeys(acknowledged))
-            owed = tuple(holder for holder in dict.fromkeys(holders) if holder not in paid)
-            rows.hints += [(self._holder(holder), sequence) for holder in owed]
-            rows.acknowledged += [(sequence, self._holder(holder)) for holder in paid]
-        return Placed(incoming, now_ms, sequence, True, is_head, is_alone, superseded, owed, paid)
-
-    def _new_key(self, item: Envelope | Notice) -> int:
-        self._last_key_id += 1
-        self._key_ids[item.key] = self._last_key_id
-        self._unwritten.keys.append((self._last_key_id, item.key, item.address))
-        return self._last_key_id
-
-    def _is_named_later(self, digest: bytes, key_id: int, version: int) -> bool:
-        """Whether a later version of the same key came before this one and names it as a parent."""
-        if digest not in self._orphans:
-            return False
-        self._unwritten.found.append(digest)
-        return any(key == key_id and child > version for key, child in self._orphans.pop(digest))
-
-    def _name_parents(
-        self, digest: bytes, key_id: int, version: int, parents: Iterable[bytes]
-    ) -> tuple[bytes, ...]:  # fmt: skip
-        """A version names its parents; those of them that are no heads after that (whether or not they were)."""
-        superseded: list[bytes] = []
-        rows = self._unwritten
-        for parent in parents:
-            row = self._rows.get(parent)
-            if row is None:
-                rows.orphans.append((parent, digest, key_id, version))
-                self._orphans.setdefault(parent, []).append((key_id, version))
-            elif row.key_id == key_id and row.version < version:
-                if (key_id, row.sequence) in rows.heads:
-                    del rows.heads[key_id, row.sequence]
-                else:
-                    rows.ended.append((key_id, row.sequence))
-                superseded.append(parent)
-        return tuple(superseded)
-
-    def _again(self, row: _Row, incoming: Incoming, now_ms: int) -> Placed:
-        """A version that is known: it may tell more of itself, and it may be owed to more."""
-        item, origin, holders, acknowledged, _ = incoming
-        is_more = not row.is_held and (isinstance(item, Envelope) or bool(item.parents and not row.parents))
-        if not is_more and origin is not Origin.LOCAL:
-            return Placed(incoming, now_ms, row.sequence, False)
-        self._write()
-        stale = self._learn(row, item, origin, now_ms) if is_more else ()
-        owed: list[str] = []
-        paid: list[str] = []
-        if origin is Origin.LOCAL:
-            if not row.is_local:
-                self.db.execute("UPDATE versions SET is_local = 1 WHERE sequence = ?", (row.sequence,))
-                row.is_local = True
-            if not row.is_reissued:
-                paid = [peer for peer in acknowledged if self._pay(row.sequence, peer)]
-                owed = [holder for holder in holders if self._owe(row.sequence, holder)]
-        (at_ms,) = self.db.execute("SELECT at_ms FROM versions WHERE sequence = ?", (row.sequence,)).fetchone()
-        return Placed(incoming, at_ms, row.sequence, is_more, owed=tuple(owed), paid=tuple(paid), stale=stale)
-
-    def _pay(self, sequence: int, peer: str) -> bool:
-        number = self._holder(peer)
-        self.db.execute("DELETE FROM hints WHERE holder = ? AND sequence = ?", (number, sequence))
-        return self.db.execute("INSERT OR IGNORE INTO acknowledged VALUES (?, ?)", (sequence, number)).rowcount > 0
-
-    def _owe(self, sequence: int, peer: str) -> bool:
-        number = self._holder(peer)
-        return self.db.execute(
-            "INSERT OR IGNORE INTO hints (holder, sequence) SELECT ?1, ?2 "
-            "WHERE NOT EXISTS (SELECT 1 FROM acknowledged WHERE sequence = ?2 AND holder = ?1)",
-            (number, sequence),
-        ).rowcount > 0  # fmt: skip
-
-    def _learn(self, row: _Row, item: Envelope | Notice, origin: Origin, now_ms: int) -> tuple[bytes, ...]:
-        """More is known of a version now, possibly other than what its notice said; answers the keys this touches.
-
-        A notice is worth what its sender is worth: a second one adds the parents that were unknown, and nothing else.
-        """
-        self.last_sequence += 1
-        self.db.execute(
-            "INSERT INTO learned VALUES (?, ?, ?, ?)",
-            (self.last_sequence, row.sequence, ORIGIN_NUMBERS[origin], now_ms),
-        )
-        old_key_id, old_parents, old_version = row.key_id, row.parents, row.version
-        row.parents = b"".join(item.parents)
-        if isinstance(item, Envelope):
-            row.key_id = self._key_ids.get(item.key) or self._new_key(item)
-            row.version, row.is_held = item.version - SIGN, True
-            self._write()
-            self.db.execute(
-                "UPDATE versions SET key_id = ?, version = ?, author = ?, deleted = ?, parents = ?, content_type = ?, "
-                "size_bytes = ?, encoded = ? WHERE sequence = ?",
-                (
-                    row.key_id, row.version, item.author, item.deleted, row.parents, *_content(item), row.sequence
-                ),
-            )  # fmt: skip
-        else:
-            self.db.execute("UPDATE versions SET parents = ? WHERE sequence = ?", (row.parents, row.sequence))
-        is_as_said = (row.key_id, row.version) == (old_key_id, old_version) and old_parents in (b"", row.parents)
-        if not is_as_said:
-            self.db.execute("DELETE FROM orphans WHERE child = ?", (item.digest,))
-        self._look_up([item])
-        self._name_parents(item.digest, row.key_id, row.version, item.parents)
-        self._write()
-        if not is_as_said:
-            self._rebuild(old_key_id)
-            self._rebuild(row.key_id)
-        return tuple(
-            key for (key,) in self.db.execute("SELECT key FROM keys WHERE id IN (?, ?)", (old_key_id, row.key_id))
-        )  # fmt: skip
-
-    def _rebuild(self, key_id: int) -> None:
-        """The heads of a key from scratch."""
-        lineage = Lineage()
-        sequences: dict[bytes, int] = {}
-        for digest, sequence, version, parents in self.db.execute(
-            "SELECT digest, sequence, version, parents FROM versions WHERE key_id = ? AND reissued_as IS NULL",
-            (key_id,),
-        ):
-            sequences[digest] = sequence
-            lineage.add(digest, version + SIGN, parents_of(parents))
-        self.db.execute("DELETE FROM heads WHERE key_id = ?", (key_id,))
-        insert(self.db, "heads (key_id, sequence)", [(key_id, sequences[digest]) for digest in lineage.heads()])
-
-    def _write(self) -> None:
-        """Everything that was decided on."""
-        db, rows = self.db, self._unwritten
-        insert(db, "keys (id, key, address)", rows.keys)
-        insert(
-            db,
-            "versions (sequence, digest, key_id, version, author, deleted, origin, is_local, at_ms, parents, "
-            "content_type, size_bytes, encoded)",
-            rows.versions,
-        )
-        for start in range(0, len(rows.ended), ROWS_MAX):
-            ((key_places, key_ids),) = among([key_id for key_id, _ in rows.ended[start : start + ROWS_MAX]])
-            ((places, sequences),) = among([sequence for _, sequence in rows.ended[start : start + ROWS_MAX]])
-            # The plus keeps SQLite from trying every key with every sequence; a sequence has one key anyway.
-            db.execute(f"DELETE FROM heads WHERE key_id IN {key_places} AND +sequence IN {places}", key_ids + sequences)
-        insert(db, "heads (key_id, sequence)", list(rows.heads))
-        for places, values in among(rows.found):
-            db.execute(f"DELETE FROM orphans WHERE parent IN {places}", values)
-        found = set(rows.found)
-        orphans = [orphan for orphan in rows.orphans if orphan[0] not in found]
-        if orphans:
-            insert(db, "orphans (parent, child, key_id, version)", orphans, or_ignore=True)
-            self._has_orphans = True
-        insert(db, "hints (holder, sequence)", rows.hints)
-        insert(db, "acknowledged (sequence, holder)", rows.acknowledged)
-        insert(db, "idempotency (name, digest, at_ms)", rows.idempotency, or_ignore=True)
-        for places, values in among(rows.unstaged):
-            db.execute(f"DELETE FROM staged WHERE digest IN {places}", values)
-        self._staged.difference_update(rows.unstaged)
-        self._unwritten = _Unwritten()
-
-    def _forget(self) -> None:
-        """What was looked up for a merge is not kept for the next."""
-        self._unwritten = _Unwritten()
-        self._rows = {}
-        self._key_ids = {}
-        self._orphans = {}
-
-    def _prune(self, now_ms: int) -> None:
-        if now_ms >= self._pruned_ms + PRUNE_MS:
-            self._pruned_ms = now_ms
-            self.db.execute("DELETE FROM idempotency WHERE at_ms < ?", (now_ms - IDEMPOTENCY_MS,))
-            self.db.execute("DELETE FROM providers WHERE expires_ms <= ?", (now_ms,))
 
     # -- reissuing --------------------------------------------------------------------------------------------
 
@@ -460,7 +114,7 @@ class Ledger:
     ) -> Reissued | NotFound:  # fmt: skip
         found = self.db.execute(
             "SELECT v.sequence, v.key_id, v.is_local, v.reissued_as, k.key FROM versions v "
-            "JOIN keys k ON k.id = v.key_id WHERE v.digest = ?",
+            f"JOIN keys k ON k.id = v.key_id WHERE {DIGEST_IS}",
             (digest,),
         ).fetchone()
         if found is None or not found[2]:
@@ -473,15 +127,15 @@ class Ledger:
                 "DELETE FROM hints WHERE sequence = ? AND holder IN (SELECT id FROM holders)", (sequence,)
             )  # fmt: skip
             self.db.execute("DELETE FROM orphans WHERE child = ?", (digest,))
-            placed = self.merge(Incoming(replacement, Origin.LOCAL, holders), now_ms)
-            self._rebuild(key_id)
+            placed = self._merger.merge(Incoming(replacement, Origin.LOCAL, holders), now_ms)
+            self._merger.rebuild(key_id)
         merged = Merged(placed.sequence, placed.is_new) if placed else Merged(self._standing_in(reissued_as), False)
         return Reissued(merged, sequence, key, self.latest_version(), placed)
 
     def _standing_in(self, digest: bytes) -> int:
         while True:
             sequence, reissued_as = self.db.execute(
-                "SELECT sequence, reissued_as FROM versions WHERE digest = ?", (digest,)
+                f"SELECT v.sequence, v.reissued_as FROM versions v WHERE {DIGEST_IS}", (digest,)
             ).fetchone()
             if reissued_as is None:
                 return int(sequence)
@@ -495,9 +149,9 @@ class Ledger:
 
     def owe(self, debts: Sequence[tuple[int, str]]) -> NewDebts:
         """Add hints for own writes."""
-        peers = {self._holder(peer): peer for peer in dict.fromkeys([peer for _, peer in debts])}
+        peers = {self._merger.holder(peer): peer for peer in dict.fromkeys([peer for _, peer in debts])}
         new: list[tuple[int, str]] = []
-        for places, values in pairs_among((sequence, self._holder(peer)) for sequence, peer in debts):
+        for places, values in pairs_among((sequence, self._merger.holder(peer)) for sequence, peer in debts):
             new += [
                 (sequence, peers[holder])
                 for sequence, holder in self.db.execute(
@@ -520,32 +174,26 @@ class Ledger:
         self.db.execute(
             "UPDATE hints SET is_refused = 1, attempts = attempts + 1, next_try_ms = 0, refusal = ? "
             "WHERE holder = ? AND sequence = ? AND is_refused = 0",
-            (refusal, self._holder(holder), sequence),
+            (refusal, self._merger.holder(holder), sequence),
         )
 
     def retry_refused(self) -> None:
         self.db.execute("UPDATE hints SET is_refused = 0 WHERE is_refused = 1")
 
     def release(self, holder: str) -> None:
-        self.db.execute("DELETE FROM hints WHERE holder = ?", (self._holder(holder),))
+        self.db.execute("DELETE FROM hints WHERE holder = ?", (self._merger.holder(holder),))
 
     # -- staged envelopes -------------------------------------------------------------------------------------
 
     def stage(self, envelope: Envelope, now_ms: int) -> None:
         staged = self.db.execute(
             "INSERT OR IGNORE INTO staged SELECT ?1, ?2, ?3 "
-            "WHERE NOT EXISTS (SELECT 1 FROM versions WHERE digest = ?1 AND encoded IS NOT NULL)",
+            f"WHERE NOT EXISTS (SELECT 1 FROM versions v WHERE {DIGEST_IS} AND v.encoded IS NOT NULL)",
             (envelope.digest, envelope.encoded, now_ms),
         )  # fmt: skip
         if staged.rowcount > 0:
-            self._staged.add(envelope.digest)
+            self._merger.staged.add(envelope.digest)
 
     def unstage(self, digest: bytes) -> None:
         self.db.execute("DELETE FROM staged WHERE digest = ?", (digest,))
-        self._staged.discard(digest)
-
-
-def _content(item: Envelope | Notice) -> tuple[str, int, bytes | None]:
-    if isinstance(item, Envelope):
-        return item.content_type, len(item.content), item.encoded
-    return "", 0, None
+        self._merger.staged.discard(digest)

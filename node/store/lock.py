@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -37,8 +38,9 @@ class Lock:
                 f"{what} is in use by {f'process {holder}' if holder else 'another process'}: "
                 "end that one first, or take another directory"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        with suppress(OSError):  # a full disk: the lock holds all the same, only its message is poorer
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         return cls(path, descriptor)
 
     def release(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from node.store.base import Change, Member, Version
 from node.store.debts import Debts
-from node.store.rows import ITEM_COLUMNS, ORIGINS, SIGN, among, item_of, parents_of
+from node.store.rows import DIGEST_IS, ITEM_COLUMNS, KEY_IS, ORIGINS, SIGN, among, item_of, parents_of
 from protocols.envelope import Envelope, Notice, decode, order_key
 
 _ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.key_id"
@@ -17,7 +17,7 @@ _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
 def heads(db: sqlite3.Connection, key: bytes) -> tuple[Envelope | Notice, ...]:
     rows = db.execute(
         f"SELECT {ITEM_COLUMNS} FROM keys k JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
-        "WHERE k.key = ?",
+        f"WHERE {KEY_IS}",
         (key,),
     )  # fmt: skip
     return tuple(sorted((item_of(row) for row in rows), key=order_key, reverse=True))
@@ -25,7 +25,7 @@ def heads(db: sqlite3.Connection, key: bytes) -> tuple[Envelope | Notice, ...]:
 
 def by_digest(db: sqlite3.Connection, digest: bytes, until: int) -> Envelope | Notice | None:
     """A version among the entries up to and with `until`: what is committed is published a moment later."""
-    row = db.execute(f"{_ITEM} WHERE v.digest = ? AND v.sequence <= ?", (digest, until)).fetchone()
+    row = db.execute(f"{_ITEM} WHERE {DIGEST_IS} AND v.sequence <= ?2", (digest, until)).fetchone()
     return item_of(row) if row is not None else None
 
 
@@ -41,16 +41,17 @@ def versions(db: sqlite3.Connection, key: bytes, after: int, limit: int) -> list
         ) in db.execute(
             "SELECT k.address, v.digest, v.version, v.author, v.deleted, v.parents, v.content_type, v.size_bytes, "
             "v.encoded IS NOT NULL, h.sequence IS NOT NULL, v.reissued_as "
-            "FROM keys k JOIN versions v ON v.key_id = k.id "
+            "FROM versions v JOIN keys k ON k.id = v.key_id "
             "LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
-            "WHERE k.key = ? ORDER BY v.version, v.author, v.digest LIMIT ? OFFSET ?",
+            f"WHERE v.key_id = (SELECT k.id FROM keys k WHERE {KEY_IS}) "
+            "ORDER BY v.version, v.author, v.digest LIMIT ?2 OFFSET ?3",
             (key, limit, after),
         )
     ]  # fmt: skip
 
 
 def count_versions(db: sqlite3.Connection, key: bytes) -> int:
-    return int(_one(db, "SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE k.key = ?", key))
+    return int(_one(db, f"SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE {KEY_IS}", key))
 
 
 def idempotent(db: sqlite3.Connection, name: str) -> bytes | None:
@@ -100,18 +101,18 @@ class Stood(NamedTuple):
 
 def standing(db: sqlite3.Connection, digest: bytes | None, sequence: int | None) -> Stood | None:
     """A local write by either; of one that was reissued, that which stands in for it."""
-    column, value = ("digest", digest) if digest is not None else ("sequence", sequence)
+    condition, value = (DIGEST_IS, digest) if digest is not None else ("v.sequence = ?1", sequence)
     while True:
         row = db.execute(
             "SELECT v.sequence, v.digest, k.key, k.address, v.at_ms, v.is_local, v.reissued_as FROM versions v "
-            f"JOIN keys k ON k.id = v.key_id WHERE v.{column} = ?",
+            f"JOIN keys k ON k.id = v.key_id WHERE {condition}",
             (value,),
         ).fetchone()
         if row is None or not row[5]:
             return None
         if row[6] is None:
             break
-        column, value = "digest", row[6]
+        condition, value = DIGEST_IS, row[6]
     peers = db.execute(
         "SELECT h.peer FROM acknowledged a JOIN holders h ON h.id = a.holder WHERE a.sequence = ? ORDER BY h.peer",
         (row[0],),

@@ -20,6 +20,19 @@ SIGN: Final = 1 << 63
 
 ROWS_MAX: Final = 256
 
+# Only the start of a digest or a key is in its index; the whole is compared with what that finds. The parameter is ?1.
+DIGEST_IS: Final = "substr(v.digest, 1, 8) = substr(?1, 1, 8) AND v.digest = ?1"
+KEY_IS: Final = "substr(k.key, 7, 11) = substr(?1, 7, 11) AND k.key = ?1"
+
+
+def start_of_digest(digest: bytes) -> bytes:
+    return digest[:8]
+
+
+def start_of_key(key: bytes) -> bytes:
+    """The part after '/ucxl/'; it is text, so eight bytes take eleven."""
+    return key[6:17]
+
 
 def parents_of(joined: bytes) -> tuple[bytes, ...]:
     return tuple(joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES))

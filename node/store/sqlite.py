@@ -20,8 +20,9 @@ from node.store import queries, schema
 from node.store.base import Change, Hint, Incoming, Member, Merged, Origin, Pending, Standing, StoreRefused, Version
 from node.store.bell import Bell
 from node.store.heads import HeadsCache, Loading
-from node.store.ledger import Ledger, Merging, NewDebts, Placed, Reissued
+from node.store.ledger import Ledger, NewDebts, Reissued
 from node.store.lock import Lock
+from node.store.merging import Merging, Placed
 from node.store.reader import Reader
 from node.store.recent import Bells, RecentWrites, Write
 from node.store.writer import CLOSE_SECONDS, Writer

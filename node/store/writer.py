@@ -17,7 +17,9 @@ import trio
 
 from node.store.bell import Bell
 from node.store.faults import translated
-from node.store.ledger import Lazies, Ledger, Merging, Operation
+from node.store.lazies import Lazies
+from node.store.ledger import Ledger, Operation
+from node.store.merging import Merging
 from node.store.reader import closed
 from node.store.ticket import Ticket
 from protocols.codes import BzzzError, Unavailable

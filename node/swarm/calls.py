@@ -13,16 +13,15 @@ from typing import Protocol
 import trio
 
 from node.swarm.base import BULK_BYTES_MIN, Lane, Network
+from node.swarm.conduct import Conduct
+from node.swarm.limits import USUAL, Limits
 from protocols import messages
 from protocols.codes import BzzzError, Internal, Malformed, TooManyRequests, Unavailable
 from protocols.messages import Failed, Reply, Request
+from protocols.score import Offence
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT_MAX = 1024
-"""Our unanswered requests at one peer; above it the peer counts as unreachable."""
-SERVING_MAX = 1024
-"""Requests of one peer that we are working on; above it they are refused."""
 LATE_SECONDS = 0.1
 """A deadline that we notice this much too late says that we were asleep, not that the peer was."""
 
@@ -69,12 +68,17 @@ class Calls:
 
     served: Served
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, conduct: Conduct | None = None, limits: Limits | None = None) -> None:
+        """`conduct` hears of peers that break the rules."""
         self._network = network
+        self._conduct = conduct or Conduct()
+        self._limits = limits or USUAL
         self._number = 0
         self._waiting: dict[str, _Waiting] = {}
         self._answered_at: dict[str, float] = {}
         self._serving: dict[str, int] = {}
+        self._serving_bytes: dict[str, int] = {}
+        self._serving_bytes_in_all = 0
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -95,7 +99,7 @@ class Calls:
         The caller keeps the deadline, and calls `give_up` with the number when it has passed.
         """
         waiting = self._waiting.get(peer)
-        if waiting is None or len(waiting) >= IN_FLIGHT_MAX:
+        if waiting is None or len(waiting) >= self._limits.in_flight_max:
             return None
         self._number += 1
         number = self._number
@@ -160,14 +164,15 @@ class Calls:
         try:
             decoded = messages.decode(frame)
         except Malformed as error:
-            log.warning("%s sent what is no message (%s); its connection is closed", peer, error.message)
+            self._conduct.watch.hit("messages_malformed", peer, f"sent what is no message ({error.message})")
+            self._conduct.blame(peer, Offence.BROKEN_RULES, f"malformed message: {error.message}")
             self._network.disconnect(peer, f"malformed message: {error.message}")
             return
         self.served.heard(peer)
         if decoded.is_reply:
             self._answered(peer, decoded.id, decoded.message)  # type: ignore[arg-type]  # decode: what is_reply is a Reply
             return
-        self._serve(peer, decoded.id, decoded.message, decoded.trace)  # type: ignore[arg-type]  # else a Request
+        self._serve(peer, decoded.id, decoded.message, decoded.trace, len(frame))  # type: ignore[arg-type]  # else a Request
 
     def _answered(self, peer: str, number: int, reply: Reply) -> None:
         self._answered_at[peer] = trio.current_time()
@@ -179,13 +184,14 @@ class Calls:
             on_reply(reply)
         else:
             why = f"{peer} answered a {request.__name__} with a {type(reply).__name__}, which says nothing of it"
-            log.warning("%s", why)
+            self._conduct.watch.hit("answers_wrong", peer, why)
+            self._conduct.blame(peer, Offence.WRONG_ANSWER, why)
             on_reply(Silent(why, peer=peer))
 
-    def _serve(self, peer: str, number: int, request: Request, trace: str) -> None:
-        if self._serving.get(peer, 0) >= SERVING_MAX:
-            refusal = TooManyRequests(f"{SERVING_MAX} requests of this peer are under way; slow down")
-            self._send(peer, messages.encode_reply(number, Failed.of(refusal)))
+    def _serve(self, peer: str, number: int, request: Request, trace: str, size: int) -> None:
+        if why := self._overload(peer, size):
+            self._conduct.watch.hit("requests_refused", peer, why)
+            self._send(peer, messages.encode_reply(number, Failed.of(TooManyRequests(f"{why}; slow down"))))
             return
         try:
             reply = self.served.serve(peer, request, trace)
@@ -195,9 +201,29 @@ class Calls:
             self._send(peer, messages.encode_reply(number, reply))
         elif self._nursery is not None:
             self._serving[peer] = self._serving.get(peer, 0) + 1
-            self._nursery.start_soon(self._serve_later, peer, self._waiting.get(peer), number, reply)
+            self._serving_bytes[peer] = self._serving_bytes.get(peer, 0) + size
+            self._serving_bytes_in_all += size
+            self._nursery.start_soon(self._serve_later, peer, self._waiting.get(peer), number, reply, size)
 
-    async def _serve_later(self, peer: str, connection: _Waiting | None, number: int, reply: Awaitable[Reply]) -> None:
+    def _overload(self, peer: str, size: int) -> str:
+        """Why a further request of this peer, of so many bytes, is too much; '' when it is not.
+
+        One alone is never too large: its frame was not. For what all have under way together nobody is blamed.
+        """
+        why, limits = "", self._limits
+        if (count := self._serving.get(peer, 0)) >= limits.serving_max:
+            why = f"{count} requests of this peer are under way"
+        elif count and (under_way := self._serving_bytes[peer]) + size > limits.serving_bytes_max:
+            why = f"requests of {under_way:,} bytes of this peer are under way"
+        elif (in_all := self._serving_bytes_in_all) and in_all + size > limits.serving_bytes_in_all_max:
+            return f"requests of {in_all:,} bytes of all peers are under way"
+        if why:
+            self._conduct.blame(peer, Offence.FLOOD, why)
+        return why
+
+    async def _serve_later(
+        self, peer: str, connection: _Waiting | None, number: int, reply: Awaitable[Reply], size: int
+    ) -> None:
         """Answer on the connection that the request came by, or not at all.
 
         A peer that started again counts from one again: what its former life asked would answer something else.
@@ -211,8 +237,10 @@ class Calls:
             answer = Failed.of(Internal("the peer met an error of its own"))
         finally:
             self._serving[peer] -= 1
+            self._serving_bytes[peer] -= size
+            self._serving_bytes_in_all -= size
             if not self._serving[peer]:
-                del self._serving[peer]
+                del self._serving[peer], self._serving_bytes[peer]
         if self._waiting.get(peer) is connection:
             self._send(peer, messages.encode_reply(number, answer))
 

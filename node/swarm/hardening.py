@@ -8,13 +8,16 @@ by `host.py` alone, a stream's failure is its own, and nothing here dials.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection
 from libp2p.connection_types import ConnectionType
+from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
+from libp2p.host.exceptions import StreamFailure
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.net_stream import NetStream, StreamState
@@ -30,16 +33,17 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from node.swarm.base import Lane
+from node.swarm.conduct import BadInput, Conduct
 from node.swarm.lanes import Lanes
-from node.swarm.negotiate import accept
+from node.swarm.limits import USUAL, Limits
+from node.swarm.negotiate import accept, propose
 from node.swarm.stream import MuxStream
 from node.swarm.upgrade import YAMUX, Upgrader
 from node.swarm.yamux import Mux
+from protocols.score import Offence
 
 log = logging.getLogger(__name__)
 
-NEGOTIATE_SECONDS = 5.0
-"""What a stream that a peer opened may take to say what it is for."""
 IDENTIFY_SECONDS = 10.0
 """What a peer may take to say who it is and what it speaks."""
 
@@ -60,6 +64,8 @@ class Connection(INetConn):
         """The lanes that are known so far."""
         self.lanes: Lanes | None = None
         """Once both are."""
+        self.idle_seconds = 0
+        """For how long it had neither lanes nor streams."""
         self.settled = trio.Event()
         """The peer is connected, by this connection or another; or this one is over."""
         self.over = trio.Event()
@@ -71,6 +77,18 @@ class Connection(INetConn):
 
     def abort(self, reason: str) -> None:
         self.mux.abort(reason)
+
+    def tick(self) -> None:
+        """Called once a second: who gives no sign of life, or makes no use of its connection, loses it."""
+        self.mux.tick()
+        if self.lanes is not None:
+            self.lanes.tick()
+        else:
+            self.idle_seconds = 0 if self.streams else self.idle_seconds + 1
+            if self.idle_seconds >= self.mux.limits.idle_seconds and not self.is_closed:
+                why = f"made no use of its connection for {self.idle_seconds} s"
+                self.mux.watch.hit("connections_idle", self.peer, why)
+                self.abort(why)
 
     async def run(self, beside: "Callable[[Connection], Awaitable[None]]") -> None:
         """Serve the peer until the connection ends; `beside` runs meanwhile."""
@@ -95,6 +113,8 @@ class Connection(INetConn):
         except Exception as error:
             log.debug("a stream of %s failed: %r", self.peer, error)
             await muxed.reset()
+            if bad := _bad_input(error):
+                self.swarm.conduct.blame(self.peer, bad.offence, str(bad))
         finally:
             self.streams.discard(stream)
 
@@ -131,7 +151,10 @@ class HardenedSwarm(Swarm):
 
     connections: dict[ID, list[INetConn]]
 
-    def __init__(self, upgrader: Upgrader) -> None:
+    def __init__(self, upgrader: Upgrader, conduct: Conduct) -> None:
+        self.conduct = conduct
+        self.count = 0
+        """Connections that were added and not removed yet."""
         key_pair = upgrader.key_pair
         peerstore = PeerStore()
         me = ID.from_pubkey(key_pair.public_key)
@@ -141,8 +164,10 @@ class HardenedSwarm(Swarm):
 
     def add(self, connection: Connection) -> None:
         self.connections.setdefault(connection.mux.peer_id, []).append(connection)
+        self.count += 1
 
     def remove(self, connection: Connection) -> None:
+        self.count -= 1
         rest = [other for other in self.connections.get(connection.mux.peer_id, ()) if other is not connection]
         if rest:
             self.connections[connection.mux.peer_id] = rest
@@ -158,7 +183,8 @@ class HardenedSwarm(Swarm):
         return [c for group in self.connections.values() for c in group if isinstance(c, Connection)]
 
     async def new_stream(self, peer_id: ID) -> INetStream:
-        for connection in self.of(str(peer_id)):
+        """On the connection that has the lanes, for that one stays."""
+        for connection in sorted(self.of(str(peer_id)), key=lambda connection: connection.lanes is None):
             return await connection.new_stream()
         raise SwarmException(f"{peer_id} is not connected, and a stream does not dial")
 
@@ -212,17 +238,65 @@ _NOT_HERE = "connections are made, listened for and ended by node.swarm.host.Hos
 class HardenedHost(BasicHost):
     """Stream handlers by protocol, identify and ping. Tasks of its own live in `nursery`, and end without a trace."""
 
-    def __init__(self, swarm: HardenedSwarm, nursery: trio.Nursery, addresses: Callable[[], list[Multiaddr]]) -> None:
+    def __init__(
+        self,
+        swarm: HardenedSwarm,
+        nursery: trio.Nursery,
+        addresses: Callable[[], list[Multiaddr]],
+        limits: Limits = USUAL,
+    ) -> None:
         super().__init__(swarm, addrs_factory=lambda candidates: addresses(), disable_identify_address_discovery=True)
         self._nursery = nursery
+        self._limits = limits
+        self._watch = swarm.conduct.watch
+        self._served: dict[tuple[str, TProtocol], int] = {}
+        """Streams that a peer opened for a protocol and whose handler runs."""
+
+    async def new_stream(self, peer_id: ID, protocol_ids: Sequence[TProtocol]) -> INetStream:
+        """A stream of our own; agreed on within a bounded time, or reset. Raises `StreamFailure`, `SwarmException`."""
+        stream = await self._network.new_stream(peer_id)
+        try:
+            with trio.fail_after(self._limits.negotiate_seconds):
+                stream.set_protocol(await propose(stream, *protocol_ids))
+        except BaseException as error:
+            with trio.CancelScope(shield=True):
+                await stream.reset()
+            if isinstance(error, Exception):
+                raise StreamFailure(f"no stream to {peer_id} for {', '.join(protocol_ids)}: {error}") from error
+            raise
+        return stream
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """A peer opened a stream: agree on what it speaks, and hand it over. Whatever it raises costs that stream."""
-        with trio.fail_after(NEGOTIATE_SECONDS):
-            protocol, handler = await accept(net_stream, self.multiselect.handlers)
+        peer, limits = str(net_stream.muxed_conn.peer_id), self._limits
+        try:
+            with trio.fail_after(limits.negotiate_seconds):
+                protocol, handler = await accept(net_stream, self.multiselect.handlers)
+        except trio.TooSlowError:
+            what = f"did not say within {limits.negotiate_seconds:g} s what a stream is for"
+            self._watch.hit("streams_slow", peer, what)
+            raise
         assert handler is not None
         net_stream.set_protocol(protocol)
-        await handler(net_stream)
+        assert isinstance(net_stream, NetStream) and isinstance(net_stream.muxed_stream, MuxStream)
+        net_stream.muxed_stream.expect(limits.first_byte_seconds, limits.between_bytes_seconds)
+        with self._counted(peer, protocol):
+            await handler(net_stream)
+
+    @contextmanager
+    def _counted(self, peer: str, protocol: TProtocol) -> Iterator[None]:
+        place, most = (peer, protocol), self._limits.streams_per_protocol_max
+        if self._served.get(place, 0) >= most:
+            what = f"opened more than {most} streams for {protocol}"
+            self._watch.hit("streams_per_protocol", peer, what)
+            raise BadInput(what, Offence.FLOOD)
+        self._served[place] = self._served.get(place, 0) + 1
+        try:
+            yield
+        finally:
+            self._served[place] -= 1
+            if not self._served[place]:
+                del self._served[place]
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
         if peer_id not in self._identify_inflight and not self._has_cached_protocols(peer_id):
@@ -235,3 +309,10 @@ class HardenedHost(BasicHost):
                 await self._identify_task_entry(peer_id, reason)
         except Exception as error:
             log.debug("identify of %s failed: %r", peer_id, error)
+
+
+def _bad_input(error: BaseException | None) -> BadInput | None:
+    """The `BadInput` among the causes of an error."""
+    while error is not None and not isinstance(error, BadInput):
+        error = error.__cause__
+    return error

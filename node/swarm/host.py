@@ -9,6 +9,7 @@ alone.
 
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import trio
@@ -17,20 +18,18 @@ from multiaddr import Multiaddr
 from node.swarm import dial, listen
 from node.swarm.address import Endpoint, parse
 from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, Network, Receiver
+from node.swarm.conduct import Conduct
 from node.swarm.hardening import Connection, HardenedHost, HardenedSwarm
 from node.swarm.library import configure_logging
+from node.swarm.limits import USUAL, Limits, subnet
 from node.swarm.links import Links
 from node.swarm.upgrade import Upgrader
 from node.swarm.wire import Wire
 from node.swarm.yamux import Mux
 from protocols.keys import PrivateKey
+from protocols.score import Offence
 
 PROTOCOL = "/bzzz/store/1.0.0"
-UPGRADE_SECONDS = 5.0
-"""What a connection that came may take to prove who it is and to agree on a muxer."""
-HALF_OPEN_MAX = 512
-"""Connections that came and are not upgraded; for one more, the oldest of them is dropped."""
-CONNECTIONS_PER_PEER_MAX = 8
 _NOT_RUNNING = "this node does not run"
 
 
@@ -44,26 +43,35 @@ class Host(Network):
         *,
         protocol: str = PROTOCOL,
         is_allowed: Callable[[str], bool] | None = None,
+        conduct: Conduct | None = None,
+        limits: Limits = USUAL,
         log: logging.Logger | None = None,
     ) -> None:
-        """`is_allowed` says of a peer id whether we deal with it, on dial and on connect; without it, with everyone.
+        """Whom we deal with, on dial and on connect, say `conduct` (its lists, and who lost its place) and `is_allowed`.
 
-        It is asked anew each time. Who is connected already and no longer welcome goes with `recheck`.
+        The latter is asked anew each time; who is connected already and no longer allowed goes with `recheck`.
         """
         configure_logging()
         self.is_allowed = is_allowed or (lambda peer: True)
+        self.conduct = conduct or Conduct()
+        self.conduct.part = self.disconnect
+        self.conduct.listeners.append(self.recheck)
+        self.limits = limits
         self.library: HardenedHost | None = None
         """libp2p's own host, while this one runs: for protocols other than ours, by `set_stream_handler`."""
         self._peer_id = key.peer_id
         self._listen = tuple(listen)
         self._protocol = protocol
         self._log = log or logging.getLogger(__name__)
-        self._upgrader = Upgrader(key.seed)
-        self._swarm = HardenedSwarm(self._upgrader)
+        self._watch = self.conduct.watch
+        self._upgrader = Upgrader(key.seed, limits=limits, watch=self._watch)
+        self._swarm = HardenedSwarm(self._upgrader, self.conduct)
         self._endpoints: tuple[Endpoint, ...] = ()
         self._links: Links | None = None
         self._nursery: trio.Nursery | None = None
         self._half_open: dict[Wire, None] = {}
+        self._came_from: Counter[str] = Counter()
+        """Connections that came and are open, half or fully, by public subnet."""
 
     @property
     def peer_id(self) -> str:
@@ -79,7 +87,7 @@ class Host(Network):
             self._endpoints = listen.announced(sockets)
             links = self._links = Links(self._peer_id, self._protocol, self._swarm, receiver, self._log)
             async with trio.open_nursery() as nursery:
-                self.library = HardenedHost(self._swarm, nursery, self._multiaddrs)
+                self.library = HardenedHost(self._swarm, nursery, self._multiaddrs, self.limits)
                 self.library.set_stream_handler(links.protocol, links.came)
                 self._nursery = nursery
                 nursery.start_soon(self._tick)
@@ -102,6 +110,8 @@ class Host(Network):
                 failed.update({str(endpoint): why for endpoint, why in outcome.items()})
             else:
                 connection = self._add(outcome[1], str(outcome[0]), dialled=True)
+                assert self._nursery is not None
+                self._nursery.start_soon(self._live, connection)
                 await connection.settled.wait()
                 if self._is_connected(connection.peer):
                     return connection.peer
@@ -124,50 +134,87 @@ class Host(Network):
         return self._links.peers() if self._links is not None else ()
 
     def recheck(self) -> None:
-        """Drop every connection to a peer that is no longer allowed."""
+        """Drop every connection to a peer that is no longer welcome."""
         for connection in self._swarm.all():
-            if not self.is_allowed(connection.peer):
-                connection.abort("it is no longer allowed here")
+            if complaint := self._complaint(connection.peer):
+                connection.abort(complaint)
 
     # Connections come, and are dialled.
 
     async def _accept(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         while True:
             wire = await listen.accept(sock)
-            if len(self._half_open) >= HALF_OPEN_MAX:
-                oldest = next(iter(self._half_open))
-                del self._half_open[oldest]
-                oldest.abort()
-            self._half_open[wire] = None
-            nursery.start_soon(self._came, wire)
+            if self._has_room_for(wire):
+                self._half_open[wire] = None
+                nursery.start_soon(self._came, wire)
+            else:
+                wire.abort()
+
+    def _has_room_for(self, wire: Wire) -> bool:
+        """Whether a connection that comes may stay; another one may have to go for it."""
+        limits, place = self.limits, subnet(wire.host)
+        if place is not None and self._came_from[place] >= limits.connections_per_subnet_max:
+            self._watch.hit("connections_per_subnet", place, f"has {self._came_from[place]} connections already")
+            return False
+        if len(self._half_open) >= limits.half_open_max:
+            oldest = next(iter(self._half_open))
+            del self._half_open[oldest]
+            oldest.abort()
+            self._watch.hit("half_open_dropped", "", f"{limits.half_open_max} connections shake hands: the oldest goes")
+        if self._swarm.count + len(self._half_open) < limits.connections_max:
+            return True
+        idle = [c for c in self._swarm.all() if c.lanes is None and not c.dialled and not c.is_closed]
+        if not idle:
+            self._watch.hit("connections_refused", "", f"there are {limits.connections_max} connections, all in use")
+            return False
+        longest = max(idle, key=lambda connection: connection.idle_seconds)
+        longest.abort("it gives way to a new connection")
+        self._watch.hit("connections_evicted", "", f"there are {limits.connections_max} connections: an idle one goes")
+        return True
 
     async def _came(self, wire: Wire) -> None:
-        mux = None
+        place = subnet(wire.host)
+        if place is not None:
+            self._came_from[place] += 1
         try:
-            with trio.move_on_after(UPGRADE_SECONDS):
+            mux = await self._upgraded(wire)
+            if mux is None:
+                return
+            if complaint := self._complaint(str(mux.peer_id)):
+                mux.abort(complaint)
+            else:
+                await self._live(self._add(mux, wire.remote, dialled=False))
+        finally:
+            if place is not None:
+                self._came_from[place] -= 1
+                if not self._came_from[place]:
+                    del self._came_from[place]
+
+    async def _upgraded(self, wire: Wire) -> Mux | None:
+        mux, seconds = None, self.limits.upgrade_seconds
+        try:
+            with trio.move_on_after(seconds) as scope:
                 mux = await self._upgrader.inbound(wire)
+            if scope.cancelled_caught:
+                self._watch.hit("handshakes_slow", wire.host, f"did not end its handshake within {seconds:g} s")
         except Exception as error:
-            self._log.debug("%s did not become a connection: %r", wire.remote, error)
+            if wire in self._half_open:
+                self._watch.hit("handshakes_failed", wire.host, f"did not become a connection: {error!r:.200}")
         finally:
             self._half_open.pop(wire, None)
             if mux is None:
                 wire.abort()
-        if mux is None:
-            return
-        if complaint := self._complaint(str(mux.peer_id)):
-            mux.abort(complaint)
-        else:
-            self._add(mux, wire.remote, dialled=False)
+        return mux
 
     def _add(self, mux: Mux, address: str, *, dialled: bool) -> Connection:
         if self._nursery is None:
             mux.abort(_NOT_RUNNING)
             raise DialFailed(_NOT_RUNNING)
         connection = Connection(mux, self._swarm, address, dialled=dialled)
-        if len(self._swarm.of(connection.peer)) >= CONNECTIONS_PER_PEER_MAX:
+        if (count := len(self._swarm.of(connection.peer))) >= self.limits.connections_per_peer_max:
+            self._watch.hit("connections_per_peer", connection.peer, f"has {count} connections already")
             connection.abort("it has too many connections already")
         self._swarm.add(connection)
-        self._nursery.start_soon(self._live, connection)
         return connection
 
     async def _live(self, connection: Connection) -> None:
@@ -182,13 +229,15 @@ class Host(Network):
             connection.abort("this node stops")
             self._swarm.remove(connection)
             links.over(connection)
+            if connection.mux.is_broken:
+                self.conduct.blame(connection.peer, Offence.BROKEN_RULES, connection.mux.reason)
         await self._swarm.notify_disconnected(connection)
 
     async def _tick(self) -> None:
         while True:
             await trio.sleep(1)
             for connection in self._swarm.all():
-                connection.mux.tick()
+                connection.tick()
 
     # Judgements.
 
@@ -199,7 +248,7 @@ class Host(Network):
         """What stands against a peer, or ''."""
         if peer == self._peer_id:
             return "it is this node itself"
-        return "" if self.is_allowed(peer) else "it is not allowed here"
+        return self.conduct.complaint(peer) if self.is_allowed(peer) else "it is not allowed here"
 
     def _sorted_out(self, addresses: Sequence[str]) -> tuple[list[Endpoint], dict[str, str]]:
         """What can be dialled, and why the rest cannot. Raises `DialFailed` when nothing can be now."""

@@ -15,8 +15,6 @@ from node.swarm.yamux import Mux
 
 log = logging.getLogger(__name__)
 
-QUEUE_BYTES_MAX = {Lane.SMALL: 4 * 1024 * 1024, Lane.BULK: 16 * 1024 * 1024}
-"""What may wait to be written; one frame may start below it and end above. Full means that `send` says False."""
 RANK = {Lane.SMALL: 0, Lane.BULK: 2}
 
 _LENGTH_BYTES = 4
@@ -31,9 +29,16 @@ class Splitter:
         self._refuse = refuse
         self._held = bytearray()
         self._wanted = 0
+        self.fed = 0
+        """Bytes so far."""
         self.is_stopped = False
 
+    @property
+    def is_in_a_frame(self) -> bool:
+        return bool(self._held)
+
     def feed(self, data: bytes) -> None:
+        self.fed += len(data)
         if self._held:
             self._held += data
             if len(self._held) < self._wanted:
@@ -66,6 +71,12 @@ class Lanes:
         self.mux = mux
         self._streams = streams
         self._splitters: list[Splitter] = []
+        self._queue_bytes_max = {
+            Lane.SMALL: mux.limits.small_queue_bytes_max,
+            Lane.BULK: mux.limits.bulk_queue_bytes_max,
+        }
+        self._fed = 0
+        self._stalled_seconds = 0
         for lane, stream in streams.items():
             stream.rank = RANK[lane]
 
@@ -79,13 +90,29 @@ class Lanes:
     def send(self, lane: Lane, frame: bytes) -> bool:
         """Queue a frame; False when the queue is full or the connection over."""
         stream = self._streams[lane]
-        if stream.queued >= QUEUE_BYTES_MAX[lane] or stream.is_done:
+        if stream.queued >= self._queue_bytes_max[lane]:
+            what = f"reads too slowly: {stream.queued:,} bytes wait for it on the {lane.name.lower()} lane"
+            self.mux.watch.hit("frames_not_queued", str(self.mux.peer_id), what)
+            return False
+        if stream.is_done:
             return False
         stream.offer(len(frame).to_bytes(_LENGTH_BYTES, "big"), frame)
         return True
 
+    def tick(self) -> None:
+        """Called once a second: who begins a frame ends it, or loses the connection."""
+        fed = sum(splitter.fed for splitter in self._splitters)
+        is_stalled = fed == self._fed and any(splitter.is_in_a_frame for splitter in self._splitters)
+        self._stalled_seconds = self._stalled_seconds + 1 if is_stalled else 0
+        self._fed = fed
+        if self._stalled_seconds >= self.mux.limits.frame_stall_seconds and not self.mux.is_closed:
+            why = f"began a frame and sent nothing more of it for {self._stalled_seconds} s"
+            self.mux.watch.hit("frames_stalled", str(self.mux.peer_id), why)
+            self.mux.abort(why)
+
     def _refuse(self, why: str) -> None:
-        self.mux.abort(why)
+        self.mux.watch.hit("frames_too_long", str(self.mux.peer_id), why)
+        self.mux.abort(why, is_broken=True)
 
     def _ended(self, how: str) -> None:
         """One lane is over, so both are: no further frame is handed over, not even one that is here."""

@@ -15,13 +15,12 @@ from libp2p.custom_types import TProtocol
 from libp2p.network.stream.net_stream import NetStream
 
 from node.swarm.base import Lane, Receiver
+from node.swarm.conduct import BadInput
 from node.swarm.hardening import Connection, HardenedSwarm
 from node.swarm.lanes import RANK, Lanes, name_lane, read_lane
 from node.swarm.negotiate import propose
 from node.swarm.stream import MuxStream
 
-LANES_SECONDS = 5.0
-"""What opening both lanes may take."""
 PROBE_SECONDS = 1.0
 """What a connection may take to show that it lives, while a newer one to the same peer waits."""
 _IN_VAIN = "the peer is connected by another connection"
@@ -69,11 +68,14 @@ class Links:
         assert isinstance(connection, Connection)
         assert isinstance(stream, MuxStream)
         if self._me < connection.peer:
-            raise ValueError("the peer opened a lane, which is ours to do")
-        with trio.fail_after(LANES_SECONDS):
-            lane = await read_lane(stream)
+            raise BadInput("the peer opened a lane, which is ours to do")
+        with trio.fail_after(connection.mux.limits.lanes_seconds):
+            try:
+                lane = await read_lane(stream)
+            except ValueError as error:
+                raise BadInput(str(error)) from error
         if lane in connection.named:
-            raise ValueError("the peer named a lane twice")
+            raise BadInput("the peer named a lane twice")
         connection.named[lane] = stream
         await name_lane(stream, lane)
         if len(connection.named) == len(Lane):
@@ -99,7 +101,7 @@ class Links:
 
     async def _open_lanes(self, connection: Connection) -> None:
         try:
-            with trio.fail_after(LANES_SECONDS):
+            with trio.fail_after(connection.mux.limits.lanes_seconds):
                 async with trio.open_nursery() as nursery:
                     for lane in Lane:
                         nursery.start_soon(self._open_lane, connection, lane)

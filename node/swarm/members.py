@@ -94,8 +94,11 @@ class Members:
         return wanted
 
     def is_responsible(self, key: bytes) -> bool:
-        """Whether this node itself is among the k nearest of all."""
-        if len(self._presences) < self.replication:
+        """Whether whoever writes this key hands it to this node: it is among the k nearest of all.
+
+        With k others or fewer every one of them is handed everything.
+        """
+        if len(self._presences) <= self.replication:
             return True
         return self.own in nearest(key, (self.own, *self._presences), self.replication)
 

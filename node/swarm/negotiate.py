@@ -13,15 +13,24 @@ from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 
+from node.swarm.conduct import BadInput
+
 MESSAGE_BYTES_MAX = 1024
 """A protocol's name, or a list of what was asked for, with its line end."""
 _ENOUGH = 60
 """Seconds that libp2p's own waits may take: longer than the deadline that every caller here has round the whole."""
 
 
-async def propose(stream: ReadWriteCloser, protocol: TProtocol) -> None:
-    """Ask the other side for a protocol. Raises what libp2p raises when it does not speak it; the caller bounds it."""
-    await MultiselectClient().select_one_of([protocol], _Bounded(stream), _ENOUGH)
+class Garbage(BadInput, MultiselectCommunicatorError):
+    """The other side sent what is no message of this protocol."""
+
+
+async def propose(stream: ReadWriteCloser, *protocols: TProtocol) -> TProtocol:
+    """Ask the other side for a protocol, the first of these that it speaks.
+
+    Raises what libp2p raises when it speaks none; the caller bounds it.
+    """
+    return await MultiselectClient().select_one_of(protocols, _Bounded(stream), _ENOUGH)
 
 
 async def accept(
@@ -39,14 +48,18 @@ class _Bounded(MultiselectCommunicator):
             size = await self._size()
             message = await read_exactly(self.read_writer, size)
             if not message.endswith(b"\n"):
-                raise MultiselectCommunicatorError("a message without a line end")
+                raise Garbage("a message without a line end")
             return message[:-1].decode()
-        except (BaseLibp2pError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise Garbage("a message that is not UTF-8") from error
+        except MultiselectCommunicatorError:
+            raise
+        except BaseLibp2pError as error:
             raise MultiselectCommunicatorError(str(error) or type(error).__name__) from error
 
     async def _size(self) -> int:
         low = (await read_exactly(self.read_writer, 1))[0]
         size = low if low < 0x80 else (low & 0x7F) | (await read_exactly(self.read_writer, 1))[0] << 7
         if not 1 <= size <= MESSAGE_BYTES_MAX:
-            raise MultiselectCommunicatorError(f"a message of {size} bytes, and {MESSAGE_BYTES_MAX} is the most")
+            raise Garbage(f"a message of {size} bytes, and {MESSAGE_BYTES_MAX} is the most")
         return size

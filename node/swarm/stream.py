@@ -8,6 +8,7 @@ next frame when there is room for one.
 import struct
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,8 @@ class MuxStream(IMuxedStream):
         self._we_are_done = False
         self._said_so = False
         self._is_reset = False
+        self._patience = inf
+        self._patience_later = inf
 
     # For whoever uses it.
 
@@ -68,6 +71,7 @@ class MuxStream(IMuxedStream):
         if self._in:
             data = bytes(self._in)
             self._in.clear()
+            self.mux.unread -= len(data)
             self.deliver(data)
         if self._peer_is_done or self._is_reset:
             self._ended("the peer closed it")
@@ -84,17 +88,29 @@ class MuxStream(IMuxedStream):
         """Nothing can be sent on it any more."""
         return self._we_are_done or self._is_reset
 
+    def expect(self, first_seconds: float, then_seconds: float) -> None:
+        """How long a reader waits for the next bytes, and for those after them, before the stream is reset."""
+        self._patience, self._patience_later = first_seconds, then_seconds
+
     async def read(self, n: int | None = None) -> bytes:
         """What is here, at most `n` bytes; waits for at least one. Raises `MuxedStreamEOF` or `MuxedStreamReset`."""
-        while not self._in:
-            if self._is_reset:
-                raise MuxedStreamReset("the stream was reset")
-            if self._peer_is_done:
-                raise MuxedStreamEOF("the stream was closed")
-            await self._change()
+        with trio.move_on_after(self._patience) as scope:
+            while not self._in:
+                if self._is_reset:
+                    raise MuxedStreamReset("the stream was reset")
+                if self._peer_is_done:
+                    raise MuxedStreamEOF("the stream was closed")
+                await self._change()
+        if scope.cancelled_caught:
+            what = f"said nothing on a stream for {self._patience:g} s"
+            self.mux.watch.hit("streams_slow", str(self.mux.peer_id), what)
+            await self.reset()
+            raise MuxedStreamReset(f"the peer {what}")
+        self._patience = self._patience_later
         size = len(self._in) if n is None or n < 0 else n
         data = bytes(self._in[:size])
         del self._in[:size]
+        self.mux.unread -= len(data)
         self._give_back(len(data))
         return data
 
@@ -173,6 +189,7 @@ class MuxStream(IMuxedStream):
         """Data came, within what was granted."""
         if self._sink is None:
             self._in += data
+            self.mux.unread += len(data)
             self._wake()
         else:
             self._give_back(len(data))
@@ -191,6 +208,9 @@ class MuxStream(IMuxedStream):
     def broke(self) -> None:
         """The stream is over, both ways, by a reset or by the end of its connection."""
         self._is_reset = True
+        if not self.mux.is_closed:  # else a reader may still have what came before the end
+            self.mux.unread -= len(self._in)
+            self._in.clear()
         self._out.clear()
         self.queued = 0
         self._ended("it was reset")

@@ -17,6 +17,8 @@ from libp2p.security.secure_session import SecureSession
 
 from node.swarm import yamux
 from node.swarm.cipher import Cipher
+from node.swarm.counters import Watch
+from node.swarm.limits import USUAL, Limits
 from node.swarm.negotiate import accept, propose
 from node.swarm.wire import Wire
 
@@ -26,10 +28,12 @@ YAMUX = TProtocol(yamux.PROTOCOL)
 class Upgrader:
     """Holds the node's identity. Both directions raise whatever libp2p raises, and are bounded by their callers."""
 
-    def __init__(self, seed: bytes) -> None:
+    def __init__(self, seed: bytes, *, limits: Limits = USUAL, watch: Watch | None = None) -> None:
         private = Ed25519PrivateKey.from_bytes(seed)
         self.key_pair = KeyPair(private, private.get_public_key())
         self.noise_key = new_noise_key_pair().private_key
+        self._limits = limits
+        self._watch = watch
 
     async def outbound(self, wire: Wire) -> yamux.Mux:
         """Of a connection we dialled. Who answered is the result's `peer_id`; it is proved, but not yet wanted."""
@@ -37,7 +41,7 @@ class Upgrader:
         await propose(raw, NOISE)
         session = await self._handshake().handshake_outbound(raw, None)
         await propose(session, YAMUX)
-        return _mux(wire, session, is_initiator=True)
+        return self._mux(wire, session, is_initiator=True)
 
     async def inbound(self, wire: Wire) -> yamux.Mux:
         """Of a connection that came."""
@@ -45,13 +49,19 @@ class Upgrader:
         await accept(raw, {NOISE: None})
         session = await self._handshake().handshake_inbound(raw)
         await accept(session, {YAMUX: None})
-        return _mux(wire, session, is_initiator=False)
+        return self._mux(wire, session, is_initiator=False)
 
     def _handshake(self) -> PatternXX:
         return PatternXX(ID.from_pubkey(self.key_pair.public_key), self.key_pair.private_key, self.noise_key)
 
-
-def _mux(wire: Wire, session: object, *, is_initiator: bool) -> yamux.Mux:
-    assert isinstance(session, SecureSession)
-    early = session._drain(None)
-    return yamux.Mux(wire, Cipher(session), session.get_remote_peer(), is_initiator=is_initiator, early=early)
+    def _mux(self, wire: Wire, session: object, *, is_initiator: bool) -> yamux.Mux:
+        assert isinstance(session, SecureSession)
+        return yamux.Mux(
+            wire,
+            Cipher(session),
+            session.get_remote_peer(),
+            is_initiator=is_initiator,
+            early=session._drain(None),
+            limits=self._limits,
+            watch=self._watch,
+        )

@@ -91,6 +91,11 @@ class Wire(ReadWriteCloser):
         return self._remote
 
     @property
+    def host(self) -> str:
+        """The other end's IP address, or '' when it was gone before it could be asked."""
+        return self._remote[0] if self._remote else ""
+
+    @property
     def remote(self) -> str:
         """The other end as a multiaddr, or '' when it was gone before it could be asked."""
         if self._remote is None:

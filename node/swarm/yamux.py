@@ -26,16 +26,14 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
 
 from node.swarm.cipher import PLAIN_BYTES_MAX, Cipher, Forged
+from node.swarm.counters import Watch
+from node.swarm.limits import USUAL, Limits
 from node.swarm.stream import ACK, DATA, FIN, GO_AWAY, HEADER, PING, RST, SYN, WINDOW, WINDOW_UPDATE, MuxStream
 from node.swarm.wire import Wire
 
 log = logging.getLogger(__name__)
 
 PROTOCOL = "/yamux/1.0.0"
-STREAMS_MAX = 256
-"""Streams that the peer opened and that are not done with; further ones are reset."""
-ANSWERS_BYTES_MAX = 64 * 1024
-"""Acknowledgements and pongs that a peer provokes and does not read; more than that ends the connection."""
 STALL_SECONDS = 10.0
 """A connection whose kernel takes no byte for so long is over."""
 SILENT_TICKS_ASK, SILENT_TICKS_MAX = 2, 5
@@ -44,26 +42,46 @@ _RECEIVE_BYTES = 128 * 1024
 _FLUSH_BYTES = 512 * 1024
 
 
+class _Over(Exception):
+    """The connection's end came; the message says how."""
+
+
 class _Broken(Exception):
-    """The peer broke the protocol, or its end came; the message says how."""
+    """The peer broke the protocol; the message says how."""
 
 
 class Mux(IMuxedConn):
     """One connection to one peer. `start` is its life; `abort` ends it from anywhere, at once."""
 
-    def __init__(self, wire: Wire, cipher: Cipher, peer_id: ID, *, is_initiator: bool, early: bytes = b"") -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        cipher: Cipher,
+        peer_id: ID,
+        *,
+        is_initiator: bool,
+        early: bytes = b"",
+        limits: Limits = USUAL,
+        watch: Watch | None = None,
+    ) -> None:
         """`early` is what came behind the handshake, opened already."""
         self.wire = wire
         self.peer_id = peer_id
+        self.limits = limits
+        self.watch = watch or Watch()
+        self.unread = 0
+        """Bytes that came on its streams and that nobody read yet."""
         self.event_started = trio.Event()
         self.event_closed = trio.Event()
         self.reason = ""
         """Why it ended."""
+        self.is_broken = False
+        """It ended because the peer broke the rules."""
         self._cipher = cipher
         self._initiator = is_initiator
         self._streams: dict[int, MuxStream] = {}
         self._next = 1 if is_initiator else 2
-        self._new_in, self._new_out = trio.open_memory_channel[MuxStream](STREAMS_MAX)
+        self._new_in, self._new_out = trio.open_memory_channel[MuxStream](limits.streams_max)
         self._rest = early
         self._body: MuxStream | None = None
         self._body_left = 0
@@ -130,11 +148,12 @@ class Mux(IMuxedConn):
         finally:
             self.abort("this node stops")
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, *, is_broken: bool = False) -> None:
         """End it now, without a wait, even if the peer does not read: the socket closes, all streams break."""
         if self.is_closed:
             return
         self.reason = reason
+        self.is_broken = is_broken
         self.event_closed.set()
         if not self.wire.is_closed:
             self.answer(GO_AWAY, 0, 0, 0)
@@ -266,10 +285,12 @@ class Mux(IMuxedConn):
                 if data is None:
                     continue
                 if not data:
-                    raise _Broken("closed by the peer")
+                    raise _Over("closed by the peer")
                 self._has_heard = True
                 self._handle(self._cipher.open(data))
         except (_Broken, Forged) as error:
+            self.abort(str(error), is_broken=True)
+        except _Over as error:
             self.abort(str(error))
         except (OSError, trio.ClosedResourceError) as error:
             self.abort(f"broke: {error}")
@@ -286,8 +307,13 @@ class Mux(IMuxedConn):
             self._is_handling = False
         if self.is_closed:
             return
-        if len(self._answers) > ANSWERS_BYTES_MAX:
+        if len(self._answers) > self.limits.answers_bytes_max:
+            self.watch.hit("answers_unread", str(self.peer_id), "asks for more answers than it reads")
             raise _Broken("asks for more answers than it reads")
+        if self.unread > self.limits.unread_bytes_max:
+            what = f"sent {self.unread:,} bytes that nobody read yet"
+            self.watch.hit("unread_bytes", str(self.peer_id), what)
+            raise _Broken(what)
         if not self._flush():
             self._work()
 
@@ -319,7 +345,7 @@ class Mux(IMuxedConn):
             elif kind == PING:
                 self._pinged(flags, length)
             elif kind == GO_AWAY:
-                raise _Broken("closed by the peer" if not length else f"closed by the peer with yamux code {length}")
+                raise _Over("closed by the peer" if not length else f"closed by the peer with yamux code {length}")
             else:
                 raise _Broken(f"sent a yamux frame of type {kind}")
 
@@ -369,15 +395,23 @@ class Mux(IMuxedConn):
             raise _Broken(f"opened stream {number}, which is not its to open")
         stream = MuxStream(self, number)
         try:
-            if sum(1 for open_ in self._streams if bool(open_ & 1) != self._initiator) >= STREAMS_MAX:
+            if self._is_full():
                 raise trio.WouldBlock
             self._new_in.send_nowait(stream)
         except trio.WouldBlock:
+            self.watch.hit("streams_refused", str(self.peer_id), f"has {self.limits.streams_max} streams open already")
             self.answer(WINDOW_UPDATE, RST, number, 0)
             return None
         self._streams[number] = stream
         self.answer(WINDOW_UPDATE, ACK, number, 0)
         return stream
+
+    def _is_full(self) -> bool:
+        """Whether the peer has as many streams open as it may."""
+        if len(self._streams) < self.limits.streams_max:
+            return False
+        theirs = sum(bool(number & 1) != self._initiator for number in self._streams)
+        return theirs >= self.limits.streams_max
 
     def _pinged(self, flags: int, number: int) -> None:
         if flags & SYN:

@@ -1,6 +1,5 @@
 """What every store promises of hints: who is owed what, exactly, at once, and after a restart."""
 
-
 import itertools
 from collections.abc import Sequence
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import trio
 
 from node.swarm.base import Lane
+from node.swarm.conduct import Conduct
 from node.swarm.host import Host
+from node.swarm.limits import USUAL, Limits
 from protocols.keys import PrivateKey
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
@@ -68,9 +70,12 @@ async def running(
     *,
     seed: bytes | None = None,
     is_allowed: Callable[[str], bool] | None = None,
+    conduct: Conduct | None = None,
+    limits: Limits = USUAL,
 ) -> AsyncIterator[tuple[Host, Told]]:
     """A host that runs, and what it tells."""
-    host = Host(PrivateKey.from_seed(seed or os.urandom(32)), listen, is_allowed=is_allowed)
+    key = PrivateKey.from_seed(seed or os.urandom(32))
+    host = Host(key, listen, is_allowed=is_allowed, conduct=conduct, limits=limits)
     told = Told()
     async with trio.open_nursery() as nursery:
         await nursery.start(host.run, told)

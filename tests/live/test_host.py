@@ -8,9 +8,10 @@ import psutil
 import pytest
 import trio
 
-from node.swarm import lanes, yamux
+from node.swarm import yamux
 from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, ListenFailed
 from node.swarm.host import Host
+from node.swarm.limits import USUAL
 from protocols.keys import PrivateKey
 from tests.live.swarm_peers import LOOPBACK, Told, echoing, joined, running, seeds_in_order
 
@@ -240,7 +241,13 @@ async def test_a_full_queue_refuses_and_loses_nothing_of_what_it_took() -> None:
         for lane in Lane:
             while host.send(peer.peer, lane, taken[lane].to_bytes(4, "big") * 5_000):
                 taken[lane] += 1
-            assert taken[lane] * 20_000 >= lanes.QUEUE_BYTES_MAX[lane]
+            assert (
+                taken[lane] * 20_000
+                >= {
+                    Lane.SMALL: USUAL.small_queue_bytes_max,
+                    Lane.BULK: USUAL.bulk_queue_bytes_max,
+                }[lane]
+            )
         peer.thaw()
         await told.until(lambda: len(told.frames) == sum(taken.values()))
         for lane in Lane:

@@ -21,10 +21,10 @@ from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from multiaddr import Multiaddr
 
-from node.swarm import host as host_module
 from node.swarm import library, wire, yamux
 from node.swarm.base import DialFailed, Lane
 from node.swarm.host import PROTOCOL, Host
+from node.swarm.limits import USUAL, Limits
 from node.swarm.stream import MuxStream
 from node.swarm.upgrade import Upgrader
 from tests.live.swarm_peers import Told, joined, running, seeds_in_order
@@ -69,9 +69,8 @@ async def test_connections_that_ended_give_their_place_back() -> None:
             await trio.sleep(0.01)
 
 
-async def test_half_open_connections_make_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "HALF_OPEN_MAX", 8)
-    async with running() as (host, told):
+async def test_half_open_connections_make_room_for_a_new_one() -> None:
+    async with running(limits=Limits(half_open_max=8)) as (host, told):
         wires = [await connected_wire(host) for _ in range(30)]
         await assert_serves(host, told)
         assert len(host._half_open) <= 8
@@ -79,9 +78,8 @@ async def test_half_open_connections_make_room_for_a_new_one(monkeypatch: pytest
             each.abort()
 
 
-async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "UPGRADE_SECONDS", 0.2)
-    async with running() as (host, _):
+async def test_a_connection_that_says_nothing_is_closed() -> None:
+    async with running(limits=Limits(upgrade_seconds=0.2)) as (host, _):
         silent = await connected_wire(host)
         assert await silent.read(100) == b"\x13/multistream/1.0.0\n"
         with trio.fail_after(3), pytest.raises(ConnectionClosedError):
@@ -268,7 +266,7 @@ async def test_a_flood_of_pings_that_reads_no_pong_ends_its_connection() -> None
 
 async def test_streams_beyond_the_limit_are_reset_and_the_rest_is_served() -> None:
     async with running() as (host, told), intruder(host) as mux:
-        streams = [await mux.open_stream() for _ in range(yamux.STREAMS_MAX + 10)]
+        streams = [await mux.open_stream() for _ in range(USUAL.streams_max + 10)]
         for stream in streams[-10:]:
             await assert_ends(stream)
         assert not mux.is_closed
@@ -281,7 +279,7 @@ async def test_one_peer_cannot_hold_connections_without_end() -> None:
         muxes = [await upgrader.outbound(await connected_wire(host)) for _ in range(20)]
         for mux in muxes:
             nursery.start_soon(mux.start)
-        while sum(mux.is_closed for mux in muxes) < 20 - host_module.CONNECTIONS_PER_PEER_MAX:
+        while sum(mux.is_closed for mux in muxes) < 20 - USUAL.connections_per_peer_max:
             await trio.sleep(0.01)
         await assert_serves(host, told)
         nursery.cancel_scope.cancel()

@@ -148,7 +148,9 @@ async def met(swarm: VirtualSwarm) -> None:
 async def paid(swarm: VirtualSwarm, *, seconds: float = 120.0) -> float:
     """Wait until nobody owes anything to anybody."""
     return await until(
-        lambda: not any(node.store.pending().count for node in running(swarm)), seconds=seconds, what="all hints are paid"
+        lambda: not any(node.store.pending().count for node in running(swarm)),
+        seconds=seconds,
+        what="all hints are paid",
     )
 
 
@@ -189,7 +191,7 @@ class Disk:
         self.commits += 1
 
 
-@dataclass
+@dataclass(eq=False)
 class Steps(trio.abc.Instrument):
     """How often any task ran: a task that spins shows here, also when no time passes."""
 

@@ -1,5 +1,6 @@
 """Hybrid under faults: no call waits for the swarm longer than its deadline, and no answer says more than is known."""
 
+import contextlib
 import random
 
 import pytest
@@ -7,18 +8,17 @@ import trio
 
 from netsim.nodes import VirtualSwarm
 from netsim.wires import Link
-from node.config import Settings
 from node.dht.base import Backend, Consistency
 from node.services.node import Node
 from protocols.breaker import State
-from protocols.codes import NotFound, StorageFull, Unavailable
-from protocols.envelope import Envelope
+from protocols.codes import NotFound, Unavailable
+from protocols.envelope import Envelope, order_key
+from protocols.holders import nearest
 from protocols.ucxl import parse
 from tests.sim.swarms import (
     Disk,
     content,
     counted,
-    envelope,
     get,
     heads_at,
     key,
@@ -159,3 +159,314 @@ async def long_frozen(seed: int) -> None:
 
 def test_a_swarm_that_was_gone_for_long_is_taken_up_again() -> None:
     over_seeds(long_frozen)
+
+
+# -- absent, unavailable, marked ------------------------------------------------------------------------------------
+
+
+async def lone_node(seed: int) -> None:
+    """Nobody else was ever here: what it has it answers, marked; what it does not have nobody can say is absent."""
+    async with swarm_of(seed, 1) as swarm:
+        node = swarm["n1"].running
+        with within(0.0):
+            receipt = await put(node)
+        assert (receipt.backend, receipt.acknowledged, receipt.wanted) == (Backend.MOCK, 0, 0)
+        with within(0.0):
+            answer = await get(node)
+        assert answer.provenance.is_degraded
+        for number, consistency in ((1, Consistency.AUTO), (0, Consistency.SWARM), (1, Consistency.SWARM)):
+            with within(0.0), pytest.raises(Unavailable):
+                await get(node, number, consistency)
+        swarm.add("n2")
+        other = await swarm.start("n2")
+        await paid(swarm, seconds=5.0)
+        assert await heads_at(other) == [b"content"]
+        assert not (await get(node, 0, Consistency.SWARM)).provenance.is_degraded
+        assert (await get(node, 1)).heads == ()
+
+
+def test_a_lone_node_says_that_it_is_alone() -> None:
+    over_seeds(lone_node)
+
+
+async def absent(seed: int) -> None:
+    """Absent is said only when a majority of those who should have it said so."""
+    rng = random.Random(seed)
+    count = rng.choice((2, 3, 4, 5, 7))
+    replication = rng.choice((1, 2, 3, 5, 20))
+    async with swarm_of(seed, count, replication=replication) as swarm:
+        node = swarm["n1"].running
+        others = [machine.peer for machine in swarm.nodes.values()][1:]
+        for number in range(10):
+            for consistency in (Consistency.AUTO, Consistency.SWARM):
+                with within(DEADLINE):
+                    answer = await get(node, f"nothing{number}", consistency)
+                assert (answer.heads, answer.provenance.replicas) == ((), 0)
+                assert not answer.provenance.is_degraded
+            with pytest.raises(NotFound):
+                await node.resolver.resolve(thing(f"nothing{number}"))
+            with pytest.raises(NotFound):
+                await node.resolver.history(thing(f"nothing{number}"))
+        gone = rng.sample(others, rng.randrange(1, count))
+        for peer in gone:
+            swarm.net.freeze(peer)
+        for number in range(10):
+            with within(DEADLINE):
+                try:
+                    answer = await get(node, f"nothing{number}")
+                except Unavailable:
+                    continue
+            assert answer.heads == ()
+            wanted = holders(swarm, f"nothing{number}", replication)
+            answering = [peer for peer in wanted if peer not in gone]
+            assert 2 * len(answering) > len(wanted), "called absent by fewer than a majority of its holders"
+
+
+def holders(swarm: VirtualSwarm, number: object, replication: int) -> tuple[str, ...]:
+    """Who should hold a thing, as n1 sees it."""
+    others = [machine.peer for machine in swarm.nodes.values() if machine.name != "n1"]
+    return nearest(key(number), others, replication)
+
+
+def test_absent_means_that_a_majority_of_the_holders_said_so() -> None:
+    over_seeds(absent, range(10))
+
+
+async def cannot_take(seed: int) -> None:
+    """What the holders have and this node cannot take, for its disk or its clock, is not absent."""
+    rng = random.Random(seed)
+    async with swarm_of(seed, 4, replication=2) as swarm:
+        number = next(n for n in range(100) if swarm["n1"].peer in farthest(swarm, n))
+        await put(swarm["n2"].running, number)
+        await paid(swarm)
+        reader = swarm["n1"].running
+        assert await heads_at(reader, number) == []
+        is_clock = rng.random() < 0.5
+        if is_clock:
+            swarm["n1"].clock.jump(-120_000)
+        else:
+            Disk.under(swarm["n1"].store).is_full = True
+        for consistency in (Consistency.AUTO, Consistency.SWARM):
+            with within(DEADLINE), pytest.raises(Unavailable):
+                await get(reader, number, consistency)
+        for _ in range(4):
+            with within(DEADLINE), pytest.raises((Unavailable, NotFound)) as raised:
+                await reader.resolver.history(thing(number))
+            assert raised.type is Unavailable
+        head = (await swarm["n2"].running.store.heads(key(number)))[0]
+        if not is_clock:
+            answer = await reader.dht.get_version(key(number), head.digest)
+            assert answer.heads == (head,), "a version that is named may be shown without being kept"
+            assert answer.provenance.is_degraded
+        assert breaker(reader) is State.CLOSED
+
+
+def farthest(swarm: VirtualSwarm, number: object) -> tuple[str, ...]:
+    peers = [machine.peer for machine in swarm.nodes.values()]
+    return nearest(key(number), peers, len(peers))[-1:]
+
+
+def test_what_the_holders_have_and_this_node_cannot_take_is_not_called_absent() -> None:
+    over_seeds(cannot_take)
+
+
+# -- few holders ----------------------------------------------------------------------------------------------------
+
+
+async def two_of_five(seed: int) -> None:
+    """Each thing is held by two of five; everybody finds it, also who does not hold it, also the next one's writes."""
+    rng = random.Random(seed)
+    async with swarm_of(seed, 5, replication=2) as swarm:
+        for number in range(12):
+            writer = rng.choice(list(swarm.nodes.values())).running
+            receipt = await put(writer, number, b"one")
+            assert receipt.wanted == 2
+            await paid(swarm)
+            holding = [node.peer_id for node in running(swarm) if await heads_at(node, number)]
+            assert len(holding) in (2, 3), "the holders have it, and the writer"
+            for machine in swarm.nodes.values():
+                with within(DEADLINE):
+                    assert await content(machine.running, number) == b"one"
+            assert (await put(rng.choice(list(swarm.nodes.values())).running, number, b"two")).is_replicated
+            await paid(swarm)
+            for machine in swarm.nodes.values():
+                answer = await get(machine.running, number, Consistency.SWARM)
+                assert [head.content for head in answer.heads if isinstance(head, Envelope)] == [b"two"]
+                history = await machine.running.resolver.history(thing(number), consistency=Consistency.SWARM)
+                assert history.is_complete
+                assert history.total == 2
+                first = await machine.running.resolver.resolve(parse(str(thing(number)).replace("*^", "*~")))
+                assert isinstance(first.heads[0], Envelope)
+                assert first.heads[0].content == b"one"
+
+
+def test_everybody_finds_what_two_of_five_hold() -> None:
+    over_seeds(two_of_five)
+
+
+async def dead_holders(seed: int) -> None:
+    """The holders of one thing are gone; that is no reason to stop asking the others for theirs."""
+    async with swarm_of(seed, 5, replication=2, forget_after_hours=24) as swarm:
+        node = swarm["n1"].running
+        dead = holders(swarm, 0, 2)
+        for machine in swarm.nodes.values():
+            if machine.peer in dead:
+                await machine.crash()
+        await until(lambda: sum(p.is_connected for p in node.peers()) == 2)
+        for _ in range(10):
+            with within(0.0):
+                assert not (await put(node, 0)).is_replicated
+            assert breaker(node) is State.CLOSED
+            with within(DEADLINE), pytest.raises(Unavailable):
+                await get(node, 0, Consistency.SWARM)
+            assert breaker(node) is State.CLOSED, "nobody was asked, so nobody failed"
+
+
+def test_that_the_holders_of_one_thing_are_gone_does_not_open_the_breaker() -> None:
+    over_seeds(dead_holders)
+
+
+async def impatient(seed: int) -> None:
+    """A caller who gives a millisecond learns nothing of the peers, and neither does the node."""
+    async with swarm_of(seed, 4) as swarm:
+        swarm.net.set_link(Link(latency_seconds=0.005))
+        node = swarm["n1"].running
+        for number in range(20):
+            with within(0.016):
+                with contextlib.suppress(Unavailable):
+                    await node.dht.get(key(number), consistency=Consistency.SWARM, timeout=0.016)
+            with within(0.016):
+                await put(node, number, timeout=0.016)
+            assert breaker(node) is State.CLOSED
+            assert not any(p.is_suspect for p in node.peers())
+        await paid(swarm)
+
+
+def test_a_caller_in_a_hurry_makes_nobody_suspect() -> None:
+    over_seeds(impatient)
+
+
+# -- partitions -----------------------------------------------------------------------------------------------------
+
+
+async def siblings(seed: int) -> None:
+    """Both sides of a cut write the same things; afterwards everybody has both, and the next write ends it."""
+    rng = random.Random(seed)
+    async with swarm_of(seed, 5) as swarm:
+        left = rng.sample(names(5), rng.randrange(1, 5))
+        right = [name for name in names(5) if name not in left]
+        for number in range(5):
+            await put(swarm["n1"].running, number, b"before")
+        await paid(swarm)
+        swarm.net.partition(swarm.peers(*left), swarm.peers(*right))
+        await trio.sleep(rng.random() * 10)
+        for number in range(5):
+            await put(swarm[rng.choice(left)].running, number, b"left")
+            await put(swarm[rng.choice(right)].running, number, b"right")
+        await trio.sleep(rng.random() * 10)
+        swarm.net.heal()
+        await met(swarm)
+        await paid(swarm)
+        for number in range(5):
+            for machine in swarm.nodes.values():
+                answer = await get(machine.running, number)
+                assert answer.provenance.siblings == 1
+                assert sorted(h.content for h in answer.heads if isinstance(h, Envelope)) == [b"left", b"right"]
+            receipt = await put(swarm[rng.choice(names(5))].running, number, b"both")
+            assert len(receipt.parents) == 2
+            await paid(swarm)
+            for machine in swarm.nodes.values():
+                assert await heads_at(machine.running, number) == [b"both"]
+                assert (await machine.running.resolver.history(thing(number))).total == 4
+
+
+def test_two_sides_that_disagree_both_stay_and_the_next_write_unites_them() -> None:
+    over_seeds(siblings)
+
+
+async def monotone(seed: int) -> None:
+    """Whoever reads one node sees each thing only ever go forward, whatever is cut, frozen or crashed meanwhile."""
+    rng = random.Random(seed)
+    async with swarm_of(seed, 4, replication=rng.choice((1, 2, 20))) as swarm:
+        seen: dict[tuple[str, int], tuple[int, str, bytes]] = {}
+        is_over = False
+
+        async def write(name: str) -> None:
+            while not is_over:
+                await put(swarm[name].running, rng.randrange(4), rng.randbytes(8))
+                await trio.sleep(rng.random() * 0.3)
+
+        async def read(name: str) -> None:
+            while not is_over:
+                number = rng.randrange(4)
+                consistency = rng.choice((Consistency.AUTO, Consistency.AUTO, Consistency.SWARM, Consistency.LOCAL))
+                before = seen.get((name, number))
+                if swarm[name].node is not None:
+                    try:
+                        with within(DEADLINE):
+                            answer = await get(swarm[name].running, number, consistency)
+                    except (Unavailable, AssertionError) as error:
+                        if isinstance(error, AssertionError) and swarm[name].node is not None:
+                            raise
+                    else:
+                        if answer.heads:
+                            now = order_key(answer.heads[0])
+                            assert before is None or now >= before, f"{name} went back in time at {number}"
+                            seen[name, number] = max(now, seen.get((name, number), now))
+                        else:
+                            assert before is None, f"{name} forgot that there is a {number}"
+                await trio.sleep(rng.random() * 0.1)
+
+        async with trio.open_nursery() as nursery:
+            for name in ("n1", "n2"):
+                nursery.start_soon(write, name)
+            for name in names(4):
+                nursery.start_soon(read, name)
+            for _ in range(5):
+                await trio.sleep(rng.random() * 2)
+                victim = rng.choice(names(4))
+                match rng.randrange(4):
+                    case 0:
+                        swarm.net.partition(swarm.peers(victim))
+                    case 1:
+                        swarm.net.freeze(swarm[victim].peer)
+                    case 2:
+                        swarm.net.cut(swarm[victim].peer, swarm[rng.choice([n for n in names(4) if n != victim])].peer)
+                    case 3:
+                        swarm.net.set_link(Link(latency_seconds=0.03, jitter_seconds=0.08))
+                await trio.sleep(rng.random() * 4)
+                swarm.net.heal()
+                swarm.net.thaw(swarm[victim].peer)
+                swarm.net.set_link(Link())
+            is_over = True
+        await met(swarm)
+        await paid(swarm)
+        for number in range(4):
+            heads = {tuple(sorted(h.digest for h in (await get(node, number)).heads)) for node in running(swarm)}
+            assert len(heads) == 1, "the nodes ended up different"
+
+
+def test_a_reader_of_one_node_never_sees_a_thing_go_back_in_time() -> None:
+    over_seeds(monotone)
+
+
+async def steps_while_open(seed: int) -> None:
+    """While the breaker is open, for whatever reason, nothing spins."""
+    async with swarm_of(seed, 3) as swarm:
+        node = swarm["n1"].running
+        # Their frames come here, and ours do not arrive: each frame is a sign of life, and no ping is answered.
+        for name in ("n2", "n3"):
+            swarm.net.cut(swarm["n1"].peer, swarm[name].peer)
+        for number in range(5):
+            with within(DEADLINE):
+                await put(node, number)
+        with counted(at_most=15_000):
+            await trio.sleep(60.0)
+        swarm.net.heal()
+        await met(swarm)
+        await paid(swarm)
+        assert breaker(node) is State.CLOSED
+
+
+def test_a_cut_in_one_direction_makes_nothing_spin() -> None:
+    over_seeds(steps_while_open)

@@ -61,8 +61,7 @@ def test_it_opens_at_the_threshold_and_not_before(threshold: int) -> None:
     (changed,) = fail(machine, 12.5)
     assert isinstance(changed, Changed)
     assert (changed.before, changed.after) == (State.CLOSED, State.OPEN)
-    assert not machine.is_closed
-    assert machine.changed_at == 12.5
+    assert (machine.is_closed, machine.changed_at) == (False, 12.5)
 
 
 def test_it_says_how_many_failed_in_how_long_and_who_was_asked() -> None:

@@ -303,7 +303,7 @@ def test_wrong_use_is_exit_code_2_and_says_what_is_wrong(arguments: tuple[str, .
     ],
 )
 def test_up_refuses_wrong_settings_in_one_clear_line(arguments: list[str], parts: list[str]) -> None:
-    result = bzzz("up", *arguments)
+    result = bzzz("up", "--json", *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.startswith("bzzz: ")

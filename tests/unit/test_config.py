@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.config import OPTIONS, ConfigError, Secret, Settings, load
+from node.config import OPTIONS, ConfigError, Secret, Settings, load, profiles
 from node.settings import values
+from node.settings.file import refuse_torn
 
 PEER = "12D3KooWQUvJp7uR4hJ2y8xyFwjmCNKw6mSGhBrTnBPdmXzqPyLq"
 REPOSITORY = Path(__file__).parents[2]
@@ -99,18 +100,47 @@ def test_empty_files_and_sections_say_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "config").glob("*.yaml")), ids=lambda path: path.name)
-def test_the_samples_load(path: Path) -> None:
-    assert load({"config": str(path)}, {}).backend == path.stem
+def test_the_profiles_load_by_name_and_as_files(path: Path) -> None:
+    of_file = load({"config": str(path)}, {})
+    of_name = load({"profile": path.stem}, {})
+    assert [row[:2] for row in of_file.rows()] == [row[:2] for row in of_name.rows()]
+    assert of_name.notes == ()
+    assert of_name.files == (path,)
+
+
+def test_the_profiles_are_what_their_names_say() -> None:
+    backends = {name: load({"profile": name}, {}).backend for name in profiles()}
+    assert backends == {
+        "development": "mock", "hybrid": "hybrid", "integration": "hybrid", "production": "real", "staging": "hybrid",
+    }  # fmt: skip
+    assert load({"profile": "production"}, {}).fallback_on_error is False
+
+
+def test_a_file_wins_over_the_profile_and_the_profile_over_defaults(tmp_path: Path) -> None:
+    path = written(tmp_path, "bzzz: {dht: {backend: mock}}")
+    settings = load({"config": path}, {"BZZZ_PROFILE": "production"})
+    assert (settings.backend, settings.log_format, settings.fallback_on_error) == ("mock", "json", False)
+    assert settings.origins["log_format"] == "profile production: log_format"
+    assert [one.name for one in settings.files] == ["production.yaml", "node.yaml"]
+
+
+def test_an_unknown_profile_is_refused_with_the_nearest_one() -> None:
+    assert "did you mean staging?" in refusal({"profile": "stagging"})
+    assert "development, hybrid, integration, production, staging" in refusal({"profile": "zzz"})
 
 
 def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("of-file\n", encoding="utf-8")
     said = {
-        "dht_backend": "mock", "fallback_on_error": "false", "dht_bootstrap_nodes": "/ip4/10.0.0.1/tcp/1",
+        "dht_backend": "mock", "fallback_on_error": "false", "dht_enabled": "no", "use_real_dht": "true",
+        "dht_bootstrap_nodes": "/ip4/10.0.0.1/tcp/1,10.0.0.2:8080", "rollout_percent": "12.5", "shadow_percent": "1%",
+        "health_check_interval": "10s", "cache_enabled": "no", "cache_ttl": "1m", "use_distributed_resolver": "yes",
+        "sync_enabled": "0", "discovery_configured": "no", "discovery_exchange": "no",
         "data_dir": "/tmp/x", "listen": "/ip4/127.0.0.1/tcp/0", "api": "[::1]:0", "api_token": "t0ken",
-        "api_token_file": str(token), "name": "n", "network": "w", "open": "true", "mdns": "off", "log_format": "json",
-        "log_level": "debug", "deadline_ms": "1s", "real_deadline_ms": "2000", "replication": "9", "write_quorum": "4",
+        "api_token_file": str(token), "name": "n", "network": "w", "allow": PEER, "deny": PEER,
+        "open": "true", "mdns": "off", "log_format": "json", "log_level": "debug",
+        "deadline_ms": "1s", "real_deadline_ms": "2000", "replication": "9", "write_quorum": "4",
         "read_quorum": "3", "read_freshness_ms": "1m", "threshold_errors": "2", "backoff_ms": "10",
         "forget_after_hours": "2d",
     }  # fmt: skip
@@ -122,6 +152,9 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
     assert [row[:2] for row in of_environment.rows()] == [row[:2] for row in of_file.rows()]
     assert of_file.api_token == Secret("of-file")
     assert of_file.forget_after_hours == 48
+    assert of_file.bootstrap == ("/ip4/10.0.0.1/tcp/1", "10.0.0.2:8080")
+    assert (of_file.cache_ttl_ms, of_file.health_check_interval_ms) == (60_000, 10_000)
+    assert (of_file.rollout_percent, of_file.shadow_percent) == (12.5, 1.0)
     assert of_file.read_freshness_ms == 60_000
 
 
@@ -192,7 +225,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ({"listen": ("/ip4/127.0.0.1/udp/1/quic-v1",)}, ["not a multiaddr to listen"]),
         ({"listen": ("/dns4/example.org/tcp/1",)}, ["not a multiaddr to listen"]),
         ({"listen": (f"/ip4/127.0.0.1/tcp/1/p2p/{PEER}",)}, ["not a multiaddr to listen"]),
-        ({"bootstrap": ("10.0.0.1:8080",)}, ["flag --bootstrap", "not a multiaddr"]),
+        ({"bootstrap": ("10.0.0.1",)}, ["flag --bootstrap", "neither a multiaddr to dial", "host:port of a node's API"]),
+        ({"bootstrap": ("/ip4/10.0.0.1/udp/1",)}, ["flag --bootstrap", "not a multiaddr"]),
         ({"bootstrap": ("/ip4/10.0.0.1/tcp/1/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N",)}, ["12D3KooW"]),
         ({"name": "a b"}, ["flag --name", "is not a name"]),
         ({"name": "x" * 65}, ["is not a name"]),
@@ -222,6 +256,12 @@ def test_a_value_that_is_wrong_is_refused_with_who_set_it_and_what_to_write(
         ({"BZZZ_REPLICATION": "2", "BZZZ_READ_QUORUM": "3"}, "never reached"),
         ({"BZZZ_LISTEN": ","}, "no address to listen on"),
         ({"BZZZ_FORGET_AFTER_HOURS": "0"}, "out of range"),
+        ({"BZZZ_ROLLOUT_PERCENT": "101"}, "0 to 100 percent"),
+        ({"BZZZ_ROLLOUT_PERCENT": "nan"}, "0 to 100 percent"),
+        ({"BZZZ_SHADOW_PERCENT": "few"}, "not a percentage"),
+        ({"BZZZ_HEALTH_CHECK_INTERVAL": "30"}, "out of range"),
+        ({"BZZZ_CACHE_TTL": "long"}, "not a duration"),
+        ({"BZZZ_USE_REAL_DHT": "perhaps"}, "BZZZ_USE_REAL_DHT: 'perhaps' is neither true nor false"),
     ],
 )
 def test_impossible_values_are_refused(environment: dict[str, str], part: str) -> None:
@@ -293,6 +333,48 @@ def test_real_with_fallback_set_is_hybrid_and_says_so() -> None:
     assert load({"backend": "real"}, {"BZZZ_FALLBACK_ON_ERROR": "false"}).notes == ()
 
 
+def test_the_older_name_for_real_works_is_warned_about_and_loses_to_the_newer_one(tmp_path: Path) -> None:
+    settings = load({}, {"BZZZ_USE_REAL_DHT": "true"})
+    assert settings.backend == "real"
+    assert settings.notes == ("environment BZZZ_USE_REAL_DHT is an older name; write BZZZ_DHT_BACKEND in its place",)
+    loses = load({}, {"BZZZ_USE_REAL_DHT": "true", "BZZZ_DHT_BACKEND": "mock"})
+    assert loses.backend == "mock"
+    assert "not used: environment BZZZ_DHT_BACKEND wins" in loses.notes[0]
+    assert load({}, {"BZZZ_USE_REAL_DHT": "false"}).backend == "hybrid"
+    assert load({"backend": "mock"}, {"BZZZ_USE_REAL_DHT": "true"}).backend == "mock"
+    for text in ("bzzz: {use_real_dht: true, dht_backend: mock}", "bzzz: {dht_backend: mock, use_real_dht: true}"):
+        assert load({"config": written(tmp_path, text)}, {}).backend == "mock"
+    both = load({}, {"BZZZ_USE_REAL_DHT": "true", "BZZZ_FALLBACK_ON_ERROR": "true"})
+    assert both.backend == "hybrid"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "is empty"),
+        (" \n\n", "is empty"),
+        ("bzzz:\n  deadline_ms: 10", "line 2: cut off"),
+        ("bzzz:\n", "nothing stands under 'bzzz:'"),
+        ("bzzz:\n  dht:\n", "nothing stands under 'dht:'"),
+        ("bzzz:\n  dht:\n    fallback:\n", "nothing stands under 'dht.fallback:'"),
+        ("bzzz:\n  dht:\n    back\n", "node.yaml"),
+    ],
+)
+def test_a_file_that_looks_half_written_is_known_by_that(tmp_path: Path, text: str, part: str) -> None:
+    path = Path(written(tmp_path, text))
+    with pytest.raises(ConfigError) as caught:
+        refuse_torn(path)
+        load({"config": str(path)}, {})
+    assert part in str(caught.value)
+
+
+def test_a_whole_file_is_not_taken_for_a_half_written_one(tmp_path: Path) -> None:
+    for path in profiles().values():
+        refuse_torn(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        refuse_torn(tmp_path / "none.yaml")
+
+
 def test_mock_says_what_it_will_not_use() -> None:
     assert "listen" in load({"backend": "mock", "listen": ("/ip4/127.0.0.1/tcp/1",)}, {}).notes[0]
     assert load({"backend": "mock"}, {}).notes == ()
@@ -306,7 +388,7 @@ def test_relative_paths_are_made_absolute() -> None:
 def test_rows_show_every_option_once() -> None:
     names = [name for name, _, _ in Settings().rows()]
     assert len(names) == len(set(names))
-    assert set(names) == {option.names[0] for option in OPTIONS} - {"api_token_file"}
+    assert set(names) == {option.names[0] for option in OPTIONS} - {"api_token_file", "use_real_dht"}
 
 
 @given(st.text(max_size=40), st.sampled_from(OPTIONS))

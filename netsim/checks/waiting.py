@@ -1,0 +1,68 @@
+"""Promise 6, and why it is worth anything: no call waits past its deadline, and hybrid answers whatever the swarm does."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from netsim.checks.broken import Broken
+from netsim.history import History, Operation, Outcome
+
+SLACK_SECONDS = 0.005
+"""On a virtual clock only waiting costs time, so this is for rounding."""
+
+
+def in_time(history: History) -> Iterator[Broken]:
+    """Promise 6. Every call to a working node ends within its backend's deadline."""
+    for op in history.operations:
+        allowed = history.setting.deadline_seconds[op.backend]
+        if not op.excused and op.returned - op.called > allowed + SLACK_SECONDS:
+            yield Broken(
+                check="in-time",
+                text=f"a {op.kind} of {op.key} at {op.node} ({op.backend}) took "
+                f"{(op.returned - op.called) * 1000:.1f} ms, and may take {allowed * 1000:.0f}",
+                key=op.key,
+                nodes=(op.node,),
+                operations=(op.id,),
+                at=op.returned,
+            )
+
+
+def answers(history: History) -> Iterator[Broken]:
+    """A working hybrid node with a working disk takes every write, and answers every read of what it has."""
+    if not history.setting.has_fallback:
+        return
+    bad_disks = _bad_disks(history)
+    has: set[tuple[str, int, str]] = set()
+    for op in sorted(history.operations, key=lambda op: op.returned):
+        place = op.node, op.disk, op.key
+        is_working = op.backend == "hybrid" and not op.excused and not any(
+            begin <= op.returned and op.called <= end for begin, end in bad_disks[op.node]
+        )
+        is_due = op.is_write or (op.how != "swarm" and place in has)
+        if is_working and is_due and op.outcome is not Outcome.OK:
+            yield Broken(
+                check="answers",
+                text=f"a {op.kind} of {op.key} at {op.node} was {op.outcome} though the node and its disk work: {op.error}",
+                key=op.key,
+                nodes=(op.node,),
+                operations=(op.id,),
+                at=op.returned,
+            )
+        if op.receipt is not None or (op.sight is not None and op.sight.heads):
+            has.add(place)
+
+
+def _bad_disks(history: History) -> defaultdict[str, list[tuple[float, float]]]:
+    """When the disk of each node was slow, stalled or full; a while longer, for what was queued then."""
+    bad: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    since: dict[str, float] = {}
+    for event in history.events:
+        if event.kind == "disk":
+            since.update({node: event.at for node in event.nodes if node not in since})
+        elif event.kind in ("disk-good", "heal"):
+            for node in event.nodes:
+                if node in since:
+                    bad[node].append((since.pop(node), event.at + 1.0))
+    for node, begin in since.items():
+        bad[node].append((begin, float("inf")))
+    return bad
+

@@ -1,0 +1,109 @@
+"""What limits were hit, and how often: plain numbers for whoever asks, and a line in the log that does not repeat.
+
+Whoever floods us must not flood our log as well. So of each kind and peer one line a minute is written, which says how
+many there were since the last; and of each kind no more than a few lines a minute, whoever caused them.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import trio
+
+SILENCE_SECONDS = 60.0
+LINES_PER_KIND_MAX = 20
+"""A kind's lines within `SILENCE_SECONDS`, of whatever peers."""
+
+KEPT_MAX = 1024
+"""Kinds and peers of which is remembered when they had their line."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Line:
+    at: float
+    count: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """Since the node started. Every name is the `kind` that `Watch.hit` takes."""
+
+    connections_refused: int = 0
+    """That came when there were too many, and none could give way."""
+    connections_evicted: int = 0
+    """That gave way to one that came."""
+    connections_per_peer: int = 0
+    connections_per_subnet: int = 0
+    connections_idle: int = 0
+    half_open_dropped: int = 0
+    handshakes_slow: int = 0
+    handshakes_failed: int = 0
+    streams_refused: int = 0
+    """Beyond the number that a connection may have."""
+    streams_per_protocol: int = 0
+    streams_slow: int = 0
+    """That did not say in time what they are for, or then said nothing for too long."""
+    unread_bytes: int = 0
+    answers_unread: int = 0
+    frames_too_long: int = 0
+    frames_stalled: int = 0
+    frames_not_queued: int = 0
+    """Of ours, for a peer that does not read fast enough."""
+    requests_refused: int = 0
+    """Of a peer that has too many, or too large ones, under way."""
+    messages_malformed: int = 0
+    answers_wrong: int = 0
+    envelopes_refused: int = 0
+    """That no author can have signed like that."""
+    gossip_refused: int = 0
+    gossip_slowed: int = 0
+    gossip_dropped: int = 0
+    offences: int = 0
+    """Bad input of every kind."""
+    connections_forfeited: int = 0
+    """Taken from a peer for its offences."""
+    places_lost: int = 0
+    """Peers that nobody deals with here until their offences are forgotten."""
+
+    def as_dict(self) -> Mapping[str, int]:
+        return asdict(self)
+
+
+class Watch:
+    """Counts, and says so: `hit` is for whoever refuses something."""
+
+    def __init__(self, counters: Counters | None = None, log: logging.Logger | None = None) -> None:
+        self.counters = counters or Counters()
+        self._log = log or _log
+        self._said: dict[tuple[str, str], _Line] = {}
+        self._kinds: dict[str, _Line] = {}
+
+    def hit(self, kind: str, who: str, what: str, *, times: int = 1) -> None:
+        """Count one of this kind; `who` is the peer or place it is about ('' for none), `what` says it in words."""
+        setattr(self.counters, kind, getattr(self.counters, kind) + times)
+        now = trio.current_time()
+        line = self._said.get((kind, who))
+        if line is not None and now - line.at < SILENCE_SECONDS:
+            line.count += times
+        elif self._may_say(kind, now):
+            more = f" (and {line.count} more like it before)" if line is not None and line.count else ""
+            self._said.pop((kind, who), None)
+            self._make_room(now)
+            self._said[kind, who] = _Line(now, 0)
+            self._log.warning("%s: %s%s", who or "here", what, more)
+
+    def _may_say(self, kind: str, now: float) -> bool:
+        lines = self._kinds.get(kind)
+        if lines is None or now - lines.at >= SILENCE_SECONDS:
+            lines = self._kinds[kind] = _Line(now, 0)
+        lines.count += 1
+        return lines.count <= LINES_PER_KIND_MAX
+
+    def _make_room(self, now: float) -> None:
+        """The oldest come first: those are forgotten whose time is over, with what was kept silent of them."""
+        while self._said and (
+            len(self._said) >= KEPT_MAX or now - next(iter(self._said.values())).at >= 2 * SILENCE_SECONDS
+        ):
+            del self._said[next(iter(self._said))]

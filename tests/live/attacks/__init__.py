@@ -1,0 +1,1 @@
+"""Attacks on a running node, one layer a file, and the witnesses who look after each whether anybody else noticed."""
