@@ -57,7 +57,8 @@ class Ledger:
             self._load()
         self.db.execute("BEGIN IMMEDIATE")
         try:
-            self._apply(lazies)
+            if lazies:
+                self._apply(lazies)
             results = self._carry_out(operations)
             if self._before_commit is not None:
                 self._before_commit()
