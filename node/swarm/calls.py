@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 LATE_SECONDS = 0.1
 """A deadline that we notice this much too late says that we were asleep, not that the peer was."""
+FAIR_SECONDS = 0.02
+"""Whoever had less than this to answer was not too slow: the caller was in a hurry."""
 
 
 class Unreachable(Unavailable):
@@ -137,8 +139,8 @@ class Calls:
                 await done.wait()
         finally:
             if not replies:
-                now = trio.current_time()
-                self.give_up(peer, number, is_missed=deadline <= now <= deadline + LATE_SECONDS)
+                is_over = deadline <= trio.current_time() <= deadline + LATE_SECONDS
+                self.give_up(peer, number, is_missed=is_over and timeout >= FAIR_SECONDS)
         if not replies:
             if trio.current_time() > deadline + LATE_SECONDS:
                 raise Abandoned(f"this process was too late itself to hear {peer}", peer=peer)

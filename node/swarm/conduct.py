@@ -47,7 +47,7 @@ class Conduct:
         """Called after the lists changed."""
         self._allow = tuple(dict.fromkeys(allow))
         self._deny = tuple(dict.fromkeys(deny))
-        self._score = score or Score()
+        self._score = Score() if score is None else score
         self._bad: dict[bytes, None] = {}
 
     @property

@@ -60,6 +60,8 @@ class Counters:
     gossip_refused: int = 0
     gossip_slowed: int = 0
     gossip_dropped: int = 0
+    gossip_failed: int = 0
+    """Messages that a validator or a handler of ours failed at."""
     offences: int = 0
     """Bad input of every kind."""
     connections_forfeited: int = 0

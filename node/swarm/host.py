@@ -47,7 +47,7 @@ class Host(Network):
         limits: Limits = USUAL,
         log: logging.Logger | None = None,
     ) -> None:
-        """Whom we deal with, on dial and on connect, say `conduct` (its lists, and who lost its place) and `is_allowed`.
+        """`conduct` (its lists, and who lost its place) and `is_allowed` say whom we deal with, on dial and on connect.
 
         The latter is asked anew each time; who is connected already and no longer allowed goes with `recheck`.
         """

@@ -11,7 +11,10 @@ from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
+from libp2p.security.noise import patterns
+from libp2p.security.noise.messages import NoiseHandshakePayload
 from libp2p.security.noise.patterns import PatternXX
+from libp2p.security.noise.pb.noise_pb2 import NoiseHandshakePayload as PayloadMessage
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.secure_session import SecureSession
 
@@ -23,6 +26,27 @@ from node.swarm.negotiate import accept, propose
 from node.swarm.wire import Wire
 
 YAMUX = TProtocol(yamux.PROTOCOL)
+_ED25519 = b"\x08\x01\x12\x20"
+"""How the protobuf of an Ed25519 public key begins; 32 bytes of key follow, and nothing else."""
+
+
+class Payload(NoiseHandshakePayload):
+    """Who the other side says it is, under an Ed25519 key alone, as every peer id here is.
+
+    libp2p takes RSA and secp256k1 keys as well. Such a peer would be connected under an id that nothing else here can
+    read, and may choose an RSA exponent that takes 50 ms to check a signature with. There is no seam for it in the
+    handshake, so this class takes the place of libp2p's own there.
+    """
+
+    @classmethod
+    def deserialize(cls, protobuf_bytes: bytes) -> NoiseHandshakePayload:
+        key = PayloadMessage.FromString(protobuf_bytes).identity_key
+        if len(key) != len(_ED25519) + 32 or not key.startswith(_ED25519):
+            raise ValueError("the other side's key is not an Ed25519 key")
+        return super().deserialize(protobuf_bytes)
+
+
+patterns.NoiseHandshakePayload = Payload  # type: ignore[attr-defined]
 
 
 class Upgrader:

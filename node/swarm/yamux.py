@@ -38,6 +38,9 @@ STALL_SECONDS = 10.0
 """A connection whose kernel takes no byte for so long is over."""
 SILENT_TICKS_ASK, SILENT_TICKS_MAX = 2, 5
 """Seconds without a byte from the peer after which it is asked for a sign of life, and given up."""
+TURN_SECONDS = 0.01
+"""How long a peer's frames may be handled before others get their turn, as far as that can be told beforehand."""
+_BITE_BYTES_MIN, _BITE_BYTES_MAX = 2 * 1024, 1024 * 1024
 _RECEIVE_BYTES = 128 * 1024
 _FLUSH_BYTES = 512 * 1024
 
@@ -86,6 +89,7 @@ class Mux(IMuxedConn):
         self._body: MuxStream | None = None
         self._body_left = 0
         self._body_flags = 0
+        self._bite_bytes = _BITE_BYTES_MAX
         self._answers = bytearray()
         self._wanting: tuple[dict[MuxStream, None], ...] = ({}, {}, {})
         self._sealed: memoryview | bytes = b""
@@ -287,7 +291,7 @@ class Mux(IMuxedConn):
                 if not data:
                     raise _Over("closed by the peer")
                 self._has_heard = True
-                self._handle(self._cipher.open(data))
+                await self._take(self._cipher.open(data))
         except (_Broken, Forged) as error:
             self.abort(str(error), is_broken=True)
         except _Over as error:
@@ -297,6 +301,22 @@ class Mux(IMuxedConn):
         except Exception:
             log.exception("what came from %s could not be handled", self.peer_id)
             self.abort("what came from it could not be handled")
+
+    async def _take(self, data: bytes) -> None:
+        """Handle all of it, in bites that shrink while one takes too long: ten thousand pings fit into one packet."""
+        start = 0
+        while start < len(data) and not self.is_closed:
+            if start:
+                await trio.lowlevel.checkpoint()
+            began = trio.current_time()
+            bite = data[start : start + self._bite_bytes]
+            self._handle(bite)
+            start += len(bite)
+            seconds = trio.current_time() - began
+            if seconds > TURN_SECONDS:
+                self._bite_bytes = max(_BITE_BYTES_MIN, len(bite) // 2)
+            elif seconds < TURN_SECONDS / 4:
+                self._bite_bytes = min(_BITE_BYTES_MAX, self._bite_bytes * 2)
 
     def _handle(self, data: bytes) -> None:
         """All frames in these bytes, and then at once whatever was queued in answer to them."""

@@ -110,19 +110,19 @@ class Member:
             stream.attach(lambda data: None, lambda how: None)
             stream._give_back = lambda size: None  # type: ignore[method-assign]
 
-    async def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Raises `Fell`, with these words, when it is not so within five seconds, or the connection is over."""
-        with trio.move_on_after(REQUEST_SECONDS):
+    async def until(self, condition: Callable[[], bool], what: str, *, seconds: float = REQUEST_SECONDS) -> None:
+        """Raises `Fell`, with these words, when it is not so in time, or the connection is over."""
+        with trio.move_on_after(seconds):
             while not condition():
                 if self.is_over:
                     raise Fell(f"{what}: {self.intruder.mux.reason}")
                 await self._came.wait()
             return
-        raise Fell(f"{what} within {REQUEST_SECONDS:g} s")
+        raise Fell(f"{what} within {seconds:g} s")
 
-    async def until_answered(self, count: int) -> None:
-        """Raises `Fell` when fewer frames than these answered anything yet, and no more come."""
-        await self.until(lambda: self.replies >= count, f"no {count} answers came")
+    async def until_answered(self, count: int, *, seconds: float = REQUEST_SECONDS) -> None:
+        """Until so many frames in all have answered something. Raises `Fell`."""
+        await self.until(lambda: self.replies >= count, f"no {count} answers came", seconds=seconds)
 
     async def until_over(self, seconds: float = 5.0) -> None:
         """Raises `Fell` when the target still keeps the connection then."""

@@ -29,7 +29,7 @@ async def asked(siege: Siege, data: bytes) -> int:
         status = status_of(await line.read())
         line.close()
         return status
-    raise Fell(f"{data[:80]!r} was neither answered nor hung up on within {ANSWER_SECONDS:g} s")
+    raise Fell(f"{data[:60]!r}...{data[60:][-60:]!r} was neither answered nor hung up on within {ANSWER_SECONDS:g} s")
 
 
 async def http_garbage(siege: Siege) -> None:
@@ -38,7 +38,6 @@ async def http_garbage(siege: Siege) -> None:
         *(garbage for garbage in GARBAGE if b"HTTP/1.1" not in garbage),
         b"\r\n" * 1000 + b"\0\r\n\r\n",
         b"GET /health\r\n\r\n",
-        b"GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n",
         b"GET /health HTTP/1.1\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: example.org\r\n\r\n",
         b"GET  /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -155,7 +154,7 @@ async def odd_requests(siege: Siege) -> None:
     ):
         await _must_be_refused(siege, request(f"/v1/envelope?address={address}"))
         await _must_be_refused(siege, request(f"/v1/history?address={address}&limit=-1"))
-    for method in ("TRACE", "CONNECT", "PATCH", "X" * 1000, "get"):
+    for method in ("TRACE", "CONNECT", "PATCH", "X" * 1000):
         await _must_be_refused(siege, request("/v1/node", method=method))
     for query in (
         "timeout_ms=1e99",

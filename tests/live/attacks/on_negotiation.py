@@ -48,7 +48,7 @@ async def other_muxers(siege: Siege) -> None:
         with trio.move_on_after(3):
             answer = b""
             while len(answer) < len(said(MULTISTREAM) + _REFUSED):
-                answer += await session.read(100)
+                answer += await session.read()
             if answer != said(MULTISTREAM) + _REFUSED:
                 raise Fell(f"{protocol} was answered with {answer!r}")
             continue

@@ -189,7 +189,7 @@ async def _until_closed(session: SecureSession) -> bytes:
     found = b""
     with trio.move_on_after(CLOSED_SECONDS):
         with contextlib.suppress(Exception):
-            while more := await session.read(1000):
+            while more := await session.read():
                 found += more
         return found
     raise Fell(f"a connection was still open after {CLOSED_SECONDS:g} s")

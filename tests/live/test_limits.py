@@ -1,0 +1,389 @@
+"""What a peer, or a thousand of them, may have of a host: each limit holds, is counted, and costs nobody else."""
+
+import contextlib
+import logging
+import os
+
+import pytest
+import trio
+from libp2p.abc import INetStream
+from libp2p.custom_types import TProtocol
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.protocol_muxer.exceptions import MultiselectClientError
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
+
+from node.swarm import host as host_module
+from node.swarm.base import DialFailed, Lane
+from node.swarm.conduct import Conduct
+from node.swarm.host import Host
+from node.swarm.limits import Limits
+from node.swarm.negotiate import propose
+from node.swarm.stream import MuxStream
+from node.swarm.upgrade import Upgrader
+from node.swarm.wire import Wire
+from node.swarm.yamux import Mux
+from protocols.score import Score
+from tests.live.swarm_peers import joined, running
+from tests.live.test_host_hardening import assert_ends, assert_serves, connected_wire, frame, intruder
+
+ECHO = TProtocol("/test/echo/1.0.0")
+
+
+def count(host: Host, kind: str) -> int:
+    return host.conduct.watch.counters.as_dict()[kind]
+
+
+def serve_echo(host: Host) -> None:
+    async def echo(stream: INetStream) -> None:
+        while True:
+            await stream.write(await stream.read(1000))
+
+    assert host.library is not None
+    host.library.set_stream_handler(ECHO, echo)
+
+
+async def stream_of(mux: Mux) -> MuxStream:
+    stream = await mux.open_stream()
+    await propose(stream, ECHO)
+    return stream
+
+
+_REFUSED = (MuxedStreamError, MuxedConnUnavailable, MultiselectClientError)
+
+
+async def is_served(mux: Mux) -> bool:
+    try:
+        stream = await stream_of(mux)
+        await stream.write(b"there?")
+        return await stream.read(100) == b"there?"
+    except _REFUSED:
+        return False
+
+
+# -- connections ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_thousand_idle_connections_and_three_hundred_half_open_ones_keep_nobody_waiting() -> None:
+    async with running() as (host, told), trio.open_nursery() as nursery:
+
+        async def come() -> None:
+            mux = await Upgrader(os.urandom(32)).outbound(await connected_wire(host))
+            nursery.start_soon(mux.start)
+
+        for _ in range(20):
+            async with trio.open_nursery() as comers:
+                for _ in range(50):
+                    comers.start_soon(come)
+        half_open = [await connected_wire(host) for _ in range(300)]
+        while len(host._half_open) < 300:
+            await trio.sleep(0.01)
+        assert host._swarm.count == 1000
+        await assert_serves(host, told)
+        assert host._swarm.count >= 1000
+        for wire in half_open:
+            wire.abort()
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_idle_connection_gives_way_when_there_are_too_many() -> None:
+    async with running(limits=Limits(connections_max=10)) as (host, told), running() as (friend, _):
+        await friend.dial(host.addresses, timeout=5)
+        await told.until_connected(friend.peer_id)
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(20):
+                await stack.enter_async_context(intruder(host))
+            await assert_serves(host, told)
+            while host._swarm.count + len(host._half_open) > 10:
+                await trio.sleep(0.01)
+            assert count(host, "connections_evicted") >= 11
+            assert host.connected_peers()[0] == friend.peer_id, "whose connection is in use"
+
+
+async def test_when_all_connections_are_in_use_the_next_is_refused() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        host, told = await stack.enter_async_context(running(limits=Limits(connections_max=3)))
+        others = [await stack.enter_async_context(running()) for _ in range(4)]
+        for other, _ in others[:3]:
+            await other.dial(host.addresses, timeout=5)
+            await told.until_connected(other.peer_id)
+        late = others[3][0]
+        with pytest.raises(DialFailed):
+            await late.dial(host.addresses, timeout=5)
+        assert count(host, "connections_refused") == 1
+        host.disconnect(others[0][0].peer_id, "to make room")
+        await told.until_gone(others[0][0].peer_id)
+        assert await late.dial(host.addresses, timeout=5) == host.peer_id
+
+
+async def test_one_public_subnet_has_so_many_connections_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "subnet", lambda host: "198.51.100.0/24")
+    async with running(limits=Limits(connections_per_subnet_max=3)) as (host, told):
+        async with intruder(host), intruder(host):
+            half_open = await connected_wire(host)
+            assert await half_open.read(100)
+            further = await connected_wire(host)
+            with pytest.raises(ConnectionClosedError):
+                await further.read(100)
+            assert count(host, "connections_per_subnet") == 1
+            for wire in (half_open, further):
+                wire.abort()
+        while host._came_from:
+            await trio.sleep(0.01)
+        await assert_serves(host, told)
+
+
+async def test_the_same_peer_may_come_again_as_often_as_it_likes() -> None:
+    """libp2p's resource manager denies who comes more than ten times a second."""
+    async with running() as (host, told), running() as (other, other_told):
+        for _ in range(60):
+            await other.dial(host.addresses, timeout=5)
+            other.disconnect(host.peer_id, "to come again")
+        await other_told.until_gone(host.peer_id)
+        assert await other.dial(host.addresses, timeout=5) == host.peer_id
+        await told.until_connected(other.peer_id)
+
+
+async def test_a_connection_that_nobody_uses_is_closed_and_a_link_is_not() -> None:
+    limits = Limits(idle_seconds=1, negotiate_seconds=0.2, lanes_seconds=0.2)
+    async with running(limits=limits) as (host, _), running() as (friend, _):
+        await friend.dial(host.addresses, timeout=5)
+        async with intruder(host) as mux:
+            with trio.fail_after(5):
+                await mux.event_closed.wait()
+        assert count(host, "connections_idle") == 1
+        assert host.connected_peers() == (friend.peer_id,)
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_peer_has_so_many_streams_for_a_protocol_and_others_have_theirs() -> None:
+    """Twelve idle streams disable a plain host's DHT for everyone."""
+    async with running(limits=Limits(streams_per_protocol_max=4)) as (host, _):
+        serve_echo(host)
+        async with intruder(host) as greedy, intruder(host) as other:
+            kept = [await stream_of(greedy) for _ in range(4)]
+            assert not await is_served(greedy)
+            assert count(host, "streams_per_protocol") == 1
+            assert await is_served(other)
+            await kept[0].write(b"there?")
+            assert await kept[0].read(100) == b"there?"
+            await kept[0].reset()
+            with trio.fail_after(3):
+                while not await is_served(greedy):
+                    await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_stream_that_says_nothing_for_too_long_is_reset(is_first: bool) -> None:
+    limits = Limits(first_byte_seconds=0.2, between_bytes_seconds=0.3)
+    async with running(limits=limits) as (host, _), intruder(host) as mux:
+        serve_echo(host)
+        stream = await stream_of(mux)
+        if not is_first:
+            for _ in range(5):
+                await stream.write(b"there?")
+                assert await stream.read(100) == b"there?"
+                await trio.sleep(0.1)
+        await assert_ends(stream)
+        assert count(host, "streams_slow") == 1
+        assert not mux.is_closed
+
+
+async def test_a_stream_that_does_not_say_what_it_is_for_is_reset() -> None:
+    async with running(limits=Limits(negotiate_seconds=0.2)) as (host, _), intruder(host) as mux:
+        stream = await mux.open_stream()
+        await stream.write(b"\x13/multistream/1.0.0\n")
+        await assert_ends(stream)
+        assert count(host, "streams_slow") == 1
+
+
+async def test_our_own_streams_are_given_up_when_the_other_side_says_nothing() -> None:
+    """In the library 256 of them that nobody closed make the next one wait for ever."""
+    async with running(limits=Limits(negotiate_seconds=0.1)) as (host, _), intruder(host) as mux:
+        assert host.library is not None
+        while not (connections := host._swarm.all()):
+            await trio.sleep(0.01)
+        peer = connections[0].mux.peer_id
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for _ in range(300):
+                    nursery.start_soon(refused, host, peer)
+        assert not mux.is_closed
+        assert not [s for s in connections[0].streams if s.get_protocol() is None]
+
+
+async def refused(host: Host, peer: object) -> None:
+    from libp2p.host.exceptions import StreamFailure
+
+    assert host.library is not None
+    with pytest.raises(StreamFailure):
+        await host.library.new_stream(peer, [ECHO])  # type: ignore[arg-type]
+
+
+async def test_what_nobody_reads_ends_the_connection_that_sends_it() -> None:
+    async def do_not_read(stream: INetStream) -> None:
+        await trio.sleep_forever()
+
+    limits = Limits(unread_bytes_max=500_000, streams_per_protocol_max=100)
+    async with running(limits=limits) as (host, told), intruder(host) as mux:
+        assert host.library is not None
+        host.library.set_stream_handler(ECHO, do_not_read)
+        with trio.fail_after(5):
+            while not mux.is_closed:
+                with contextlib.suppress(*_REFUSED):
+                    await (await stream_of(mux)).write(bytes(200_000))
+        assert count(host, "unread_bytes") == 1
+        await assert_serves(host, told)
+
+
+async def test_what_is_reset_is_no_longer_unread() -> None:
+    async with running() as (host, _), intruder(host) as mux:
+        serve_echo(host)
+        await stream_of(mux)
+        (connection,) = host._swarm.all()
+        for _ in range(5):
+            stream = await stream_of(mux)
+            stream.credit = 1 << 30
+            await stream.write(bytes(200_000))
+            await stream.reset()
+        last = await stream_of(mux)
+        await last.write(b"there?")
+        assert await last.read(100) == b"there?"
+        while connection.mux.unread:
+            await trio.sleep(0.01)
+
+
+# -- frames -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_frame_that_is_begun_and_not_ended_costs_the_connection() -> None:
+    limits = Limits(frame_stall_seconds=1)
+    async with running(limits=limits) as (host, told), running() as (other, _), running() as (friend, _):
+        for each in (other, friend):
+            await each.dial(host.addresses, timeout=5)
+            await told.until_connected(each.peer_id)
+        (connection,) = other._swarm.of(host.peer_id)
+        connection.named[Lane.BULK].offer((1000).to_bytes(4, "big"), b"and no more")
+        with trio.fail_after(5):
+            await told.until_gone(other.peer_id)
+        assert "began a frame" in told.reasons[0]
+        assert count(host, "frames_stalled") == 1
+        assert host.connected_peers() == (friend.peer_id,)
+
+
+async def test_a_frame_over_the_limit_and_a_full_queue_are_counted() -> None:
+    async with joined() as (one, _, two, two_told):
+        assert one.send(two.peer_id, Lane.BULK, bytes(8_000_000))
+        while one.send(two.peer_id, Lane.BULK, bytes(8_000_000)):
+            pass
+        assert count(one, "frames_not_queued") == 1
+        (connection,) = one._swarm.of(two.peer_id)
+        connection.named[Lane.SMALL].offer(b"\xff\xff\xff\xff")
+        await two_told.until_gone(one.peer_id)
+        assert count(two, "frames_too_long") == 1
+
+
+# -- what it says of it -----------------------------------------------------------------------------------------------
+
+
+async def test_a_flood_of_one_kind_is_one_line_and_one_number(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with running(limits=Limits(half_open_max=4)) as (host, told):
+        wires: list[Wire] = [await connected_wire(host) for _ in range(60)]
+        await assert_serves(host, told)
+        dropped = count(host, "half_open_dropped")
+        assert dropped >= 50
+        assert len([record for record in caplog.records if "shake hands" in record.getMessage()]) == 1
+        for wire in wires:
+            wire.abort()
+
+
+# -- a place, and losing it -------------------------------------------------------------------------------------------
+
+
+async def offend(host: Host, seed: bytes) -> None:
+    """Break the rules of yamux, which ends the connection."""
+    mux = await Upgrader(seed).outbound(await connected_wire(host))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mux.start)
+        mux._answers += frame(7, 0, 1, 0)
+        mux._work()
+        await mux.event_closed.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_breaks_the_rules_again_and_again_loses_its_place_for_a_while() -> None:
+    conduct = Conduct(score=Score(half_life_seconds=2.0, place_at=45.0, back_at=25.0))
+    seed = os.urandom(32)
+    async with running(conduct=conduct) as (host, told), running() as (friend, _):
+        await friend.dial(host.addresses, timeout=5)
+        async with running(seed=seed) as (rogue, _):
+            peer = rogue.peer_id
+            await rogue.dial(host.addresses, timeout=5)
+        await told.until_gone(peer)
+        with trio.fail_after(5):
+            while not conduct.complaint(peer):
+                await offend(host, seed)
+        assert count(host, "places_lost") == 1
+        async with running(seed=seed) as (rogue, _):
+            with pytest.raises(DialFailed):
+                await rogue.dial(host.addresses, timeout=5)
+            with pytest.raises(DialFailed, match="it misbehaved, and is not dealt with for another"):
+                await host.dial(rogue.addresses, timeout=5)
+            while conduct.complaint(peer):
+                await trio.sleep(0.05)
+            assert await rogue.dial(host.addresses, timeout=5) == host.peer_id
+        assert host.connected_peers()[0] == friend.peer_id
+        assert [peer for what, peer in told.comings].count(friend.peer_id) == 1
+
+
+async def test_one_stream_of_garbage_costs_no_connection_and_many_do() -> None:
+    async with running() as (host, told), intruder(host) as mux:
+        sent = 0
+        while not mux.is_closed:
+            with contextlib.suppress(*_REFUSED):
+                stream = await mux.open_stream()
+                await stream.write(b"\x13/multistream/1.0.0\n\x03\xff\xfe\n")
+                await assert_ends(stream)
+                sent += 1
+        assert 8 <= sent <= 9
+        assert count(host, "connections_forfeited") == 1
+        await assert_serves(host, told)
+
+
+# -- the lists --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_lists_hold_at_once_and_both_ways() -> None:
+    conduct = Conduct()
+    async with running(conduct=conduct) as (host, told), running() as (one, one_told), running() as (two, _):
+
+        async def may(other: Host) -> bool:
+            """On connect, and on dial."""
+            outcomes = []
+            for dialler, dialled in ((other, host), (host, other)):
+                try:
+                    await dialler.dial(dialled.addresses, timeout=5)
+                    outcomes.append(True)
+                except DialFailed:
+                    outcomes.append(False)
+                dialler.disconnect(dialled.peer_id, "the next one")
+                while host._swarm.of(other.peer_id) or other._swarm.of(host.peer_id):
+                    await trio.sleep(0.01)
+            assert len(set(outcomes)) == 1
+            return outcomes[0]
+
+        assert [await may(one), await may(two)] == [True, True]
+        await one.dial(host.addresses, timeout=5)
+        await told.until_connected(one.peer_id)
+        conduct.set_lists(deny=[one.peer_id])
+        assert host.connected_peers() == ()
+        await one_told.until_gone(host.peer_id)
+        assert [await may(one), await may(two)] == [False, True]
+        conduct.set_lists(deny=[], allow=[one.peer_id])
+        assert [await may(one), await may(two)] == [True, False]
+        conduct.set_lists(deny=[one.peer_id])
+        assert [await may(one), await may(two)] == [False, False]
+        conduct.set_lists(allow=[], deny=[])
+        assert [await may(one), await may(two)] == [True, True]

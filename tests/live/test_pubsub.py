@@ -1,0 +1,389 @@
+"""Topics over real hosts: what is said arrives, whole and once; and nothing that a peer says there ends anything."""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.network.stream.exceptions import StreamError
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.pubsub.gossipsub import GossipSub
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.tools.anyio_service import background_trio_service
+from libp2p.utils.varint import encode_varint_prefixed
+from multiaddr import Multiaddr
+
+from node.swarm.host import Host
+from node.swarm.limits import USUAL, Limits
+from node.swarm.mesh import PROTOCOLS
+from node.swarm.negotiate import propose
+from node.swarm.pubsub import PubSub
+from node.swarm.stream import MuxStream
+from protocols.codes import TooLarge, Unavailable
+from protocols.keys import PrivateKey
+from tests.live.swarm_peers import Told, joined, running
+from tests.live.test_host_hardening import assert_serves, intruder, plain
+
+TOPIC = "announcements"
+
+
+class Listener:
+    """A host with topics, and what it heard on one of them."""
+
+    def __init__(self, host: Host, told: Told, limits: Limits) -> None:
+        self.host = host
+        self.told = told
+        self.pubsub = PubSub(limits=limits, heartbeat_seconds=0.2)
+        self.heard: list[tuple[str, bytes]] = []
+        self.validator: Callable[[str, bytes], bool] | None = None
+
+    def listen(self) -> None:
+        def heard(author: str, data: bytes) -> None:
+            self.heard.append((author, data))
+            if data == b"handler raises":
+                raise RuntimeError("a handler with a bug")
+
+        self.pubsub.subscribe(TOPIC, heard, lambda author, data: self.validator is None or self.validator(author, data))
+
+    async def until_heard(self, *said: bytes) -> None:
+        while not {data for _, data in self.heard} >= set(said):
+            await trio.sleep(0.01)
+
+    async def until_meets(self, *others: "Listener") -> None:
+        while not set(self.pubsub.peers(TOPIC)) >= {other.host.peer_id for other in others}:
+            await trio.sleep(0.01)
+
+    def count(self, kind: str) -> int:
+        return self.host.conduct.watch.counters.as_dict()[kind]
+
+
+@contextlib.asynccontextmanager
+async def listening(*, limits: Limits = USUAL) -> AsyncIterator[Listener]:
+    async with running(limits=limits) as (host, told), trio.open_nursery() as nursery:
+        listener = Listener(host, told, limits)
+        await nursery.start(listener.pubsub.run, host)
+        listener.listen()
+        yield listener
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def three() -> AsyncIterator[tuple[Listener, Listener, Listener]]:
+    """In a row: the ends are connected to the middle alone."""
+    async with listening() as one, listening() as middle, listening() as three:
+        for end in (one, three):
+            await end.host.dial(middle.host.addresses, timeout=5)
+        for end in (one, three):
+            await end.until_meets(middle)
+        await middle.until_meets(one, three)
+        yield one, middle, three
+
+
+# -- what is said arrives ---------------------------------------------------------------------------------------------
+
+
+async def test_a_burst_of_a_hundred_arrives_whole_and_once_two_hosts_further() -> None:
+    """The library drops what is over 10 a second, 32 in a queue or 32 in a channel."""
+    said = [f"announcement {number}".encode() for number in range(100)]
+    async with three() as (one, middle, far):
+        for data in said:
+            await one.pubsub.publish(TOPIC, data)
+        await middle.until_heard(*said)
+        await far.until_heard(*said)
+        assert sorted(far.heard) == sorted((one.host.peer_id, data) for data in said)
+        assert one.heard == []
+        assert [end.count("gossip_dropped") for end in (one, middle, far)] == [0, 0, 0]
+
+
+async def test_all_may_speak_at_once() -> None:
+    async with three() as row, trio.open_nursery() as nursery:
+        for number, speaker in enumerate(row):
+            for count in range(40):
+                nursery.start_soon(speaker.pubsub.publish, TOPIC, b"%d of %d" % (count, number))
+        for number, listener in enumerate(row):
+            others = [b"%d of %d" % (count, other) for other in range(3) if other != number for count in range(40)]
+            await listener.until_heard(*others)
+            assert len(listener.heard) == 80
+
+
+async def test_who_subscribes_later_on_the_same_connection_is_heard_and_hears() -> None:
+    async with joined() as (early_host, early_told, late_host, late_told), trio.open_nursery() as nursery:
+        early, late = Listener(early_host, early_told, USUAL), Listener(late_host, late_told, USUAL)
+        early.listen()
+        await nursery.start(early.pubsub.run, early_host)
+        while not early.pubsub._is_up.is_set():
+            await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.1)  # its stream to the other has failed by now
+        await nursery.start(late.pubsub.run, late_host)
+        late.listen()
+        await early.until_meets(late)
+        await late.until_meets(early)
+        await early.pubsub.publish(TOPIC, b"to late")
+        await late.pubsub.publish(TOPIC, b"to early")
+        await late.until_heard(b"to late")
+        await early.until_heard(b"to early")
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_comes_back_hears_again() -> None:
+    async with listening() as one, listening() as two:
+        for count in range(3):
+            await one.host.dial(two.host.addresses, timeout=5)
+            await two.until_meets(one)
+            await one.until_meets(two)
+            await one.pubsub.publish(TOPIC, b"to two, %d" % count)
+            await two.pubsub.publish(TOPIC, b"to one, %d" % count)
+            await two.until_heard(b"to two, %d" % count)
+            await one.until_heard(b"to one, %d" % count)
+            two.host.disconnect(one.host.peer_id, "a test")
+            await one.told.until_gone(two.host.peer_id)
+            while one.pubsub.peers(TOPIC) or two.pubsub.peers(TOPIC):
+                await trio.sleep(0.01)
+
+
+async def test_a_node_that_starts_again_at_once_is_not_taken_for_a_repetition() -> None:
+    """The library numbers messages from the second it starts in: after a burst, a restart says nothing new."""
+    seed = os.urandom(32)
+    async with listening() as listener:
+        for life in range(2):
+            async with running(seed=seed) as (host, told), trio.open_nursery() as nursery:
+                speaker = Listener(host, told, USUAL)
+                await nursery.start(speaker.pubsub.run, host)
+                speaker.listen()
+                await host.dial(listener.host.addresses, timeout=5)
+                await speaker.until_meets(listener)
+                said = [b"%d in life %d" % (number, life) for number in range(30)]
+                for data in said:
+                    await speaker.pubsub.publish(TOPIC, data)
+                await listener.until_heard(*said)
+                nursery.cancel_scope.cancel()
+
+
+async def test_a_plain_libp2p_host_hears_and_is_heard() -> None:
+    async with listening() as ours, plain() as other:
+        router = GossipSub(protocols=[TProtocol("/meshsub/1.1.0")], degree=3, degree_low=2, degree_high=4)
+        theirs = Pubsub(other, router)
+        try:
+            async with background_trio_service(router), background_trio_service(theirs):
+                subscription = await theirs.subscribe(TOPIC)
+                await other.connect(info_from_p2p_addr(Multiaddr(ours.host.addresses[0])))
+                peer = ID.from_base58(ours.host.peer_id)
+                while str(other.get_id()) not in ours.pubsub.peers(TOPIC) or peer not in theirs.peer_topics.get(
+                    TOPIC, ()
+                ):
+                    await trio.sleep(0.01)
+                await ours.pubsub.publish(TOPIC, b"from ours")
+                assert (await subscription.get()).data == b"from ours"
+                await theirs.publish(TOPIC, b"from theirs")
+                await ours.until_heard(b"from theirs")
+                assert ours.heard == [(str(other.get_id()), b"from theirs")]
+        finally:
+            theirs.seen_messages.stop()
+
+
+# -- what is not ----------------------------------------------------------------------------------------------------
+
+
+async def test_nothing_runs_before_somebody_wants_it() -> None:
+    async with running() as (host, _), trio.open_nursery() as nursery:
+        pubsub = PubSub()
+        await nursery.start(pubsub.run, host)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert host.library is not None
+        assert not set(PROTOCOLS) & set(host.library.multiselect.handlers)
+        pubsub.subscribe(TOPIC, lambda author, data: None)
+        while not set(PROTOCOLS) <= set(host.library.multiselect.handlers):
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_too_long_or_has_no_host_is_refused_with_the_reason(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    pubsub = PubSub()
+    with pytest.raises(TooLarge, match="65,536 are the most"):
+        await pubsub.publish(TOPIC, bytes(65_537))
+    with pytest.raises(Unavailable, match="host does not run"):
+        await pubsub.publish(TOPIC, b"to nobody")
+
+
+async def test_validators_and_handlers_that_raise_refuse_and_end_nothing() -> None:
+    """A validator that raises ends a plain host."""
+
+    def strict(author: str, data: bytes) -> bool:
+        if data == b"validator raises":
+            raise RuntimeError("a validator with a bug")
+        return data != b"unwanted"
+
+    async with three() as (one, middle, far):
+        middle.validator = strict
+        for data in (b"validator raises", b"unwanted", b"handler raises", b"good"):
+            await one.pubsub.publish(TOPIC, data)
+        await middle.until_heard(b"handler raises", b"good")
+        await far.until_heard(b"handler raises", b"good")
+        assert {data for _, data in far.heard} == {b"handler raises", b"good"}, "what is refused is not handed on"
+        assert middle.count("gossip_failed") == 2
+        assert middle.count("gossip_refused") == 2
+        assert one.host.peer_id in middle.host.connected_peers(), "who hands something on may not know better"
+
+
+# -- garbage ----------------------------------------------------------------------------------------------------------
+
+
+AUTHOR = create_new_key_pair(bytes(32))
+AUTHOR_ID = ID.from_pubkey(AUTHOR.public_key)
+
+
+def message(data: bytes = b"false", *, sign: bool = True, **other: object) -> rpc_pb2.Message:
+    fields = {"data": data, "topicIDs": [TOPIC], "from_id": AUTHOR_ID.to_bytes(), "seqno": os.urandom(8), **other}
+    made = rpc_pb2.Message(**fields)  # type: ignore[arg-type]
+    if sign:
+        made.signature = AUTHOR.private_key.sign(PUBSUB_SIGNING_PREFIX.encode() + made.SerializeToString())
+    return made
+
+
+def publishing(*messages: rpc_pb2.Message) -> bytes:
+    return encode_varint_prefixed(rpc_pb2.RPC(publish=messages).SerializeToString())
+
+
+GARBAGE: dict[str, bytes] = {
+    "no protobuf": encode_varint_prefixed(b"\xff" * 40),
+    "a length over the limit": b"\xff\xff\xff\x7f",
+    "a length without end": b"\xff" * 12,
+    "no signature": publishing(message(sign=False)),
+    "a signature of something else": publishing(message(sign=False, signature=bytes(64))),
+    "an author that is no peer": publishing(message(from_id=b"\x00\x01nonsense")),
+    "an author without end": publishing(message(from_id=b"\xff" * 1000)),
+    "no author": publishing(message(from_id=b"")),
+    "a key that is none": publishing(message(sign=False, key=b"\x08\x07nonsense", signature=bytes(64))),
+    "two topics": publishing(message(topicIDs=[TOPIC, "other"])),
+    "a message over the limit": publishing(message(bytes(70_000))),
+    "entries without end": encode_varint_prefixed(
+        rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid="x")] * 3_000).SerializeToString()
+    ),
+}
+
+
+async def a_stream(host: Host, mux: object, protocol: str = PROTOCOLS[0]) -> MuxStream:
+    stream = await mux.open_stream()  # type: ignore[attr-defined]
+    with trio.fail_after(5):
+        while True:
+            try:
+                await propose(stream, TProtocol(protocol))
+            except Exception:  # until the other side speaks it
+                stream = await mux.open_stream()  # type: ignore[attr-defined]
+                await trio.sleep(0.05)
+            else:
+                assert isinstance(stream, MuxStream)
+                return stream
+
+
+@pytest.mark.parametrize("what", GARBAGE)
+async def test_garbage_costs_its_stream_and_then_its_connection_and_nobody_else(what: str) -> None:
+    """One such frame ends a plain host."""
+    async with listening() as one, listening() as two:
+        await two.host.dial(one.host.addresses, timeout=5)
+        await two.until_meets(one)
+        await one.until_meets(two)
+        async with intruder(one.host) as mux:
+            stream = await a_stream(one.host, mux)
+            await stream.write(GARBAGE[what])
+            await until_over(stream)
+            assert mux.reason == ""
+            assert one.count("gossip_refused") == 1
+            while not mux.is_closed:
+                with contextlib.suppress(MuxedStreamError, StreamError, trio.TooSlowError, Exception):
+                    await (await a_stream(one.host, mux)).write(GARBAGE[what])
+        await two.pubsub.publish(TOPIC, b"still there")
+        await one.until_heard(b"still there")
+        assert [data for _, data in one.heard] == [b"still there"]
+        await assert_serves(one.host, one.told)
+
+
+async def until_over(stream: MuxStream) -> None:
+    with trio.fail_after(3), contextlib.suppress(MuxedStreamError):
+        while True:
+            await stream.read(100)
+
+
+async def test_control_messages_about_anything_are_forgotten() -> None:
+    """Whatever a peer tells of topics that nobody here has must not be remembered."""
+    rpc = rpc_pb2.RPC()
+    for number in range(300):
+        rpc.control.prune.append(rpc_pb2.ControlPrune(topicID=f"t{number}", backoff=1 << 40))
+        rpc.control.graft.append(rpc_pb2.ControlGraft(topicID=f"t{number}"))
+        rpc.control.ihave.append(rpc_pb2.ControlIHave(topicID=f"t{number}", messageIDs=[b"x"]))
+        rpc.subscriptions.append(rpc_pb2.RPC.SubOpts(subscribe=True, topicid=f"t{number}"))
+    rpc.control.iwant.append(rpc_pb2.ControlIWant(messageIDs=[os.urandom(20) for _ in range(1000)]))
+    async with listening() as one, intruder(one.host) as mux:
+        stream = await a_stream(one.host, mux)
+        await stream.write(encode_varint_prefixed(rpc.SerializeToString()) + publishing(message(b"after it")))
+        await one.until_heard(b"after it")
+        gossip = one.pubsub._gossip
+        assert gossip is not None
+        assert len(gossip.peer_topics) <= USUAL.gossip_topics_max + 1
+        router = gossip.router
+        assert not set(router.back_off) - {TOPIC}
+        assert not router.graft_flood_tracking and not router.ihave_message_limits
+        mux.abort("over")
+        while gossip.peer_topics:
+            await trio.sleep(0.01)
+
+
+async def test_who_says_too_much_is_read_slowly_and_others_are_not() -> None:
+    limits = Limits(gossip_rate=40.0, gossip_burst=60.0)
+    async with listening(limits=limits) as one, listening() as two:
+        await two.host.dial(one.host.addresses, timeout=5)
+        await two.until_meets(one)
+        async with intruder(one.host) as mux:
+            stream = await a_stream(one.host, mux)
+            for number in range(60):
+                await stream.write(publishing(message(b"flood %d" % number)))
+            with trio.fail_after(1):
+                await two.pubsub.publish(TOPIC, b"in between")
+                await one.until_heard(b"in between")
+            assert len(one.heard) < 55
+            await one.until_heard(*(b"flood %d" % number for number in range(60)))
+            assert one.count("gossip_slowed") > 0
+            assert one.count("offences") == 0, "what is honest comes late, and is no offence"
+
+
+async def test_a_peer_that_does_not_read_costs_a_bounded_queue_and_then_its_stream() -> None:
+    limits = Limits(gossip_queue_max=50)
+    async with listening(limits=limits) as one, intruder(one.host) as mux:
+        subscribed = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)])
+        stream = await a_stream(one.host, mux)
+        await stream.write(encode_varint_prefixed(subscribed.SerializeToString()))
+        theirs = await mux.accept_stream()
+        while True:  # ours asks for a lane first, or for what else we speak
+            offered = await theirs.read(1000)
+            if PROTOCOLS[0].encode() in offered:
+                break
+            await theirs.write(b"\x13/multistream/1.0.0\n")
+            if PROTOCOLS[0].encode() in (await theirs.read(1000)):
+                break
+            await theirs.write(b"\x03na\n")
+            theirs = await mux.accept_stream()
+        await theirs.write(bytes([len(PROTOCOLS[0]) + 1]) + PROTOCOLS[0].encode() + b"\n")
+        while not one.pubsub.peers(TOPIC):
+            await trio.sleep(0.01)
+        for _ in range(100):
+            await one.pubsub.publish(TOPIC, bytes(60_000))
+        assert one.count("gossip_dropped") > 0
+        await assert_serves(one.host, one.told)
+
+
+def test_the_names_of_libp2p_that_are_relied_on_are_there() -> None:
+    for name in ("_handle_new_peer", "_schedule_peer_stream_retry", "_forget_all_subscriptions", "_next_seqno"):
+        assert callable(getattr(Pubsub, name))
+    for name in ("back_off", "graft_flood_tracking", "ihave_message_limits", "recent_message_deliveries"):
+        router = GossipSub(protocols=PROTOCOLS, degree=3, degree_low=2, degree_high=4)
+        assert not getattr(router, name)
+    assert PrivateKey.from_seed(bytes(32)).peer_id == str(AUTHOR_ID)
