@@ -33,7 +33,7 @@ def ref_of(item: Envelope | Notice, name_of: Callable[[str], str]) -> Ref:
     op = item.meta.get(OP, "0") if isinstance(item, Envelope) else "0"
     return Ref(
         short(item.digest), item.version, name_of(item.author), int(op) if op.isdecimal() else 0, item.deleted,
-        tuple(map(short, item.parents)),
+        tuple(map(short, item.parents)), isinstance(item, Envelope),
     )  # fmt: skip
 
 

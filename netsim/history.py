@@ -34,6 +34,8 @@ class Ref(NamedTuple):
     """The operation that wrote it; 0: none of ours, or not known."""
     deleted: bool = False
     parents: tuple[str, ...] = ()
+    is_held: bool = True
+    """False: only its notice was there, and the content elsewhere."""
 
     @property
     def order(self) -> tuple[int, str, str]:
@@ -253,7 +255,7 @@ def _without_type(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ref(row: list[Any]) -> Ref:
-    return Ref(row[0], row[1], row[2], row[3], row[4], tuple(row[5]))
+    return Ref(row[0], row[1], row[2], row[3], row[4], tuple(row[5]), row[6])
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -171,10 +171,9 @@ class VirtualWorld:
             name, key = address.rpartition("/")[2], parse(address).key
             heads[name] = tuple(short(head.digest) for head in await running.store.heads(key))
             listed = await running.store.versions(key, limit=1_000_000)
-            held = [await running.store.by_digest(version.digest) for version in listed]
-            versions[name] = tuple(ref_of(item, self._name_of) for item in held if isinstance(item, Envelope))
+            known = [await running.store.by_digest(version.digest) for version in listed]
+            versions[name] = tuple(ref_of(item, self._name_of) for item in known if item is not None)
             reissued |= {short(v.digest): short(v.reissued_as) for v in listed if v.reissued_as is not None}
-        pending = running.store.pending()
         return State(
             at=self.now(),
             node=node,
@@ -182,8 +181,8 @@ class VirtualWorld:
             heads=heads,
             versions=versions,
             reissued=reissued,
-            owed=pending.count,
-            refused=pending.refused,
+            owed=sum(self._owing(running).values()),
+            refused=running.store.pending().refused,
             breaker=str(running.gate.state) if running.gate else str(BreakerState.CLOSED),
         )
 
@@ -214,13 +213,18 @@ class VirtualWorld:
     async def unsettled(self) -> str:
         nodes = self._social()
         for name, node in nodes.items():
-            pending = node.store.pending()
-            if pending.count:
-                owing = ", ".join(f"{self._name_of(peer)} {count}" for peer, count in node.store.owing().items())
-                return f"{name} still owes {pending.count} hints ({owing})"
+            if owing := self._owing(node):
+                told = ", ".join(f"{count} to {other}" for other, count in owing.items())
+                return f"{name} still owes hints: {told}"
             if node.gate is not None and not node.gate.lets_through:
                 return f"the breaker of {name} is {node.gate.state} ({node.gate.why})"
         return self._strangers() or await self._unequal(nodes)
+
+    def _owing(self, node: Node) -> dict[str, int]:
+        """How many hints a node owes to each that runs: those for a node that is gone for good wait for its return."""
+        social = self._social()
+        owing = {self._name_of(peer): count for peer, count in node.store.owing().items()}
+        return {name: count for name, count in owing.items() if name in social}
 
     async def _unequal(self, nodes: dict[str, Node]) -> str:
         for number in range(1, self._scenario.workload.keys + 1):

@@ -4,20 +4,28 @@ In a process the world is libp2p, SQLite and the machine's clock (`node/commands
 memory, one seed and one virtual clock. Nothing below here knows which.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import trio
 
+from discovery.api import Api
+from discovery.finder import Finder
 from discovery.manual import Manual
 from node.config import Settings
 from node.dht.base import DHT, Backend
 from node.dht.gate import Gate
-from node.dht.hybrid import HybridDHT
+from node.dht.hybrid import HybridDHT, Offered
 from node.dht.mock import MockDHT
 from node.dht.real import RealDHT
+from node.dht.switch import SwitchDHT
+from node.flags import Flags, Force
+from node.services.audit import Audit
 from node.services.author import Author
+from node.services.finders import Switched
+from node.services.flags import FlagStore
 from node.services.health import Health
+from node.services.journal import Journal, MemoryJournal
 from node.services.node import Node
 from node.services.peers import Neighbours
 from node.services.publish import Publisher
@@ -25,6 +33,7 @@ from node.services.reissue import Reissuer
 from node.services.resolve import Resolver
 from node.services.serve import Server
 from node.services.sweep import Sweeper
+from node.services.switches import Recorder, holds_otherwise, steer
 from node.store.base import Store
 from node.swarm.base import Network
 from node.swarm.calls import Calls
@@ -32,6 +41,7 @@ from node.swarm.conduct import Conduct
 from node.swarm.courier import Courier
 from node.swarm.limits import USUAL, Limits
 from node.swarm.members import Members
+from protocols.codes import InvalidPayload
 from protocols.keys import PrivateKey
 from protocols.verified import Verified
 
@@ -50,6 +60,8 @@ class World:
     conduct: Conduct = field(default_factory=Conduct)
     """Whom the node deals with; the network asks it too."""
     limits: Limits = USUAL
+    journal: Journal = field(default_factory=MemoryJournal)
+    """Where the audit log is kept."""
 
 
 async def run(
@@ -67,26 +79,53 @@ async def run(
 
 async def _run_over_store(world: World, settings: Settings, task_status: trio.TaskStatus[Node]) -> None:
     members = Members(world.key.peer_id, replication=settings.replication, members=world.store.members())
-    mock = MockDHT(
+    audit = Audit(world.journal, world.key, now_ms=world.now_ms)
+    refuse = _refuse_swarm if world.network is None else _refuse_nothing
+    flags = FlagStore(settings, audit, now_ms=world.now_ms, refuse=refuse)
+    async with trio.open_nursery() as nursery:
+        await flags.begin()
+        nursery.start_soon(flags.run)
+        if world.network is None:
+            dht = SwitchDHT(flags.current, lambda f: {Backend.MOCK: _mock(world, members, f)}, store=world.store)
+            flags.subscribe(lambda _, after: dht.turn(after))
+            task_status.started(_node(world, settings, dht, members, None, flags, audit))
+        else:
+            await _run_in_swarm(world, settings, world.network, members, flags, audit, task_status)
+
+
+def _refuse_nothing(_: Flags) -> None:
+    pass
+
+
+def _refuse_swarm(flags: Flags) -> None:
+    """What a node that was started alone cannot turn to."""
+    is_forced = flags.override is not None and flags.override.force is not Force.MOCK
+    if flags.backend != "mock" or is_forced:
+        name, value = ("override", flags.override.force) if is_forced and flags.override else ("backend", flags.backend)
+        raise InvalidPayload(
+            f"{name} {value} needs the swarm, and this node was started with backend mock: it has no host. Start it "
+            "with backend hybrid; it can be turned to mock and back while it runs",
+            field=name, provided=str(value), expected="mock",
+        )  # fmt: skip
+
+
+def _mock(world: World, members: Members, flags: Flags) -> MockDHT:
+    return MockDHT(
         world.store,
         own=world.key.peer_id,
         now_ms=world.now_ms,
         wanted=members.wanted,
-        deadline_seconds=settings.real_deadline_ms / 1000.0,
+        deadline_seconds=flags.real_deadline_ms / 1000.0,
     )
-    if world.network is None:
-        task_status.started(_node(world, settings, mock, members, None))
-        await trio.sleep_forever()
-    else:
-        await _run_in_swarm(world, settings, world.network, mock, members, task_status)
 
 
 async def _run_in_swarm(
     world: World,
     settings: Settings,
     network: Network,
-    mock: MockDHT,
     members: Members,
+    flags: FlagStore,
+    audit: Audit,
     task_status: trio.TaskStatus[Node],
 ) -> None:
     store, now_ms, conduct = world.store, world.now_ms, world.conduct
@@ -94,14 +133,16 @@ async def _run_in_swarm(
     calls = Calls(network, conduct=conduct, limits=world.limits)
     courier = Courier(calls)
     verified = Verified()
+    recorder = Recorder(audit, author=settings.name)
     gate = Gate(
         calls,
         members,
-        threshold=settings.threshold_errors,
-        backoff_seconds=settings.backoff_ms / 1000.0,
+        threshold=flags.current.threshold_errors,
+        backoff_seconds=flags.current.backoff_ms / 1000.0,
         chance=world.chance,
         now_ms=now_ms,
     )
+    gate.on_transition = recorder.changed
     neighbours = Neighbours(
         network=network,
         calls=calls,
@@ -109,12 +150,13 @@ async def _run_in_swarm(
         store=store,
         network_name=settings.network,
         name=settings.name,
-        finders=(Manual(settings.bootstrap),),
+        finders=_finders(world, settings, flags),
         forget_seconds=settings.forget_after_hours * 3600.0,
         now_ms=now_ms,
         chance=world.chance,
         on_sign_of_life=gate.sign_of_life,
         conduct=conduct,
+        may_exchange=lambda: flags.current.discovery_exchange,
     )
     calls.served = Server(
         store,
@@ -125,62 +167,110 @@ async def _run_in_swarm(
         conduct=conduct,
     )
     publisher = Publisher(
-        store, courier, members, now_ms=now_ms, chance=world.chance, on_own_clock_ahead=lambda: reissuer.look()
+        store,
+        courier,
+        members,
+        now_ms=now_ms,
+        chance=world.chance,
+        on_own_clock_ahead=lambda: reissuer.look(),
+        holds_back=lambda key: flags.current.holds_back(key),
     )
     sweeper = Sweeper(store, members, on_owed=publisher.look_again, on_forgotten=publisher.forget)
-    backend = Backend(settings.backend)
-    real = RealDHT(
-        store=store,
-        calls=calls,
-        courier=courier,
-        members=members,
-        verified=verified,
-        now_ms=now_ms,
-        write_quorum=settings.write_quorum or 2,
-        read_quorum=settings.read_quorum,
-        deadline_seconds=settings.real_deadline_ms / 1000.0,
-        conduct=conduct,
-    )
-    hybrid = HybridDHT(
-        store=store,
-        mock=mock,
-        real=real,
-        gate=gate,
-        members=members,
-        offer=publisher.offer,
-        now_ms=now_ms,
-        write_quorum=settings.write_quorum or 1,
-        deadline_seconds=settings.deadline_ms / 1000.0,
-        read_freshness_seconds=settings.read_freshness_ms / 1000.0,
-        has_fallback=settings.fallback_on_error is not False,
-    )
-    backends: dict[Backend, DHT] = {Backend.MOCK: mock, Backend.REAL: real, Backend.HYBRID: hybrid}
-    node = _node(world, settings, backends[backend], members, gate)
+
+    def backends(of: Flags) -> Mapping[Backend, DHT]:
+        """The backends that these flags ask for, over what stays."""
+        mock = _mock(world, members, of)
+        real = RealDHT(
+            store=store,
+            calls=calls,
+            courier=courier,
+            members=members,
+            verified=verified,
+            now_ms=now_ms,
+            write_quorum=of.write_quorum or 2,
+            read_quorum=of.read_quorum,
+            deadline_seconds=of.real_deadline_ms / 1000.0,
+            conduct=conduct,
+        )
+        hybrid = HybridDHT(
+            store=store,
+            mock=mock,
+            real=real,
+            gate=gate,
+            members=members,
+            offer=publisher.offer if of.sync_enabled else _offer_nobody,
+            now_ms=now_ms,
+            write_quorum=of.write_quorum or 1,
+            deadline_seconds=of.deadline_ms / 1000.0,
+            read_freshness_seconds=of.read_freshness_ms / 1000.0,
+            has_fallback=of.has_fallback,
+        )
+        is_shut = of.override is not None and of.override.force is Force.OPEN
+        # Real asks no breaker; hybrid without fallback, with the breaker open, is what it comes to: errors at once.
+        return {Backend.MOCK: mock, Backend.REAL: hybrid if is_shut else real, Backend.HYBRID: hybrid}
+
+    dht = SwitchDHT(flags.current, backends, store=store, may_ask=lambda: gate.lets_through)
+
+    def turned(before: Flags, after: Flags) -> None:
+        dht.turn(after)
+        steer(gate, before, after)
+        if holds_otherwise(before, after):
+            publisher.look_through()
+
+    flags.subscribe(turned)
+    steer(gate, replace(flags.current, override=None), flags.current)
+    node = _node(world, settings, dht, members, gate, flags, audit)
     reissuer = Reissuer(store, node.author, members, world.key, now_ms=now_ms)
     async with trio.open_nursery() as nursery:
         await nursery.start(calls.run)
-        for task in (courier.run, gate.run, publisher.run, sweeper.run, reissuer.run):
+        for task in (courier.run, gate.run, publisher.run, sweeper.run, reissuer.run, dht.run, recorder.run):
             nursery.start_soon(task)
         await nursery.start(neighbours.run)
         task_status.started(node)
 
 
-def _node(world: World, settings: Settings, dht: DHT, members: Members, gate: Gate | None) -> Node:
-    deadlines_ms = {Backend.HYBRID: settings.deadline_ms}
-    deadline_seconds = deadlines_ms.get(dht.backend, settings.real_deadline_ms) / 1000.0
+def _offer_nobody(*_: object) -> Offered:
+    """What is written is owed, and handed over once the flags allow it."""
+    return Offered((), False)
+
+
+def _finders(world: World, settings: Settings, flags: FlagStore) -> list[Finder]:
+    """The configured nodes: those whose address is known, and those whose API is to be asked for it."""
+    addresses = [node for node in settings.bootstrap if node.startswith("/")]
+    apis = [node for node in settings.bootstrap if not node.startswith("/")]
+    found: list[Finder] = [Manual(addresses), Api(apis, network=settings.network, chance=world.chance)]
+    return [Switched(finder, lambda: flags.current.discovery_configured, flags.changed) for finder in found]
+
+
+def _node(
+    world: World,
+    settings: Settings,
+    dht: SwitchDHT,
+    members: Members,
+    gate: Gate | None,
+    flags: FlagStore,
+    audit: Audit,
+) -> Node:
+    store, now_ms = world.store, world.now_ms
+
+    def deadline_seconds() -> float:
+        return flags.current.deadline_seconds
+
     return Node(
         peer_id=world.key.peer_id,
         name=settings.name,
         network_name=settings.network,
-        started_ms=world.now_ms(),
+        started_ms=now_ms(),
         dht=dht,
-        author=Author(dht, world.store, world.key, now_ms=world.now_ms, deadline_seconds=deadline_seconds),
-        resolver=Resolver(dht, world.store, deadline_seconds=deadline_seconds),
-        store=world.store,
+        author=Author(dht, store, world.key, now_ms=now_ms, deadline_seconds=deadline_seconds),
+        resolver=Resolver(dht, store, deadline_seconds=deadline_seconds),
+        store=store,
         members=members,
-        health=Health(backend=dht.backend, store=world.store, members=members, gate=gate, now_ms=world.now_ms),
+        health=Health(dht=dht, flags=flags, store=store, members=members, gate=gate, now_ms=now_ms),
         network=world.network,
         gate=gate,
         conduct=world.conduct,
-        now_ms=world.now_ms,
+        flags=flags,
+        audit=audit,
+        now_ms=now_ms,
     )

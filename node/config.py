@@ -1,9 +1,10 @@
 """What a node is told before it starts: the settings, and where each value came from.
 
-Five sources, the later one wins: defaults, a profile (a file that ships with BZZZ, by its name), a YAML file (everything
-under `bzzz:`), the environment (`BZZZ_*`), the command line. `OPTIONS` is the one table of names; a name that is in no row is refused with the nearest one that is,
-wherever it stands. Every value keeps its origin, so that `bzzz config show` and an error can say who set it. What goes
-wrong is a `ConfigError`: one line, and the node does not start.
+Five sources, the later one wins: defaults, a profile (a file that ships with BZZZ, by its name), a YAML file, the
+environment (`BZZZ_*`), the command line; what is set while a node runs (`node/flags.py`) lies over all of them. In a
+file everything stands under `bzzz:`. `OPTIONS` is the one table of names; a name that is in no row is refused with the
+nearest one that is, wherever it stands. Every value keeps its origin, so that `bzzz config show` and an error can say
+who set it. What goes wrong is a `ConfigError`: one line, and the node does not start.
 """
 
 import difflib
@@ -78,7 +79,7 @@ class Settings:
     sync_enabled: bool = True
     """False: what is owed to other nodes is kept, and not handed over."""
     discovery_configured: bool = True
-    """False: the bootstrap nodes are not used."""
+    """False: bootstrap nodes are not taken up or asked; whom this node knows already it goes on knowing."""
     discovery_exchange: bool = True
     """False: members are not asked whom they know."""
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -264,7 +265,8 @@ def _with_notes(settings: Settings, notes: list[str]) -> Settings:
             "this machine answers when the swarm does not"
         )
     if settings.backend == "mock":
-        unused = [name for name in ("listen", "bootstrap") if settings.origins[name] != DEFAULT]
+        set_here = (name for name in ("listen", "bootstrap") if settings.origins[name] != DEFAULT)
+        unused = [name for name in set_here if getattr(settings, name)]
         if unused:
             notes.append(f"backend mock has no swarm, so {' and '.join(unused)} will not be used")
     return replace(settings, notes=tuple(notes))

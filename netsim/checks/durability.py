@@ -58,7 +58,7 @@ def nothing_lost(history: History) -> Iterator[Broken]:
 def replicas(history: History) -> Iterator[Broken]:
     """After healing each acknowledged write is held by every node that should hold its key."""
     versions = Versions(history)
-    held = {s.node: {ref.digest for refs in s.versions.values() for ref in refs} for s in history.states}
+    held = {s.node: {ref.digest for refs in s.versions.values() for ref in refs if ref.is_held} for s in history.states}
     backends = {state.node: state.backend for state in history.states}
     for op in _acknowledged(history):
         wanted = [node for node in history.setting.holders.get(op.key, ()) if _is_to_know(node, op, backends)]

@@ -123,18 +123,22 @@ def nothing_made_up(history: History) -> Iterator[Broken]:
     """What is shown or held was written: no version of a write that failed, none that nobody wrote, none unheld."""
     ops = history.by_id()
     honest_nodes = {node for node in history.setting.nodes if node not in history.setting.liars}
-    seen: dict[str, tuple[str, str, int, tuple[int, ...], float | None, str]] = {}
+    known = Versions(history).refs
+    seen: dict[str, tuple[str, str, tuple[int, ...], float | None]] = {}
     for read in history.reads:
         for head in read.sight.heads if read.sight is not None else ():
-            seen.setdefault(head.digest, (read.node, read.key, head.op, (read.id,), read.returned, head.author))
+            seen.setdefault(head.digest, (read.node, read.key, (read.id,), read.returned))
     for state in history.states:
         for key, refs in state.versions.items():
             for ref in refs:
-                seen.setdefault(ref.digest, (state.node, key, ref.op, (), None, ref.author))
-    for digest, (node, key, op_id, reads, at, author) in seen.items():
+                seen.setdefault(ref.digest, (state.node, key, (), None))
+    for digest, (node, key, reads, at) in seen.items():
+        author, op_id, is_held = known[digest].author, known[digest].op, known[digest].is_held
         writer = ops.get(op_id)
         if author not in honest_nodes:
             why = "" if author in history.setting.liars else f"its author {author} is nobody here"
+        elif not is_held and not op_id:
+            why = ""  # a notice of what is held by nobody that is left
         elif writer is None or not writer.is_write or writer.node != author:
             why = f"{author}, whose it is said to be, never wrote it"
         else:
@@ -148,3 +152,14 @@ def nothing_made_up(history: History) -> Iterator[Broken]:
                 operations=tuple(one for one in (op_id, *reads) if one in ops),
                 at=at,
             )
+    for state in history.states:
+        for key, heads in state.heads.items():
+            held = {ref.digest for ref in state.versions.get(key, ())}
+            for digest in heads:
+                if digest not in held:
+                    yield Broken(
+                        check="nothing-made-up",
+                        text=f"{state.node} shows {digest} as a head of {key}, and has no such version",
+                        key=key,
+                        nodes=(state.node,),
+                    )

@@ -30,7 +30,7 @@ class Versions:
 
     def _add(self, ref: Ref) -> None:
         known = self.refs.get(ref.digest)
-        if known is None or (ref.parents and not known.parents):
+        if known is None or (ref.is_held and not known.is_held) or (ref.parents and not known.parents):
             self.refs[ref.digest] = ref
 
     def order(self, digest: str) -> tuple[int, str, str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import trio
 
 from node.driver import Driver
-from node.swarm.calls import LATE_SECONDS, Calls
+from node.swarm.calls import FAIR_SECONDS, LATE_SECONDS, Calls
 from node.swarm.calls import Abandoned as CallAbandoned
 from node.swarm.members import Members
 from protocols import breaker
@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 PROBE_PEERS_MAX = 8
 """How many connected peers one probe pings, side by side; one answer is enough."""
 PROBE_SECONDS = 0.5
-FAIR_SECONDS = 0.02
-"""Whoever had less than this to answer is no failure, whatever a caller asked for."""
 CHANGES_KEPT = 64
 
 
@@ -55,6 +53,8 @@ class Gate:
         self._driver: Driver[breaker.Event, breaker.Effect] = Driver(self._breaker, self._carry_out)
         self._nursery: trio.Nursery | None = None
         self.transitions: deque[Transition] = deque(maxlen=CHANGES_KEPT)
+        self.on_transition: Callable[[Transition], None] = lambda _: None
+        """Told of each change in the moment of it: quick, does not wait, does not raise."""
 
     @property
     def lets_through(self) -> bool:
@@ -127,7 +127,9 @@ class Gate:
             case breaker.Probe(generation) if self._nursery is not None:
                 self._nursery.start_soon(self._probe, generation)
             case breaker.Changed(before, after, why):
-                self.transitions.append(Transition(self._now_ms(), before, after, why))
+                transition = Transition(self._now_ms(), before, after, why)
+                self.transitions.append(transition)
+                self.on_transition(transition)
                 level = logging.WARNING if after is State.OPEN and before is State.CLOSED else logging.INFO
                 log.log(level, "the breaker is %s (was %s): %s", after, before, why)
             case _:

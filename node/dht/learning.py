@@ -64,23 +64,30 @@ class Learner:
             self._conduct.blame_for(peer, ones, were_asked_for=True)
         return good
 
-    async def keep(self, good: Iterable[Envelope]) -> None:
-        """Merge it. Raises like `learn`."""
+    async def keep(self, good: Iterable[Envelope]) -> int:
+        """Merge it; answer how many were left out (none). Raises like `learn`."""
         incoming = [Incoming(envelope, Origin.PEER) for envelope in good]
         if incoming:
             await self._store.merge(incoming, now_ms=self._now_ms())
+        return 0
 
-    async def note(self, key: bytes, notices: Iterable[tuple[str, Notice]]) -> None:
-        """Merge the notices of versions whose content stays elsewhere."""
+    async def note(self, key: bytes, notices: Iterable[tuple[str, Notice]]) -> int:
+        """Merge the notices of versions whose content stays elsewhere; answer how many were left out.
+
+        Raises like `learn`.
+        """
         now_ms = self._now_ms()
+        left_out: set[bytes] = set()
         new: dict[bytes, Notice] = {}
         for peer, notice in notices:
             try:
                 check_not_ahead(notice.version, now_ms)
             except BzzzError as error:
                 log.warning("a notice from %s is left out: %s", peer, error.message)
+                left_out.add(notice.digest)
                 continue
             if notice.key == key and notice.digest not in new and await self._store.by_digest(notice.digest) is None:
                 new[notice.digest] = notice
         if new:
             await self._store.merge([Incoming(notice, Origin.PEER) for notice in new.values()], now_ms=now_ms)
+        return len(left_out)

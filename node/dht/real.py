@@ -5,10 +5,12 @@ committed it. A get unites what the holders know, keeps it, and answers; holders
 `Unavailable` means that nothing was written (or nobody answered); `Indeterminate` that it may have been.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import trio
 
+from node.dht import gaps
 from node.dht.asking import Asked, ask
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
 from node.dht.learning import Learner
@@ -34,6 +36,8 @@ from protocols.messages import (
     VersionsAre,
 )
 from protocols.verified import Verified
+
+log = logging.getLogger(__name__)
 
 _TOO_SLOW = "this node's disk is too slow to keep what the holders answered"
 
@@ -65,8 +69,10 @@ class _Votes:
             self.silent += 1  # it may have been kept
         else:
             self.refusals.append(error)
-        if len(self.acknowledged) >= self.quorum or len(self.acknowledged) + self.open < self.quorum:
-            self.decided.set()
+        is_lost = len(self.acknowledged) + self.open < self.quorum
+        is_uncertain = bool(self.acknowledged) or bool(self.silent)
+        if len(self.acknowledged) >= self.quorum or not self.open or (is_lost and is_uncertain):
+            self.decided.set()  # while all of them refuse, the last one's word makes it certain
 
 
 class RealDHT:
@@ -216,6 +222,7 @@ class RealDHT:
             note = note or f"this node cannot take {lacking} heads that the holders named; its log says why"
             if not united:
                 raise Unavailable(f"there is something, and it cannot be shown: {note}", answered=len(asked.answers))
+        united = await self._without_gaps(key, united, digests, deadline)
         self._repair(united, digests, wanted)
         top = united[0].digest if united else b""
         replicas = sum(top in known for known in digests.values()) + any(head.digest == top for head in local)
@@ -224,6 +231,22 @@ class RealDHT:
             note = f"{len(asked.answers)} of {needed} holders answered"
         provenance = Provenance(Backend.REAL, "swarm", 0.0, replicas, max(0, len(united) - 1), bool(note), note)
         return Answer(united, provenance)
+
+    async def _without_gaps(
+        self, key: bytes, heads: tuple[Envelope | Notice, ...], named: dict[str, tuple[bytes, ...]], deadline: float
+    ) -> tuple[Envelope | Notice, ...]:
+        """The heads that are left when somebody who knows later ones has told what superseded ours."""
+        current = {digest for digests in named.values() for digest in digests}
+        ours = [head for head in heads if head.digest not in current]
+        later = [peer for peer, digests in named.items() if digests]
+        if not ours or not later:
+            return heads
+        try:
+            with trio.move_on_at(deadline):
+                await gaps.close(self._calls, self._learner, key, later[0], ours, deadline=deadline)
+        except BzzzError as error:
+            log.info("whether %d heads were superseded cannot be told now: %s", len(ours), error.message)
+        return await self._store.heads(key)
 
     async def _ask_heads(self, key: bytes, have: tuple[bytes, ...], deadline: float) -> tuple[Asked, tuple[str, ...]]:
         def is_enough(asked: Asked) -> bool:
@@ -338,14 +361,16 @@ class RealDHT:
         replicas = sum(digest in envelopes for envelopes in good.values())
         return Answer((found,), Provenance(Backend.REAL, "swarm", 0.0, replicas, 0, bool(note), note))
 
-    async def _in_time(self, keeping: Awaitable[None], deadline: float) -> str:
+    async def _in_time(self, keeping: Awaitable[int], deadline: float) -> str:
         """Keep what was learned; why that could not be done, or ''. What is named by its digest may be shown anyway."""
         try:
             with trio.move_on_at(deadline) as scope:
-                await keeping
+                left_out = await keeping
         except (StorageFull, Unavailable) as error:
             return f"this node cannot keep what the holders answered: {error.message}"
-        return _TOO_SLOW if scope.cancelled_caught else ""
+        if scope.cancelled_caught:
+            return _TOO_SLOW
+        return f"this node cannot take {left_out} versions that the holders named; its log says why" if left_out else ""
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,

@@ -70,7 +70,13 @@ class Author:
     """Writes in the name of `key`. `deadline_seconds` bounds the wait for one's turn at a key."""
 
     def __init__(
-        self, dht: DHT, store: Store, key: PrivateKey, *, now_ms: Callable[[], int], deadline_seconds: float
+        self,
+        dht: DHT,
+        store: Store,
+        key: PrivateKey,
+        *,
+        now_ms: Callable[[], int],
+        deadline_seconds: Callable[[], float],
     ) -> None:
         self.clock = HybridClock(store.latest_version())
         self._dht = dht
@@ -88,7 +94,7 @@ class Author:
         """Sign and write a version. Raises `InvalidAddress`, `Conflict`, `UnknownParents`, `NotLater`, `TooLarge`,
         and what the DHT raises."""
         started = trio.current_time()
-        deadline = started + (self._deadline if write.timeout is None else write.timeout)
+        deadline = started + (self._deadline() if write.timeout is None else write.timeout)
         address = require_one(write.address).canonical
         key = write.address.key
         if len(write.content) >= ENCODED_BYTES_MAX:
@@ -97,7 +103,7 @@ class Author:
                 size_bytes=len(write.content),
                 size_bytes_max=ENCODED_BYTES_MAX,
             )
-        async with self._turn(key, deadline) as free:
+        async with self.turn(key, deadline) as free:
             if earlier := await self._earlier(write.idempotency_key, address):
                 return earlier
             heads = await self._checked_heads(key, write, deadline)
@@ -128,7 +134,7 @@ class Author:
     ) -> Receipt:
         """Write a ready envelope that its author signed. Sending the same one again is harmless."""
         started = trio.current_time()
-        deadline = started + (self._deadline if timeout is None else timeout)
+        deadline = started + (self._deadline() if timeout is None else timeout)
         envelope = decode(encoded)
         if address is not None and require_one(address).canonical != envelope.address:
             raise InvalidAddress(
@@ -142,7 +148,7 @@ class Author:
         condition = Write(
             address=parse(envelope.address), if_match=if_match, any_match=any_match, must_be_absent=must_be_absent
         )
-        async with self._turn(envelope.key, deadline) as free:
+        async with self.turn(envelope.key, deadline) as free:
             if earlier := await self._earlier(idempotency_key, envelope.address):
                 return earlier
             if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
@@ -172,8 +178,11 @@ class Author:
         return receipt._replace(elapsed_ms=(trio.current_time() - started) * 1000.0)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, key: bytes, deadline: float) -> AsyncIterator[Callable[[], None]]:
-        """One's turn at a key. Gives a function that passes it on before the block ends; a second call is harmless."""
+    async def turn(self, key: bytes, deadline: float) -> AsyncIterator[Callable[[], None]]:
+        """One's turn at a key. Gives a function that passes it on before the block ends; a second call is harmless.
+
+        Raises `Unavailable` when it did not come before `deadline` (trio's clock).
+        """
         turn = self._turns.setdefault(key, _Turn())
         turn.waiting += 1
         held = False

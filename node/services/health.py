@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from node.dht.base import DHT
 from node.dht.gate import Gate
+from node.services.flags import FlagStore
 from node.store.base import Store
 from node.swarm.members import Members
 from protocols.breaker import State
@@ -34,16 +36,24 @@ class Health:
     """Judges when asked. `gate` is None on the mock backend."""
 
     def __init__(
-        self, *, backend: str, store: Store, members: Members, gate: Gate | None, now_ms: Callable[[], int]
+        self,
+        *,
+        dht: DHT,
+        flags: FlagStore,
+        store: Store,
+        members: Members,
+        gate: Gate | None,
+        now_ms: Callable[[], int],
     ) -> None:
-        self._backend = backend
+        self._in_force = dht
+        self._flags = flags
         self._store = store
         self._members = members
         self._gate = gate
         self._now_ms = now_ms
 
     def report(self) -> HealthReport:
-        components = (self._dht(), self._kept())
+        components = (self._dht(), self._kept(), self._configuration())
         status = worst([Status(component.status) for component in components])
         reasons = tuple(reason for component in components for reason in component.reasons)
         return HealthReport(status=status, reasons=reasons, components=components)
@@ -52,7 +62,7 @@ class Health:
         presences = self._members.all()
         connected = [p for p in presences if p.is_connected]
         facts = SwarmFacts(
-            backend=self._backend,
+            backend=self._in_force.backend,
             members=len(presences),
             reachable=len(self._members.reachable()),
             suspects=sum(p.is_suspect for p in connected),
@@ -65,11 +75,26 @@ class Health:
         openings = sum(t.after is State.OPEN for t in self._gate.transitions) if self._gate else 0
         return ComponentHealth(
             component="dht",
-            backend=self._backend,
+            backend=self._in_force.backend,
             status=status,
             last_check_ms=self._now_ms(),
             error_count=openings,
             latency_ms=sorted(trips)[len(trips) // 2] * 1000.0 if trips else 0.0,
+            reasons=reasons,
+        )
+
+    def _configuration(self) -> ComponentHealth:
+        """The flags in force: degraded while one of them is forced, or a configuration was refused."""
+        faults, override = self._flags.faults, self._flags.current.override
+        forced = f"{override.author} forces {override.force}: {override.reason}" if override else ""
+        reasons = (*((forced,) if forced else ()), *faults)
+        return ComponentHealth(
+            component="configuration",
+            backend="local",
+            status=Status.DEGRADED if reasons else Status.HEALTHY,
+            last_check_ms=self._now_ms(),
+            error_count=len(faults),
+            latency_ms=0.0,
             reasons=reasons,
         )
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from node.dht.base import DHT
 from node.dht.gate import Gate
+from node.dht.switch import SwitchDHT
+from node.services.audit import Audit
 from node.services.author import Author
+from node.services.flags import FlagStore
 from node.services.health import Health, HealthReport
 from node.services.resolve import Resolver
 from node.store.base import Store
@@ -41,7 +43,7 @@ class Node:
         name: str,
         network_name: str,
         started_ms: int,
-        dht: DHT,
+        dht: SwitchDHT,
         author: Author,
         resolver: Resolver,
         store: Store,
@@ -50,6 +52,8 @@ class Node:
         network: Network | None,
         gate: Gate | None,
         conduct: Conduct,
+        flags: FlagStore,
+        audit: Audit,
         now_ms: Callable[[], int],
     ) -> None:
         self.peer_id = peer_id
@@ -64,6 +68,8 @@ class Node:
         self.gate = gate
         self.conduct = conduct
         """The allow list and the deny list, which may be changed while it runs, and what became of bad input."""
+        self.flags = flags
+        self.audit = audit
         self._members = members
         self._health = health
         self._network = network

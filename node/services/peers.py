@@ -6,6 +6,7 @@ writes the `Members` that everybody else reads.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import trio
@@ -31,6 +32,10 @@ PING_SECONDS = 0.5
 """How long a peer may take to answer a ping before it is suspect."""
 SUSPECT_PING_SECONDS = 2.0
 DIAL_SECONDS = 5.0
+HEARSAY_DIALS_MAX = 16
+"""Of those of whom we have another's word alone, so many are dialled at once, and"""
+HEARSAY_ADDRESSES_MAX = 8
+"""at so many addresses each: one member's tale of a thousand others must not cost us all our sockets."""
 EXCHANGE_SECONDS = 5.0
 """How often one of the members is asked whom it knows."""
 SEEN_MS = 60_000
@@ -55,7 +60,9 @@ class Neighbours:
         chance: Callable[[], float],
         on_sign_of_life: Callable[[str], None],
         conduct: Conduct | None = None,
+        may_exchange: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`may_exchange` says whether members are asked whom they know."""
         self._network = network
         self._calls = calls
         self._members = members
@@ -66,9 +73,11 @@ class Neighbours:
         self._now_ms = now_ms
         self._chance = chance
         self._on_sign_of_life = on_sign_of_life
+        self._may_exchange = may_exchange
         self._conduct = conduct or Conduct()
         self._conduct.listeners.append(self._recheck)
         self._nursery: trio.Nursery | None = None
+        self._hearsay_dials = trio.CapacityLimiter(HEARSAY_DIALS_MAX)
         self._peers = Driver[peers.Event, peers.Effect](
             Peers(members.own, chance=chance, forget_seconds=forget_seconds), self._carry_out_peers
         )
@@ -159,8 +168,8 @@ class Neighbours:
 
     def _carry_out_peers(self, effect: peers.Effect) -> None:
         match effect:
-            case peers.Dial(target, addresses):
-                self._start(self._dial, target, addresses)
+            case peers.Dial(target, addresses, is_hearsay):
+                self._start(self._dial, target, addresses, is_hearsay)
             case peers.Forget(peer):
                 log.info("forgot %s: it was not seen for the whole horizon", peer)
                 self._members.forget(peer)
@@ -188,10 +197,11 @@ class Neighbours:
         if self._nursery is not None:
             self._nursery.start_soon(task, *args)  # type: ignore[arg-type]  # every task here is a coroutine function
 
-    async def _dial(self, target: str, addresses: tuple[str, ...]) -> None:
+    async def _dial(self, target: str, addresses: tuple[str, ...], is_hearsay: bool) -> None:
         peer = ""
         try:
-            peer = await self._network.dial(addresses, timeout=DIAL_SECONDS)
+            async with self._hearsay_dials if is_hearsay else nullcontext():
+                peer = await self._network.dial(addresses, timeout=DIAL_SECONDS)
         except DialFailed as error:
             log.debug("could not dial %s: %s", target, error)
         self._peers.tell(peers.Dialled(target, peer))
@@ -293,6 +303,8 @@ class Neighbours:
                 await self._exchange(reachable[int(self._chance() * len(reachable))])
 
     async def _exchange(self, peer: str) -> None:
+        if not self._may_exchange():
+            return
         try:
             reply = await self._calls.call(peer, AskMembers(), timeout=HELLO_SECONDS)
         except BzzzError:
@@ -300,5 +312,15 @@ class Neighbours:
         for member in reply.members if isinstance(reply, MembersAre) else ():
             is_new = self._members.get(member.peer) is None and member.peer != self._members.own
             if is_new and self._conduct.is_listed(member.peer):
-                addresses = tuple(a for a in member.addresses if a.endswith(f"/p2p/{member.peer}"))
-                self._peers.tell(peers.Sighted(peer=member.peer, addresses=addresses, source=f"told by {peer}"))
+                self._hear_of(member, peer)
+
+    def _hear_of(self, member: MemberIs, teller: str) -> None:
+        addresses = [address for address in member.addresses if address.endswith(f"/p2p/{member.peer}")]
+        self._peers.tell(
+            peers.Sighted(
+                peer=member.peer,
+                addresses=tuple(addresses[:HEARSAY_ADDRESSES_MAX]),
+                source=f"told by {teller}",
+                is_hearsay=True,
+            )
+        )

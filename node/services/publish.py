@@ -4,10 +4,12 @@ Source: DeCandia et al., "Dynamo" (2007), section 4.6. There is no second path f
 hints not yet paid. In order for one address (the courier sees to it), side by side across addresses and peers, in a
 bounded window a peer. A holder that takes nothing now (its disk is full, it is busy) is left in peace for a while; a
 hint that alone is refused for a while is parked alone; one that is refused for good goes to quarantine, where a person
-can see it. Who is owed what is `sweep.py`'s.
+can see it. What the flags hold back is owed and not paid, until they let it through. Who is owed what is `sweep.py`'s.
 """
 
 import logging
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -42,6 +44,10 @@ HOLD_OFF_CAP_SECONDS = 10.0
 """How long a whole peer is left in peace at the most."""
 FAILURES_TOGETHER_MAX = 3
 """A peer that fails more often in a row may be failing at one of its hints: then each waits for itself."""
+HELD_RESCAN_SECONDS = 30.0
+"""How often all of a peer's hints are looked through while some are held back."""
+OFFERED_MAX = 4096
+"""Writes of calls that may still wait for them: they go out, though the flags hold their keys back since."""
 BACK_MS = 1000
 """A wall clock that is behind where it should be by more was put back."""
 ANY_TIME_MS = 1 << 62
@@ -60,6 +66,8 @@ class _Account:
     under_way: dict[int, int] = field(default_factory=dict)
     """The size in bytes by sequence; also those that are being put into quarantine."""
     bytes_under_way: int = 0
+    held: "array[int]" = field(default_factory=lambda: array("q"))
+    """What is due up to the cursor and was held back, in order."""
     rewound_at: float = 0.0
     paused_until: float = 0.0
     failures: int = 0
@@ -74,6 +82,7 @@ class _Account:
     def rewind(self, to: int = 0) -> None:
         """Read its hints from there again."""
         self.cursor = min(self.cursor, to)
+        del self.held[bisect_right(self.held, self.cursor) :]
         self.turn += 1
         self.is_at_end = False
 
@@ -103,13 +112,17 @@ class Publisher:
         now_ms: Callable[[], int],
         chance: Callable[[], float],
         on_own_clock_ahead: Callable[[], None],
+        holds_back: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
+        """`holds_back` says whether what is owed of a key is kept for now."""
         self._store = store
         self._courier = courier
         self._members = members
         self._now_ms = now_ms
         self._chance = chance
         self._on_own_clock_ahead = on_own_clock_ahead
+        self._holds_back = holds_back
+        self._offered: dict[int, None] = {}
         self._accounts: dict[str, _Account] = {}
         self._started_at_ms: float | None = None
         """What the wall clock showed, as it goes now, when trio's clock began."""
@@ -146,6 +159,9 @@ class Publisher:
         """
         is_next = False
         under_way = []
+        self._offered[sequence] = None
+        if len(self._offered) > OFFERED_MAX:
+            del self._offered[next(iter(self._offered))]
         for peer in holders:
             account = self._accounts.setdefault(peer, _Account())
             is_reachable = self._members.is_reachable(peer)
@@ -163,6 +179,12 @@ class Publisher:
     def look_again(self, peer: str) -> None:
         """A holder is owed more than it was."""
         self._accounts.setdefault(peer, _Account()).rewind()
+        self._woken.set()
+
+    def look_through(self) -> None:
+        """What is held back may be another now."""
+        for account in self._accounts.values():
+            account.rewind()
         self._woken.set()
 
     def forget(self, peer: str) -> None:
@@ -186,15 +208,19 @@ class Publisher:
             return account.paused_until
         account.paused_until = 0.0
         is_rescan = not account.under_way or now - account.rewound_at >= RESCAN_SECONDS
-        if account.is_at_end and is_rescan and self._store.owing().get(peer, 0) > len(account.under_way):
-            account.rewind()
+        if account.is_at_end and is_rescan:
+            rest = self._store.owing().get(peer, 0) - len(account.under_way)
+            if rest > len(account.held) or (rest and now - account.rewound_at >= HELD_RESCAN_SECONDS):
+                account.rewind()
         if not account.cursor:
             account.rewound_at = now
         await self._send_due(peer, account)
         if account.paused_until:
             return account.paused_until
         due_ms = self._store.next_due(peer)
-        wait = RESCAN_SECONDS if account.under_way or due_ms is None else (due_ms - self._now_ms()) / 1000.0
+        wait = RESCAN_SECONDS
+        if due_ms is not None and not account.under_way and not account.held:  # what is held is due all the time
+            wait = (due_ms - self._now_ms()) / 1000.0
         return trio.current_time() + min(RESCAN_SECONDS, max(wait, 0.01))
 
     async def _send_due(self, peer: str, account: _Account) -> None:
@@ -217,6 +243,10 @@ class Publisher:
         if hint.sequence not in account.under_way:
             if not account.has_room:
                 return False
+            if self._is_held(hint):
+                account.held.append(hint.sequence)
+                account.cursor = max(account.cursor, hint.sequence)
+                return True
             envelope = await self._store.by_digest(hint.digest)
             if account.turn != turn:
                 return False
@@ -226,6 +256,9 @@ class Publisher:
                 return False
         account.cursor = max(account.cursor, hint.sequence)
         return True
+
+    def _is_held(self, hint: Hint) -> bool:
+        return self._holds_back(hint.key) and hint.sequence not in self._offered
 
     def _send(self, peer: str, account: _Account, sequence: int, envelope: Envelope, attempts: int) -> bool:
         """Hand it to the courier, once at a time. False: too much waits for that peer."""

@@ -13,7 +13,7 @@ from math import inf
 import trio
 
 from node.services.author import Author
-from node.store.base import Change, Store
+from node.store.base import Store
 from node.swarm.members import Members
 from protocols.clock import AHEAD_MS_MAX, HybridClock, ahead_ms
 from protocols.codes import BzzzError, InvalidPayload, TooLarge
@@ -27,6 +27,8 @@ AGAIN_SECONDS = 5.0
 """When to look once more after the clock was mended: a write that was being made then is in the store by now."""
 QUIET_SECONDS = 30.0
 """How long nobody's asking counts once there was nothing to issue again: it costs a look at every own write."""
+TURN_SECONDS = 5.0
+"""How long a write of the same address may keep us waiting: nobody else writes it meanwhile, so nobody is a sibling."""
 PAGE = 500
 
 
@@ -74,12 +76,15 @@ class Reissuer:
         """Issue again whatever is ahead, and put the clock back that gave it out; answer how many there were."""
         after, latest, count = 0, 0, 0
         while changes := await self._store.own_writes(after=after, limit=PAGE):
+            mended: set[bytes] = set()
             for change in changes:
                 if not self._is_ahead(change.version):
                     latest = max(latest, change.version)
-                elif change.author == self._key.peer_id and (version := await self._reissue(change, latest)):
-                    latest = max(latest, version)
-                    count += 1
+                elif change.author == self._key.peer_id and change.key not in mended:
+                    versions = await self._mend(change.key, latest)
+                    mended.add(change.key)
+                    latest = max([latest, *versions])
+                    count += len(versions)
             after = changes[-1].sequence
         if self._is_ahead(self._author.clock.latest):
             self._author.clock.rewind(latest)
@@ -89,14 +94,37 @@ class Reissuer:
             )
         return count
 
-    async def _reissue(self, change: Change, latest: int) -> int | None:
+    async def _mend(self, key: bytes, latest: int) -> list[int]:
+        """Issue again what is ahead of one key, in order, later than `latest`; answer the new versions.
+
+        In one turn: a writer finds the key mended or not, and never half of it, which would look like siblings.
+        """
+        async with self._author.turn(key, trio.current_time() + TURN_SECONDS):
+            new: list[int] = []
+            for old in await self._ahead_of(key):
+                version = await self._reissue(old, max([latest, *new]))
+                if version is not None:
+                    new.append(version)
+            return new
+
+    async def _ahead_of(self, key: bytes) -> list[Envelope]:
+        """This node's own versions of a key that are ahead and were written here, the first one first."""
+        found: list[Envelope] = []
+        after = 0
+        while versions := await self._store.versions(key, after=after, limit=PAGE):
+            for version in versions:
+                is_ours = version.author == self._key.peer_id and version.reissued_as is None
+                if is_ours and self._is_ahead(version.version) and await self._store.standing(digest=version.digest):
+                    old = await self._store.by_digest(version.digest)
+                    found += [old] if isinstance(old, Envelope) else []
+            after += len(versions)
+        return found
+
+    async def _reissue(self, old: Envelope, latest: int) -> int | None:
         """Issue one write again, later than `latest`; answer its version. None: it has to wait for its moment.
 
         That is so when it stands on a version of somebody else's that is as far ahead: it must be later than that.
         """
-        old = await self._store.by_digest(change.digest)
-        if not isinstance(old, Envelope):
-            return None
         parents = [await self._stand_in(digest) for digest in old.parents]
         versions = [parent.version for digest in parents if (parent := await self._store.by_digest(digest))]
         if any(map(self._is_ahead, versions)):

@@ -1,5 +1,7 @@
 """From a UCXL address with its temporal part to the version it means."""
 
+from collections.abc import Callable
+
 import trio
 
 from node.dht.base import DHT, Answer, Consistency, History
@@ -18,7 +20,7 @@ class Resolver:
     What takes several calls to the DHT takes `deadline_seconds` in all.
     """
 
-    def __init__(self, dht: DHT, store: Store, *, deadline_seconds: float) -> None:
+    def __init__(self, dht: DHT, store: Store, *, deadline_seconds: Callable[[], float]) -> None:
         self._dht = dht
         self._store = store
         self._deadline = deadline_seconds
@@ -60,7 +62,7 @@ class Resolver:
         return answer
 
     def _until(self, timeout: float | None) -> float:
-        return trio.current_time() + (self._deadline if timeout is None else timeout)
+        return trio.current_time() + (self._deadline() if timeout is None else timeout)
 
     async def _version(self, key: bytes, digest: bytes, consistency: Consistency, deadline: float) -> Answer:
         left = max(0.0, deadline - trio.current_time())

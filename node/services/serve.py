@@ -41,6 +41,8 @@ from protocols.verified import Verified
 
 ANSWER_BYTES_MAX = 4 << 20
 """Envelopes in one answer; what does not fit is left out, and can be asked for by its digest."""
+DUE_MAX = 256
+"""Hints looked at to tell a peer since when it lacks something; with more it is told that this has been long."""
 VERIFIED_AT_ONCE = 16
 """Signatures checked (50 microseconds each) before others get their turn."""
 LONG_MS = 365 * 24 * 3600 * 1000
@@ -110,9 +112,10 @@ class Server:
 
     async def _pong_owing(self, peer: str, owed: int) -> Reply:
         now_ms = self._now_ms()
-        oldest = await self._store.owed(peer, limit=1, now_ms=now_ms)
-        # What is owed and not due was refused there for a while: since when is not known here at once.
-        return Pong(now_ms, owed, max(0, now_ms - oldest[0].at_ms) if oldest else LONG_MS)
+        due = await self._store.owed(peer, limit=min(owed, DUE_MAX), now_ms=now_ms)
+        # What is owed and not due was refused there for a while: since when is not known here at once. It may be older
+        # than all that is due.
+        return Pong(now_ms, owed, max(0, now_ms - due[0].at_ms) if len(due) >= owed else LONG_MS)
 
     async def _merge(self, peer: str, encoded: Iterable[bytes]) -> Reply:
         incoming: list[Incoming] = []

@@ -12,7 +12,10 @@ import yaml
 
 
 class ConfigError(Exception):
-    """The node cannot start with what it was told; the message is one line that says why and what to write."""
+    """The node cannot do with what it was told; the message is one line that says why and what to write."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message))
 
 
 def read_file(path: Path) -> Mapping[str, Any]:

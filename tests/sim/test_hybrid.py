@@ -179,7 +179,7 @@ async def lone_node(seed: int) -> None:
                 await get(node, number, consistency)
         swarm.add("n2")
         other = await swarm.start("n2")
-        await paid(swarm, seconds=5.0)
+        await until(lambda: other.store.last_sequence, seconds=5.0, what="it came")
         assert await heads_at(other) == [b"content"]
         assert not (await get(node, 0, Consistency.SWARM)).provenance.is_degraded
         assert (await get(node, 1)).heads == ()
@@ -332,9 +332,8 @@ async def impatient(seed: int) -> None:
         swarm.net.set_link(Link(latency_seconds=0.005))
         node = swarm["n1"].running
         for number in range(20):
-            with within(0.016):
-                with contextlib.suppress(Unavailable):
-                    await node.dht.get(key(number), consistency=Consistency.SWARM, timeout=0.016)
+            with within(0.016), contextlib.suppress(Unavailable):
+                await node.dht.get(key(number), consistency=Consistency.SWARM, timeout=0.016)
             with within(0.016):
                 await put(node, number, timeout=0.016)
             assert breaker(node) is State.CLOSED

@@ -1,0 +1,112 @@
+"""The finder that asks: configured `host:port` of the APIs of nodes, for the peer behind each.
+
+Whoever sets up a node knows a name and a port sooner than a peer id. Every node's API answers `/v1/bootstrap`, without
+a token, with its peer id, its addresses and its swarm's name. It is asked until it answers, and again from time to
+time, for a node may come back at another address. What it says is a sighting like any other.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+
+from discovery.finder import Sight
+from protocols import keys
+from protocols.codes import InvalidPayload
+from protocols.peers import Sighted
+from protocols.retry import backoff
+
+log = logging.getLogger(__name__)
+
+ASK_SECONDS = 5.0
+"""How long one question may take, from the look-up of the name to the end of the answer."""
+AGAIN_SECONDS = 30.0
+RETRY_BASE_SECONDS = 0.5
+RETRY_CAP_SECONDS = 10.0
+ANSWER_BYTES_MAX = 65_536
+ADDRESSES_MAX = 16
+ADDRESS_CHARACTERS_MAX = 256
+
+
+class NoAnswer(Exception):
+    """What was asked is no node of this swarm, or cannot be reached; the message says why."""
+
+
+class Api:
+    """`apis` are `host:port`, an IPv6 address in brackets; `network` is the swarm whose nodes are looked for."""
+
+    def __init__(self, apis: Sequence[str], *, network: str, chance: Callable[[], float]) -> None:
+        self._apis = tuple(apis)
+        self._network = network
+        self._chance = chance
+
+    async def run(self, sight: Sight) -> None:
+        async with trio.open_nursery() as nursery:
+            for api in self._apis:
+                nursery.start_soon(self._ask_for_ever, api, sight)
+
+    async def _ask_for_ever(self, api: str, sight: Sight) -> None:
+        failures, said = 0, ""
+        while True:
+            try:
+                sight(await self._ask(api))
+                failures, said = 0, ""
+            except NoAnswer as error:
+                failures += 1
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("the bootstrap node %s: %s; it is asked again", api, error)
+            wait = backoff(failures, base=RETRY_BASE_SECONDS, cap=RETRY_CAP_SECONDS, chance=self._chance())
+            await trio.sleep(wait if failures else AGAIN_SECONDS)
+
+    async def _ask(self, api: str) -> Sighted:
+        answer = b""
+        with trio.move_on_after(ASK_SECONDS) as in_time:
+            answer = await _fetch(api)
+        if in_time.cancelled_caught:
+            raise NoAnswer(f"it did not answer within {ASK_SECONDS:g} s")
+        return read_bootstrap(answer, network=self._network)
+
+
+async def _fetch(api: str) -> bytes:
+    """The whole answer, as it came. HTTP/1.0, so that it comes in one piece and ends with the connection."""
+    host, _, port = api.rpartition(":")
+    try:
+        async with await trio.open_tcp_stream(host.strip("[]"), int(port)) as stream:
+            await stream.send_all(f"GET /v1/bootstrap HTTP/1.0\r\nHost: {api}\r\n\r\n".encode("ascii"))
+            answer = bytearray()
+            async for piece in stream:
+                answer += piece
+                if len(answer) > ANSWER_BYTES_MAX:
+                    raise NoAnswer("what answers there is no node: it says too much")
+            return bytes(answer)
+    except (OSError, trio.BrokenResourceError, UnicodeError) as error:
+        raise NoAnswer(f"it cannot be reached ({error})") from error
+
+
+def read_bootstrap(answer: bytes, *, network: str) -> Sighted:
+    """The sighting in an HTTP answer to `/v1/bootstrap`. Raises `NoAnswer`."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = head.split(b"\r\n", 1)[0].split()
+    if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or status[1] != b"200":
+        raise NoAnswer("what answers there is no node")
+    try:
+        data = json.loads(body)["response"]["data"]
+        peer, addresses, theirs = data["peer_id"], data["multiaddrs"], data["network"]
+        keys.public_key(peer)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidPayload):
+        raise NoAnswer("what answers there is no node") from None
+    if theirs != network:
+        raise NoAnswer(f"it is of the swarm {theirs!r}, not {network!r}")
+    good = tuple(address for address in _listed(addresses) if address.endswith(f"/p2p/{peer}"))
+    if not good:
+        raise NoAnswer("it has no address: its backend is mock")
+    return Sighted(peer=peer, addresses=good[:ADDRESSES_MAX], source="configuration")
+
+
+def _listed(addresses: Any) -> list[str]:
+    """The texts among them that may be multiaddrs."""
+    texts = [address for address in addresses if isinstance(address, str)] if isinstance(addresses, list) else []
+    return [text for text in texts if text.startswith("/") and len(text) <= ADDRESS_CHARACTERS_MAX]

@@ -1,0 +1,26 @@
+"""A finder under a switch: it runs while its flag is on, and not a moment longer."""
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from discovery.finder import Finder, Sight
+
+
+class Switched:
+    """`is_on` says whether it may run; `changed` waits until that may be another answer."""
+
+    def __init__(self, finder: Finder, is_on: Callable[[], bool], changed: Callable[[], Awaitable[None]]) -> None:
+        self._finder = finder
+        self._is_on = is_on
+        self._changed = changed
+
+    async def run(self, sight: Sight) -> None:
+        while True:
+            async with trio.open_nursery() as nursery:
+                is_on = self._is_on()
+                if is_on:
+                    nursery.start_soon(self._finder.run, sight)
+                while self._is_on() == is_on:
+                    await self._changed()
+                nursery.cancel_scope.cancel()

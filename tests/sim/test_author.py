@@ -1,0 +1,483 @@
+"""The author under faults: no siblings by accident, conditions that hold, and one effect for each wish."""
+
+import random
+
+import pytest
+import trio
+
+from node.dht.base import Consistency
+from protocols.clock import version
+from protocols.codes import (
+    BadSignature,
+    BzzzError,
+    ClockAhead,
+    Conflict,
+    Indeterminate,
+    InvalidAddress,
+    InvalidPayload,
+    NotLater,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+    UnknownParents,
+    UnsupportedFormat,
+)
+from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, Envelope
+from protocols.keys import PrivateKey
+from protocols.ucxl import parse
+from tests.sim.swarms import (
+    Disk,
+    content,
+    counted,
+    envelope,
+    get,
+    heads_at,
+    key,
+    met,
+    names,
+    over_seeds,
+    paid,
+    put,
+    running,
+    swarm_of,
+    thing,
+    within,
+)
+
+DEADLINES = {"mock": 1.0, "real": 1.0, "hybrid": 0.1}
+
+
+def a_backend(seed: int) -> str:
+    return ("mock", "real", "hybrid")[seed % 3]
+
+
+# -- one key, many writers ------------------------------------------------------------------------------------------
+
+
+async def many_writers(seed: int) -> None:
+    """Many callers of one node write one address at the same time, with a slow disk: one straight line."""
+    rng = random.Random(seed)
+    backend = a_backend(seed)
+    async with swarm_of(seed, 3, backend=backend) as swarm:
+        node = swarm["n1"].running
+        disk = Disk.under(swarm["n1"].store)
+        disk.seconds = rng.choice((0.0, 0.001, 0.003))
+        written = []
+
+        async def write(number: int) -> None:
+            await trio.sleep(rng.random() * 0.02)
+            with within(DEADLINES[backend]):
+                try:
+                    written.append(await put(node, 0, b"%d" % number))
+                except Unavailable as error:
+                    assert "nothing was written" in error.message
+
+        async with trio.open_nursery() as nursery:
+            for number in range(25):
+                nursery.start_soon(write, number)
+        assert len(written) > 5
+        assert len(await node.store.heads(key())) == 1, "callers of one node made siblings by accident"
+        assert len({receipt.version for receipt in written}) == len(written)
+        assert sum(not receipt.parents for receipt in written) == 1
+        assert len({receipt.parents for receipt in written}) == len(written), "each is on top of another"
+        assert not node.author._turns  # no turn is kept for ever
+
+
+def test_concurrent_writers_of_one_address_on_one_node_never_make_siblings() -> None:
+    over_seeds(many_writers, range(9))
+
+
+async def stalled_disk(seed: int) -> None:
+    """The disk hangs in the middle of writes: `Indeterminate` in time, later writers are told that nothing was
+    written, and when it turns again there is one line, with everything that was uncertain in it or nowhere."""
+    rng = random.Random(seed)
+    backend = ("mock", "hybrid")[seed % 2]
+    async with swarm_of(seed, 3, backend=backend) as swarm:
+        node = swarm["n1"].running
+        disk = Disk.under(swarm["n1"].store)
+        acknowledged: list[bytes] = []
+        uncertain: list[bytes] = []
+        is_over = False
+
+        async def write(number: int) -> None:
+            while not is_over:
+                with within(DEADLINES[backend]):
+                    try:
+                        acknowledged.append((await put(node, rng.randrange(2), rng.randbytes(9))).digest)
+                    except Indeterminate as error:
+                        uncertain.append(bytes.fromhex(error.details["digest"]))
+                    except StorageFull:
+                        pass
+                    except Unavailable as error:
+                        assert "nothing was written" in error.message
+                await trio.sleep(rng.random() * 0.1)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(write, number)
+            for _ in range(3):
+                await trio.sleep(rng.random())
+                disk.stall()
+                await trio.sleep(rng.random() * 2)
+                disk.is_full = rng.random() < 0.3
+                disk.turn()
+                await trio.sleep(rng.random() * 0.1)
+                disk.is_full = False
+            is_over = True
+        await put(node, 0)
+        await put(node, 1)
+        for number in range(2):
+            assert len(await node.store.heads(key(number))) == 1, "an uncertain write became a sibling"
+        for digest in acknowledged:
+            assert isinstance(await node.store.by_digest(digest), Envelope)
+        assert not set(acknowledged) & set(uncertain)
+        if backend == "hybrid":
+            await paid(swarm)
+            for each in running(swarm):
+                for number in range(2):
+                    assert len(await each.store.heads(key(number))) == 1
+
+
+def test_a_disk_that_hangs_makes_no_siblings_and_no_false_promises() -> None:
+    over_seeds(stalled_disk, range(10))
+
+
+# -- conditions -----------------------------------------------------------------------------------------------------
+
+
+async def compare_and_set(seed: int) -> None:
+    """Counters that many callers on many nodes raise with If-Match: on one node no increment is lost, and across
+    nodes at most siblings are made, never a silent loss."""
+    rng = random.Random(seed)
+    replication = rng.choice((2, 20))
+    async with swarm_of(seed, 5, replication=replication) as swarm:
+        raised = 0
+
+        async def increment(name: str) -> None:
+            nonlocal raised
+            node = swarm[name].running
+            for _ in range(4):
+                while True:
+                    answer = await get(node, "counter")
+                    if not answer.heads:
+                        try:
+                            await put(node, "counter", b"1", must_be_absent=True)
+                        except Conflict:
+                            continue
+                        break
+                    head = answer.heads[0]
+                    assert isinstance(head, Envelope)
+                    try:
+                        await put(node, "counter", b"%d" % (int(head.content) + 1), if_match=(head.digest,))
+                    except Conflict:
+                        await trio.sleep(rng.random() * 0.01)
+                        continue
+                    break
+                raised += 1
+                await trio.sleep(rng.random() * 0.05)
+
+        name = rng.choice(names(5))
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(increment, name)
+        assert raised == 20
+        assert await content(swarm[name].running, "counter") == b"20"
+        await paid(swarm)
+        for other in names(5):  # one after the other, from node to node: no conflict, and no sibling
+            node = swarm[other].running
+            answer = await get(node, "counter", Consistency.SWARM)
+            assert answer.provenance.siblings == 0, f"{other} knows siblings that nobody else does"
+            head = answer.heads[0]
+            assert isinstance(head, Envelope)
+            await put(node, "counter", b"%d" % (int(head.content) + 1), if_match=(head.digest,))
+            with pytest.raises(Conflict):
+                await put(node, "counter", b"never", if_match=(head.digest,))
+            await paid(swarm)
+        assert await content(swarm["n1"].running, "counter", Consistency.SWARM) == b"25"
+
+
+def test_a_counter_with_if_match_loses_no_increment() -> None:
+    over_seeds(compare_and_set, range(8))
+
+
+async def conditions(seed: int) -> None:
+    async with swarm_of(seed, 3, backend=a_backend(seed)) as swarm:
+        node = swarm["n1"].running
+        with pytest.raises(Conflict):
+            await put(node, any_match=True)
+        with pytest.raises(Conflict):
+            await put(node, if_match=(bytes(32),))
+        first = await put(node, must_be_absent=True)
+        for condition in ({"must_be_absent": True}, {"if_match": (bytes(32),)}, {"if_match": ()}):
+            with pytest.raises(Conflict) as raised:
+                await put(node, 0, b"never", **condition)
+            assert raised.value.details["heads"] == [first.digest.hex()]
+        second = await put(node, 0, b"two", if_match=(bytes(32), first.digest))
+        assert second.parents == (first.digest,)
+        third = await put(node, 0, b"", deleted=True, any_match=True)
+        with pytest.raises(Conflict):
+            await put(node, any_match=True)
+        again = await put(node, 0, b"again", must_be_absent=True)
+        assert again.parents == (third.digest,)
+        assert again.version > third.version > second.version > first.version
+        sibling = envelope(0, b"sibling", parents=[first.digest], at_ms=50)
+        await node.author.write_envelope(sibling.encoded)
+        for digest in (again.digest, sibling.digest):
+            with pytest.raises(Conflict):  # neither is the only head
+                await put(node, 0, b"never", if_match=(digest,))
+        assert await heads_at(node) == [b"again", b"sibling"]
+
+
+def test_conditions_hold() -> None:
+    over_seeds(conditions)
+
+
+async def idempotency(seed: int) -> None:
+    """A wish that is repeated under one key, also at the same time and after a crash, has one effect."""
+    rng = random.Random(seed)
+    async with swarm_of(seed, 3, backend=a_backend(seed)) as swarm:
+        machine = swarm["n1"]
+        disk = Disk.under(machine.store)
+        disk.seconds = 0.002
+        receipts = []
+
+        async def write() -> None:
+            await trio.sleep(rng.random() * 0.01)
+            receipts.append(await put(machine.running, 0, rng.randbytes(5), idempotency_key="wish"))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(write)
+        await machine.crash()
+        await swarm.start("n1")
+        await met(swarm)
+        await write()
+        assert len({(receipt.digest, receipt.sequence) for receipt in receipts}) == 1
+        assert (await machine.running.store.count_versions(key())) == 1
+        with pytest.raises(Conflict):
+            await put(machine.running, 1, idempotency_key="wish")
+        assert (await put(machine.running, 0, idempotency_key="another")).digest != receipts[0].digest
+
+
+def test_one_wish_has_one_effect() -> None:
+    over_seeds(idempotency)
+
+
+async def wish_on_a_stalled_disk(seed: int) -> None:
+    """The caller of an uncertain write tries again under the same key, before and after the disk turns."""
+    rng = random.Random(seed)
+    backend = ("mock", "hybrid")[seed % 2]
+    async with swarm_of(seed, 2, backend=backend) as swarm:
+        node = swarm["n1"].running
+        disk = Disk.under(swarm["n1"].store)
+        disk.stall()
+        with pytest.raises(Indeterminate) as raised:
+            await put(node, 0, b"wish", idempotency_key="wish")
+        for _ in range(2):
+            with within(DEADLINES[backend]), pytest.raises(Unavailable):
+                await put(node, 0, b"wish", idempotency_key="wish")
+
+        async def turn() -> None:
+            await trio.sleep(rng.random() * DEADLINES[backend] * 0.8)
+            disk.turn()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turn)
+            receipt = await put(node, 0, b"wish", idempotency_key="wish")
+        assert receipt.digest.hex() == raised.value.details["digest"]
+        assert await node.store.count_versions(key()) == 1
+
+
+def test_a_wish_that_is_repeated_while_the_disk_hangs_has_one_effect() -> None:
+    over_seeds(wish_on_a_stalled_disk)
+
+
+async def wish_in_real(seed: int) -> None:
+    """In real, an uncertain write that is tried again under its key is the same write."""
+    async with swarm_of(seed, 4, backend="real") as swarm:
+        node = swarm["n1"].running
+        for name in ("n2", "n3", "n4"):
+            swarm.net.cut(swarm[name].peer, swarm["n1"].peer)
+        with pytest.raises(Indeterminate) as raised:
+            await put(node, 0, b"wish", idempotency_key="wish")
+        swarm.net.heal()
+        await met(swarm)
+        receipt = await put(node, 0, b"wish", idempotency_key="wish")
+        assert receipt.digest.hex() == raised.value.details["digest"]
+        await paid(swarm)
+        for each in running(swarm):
+            assert await each.store.count_versions(key()) == 1
+
+
+def test_a_wish_that_is_repeated_in_real_has_one_effect() -> None:
+    over_seeds(wish_in_real)
+
+
+# -- parents, and what bad input gets -------------------------------------------------------------------------------
+
+
+async def parents(seed: int) -> None:
+    """Named parents must exist, when that can be known, and be earlier; a clock learns from nothing refused."""
+    backend = a_backend(seed)
+    async with swarm_of(seed, 3, backend=backend) as swarm:
+        node = swarm["n1"].running
+        first = await put(node, 0, b"first")
+        other = await put(node, "other")
+        second = await put(node, 0, b"second")
+        sibling = await put(node, 0, b"stale", parents=(first.digest,))
+        assert set((await get(node)).heads[n].digest for n in range(2)) == {second.digest, sibling.digest}
+        united = await put(node, 0, b"united")
+        assert set(united.parents) == {second.digest, sibling.digest}
+        assert await heads_at(node) == [b"united"]
+        before = node.store.last_sequence
+        for unknown in (bytes(32), other.digest):
+            with within(DEADLINES[backend]), pytest.raises(UnknownParents) as raised:
+                await put(node, 0, b"never", parents=(united.digest, unknown))
+            assert raised.value.details["parent"] == unknown.hex()
+        with pytest.raises(NotLater):
+            await node.author.write_envelope(envelope(0, b"never", parents=[united.digest], at_ms=-5000).encoded)
+        with pytest.raises(UnknownParents):
+            await node.author.write_envelope(envelope(0, b"never", parents=[bytes(32)], at_ms=100).encoded)
+        with pytest.raises(ClockAhead):
+            await node.author.write_envelope(envelope(0, b"never", at_ms=61_000).encoded)
+        assert node.store.last_sequence == before, "what is refused leaves nothing"
+        latest = await put(node, 0, b"latest")
+        assert latest.version < version(node.now_ms() + 1000), "the clock learned from what was refused"
+
+
+def test_parents_must_exist_and_be_earlier() -> None:
+    over_seeds(parents)
+
+
+async def alone_with_unknown_parents(seed: int) -> None:
+    """When nobody can be asked, named parents are taken on trust; they come together afterwards."""
+    async with swarm_of(seed, 3) as swarm:
+        node = swarm["n1"].running
+        swarm.net.partition(swarm.peers("n1"), swarm.peers("n2", "n3"))
+        theirs = [await put(swarm["n2"].running, 0, b"%d" % number) for number in range(3)]
+        for _ in range(4):
+            with within(0.1):
+                mine = await put(node, 0, b"mine", parents=(theirs[-1].digest, theirs[0].digest, bytes([7] * 32)))
+        swarm.net.heal()
+        await met(swarm)
+        await paid(swarm)
+        for each in running(swarm):
+            digests = {head.digest for head in await each.store.heads(key())}
+            assert mine.digest in digests
+            assert theirs[-1].digest not in digests
+
+
+def test_parents_that_nobody_can_be_asked_about_are_taken_on_trust() -> None:
+    over_seeds(alone_with_unknown_parents)
+
+
+async def bad_input(seed: int) -> None:
+    backend = a_backend(seed)
+    async with swarm_of(seed, 3, backend=backend) as swarm:
+        node = swarm["n1"].running
+        good = envelope(0, b"good")
+        flipped = bytearray(good.encoded)
+        flipped[-1] ^= 1
+        major = good.encoded.replace(b"\x92\x01\x00", b"\x92\x02\x00", 1)
+        cases: list[tuple[bytes, type[BzzzError]]] = [
+            (bytes(flipped), BadSignature),
+            (major, UnsupportedFormat),
+            (b"", InvalidPayload),
+            (b"not an envelope", InvalidPayload),
+            (good.encoded[:-1], InvalidPayload),
+            (good.encoded + b"\0", InvalidPayload),
+            (bytes(ENCODED_BYTES_MAX + 1), TooLarge),
+        ]
+        for encoded, expected in cases:
+            with within(0.0), pytest.raises(expected):
+                await node.author.write_envelope(encoded)
+        with pytest.raises(InvalidAddress):
+            await node.author.write_envelope(good.encoded, address=thing("another"))
+        with pytest.raises(InvalidAddress):
+            await node.author.write_envelope(good.encoded, address=parse("ucxl://any:any@any:any/*^/0"))
+        for size in (ENCODED_BYTES_MAX - 100, ENCODED_BYTES_MAX, ENCODED_BYTES_MAX + 1):
+            with within(0.0), pytest.raises(TooLarge):
+                await put(node, 0, bytes(size))
+        with pytest.raises(InvalidPayload):
+            await put(node, 0, meta={"": "nameless"})
+        with pytest.raises(InvalidPayload):
+            await put(node, 0, b"content of a tombstone", deleted=True)
+        assert node.store.last_sequence == 0
+        await node.author.write_envelope(good.encoded, address=thing())
+        assert (await put(node, 0, bytes(ENCODED_BYTES_MAX - 1000))).parents == (good.digest,)
+
+
+def test_bad_input_gets_a_clear_error_and_leaves_nothing() -> None:
+    over_seeds(bad_input)
+
+
+async def too_many_siblings(seed: int) -> None:
+    """More siblings than a version can name as parents: plain writes go on, and unite them step by step."""
+    async with swarm_of(seed, 2) as swarm:
+        node = swarm["n1"].running
+        for number in range(PARENTS_MAX + 10):
+            await node.author.write_envelope(envelope(0, b"%d" % number, counter=number).encoded, timeout=0.02)
+        assert len(await node.store.heads(key())) == PARENTS_MAX + 10
+        await put(node, 0, b"united")
+        assert len(await node.store.heads(key())) == 11
+        await put(node, 0, b"united")
+        assert await heads_at(node) == [b"united"]
+        await paid(swarm)
+        assert await heads_at(swarm["n2"].running) == [b"united"]
+
+
+def test_more_siblings_than_can_be_named_do_not_stop_the_next_write() -> None:
+    over_seeds(too_many_siblings, range(2))
+
+
+async def full_disk(seed: int) -> None:
+    """A full disk fails the put with a clear error in time; nothing acknowledged is lost, and reads go on."""
+    backend = a_backend(seed)
+    async with swarm_of(seed, 3, backend=backend) as swarm:
+        node = swarm["n1"].running
+        kept = await put(node, 0, b"kept")
+        disk = Disk.under(swarm["n1"].store)
+        disk.is_full = True
+        for _ in range(5):
+            with within(DEADLINES[backend]), pytest.raises((StorageFull, Indeterminate)):
+                await put(node, 0, b"lost")
+            assert await content(node) == b"kept"
+        assert node.health().status == "failed"
+        with counted(at_most=8000):
+            await trio.sleep(30.0)
+        disk.is_full = False
+        after = await put(node, 0, b"after")
+        assert kept.digest in after.parents or backend == "real"
+        assert node.health().status != "failed"
+
+
+def test_a_full_disk_fails_the_put_and_nothing_else() -> None:
+    over_seeds(full_disk)
+
+
+async def ready_envelopes(seed: int) -> None:
+    """Many clients hand ready envelopes to any node, each several times: every one is there once."""
+    rng = random.Random(seed)
+    authors = [PrivateKey.from_seed(bytes([number]) * 32) for number in range(1, 5)]
+    async with swarm_of(seed, 4, backend="hybrid", replication=rng.choice((2, 20))) as swarm:
+        sent = [
+            envelope(number % 3, b"%d" % number, author=rng.choice(authors), at_ms=number, counter=number)
+            for number in range(30)
+        ]
+        for one in sent:
+            for name in rng.choices(names(4), k=rng.randrange(1, 4)):
+                with within(0.1):
+                    receipt = await swarm[name].running.author.write_envelope(one.encoded)
+                assert receipt.digest == one.digest
+                held = await swarm[name].running.store.by_digest(one.digest)
+                assert isinstance(held, Envelope)
+                assert held.encoded == one.encoded
+        await paid(swarm)
+        for node in running(swarm):
+            assert len({(await get(node, 0)).heads[0].digest for node in running(swarm)}) == 1
+            log = [change.digest for change in await node.store.log(after=0)]
+            assert len(set(log)) == len(log)
+
+
+def test_ready_envelopes_are_there_once_and_as_they_were_signed() -> None:
+    over_seeds(ready_envelopes)

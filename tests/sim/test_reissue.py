@@ -1,0 +1,290 @@
+"""A node whose clock ran ahead: its writes are late, and never lost."""
+
+import random
+
+import pytest
+import trio
+
+from netsim.nodes import VirtualSwarm
+from node.dht.base import Consistency
+from node.services.node import Node
+from protocols.clock import AHEAD_MS_MAX, ahead_ms
+from protocols.codes import NotFound
+from protocols.envelope import ENCODED_BYTES_MAX, Envelope, seal
+from tests.sim.swarms import (
+    CLIENT,
+    Disk,
+    content,
+    counted,
+    envelope,
+    get,
+    heads_at,
+    key,
+    met,
+    over_seeds,
+    paid,
+    put,
+    running,
+    swarm_of,
+    thing,
+    until,
+    within,
+)
+
+MINUTES_2 = 2 * 60 * 1000
+YEAR = 365 * 24 * 3600 * 1000
+
+
+async def assert_right(swarm: VirtualSwarm, contents: dict[object, bytes]) -> None:
+    """Every node has exactly this as its heads, and no head is ahead of the time."""
+    for node in running(swarm):
+        for number, expected in contents.items():
+            heads = await node.store.heads(key(number))
+            contents_there = [head.content for head in heads if isinstance(head, Envelope)]
+            assert contents_there == [expected], f"{number} at {node.name}"
+            assert ahead_ms(heads[0].version, node.now_ms()) <= AHEAD_MS_MAX
+
+
+async def ahead_then_mended(seed: int) -> None:
+    """A clock jumps ahead by two minutes or a year; chains and blind writes go on; it is put right, with or without a
+    restart, in a swarm or alone, and everything reaches everybody once, in its order."""
+    rng = random.Random(seed)
+    by_ms = rng.choice((MINUTES_2, YEAR))
+    async with swarm_of(seed, 3) as swarm:
+        machine = swarm["n1"]
+        contents: dict[object, bytes] = {}
+        receipts = []
+
+        async def write(count: int) -> None:
+            for _ in range(count):
+                number = rng.randrange(5)
+                contents[number] = rng.randbytes(12)
+                with within(0.1):
+                    receipts.append((number, await put(machine.running, number, contents[number])))
+                assert await heads_at(machine.running, number) == [contents[number]], "a writer sees its own write"
+                await trio.sleep(rng.random() * 0.1)
+
+        await write(5)
+        machine.clock.jump(by_ms)
+        if rng.random() < 0.4:
+            swarm.net.partition(swarm.peers("n1"), swarm.peers("n2", "n3"))
+        await write(rng.randrange(1, 30))
+        disk = Disk.under(machine.store)
+        disk.seconds = rng.choice((0.0, 0.01))
+        is_over = False
+
+        async def write_on() -> None:
+            while not is_over:
+                await write(1)
+
+        async with trio.open_nursery() as nursery:
+            if rng.random() < 0.5:
+                nursery.start_soon(write_on)
+            await trio.sleep(rng.random() * 3)
+            if rng.random() < 0.5:
+                machine.clock.jump(-by_ms)
+                await trio.sleep(rng.random() * 2)
+                is_over = True
+            else:
+                is_over = True
+                await trio.sleep(0.2)
+                await machine.crash()
+                machine.clock.jump(-by_ms)
+                await swarm.start("n1")
+        swarm.net.heal()
+        await met(swarm)
+        await write(3)
+        await until(lambda: ahead_ms(machine.running.author.clock.latest, machine.clock.now_ms()) <= AHEAD_MS_MAX)
+        await trio.sleep(6.0)
+        await paid(swarm, seconds=60.0)
+        await assert_right(swarm, contents)
+        for number, receipt in receipts:
+            now = await machine.running.author.receipt(digest=receipt.digest)
+            assert now.is_replicated, "the receipt follows"
+            assert now.reissued_as in (None, now.digest)
+            assert ahead_ms(now.version, machine.clock.now_ms()) <= AHEAD_MS_MAX
+            held = await machine.running.store.by_digest(now.digest)
+            assert isinstance(held, Envelope)
+            assert held.address == thing(number).canonical
+            if now.reissued_as is not None:
+                assert "reissues" in held.meta
+        with counted(at_most=4000):
+            await trio.sleep(30.0)
+        log = machine.running.store.last_sequence
+        await trio.sleep(60.0)
+        assert machine.running.store.last_sequence == log, "nothing is issued again and again"
+
+
+def test_what_was_written_under_a_clock_that_ran_ahead_is_late_and_never_lost() -> None:
+    over_seeds(ahead_then_mended, range(16))
+
+
+async def history_stays(seed: int) -> None:
+    """The histories show each version once, in the order of writing, also those before and after."""
+    async with swarm_of(seed, 2) as swarm:
+        machine = swarm["n1"]
+        node = machine.running
+        await put(node, 0, b"before")
+        machine.clock.jump(YEAR)
+        await put(node, 0, b"ahead one")
+        await put(node, 0, b"ahead two")
+        machine.clock.jump(-YEAR)
+        await trio.sleep(2.0)
+        await put(node, 0, b"after")
+        await paid(swarm)
+        for each in running(swarm):
+            assert await heads_at(each) == [b"after"]
+            digests = [
+                version.digest
+                for version in (await each.resolver.history(thing(), consistency=Consistency.LOCAL)).versions
+                if version.reissued_as is None
+            ]
+            contents = []
+            for digest in digests:
+                held = await each.store.by_digest(digest)
+                assert isinstance(held, Envelope)
+                contents.append(held.content)
+            assert contents == [b"before", b"ahead one", b"ahead two", b"after"]
+
+
+def test_the_history_shows_each_version_once_in_the_order_of_writing() -> None:
+    over_seeds(history_stays)
+
+
+async def foreign_authors(seed: int) -> None:
+    """What a client signed under such a clock cannot be signed again here: it stays, parked and shown, and so does
+    what was written on top of it; nothing of it is copied again and again, and all else is mended."""
+    async with swarm_of(seed, 2) as swarm:
+        machine = swarm["n1"]
+        node = machine.running
+        machine.clock.jump(YEAR)
+        foreign = envelope("foreign", b"foreign", at_ms=YEAR)
+        await node.author.write_envelope(foreign.encoded)
+        on_top = await put(node, "foreign", b"on top")
+        own = await put(node, "own", b"own")
+        machine.clock.jump(-YEAR)
+        await until(lambda: node.store.owing() == {swarm["n2"].peer: 2}, seconds=60.0, what="the rest is paid")
+        assert await heads_at(swarm["n2"].running, "own") == [b"own"]
+        assert (await node.author.receipt(digest=own.digest)).reissued_as is not None
+        assert (await node.author.receipt(digest=on_top.digest)).reissued_as is None
+        log = node.store.last_sequence
+        with counted(at_most=25_000):
+            await trio.sleep(120.0)
+        assert node.store.last_sequence == log, "what cannot be mended is not tried by writing"
+        assert await heads_at(node, "foreign") == [b"on top"]
+        held = await node.store.by_digest(foreign.digest)
+        assert isinstance(held, Envelope)
+        assert held.author == CLIENT.peer_id
+        hints = await node.store.hints()
+        assert {hint.digest for hint in hints} == {foreign.digest, on_top.digest}
+        assert all("ahead" in hint.refusal for hint in hints)
+        assert node.store.pending().refused == 0
+        assert (await put(node, "next")).is_replicated
+
+
+def test_what_another_author_signed_is_not_signed_again() -> None:
+    over_seeds(foreign_authors)
+
+
+async def full_to_the_brim(seed: int) -> None:
+    """A write that leaves no room for the note of its reissue is issued again without it, and holds up no other."""
+    async with swarm_of(seed, 2) as swarm:
+        machine = swarm["n1"]
+        node = machine.running
+        machine.clock.jump(YEAR)
+        empty = seal(
+            machine.key,
+            address=thing("large").canonical,
+            content=b"",
+            content_type="application/octet-stream",
+            version=1 << 60,
+            parents=(),
+        )
+        room = ENCODED_BYTES_MAX - len(empty.encoded) - 3
+        large = b"x" * room
+        await put(node, "large", large)
+        await put(node, "many", meta={f"name{number}": "value" for number in range(64)})
+        await put(node, "small", b"small")
+        machine.clock.jump(-YEAR)
+        await paid(swarm, seconds=60.0)
+        assert await heads_at(swarm["n2"].running, "large") == [large]
+        assert await heads_at(swarm["n2"].running, "many") == [b"content"]
+        assert await heads_at(swarm["n2"].running, "small") == [b"small"]
+
+
+def test_a_write_that_is_full_to_the_brim_is_issued_again_too() -> None:
+    over_seeds(full_to_the_brim, range(2))
+
+
+async def full_disk(seed: int) -> None:
+    """The disk is full while the clock is mended: it is done once there is room."""
+    async with swarm_of(seed, 2) as swarm:
+        machine = swarm["n1"]
+        node = machine.running
+        machine.clock.jump(YEAR)
+        for number in range(20):
+            await put(node, number)
+        disk = Disk.under(machine.store)
+        disk.is_full = True
+        machine.clock.jump(-YEAR)
+        with counted(at_most=4000):
+            await trio.sleep(10.0)
+        disk.is_full = False
+        await paid(swarm, seconds=60.0)
+        for number in range(20):
+            assert await heads_at(swarm["n2"].running, number) == [b"content"]
+            assert await heads_at(node, number) == [b"content"]
+
+
+def test_with_a_full_disk_it_is_mended_once_there_is_room() -> None:
+    over_seeds(full_disk, range(3))
+
+
+async def clock_behind(seed: int) -> None:
+    """A clock that is behind refuses the others' writes for a while; its own are taken; nothing is lost."""
+    async with swarm_of(seed, 3) as swarm:
+        machine = swarm["n1"]
+        machine.clock.jump(-MINUTES_2)
+        for number in range(10):
+            assert (await put(machine.running, f"behind{number}")).is_replicated
+            receipt = await put(swarm["n2"].running, number)
+            assert receipt.is_replicated
+        assert node_status(swarm["n2"].running) == "healthy"
+        await until(lambda: set(swarm["n2"].running.store.owing()) == {machine.peer}, seconds=5.0)
+        with pytest.raises(NotFound):
+            await content(machine.running, 0, Consistency.LOCAL)
+        await until(lambda: "clock" in " ".join(machine.running.health().reasons), seconds=10.0)
+        machine.clock.jump(MINUTES_2)
+        await paid(swarm, seconds=35.0)
+        for number in range(10):
+            assert await heads_at(machine.running, number) == [b"content"]
+
+
+def node_status(node: Node) -> str:
+    return node.health().status
+
+
+def test_a_clock_that_is_behind_loses_nothing() -> None:
+    over_seeds(clock_behind)
+
+
+async def lone_and_ahead(seed: int) -> None:
+    """Nobody refuses anything to a lone node: its own look at its clock mends it, and the first peer gets it all."""
+    async with swarm_of(seed, 1) as swarm:
+        machine = swarm["n1"]
+        machine.clock.jump(YEAR)
+        written = [await put(machine.running, number) for number in range(10)]
+        machine.clock.jump(-YEAR)
+        await trio.sleep(2.0)
+        swarm.add("n2")
+        other = await swarm.start("n2")
+        await until(lambda: other.store.last_sequence >= 10, seconds=10.0)
+        await paid(swarm)
+        for number, receipt in enumerate(written):
+            assert await heads_at(other, number) == [b"content"]
+            assert (await machine.running.author.receipt(digest=receipt.digest)).is_replicated
+        assert (await get(machine.running, 0)).provenance.siblings == 0
+
+
+def test_a_lone_node_mends_itself_and_the_first_peer_gets_it_all() -> None:
+    over_seeds(lone_and_ahead)
