@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from netsim import scenario_file
-from netsim.many import Summary, play_many, summed_up
+from netsim.many import Summary, play_many
 from netsim.run import play
 from netsim.scenario import Scenario
 from netsim.scenario_file import ScenarioRefused
@@ -37,11 +37,17 @@ def list_command(as_json: bool) -> None:
 
 @sim_command.command("run")
 @click.argument("scenario")
-@click.option("--world", type=click.Choice(["virtual"]), default="virtual", help="Where: one seed, one clock, in memory.")
+@click.option(
+    "--world", type=click.Choice(["virtual"]), default="virtual", help="Where: one seed, one clock, in memory."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
-@click.option("--runs", type=click.IntRange(1), default=1, show_default=True, help="How many seeds, one after the other.")
+@click.option(
+    "--runs", type=click.IntRange(1), default=1, show_default=True, help="How many seeds, one after the other."
+)
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes side by side.")
-@click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write the first failed run's trace here.")
+@click.option(
+    "--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write the first failed run's trace here."
+)
 @click.option("--history", type=click.Path(dir_okay=False, path_type=Path), help="And its history, as JSON lines.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each run, then one for all.")
 @click.pass_context
@@ -117,7 +123,7 @@ def _write(scenario: Scenario, summaries: list[Summary], trace: Path | None, his
 
 
 def _say_expected(scenario: Scenario, summaries: list[Summary], as_json: bool) -> None:
-    for check, reason in {} .items() if as_json else scenario.expected_to_fail.items():
+    for check, reason in {}.items() if as_json else scenario.expected_to_fail.items():
         count = sum(check in summary.expected for summary in summaries)
         click.echo(f"expected to fail: {check}, and did in {count} of {len(summaries)} ({reason})")
 

@@ -114,7 +114,11 @@ class Nemesis:
             case FaultKind.CUT:
                 self._cut(_one_way(fault))
                 how = "cut from" if fault.both_ways else "no longer heard by"
-                self._say("cut", _all((fault.sources, fault.targets)), f"{_and(fault.sources)} was {how} {_and(fault.targets)}")
+                self._say(
+                    "cut",
+                    _all((fault.sources, fault.targets)),
+                    f"{_and(fault.sources)} was {how} {_and(fault.targets)}",
+                )
             case FaultKind.LINK:
                 self._links.append(fault)
                 self._set_links()
@@ -149,7 +153,11 @@ class Nemesis:
                 self._say("mend", _all(fault.groups), f"{' and '.join('+'.join(g) for g in fault.groups)} met again")
             case FaultKind.CUT:
                 self._mend(_one_way(fault))
-                self._say("mend", _all((fault.sources, fault.targets)), f"{_and(fault.targets)} heard {_and(fault.sources)} again")
+                self._say(
+                    "mend",
+                    _all((fault.sources, fault.targets)),
+                    f"{_and(fault.targets)} heard {_and(fault.sources)} again",
+                )
             case FaultKind.LINK:
                 self._links.remove(fault)
                 self._set_links()

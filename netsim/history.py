@@ -207,7 +207,9 @@ class History:
 
     def lost_disks(self) -> set[tuple[str, int]]:
         """The disks that are gone, by node and number."""
-        return {(event.nodes[0], int(event.text.rsplit(" ", 1)[1])) for event in self.events if event.kind == "disk-lost"}
+        return {
+            (event.nodes[0], int(event.text.rsplit(" ", 1)[1])) for event in self.events if event.kind == "disk-lost"
+        }
 
     # -- JSON lines -------------------------------------------------------------------------------------------
 

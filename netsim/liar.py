@@ -162,9 +162,7 @@ class Liar:
         for peer in list(self._peers):
             self._ask(peer, Merge(tuple(forged)))
 
-    def _sealed(
-        self, at: int, content: bytes, *, address: str = "", parents: tuple[bytes, ...] = ()
-    ) -> Envelope:
+    def _sealed(self, at: int, content: bytes, *, address: str = "", parents: tuple[bytes, ...] = ()) -> Envelope:
         return seal(
             self._key,
             address=address or address_of(KEY).canonical,

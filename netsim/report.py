@@ -25,7 +25,10 @@ def command(scenario: str, seed: int) -> str:
 def told(scenario: str, seed: int, history: History, broken: Iterable[Broken]) -> str:
     """The whole story of one failed run. `scenario` is its name or file, as it was asked for."""
     by_check = [(check, list(group)) for check, group in groupby(broken, key=lambda one: one.check)]
-    lines = [f"{scenario}, seed {seed}: {', '.join(check for check, _ in by_check)}", f"  again: {command(scenario, seed)}"]
+    lines = [
+        f"{scenario}, seed {seed}: {', '.join(check for check, _ in by_check)}",
+        f"  again: {command(scenario, seed)}",
+    ]
     for check, group in by_check:
         lines.append("")
         for one in group[:TEXTS_MAX]:

@@ -189,9 +189,7 @@ class Run:
         for node in nodes:
             for key in keys:
                 number += 1
-                call = Call(
-                    id=number, at=self._world.now(), client="end", node=node, kind="read", key=key, how="auto"
-                )
+                call = Call(id=number, at=self._world.now(), client="end", node=node, kind="read", key=key, how="auto")
                 await self._call(call, is_final=True)
         for node in nodes:
             self.history.states.append(await self._world.look(node))

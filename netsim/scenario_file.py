@@ -190,7 +190,9 @@ class _Reader:
         shares = ("writes", "deletes", "seen", "blind", "local", "swarm")
         until = self._number(table, "workload.until", 0.0, SECONDS_MAX, None) if "until" in table else None
         if until is not None and until > limits.faults_seconds:
-            raise self._refuse("workload.until", f"{until:g} s is after limits.faults_seconds, {limits.faults_seconds:g}")
+            raise self._refuse(
+                "workload.until", f"{until:g} s is after limits.faults_seconds, {limits.faults_seconds:g}"
+            )
         workload = Workload(
             clients=self._whole(table, "workload.clients", 1, 1000, default.clients),
             nodes=self._listed(table, "workload.nodes"),
@@ -255,12 +257,18 @@ class _Reader:
             raise self._refuse(f"{at}.until", f"{until:g} s is after limits.faults_seconds, {limits.faults_seconds:g}")
         if until is not None and table.get("is_forever"):
             raise self._refuse(f"{at}.is_forever", "what has an `until` is not for ever")
-        every = self._number(table, f"{at}.every_seconds", 0.01, SECONDS_MAX, None) if "every_seconds" in table else None
+        every = (
+            self._number(table, f"{at}.every_seconds", 0.01, SECONDS_MAX, None) if "every_seconds" in table else None
+        )
+        nodes = self._listed(table, f"{at}.nodes")
+        last = begins if until is None else until
+        if nodes and every is not None and (last := last + (len(nodes) - 1) * every) > limits.faults_seconds:
+            raise self._refuse(f"{at}.every_seconds", f"the last node would have its turn until {last:g} s, too late")
         return Fault(
             kind=kind,
             at=begins,
             until=until,
-            nodes=self._listed(table, f"{at}.nodes"),
+            nodes=nodes,
             groups=self._groups(table, f"{at}.groups"),
             sources=self._listed(table, f"{at}.sources"),
             targets=self._listed(table, f"{at}.targets"),
@@ -343,7 +351,9 @@ class _Reader:
             first, dots, last = str(one).partition("..")
             for node in (first, last) if dots else (first,):
                 if node != "*" and node not in self._nodes:
-                    raise self._refuse(key, f"there is no node {node!r}; there are {self._nodes[0]} to {self._nodes[-1]}")
+                    raise self._refuse(
+                        key, f"there is no node {node!r}; there are {self._nodes[0]} to {self._nodes[-1]}"
+                    )
             if first == "*":
                 listed.update(dict.fromkeys(self._nodes))
             elif dots:

@@ -15,7 +15,7 @@ from netsim.client import Client, address_of, ref_of, short
 from netsim.disk import Disk
 from netsim.history import Outcome, Ref, Sample, State
 from netsim.liar import Liar
-from netsim.nodes import VirtualNode, VirtualSwarm
+from netsim.nodes import VirtualSwarm
 from netsim.plan import Call
 from netsim.scenario import LinkQuality, Scenario
 from netsim.trace import Trace
@@ -155,7 +155,9 @@ class VirtualWorld:
         if answer.receipt is not None:
             held_by = tuple([name for name in self._swarm.nodes if await self._holds(name, answer.digest)])
             answer = replace(answer, receipt=replace(answer.receipt, held_by=held_by))
-        self.note(call.client, "called", call.node, call.id, call.kind, call.key, call.how, answer.outcome, _told(answer))
+        self.note(
+            call.client, "called", call.node, call.id, call.kind, call.key, call.how, answer.outcome, _told(answer)
+        )
         return answer
 
     async def _holds(self, name: str, digest: str) -> bool:
@@ -163,7 +165,9 @@ class VirtualWorld:
 
     async def look(self, node: str) -> State:
         running = self._swarm[node].running
-        keys = sorted({change.address for change in await running.store.log(after=0, limit=running.store.last_sequence)})
+        keys = sorted(
+            {change.address for change in await running.store.log(after=0, limit=running.store.last_sequence)}
+        )
         heads: dict[str, tuple[str, ...]] = {}
         versions: dict[str, tuple[Ref, ...]] = {}
         reissued: dict[str, str] = {}

@@ -21,6 +21,8 @@ _COMMANDS = {
     "health": "node.commands.look",
     "id": "node.commands.look",
     "pending": "node.commands.look",
+    "flags": "node.commands.flags",
+    "audit": "node.commands.audit",
     "config": "node.commands.config",
     # The simulator stands above the node, which knows no more of it than this name.
     "sim": "netsim.commands",

@@ -121,6 +121,7 @@ class Peers:
         forget_seconds: float = 24 * 3600.0,
         base_seconds: float = 0.25,
         cap_seconds: float = 5.0,
+        hearsay_base_seconds: float = 2.0,
         hearsay_cap_seconds: float = 300.0,
         targets_max: int = 4096,
     ) -> None:
@@ -129,6 +130,7 @@ class Peers:
         self._forget = forget_seconds
         self._base = base_seconds
         self._cap = cap_seconds
+        self._hearsay_base = hearsay_base_seconds
         self._hearsay_cap = hearsay_cap_seconds
         self._targets_max = targets_max
         self._targets: dict[str, _Target] = {}
@@ -233,8 +235,8 @@ class Peers:
 
     def _put_off(self, target: _Target, now: float) -> None:
         target.failures += 1
-        cap = self._hearsay_cap if target.is_hearsay else self._cap
-        target.dial_at = now + backoff(target.failures, base=self._base, cap=cap, chance=self._chance())
+        base, cap = (self._hearsay_base, self._hearsay_cap) if target.is_hearsay else (self._base, self._cap)
+        target.dial_at = now + backoff(target.failures, base=base, cap=cap, chance=self._chance())
 
     def _tick(self, now: float) -> Sequence[Effect]:
         effects: list[Effect] = []

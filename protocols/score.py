@@ -63,7 +63,7 @@ class Score:
         *,
         half_life_seconds: float = 300.0,
         connection_at: float = 40.0,
-        place_at: float = 100.0,
+        place_at: float = 90.0,
         back_at: float = 25.0,
         points_max: float = 400.0,
         peers_max: int = 4096,

@@ -33,6 +33,4 @@ def equal(history: History) -> Iterator[Broken]:
 def _compare(key: str, heads: dict[str, tuple[str, ...]], verb: str) -> Iterator[Broken]:
     if len({*heads.values()}) > 1:
         told = "; ".join(f"{node} {verb} {'+'.join(digests) or 'nothing'}" for node, digests in heads.items())
-        yield Broken(
-            check="equal", text=f"in the end the heads of {key} differ: {told}", key=key, nodes=tuple(heads)
-        )
+        yield Broken(check="equal", text=f"in the end the heads of {key} differ: {told}", key=key, nodes=tuple(heads))

@@ -63,7 +63,12 @@ def _of_sight(op: Operation, sight: Sight, history: History) -> Iterator[str]:
         elif sight.age_ms > history.setting.freshness_seconds * 1000.0 + AGE_STEP_MS:
             allowed = history.setting.freshness_seconds * 1000.0
             yield f"is {sight.age_ms:.0f} ms old, of {allowed:.0f} allowed, and not called degraded"
-    if op.backend == "hybrid" and op.how != "local" and not sight.heads and (sight.source == "local" or sight.is_degraded):
+    if (
+        op.backend == "hybrid"
+        and op.how != "local"
+        and not sight.heads
+        and (sight.source == "local" or sight.is_degraded)
+    ):
         yield "calls absent what it could not ask for"
 
 
@@ -97,8 +102,17 @@ def up_to_date(history: History) -> Iterator[Broken]:
             age = (sight.age_ms or 0.0) / 1000.0
             if is_dated and write.returned < read.called - age - STALE_SLACK_SECONDS:
                 yield _late(read, write, f"said to be {age * 1000:.0f} ms old")
-            elif not sight.heads and sight.source == "swarm" and write.returned < read.called and _has_most(write, setting.nodes):
-                yield _late(read, write, f"'absent', though {len(write.receipt.held_by or ())} nodes had it" if write.receipt else "")
+            elif (
+                not sight.heads
+                and sight.source == "swarm"
+                and write.returned < read.called
+                and _has_most(write, setting.nodes)
+            ):
+                yield _late(
+                    read,
+                    write,
+                    f"'absent', though {len(write.receipt.held_by or ())} nodes had it" if write.receipt else "",
+                )
 
 
 def _has_most(write: Operation, nodes: tuple[str, ...]) -> bool:

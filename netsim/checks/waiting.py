@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from netsim.checks.broken import Broken
-from netsim.history import History, Operation, Outcome
+from netsim.history import History, Outcome
 
 SLACK_SECONDS = 0.005
 """On a virtual clock only waiting costs time, so this is for rounding."""
@@ -34,8 +34,10 @@ def answers(history: History) -> Iterator[Broken]:
     has: set[tuple[str, int, str]] = set()
     for op in sorted(history.operations, key=lambda op: op.returned):
         place = op.node, op.disk, op.key
-        is_working = op.backend == "hybrid" and not op.excused and not any(
-            begin <= op.returned and op.called <= end for begin, end in bad_disks[op.node]
+        is_working = (
+            op.backend == "hybrid"
+            and not op.excused
+            and not any(begin <= op.returned and op.called <= end for begin, end in bad_disks[op.node])
         )
         is_due = op.is_write or (op.how != "swarm" and place in has)
         if is_working and is_due and op.outcome is not Outcome.OK:
@@ -65,4 +67,3 @@ def _bad_disks(history: History) -> defaultdict[str, list[tuple[float, float]]]:
     for node, begin in since.items():
         bad[node].append((begin, float("inf")))
     return bad
-

@@ -51,7 +51,8 @@ class Limits:
     body_seconds_max: float = 15.0
     """How long the whole body may take to arrive."""
     requests_max: int = 256
-    """Requests that are being read or answered at one time; what comes beyond is asked to come back."""
+    """Requests that are being read or answered at one time; what comes beyond is asked to come back. A probe is not:
+    that a node has much to do is no reason to take it for dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +108,7 @@ class Guard:
 
     async def _serve(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, answer: "_Answer") -> None:
         self._admit(scope["path"], headers)
-        if self._under_way > self._limits.requests_max:
+        if self._under_way > self._limits.requests_max and scope["path"] not in OPEN_PATHS:
             raise TooManyRequests(
                 f"{self._limits.requests_max} requests are under way already; come back in a second",
                 retry_after_ms=1_000,

@@ -100,3 +100,9 @@ def idempotency_key(request: Request) -> str | None:
     if value is not None and not _IDEMPOTENCY_KEY.fullmatch(value):
         refuse("Idempotency-Key", value, "1 to 200 visible ASCII characters")
     return value
+
+
+def caller(request: Request) -> str:
+    """Who asks, as far as that is known: where the request came from. Nobody has proved to be a person."""
+    client = request.scope.get("client")
+    return f"api {client[0]}" if client else "api"

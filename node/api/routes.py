@@ -14,12 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from node.api import headers, shapes
+from node.api.body import json_object
 from node.api.content import Found, serve_content
 from node.api.media import ENVELOPE_TYPE, JSON_TYPE, check_content, preferred
 from node.api.query import Query
 from node.dht.base import Durability, Receipt
 from node.services.author import Write
 from node.services.node import Node
+from node.settings.changes import read_change
 from protocols import codes
 from protocols.codes import InvalidPayload, Unavailable
 
@@ -254,6 +256,28 @@ async def get_health(node: Node, request: Request) -> Reply:
     return Reply(data=shapes.health(report), message="; ".join(report.reasons) or report.status)
 
 
+async def get_flags(node: Node, request: Request) -> Reply:
+    """What can change while the node runs: the values in force, who set them, and what there is to know of them."""
+    Query(request)
+    return Reply(data=shapes.flags(node), message="; ".join(node.flags.notes()) or "ok")
+
+
+async def patch_flags(node: Node, request: Request) -> Reply:
+    """Change flags, all of them or none: a JSON object of names, with `reason`, and `author` of who changes them."""
+    Query(request)
+    told = json_object(await request.body())
+    await node.flags.change(read_change(told, author=headers.caller(request)))
+    return Reply(data=shapes.flags(node), message="; ".join(node.flags.notes()) or "ok")
+
+
+async def get_audit(node: Node, request: Request) -> Reply:
+    """Lines of the audit log as they are, so that whoever reads them can check hashes and signatures himself."""
+    query = Query(request, "after", "limit")
+    after, limit = query.number("after", 0, 2**31) or 0, query.number("limit", 1, LIST_MAX) or LIST_MAX
+    lines = await node.audit.lines(after=after, limit=limit)
+    return Reply(data=shapes.audit(node, lines, after=after))
+
+
 async def get_ready(node: Node, request: Request) -> Reply:
     Query(request)
     if not node.is_ready():
@@ -269,6 +293,8 @@ RESOURCES: Mapping[str, Mapping[str, Answering]] = {
     "/v1/node": {"GET": get_node},
     "/v1/bootstrap": {"GET": get_bootstrap},
     "/v1/pending": {"GET": get_pending},
+    "/v1/flags": {"GET": get_flags, "PATCH": patch_flags},
+    "/v1/audit": {"GET": get_audit},
     "/health": {"GET": get_health},
     "/ready": {"GET": get_ready},
 }

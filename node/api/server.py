@@ -5,6 +5,7 @@ Its parts are put together here instead of calling `hypercorn.trio.serve`, becau
 - a connection's failure stays that connection's: in hypercorn it would end the nursery, and here the node with it;
 - a client that never sends its headers, or never reads its answer, is cut off; hypercorn shields the writing of an
   answer from cancellation, so one client that does not read would keep a node from ending;
+- connections that are merely held keep nobody out: the one that has waited longest gives way to one that comes;
 - an answer to a request that is still coming in is read to its end by a patient client only if the socket lingers:
   closing it at once sends a reset, which takes the answer away;
 - the socket is held from the start, so that a port in use is an error before anything else has begun;
@@ -46,6 +47,7 @@ _log = structlog.get_logger("bzzz.api")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
     connections_max: int = 512
+    """For one more, the one gives way that has waited longest, for a request or for the rest of one."""
     header_seconds_max: float = 10.0
     """How long a new connection may take to send its first headers."""
     idle_seconds_max: float = 60.0
@@ -74,11 +76,13 @@ async def serve(
     wrapped = ASGIWrapper(cast(ASGIFramework, app))
     url = url_of(listening)
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    crowd: _Crowd = {}
     async with trio.open_nursery() as connections:
 
         async def connected(stream: trio.SocketStream) -> None:
-            crowded = len(connections.child_tasks) > limits.connections_max
-            await _Connection(wrapped, config, context, stream, limits, now_ms, is_crowded=crowded).run()
+            is_crowded = len(crowd) >= limits.connections_max and not _make_room(crowd)
+            connection = _Connection(wrapped, config, context, stream, limits, now_ms, crowd, is_crowded=is_crowded)
+            await connection.run()
 
         async with trio.open_nursery() as accepting:
             serving = partial(trio.serve_listeners, connected, [listener], handler_nursery=connections)
@@ -88,6 +92,15 @@ async def serve(
             accepting.cancel_scope.cancel()
         await context.terminated.set()
         connections.cancel_scope.deadline = trio.current_time() + limits.grace_seconds
+
+
+def _make_room(crowd: "_Crowd") -> bool:
+    """Let the connection go that has waited longest. False when none waits: all have work to do."""
+    for connection in crowd:
+        if connection.is_waiting:
+            connection.give_way()
+            return True
+    return False
 
 
 def _config(limits: ServerLimits) -> Config:
@@ -104,6 +117,10 @@ def _config(limits: ServerLimits) -> Config:
     return config
 
 
+_Crowd = dict["_Connection", None]
+"""All connections; those that began to wait first come first."""
+
+
 class _Connection(TCPServer):
     """One TCP connection: hypercorn's, with an end to every wait and nothing that leaves it."""
 
@@ -115,23 +132,43 @@ class _Connection(TCPServer):
         stream: trio.SocketStream,
         limits: ServerLimits,
         now_ms: Callable[[], int],
+        crowd: "_Crowd",
         *,
         is_crowded: bool,
     ) -> None:
         super().__init__(app, config, context, ConnectionState({}), cast(Any, stream))
         self._limits = limits
         self._now_ms = now_ms
+        self._crowd = crowd
         self._is_crowded = is_crowded
         self._reading = trio.CancelScope()
+        self._has_begun = False
         self._is_closing = False
 
+    @property
+    def is_waiting(self) -> bool:
+        """For a request, or for the rest of one."""
+        return self._has_begun and not self._is_closing and not self._http.is_heard()
+
+    def give_way(self) -> None:
+        """Another one needs the place; whoever waits for nothing loses nothing, and can connect again."""
+        self._crowd.pop(self, None)
+        self._reading.cancel()
+
+    def _wait_anew(self) -> None:
+        """Others have waited longer now."""
+        self._crowd.pop(self, None)
+        self._crowd[self] = None
+
     async def run(self) -> None:
+        self._crowd[self] = None
         try:
             async with TaskGroup() as self._task_group:
                 self._http = _Http1(
                     self.app, self.config, self.context, self._task_group, self.protocol_send, self._now_ms
                 )
                 self.protocol = cast(Any, self._http)
+                self._has_begun = True
                 if self._is_crowded:
                     await self._http.refuse(Unavailable("this node serves too many connections already"))
                     await self.protocol_send(Closed())
@@ -143,6 +180,7 @@ class _Connection(TCPServer):
         except* Exception:
             _log.exception("a connection to the API failed")
         finally:
+            self._crowd.pop(self, None)
             self.stream.socket.close()
 
     async def protocol_send(self, event: Event) -> None:
@@ -152,6 +190,7 @@ class _Connection(TCPServer):
             self._start_closing()
             await self.protocol.handle(Closed())
         else:
+            self._wait_anew()
             await super().protocol_send(event)
 
     async def _write(self, data: bytes) -> None:
@@ -224,6 +263,10 @@ class _Http1(H11Protocol):
         return state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED) or (
             state is h11.IDLE and not self.has_part_of_a_request()
         )
+
+    def is_heard(self) -> bool:
+        """Whether a request is here whole, and has not been answered yet."""
+        return self.connection.their_state is h11.DONE
 
     def has_part_of_a_request(self) -> bool:
         return bool(self.connection.trailing_data[0])

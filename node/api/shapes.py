@@ -12,7 +12,7 @@ from typing import Any
 
 from node.dht.base import History, Provenance, Receipt
 from node.services.health import HealthReport
-from node.services.node import PeerStatus
+from node.services.node import Node, PeerStatus
 from node.store.base import Hint, Pending, Version
 from protocols import clock
 from protocols.codes import BzzzError
@@ -198,6 +198,48 @@ def peer(one: PeerStatus) -> dict[str, Any]:
         "owed": one.owed,
         "clock_offset_ms": one.clock_offset_ms,
         "round_trip_ms": one.round_trip_ms,
+    }
+
+
+def flags(node: Node) -> dict[str, Any]:
+    """The flags in force by name, who set each, and the override. `in_force` is the backend that calls really get."""
+    store, dht = node.flags, node.dht
+    override = store.current.override
+    return {
+        "in_force": store.current.in_force,
+        "revision": store.revision,
+        "flags": store.current.values(),
+        "origins": store.origins(),
+        "override": override
+        and {
+            "force": override.force.value,
+            "reason": override.reason,
+            "author": override.author,
+            "since": rfc3339(override.since_ms),
+            "expires_at": rfc3339(override.expires_ms),
+        },
+        "notes": store.notes(),
+        "faults": list(store.faults),
+        "breaker": None if node.gate is None else {"state": node.gate.state.value, "why": node.gate.why},
+        "switches": dht.switches,
+        "shadow": {
+            "reads": dht.shadow_reads,
+            "mismatches": dht.shadow_mismatches,
+            "failures": dht.shadow_failures,
+            "skipped": dht.shadow_skipped,
+        },
+    }
+
+
+def audit(node: Node, lines: Sequence[bytes], *, after: int) -> dict[str, Any]:
+    """Lines of the audit log, and the head it ends in. What is not UTF-8 in a line, nobody's node wrote."""
+    return {
+        "node": node.peer_id,
+        "entries": node.audit.sequence,
+        "head": node.audit.head,
+        "after": after,
+        "lines": [line.decode("utf-8", "replace") for line in lines],
+        "faults": list(node.audit.faults),
     }
 
 

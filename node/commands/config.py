@@ -12,19 +12,25 @@ def config_command() -> None:
 
 @config_command.command("show")
 @click.option("--config", metavar="FILE", help="The file to read (BZZZ_CONFIG).")
+@click.option("--profile", metavar="NAME", help="Settings that ship with BZZZ, under those of FILE (BZZZ_PROFILE).")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, on one line.")
-def show(*, config: str | None, as_json: bool) -> None:
-    """Print each setting, its value and its origin; secrets as stars."""
+def show(*, config: str | None, profile: str | None, as_json: bool) -> None:
+    """Print each setting, its value and its origin; secrets as stars.
+
+    This is what a node would start with here; 'bzzz flags' says what is in force in one that runs.
+    """
     from node.config import ConfigError, load
 
     try:
-        settings = load({"config": config})
+        settings = load({"config": config, "profile": profile})
     except ConfigError as error:
         raise Failure(str(error), 2) from None
     if as_json:
         print_json({name: {"value": value, "origin": origin} for name, value, origin in settings.rows()})
     else:
         print_table(("NAME", "VALUE", "ORIGIN"), settings.rows())
+    for note in () if as_json else settings.notes:
+        click.echo(f"bzzz: {note}", err=True)
 
 
 @config_command.command("check")

@@ -26,9 +26,12 @@ from node.api.listen import BindFailed, bind
 from node.api.router import router
 from node.api.server import serve
 from node.app import World
+from node.commands import memory
 from node.config import Settings
 from node.identity import IdentityRefused, load_or_create
+from node.services.journal import FILE_NAME, FileJournal, JournalRefused
 from node.services.node import Node
+from node.services.reload import Reloader
 from node.settings import values
 from node.store.base import StoreRefused
 from node.store.lock import lock_directory
@@ -44,7 +47,7 @@ STOP_SECONDS_MAX = 1.5
 DESCRIPTORS_WANTED = 8192
 """Files and sockets: the default of many systems, 1,024, is too few for a thousand idle connections."""
 
-_Refusal = (BindFailed, IdentityRefused, StoreRefused, ListenFailed)
+_Refusal = (BindFailed, IdentityRefused, StoreRefused, JournalRefused, ListenFailed)
 _log = structlog.get_logger("bzzz")
 
 
@@ -67,8 +70,9 @@ class Ready:
     api: str
 
 
-def run(settings: Settings, say: Callable[[Ready], None]) -> None:
-    """Run a node until SIGINT or SIGTERM. `say` is called once, when it is ready. Raises `NotStarted`."""
+def run(settings: Settings, say: Callable[[Ready], None], again: Callable[[], Settings]) -> None:
+    """Run a node until SIGINT or SIGTERM. `say` is called once, when it is ready; `again` reads the configuration anew,
+    when one of its files has changed or SIGHUP comes, and raises `ConfigError`. Raises `NotStarted`."""
     logs.configure(settings.log_format, settings.log_level)
     try:
         with ExitStack() as held:
@@ -76,6 +80,7 @@ def run(settings: Settings, say: Callable[[Ready], None]) -> None:
             held.enter_context(_data_dir(settings.data_dir))
             key = load_or_create(settings.data_dir, seed=os.urandom(32))
             store = SqliteStore.open(settings.data_dir / STORE_NAME, random_id=os.urandom(8).hex())
+            journal = held.enter_context(closing(FileJournal(settings.data_dir / FILE_NAME)))
             conduct = Conduct(allow=settings.allow, deny=settings.deny)
             limits = within(USUAL, descriptors=_descriptors())
             world = World(
@@ -86,8 +91,9 @@ def run(settings: Settings, say: Callable[[Ready], None]) -> None:
                 chance=random.SystemRandom().random,
                 conduct=conduct,
                 limits=limits,
+                journal=journal,
             )
-            trio.run(_live, world, settings, listening, say)
+            trio.run(_live, world, settings, listening, say, again)
     except Exception as error:
         if isinstance(refusal := _sole(error), _Refusal):
             raise NotStarted(" ".join(str(refusal).split())) from None
@@ -131,13 +137,26 @@ def _descriptors() -> int:
     return soft
 
 
-async def _live(world: World, settings: Settings, listening: socket.socket, say: Callable[[Ready], None]) -> None:
+async def _live(
+    world: World,
+    settings: Settings,
+    listening: socket.socket,
+    say: Callable[[Ready], None],
+    again: Callable[[], Settings],
+) -> None:
     """Start the node, then its API; end them the other way round."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with (
+        trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hangups,
+    ):
         async with trio.open_nursery() as services:
             stopping = trio.Event()
             services.start_soon(_stop_on_signal, signals, stopping, services.cancel_scope)
+            services.start_soon(memory.run)
             node = await services.start(app.run, world, settings)
+            reloader = Reloader(settings, again, flags=node.flags, conduct=node.conduct, audit=node.audit)
+            services.start_soon(reloader.run)
+            services.start_soon(_reload_on_signal, hangups, reloader)
             async with trio.open_nursery() as front:
                 guarded = _guarded(node, settings)
                 url = await front.start(partial(serve, guarded, listening, now_ms=node.now_ms, stopping=stopping))
@@ -169,6 +188,12 @@ async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event, eve
             everything.cancel()
         stopping.set()
         everything.deadline = trio.current_time() + STOP_SECONDS_MAX
+
+
+async def _reload_on_signal(hangups: AsyncIterator[int], reloader: Reloader) -> None:
+    async for _ in hangups:
+        _log.info("reading the configuration again", signal="SIGHUP")
+        await reloader.reload("SIGHUP")
 
 
 def _sole(error: BaseException) -> BaseException:

@@ -8,10 +8,17 @@ import click
 
 if TYPE_CHECKING:
     from node.commands.process import Ready
+    from node.config import Settings
 
 
 @click.command("up")
 @click.option("--config", metavar="FILE", help="Settings as YAML, under 'bzzz:' (BZZZ_CONFIG).")
+@click.option(
+    "--profile",
+    metavar="NAME",
+    help="Settings that ship with BZZZ, under those of FILE: development, hybrid, integration, production or staging "
+    "(BZZZ_PROFILE).",
+)
 @click.option("--data-dir", metavar="DIR", help="Where the identity and the store are.  [default: ~/.bzzz]")
 @click.option(
     "--listen",
@@ -23,7 +30,12 @@ if TYPE_CHECKING:
     "--api", metavar="HOST:PORT", help="Where the HTTP API is; port 0 is any free one.  [default: 127.0.0.1:8080]"
 )
 @click.option("--api-token-file", metavar="FILE", help="The API's bearer token (BZZZ_API_TOKEN); a must off loopback.")
-@click.option("--bootstrap", multiple=True, metavar="MULTIADDR", help="A node of the swarm to begin with; repeatable.")
+@click.option(
+    "--bootstrap",
+    multiple=True,
+    metavar="NODE",
+    help="A node of the swarm to begin with, by its multiaddr or by the HOST:PORT of its API; repeatable.",
+)
 @click.option(
     "--backend",
     metavar="mock|real|hybrid",
@@ -51,12 +63,16 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     """Run a node until Ctrl-C.
 
     Each option may also be set in the environment (BZZZ_DATA_DIR, BZZZ_LISTEN, ...) or in a file; 'bzzz config show'
-    says what holds, and who set it.
+    says what holds, and who set it. What is marked as a flag in config/hybrid.yaml also changes while the node runs: by
+    'bzzz flags set', or by an edit of the file, which is read again within two seconds, or at once on SIGHUP.
     """  # fmt: skip
     from node.config import ConfigError, load
 
+    def again() -> "Settings":
+        return load({**flags, "open": open_, "mdns": False if no_mdns else None})
+
     try:
-        settings = load({**flags, "open": open_, "mdns": False if no_mdns else None})
+        settings = again()
     except ConfigError as error:
         raise _NotUp(str(error), 2) from None
     for note in settings.notes:
@@ -65,7 +81,7 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     from node.commands.process import NodeFailed, NotStarted, run
 
     try:
-        run(settings, _say_json if as_json else _say)
+        run(settings, _say_json if as_json else _say, again)
     except NotStarted as error:
         raise _NotUp(str(error), 2) from None
     except NodeFailed as error:

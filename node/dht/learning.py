@@ -56,7 +56,7 @@ class Learner:
                 continue
             if envelope.key != key:
                 what = f"answered with {envelope.address}, which was not asked for"
-                self._conduct.watch.hit("answers_wrong", peer, what)
+                self._conduct.watch.count("answers_wrong")
                 self._conduct.blame(peer, Offence.WRONG_ANSWER, what)
                 continue
             good[envelope.digest] = envelope

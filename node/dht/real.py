@@ -16,7 +16,7 @@ from node.dht.base import Answer, Backend, Consistency, History, Provenance, Pro
 from node.dht.learning import Learner
 from node.dht.mock import PROVIDE_TTL_MS
 from node.store.base import Incoming, Origin, Standing, Store
-from node.swarm.calls import Calls, Unreachable
+from node.swarm.calls import Calls, Silent, Unreachable
 from node.swarm.conduct import Conduct
 from node.swarm.courier import Courier
 from node.swarm.members import Members
@@ -160,16 +160,23 @@ class RealDHT:
             peers = list(wanted)
         votes = _Votes(len(peers), self.write_quorum)
         for peer in peers:
-
-            def done(error: BzzzError | None, peer: str = peer) -> None:
-                votes.count(peer, error)
-                if error is None and votes.sequence is not None:
-                    self._store.acknowledge(peer, (votes.sequence,))
-
-            if not self._courier.deliver(peer, envelope, done):
-                votes.count(peer, Unreachable(f"too much waits for {peer} already"))
+            self._hand_out(peer, envelope, votes, is_last=False)
         await votes.decided.wait()
         return votes
+
+    def _hand_out(self, peer: str, envelope: Envelope, votes: _Votes, *, is_last: bool) -> None:
+        def done(error: BzzzError | None) -> None:
+            presence = self._members.get(peer)
+            if isinstance(error, Silent) and not is_last and presence is not None and presence.is_connected:
+                # It may have joined one that was as good as given up, or gone with a connection that is anew since.
+                self._hand_out(peer, envelope, votes, is_last=True)
+                return
+            votes.count(peer, error)
+            if error is None and votes.sequence is not None:
+                self._store.acknowledge(peer, (votes.sequence,))
+
+        if not self._courier.deliver(peer, envelope, done):
+            votes.count(peer, Unreachable(f"too much waits for {peer} already"))
 
     async def _judge(self, envelope: Envelope, votes: _Votes) -> None:
         if len(votes.acknowledged) >= votes.quorum:

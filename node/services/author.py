@@ -31,6 +31,8 @@ from protocols.ucxl import Address, parse, require_one
 
 COMMIT_SECONDS = 0.03
 """Kept back for the commit when the swarm is asked about a write first."""
+UNCERTAIN_MAX = 4096
+"""Uncertain writes that are remembered by their idempotency keys."""
 _NO_DIGEST = bytes(32)
 
 
@@ -87,6 +89,8 @@ class Author:
         self._turns: dict[bytes, _Turn] = {}
         self._unsettled: dict[bytes, None] = {}
         """Keys of writes that the disk did not confirm in time: they may still become versions."""
+        self._uncertain: dict[str, bytes] = {}
+        """The digests of writes that may have reached the swarm, by idempotency key; forgotten in a restart."""
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -106,6 +110,8 @@ class Author:
         async with self.turn(key, deadline) as free:
             if earlier := await self._earlier(write.idempotency_key, address):
                 return earlier
+            if staged := await self._uncertain_write(write.idempotency_key, address):
+                return await self._put(staged, write.idempotency_key, started, deadline, free)
             heads = await self._checked_heads(key, write, deadline)
             parents = await self._parents(key, heads, write.parents, deadline)
             version = self.clock.read(self._now_ms(), after=[after for after in parents.values() if after])
@@ -174,7 +180,13 @@ class Author:
             )
         except Indeterminate:
             self._unsettled[envelope.key] = None
+            if idempotency_key is not None:
+                self._uncertain[idempotency_key] = envelope.digest
+                while len(self._uncertain) > UNCERTAIN_MAX:
+                    del self._uncertain[next(iter(self._uncertain))]
             raise
+        if idempotency_key is not None:
+            self._uncertain.pop(idempotency_key, None)
         return receipt._replace(elapsed_ms=(trio.current_time() - started) * 1000.0)
 
     @contextlib.asynccontextmanager
@@ -231,11 +243,18 @@ class Author:
         if digest is None:
             return None
         earlier = await self._store.by_digest(digest)
-        if earlier is not None and earlier.address != address:
-            raise Conflict(
-                f"this Idempotency-Key was used for {earlier.address}; take another one", digest=digest.hex()
-            )
+        if earlier is not None:
+            _check_same(earlier, address)
         return await self.receipt(digest=digest)
+
+    async def _uncertain_write(self, idempotency_key: str | None, address: str) -> Envelope | None:
+        """The very envelope that was written under this key before, when the swarm may have it: another one, with
+        the same content, would be a second effect of one wish."""
+        digest = self._uncertain.get(idempotency_key) if idempotency_key is not None else None
+        staged = await self._store.staged(digest) if digest is not None else None
+        if staged is not None:
+            _check_same(staged, address)
+        return staged
 
     async def _checked_heads(self, key: bytes, write: Write, deadline: float) -> tuple[Envelope | Notice, ...]:
         """The heads this write goes on top of, its conditions held against them. Raises `Conflict`."""
@@ -327,6 +346,13 @@ class Author:
 def _left_to_ask(deadline: float) -> float:
     """How long the swarm may be asked about a write before it is written."""
     return max(0.0, deadline - COMMIT_SECONDS - trio.current_time())
+
+
+def _check_same(earlier: Envelope | Notice, address: str) -> None:
+    if earlier.address != address:
+        raise Conflict(
+            f"this Idempotency-Key was used for {earlier.address}; take another one", digest=earlier.digest.hex()
+        )
 
 
 def _check_later(envelope: Envelope, parents: Mapping[bytes, int | None]) -> None:

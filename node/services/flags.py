@@ -97,7 +97,7 @@ class FlagStore:
         }
 
     def _waiting(self) -> list[str]:
-        apart = (*NAMES, "origins", "notes", "files")
+        apart = (*NAMES, "allow", "deny", "origins", "notes", "files")
         own = (one.name for one in fields(Settings) if one.name not in apart)
         return [name for name in own if getattr(self._loaded, name) != getattr(self._settings, name)]
 
@@ -157,9 +157,9 @@ class FlagStore:
     ) -> None:
         after = over(ground, {name: here.value for name, here in set_here.items()}, override)
         self._check(after, ground)
-        differences = _differences(self.current, after)
-        if differences or set_here.keys() != self._set_here.keys():
-            details = {"changes": differences, "in_force": after.in_force}
+        differences, configured = _differences(self.current, after), _differences(self._ground, ground)
+        if differences or configured or set_here.keys() != self._set_here.keys():
+            details = {"changes": differences, "configured": configured, "in_force": after.in_force}
             await self._audit.append(
                 act, author=author, reason=reason, details=details, state=_state(set_here, override)
             )
@@ -245,7 +245,13 @@ def _differences(before: Flags, after: Flags) -> dict[str, Any]:
 
 
 def _in_words(differences: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}: {one['before']} -> {one['after']}" for name, one in differences.items()) or "pinned"
+    """The differences for a log; of an override, what it forces."""
+
+    def shown(value: Any) -> Any:
+        return value["force"] if isinstance(value, dict) else value
+
+    changes = (f"{name}: {shown(one['before'])} -> {shown(one['after'])}" for name, one in differences.items())
+    return ", ".join(changes) or "nothing that is in force"
 
 
 def _state(set_here: Mapping[str, SetHere], override: Override | None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ writes the `Members` that everybody else reads.
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 import trio
@@ -36,6 +35,8 @@ HEARSAY_DIALS_MAX = 16
 """Of those of whom we have another's word alone, so many are dialled at once, and"""
 HEARSAY_ADDRESSES_MAX = 8
 """at so many addresses each: one member's tale of a thousand others must not cost us all our sockets."""
+HEARSAY_PAUSE_SECONDS = 0.25
+"""A dial of theirs that failed, however soon, keeps its place for so long."""
 EXCHANGE_SECONDS = 5.0
 """How often one of the members is asked whom it knows."""
 SEEN_MS = 60_000
@@ -200,11 +201,21 @@ class Neighbours:
     async def _dial(self, target: str, addresses: tuple[str, ...], is_hearsay: bool) -> None:
         peer = ""
         try:
-            async with self._hearsay_dials if is_hearsay else nullcontext():
+            if is_hearsay:
+                peer = await self._dial_hearsay(addresses)
+            else:
                 peer = await self._network.dial(addresses, timeout=DIAL_SECONDS)
         except DialFailed as error:
             log.debug("could not dial %s: %s", target, error)
         self._peers.tell(peers.Dialled(target, peer))
+
+    async def _dial_hearsay(self, addresses: tuple[str, ...]) -> str:
+        async with self._hearsay_dials:
+            try:
+                return await self._network.dial(addresses, timeout=DIAL_SECONDS)
+            except DialFailed:
+                await trio.sleep(HEARSAY_PAUSE_SECONDS)
+                raise
 
     async def _greet(self, peer: str) -> None:
         """Say hello, and ask whom it knows."""

@@ -114,7 +114,9 @@ class Reissuer:
         while versions := await self._store.versions(key, after=after, limit=PAGE):
             for version in versions:
                 is_ours = version.author == self._key.peer_id and version.reissued_as is None
-                if is_ours and self._is_ahead(version.version) and await self._store.standing(digest=version.digest):
+                standing = await self._store.standing(digest=version.digest) if is_ours else None
+                # Whom it was not too far ahead for has it as a head: issued again it would be there twice.
+                if standing is not None and not standing.acknowledged and self._is_ahead(version.version):
                     old = await self._store.by_digest(version.digest)
                     found += [old] if isinstance(old, Envelope) else []
             after += len(versions)
@@ -130,6 +132,8 @@ class Reissuer:
         if any(map(self._is_ahead, versions)):
             return None
         version = HybridClock(latest).read(self._now_ms(), after=versions)
+        if self._is_ahead(version):  # the clock went back once more meanwhile: nothing would be won, again and again
+            return None
         replacement = self._replacement(old, parents, version)
         holders = self._members.wanted(old.key)
         await self._store.reissue(old.digest, replacement, holders, now_ms=self._now_ms())

@@ -250,7 +250,7 @@ class Store(Protocol):
         ...
 
     def owing(self) -> dict[str, int]:
-        """How many hints are to be paid to each holder, those in quarantine left out; only holders that are owed any."""
+        """How many hints are to be paid to each holder that is owed any; those in quarantine left out."""
         ...
 
     def acknowledge(self, holder: str, sequences: Iterable[int]) -> None:
@@ -280,7 +280,7 @@ class Store(Protocol):
         ...
 
     async def release(self, holder: str) -> list[int]:
-        """A holder was forgotten: drop its hints (also from `wanted`), answer the sequences, so that others are owed."""
+        """A holder was forgotten: drop its hints, also from `wanted`; answer the sequences, so that others are owed."""
         ...
 
     def pending(self) -> Pending: ...

@@ -166,7 +166,7 @@ class Calls:
         try:
             decoded = messages.decode(frame)
         except Malformed as error:
-            self._conduct.watch.hit("messages_malformed", peer, f"sent what is no message ({error.message})")
+            self._conduct.watch.count("messages_malformed")
             self._conduct.blame(peer, Offence.BROKEN_RULES, f"malformed message: {error.message}")
             self._network.disconnect(peer, f"malformed message: {error.message}")
             return
@@ -185,14 +185,14 @@ class Calls:
         if messages.is_answer(reply, request):
             on_reply(reply)
         else:
-            why = f"{peer} answered a {request.__name__} with a {type(reply).__name__}, which says nothing of it"
-            self._conduct.watch.hit("answers_wrong", peer, why)
+            why = f"answered a {request.__name__} with a {type(reply).__name__}, which says nothing of it"
+            self._conduct.watch.count("answers_wrong")
             self._conduct.blame(peer, Offence.WRONG_ANSWER, why)
-            on_reply(Silent(why, peer=peer))
+            on_reply(Silent(f"{peer} {why}", peer=peer))
 
     def _serve(self, peer: str, number: int, request: Request, trace: str, size: int) -> None:
         if why := self._overload(peer, size):
-            self._conduct.watch.hit("requests_refused", peer, why)
+            self._conduct.watch.count("requests_refused")
             self._send(peer, messages.encode_reply(number, Failed.of(TooManyRequests(f"{why}; slow down"))))
             return
         try:
@@ -218,7 +218,9 @@ class Calls:
         elif count and (under_way := self._serving_bytes[peer]) + size > limits.serving_bytes_max:
             why = f"requests of {under_way:,} bytes of this peer are under way"
         elif (in_all := self._serving_bytes_in_all) and in_all + size > limits.serving_bytes_in_all_max:
-            return f"requests of {in_all:,} bytes of all peers are under way"
+            why = f"requests of {in_all:,} bytes of all peers are under way"
+            self._conduct.watch.hit("requests_refused_for_all", "", why)
+            return why
         if why:
             self._conduct.blame(peer, Offence.FLOOD, why)
         return why

@@ -112,7 +112,7 @@ class Conduct:
         while len(self._bad) > REMEMBERED_MAX:
             del self._bad[next(iter(self._bad))]
         what = f"sent {len(envelopes)} envelopes that no author can have signed like that"
-        self.watch.hit("envelopes_refused", peer, what, times=len(envelopes))
+        self.watch.count("envelopes_refused", len(envelopes))
         if new:
             self.blame(peer, Offence.BAD_ENVELOPE, what, times=min(new, BAD_ENVELOPES_MAX))
         elif not were_asked_for:

@@ -52,7 +52,9 @@ class Counters:
     frames_not_queued: int = 0
     """Of ours, for a peer that does not read fast enough."""
     requests_refused: int = 0
-    """Of a peer that has too many, or too large ones, under way."""
+    """Of a peer that has too many, or too large ones, under way, or while all have."""
+    requests_refused_for_all: int = 0
+    """Those of them for what all have under way together."""
     messages_malformed: int = 0
     answers_wrong: int = 0
     envelopes_refused: int = 0
@@ -82,9 +84,13 @@ class Watch:
         self._said: dict[tuple[str, str], _Line] = {}
         self._kinds: dict[str, _Line] = {}
 
+    def count(self, kind: str, times: int = 1) -> None:
+        """Count one of this kind, of which somebody else has something to say: who blames a peer for it, say."""
+        setattr(self.counters, kind, getattr(self.counters, kind) + times)
+
     def hit(self, kind: str, who: str, what: str, *, times: int = 1) -> None:
         """Count one of this kind; `who` is the peer or place it is about ('' for none), `what` says it in words."""
-        setattr(self.counters, kind, getattr(self.counters, kind) + times)
+        self.count(kind, times)
         now = trio.current_time()
         line = self._said.get((kind, who))
         if line is not None and now - line.at < SILENCE_SECONDS:

@@ -154,8 +154,7 @@ class Courier:
             self._settle(route, batch, lambda at: refusals.get(at))
         elif isinstance(reply, Failed):
             route.batches.remove(batch)
-            error = self._failure(peer, reply.error)
-            self._settle(route, batch, lambda _: error)
+            self._fail(route, batch, self._failure(peer, reply.error))
         elif isinstance(reply, BzzzError):
             route.batches.remove(batch)
             self._fail(route, batch, reply)
@@ -184,7 +183,7 @@ class Courier:
                 self._fail(route, batch, error)
 
     def _fail(self, route: _Route, batch: _Batch, error: BzzzError) -> None:
-        """Nothing is known of this batch: what waits behind it fails with it, so that order is kept."""
+        """Nothing of this batch was taken, as far as is known: what waits behind it fails with it, to keep the order."""
         behind = list(route.queue)
         route.queue.clear()
         self._settle(route, batch, lambda _: error)

@@ -210,7 +210,7 @@ class Gossip(Pubsub):
             rpc = rpc_pb2.RPC()
             rpc.ParseFromString(data)
         except (MessageTooLarge, ParseError, DecodeError) as error:
-            raise self._refused(stream.muxed_conn.peer_id, f"a frame that cannot be read ({error})") from error
+            raise self._refused(f"a frame that cannot be read ({error})") from error
         return rpc
 
     async def _take(self, peer: ID, rpc: rpc_pb2.RPC) -> None:
@@ -218,7 +218,7 @@ class Gossip(Pubsub):
         entries = len(rpc.publish) + len(rpc.subscriptions) + len(control.graft) + len(control.prune)
         entries += len(control.ihave) + len(control.iwant) + len(control.idontwant)
         if entries > ENTRIES_MAX:
-            raise self._refused(peer, f"a frame of {entries} entries")
+            raise self._refused(f"a frame of {entries} entries")
         await self._slow_down(peer, 1 + entries)
         for subscription in rpc.subscriptions:
             if len(subscription.topicid) <= TOPIC_CHARS_MAX:
@@ -268,27 +268,27 @@ class Gossip(Pubsub):
     def _is_welcome(self, forwarder: ID, msg: rpc_pb2.Message) -> bool:
         """Whether a peer's message is new, honest, about a topic of ours, and wanted; then it is delivered."""
         if len(msg.topicIDs) != 1 or len(msg.from_id) > AUTHOR_BYTES_MAX or len(msg.seqno) > NUMBER_BYTES_MAX:
-            raise self._refused(forwarder, "a message with a bad author, number or topic")
+            raise self._refused("a message with a bad author, number or topic")
         if len(msg.data) > self._limits.gossip_message_bytes_max:
-            raise self._refused(forwarder, f"a message of {len(msg.data):,} bytes")
+            raise self._refused(f"a message of {len(msg.data):,} bytes")
         (topic,) = msg.topicIDs
         if topic not in self.topic_ids or self._is_msg_seen(msg) or msg.from_id == self.my_id.to_bytes():
             return False
         author = ID(msg.from_id).to_base58()
         signed = rpc_pb2.Message(from_id=msg.from_id, data=msg.data, seqno=msg.seqno, topicIDs=msg.topicIDs)
         if not keys.verify(author, PUBSUB_SIGNING_PREFIX.encode() + signed.SerializeToString(), msg.signature):
-            raise self._refused(forwarder, "a message that its author did not sign")
+            raise self._refused("a message that its author did not sign")
         self._mark_msg_seen(msg)
         if self._deliver(topic, author, msg.data):
             return True
         # Who handed it on may be honest, and not know better.
         what = f"a message about {topic} that is not accepted here"
-        self._conduct.watch.hit("gossip_refused", str(forwarder), what)
-        self._conduct.blame(str(forwarder), Offence.FLOOD, what)
+        self._conduct.watch.count("gossip_refused")
+        self._conduct.blame(str(forwarder), Offence.FLOOD, f"sent {what}")
         return False
 
-    def _refused(self, peer: ID, what: str) -> BadInput:
-        self._conduct.watch.hit("gossip_refused", str(peer), f"sent {what}")
+    def _refused(self, what: str) -> BadInput:
+        self._conduct.watch.count("gossip_refused")
         return BadInput(f"sent {what}")
 
 

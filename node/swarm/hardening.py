@@ -287,9 +287,8 @@ class HardenedHost(BasicHost):
     def _counted(self, peer: str, protocol: TProtocol) -> Iterator[None]:
         place, most = (peer, protocol), self._limits.streams_per_protocol_max
         if self._served.get(place, 0) >= most:
-            what = f"opened more than {most} streams for {protocol}"
-            self._watch.hit("streams_per_protocol", peer, what)
-            raise BadInput(what, Offence.FLOOD)
+            self._watch.count("streams_per_protocol")
+            raise BadInput(f"opened more than {most} streams for {protocol}", Offence.FLOOD)
         self._served[place] = self._served.get(place, 0) + 1
         try:
             yield

@@ -238,6 +238,16 @@ class Host(Network):
             await trio.sleep(1)
             for connection in self._swarm.all():
                 connection.tick()
+            self._bound_unfinished()
+
+    def _bound_unfinished(self) -> None:
+        """Frames that are not here whole may fill so much memory together; those that take longest give way."""
+        lanes = [connection.lanes for connection in self._swarm.all() if connection.lanes is not None]
+        excess = sum(each.unfinished_bytes for each in lanes) - self.limits.unfinished_bytes_in_all_max
+        for each in sorted(lanes, key=lambda each: each.unfinished_seconds, reverse=True) if excess > 0 else ():
+            if excess > 0 and (size := each.unfinished_bytes):
+                excess -= size
+                each.give_up(f"has {size:,} bytes of frames under way, and too much is under way in all")
 
     # Judgements.
 

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 RANK = {Lane.SMALL: 0, Lane.BULK: 2}
 
 _LENGTH_BYTES = 4
+_PIECE_BYTES = 64 * 1024
+"""How much of an unfinished frame is kept in one piece: small ones would cost many times their size, and a large one
+that grows leaves the allocator with holes of megabytes."""
 
 
 class Splitter:
@@ -27,24 +30,29 @@ class Splitter:
         """`refuse` hears of a length that is over the limit before anything of that frame is kept; then it is over."""
         self._deliver = deliver
         self._refuse = refuse
-        self._held = bytearray()
+        self._held: list[bytearray] = []
         self._wanted = 0
+        self.held_bytes = 0
+        """Of a frame that has begun and is not here whole."""
         self.fed = 0
         """Bytes so far."""
+        self.delivered = 0
+        """Frames so far."""
         self.is_stopped = False
 
-    @property
-    def is_in_a_frame(self) -> bool:
-        return bool(self._held)
+    def stop(self) -> None:
+        """Deliver nothing more, and give back what is held: whoever holds on to this holds no frame."""
+        self.is_stopped = True
+        self._release()
 
     def feed(self, data: bytes) -> None:
         self.fed += len(data)
         if self._held:
-            self._held += data
-            if len(self._held) < self._wanted:
+            self._hold(data)
+            if self.held_bytes < self._wanted:
                 return
-            data = bytes(self._held)
-            self._held.clear()
+            data = b"".join(self._held)
+            self._release()
         start, end = 0, len(data)
         while end - start >= _LENGTH_BYTES and not self.is_stopped:
             body = start + _LENGTH_BYTES
@@ -57,11 +65,23 @@ class Splitter:
                 self._wanted = _LENGTH_BYTES + size
                 break
             start = body + size
+            self.delivered += 1
             self._deliver(data[body:start])
         else:
             self._wanted = _LENGTH_BYTES
         if start < end and not self.is_stopped:
-            self._held += data[start:] if start else data
+            self._hold(data[start:] if start else data)
+
+    def _hold(self, data: bytes) -> None:
+        if self._held and len(self._held[-1]) < _PIECE_BYTES:
+            self._held[-1] += data
+        else:
+            self._held.append(bytearray(data))
+        self.held_bytes += len(data)
+
+    def _release(self) -> None:
+        self._held.clear()
+        self.held_bytes = 0
 
 
 class Lanes:
@@ -75,7 +95,10 @@ class Lanes:
             Lane.SMALL: mux.limits.small_queue_bytes_max,
             Lane.BULK: mux.limits.bulk_queue_bytes_max,
         }
+        self.unfinished_seconds = 0
+        """For how long the frame that takes longest has been on its way."""
         self._fed = 0
+        self._delivered: list[int] = []
         self._stalled_seconds = 0
         for lane, stream in streams.items():
             stream.rank = RANK[lane]
@@ -99,25 +122,41 @@ class Lanes:
         stream.offer(len(frame).to_bytes(_LENGTH_BYTES, "big"), frame)
         return True
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """What is kept of frames that are not here whole."""
+        return sum(splitter.held_bytes for splitter in self._splitters)
+
     def tick(self) -> None:
         """Called once a second: who begins a frame ends it, or loses the connection."""
         fed = sum(splitter.fed for splitter in self._splitters)
-        is_stalled = fed == self._fed and any(splitter.is_in_a_frame for splitter in self._splitters)
-        self._stalled_seconds = self._stalled_seconds + 1 if is_stalled else 0
-        self._fed = fed
-        if self._stalled_seconds >= self.mux.limits.frame_stall_seconds and not self.mux.is_closed:
-            why = f"began a frame and sent nothing more of it for {self._stalled_seconds} s"
+        delivered = [splitter.delivered for splitter in self._splitters]
+        is_same = any(
+            splitter.held_bytes and before == splitter.delivered
+            for splitter, before in zip(self._splitters, self._delivered, strict=False)
+        )
+        self.unfinished_seconds = self.unfinished_seconds + 1 if is_same else 0
+        self._stalled_seconds = self._stalled_seconds + 1 if fed == self._fed and self.unfinished_bytes else 0
+        self._fed, self._delivered = fed, delivered
+        if self._stalled_seconds >= self.mux.limits.frame_stall_seconds:
+            self.give_up(f"began a frame and sent nothing more of it for {self._stalled_seconds} s")
+        elif self.unfinished_seconds >= self.mux.limits.frame_seconds:
+            self.give_up(f"began a frame {self.unfinished_seconds} s ago and has not ended it")
+
+    def give_up(self, why: str) -> None:
+        """The connection is not worth what its unfinished frames cost."""
+        if not self.mux.is_closed:
             self.mux.watch.hit("frames_stalled", str(self.mux.peer_id), why)
             self.mux.abort(why)
 
     def _refuse(self, why: str) -> None:
-        self.mux.watch.hit("frames_too_long", str(self.mux.peer_id), why)
+        self.mux.watch.count("frames_too_long")
         self.mux.abort(why, is_broken=True)
 
     def _ended(self, how: str) -> None:
         """One lane is over, so both are: no further frame is handed over, not even one that is here."""
         for splitter in self._splitters:
-            splitter.is_stopped = True
+            splitter.stop()
         self.mux.abort(f"a lane is over: {how}")
 
 

@@ -51,6 +51,10 @@ class Limits:
     bulk_queue_bytes_max: int = 16 * 1024 * 1024
     frame_stall_seconds: int = 30
     """A peer that has begun a frame and sends nothing on either lane for so long loses the connection."""
+    frame_seconds: int = 60
+    """So does one whose frame takes so long from its first byte to its last."""
+    unfinished_bytes_in_all_max: int = 128 * 1024 * 1024
+    """Of frames that have begun and are not here whole, of all peers; above it those that take longest give way."""
     in_flight_max: int = 1024
     """Our unanswered requests at one peer; above it the peer counts as unreachable."""
     serving_max: int = 1024
@@ -90,6 +94,7 @@ def small() -> Limits:
         serving_max=128,
         serving_bytes_max=16 * 1024 * 1024,
         serving_bytes_in_all_max=32 * 1024 * 1024,
+        unfinished_bytes_in_all_max=32 * 1024 * 1024,
         gossip_queue_bytes_max=512 * 1024,
     )
 

@@ -328,12 +328,11 @@ class Mux(IMuxedConn):
         if self.is_closed:
             return
         if len(self._answers) > self.limits.answers_bytes_max:
-            self.watch.hit("answers_unread", str(self.peer_id), "asks for more answers than it reads")
+            self.watch.count("answers_unread")
             raise _Broken("asks for more answers than it reads")
         if self.unread > self.limits.unread_bytes_max:
-            what = f"sent {self.unread:,} bytes that nobody read yet"
-            self.watch.hit("unread_bytes", str(self.peer_id), what)
-            raise _Broken(what)
+            self.watch.count("unread_bytes")
+            raise _Broken(f"sent {self.unread:,} bytes that nobody read yet")
         if not self._flush():
             self._work()
 

@@ -56,6 +56,9 @@ class Told:
     async def until_gone(self, peer: str) -> None:
         await self.until(lambda: self.last_of(peer) == "disconnected")
 
+    async def until_frames(self, count: int) -> None:
+        await self.until(lambda: len(self.frames) == count)
+
     def last_of(self, peer: str) -> str:
         return next((what for what, whom in reversed(self.comings) if whom == peer), "")
 

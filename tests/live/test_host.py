@@ -172,8 +172,8 @@ async def test_dialling_each_other_at_once_leaves_one_connection_to_both(ahead: 
             await two_told.until_connected(one.peer_id)
             assert one.send(two.peer_id, Lane.SMALL, b"from one")
             assert two.send(one.peer_id, Lane.SMALL, b"from two")
-            await two_told.until(lambda told=two_told: len(told.frames) == 1)
-            await one_told.until(lambda told=one_told: len(told.frames) == 1)
+            await two_told.until_frames(1)
+            await one_told.until_frames(1)
             while one._swarm.get_total_connections() != 1 or two._swarm.get_total_connections() != 1:
                 await trio.sleep(0.01)
             assert one_told.comings == [("connected", two.peer_id)]
@@ -210,7 +210,7 @@ async def test_frames_of_every_size_arrive_whole_and_in_order() -> None:
                 for frame in frames:
                     while not sender.send(receiver.peer_id, lane, frame):
                         await trio.sleep(0.001)
-                await told.until(lambda told=told: len(told.frames) == len(frames))
+                await told.until_frames(len(frames))
                 assert told.frames == [(sender.peer_id, lane, frame) for frame in frames]
 
 

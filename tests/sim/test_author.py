@@ -250,7 +250,8 @@ async def idempotency(seed: int) -> None:
                 nursery.start_soon(write)
         await machine.crash()
         await swarm.start("n1")
-        await met(swarm)
+        if a_backend(seed) != "mock":
+            await met(swarm)
         await write()
         assert len({(receipt.digest, receipt.sequence) for receipt in receipts}) == 1
         assert (await machine.running.store.count_versions(key())) == 1
@@ -325,7 +326,7 @@ async def parents(seed: int) -> None:
         other = await put(node, "other")
         second = await put(node, 0, b"second")
         sibling = await put(node, 0, b"stale", parents=(first.digest,))
-        assert set((await get(node)).heads[n].digest for n in range(2)) == {second.digest, sibling.digest}
+        assert {head.digest for head in (await get(node)).heads} == {second.digest, sibling.digest}
         united = await put(node, 0, b"united")
         assert set(united.parents) == {second.digest, sibling.digest}
         assert await heads_at(node) == [b"united"]

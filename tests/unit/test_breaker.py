@@ -13,10 +13,13 @@ from protocols.breaker import (
     Effect,
     Event,
     Failed,
+    Forced,
     Probe,
+    Released,
     SignOfLife,
     State,
     Succeeded,
+    Tuned,
 )
 from protocols.machine import Tick
 
@@ -224,3 +227,74 @@ def test_whatever_happens_in_whatever_order(steps: list, threshold: int, chance:
         if probes(machine.handle(Tick(), now)):
             assert machine.handle(Succeeded(machine.generation), now)
     assert machine.is_closed
+
+
+# -- forced by a person -----------------------------------------------------------------------------------------------
+
+
+def test_forced_open_lets_nothing_through_and_releases_to_what_it_was() -> None:
+    machine = breaker()
+    (changed,) = machine.handle(Forced(State.OPEN, "forced by ada: works"), 5.0)
+    assert changed == Changed(State.CLOSED, State.OPEN, "forced by ada: works")
+    assert (machine.state, machine.is_closed, machine.is_forced, machine.changed_at) == (State.OPEN, False, True, 5.0)
+    assert machine.deadline is None, "nothing is probed for what nobody has learned"
+    assert machine.handle(SignOfLife("a frame"), 6.0) == ()
+    assert machine.handle(Tick(), 7.0) == ()
+    assert machine.state is State.OPEN
+    (changed,) = machine.handle(Released("the time is over"), 8.0)
+    assert isinstance(changed, Changed)
+    assert (changed.before, changed.after) == (State.OPEN, State.CLOSED)
+    assert machine.is_closed
+
+
+def test_failures_counted_before_a_force_count_after_it() -> None:
+    machine = breaker()
+    fail(machine, 1.0, times=2)
+    machine.handle(Forced(State.OPEN, "x"), 2.0)
+    machine.handle(Released("y"), 3.0)
+    (changed,) = fail(machine, 4.0)
+    assert isinstance(changed, Changed)
+    assert machine.state is State.OPEN
+
+
+def test_forced_closed_stays_closed_whatever_fails_and_learns_beneath() -> None:
+    machine = breaker()
+    assert machine.handle(Forced(State.CLOSED, "x"), 0.0) == (), "it was closed: nothing changes"
+    assert fail(machine, 1.0, times=5) == []
+    assert (machine.state, machine.learned) == (State.CLOSED, State.OPEN)
+    (probe,) = machine.handle(Tick(), due(machine))
+    assert isinstance(probe, Probe), "it goes on probing beneath"
+    (changed,) = machine.handle(Released("y"), 20.0)
+    assert isinstance(changed, Changed)
+    assert changed.after is State.HALF_OPEN
+    assert machine.handle(Succeeded(machine.generation), 21.0) == (
+        Changed(State.HALF_OPEN, State.CLOSED, "the swarm answered a ping"),
+    )
+
+
+def test_an_answer_under_a_force_closes_it_beneath() -> None:
+    machine = opened()
+    (changed,) = machine.handle(Forced(State.CLOSED, "x"), 101.0)
+    assert isinstance(changed, Changed)
+    assert machine.handle(Succeeded(machine.generation), 102.0) == ()
+    assert machine.handle(Released("y"), 103.0) == ()
+    assert (machine.state, machine.learned) == (State.CLOSED, State.CLOSED)
+
+
+def test_a_force_in_the_place_of_another_is_one_change() -> None:
+    machine = breaker()
+    machine.handle(Forced(State.OPEN, "x"), 0.0)
+    (changed,) = machine.handle(Forced(State.CLOSED, "y"), 1.0)
+    assert changed == Changed(State.OPEN, State.CLOSED, "y")
+    assert machine.handle(Released("z"), 2.0) == ()
+    assert machine.handle(Released("z"), 3.0) == ()
+
+
+def test_other_limits_keep_what_was_counted() -> None:
+    machine = breaker(threshold=10)
+    fail(machine, 1.0, times=4)
+    assert machine.handle(Tuned(5, 2.0), 2.0) == ()
+    (changed,) = fail(machine, 3.0)
+    assert isinstance(changed, Changed)
+    assert machine.why.startswith("5 operations unanswered")
+    assert machine.deadline == pytest.approx(4.0), "the new backoff of 2 s, half of it certain"

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import trio
 from starlette.types import Receive, Scope, Send
+from trio.testing import wait_all_tasks_blocked
 
 from node.api.guard import Door, Guard, Limits
 from node.api.listen import BindFailed, bind, url_of
@@ -258,12 +259,12 @@ async def test_a_request_that_would_wait_for_ever_does_not_delay_the_end() -> No
             await server.stop()
 
 
-async def test_too_many_connections_are_told_so() -> None:
+async def test_too_many_connections_with_work_to_do_are_told_so() -> None:
     async with running(ServerLimits(connections_max=2)) as server:
         async with await server.connect() as one, await server.connect() as two:
             for stream in (one, two):
-                await stream.send_all(request())
-                assert b"200" in await stream.receive_some()
+                await stream.send_all(request("/sleep"))
+            await wait_all_tasks_blocked(0.05)
             found = await server.get()
             assert b"503" in found.split(b"\r\n")[0]
             assert b"UCXL-503-UNAVAILABLE" in found
@@ -312,3 +313,22 @@ async def _vanish(server: Server, number: int) -> None:
     ]
     await stream.send_all(moments[number % len(moments)])
     await stream.aclose()
+
+
+async def test_connections_that_are_merely_held_give_way_to_one_that_comes() -> None:
+    async with running(ServerLimits(connections_max=4)) as server:
+        slow = [await server.connect() for _ in range(2)]
+        for stream in slow:
+            await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
+        held = []
+        for _ in range(8):
+            held.append(await server.connect())
+            await held[-1].send_all(request())
+            assert b"200" in await held[-1].receive_some()
+        for stream in (*slow, *held[:4]):
+            with suppress(trio.BrokenResourceError):
+                await read_all(stream)
+        await held[-1].send_all(request())
+        assert b"200" in await held[-1].receive_some(), "who has waited least is still there"
+        for stream in (*slow, *held):
+            await stream.aclose()

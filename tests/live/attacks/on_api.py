@@ -10,6 +10,7 @@ from tests.live.attacks.siege import Attack, Siege
 from tests.live.attacks.web import request, status_of
 
 SLOW = 60
+HALF = 700
 IDLE = 1_000
 PIPELINED = 1_000
 PUT = "/v1/envelope?address=ucxl%3A%2F%2Fa%3Ab%40c%3Ad%2F%2A%5E%2Fattacked"
@@ -25,6 +26,7 @@ async def asked(siege: Siege, data: bytes) -> int:
     """The status that these bytes get, and no more after it. 0: the API hung up. Raises `Fell` when it does neither."""
     line = await api_line(siege)
     await line.send(data)
+    line.finish()
     with trio.move_on_after(ANSWER_SECONDS):
         status = status_of(await line.read())
         line.close()
@@ -111,6 +113,19 @@ async def slow_requests(siege: Siege) -> None:
             dribble, f"PUT {PUT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n".encode()
         )
     await trio.sleep(0.5)
+    await siege.look()
+
+
+async def half_requests(siege: Siege) -> None:
+    """700 requests whose bodies stop half-way: more than are taken at one time, and none of them ever ends."""
+    opening = f"PUT {PUT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n".encode()
+
+    async def hold() -> None:
+        line = await api_line(siege)
+        await line.send(opening + bytes(50_000))
+
+    for _ in range(0, HALF, 50):
+        await siege.times(50, hold)
     await siege.look()
 
 
@@ -232,6 +247,7 @@ ATTACKS: tuple[Attack, ...] = (
     huge_headers,
     broken_chunks,
     slow_requests,
+    half_requests,
     strangers,
     odd_requests,
     pipelined_http,

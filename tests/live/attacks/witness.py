@@ -23,8 +23,10 @@ HEALTH_SECONDS = 1.0
 """How long the API may take to answer /health."""
 DESCRIPTORS_SLACK = 4
 """What a node may open for itself meanwhile: a file of its store, a thread's pipe."""
-GIVE_BACK_SECONDS = 10.0
-"""How soon after an attack its descriptors are free again."""
+GROWTH_BYTES_MAX = 64 << 20
+"""How much more memory it may hold than before: what the allocator keeps, and what was written."""
+GIVE_BACK_SECONDS = 12.0
+"""How soon after an attack the rest is free again."""
 _PULSE_SECONDS = 0.1
 
 
@@ -61,6 +63,14 @@ class Waits:
     """Whoever asks the API, at any time."""
     visit: float = 0.0
     """A fresh peer, from the first packet to its own version read back."""
+
+
+def _excess(now: Level, before: Level) -> str:
+    """What has not been given back, or ''."""
+    if now.descriptors > before.descriptors + DESCRIPTORS_SLACK:
+        return f"{now.descriptors} descriptors are open, and there were {before.descriptors} before"
+    more = now.memory_bytes - before.memory_bytes
+    return f"it kept {more >> 20} MiB more memory than before" if more > GROWTH_BYTES_MAX else ""
 
 
 class Witness:
@@ -114,14 +124,13 @@ class Witness:
             raise Fell(f"/health answered {status}: {body[:300].decode(errors='replace')}")
 
     async def until_given_back(self, before: Level) -> Level:
-        """The level once descriptors are back. Raises `Fell` when they do not come back."""
-        most = before.descriptors + DESCRIPTORS_SLACK
+        """The level once descriptors and memory are back. Raises `Fell` when they do not come back."""
         deadline = trio.current_time() + GIVE_BACK_SECONDS
-        while (now := self.level()).descriptors > most:
+        while complaint := _excess(self.level(), before):
             if trio.current_time() > deadline:
-                raise Fell(f"{now.descriptors} descriptors are open, and there were {before.descriptors} before")
+                raise Fell(complaint)
             await trio.sleep(0.05)
-        return now
+        return self.level()
 
     @contextlib.asynccontextmanager
     async def on_watch(self) -> AsyncIterator[None]:

@@ -1,0 +1,86 @@
+"""What libp2p does on its own, and does not here: dial, forget addresses, block peers, announce what is no address."""
+
+import os
+import socket
+
+import pytest
+import trio
+from libp2p.custom_types import TProtocol
+from libp2p.network.exceptions import SwarmException
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from multiaddr import Multiaddr
+
+from node.swarm.base import DialFailed
+from tests.live.swarm_peers import joined, running
+
+
+async def test_nothing_is_dialled_but_by_our_host() -> None:
+    """A plain host's connector dials whatever its peer store knows, up to two hundred connections."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    with listener.socket:
+        async with running() as (host, _), running() as (other, other_told):
+            assert host.library is not None
+            stranger = ID.from_base58(other.peer_id)
+            address = Multiaddr(other.addresses[0].split("/p2p/")[0])
+            host.library.get_peerstore().add_addrs(stranger, [address], 1000)
+            for attempt in (
+                host.library.connect(info_from_p2p_addr(Multiaddr(other.addresses[0]))),
+                host.library.new_stream(stranger, [TProtocol("/ipfs/ping/1.0.0")]),
+                host._swarm.dial_peer(stranger),
+            ):
+                with pytest.raises(SwarmException):
+                    await attempt
+            assert other_told.comings == []
+            assert not other._half_open and not other._swarm.all()
+
+
+async def test_an_address_that_was_refused_or_forgotten_is_dialled_again_at_once() -> None:
+    """The library forgets addresses after two minutes, and blocks a peer for one after a dial that was refused."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    seed = os.urandom(32)
+    async with running() as (host, _):
+        async with running(seed=seed) as (other, _):
+            peer = other.peer_id
+        address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer}"
+        for _ in range(3):
+            with pytest.raises(DialFailed, match="nothing listens there"):
+                await host.dial([address], timeout=5)
+        async with running([f"/ip4/127.0.0.1/tcp/{port}"], seed=seed):
+            assert host.library is not None
+            host.library.get_peerstore().clear_addrs(ID.from_base58(peer))
+            assert await host.dial([address], timeout=5) == peer
+
+
+async def test_a_dial_on_loopback_takes_well_under_fifty_milliseconds() -> None:
+    """The library's own takes a quarter of a second, always. The best of several counts: a machine may be busy."""
+    took = []
+    async with running() as (one, _), running() as (two, _):
+        for _ in range(10):
+            started = trio.current_time()
+            await one.dial(two.addresses, timeout=5)
+            took.append(trio.current_time() - started)
+            one.disconnect(two.peer_id, "again")
+            while one._swarm.all() or two._swarm.all():
+                await trio.sleep(0.01)
+    assert min(took) < 0.05
+
+
+async def test_libp2p_announces_concrete_addresses_alone() -> None:
+    async with running(["/ip4/0.0.0.0/tcp/0"]) as (host, _):
+        assert host.library is not None
+        announced = [str(address) for address in host.library.get_addrs()]
+        assert any(address.startswith("/ip4/127.0.0.1/") for address in announced)
+        assert not any("0.0.0.0" in address or "/tcp/0" in address for address in announced)
+
+
+async def test_a_plain_stream_goes_by_the_connection_that_stays() -> None:
+    async with joined() as (one, _, two, _):
+        assert one.library is not None
+        (connection,) = one._swarm.of(two.peer_id)
+        stream = await one.library.new_stream(connection.mux.peer_id, [TProtocol("/ipfs/ping/1.0.0")])
+        assert stream.muxed_conn is connection.mux
+        await stream.reset()
+        assert stream not in connection.streams
