@@ -218,7 +218,7 @@ class History:
         end = {"healed_at": self.healed_at, "settled_at": self.settled_at, "unsettled": self.unsettled}
         yield _line("Setting", asdict(self.setting))
         for items in (self.operations, self.events, self.opened, self.samples, self.states):
-            for item in items:  # type: ignore[attr-defined]  # lists, each of one class
+            for item in items:
                 yield _line(type(item).__name__, asdict(item))
         yield _line("End", end)
 

@@ -1,7 +1,8 @@
 """Bugs to be planted, for tests alone: the proof that the simulation finds what it is there to find.
 
 Each replaces one function of a node, named by a string, by one with the bug in it, for as long as `planted` lasts, in
-this process. `seeds` is within how many seeds of its scenario, from 0 on, it must be found, and `checks` who may find it.
+this process. `seeds` is within how many seeds of its scenario, from 0 on, it must be found, and `checks` are those one
+of which must find it.
 """
 
 import importlib
@@ -136,11 +137,10 @@ def _confirm_before_commit(right: Function) -> Function:
 
 
 def _forget_after(store: Any, sequence: int) -> None:
-    from node.store.base import Incoming
-
+    incoming_of = importlib.import_module("node.store.base").Incoming
     again = type(store)(log_id=store.log_id)
     for at in range(min(sequence, store.last_sequence)):
-        incoming = Incoming(store._held[store._digests[at]], store._origins[at])
+        incoming = incoming_of(store._held[store._digests[at]], store._origins[at])
         again._merge([incoming], store._times[at])
     kept = ("before_commit", "_gathered", "_handed_in", "_grown", "_members", "_staged", "_cursors")
     vars(store).update({name: value for name, value in vars(again).items() if name not in kept})

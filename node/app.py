@@ -253,17 +253,14 @@ def _node(
 ) -> Node:
     store, now_ms = world.store, world.now_ms
 
-    def deadline_seconds() -> float:
-        return flags.current.deadline_seconds
-
     return Node(
         peer_id=world.key.peer_id,
         name=settings.name,
         network_name=settings.network,
         started_ms=now_ms(),
         dht=dht,
-        author=Author(dht, store, world.key, now_ms=now_ms, deadline_seconds=deadline_seconds),
-        resolver=Resolver(dht, store, deadline_seconds=deadline_seconds),
+        author=Author(dht, store, world.key, now_ms=now_ms),
+        resolver=Resolver(dht, store),
         store=store,
         members=members,
         health=Health(dht=dht, flags=flags, store=store, members=members, gate=gate, now_ms=now_ms),

@@ -95,11 +95,6 @@ class Flags:
         """Whether this machine answers where the swarm does not."""
         return self.in_force != "real" and self.fallback_on_error is not False
 
-    @property
-    def deadline_seconds(self) -> float:
-        """How long a call of the backend in force may take."""
-        return (self.deadline_ms if self.in_force == "hybrid" else self.real_deadline_ms) / 1000.0
-
     def lets_through(self, key: bytes) -> bool:
         """Whether the rollout has reached this key: always the same answer for the same key and percentage, and a key
         that is in at one percentage is in at every higher one."""
@@ -108,10 +103,6 @@ class Flags:
     def holds_back(self, key: bytes) -> bool:
         """Whether what this node owes others of this key is kept for now: paid to nobody, and forgotten by nobody."""
         return not self.sync_enabled or self.in_force == "mock" or not self.lets_through(key)
-
-    @property
-    def holds_nothing_back(self) -> bool:
-        return self.sync_enabled and self.in_force != "mock" and self.rollout_percent >= 100.0
 
     def values(self) -> dict[str, Any]:
         """Each flag by name, without the override."""

@@ -24,6 +24,6 @@ def bounded(history: History) -> Iterator[Broken]:
         if sample.tasks > allowed:
             yield Broken(
                 check="bounded",
-                text=f"{sample.tasks} tasks lived at {sample.at:.1f} s over {sample.nodes} nodes; at most {allowed} may",
+                text=f"{sample.tasks} tasks lived at {sample.at:.1f} s over {sample.nodes} nodes, of {allowed} at most",
                 at=sample.at,
             )

@@ -1,4 +1,4 @@
-"""Promise 6, and why it is worth anything: no call waits past its deadline, and hybrid answers whatever the swarm does."""
+"""Promise 6, and what makes it worth anything: no call waits past its deadline, and hybrid answers come what may."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def answers(history: History) -> Iterator[Broken]:
         if is_working and is_due and op.outcome is not Outcome.OK:
             yield Broken(
                 check="answers",
-                text=f"a {op.kind} of {op.key} at {op.node} was {op.outcome} though the node and its disk work: {op.error}",
+                text=f"a {op.kind} of {op.key} at {op.node} was {op.outcome}, and node and disk work: {op.error}",
                 key=op.key,
                 nodes=(op.node,),
                 operations=(op.id,),

@@ -144,6 +144,8 @@ class _Connection(TCPServer):
         self._reading = trio.CancelScope()
         self._has_begun = False
         self._is_closing = False
+        self._is_over = False
+        """Nothing is read any more."""
 
     @property
     def is_waiting(self) -> bool:
@@ -188,8 +190,9 @@ class _Connection(TCPServer):
             await self._write(event.data)
         elif isinstance(event, Closed):
             self._start_closing()
-            await self.protocol.handle(Closed())
-        else:
+            with trio.CancelScope(shield=True):  # it may be the reader who says so, and reading may be over by now
+                await self.protocol.handle(Closed())
+        elif not self._is_over:  # else the last answer would begin a wait for a request that cannot come
             self._wait_anew()
             await super().protocol_send(event)
 
@@ -228,6 +231,7 @@ class _Connection(TCPServer):
                     await self.protocol.handle(RawData(bytes(data)))
                 if not data:
                     break
+        self._is_over = True
         await self.protocol.handle(Closed())
         await self.idle_task.stop()
 

@@ -109,7 +109,10 @@ class HybridDHT:
         if on_merged is not None:
             on_merged()
         offered = self._offer(sequence, envelope if is_new else None, wanted)
-        standing = await self._acknowledged(envelope, wanted, offered, sequence, deadline - RESERVE_SECONDS)
+        try:
+            standing = await self._acknowledged(envelope, wanted, offered, sequence, deadline - RESERVE_SECONDS)
+        except Unavailable:  # the disk cannot tell how it stands; it is written all the same
+            standing = Standing(sequence, envelope.digest, (), len(wanted), self._now_ms())
         is_replicated = len(standing.acknowledged) >= self.write_quorum
         if not is_replicated and not self._has_fallback:
             raise Indeterminate(

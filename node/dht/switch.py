@@ -11,6 +11,7 @@ read; what a shadow read comes to, the caller never sees.
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import trio
 
@@ -24,6 +25,19 @@ SHADOWS_MAX = 16
 """Shadow reads under way at once; what comes beyond is not compared, and counted as skipped."""
 
 _AUTO = Consistency.AUTO
+
+
+class Begun(NamedTuple):
+    """What an operation of several calls goes by from its beginning to its end."""
+
+    dht: DHT
+    deadline: float
+    """On trio's clock."""
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline; 0 when it is over."""
+        return max(0.0, self.deadline - trio.current_time())
 
 
 class SwitchDHT:
@@ -68,6 +82,18 @@ class SwitchDHT:
     @property
     def write_quorum(self) -> int:
         return self._chosen.write_quorum
+
+    def begin(self, key: bytes, timeout: float | None = None, *, at: float | None = None) -> Begun:
+        """The backend for an operation on a key that begins now (or began `at`, on trio's clock), and until when it
+        may take: as long as that backend gives a call, or `timeout` seconds.
+
+        Both hold to its end: what is long enough for one backend is too short for another.
+        """
+        dht = self._for(key)
+        if timeout is None:
+            is_hybrid = dht.backend is Backend.HYBRID
+            timeout = (self._flags.deadline_ms if is_hybrid else self._flags.real_deadline_ms) / 1000.0
+        return Begun(dht, (trio.current_time() if at is None else at) + timeout)
 
     def _for(self, key: bytes) -> DHT:
         if self._flags.rollout_percent >= 100.0 or self._flags.lets_through(key):

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from node.dht.base import DHT, Backend, Consistency, Receipt
+from node.dht.base import Backend, Consistency, Receipt
+from node.dht.switch import Begun, SwitchDHT
 from node.store.base import Standing, Store
 from protocols.clock import HybridClock, check_not_ahead
 from protocols.codes import (
@@ -32,7 +33,7 @@ from protocols.ucxl import Address, parse, require_one
 COMMIT_SECONDS = 0.03
 """Kept back for the commit when the swarm is asked about a write first."""
 UNCERTAIN_MAX = 4096
-"""Uncertain writes that are remembered by their idempotency keys."""
+"""Uncertain writes that are remembered."""
 _NO_DIGEST = bytes(32)
 
 
@@ -69,23 +70,21 @@ class _Turn:
 
 
 class Author:
-    """Writes in the name of `key`. `deadline_seconds` bounds the wait for one's turn at a key."""
+    """Writes in the name of `key`. A write ends in the backend, and by the deadline, that it began with."""
 
     def __init__(
         self,
-        dht: DHT,
+        dht: SwitchDHT,
         store: Store,
         key: PrivateKey,
         *,
         now_ms: Callable[[], int],
-        deadline_seconds: Callable[[], float],
     ) -> None:
         self.clock = HybridClock(store.latest_version())
         self._dht = dht
         self._store = store
         self._key = key
         self._now_ms = now_ms
-        self._deadline = deadline_seconds
         self._turns: dict[bytes, _Turn] = {}
         self._unsettled: dict[bytes, None] = {}
         """Keys of writes that the disk did not confirm in time: they may still become versions."""
@@ -98,7 +97,7 @@ class Author:
         """Sign and write a version. Raises `InvalidAddress`, `Conflict`, `UnknownParents`, `NotLater`, `TooLarge`,
         and what the DHT raises."""
         started = trio.current_time()
-        deadline = started + (self._deadline() if write.timeout is None else write.timeout)
+        begun = self._dht.begin(write.address.key, write.timeout)
         address = require_one(write.address).canonical
         key = write.address.key
         if len(write.content) >= ENCODED_BYTES_MAX:
@@ -107,13 +106,13 @@ class Author:
                 size_bytes=len(write.content),
                 size_bytes_max=ENCODED_BYTES_MAX,
             )
-        async with self.turn(key, deadline) as free:
+        async with self.turn(key, begun.deadline) as free:
             if earlier := await self._earlier(write.idempotency_key, address):
                 return earlier
             if staged := await self._uncertain_write(write.idempotency_key, address):
-                return await self._put(staged, write.idempotency_key, started, deadline, free)
-            heads = await self._checked_heads(key, write, deadline)
-            parents = await self._parents(key, heads, write.parents, deadline)
+                return await self._put(staged, write.idempotency_key, started, begun, free)
+            heads = await self._checked_heads(key, write, begun)
+            parents = await self._parents(key, heads, write.parents, begun)
             version = self.clock.read(self._now_ms(), after=[after for after in parents.values() if after])
             envelope = seal(
                 self._key,
@@ -125,7 +124,7 @@ class Author:
                 meta=write.meta,
                 deleted=write.deleted,
             )
-            return await self._put(envelope, write.idempotency_key, started, deadline, free)
+            return await self._put(envelope, write.idempotency_key, started, begun, free)
 
     async def write_envelope(
         self,
@@ -140,8 +139,8 @@ class Author:
     ) -> Receipt:
         """Write a ready envelope that its author signed. Sending the same one again is harmless."""
         started = trio.current_time()
-        deadline = started + (self._deadline() if timeout is None else timeout)
         envelope = decode(encoded)
+        begun = self._dht.begin(envelope.key, timeout, at=started)
         if address is not None and require_one(address).canonical != envelope.address:
             raise InvalidAddress(
                 f"the envelope is for {envelope.address}, and it was sent to {address.canonical}",
@@ -154,14 +153,14 @@ class Author:
         condition = Write(
             address=parse(envelope.address), if_match=if_match, any_match=any_match, must_be_absent=must_be_absent
         )
-        async with self.turn(envelope.key, deadline) as free:
+        async with self.turn(envelope.key, begun.deadline) as free:
             if earlier := await self._earlier(idempotency_key, envelope.address):
                 return earlier
             if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
-                heads = await self._checked_heads(envelope.key, condition, deadline)
-                parents = await self._parents(envelope.key, heads, envelope.parents, deadline)
+                heads = await self._checked_heads(envelope.key, condition, begun)
+                parents = await self._parents(envelope.key, heads, envelope.parents, begun)
                 _check_later(envelope, parents)
-            receipt = await self._put(envelope, idempotency_key, started, deadline, free)
+            receipt = await self._put(envelope, idempotency_key, started, begun, free)
         self.clock.observe(envelope.version)
         return receipt
 
@@ -170,14 +169,12 @@ class Author:
         envelope: Envelope,
         idempotency_key: str | None,
         started: float,
-        deadline: float,
+        begun: Begun,
         on_merged: Callable[[], None],
     ) -> Receipt:
-        left = max(0.001, deadline - trio.current_time())
+        left = max(0.001, begun.left)
         try:
-            receipt = await self._dht.put(
-                envelope, idempotency_key=idempotency_key, timeout=left, on_merged=on_merged
-            )
+            receipt = await begun.dht.put(envelope, idempotency_key=idempotency_key, timeout=left, on_merged=on_merged)
         except Indeterminate:
             self._unsettled[envelope.key] = None
             if idempotency_key is not None:
@@ -227,7 +224,7 @@ class Author:
         Otherwise the next one would not know of them, and be their sibling. What is handed to the store is committed
         in that order: when something harmless that is handed in now is through, they are versions, or nothing.
         """
-        if key not in self._unsettled:
+        if key not in self._unsettled and len(self._unsettled) < UNCERTAIN_MAX:
             return
         settled = tuple(self._unsettled)
         with contextlib.suppress(StorageFull):  # it had its turn, too
@@ -256,15 +253,15 @@ class Author:
             _check_same(staged, address)
         return staged
 
-    async def _checked_heads(self, key: bytes, write: Write, deadline: float) -> tuple[Envelope | Notice, ...]:
+    async def _checked_heads(self, key: bytes, write: Write, begun: Begun) -> tuple[Envelope | Notice, ...]:
         """The heads this write goes on top of, its conditions held against them. Raises `Conflict`."""
         heads = await self._store.heads(key)
         if not write.is_conditional:
             return heads
-        if self._dht.backend is not Backend.MOCK:
+        if begun.dht.backend is not Backend.MOCK:
             # Alone, what this machine knows decides; if another one knew more, a sibling is kept.
             with contextlib.suppress(Unavailable):
-                heads = (await self._dht.get(key, timeout=_left_to_ask(deadline))).heads
+                heads = (await begun.dht.get(key, timeout=_left_to_ask(begun))).heads
         alive = [head for head in heads if not head.deleted]
         known = {"heads": [head.digest.hex() for head in heads]}
         if write.must_be_absent and alive:
@@ -276,7 +273,7 @@ class Author:
         return heads
 
     async def _parents(
-        self, key: bytes, heads: Iterable[Envelope | Notice], named: tuple[bytes, ...] | None, deadline: float
+        self, key: bytes, heads: Iterable[Envelope | Notice], named: tuple[bytes, ...] | None, begun: Begun
     ) -> dict[bytes, int | None]:
         """The digests a write names as its parents, with their versions.
 
@@ -285,14 +282,14 @@ class Author:
         known: dict[bytes, int | None] = {head.digest: head.version for head in heads}
         if named is None:
             return dict(list(known.items())[:PARENTS_MAX])
-        return {digest: known.get(digest) or await self._version_of(key, digest, deadline) for digest in named}
+        return {digest: known.get(digest) or await self._version_of(key, digest, begun) for digest in named}
 
-    async def _version_of(self, key: bytes, digest: bytes, deadline: float) -> int | None:
+    async def _version_of(self, key: bytes, digest: bytes, begun: Begun) -> int | None:
         parent = await self._store.by_digest(digest)
-        if parent is None and self._dht.backend is not Backend.MOCK:
+        if parent is None and begun.dht.backend is not Backend.MOCK:
             try:
-                answer = await self._dht.get_version(
-                    key, digest, consistency=Consistency.AUTO, timeout=_left_to_ask(deadline)
+                answer = await begun.dht.get_version(
+                    key, digest, consistency=Consistency.AUTO, timeout=_left_to_ask(begun)
                 )
             except (Unavailable, Indeterminate):
                 return None
@@ -343,9 +340,9 @@ class Author:
         )  # fmt: skip
 
 
-def _left_to_ask(deadline: float) -> float:
+def _left_to_ask(begun: Begun) -> float:
     """How long the swarm may be asked about a write before it is written."""
-    return max(0.0, deadline - COMMIT_SECONDS - trio.current_time())
+    return max(0.0, begun.left - COMMIT_SECONDS)
 
 
 def _check_same(earlier: Envelope | Notice, address: str) -> None:

@@ -1,10 +1,7 @@
 """From a UCXL address with its temporal part to the version it means."""
 
-from collections.abc import Callable
-
-import trio
-
-from node.dht.base import DHT, Answer, Consistency, History
+from node.dht.base import Answer, Consistency, History
+from node.dht.switch import Begun, SwitchDHT
 from node.store.base import Store, Version
 from protocols.clock import ms_of
 from protocols.codes import Deleted, NotFound, Unavailable
@@ -17,13 +14,12 @@ PAGE = 1000
 class Resolver:
     """Reads through the DHT. A temporal read is answered over the versions that this node knows, or can be told of.
 
-    What takes several calls to the DHT takes `deadline_seconds` in all.
+    What takes several calls to the DHT takes one deadline in all, and stays with the backend that it began in.
     """
 
-    def __init__(self, dht: DHT, store: Store, *, deadline_seconds: Callable[[], float]) -> None:
+    def __init__(self, dht: SwitchDHT, store: Store) -> None:
         self._dht = dht
         self._store = store
-        self._deadline = deadline_seconds
 
     async def resolve(
         self,
@@ -38,18 +34,18 @@ class Resolver:
         Raises `NotFound`, `Deleted` (a tombstone; its digest is in the details), `OutOfRange`, `Unavailable`.
         """
         key = require_one(address).key
-        deadline = self._until(timeout)
+        begun = self._dht.begin(key, timeout)
         if digest is not None:
-            answer = await self._version(key, digest, consistency, deadline)
+            answer = await self._version(key, digest, consistency, begun)
         elif isinstance(address.temporal, Head):
             answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
         else:
-            answer = await self._at(address, consistency, deadline)
+            answer = await self._at(address, consistency, begun)
         if not answer.heads:
             raise NotFound(f"nothing is known at {address.text}", address=address.text)
         first = answer.heads[0]
         if not isinstance(first, Envelope):
-            first = await self._content(key, first.digest, consistency, deadline)
+            first = await self._content(key, first.digest, consistency, begun)
             answer = answer._replace(heads=(first, *answer.heads[1:]))
         if first.deleted and digest is None:
             raise Deleted(
@@ -61,16 +57,12 @@ class Resolver:
             )
         return answer
 
-    def _until(self, timeout: float | None) -> float:
-        return trio.current_time() + (self._deadline() if timeout is None else timeout)
+    async def _version(self, key: bytes, digest: bytes, consistency: Consistency, begun: Begun) -> Answer:
+        return await begun.dht.get_version(key, digest, consistency=consistency, timeout=begun.left)
 
-    async def _version(self, key: bytes, digest: bytes, consistency: Consistency, deadline: float) -> Answer:
-        left = max(0.0, deadline - trio.current_time())
-        return await self._dht.get_version(key, digest, consistency=consistency, timeout=left)
-
-    async def _content(self, key: bytes, digest: bytes, consistency: Consistency, deadline: float) -> Envelope:
+    async def _content(self, key: bytes, digest: bytes, consistency: Consistency, begun: Begun) -> Envelope:
         """A version that is known to exist. That nobody who was asked has it is no proof that it does not."""
-        held = await self._version(key, digest, consistency, deadline)
+        held = await self._version(key, digest, consistency, begun)
         if not held.heads or not isinstance(held.heads[0], Envelope):
             raise Unavailable(
                 f"the version {digest.hex()} is known here, but nobody who holds its content answered",
@@ -78,18 +70,17 @@ class Resolver:
             )
         return held.heads[0]
 
-    async def _at(self, address: Address, consistency: Consistency, deadline: float) -> Answer:
-        history = await self._whole(address.key, consistency, deadline)
+    async def _at(self, address: Address, consistency: Consistency, begun: Begun) -> Answer:
+        history = await self._whole(address.key, consistency, begun)
         if not history.versions:
             raise NotFound(f"nothing is known at {address.canonical}", address=address.canonical)
         chosen = history.versions[pick(address.temporal, [ms_of(v.version) for v in history.versions])]
-        envelope = await self._content(address.key, chosen.digest, consistency, deadline)
+        envelope = await self._content(address.key, chosen.digest, consistency, begun)
         return Answer((envelope,), history.provenance._replace(siblings=0))
 
-    async def _whole(self, key: bytes, consistency: Consistency, deadline: float) -> History:
+    async def _whole(self, key: bytes, consistency: Consistency, begun: Begun) -> History:
         """The whole history that counts: a version that was reissued is there once, as what stands in for it."""
-        left = max(0.0, deadline - trio.current_time())
-        history = await self._dht.history(key, consistency=consistency, limit=PAGE, timeout=left)
+        history = await begun.dht.history(key, consistency=consistency, limit=PAGE, timeout=begun.left)
         versions: list[Version] = list(history.versions)
         while len(versions) < history.total:
             page = await self._store.versions(key, after=len(versions), limit=PAGE)

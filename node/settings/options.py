@@ -80,9 +80,7 @@ def _read_use_real(value: object) -> str | None:
     return "real" if values.flag(value) else None
 
 
-def _option(
-    key: str, read: Callable[[object], Any], *names: str, field: str = "", is_older: bool = False
-) -> Option:
+def _option(key: str, read: Callable[[object], Any], *names: str, field: str = "", is_older: bool = False) -> Option:
     return Option(key, read, names or (key,), field or key, is_older)
 
 

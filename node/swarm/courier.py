@@ -23,6 +23,8 @@ BATCH_BYTES_MAX = 1 << 20
 """A message takes no further envelope above this size (one alone may be larger)."""
 QUEUE_MAX = 1024
 """Envelopes that wait for one peer; above it `deliver` refuses, and the hint stays in the store."""
+QUEUE_BYTES_MAX = 32 << 20
+"""And their bytes."""
 BYTES_PER_SECOND_MIN = 1_000_000
 """What a peer's link is taken to carry at least: large batches get more time."""
 
@@ -49,6 +51,7 @@ class _Route:
     """What waits for a peer, and what is under way to it. It is gone when nothing is."""
 
     queue: deque[_Parcel] = field(default_factory=deque)
+    queued_bytes: int = 0
     parcels: dict[bytes, _Parcel] = field(default_factory=dict)
     batches: list[_Batch] = field(default_factory=list)
     keys: set[bytes] = field(default_factory=set)
@@ -71,17 +74,20 @@ class Courier:
         if parcel is not None:
             parcel.done.append(done)
             return True
-        if len(route.queue) >= QUEUE_MAX:
+        if len(route.queue) >= QUEUE_MAX or route.queued_bytes >= QUEUE_BYTES_MAX:
             return False
         parcel = route.parcels[envelope.digest] = _Parcel(envelope, [done])
         route.queue.append(parcel)
+        route.queued_bytes += len(envelope.encoded)
         self._wake(peer)
         return True
 
     def room(self, peer: str) -> int:
         """How many more envelopes would be taken for a peer."""
         route = self._routes.get(peer)
-        return QUEUE_MAX - len(route.queue) if route else QUEUE_MAX
+        if route is None:
+            return QUEUE_MAX
+        return QUEUE_MAX - len(route.queue) if route.queued_bytes < QUEUE_BYTES_MAX else 0
 
     async def run(self) -> None:
         """Send what was handed in, and notice what was not answered, until cancelled."""
@@ -145,6 +151,7 @@ class Courier:
             route.keys.add(key)
             size += len(parcel.envelope.encoded)
         route.queue.extendleft(reversed(held_back))
+        route.queued_bytes -= size
         return parcels, size
 
     def _replied(self, peer: str, route: _Route, batch: _Batch, reply: Reply | BzzzError) -> None:
@@ -186,6 +193,7 @@ class Courier:
         """Nothing of this batch was taken, as far as is known: what waits behind it fails with it, to keep the order."""
         behind = list(route.queue)
         route.queue.clear()
+        route.queued_bytes = 0
         self._settle(route, batch, lambda _: error)
         for parcel in behind:
             del route.parcels[parcel.envelope.digest]

@@ -150,6 +150,7 @@ class HardenedSwarm(Swarm):
     """The book of connections. It is never run as the service that libp2p's is, and has no dialler and no limiter."""
 
     connections: dict[ID, list[INetConn]]
+    peerstore: PeerStore
 
     def __init__(self, upgrader: Upgrader, conduct: Conduct) -> None:
         self.conduct = conduct
@@ -173,6 +174,12 @@ class HardenedSwarm(Swarm):
             self.connections[connection.mux.peer_id] = rest
         else:
             self.connections.pop(connection.mux.peer_id, None)
+            self._forget(connection.mux.peer_id)
+
+    def _forget(self, peer_id: ID) -> None:
+        """The library keeps what a peer said of itself after it left, and does not ask again when it comes back."""
+        self.peerstore.peer_data_map.pop(peer_id, None)
+        self.peerstore.peer_record_map.pop(peer_id, None)
 
     def of(self, peer: str) -> list[Connection]:
         """The open connections of a peer, oldest first."""

@@ -38,9 +38,11 @@ STALL_SECONDS = 10.0
 """A connection whose kernel takes no byte for so long is over."""
 SILENT_TICKS_ASK, SILENT_TICKS_MAX = 2, 5
 """Seconds without a byte from the peer after which it is asked for a sign of life, and given up."""
-TURN_SECONDS = 0.01
+REFUSED_MAX = 1024
+"""Streams that were reset for there being too many; more in one connection's life is no oversight."""
+TURN_SECONDS = 0.005
 """How long a peer's frames may be handled before others get their turn, as far as that can be told beforehand."""
-_BITE_BYTES_MIN, _BITE_BYTES_MAX = 2 * 1024, 1024 * 1024
+_BITE_BYTES_MIN, _BITE_BYTES, _BITE_BYTES_MAX = 2 * 1024, 32 * 1024, 1024 * 1024
 _RECEIVE_BYTES = 128 * 1024
 _FLUSH_BYTES = 512 * 1024
 
@@ -89,7 +91,8 @@ class Mux(IMuxedConn):
         self._body: MuxStream | None = None
         self._body_left = 0
         self._body_flags = 0
-        self._bite_bytes = _BITE_BYTES_MAX
+        self._bite_bytes = _BITE_BYTES
+        self._refused = 0
         self._answers = bytearray()
         self._wanting: tuple[dict[MuxStream, None], ...] = ({}, {}, {})
         self._sealed: memoryview | bytes = b""
@@ -419,6 +422,9 @@ class Mux(IMuxedConn):
             self._new_in.send_nowait(stream)
         except trio.WouldBlock:
             self.watch.hit("streams_refused", str(self.peer_id), f"has {self.limits.streams_max} streams open already")
+            self._refused += 1
+            if self._refused > REFUSED_MAX:
+                raise _Broken(f"opened {REFUSED_MAX:,} streams more than it may") from None
             self.answer(WINDOW_UPDATE, RST, number, 0)
             return None
         self._streams[number] = stream

@@ -21,7 +21,7 @@ class Member:
     def __init__(
         self, name: str, folder: Path, *, backend: str, bootstrap: list[str], settings: dict[str, Any]
     ) -> None:
-        told = {"name": name, "folder": str(folder / name), "backend": backend, "bootstrap": bootstrap}
+        told: dict[str, Any] = {"name": name, "folder": str(folder / name), "backend": backend, "bootstrap": bootstrap}
         told["settings"] = {**settings, "backend": backend}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", json.dumps(told)],

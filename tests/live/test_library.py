@@ -84,3 +84,20 @@ async def test_a_plain_stream_goes_by_the_connection_that_stays() -> None:
         assert stream.muxed_conn is connection.mux
         await stream.reset()
         assert stream not in connection.streams
+
+
+async def test_nothing_is_kept_of_a_peer_that_is_gone() -> None:
+    """The library keeps what thousands of peers said of themselves, and does not ask again who comes back changed."""
+    async with running() as (host, told):
+        store = host._swarm.peerstore
+        for _ in range(5):
+            async with running() as (other, _):
+                await other.dial(host.addresses, timeout=5)
+                while not store.peer_data_map.keys() - {host._swarm.get_peer_id()}:
+                    await trio.sleep(0.01)
+                peer = other.peer_id
+            await told.until_gone(peer)
+        while host._swarm.all():
+            await trio.sleep(0.01)
+        assert set(store.peer_data_map) == {host._swarm.get_peer_id()}
+        assert not store.peer_record_map

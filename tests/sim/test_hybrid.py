@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -10,8 +11,9 @@ from netsim.nodes import VirtualSwarm
 from netsim.wires import Link
 from node.dht.base import Backend, Consistency
 from node.services.node import Node
+from node.store.memory import MemoryStore
 from protocols.breaker import State
-from protocols.codes import NotFound, Unavailable
+from protocols.codes import ClockAhead, Indeterminate, NotFound, StorageFull, Unavailable
 from protocols.envelope import Envelope, order_key
 from protocols.holders import nearest
 from protocols.ucxl import parse
@@ -469,3 +471,164 @@ async def steps_while_open(seed: int) -> None:
 
 def test_a_cut_in_one_direction_makes_nothing_spin() -> None:
     over_seeds(steps_while_open)
+
+
+# -- what a node knows that holds little ----------------------------------------------------------------------------
+
+
+async def gaps(seed: int) -> None:
+    """Who does not hold a thing sees some of its versions and never the others; it tells of the siblings that there
+    are, and of no others, and its If-Match holds."""
+    rng = random.Random(seed)
+    async with swarm_of(seed, 5, replication=2) as swarm:
+        nodes = [machine.peer for machine in swarm.nodes.values()]
+        near = nearest(key(), nodes, 5)
+        by_peer = {machine.peer: machine.running for machine in swarm.nodes.values()}
+        holder, reader, other = by_peer[near[0]], by_peer[near[4]], by_peer[near[3]]
+        for length in (1, rng.randrange(2, 20), 63, 64, 65, rng.randrange(66, 200)):
+            await put(holder, 0, b"seen")
+            await paid(swarm)
+            assert await content(reader) == b"seen"
+            for number in range(length):
+                writer = holder if rng.random() < 0.9 else by_peer[near[1]]
+                await put(writer, 0, b"unseen %d" % number, timeout=0.02)
+                await paid(swarm)
+            with within(DEADLINE):
+                answer = await get(reader)
+            assert answer.provenance.siblings == 0, f"after {length} versions that it did not see"
+            assert not answer.provenance.is_degraded
+            head = answer.heads[0]
+            await put(reader, 0, b"mine", if_match=(head.digest,))
+            await paid(swarm)
+            assert await heads_at(holder) == [b"mine"]
+        first = (await get(other)).heads[0]
+        await put(holder, 0, b"left", parents=(first.digest,))
+        await put(holder, 0, b"right", parents=(first.digest,))
+        await paid(swarm)
+        for node in by_peer.values():
+            answer = await get(node, 0, Consistency.SWARM)
+            assert sorted(h.content for h in answer.heads if isinstance(h, Envelope)) == [b"left", b"right"]
+
+
+def test_who_holds_little_tells_of_no_siblings_that_nobody_else_knows() -> None:
+    over_seeds(gaps, range(3))
+
+
+# -- without fallback -----------------------------------------------------------------------------------------------
+
+
+async def no_fallback(seed: int) -> None:
+    """Errors in place of pending and degraded: `Unavailable` only when nothing was written, and in time."""
+    rng = random.Random(seed)
+    async with swarm_of(seed, 3, fallback_on_error=False) as swarm:
+        node = swarm["n1"].running
+        await put(node, 0, b"kept")
+        for name in ("n2", "n3"):
+            swarm.net.freeze(swarm[name].peer)
+        written: list[str] = []
+        for number in range(12):
+            with within(DEADLINE):
+                try:
+                    await put(node, number, b"new", idempotency_key=str(number))
+                except Indeterminate as error:
+                    written.append(error.details["digest"])
+                except Unavailable as error:
+                    assert "nothing was written" in error.message
+                else:
+                    pytest.fail("nobody can have acknowledged it")
+            with within(DEADLINE), pytest.raises(Unavailable):
+                await get(node, "nothing")
+        assert written
+        assert node.store.last_sequence == len(written) + 1
+        await trio.sleep(rng.random() * 10)
+        for name in ("n2", "n3"):
+            swarm.net.thaw(swarm[name].peer)
+        await met(swarm)
+        await until(lambda: breaker(node) is State.CLOSED)
+        await paid(swarm)
+        for number in range(12):
+            assert (await put(node, number, b"new", idempotency_key=str(number))).is_replicated
+        await paid(swarm)
+        for each in running(swarm):
+            assert {change.digest.hex() for change in await each.store.log(after=0)} >= set(written)
+            assert await each.store.count_versions(key(1)) == 1
+
+
+def test_without_fallback_there_are_errors_and_none_is_false() -> None:
+    over_seeds(no_fallback)
+
+
+# -- a disk that fails at anything ----------------------------------------------------------------------------------
+
+FAILING = """
+    merge reissue heads by_digest versions count_versions idempotent own_writes cursor set_cursor owed refuse owe
+    release hints standing stage staged unstage save_member forget_member provide providers
+"""
+
+
+async def bad_sectors(seed: int) -> None:
+    """Any call of the store may fail, reading or writing: calls fail with it, and no node ends; afterwards all is as
+    it was acknowledged."""
+    rng = random.Random(seed)
+    backend = ("hybrid", "hybrid", "real")[seed % 3]
+    settings = {"backend": backend, "replication": rng.choice((2, 20)), "forget_after_hours": 20 / 3600}
+    async with swarm_of(seed, 4, **settings) as swarm:
+        is_bad = True
+        for machine in swarm.nodes.values():
+            for name in FAILING.split():
+                _make_fail(machine.store, name, lambda: is_bad and rng.random() < 0.1)
+        acknowledged: list[tuple[int, bytes]] = []
+        for number in range(150):
+            node = swarm[rng.choice(names(4))].node or swarm["n1"].running
+            with contextlib.suppress(Unavailable, StorageFull, Indeterminate, NotFound, ClockAhead):
+                match rng.randrange(5):
+                    case 0:
+                        await get(node, number % 5, rng.choice((Consistency.AUTO, Consistency.SWARM)))
+                    case 1:
+                        await node.resolver.history(thing(number % 5))
+                    case _:
+                        acknowledged.append((number % 5, (await put(node, number % 5)).digest))
+            await trio.sleep(rng.random() * 0.2)
+            if number % 25 == 10:
+                swarm.net.partition(swarm.peers(rng.choice(names(4))))
+                if rng.random() < 0.5:
+                    swarm["n1"].clock.jump(365 * 24 * 3600 * 1000)
+            if number % 25 == 20:
+                swarm.net.heal()
+                swarm["n1"].clock.offset_ms = 0
+            if number in (50, 75):
+                await swarm["n4"].crash()
+            if number in (70, 110):
+                await swarm.start("n4")
+        assert acknowledged
+        is_bad = False
+        swarm.net.heal()
+        swarm["n1"].clock.offset_ms = 0
+        await met(swarm)
+        await trio.sleep(12.0)
+        await paid(swarm)
+        for number, digest in acknowledged:
+            writers = [node for node in running(swarm) if await node.store.standing(digest=digest)]
+            assert writers, "an acknowledged write is gone"
+            now = (await writers[0].author.receipt(digest=digest)).digest
+            for node in running(swarm):
+                answer = await node.dht.get_version(key(number), now)
+                assert [head.digest for head in answer.heads] == [now]
+        for number in range(5 if backend == "hybrid" else 0):  # in real, a few may have what was uncertain
+            heads = {tuple(sorted(h.digest for h in (await get(node, number)).heads)) for node in running(swarm)}
+            assert len(heads) == 1
+
+
+def _make_fail(store: MemoryStore, name: str, fails: Callable[[], bool]) -> None:
+    whole = getattr(store, name)
+
+    async def call(*args: object, **kwargs: object) -> object:
+        if fails():
+            raise Unavailable("the disk failed")
+        return await whole(*args, **kwargs)
+
+    setattr(store, name, call)
+
+
+def test_a_disk_that_fails_at_anything_ends_no_node_and_loses_nothing() -> None:
+    over_seeds(bad_sectors, range(9))

@@ -191,7 +191,7 @@ def test_when_all_holders_refuse_their_reason_is_told() -> None:
 
 async def anything(seed: int) -> None:
     """Writes under every fault: each call ends in time; what was acknowledged is everywhere in the end; what was said
-    not to be written is nowhere; what is uncertain is in the history everywhere or nowhere."""
+    not to be written is nowhere."""
     rng = random.Random(seed)
     async with swarm_of(seed, 5, backend="real", replication=rng.choice((3, 20))) as swarm:
         acknowledged: list[tuple[int, bytes]] = []

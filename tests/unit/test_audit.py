@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.services import journal as journals
 from node.services.audit import Audit
 from node.services.journal import FileJournal, Journal, JournalRefused, MemoryJournal, read_lines
 from protocols.audit import GENESIS, check, hash_of, read
@@ -153,22 +152,23 @@ async def test_an_entry_that_cannot_be_written_is_an_error_and_leaves_no_trace(
     def half(file: int, data: bytes) -> int:
         return write(file, data[: len(data) // 2])
 
-    monkeypatch.setattr(journals.os, "write", half)
+    monkeypatch.setattr("node.services.journal.os.write", half)
     with pytest.raises(StorageFull, match="nothing is changed"):
         await log.append("act", author="a")
-    assert len(log.faults) == 1
+    assert "cannot be written" in log.faults[0]
 
     def broken(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(journals.os, "write", write)
+    monkeypatch.setattr("node.services.journal.os.write", write)
     fsync = os.fsync
-    monkeypatch.setattr(journals.os, "fsync", broken)
+    monkeypatch.setattr("node.services.journal.os.fsync", broken)
     with pytest.raises(Unavailable, match="Input/output error"):
         await log.append("act", author="a")
-    monkeypatch.setattr(journals.os, "fsync", fsync)
+    monkeypatch.setattr("node.services.journal.os.fsync", fsync)
     await log.append("act", author="a")
-    assert (log.sequence, log.faults) == (2, ())
+    assert log.sequence == 2
+    assert not list(log.faults)
     assert check(read_lines(path, 0, 100)).good == 2
     journal.close()
 

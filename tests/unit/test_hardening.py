@@ -130,6 +130,11 @@ ROWS = (
         ),
     ),
     Row(
+        "what a peer said of itself is kept after it left, and not asked again",
+        ("node/swarm/hardening.py",),
+        (f"{LIBRARY}::test_nothing_is_kept_of_a_peer_that_is_gone",),
+    ),
+    Row(
         "the resource manager denies who comes often, and then everyone",
         ("node/swarm/limits.py", "node/swarm/host.py"),
         (

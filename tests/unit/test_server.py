@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -332,3 +333,45 @@ async def test_connections_that_are_merely_held_give_way_to_one_that_comes() -> 
         assert b"200" in await held[-1].receive_some(), "who has waited least is still there"
         for stream in (*slow, *held):
             await stream.aclose()
+
+
+async def test_who_leaves_in_the_middle_of_a_body_gives_its_place_back_at_once() -> None:
+    async with running(PATIENT, Limits(requests_max=1)) as server:
+        async with await server.connect() as stream:
+            await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
+            await wait_all_tasks_blocked(0.05)
+            assert b"429" in await server.get()
+        with trio.fail_after(2):
+            while b"200" not in await server.get():
+                await trio.sleep(0.01)
+
+
+async def test_probes_are_answered_however_much_there_is_to_do() -> None:
+    async with running(PATIENT, Limits(requests_max=1)) as server, await server.connect() as stream:
+        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
+        await wait_all_tasks_blocked(0.05)
+        assert b"429" in await server.get()
+        assert b"200" in await server.get("/health")
+
+
+async def test_who_leaves_while_it_is_answered_leaves_nothing_behind() -> None:
+    """An answer that ended after its client was gone began to wait for the next request, for a minute."""
+    async with running(PATIENT) as server:
+        for number in range(20):
+            stream = await server.connect()
+            await stream.send_all(request("/nap") * 2)
+            await trio.sleep(0.002 * number)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await stream.aclose()
+        with trio.fail_after(5):
+            while any("_idle_timeout" in name for name in task_names()):
+                await trio.sleep(0.01)
+
+
+def task_names() -> list[str]:
+    found: list[str] = []
+    tasks = [trio.lowlevel.current_root_task()]
+    while tasks and (task := tasks.pop()) is not None:
+        found.append(task.name)
+        tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found

@@ -40,6 +40,11 @@ class Ear(Wire):
             await trio.sleep(0.1)
         await super().readable()
 
+    def finish(self) -> None:
+        """Say that no more will come, and go on reading."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
 
 class Intruder:
     """One connection after its handshakes. Made by `intrude`."""

@@ -181,7 +181,7 @@ async def odd_requests(siege: Siege) -> None:
         await _must_be_refused(siege, request(f"/v1/envelope?{query}"))
     await _must_be_refused(
         siege,
-        request(PUT, method="PUT", body=b"\x91" * 1_000_000, headers="Content-Type: application/vnd.ucxl.envelope\r\n"),
+        request(PUT, method="PUT", body=b"\x91" * 1_000_000, headers="Content-Type: application/vnd.bzzz.envelope\r\n"),
     )
     upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     upgrade += "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"

@@ -103,9 +103,11 @@ async def garbage_after_noise(siege: Siege) -> None:
         session, wire = await secured(siege)
         with contextlib.suppress(ConnectionClosedError):
             await wire.write(garbage)
+        wire.finish()
         await _until_closed(session)
         intruder = await siege.intruder()
         await intruder.send_sealed(garbage)
+        intruder.wire.finish()
         await intruder.until_closed(CLOSED_SECONDS)
 
     garbage = [packet(os.urandom(size)) for size in (0, 1, 15, 16, 17, 100, 65535)]

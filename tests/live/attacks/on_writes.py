@@ -70,7 +70,7 @@ def _by(envelope: Envelope, key: PrivateKey) -> bytes:
 async def _must_be_refused(siege: Siege, encoded: bytes, kind: type[BzzzError]) -> None:
     member = await siege.member()  # a new one for each: it may lose its place for it
     reply = await member.ask(Merge((encoded,)), Lane.BULK)
-    if not isinstance(reply, MergedAll) or [type(refusal.error) for _, refusal in reply.refusals] != [kind]:
+    if not isinstance(reply, MergedAll) or [isinstance(refusal.error, kind) for _, refusal in reply.refusals] != [True]:
         raise Fell(f"{encoded[:60]!r} ({len(encoded)} bytes) was answered with {reply}, not refused as {kind.__name__}")
 
 
@@ -134,9 +134,9 @@ async def endless_forgeries(siege: Siege) -> None:
 
 
 async def false_providers(siege: Siege) -> None:
-    """20,000 keys that one member claims to provide."""
+    """5,000 keys that one member claims to provide."""
     member = await siege.member()
-    for number in range(20_000):
+    for number in range(5_000):
         request = Provide(key_of(f"ucxl://a:b@c:d/*^/{number}"), 1 << 63)
         if not await member.send(messages.encode_request(1 << 40, request)):
             return

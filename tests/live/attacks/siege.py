@@ -101,6 +101,7 @@ class Outcome:
     ping_seconds: float
     health_seconds: float
     descriptors_more: int
+    memory_bytes: int
     memory_more_bytes: int
     memory_peak_bytes: int
 
@@ -136,6 +137,7 @@ async def lay(attack: Attack, target: Target) -> Outcome:
         ping_seconds=waits.ping,
         health_seconds=waits.health,
         descriptors_more=after.descriptors - before.descriptors,
+        memory_bytes=after.memory_bytes,
         memory_more_bytes=after.memory_bytes - before.memory_bytes,
         memory_peak_bytes=max(0, witness.peak_bytes - before.memory_bytes),
     )

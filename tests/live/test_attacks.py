@@ -1,0 +1,80 @@
+"""Every attack on a real node, in a process of its own: nobody else notices, and it gives everything back.
+
+What the attacks are, and what is looked at during and after each, is in `tests/live/attacks/`; `scripts/attack` lays
+them on any node of this machine.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from netsim.demo.interrupts import Interrupts
+from netsim.demo.process import NodeProcess
+from tests.live.attacks.catalogue import ATTACKS
+from tests.live.attacks.siege import lay
+from tests.live.attacks.target import find
+
+CHEAP = ("connects-and-disconnects", "resets-in-the-middle", "members-who-come-and-go", "broken-openings")
+ROUNDS = 5
+GROWTH_MAX = 1.1
+"""Of the memory, from the second round to the last."""
+
+
+class Victim:
+    """A node that is started anew when an attack has ended it, so that each attack is judged by itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lives = 0
+        self._node: NodeProcess | None = None
+
+    def api(self) -> str:
+        if self._node is None or not _is_alive(self._node.pid):
+            self._lives += 1
+            folder = self._folder / str(self._lives)
+            self._node = NodeProcess("victim", folder, replication=20, interrupts=Interrupts())
+            self._node.start(())
+            self._node.wait_ready()
+        return self._node.api
+
+    def log(self) -> str:
+        assert self._node is not None
+        return self._node.log.read_text(encoding="utf-8", errors="replace")
+
+    def end(self) -> None:
+        if self._node is not None:
+            self._node.kill()
+            self._node.wait_ended(0.0)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    victim = Victim(tmp_path_factory.mktemp("victim"))
+    yield victim
+    victim.end()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_nobody_else_notices(victim: Victim, name: str) -> None:
+    outcome = await lay(ATTACKS[name], await find(victim.api()))
+    assert not outcome.fell, outcome
+    assert "Traceback" not in victim.log()
+
+
+async def test_round_after_round_takes_no_more_memory(victim: Victim) -> None:
+    target = await find(victim.api())
+    levels = []
+    for _ in range(ROUNDS):
+        outcomes = [await lay(ATTACKS[name], target) for name in CHEAP]
+        assert not [outcome.fell for outcome in outcomes if outcome.fell]
+        levels.append(outcomes[-1].memory_bytes)
+    assert levels[-1] < GROWTH_MAX * levels[1], levels
