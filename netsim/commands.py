@@ -4,14 +4,13 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from netsim import scenario_file
-from netsim.many import Summary, play_many
-from netsim.run import play
-from netsim.scenario import Scenario
-from netsim.scenario_file import ScenarioRefused
+if TYPE_CHECKING:  # `bzzz --help` reads this file for its one line, and pays for nothing else
+    from netsim.many import Summary
+    from netsim.scenario import Scenario
 
 STORIES_MAX = 5
 """Failed runs that are told in full; the others are named."""
@@ -26,6 +25,8 @@ def sim_command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, a list of objects with name and about.")
 def list_command(as_json: bool) -> None:
     """The scenarios that come with bzzz."""
+    from netsim import scenario_file
+
     scenarios = [_load(name) for name in scenario_file.names()]
     if as_json:
         click.echo(json.dumps([{"name": one.name, "about": one.about} for one in scenarios], indent=2))
@@ -66,6 +67,8 @@ def run_command(
 
     With one run, or none that failed, --trace and --history are of the last one.
     """
+    from netsim.many import play_many
+
     loaded = _load(scenario)
     progress = _Progress(runs, is_shown=not as_json and runs > 1)
     summaries: list[Summary] = []
@@ -89,14 +92,17 @@ def run_command(
     ctx.exit(1 if failed else 0)
 
 
-def _load(name: str) -> Scenario:
+def _load(name: str) -> "Scenario":
+    from netsim import scenario_file
+    from netsim.scenario_file import ScenarioRefused
+
     try:
         return scenario_file.load(name)
     except ScenarioRefused as error:
         raise click.UsageError(str(error)) from None
 
 
-def _row(summary: Summary) -> dict[str, object]:
+def _row(summary: "Summary") -> dict[str, object]:
     return {
         "seed": summary.seed,
         "broken": list(summary.broken),
@@ -108,10 +114,12 @@ def _row(summary: Summary) -> dict[str, object]:
     }
 
 
-def _write(scenario: Scenario, summaries: list[Summary], trace: Path | None, history: Path | None) -> None:
+def _write(scenario: "Scenario", summaries: "list[Summary]", trace: Path | None, history: Path | None) -> None:
     """Play the run that matters once more: the same seed is the same run, and nothing had to be kept."""
     if trace is None and history is None:
         return
+    from netsim.run import play
+
     seed = next((summary.seed for summary in summaries if summary.broken), summaries[-1].seed)
     played = play(scenario, seed, with_trace=True)
     for path, text in ((trace, played.trace), (history, "".join(f"{line}\n" for line in played.history.lines()))):
@@ -122,7 +130,7 @@ def _write(scenario: Scenario, summaries: list[Summary], trace: Path | None, his
                 raise click.FileError(str(path), error.strerror) from None
 
 
-def _say_expected(scenario: Scenario, summaries: list[Summary], as_json: bool) -> None:
+def _say_expected(scenario: "Scenario", summaries: "list[Summary]", as_json: bool) -> None:
     for check, reason in {}.items() if as_json else scenario.expected_to_fail.items():
         count = sum(check in summary.expected for summary in summaries)
         click.echo(f"expected to fail: {check}, and did in {count} of {len(summaries)} ({reason})")
@@ -136,7 +144,7 @@ class _Progress:
         self._is_shown = is_shown and sys.stderr.isatty()
         self._started = time.monotonic()
 
-    def show(self, summaries: list[Summary]) -> None:
+    def show(self, summaries: "list[Summary]") -> None:
         if self._is_shown:
             failed = sum(bool(summary.broken) for summary in summaries)
             spent = time.monotonic() - self._started

@@ -11,6 +11,7 @@ import difflib
 import os
 import platform
 import re
+import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -173,9 +174,10 @@ def load(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] 
 
 
 def profiles() -> Mapping[str, Path]:
-    """The profiles that ship with BZZZ, by name: in the package, or beside it in a checkout."""
-    own = Path(__file__).parent
-    folder = own / "profiles" if (own / "profiles").is_dir() else own.parent / "config"
+    """The profiles that ship with BZZZ, by name: from the checkout, or from where an installation puts its data."""
+    folder = Path(__file__).parents[1] / "config"
+    if not (folder / "hybrid.yaml").is_file():
+        folder = Path(sysconfig.get_path("data")) / "share" / "bzzz" / "profiles"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

@@ -364,7 +364,8 @@ class Publisher:
         sequence = self._store.last_sequence
         while True:
             sequence = await self._store.grown(sequence)
-            self._woken.set()
+            if self._store.owing():  # else it came from peers
+                self._woken.set()
             await trio.lowlevel.checkpoint()
 
     async def _wake_when_members_change(self) -> None:

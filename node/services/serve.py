@@ -4,7 +4,7 @@ Whoever has not said hello, or is of another swarm, is answered nothing else. Wh
 and merged here, and acknowledged after the commit; what is refused is refused one by one, with its reason.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import trio
 
@@ -12,7 +12,7 @@ from node.services.peers import Neighbours
 from node.store.base import Incoming, Origin, Store
 from node.swarm.conduct import Conduct
 from protocols.clock import check_not_ahead
-from protocols.codes import BadSignature, BzzzError, Forbidden, Malformed, TooLarge
+from protocols.codes import BadSignature, BzzzError, Forbidden, Malformed, TooLarge, Unavailable
 from protocols.envelope import Envelope, Notice, decode
 from protocols.messages import (
     ENVELOPES_MAX,
@@ -69,11 +69,14 @@ class Server:
         self._neighbours = neighbours
         self._now_ms = now_ms
         self._heard = heard
+        self._large: dict[str, trio.Lock] = {}
+        """Whose turn it is to have a large message checked, by peer: one of each at a time."""
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         self._neighbours.connected(peer, address, dialled)
 
     def disconnected(self, peer: str, reason: str) -> None:
+        self._large.pop(peer, None)
         self._neighbours.disconnected(peer, reason)
 
     def heard(self, peer: str) -> None:
@@ -117,11 +120,24 @@ class Server:
         # than all that is due.
         return Pong(now_ms, owed, max(0, now_ms - due[0].at_ms) if len(due) >= owed else LONG_MS)
 
-    async def _merge(self, peer: str, encoded: Iterable[bytes]) -> Reply:
+    async def _merge(self, peer: str, encoded: Sequence[bytes]) -> Reply:
+        if len(encoded) < VERIFIED_AT_ONCE:
+            incoming, refusals = await self._checked(peer, encoded)
+        else:  # A hundred of these side by side would each have its turn before anybody else has one.
+            async with self._large.setdefault(peer, trio.Lock()):
+                if not self._neighbours.knows(peer):
+                    self._large.pop(peer, None)
+                    raise Unavailable("the connection that this came by is over")
+                incoming, refusals = await self._checked(peer, encoded)
+        if incoming:
+            await self._store.merge(incoming, now_ms=self._now_ms())
+        return MergedAll(len(encoded), tuple(refusals))
+
+    async def _checked(self, peer: str, encoded: Sequence[bytes]) -> tuple[list[Incoming], list[tuple[int, Refusal]]]:
+        """What may be merged of it, and why the rest may not."""
         incoming: list[Incoming] = []
         refusals: list[tuple[int, Refusal]] = []
         bad: list[bytes] = []
-        count = 0
         for count, one in enumerate(encoded, start=1):
             if count % VERIFIED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
@@ -136,9 +152,7 @@ class Server:
                     bad.append(one)
         if bad:
             self._conduct.blame_for(peer, bad, were_asked_for=False)
-        if incoming:
-            await self._store.merge(incoming, now_ms=self._now_ms())
-        return MergedAll(count, tuple(refusals))
+        return incoming, refusals
 
     async def _heads(self, request: Heads) -> Reply:
         heads = (await self._store.heads(request.key))[:ENVELOPES_MAX]

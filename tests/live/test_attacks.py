@@ -16,8 +16,8 @@ from tests.live.attacks.catalogue import ATTACKS
 from tests.live.attacks.siege import lay
 from tests.live.attacks.target import find
 
-CHEAP = ("connects-and-disconnects", "resets-in-the-middle", "members-who-come-and-go", "broken-openings")
-ROUNDS = 5
+CHEAP = ("connects-and-disconnects", "resets-in-the-middle", "members-who-come-and-go")
+ROUNDS = 4
 GROWTH_MAX = 1.1
 """Of the memory, from the second round to the last."""
 

@@ -9,7 +9,7 @@ from netsim.nodes import VirtualSwarm
 from node.dht.base import Consistency
 from node.services.node import Node
 from protocols.clock import AHEAD_MS_MAX, ahead_ms
-from protocols.codes import NotFound
+from protocols.codes import Indeterminate, NotFound
 from protocols.envelope import ENCODED_BYTES_MAX, Envelope, seal
 from tests.sim.swarms import (
     CLIENT,
@@ -290,3 +290,30 @@ async def lone_and_ahead(seed: int) -> None:
 
 def test_a_lone_node_mends_itself_and_the_first_peer_gets_it_all() -> None:
     over_seeds(lone_and_ahead)
+
+
+async def slipped(seed: int) -> None:
+    """A write that the disk still holds back while the clock is mended is found afterwards, too."""
+    rng = random.Random(seed)
+    async with swarm_of(seed, 2) as swarm:
+        machine = swarm["n1"]
+        node = machine.running
+        await put(node, 0, b"before")
+        disk = Disk.under(machine.store)
+        machine.clock.jump(YEAR)
+        disk.stall()
+        with pytest.raises(Indeterminate) as raised:
+            await put(node, 0, b"slipped")
+        machine.clock.jump(-YEAR)
+        await trio.sleep(1.5 + rng.random() * 10)
+        disk.turn()
+        await trio.sleep(1.0)
+        await paid(swarm, seconds=60.0)
+        assert await heads_at(swarm["n2"].running) == [b"slipped"]
+        receipt = await node.author.receipt(digest=bytes.fromhex(raised.value.details["digest"]))
+        assert receipt.reissued_as == receipt.digest
+        assert receipt.is_replicated
+
+
+def test_a_write_that_was_under_way_while_the_clock_was_mended_is_found() -> None:
+    over_seeds(slipped)

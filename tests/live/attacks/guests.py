@@ -26,7 +26,7 @@ from protocols.messages import (
     Reply,
     Request,
 )
-from tests.live.attacks.lines import Fell
+from tests.live.attacks.lines import Fell, patient
 from tests.live.attacks.target import Target
 
 SERVED_SECONDS = 3.0
@@ -65,18 +65,24 @@ class Guest:
     async def enter(self) -> None:
         """Connect and say hello. Raises `Fell` when that takes more than three seconds, or is refused."""
         try:
-            await self._host.dial([self._target.multiaddr], timeout=SERVED_SECONDS)
+            await self._host.dial([self._target.multiaddr], timeout=patient(SERVED_SECONDS))
         except DialFailed as error:
             raise Fell(f"a peer does not get in: {error}") from error
-        await self._ask(self._hello(), SERVED_SECONDS)
+        await self._ask(self._hello(), patient(SERVED_SECONDS))
 
     async def use(self) -> None:
-        """Write a version and read it back. Raises `Fell`."""
+        """Write a version and read it back, within three seconds in all. Raises `Fell`."""
+        with trio.move_on_after(patient(SERVED_SECONDS)) as in_time:
+            await self._use()
+        if in_time.cancelled_caught:
+            raise Fell(f"a peer's write and read took more than {SERVED_SECONDS:g} s")
+
+    async def _use(self) -> None:
         envelope = written(self._key, b"of a guest", parents=self._last)
-        merged = await self._ask(Merge((envelope.encoded,)), SERVED_SECONDS)
+        merged = await self._ask(Merge((envelope.encoded,)), patient(SERVED_SECONDS))
         if merged != MergedAll(1, ()):
             raise Fell(f"what a peer wrote was not taken: {merged}")
-        heads = await self._ask(Heads(envelope.key, ()), SERVED_SECONDS)
+        heads = await self._ask(Heads(envelope.key, ()), patient(SERVED_SECONDS))
         if not isinstance(heads, HeadsAre) or envelope.encoded not in heads.envelopes:
             raise Fell(f"what a peer wrote is not read back: {heads}")
         self._last = (envelope.digest,)
@@ -139,7 +145,7 @@ async def staying(key: PrivateKey, target: Target) -> AsyncIterator[Guest]:
 async def visit(key: PrivateKey, target: Target) -> float:
     """Come anew, be served, leave; how many seconds it took. Raises `Fell`."""
     start = trio.current_time()
-    with trio.move_on_after(SERVED_SECONDS):
+    with trio.move_on_after(patient(SERVED_SECONDS)):
         async with staying(key, target) as guest:
             await guest.use()
             return trio.current_time() - start

@@ -19,7 +19,7 @@ from node.swarm.upgrade import Upgrader
 from node.swarm.wire import Wire
 from node.swarm.yamux import Mux
 from protocols.keys import PrivateKey
-from tests.live.attacks.lines import MULTISTREAM, Fell, said
+from tests.live.attacks.lines import MULTISTREAM, Fell, patient, said
 
 HANDSHAKE_SECONDS = 3.0
 """How long a target may take for the handshakes of somebody who does them as one should."""
@@ -113,7 +113,7 @@ async def intrude(where: tuple[str, int], key: PrivateKey | None = None, *, rece
     upgrader = Upgrader(key.seed if key else os.urandom(32))
     wire = await ear(where, receive_bytes=receive_bytes)
     try:
-        with trio.fail_after(HANDSHAKE_SECONDS):
+        with trio.fail_after(patient(HANDSHAKE_SECONDS)):
             return Intruder(wire, await upgrader.outbound(wire))
     except Exception as error:
         wire.abort()
@@ -130,7 +130,7 @@ async def ear(where: tuple[str, int], *, receive_bytes: int = 0) -> Ear:
         if receive_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         sock.setblocking(False)
-        with trio.fail_after(HANDSHAKE_SECONDS):
+        with trio.fail_after(patient(HANDSHAKE_SECONDS)):
             await trio.socket.from_stdlib_socket(sock).connect(where)
         return Ear(sock)
     except (OSError, trio.TooSlowError) as error:

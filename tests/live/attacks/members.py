@@ -17,7 +17,7 @@ from protocols.keys import PrivateKey
 from protocols.messages import Hello, Members, MembersAre, Merge, MergedAll, Ping, Pong, Reply, Request
 from tests.live.attacks.guests import now_ms, written
 from tests.live.attacks.intruders import HANDSHAKE_SECONDS, Intruder
-from tests.live.attacks.lines import Fell
+from tests.live.attacks.lines import Fell, patient
 from tests.live.attacks.target import Target
 
 _PROTOCOL = TProtocol(PROTOCOL)
@@ -50,7 +50,7 @@ class Member:
     async def open_lanes(self, *, is_reading: bool = True) -> None:
         """Raises `Fell`. Without `is_reading` nothing that comes on them is taken, and no window given back."""
         try:
-            with trio.fail_after(HANDSHAKE_SECONDS):
+            with trio.fail_after(patient(HANDSHAKE_SECONDS)):
                 for lane in Lane:
                     stream = await self.intruder.mux.open_stream(RANK[lane])
                     await propose(stream, _PROTOCOL)
@@ -112,7 +112,7 @@ class Member:
 
     async def until(self, condition: Callable[[], bool], what: str, *, seconds: float = REQUEST_SECONDS) -> None:
         """Raises `Fell`, with these words, when it is not so in time, or the connection is over."""
-        with trio.move_on_after(seconds):
+        with trio.move_on_after(patient(seconds)):
             while not condition():
                 if self.is_over:
                     raise Fell(f"{what}: {self.intruder.mux.reason}")

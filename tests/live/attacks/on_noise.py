@@ -23,7 +23,7 @@ from libp2p.security.secure_session import SecureSession
 
 from node.swarm.negotiate import propose
 from tests.live.attacks.intruders import HANDSHAKE_SECONDS, Ear, ear
-from tests.live.attacks.lines import MULTISTREAM, NOISE, Fell, said
+from tests.live.attacks.lines import MULTISTREAM, NOISE, Fell, patient, said
 from tests.live.attacks.on_the_port import CLOSED_SECONDS
 from tests.live.attacks.siege import Attack, Siege
 
@@ -68,7 +68,7 @@ async def secured(siege: Siege, identity: PatternXX | None = None) -> _Session:
     siege.hold(wire.abort)
     raw = RawConnection(wire, True)
     try:
-        with trio.fail_after(HANDSHAKE_SECONDS):
+        with trio.fail_after(patient(HANDSHAKE_SECONDS)):
             await propose(raw, TProtocol(NOISE))
             session = await (identity or _Identity(_new_key())).handshake_outbound(raw, None)
     except Exception as error:

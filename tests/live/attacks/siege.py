@@ -14,7 +14,7 @@ import trio
 from protocols.keys import PrivateKey
 from tests.live.attacks import intruders, lines
 from tests.live.attacks.intruders import Intruder
-from tests.live.attacks.lines import Fell, Line
+from tests.live.attacks.lines import Fell, Line, patient
 from tests.live.attacks.members import Answering, Member
 from tests.live.attacks.target import Target
 from tests.live.attacks.witness import Level, Witness, key_before
@@ -116,7 +116,7 @@ async def lay(attack: Attack, target: Target) -> Outcome:
     witness, fell = Witness(target), ""
     before = after = Level()
     try:
-        with trio.fail_after(SIEGE_SECONDS):
+        with trio.fail_after(patient(SIEGE_SECONDS)):
             async with witness.present():
                 await witness.look()
                 before = after = witness.level()

@@ -15,7 +15,7 @@ import trio
 
 from protocols.keys import PrivateKey
 from tests.live.attacks.guests import SERVED_SECONDS, Guest, staying, visit
-from tests.live.attacks.lines import Fell
+from tests.live.attacks.lines import Fell, patient
 from tests.live.attacks.target import Target
 from tests.live.attacks.web import get
 
@@ -107,8 +107,7 @@ class Witness:
         self.level()
         for key in self._visitors:
             self.waits.visit = max(self.waits.visit, await visit(key, self.target))
-        with trio.move_on_after(SERVED_SECONDS):
-            await self._guest.use()
+        await self._guest.use()
         if self._guest.partings:
             raise Fell(f"the peer that was there before lost its connection: {self._guest.partings[-1]}")
         await self.ask_health()
@@ -118,14 +117,14 @@ class Witness:
         if self.target.api is None:
             return
         start = trio.current_time()
-        status, body = await get(self.target.api, "/health", seconds=HEALTH_SECONDS)
+        status, body = await get(self.target.api, "/health", seconds=patient(HEALTH_SECONDS))
         self.waits.health = max(self.waits.health, trio.current_time() - start)
         if status != 200:
             raise Fell(f"/health answered {status}: {body[:300].decode(errors='replace')}")
 
     async def until_given_back(self, before: Level) -> Level:
         """The level once descriptors and memory are back. Raises `Fell` when they do not come back."""
-        deadline = trio.current_time() + GIVE_BACK_SECONDS
+        deadline = trio.current_time() + patient(GIVE_BACK_SECONDS)
         while complaint := _excess(self.level(), before):
             if trio.current_time() > deadline:
                 raise Fell(complaint)
@@ -145,7 +144,7 @@ class Witness:
     async def _feel(self) -> None:
         while True:
             start = trio.current_time()
-            await self._guest.ping(SERVED_SECONDS)
+            await self._guest.ping(patient(SERVED_SECONDS))
             self.waits.ping = max(self.waits.ping, trio.current_time() - start)
             self.level()
             await trio.sleep(_PULSE_SECONDS)
