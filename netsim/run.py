@@ -181,18 +181,18 @@ class Run:
             await self._world.sleep_until(self._world.now() + POLL_SECONDS)
 
     async def _look_round(self) -> None:
-        """Every key is read at every node once more; then all of them are opened up."""
+        """All nodes are opened up; then every key is read at every node, which may repair what it finds."""
         nodes = [node for node in self._scenario.nodes if self._world.condition(node).is_running]
         number = len(self._plan.calls)
         keys = [f"k{key}" for key in range(1, self._scenario.workload.keys + 1)]
         self.history.setting.holders.update({key: self._world.holders(key) for key in keys})
         for node in nodes:
+            self.history.states.append(await self._world.look(node))
+        for node in nodes:
             for key in keys:
                 number += 1
                 call = Call(id=number, at=self._world.now(), client="end", node=node, kind="read", key=key, how="auto")
                 await self._call(call, is_final=True)
-        for node in nodes:
-            self.history.states.append(await self._world.look(node))
 
     async def _sample_for_ever(self) -> None:
         while True:

@@ -18,6 +18,7 @@ from node.swarm.calls import Calls
 from node.swarm.conduct import Conduct
 from node.swarm.members import Members, Presence
 from protocols import liveness, peers
+from protocols.bucket import Bucket
 from protocols.codes import BzzzError, Forbidden
 from protocols.liveness import Liveness
 from protocols.messages import ADDRESSES_MAX, MEMBERS_MAX, Hello, MemberIs, MembersAre, Ping, Pong, Reply
@@ -39,6 +40,10 @@ HEARSAY_PAUSE_SECONDS = 0.25
 """A dial of theirs that failed, however soon, keeps its place for so long."""
 EXCHANGE_SECONDS = 5.0
 """How often one of the members is asked whom it knows."""
+SOUGHT_SECONDS = 300.0
+"""How long a remembered member is dialled before it may be forgotten, whenever it was seen last."""
+LINES_AT_ONCE, LINES_PER_SECOND = 1000.0, 1.0
+"""Who comes and goes has a line in the log each time: so many at once, and so many in the long run."""
 SEEN_MS = 60_000
 """A connected member's last sight is written down this often."""
 
@@ -77,8 +82,11 @@ class Neighbours:
         self._may_exchange = may_exchange
         self._conduct = conduct or Conduct()
         self._conduct.listeners.append(self._recheck)
+        self._forget_seconds = forget_seconds
         self._nursery: trio.Nursery | None = None
         self._hearsay_dials = trio.CapacityLimiter(HEARSAY_DIALS_MAX)
+        self._lines: Bucket | None = None
+        self._lines_kept_silent = 0
         self._peers = Driver[peers.Event, peers.Effect](
             Peers(members.own, chance=chance, forget_seconds=forget_seconds), self._carry_out_peers
         )
@@ -107,21 +115,22 @@ class Neighbours:
         now, now_ms = trio.current_time(), self._now_ms()
         for presence in self._members.all():
             member = presence.member
-            ago = max(0.0, (now_ms - member.last_seen_ms) / 1000.0)
+            # Nobody is forgotten before he was looked for: this node may have been off for long, or its clock be wrong.
+            ago = min(max(0.0, (now_ms - member.last_seen_ms) / 1000.0), self._forget_seconds - SOUGHT_SECONDS)
             self._peers.tell(
-                peers.Sighted(peer=member.peer, addresses=member.addresses, source="store", seen_at=now - ago)
+                peers.Sighted(peer=member.peer, addresses=member.addresses, source="store", seen_at=now - max(0.0, ago))
             )
 
     # -- told by the network ----------------------------------------------------------------------------------
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
-        log.info("connected to %s at %s (%s)", peer, address, "dialled" if dialled else "it dialled us")
+        self._note("connected to %s at %s (%s)", peer, address, "dialled" if dialled else "it dialled us")
         self._peers.tell(peers.Connected(peer))
         self._liveness.tell(liveness.Connected(peer))
         self._start(self._greet, peer)
 
     def disconnected(self, peer: str, reason: str) -> None:
-        log.info("disconnected from %s: %s", peer, reason)
+        self._note("disconnected from %s: %s", peer, reason)
         self._liveness.tell(liveness.Disconnected(peer))
         if presence := self._members.get(peer):
             presence.is_connected = False
@@ -134,6 +143,20 @@ class Neighbours:
 
     def missed(self, peer: str) -> None:
         self._liveness.tell(liveness.Missed(peer))
+
+    def _note(self, line: str, *facts: object) -> None:
+        """Say in the log who comes and goes, as long as that is not so many that it would flood the log."""
+        now = trio.current_time()
+        lines = self._lines = self._lines or Bucket(rate=LINES_PER_SECOND, burst=LINES_AT_ONCE, now=now)
+        if lines.take(0.0, now) > 0.0:
+            self._lines_kept_silent += 1
+            log.debug(line, *facts)
+            return
+        lines.take(1.0, now)
+        if self._lines_kept_silent:
+            line, facts = f"{line} (and %d such lines before it)", (*facts, self._lines_kept_silent)
+            self._lines_kept_silent = 0
+        log.info(line, *facts)
 
     # -- asked by peers ---------------------------------------------------------------------------------------
 
@@ -226,7 +249,7 @@ class Neighbours:
             await self._part(peer, error.message)
             return
         except BzzzError as error:
-            log.info("%s did not answer our hello: %s", peer, error.message)
+            self._note("%s did not answer our hello: %s", peer, error.message)
             self._network.disconnect(peer, "it did not answer our hello")
             return
         if not isinstance(reply, Hello) or reply.network != self._network_name:

@@ -190,7 +190,7 @@ class Courier:
                 self._fail(route, batch, error)
 
     def _fail(self, route: _Route, batch: _Batch, error: BzzzError) -> None:
-        """Nothing of this batch was taken, as far as is known: what waits behind it fails with it, to keep the order."""
+        """As far as is known nothing of it was taken: what waits behind it fails with it, to keep the order."""
         behind = list(route.queue)
         route.queue.clear()
         route.queued_bytes = 0

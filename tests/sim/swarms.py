@@ -139,9 +139,7 @@ async def met(swarm: VirtualSwarm) -> None:
     nodes = running(swarm)
 
     def all_met() -> bool:
-        return all(
-            sum(p.is_connected and not p.is_suspect for p in node.peers()) == len(nodes) - 1 for node in nodes
-        )
+        return all(sum(p.is_connected and not p.is_suspect for p in node.peers()) == len(nodes) - 1 for node in nodes)
 
     await until(all_met, what="everybody has met everybody")
 

@@ -17,6 +17,8 @@ from netsim.scenario_file import load, names
 
 ROOT = Path(__file__).parents[2]
 FEW = range(2)
+HEAVY = ("join-storm", "load")
+"""One seed of these is work enough."""
 MANY = range(16)
 
 FOUND = [
@@ -39,7 +41,7 @@ def well(name: str, seed: int) -> Played:
 
 @pytest.mark.parametrize("name", names())
 def test_every_scenario_keeps_every_promise(name: str) -> None:
-    for seed in FEW:
+    for seed in FEW[:1] if name in HEAVY else FEW:
         assert well(name, seed).history.states
 
 

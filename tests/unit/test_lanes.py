@@ -33,6 +33,18 @@ def test_a_length_over_the_limit_is_refused_once_and_nothing_comes_after_it(size
     assert refusals == [f"announced a frame of {size:,} bytes, and 8,388,608 is the most"]
 
 
+@given(st.lists(st.integers(1, 200_000), min_size=1, max_size=20))
+def test_what_is_held_of_a_frame_is_counted_kept_in_few_pieces_and_given_back(cuts: list[int]) -> None:
+    splitter = Splitter(lambda frame: None, refuse=lambda why: None)
+    splitter.feed(FRAME_BYTES_MAX.to_bytes(4, "big"))
+    for cut in cuts:
+        splitter.feed(bytes(cut))
+    assert splitter.held_bytes == 4 + sum(cuts)
+    assert len(splitter._held) <= 1 + splitter.held_bytes // (64 * 1024)
+    splitter.stop()
+    assert (splitter.held_bytes, splitter._held) == (0, [])
+
+
 def test_a_splitter_that_is_stopped_in_a_frame_hands_over_no_further_one() -> None:
     got: list[bytes] = []
 
