@@ -3,8 +3,10 @@
 import argparse
 import importlib
 import sys
+from pathlib import Path
 
 from benchmarks.figures import Figure, as_json, as_table, machine
+from benchmarks.plots import draw
 
 BENCHES = ("backends", "store", "processes", "swarm")
 
@@ -15,6 +17,7 @@ def main() -> int:
     )
     parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"which ones: {', '.join(BENCHES)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the figures into PNG files there, too")
     options = parser.parse_args()
     unknown = [name for name in options.benches if name not in BENCHES]
     if unknown:
@@ -24,6 +27,9 @@ def main() -> int:
         print(f"bench {name} ...", file=sys.stderr, flush=True)
         figures.extend(importlib.import_module(f"benchmarks.{name}").run())
     print(as_json(figures) if options.json else f"{machine()}\n\n{as_table(figures)}")
+    if options.plots is not None:
+        for path in draw(figures, options.plots):
+            print(f"drawn: {path}", file=sys.stderr)
     return 0
 
 
