@@ -14,6 +14,8 @@ class Disk:
         self.store = MemoryStore(log_id=log_id, before_commit=self._before_commit)
         self.commit_seconds = commit_seconds
         self.is_full = False
+        self.is_busy = False
+        """A commit is under way: whatever is in it may still become true."""
         self._turned: trio.Event | None = None
 
     @property
@@ -30,9 +32,13 @@ class Disk:
             self._turned = None
 
     async def _before_commit(self) -> None:
-        if self._turned is not None:
-            await self._turned.wait()
-        if self.commit_seconds:
-            await trio.sleep(self.commit_seconds)
+        self.is_busy = True
+        try:
+            if self._turned is not None:
+                await self._turned.wait()
+            if self.commit_seconds:
+                await trio.sleep(self.commit_seconds)
+        finally:
+            self.is_busy = False
         if self.is_full:
             raise OSError(ENOSPC, "No space left on device")

@@ -217,6 +217,8 @@ class VirtualWorld:
     async def unsettled(self) -> str:
         nodes = self._social()
         for name, node in nodes.items():
+            if self._disks[name].is_busy:
+                return f"the disk of {name} is at work"
             if owing := self._owing(node):
                 told = ", ".join(f"{count} to {other}" for other, count in owing.items())
                 return f"{name} still owes hints: {told}"

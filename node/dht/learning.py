@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from node.store.base import Incoming, Origin, Store
+from node.store.lookup import by_digests
 from node.swarm.conduct import Conduct
 from protocols.clock import check_not_ahead
 from protocols.codes import BadSignature, BzzzError, Malformed, TooLarge
@@ -86,8 +87,10 @@ class Learner:
                 log.warning("a notice from %s is left out: %s", peer, error.message)
                 left_out.add(notice.digest)
                 continue
-            if notice.key == key and notice.digest not in new and await self._store.by_digest(notice.digest) is None:
-                new[notice.digest] = notice
-        if new:
-            await self._store.merge([Incoming(notice, Origin.PEER) for notice in new.values()], now_ms=now_ms)
+            if notice.key == key:
+                new.setdefault(notice.digest, notice)
+        known = await by_digests(self._store, new)
+        incoming = [Incoming(notice, Origin.PEER) for digest, notice in new.items() if known[digest] is None]
+        if incoming:
+            await self._store.merge(incoming, now_ms=now_ms)
         return len(left_out)

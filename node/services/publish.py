@@ -17,6 +17,7 @@ import trio
 
 from node.dht.hybrid import Offered
 from node.store.base import Hint, Store
+from node.store.lookup import by_digests
 from node.swarm.calls import Abandoned, Silent, Unreachable
 from node.swarm.courier import Courier
 from node.swarm.members import Members
@@ -31,6 +32,8 @@ WINDOW = 256
 """Hints of one peer under way at once."""
 WINDOW_BYTES = 8 << 20
 """And their bytes: what a swarm that comes back may have this node hold in memory, for each peer."""
+READ_AT_ONCE = 16
+"""Envelopes read from the store side by side."""
 LITTLE_BYTES = 32 << 10
 """What is under way before a write and does not hold it up for long, whatever the link."""
 RESCAN_SECONDS = 1.0
@@ -61,6 +64,8 @@ class _Account:
     """What is due up to here has been sent."""
     turn: int = 0
     """Counts how often reading began anew: who was waiting meanwhile must not go on from where it was."""
+    news: int = 0
+    """Counts how often there was more to read: who saw the end before that did not see the end."""
     is_at_end: bool = False
     """Everything due has been sent: what is written next need not wait for its turn."""
     under_way: dict[int, int] = field(default_factory=dict)
@@ -76,15 +81,21 @@ class _Account:
 
     @property
     def has_room(self) -> bool:
-        window = 1 if self.failures else WINDOW
-        return len(self.under_way) < window and self.bytes_under_way < WINDOW_BYTES and not self.paused_until
+        return self.room > 0 and self.bytes_under_way < WINDOW_BYTES and not self.paused_until
+
+    @property
+    def room(self) -> int:
+        """How many more hints may be under way, as far as their number goes."""
+        return (1 if self.failures else WINDOW) - len(self.under_way)
 
     def rewind(self, to: int = 0) -> None:
-        """Read its hints from there again."""
-        self.cursor = min(self.cursor, to)
-        del self.held[bisect_right(self.held, self.cursor) :]
-        self.turn += 1
+        """There is something to read from there on: read it again, if it was read before."""
+        self.news += 1
         self.is_at_end = False
+        if to < self.cursor:
+            self.cursor = to
+            del self.held[bisect_right(self.held, to) :]
+            self.turn += 1
 
     def settle(self, sequence: int) -> None:
         self.bytes_under_way -= self.under_way.pop(sequence, 0)
@@ -225,36 +236,37 @@ class Publisher:
 
     async def _send_due(self, peer: str, account: _Account) -> None:
         while account.has_room and self._courier.room(peer) > 0 and self._members.is_reachable(peer):
-            turn = account.turn
+            turn, news = account.turn, account.news
             ahead = sum(sequence > account.cursor for sequence in account.under_way)
             limit = WINDOW - len(account.under_way) + ahead
             hints = await self._store.owed(peer, after=account.cursor, limit=limit, now_ms=self._now_ms())
             if account.turn != turn:
                 continue
             if not hints:
-                account.is_at_end = True
+                account.is_at_end = account.news == news
                 return
-            for hint in hints:
-                if not await self._send_hint(peer, account, hint, turn):
+            while hints and account.has_room:
+                size = max(1, min(READ_AT_ONCE, account.room))
+                some, hints = hints[:size], hints[size:]
+                if not await self._send_hints(peer, account, some, turn):
                     return
 
-    async def _send_hint(self, peer: str, account: _Account, hint: Hint, turn: int) -> bool:
-        """Send it unless it is under way. False: stop here, for there is no room, or reading begins anew."""
-        if hint.sequence not in account.under_way:
-            if not account.has_room:
-                return False
-            if self._is_held(hint):
-                account.held.append(hint.sequence)
-                account.cursor = max(account.cursor, hint.sequence)
-                return True
-            envelope = await self._store.by_digest(hint.digest)
+    async def _send_hints(self, peer: str, account: _Account, hints: list[Hint], turn: int) -> bool:
+        """Send those that are not under way. False: stop here, for there is no room, or reading begins anew."""
+        wanted = [h.digest for h in hints if h.sequence not in account.under_way and not self._is_held(h)]
+        envelopes = await by_digests(self._store, wanted)
+        for hint in hints:
             if account.turn != turn:
                 return False
-            if not isinstance(envelope, Envelope):
-                await self._store.refuse(peer, hint.sequence, refusal="its content is not held here any more")
-            elif not self._send(peer, account, hint.sequence, envelope, hint.attempts):
-                return False
-        account.cursor = max(account.cursor, hint.sequence)
+            if hint.sequence not in account.under_way and self._is_held(hint):
+                account.held.append(hint.sequence)
+            elif hint.sequence not in account.under_way and hint.digest in envelopes:  # else it was settled meanwhile
+                envelope = envelopes[hint.digest]
+                if not isinstance(envelope, Envelope):
+                    await self._store.refuse(peer, hint.sequence, refusal="its content is not held here any more")
+                elif not account.has_room or not self._send(peer, account, hint.sequence, envelope, hint.attempts):
+                    return False
+            account.cursor = max(account.cursor, hint.sequence)
         return True
 
     def _is_held(self, hint: Hint) -> bool:

@@ -7,6 +7,7 @@ author signed cannot be signed again here: it stays parked, and shown.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from math import inf
 
@@ -28,7 +29,9 @@ AGAIN_SECONDS = 5.0
 QUIET_SECONDS = 30.0
 """How long nobody's asking counts once there was nothing to issue again: it costs a look at every own write."""
 TURN_SECONDS = 5.0
-"""How long a write of the same address may keep us waiting: nobody else writes it meanwhile, so nobody is a sibling."""
+"""How long writers of the same address may keep us waiting."""
+HOLD_SECONDS = 0.03
+"""How long its writers wait for us, in turn."""
 PAGE = 500
 
 
@@ -97,19 +100,27 @@ class Reissuer:
     async def _mend(self, key: bytes, latest: int) -> list[int]:
         """Issue again what is ahead of one key, in order, later than `latest`; answer the new versions.
 
-        In one turn: a writer finds the key mended or not, and never half of it, which would look like siblings.
+        In turns with its writers: a short chain they find mended or not, and what is written on top of half a longer
+        one names both its ends, and is issued again in its turn.
         """
-        async with self._author.turn(key, trio.current_time() + TURN_SECONDS):
-            new: list[int] = []
-            for old in await self._ahead_of(key):
-                version = await self._reissue(old, max([latest, *new]))
-                if version is not None:
-                    new.append(version)
-            return new
+        new: list[int] = []
+        waiting: set[bytes] = set()
+        while olds := deque([digest for digest in await self._ahead_of(key) if digest not in waiting]):
+            while olds:
+                async with self._author.turn(key, trio.current_time() + TURN_SECONDS):
+                    until = trio.current_time() + HOLD_SECONDS
+                    while olds and trio.current_time() < until:
+                        old = olds.popleft()
+                        version = await self._reissue(old, max([latest, *new[-1:]]))
+                        if version is None:
+                            waiting.add(old)
+                        else:
+                            new.append(version)
+        return new
 
-    async def _ahead_of(self, key: bytes) -> list[Envelope]:
+    async def _ahead_of(self, key: bytes) -> list[bytes]:
         """This node's own versions of a key that are ahead and were written here, the first one first."""
-        found: list[Envelope] = []
+        found: list[bytes] = []
         after = 0
         while versions := await self._store.versions(key, after=after, limit=PAGE):
             for version in versions:
@@ -117,16 +128,18 @@ class Reissuer:
                 standing = await self._store.standing(digest=version.digest) if is_ours else None
                 # Whom it was not too far ahead for has it as a head: issued again it would be there twice.
                 if standing is not None and not standing.acknowledged and self._is_ahead(version.version):
-                    old = await self._store.by_digest(version.digest)
-                    found += [old] if isinstance(old, Envelope) else []
+                    found.append(version.digest)
             after += len(versions)
         return found
 
-    async def _reissue(self, old: Envelope, latest: int) -> int | None:
+    async def _reissue(self, digest: bytes, latest: int) -> int | None:
         """Issue one write again, later than `latest`; answer its version. None: it has to wait for its moment.
 
         That is so when it stands on a version of somebody else's that is as far ahead: it must be later than that.
         """
+        old = await self._store.by_digest(digest)
+        if not isinstance(old, Envelope):
+            return None
         parents = [await self._stand_in(digest) for digest in old.parents]
         versions = [parent.version for digest in parents if (parent := await self._store.by_digest(digest))]
         if any(map(self._is_ahead, versions)):

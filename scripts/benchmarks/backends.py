@@ -26,7 +26,7 @@ def run() -> list[Figure]:
         Figure(bench="backends", what="mock put", value=puts, unit="/s", bound=Bound.AT_LEAST, target=200_000),
         Figure(bench="backends", what="mock get", value=gets, unit="/s", bound=Bound.AT_LEAST, target=200_000),
         Figure(bench="backends", what="hybrid get of what is held", value=hybrid, unit="/s"),
-        Figure(bench="backends", what="hybrid get of what is held, through the flags' switch", value=switched, unit="/s"),
+        Figure(bench="backends", what="hybrid get of what is held, by the switch", value=switched, unit="/s"),
         Figure(
             bench="backends", what="get of what is held: time of hybrid / mock", value=ratio, unit="x",
             bound=Bound.AT_MOST, target=2.0,

@@ -272,6 +272,38 @@ async def test_a_frame_that_is_begun_and_not_ended_costs_the_connection() -> Non
         assert host.connected_peers() == (friend.peer_id,)
 
 
+async def test_a_frame_that_comes_a_byte_at_a_time_costs_the_connection_as_well() -> None:
+    async with running(limits=Limits(frame_seconds=2)) as (host, told), running() as (other, _):
+        await other.dial(host.addresses, timeout=5)
+        await told.until_connected(other.peer_id)
+        (connection,) = other._swarm.of(host.peer_id)
+        connection.named[Lane.BULK].offer((1_000_000).to_bytes(4, "big"))
+        with trio.fail_after(10):
+            while told.last_of(other.peer_id) == "connected":
+                connection.named[Lane.BULK].offer(b"x")
+                await trio.sleep(0.1)
+        assert "has not ended it" in told.reasons[0]
+
+
+async def test_unfinished_frames_may_fill_so_much_memory_and_the_oldest_give_way() -> None:
+    limits = Limits(unfinished_bytes_in_all_max=1_000_000)
+    async with running(limits=limits) as (host, told), running() as (other, _), running() as (friend, _):
+        for each in (other, friend):
+            await each.dial(host.addresses, timeout=5)
+            await told.until_connected(each.peer_id)
+            (connection,) = each._swarm.of(host.peer_id)
+            connection.named[Lane.BULK].offer((2_000_000).to_bytes(4, "big"), bytes(600_000))
+            await trio.sleep(1.1 if each is other else 0)
+        with trio.fail_after(5):
+            await told.until_gone(other.peer_id)
+        assert "too much is under way in all" in told.reasons[0]
+        (connection,) = friend._swarm.of(host.peer_id)
+        connection.named[Lane.BULK].offer(bytes(1_400_000))
+        with trio.fail_after(5):
+            await told.until(lambda: bool(told.frames))
+        assert [(peer, len(frame)) for peer, _, frame in told.frames] == [(friend.peer_id, 2_000_000)]
+
+
 async def test_a_frame_over_the_limit_and_a_full_queue_are_counted() -> None:
     async with joined() as (one, _, two, two_told):
         assert one.send(two.peer_id, Lane.BULK, bytes(8_000_000))

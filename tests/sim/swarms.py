@@ -3,6 +3,7 @@
 A simulation is an async function of a seed. `over_seeds` runs it for several, and a failure names its seed.
 """
 
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -126,7 +127,7 @@ async def until(condition: Callable[[], object], *, seconds: float = 120.0, what
     while not condition():
         spent = trio.current_time() - started
         assert spent < seconds, f"not within {seconds:g} s: {what or condition}"
-        await trio.sleep(0.005)
+        await trio.sleep(0.005 if spent < 0.5 else 0.05)
     return trio.current_time() - started
 
 
@@ -188,6 +189,33 @@ class Disk:
         if self.is_full:
             raise OSError(ENOSPC, "No space left on device")
         self.commits += 1
+
+
+READING = "heads by_digest versions count_versions idempotent own_writes owed hints standing staged"
+WRITING = "merge reissue set_cursor refuse owe release stage unstage save_member forget_member provide"
+Call = Callable[[], Awaitable[object]]
+
+
+def hook(store: MemoryStore, names: str, around: Callable[[Call], Awaitable[object]]) -> None:
+    """Have `around` stand between a store and its callers, in these of its methods: it makes the call, or raises."""
+
+    def hooked(whole: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        return lambda *args, **kwargs: around(lambda: whole(*args, **kwargs))
+
+    for name in names.split():
+        setattr(store, name, hooked(getattr(store, name)))
+
+
+def answer_late(store: MemoryStore, chance: random.Random, *, seconds: float = 0.002) -> None:
+    """Have what is read from a store wait before and after, as from a disk: others are quicker meanwhile."""
+
+    async def late(call: Call) -> object:
+        await trio.sleep(chance.choice((0.0, chance.random())) * seconds)
+        answer = await call()
+        await trio.sleep(chance.choice((0.0, chance.random())) * seconds)
+        return answer
+
+    hook(store, READING, late)
 
 
 @dataclass(eq=False)

@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-from collections.abc import Callable
 
 import pytest
 import trio
@@ -11,18 +10,21 @@ from netsim.nodes import VirtualSwarm
 from netsim.wires import Link
 from node.dht.base import Backend, Consistency
 from node.services.node import Node
-from node.store.memory import MemoryStore
 from protocols.breaker import State
 from protocols.codes import ClockAhead, Indeterminate, NotFound, StorageFull, Unavailable
 from protocols.envelope import Envelope, order_key
 from protocols.holders import nearest
 from protocols.ucxl import parse
 from tests.sim.swarms import (
+    READING,
+    WRITING,
+    Call,
     Disk,
     content,
     counted,
     get,
     heads_at,
+    hook,
     key,
     met,
     names,
@@ -560,11 +562,6 @@ def test_without_fallback_there_are_errors_and_none_is_false() -> None:
 
 # -- a disk that fails at anything ----------------------------------------------------------------------------------
 
-FAILING = """
-    merge reissue heads by_digest versions count_versions idempotent own_writes cursor set_cursor owed refuse owe
-    release hints standing stage staged unstage save_member forget_member provide providers
-"""
-
 
 async def bad_sectors(seed: int) -> None:
     """Any call of the store may fail, reading or writing: calls fail with it, and no node ends; afterwards all is as
@@ -574,9 +571,14 @@ async def bad_sectors(seed: int) -> None:
     settings = {"backend": backend, "replication": rng.choice((2, 20)), "forget_after_hours": 20 / 3600}
     async with swarm_of(seed, 4, **settings) as swarm:
         is_bad = True
+
+        async def fail_sometimes(call: Call) -> object:
+            if is_bad and rng.random() < 0.1:
+                raise Unavailable("the disk failed")
+            return await call()
+
         for machine in swarm.nodes.values():
-            for name in FAILING.split():
-                _make_fail(machine.store, name, lambda: is_bad and rng.random() < 0.1)
+            hook(machine.store, f"{READING} {WRITING}", fail_sometimes)
         acknowledged: list[tuple[int, bytes]] = []
         for number in range(150):
             node = swarm[rng.choice(names(4))].node or swarm["n1"].running
@@ -617,17 +619,6 @@ async def bad_sectors(seed: int) -> None:
         for number in range(5 if backend == "hybrid" else 0):  # in real, a few may have what was uncertain
             heads = {tuple(sorted(h.digest for h in (await get(node, number)).heads)) for node in running(swarm)}
             assert len(heads) == 1
-
-
-def _make_fail(store: MemoryStore, name: str, fails: Callable[[], bool]) -> None:
-    whole = getattr(store, name)
-
-    async def call(*args: object, **kwargs: object) -> object:
-        if fails():
-            raise Unavailable("the disk failed")
-        return await whole(*args, **kwargs)
-
-    setattr(store, name, call)
 
 
 def test_a_disk_that_fails_at_anything_ends_no_node_and_loses_nothing() -> None:

@@ -10,6 +10,7 @@ import trio
 from tests.live.attacks.catalogue import ATTACKS, fitting
 from tests.live.attacks.siege import Outcome, lay
 from tests.live.attacks.target import NoTarget, find
+from tests.live.attacks.witness import GROWTH_BYTES_MAX
 
 
 def main() -> int:
@@ -47,15 +48,21 @@ def _arguments() -> argparse.Namespace:
 async def _attack(told: argparse.Namespace) -> int:
     target = await find(told.target)
     attacks = {name: attack for name, attack in fitting(target).items() if not told.only or name in told.only}
+    if not attacks:
+        raise NoTarget(f"no API was found beside {target.multiaddr}, and that is what these attacks are for")
     outcomes: list[Outcome] = []
     for _ in range(told.rounds):
         for attack in attacks.values():
             outcomes.append(await lay(attack, target))
             _say(outcomes[-1], told.json)
+    levels = [outcome.memory_bytes for outcome in outcomes[len(attacks) - 1 :: len(attacks)]]
     fell = [outcome.name for outcome in outcomes if outcome.fell]
+    if levels[-1] - levels[0] > GROWTH_BYTES_MAX:
+        fell.append("memory, round after round")
     if told.json:
-        print(json.dumps({"attacks": len(outcomes), "fell": fell}))
+        print(json.dumps({"attacks": len(outcomes), "fell": fell, "memory_bytes_after_each_round": levels}))
     else:
+        print(f"memory after each round: {', '.join(f'{level >> 20} MiB' for level in levels)}")
         print(f"{len(outcomes)} attacks, {len(fell)} not survived" + (f": {', '.join(fell)}" if fell else ""))
     return 1 if fell else 0
 
