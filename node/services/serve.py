@@ -4,6 +4,7 @@ Whoever has not said hello, or is of another swarm, is answered nothing else. Wh
 and merged here, and acknowledged after the commit; what is refused is refused one by one, with its reason.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import trio
@@ -68,6 +69,7 @@ class Server:
         self._verified = verified
         self._neighbours = neighbours
         self._now_ms = now_ms
+        self._ahead_ms = -math.inf
         self._heard = heard
         self._large: dict[str, trio.Lock] = {}
         """Whose turn it is to have a large message checked, by peer: one of each at a time."""
@@ -110,6 +112,8 @@ class Server:
                 return self._providers(request.key)
 
     def _pong(self, peer: str) -> Reply | Awaitable[Reply]:
+        # The wall clock as it went furthest ahead: one that was set back would make what is owed look young.
+        self._ahead_ms = max(self._ahead_ms, self._now_ms() - trio.current_time() * 1000.0)
         owed = self._store.owing().get(peer, 0)
         return self._pong_owing(peer, owed) if owed else Pong(self._now_ms(), 0, 0)
 
@@ -118,7 +122,8 @@ class Server:
         due = await self._store.owed(peer, limit=min(owed, DUE_MAX), now_ms=now_ms)
         # What is owed and not due was refused there for a while: since when is not known here at once. It may be older
         # than all that is due.
-        return Pong(now_ms, owed, max(0, now_ms - due[0].at_ms) if len(due) >= owed else LONG_MS)
+        age_ms = int(trio.current_time() * 1000.0 + self._ahead_ms) - due[0].at_ms if due else LONG_MS
+        return Pong(now_ms, owed, max(0, age_ms) if len(due) >= owed and age_ms > -100 else LONG_MS)
 
     async def _merge(self, peer: str, encoded: Sequence[bytes]) -> Reply:
         if len(encoded) < VERIFIED_AT_ONCE:

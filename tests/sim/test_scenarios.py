@@ -29,6 +29,8 @@ FOUND = [
     # A clock that went back by two minutes: what everybody had taken long ago was issued again, and was there twice.
     ("clock-ahead", 0),
     ("clock-ahead", 3),
+    # A pong said how old the oldest debt is by a wall clock that had been set back since: it looked young.
+    ("standard", 570),
 ]
 """Seeds that found something, and what that was."""
 
