@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 import trio
 
@@ -74,6 +75,10 @@ class _Account:
     held: "array[int]" = field(default_factory=lambda: array("q"))
     """What is due up to the cursor and was held back, in order."""
     rewound_at: float = 0.0
+    look_at: float = 0.0
+    is_paying: bool = False
+    is_asked_again: bool = False
+    """There was news while it was being paid."""
     paused_until: float = 0.0
     failures: int = 0
     """How often in a row the peer did not answer, or took nothing; then it is tried with one hint. What it did not
@@ -87,6 +92,11 @@ class _Account:
     def room(self) -> int:
         """How many more hints may be under way, as far as their number goes."""
         return (1 if self.failures else WINDOW) - len(self.under_way)
+
+    def has_read(self, sequence: int) -> bool:
+        """Whether a new write was read already, and sent if there was anything to send."""
+        at = bisect_right(self.held, sequence)
+        return sequence <= self.cursor and not (at and self.held[at - 1] == sequence)
 
     def rewind(self, to: int = 0) -> None:
         """There is something to read from there on: read it again, if it was read before."""
@@ -138,6 +148,7 @@ class Publisher:
         self._started_at_ms: float | None = None
         """What the wall clock showed, as it goes now, when trio's clock began."""
         self._woken = trio.Event()
+        self._is_news = True
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -146,22 +157,63 @@ class Publisher:
                 self._nursery = nursery
                 nursery.start_soon(self._wake_when_grown)
                 nursery.start_soon(self._wake_when_members_change)
-                await self._pay_for_ever()
+                await self._pay_for_ever(nursery)
         finally:
             self._nursery = None
 
-    async def _pay_for_ever(self) -> None:
+    async def _pay_for_ever(self, nursery: trio.Nursery) -> None:
+        """See that each holder is paid, by a task of its own while there is something to pay: none waits for others."""
         while True:
             self._woken = trio.Event()
             await self._wake_parked_if_clock_went_back()
+            is_news, self._is_news = self._is_news, False
             next_at = trio.current_time() + RESCAN_SECONDS
-            for peer in self._store.owing():
+            for peer, owed in self._store.owing().items():
                 if self._members.is_reachable(peer):
-                    next_at = min(next_at, await self._guarded_pay(peer))
+                    next_at = min(next_at, self._see_to(peer, owed, is_news, nursery))
                 else:
                     self._forgive(peer)
             with trio.move_on_at(next_at):  # also when nothing is owed: a person may take hints out of quarantine
                 await self._woken.wait()
+
+    def _see_to(self, peer: str, owed: int, is_news: bool, nursery: trio.Nursery) -> float:
+        """Begin to pay a holder, if it is time and there is something to send; answer when to look again."""
+        account = self._accounts.setdefault(peer, _Account())
+        now = trio.current_time()
+        if account.is_paying:
+            account.is_asked_again = account.is_asked_again or is_news
+            return inf
+        if now < account.paused_until:
+            account.look_at = account.paused_until
+            return account.look_at
+        if is_news or now >= account.look_at:
+            is_all_sent = account.is_at_end and owed <= len(account.under_way) + len(account.held)
+            if is_all_sent and (not account.held or now - account.rewound_at < HELD_RESCAN_SECONDS):
+                account.look_at = now + RESCAN_SECONDS
+            else:
+                account.is_paying = True
+                nursery.start_soon(self._pay_in_turn, peer, account)
+                return inf
+        return account.look_at
+
+    async def _pay_in_turn(self, peer: str, account: _Account) -> None:
+        try:
+            account.look_at = await self._pay(peer, account)
+        except BzzzError as error:
+            log.warning("what is owed to %s cannot be read now: %s", peer, error.message)
+            account.look_at = trio.current_time() + RESCAN_SECONDS
+        finally:
+            account.is_paying = False
+        is_asked_again, account.is_asked_again = account.is_asked_again, False
+        if is_asked_again:
+            self._wake()
+        else:
+            self._woken.set()
+
+    def _wake(self) -> None:
+        """Something may have to be sent."""
+        self._is_news = True
+        self._woken.set()
 
     def offer(self, sequence: int, envelope: Envelope | None, holders: tuple[str, ...]) -> Offered:
         """A write was merged just now: send it at once where nothing waits before it.
@@ -178,11 +230,13 @@ class Publisher:
             is_reachable = self._members.is_reachable(peer)
             is_free = account.is_at_end and account.has_room and is_reachable
             has_little = account.bytes_under_way <= LITTLE_BYTES
-            if envelope is not None and is_free and self._send(peer, account, sequence, envelope, 0):
+            if envelope is not None and account.has_read(sequence):
+                pass  # what is new was in the store before we were told, and has had its turn
+            elif envelope is not None and is_free and self._send(peer, account, sequence, envelope, 0):
                 is_next = is_next or has_little
             else:
                 account.rewind(sequence - 1)
-                self._woken.set()
+                self._wake()
             if is_reachable and not account.paused_until:
                 under_way.append(peer)
         return Offered(tuple(under_way), is_next)
@@ -190,13 +244,13 @@ class Publisher:
     def look_again(self, peer: str) -> None:
         """A holder is owed more than it was."""
         self._accounts.setdefault(peer, _Account()).rewind()
-        self._woken.set()
+        self._wake()
 
     def look_through(self) -> None:
         """What is held back may be another now."""
         for account in self._accounts.values():
             account.rewind()
-        self._woken.set()
+        self._wake()
 
     def forget(self, peer: str) -> None:
         """A holder is no member any more."""
@@ -204,19 +258,9 @@ class Publisher:
 
     # -- paying -----------------------------------------------------------------------------------------------
 
-    async def _guarded_pay(self, peer: str) -> float:
-        try:
-            return await self._pay(peer)
-        except BzzzError as error:
-            log.warning("what is owed to %s cannot be read now: %s", peer, error.message)
-            return trio.current_time() + RESCAN_SECONDS
-
-    async def _pay(self, peer: str) -> float:
+    async def _pay(self, peer: str, account: _Account) -> float:
         """Send what is due to a holder, as far as its window allows; answer when to look again."""
-        account = self._accounts.setdefault(peer, _Account())
         now = trio.current_time()
-        if now < account.paused_until:
-            return account.paused_until
         account.paused_until = 0.0
         is_rescan = not account.under_way or now - account.rewound_at >= RESCAN_SECONDS
         if account.is_at_end and is_rescan:
@@ -290,7 +334,7 @@ class Publisher:
     def _settled(
         self, peer: str, account: _Account, sequence: int, envelope: Envelope, attempts: int, error: BzzzError | None
     ) -> None:
-        self._woken.set()
+        self._wake()
         if error is not None and not error.retryable and type(error) is not Malformed:
             log.warning("%s refused %s for good: %s", peer, envelope.address, error.message)
             account.failures = 0
@@ -344,7 +388,7 @@ class Publisher:
             self._park(peer, sequence, RETRY_BASE_SECONDS, error)
         finally:
             account.settle(sequence)
-            self._woken.set()
+            self._wake()
 
     def _forgive(self, peer: str) -> None:
         """Who was away and is here again is a new beginning."""
@@ -369,6 +413,7 @@ class Publisher:
             except BzzzError as error:
                 log.warning("what is owed to %s cannot be read now: %s", peer, error.message)
             self._accounts.setdefault(peer, _Account()).rewind()
+            self._is_news = True
 
     # -- waking -----------------------------------------------------------------------------------------------
 
@@ -377,10 +422,10 @@ class Publisher:
         while True:
             sequence = await self._store.grown(sequence)
             if self._store.owing():  # else it came from peers
-                self._woken.set()
+                self._wake()
             await trio.lowlevel.checkpoint()
 
     async def _wake_when_members_change(self) -> None:
         while True:
             await self._members.changed()
-            self._woken.set()
+            self._wake()

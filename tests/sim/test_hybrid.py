@@ -104,7 +104,7 @@ async def peers_freeze_in_mid_call(seed: int) -> None:
 
 
 def test_no_call_waits_past_its_deadline_when_all_peers_freeze_in_the_middle_of_it() -> None:
-    over_seeds(peers_freeze_in_mid_call)
+    over_seeds(peers_freeze_in_mid_call, range(4))
 
 
 async def breaker_opens_and_closes(seed: int) -> None:
@@ -233,7 +233,7 @@ def holders(swarm: VirtualSwarm, number: object, replication: int) -> tuple[str,
 
 
 def test_absent_means_that_a_majority_of_the_holders_said_so() -> None:
-    over_seeds(absent, range(10))
+    over_seeds(absent, range(6))
 
 
 async def cannot_take(seed: int) -> None:
@@ -450,7 +450,7 @@ async def monotone(seed: int) -> None:
 
 
 def test_a_reader_of_one_node_never_sees_a_thing_go_back_in_time() -> None:
-    over_seeds(monotone)
+    over_seeds(monotone, range(4))
 
 
 async def steps_while_open(seed: int) -> None:
@@ -513,7 +513,7 @@ async def gaps(seed: int) -> None:
 
 
 def test_who_holds_little_tells_of_no_siblings_that_nobody_else_knows() -> None:
-    over_seeds(gaps, range(3))
+    over_seeds(gaps, range(2))
 
 
 # -- without fallback -----------------------------------------------------------------------------------------------
@@ -622,4 +622,4 @@ async def bad_sectors(seed: int) -> None:
 
 
 def test_a_disk_that_fails_at_anything_ends_no_node_and_loses_nothing() -> None:
-    over_seeds(bad_sectors, range(9))
+    over_seeds(bad_sectors)

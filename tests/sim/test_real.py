@@ -153,7 +153,7 @@ async def perhaps(seed: int) -> None:
 
 
 def test_what_was_perhaps_written_is_shown_by_nobody_until_the_same_envelope_ends_it() -> None:
-    over_seeds(perhaps, range(10))
+    over_seeds(perhaps, range(5))
 
 
 async def refused(seed: int) -> None:
@@ -263,7 +263,7 @@ async def anything(seed: int) -> None:
 
 
 def test_no_answer_of_the_real_backend_is_false() -> None:
-    over_seeds(anything, range(8))
+    over_seeds(anything, range(4))
 
 
 # -- repair ---------------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ async def ahead_then_mended(seed: int) -> None:
 
 
 def test_what_was_written_under_a_clock_that_ran_ahead_is_late_and_never_lost() -> None:
-    over_seeds(ahead_then_mended, range(16))
+    over_seeds(ahead_then_mended, range(6))
 
 
 async def history_stays(seed: int) -> None:
@@ -215,7 +215,7 @@ async def full_to_the_brim(seed: int) -> None:
 
 
 def test_a_write_that_is_full_to_the_brim_is_issued_again_too() -> None:
-    over_seeds(full_to_the_brim, range(2))
+    over_seeds(full_to_the_brim, range(1))
 
 
 async def full_disk(seed: int) -> None:
