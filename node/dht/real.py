@@ -130,7 +130,7 @@ class RealDHT:
         standing = await self._store.standing(digest=envelope.digest)
         if standing is None or len(standing.acknowledged) < self.write_quorum:
             with trio.move_on_at(deadline) as scope:
-                await self._store.stage(envelope, now_ms=self._now_ms())
+                await self._store.stage(envelope, idempotency_key=idempotency_key, now_ms=self._now_ms())
                 votes = await self._collect(envelope, wanted)
                 await self._judge(envelope, votes)
                 standing = await self._keep(envelope, wanted, votes, idempotency_key)

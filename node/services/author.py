@@ -21,7 +21,6 @@ from protocols.codes import (
     InvalidAddress,
     NotFound,
     NotLater,
-    StorageFull,
     TooLarge,
     Unavailable,
     UnknownParents,
@@ -34,7 +33,6 @@ COMMIT_SECONDS = 0.03
 """Kept back for the commit when the swarm is asked about a write first."""
 UNCERTAIN_MAX = 4096
 """Uncertain writes that are remembered."""
-_NO_DIGEST = bytes(32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +86,6 @@ class Author:
         self._turns: dict[bytes, _Turn] = {}
         self._unsettled: dict[bytes, None] = {}
         """Keys of writes that the disk did not confirm in time: they may still become versions."""
-        self._uncertain: dict[str, bytes] = {}
-        """The digests of writes that may have reached the swarm, by idempotency key; forgotten in a restart."""
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -175,15 +171,9 @@ class Author:
         left = max(0.001, begun.left)
         try:
             receipt = await begun.dht.put(envelope, idempotency_key=idempotency_key, timeout=left, on_merged=on_merged)
-        except Indeterminate:
+        except (Indeterminate, trio.Cancelled):
             self._unsettled[envelope.key] = None
-            if idempotency_key is not None:
-                self._uncertain[idempotency_key] = envelope.digest
-                while len(self._uncertain) > UNCERTAIN_MAX:
-                    del self._uncertain[next(iter(self._uncertain))]
             raise
-        if idempotency_key is not None:
-            self._uncertain.pop(idempotency_key, None)
         return receipt._replace(elapsed_ms=(trio.current_time() - started) * 1000.0)
 
     @contextlib.asynccontextmanager
@@ -221,14 +211,12 @@ class Author:
     async def _settle(self, key: bytes) -> None:
         """Wait until it is decided what became of earlier writes of this key that the disk did not confirm in time.
 
-        Otherwise the next one would not know of them, and be their sibling. What is handed to the store is committed
-        in that order: when something harmless that is handed in now is through, they are versions, or nothing.
+        Otherwise the next one would not know of them, and be their sibling.
         """
         if key not in self._unsettled and len(self._unsettled) < UNCERTAIN_MAX:
             return
         settled = tuple(self._unsettled)
-        with contextlib.suppress(StorageFull):  # it had its turn, too
-            await self._store.unstage(_NO_DIGEST)
+        await self._store.settled()
         for each in settled:
             self._unsettled.pop(each, None)
 
@@ -247,8 +235,7 @@ class Author:
     async def _uncertain_write(self, idempotency_key: str | None, address: str) -> Envelope | None:
         """The very envelope that was written under this key before, when the swarm may have it: another one, with
         the same content, would be a second effect of one wish."""
-        digest = self._uncertain.get(idempotency_key) if idempotency_key is not None else None
-        staged = await self._store.staged(digest) if digest is not None else None
+        staged = await self._store.staged_under(idempotency_key) if idempotency_key is not None else None
         if staged is not None:
             _check_same(staged, address)
         return staged

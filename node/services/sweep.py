@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 PAGE = 500
 AGAIN_SECONDS = 5.0
 ANY_TIME_MS = 1 << 62
-_NO_DIGEST = bytes(32)
 
 
 @dataclass(slots=True)
@@ -81,9 +80,7 @@ class Sweeper:
         return True
 
     async def _sweep(self, member: Member) -> None:
-        # What is handed to the store is committed in that order: once this is through, so is every write that was
-        # handed in before, by somebody who did not know this member yet.
-        await self._store.unstage(_NO_DIGEST)
+        await self._store.settled()  # also the writes of those who did not know this member yet
         name = f"owed/{member.peer}/{member.first_seen_ms}"
         after = await self._store.cursor(name)
         while changes := await self._store.own_writes(after=after, limit=PAGE):

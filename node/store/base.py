@@ -19,6 +19,9 @@ import trio
 
 from protocols.envelope import Envelope, Notice
 
+IDEMPOTENCY_MS = 24 * 3600 * 1000
+"""How long an idempotency key is remembered, and a staged envelope kept, at least."""
+
 
 class StoreRefused(Exception):
     """The file cannot be this node's store (damaged, foreign, newer, locked); the message says which and what to do.
@@ -187,6 +190,13 @@ class Store(Protocol):
         """
         ...
 
+    async def settled(self) -> None:
+        """Wait until it is decided what becomes of all that was handed in before: it is committed, or has failed.
+
+        Never raises: that a commit failed is told to who handed in what was in it.
+        """
+        ...
+
     # -- versions ---------------------------------------------------------------------------------------------
 
     async def heads(self, key: bytes) -> tuple[Envelope | Notice, ...]:
@@ -299,11 +309,18 @@ class Store(Protocol):
 
     # -- staged envelopes -------------------------------------------------------------------------------------
 
-    async def stage(self, envelope: Envelope, *, now_ms: int) -> None:
-        """Keep an envelope durably that is not a version yet: no head, no hint, not in the log."""
+    async def stage(self, envelope: Envelope, *, idempotency_key: str | None = None, now_ms: int) -> None:
+        """Keep an envelope durably that is not a version yet: no head, no hint, not in the log.
+
+        It is kept until it is merged or unstaged, and for `IDEMPOTENCY_MS` at least.
+        """
         ...
 
     async def staged(self, digest: bytes) -> Envelope | None: ...
+
+    async def staged_under(self, idempotency_key: str) -> Envelope | None:
+        """What was staged last under this key, if it is still there."""
+        ...
 
     async def unstage(self, digest: bytes) -> None: ...
 

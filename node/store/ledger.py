@@ -116,7 +116,7 @@ class Ledger:
         found = self.db.execute(
             "SELECT v.sequence, v.key_id, v.is_local, v.reissued_as, k.key FROM versions v "
             f"JOIN keys k ON k.id = v.key_id WHERE {DIGEST_IS}",
-            (digest,),
+            {"digest": digest},
         ).fetchone()
         if found is None or not found[2]:
             return NotFound(f"{digest.hex()} is no local write of this log", digest=digest.hex())
@@ -136,7 +136,7 @@ class Ledger:
     def _standing_in(self, digest: bytes) -> int:
         while True:
             sequence, reissued_as = self.db.execute(
-                f"SELECT v.sequence, v.reissued_as FROM versions v WHERE {DIGEST_IS}", (digest,)
+                f"SELECT v.sequence, v.reissued_as FROM versions v WHERE {DIGEST_IS}", {"digest": digest}
             ).fetchone()
             if reissued_as is None:
                 return int(sequence)
@@ -186,11 +186,12 @@ class Ledger:
 
     # -- staged envelopes -------------------------------------------------------------------------------------
 
-    def stage(self, envelope: Envelope, now_ms: int) -> None:
+    def stage(self, envelope: Envelope, idempotency_key: str | None, now_ms: int) -> None:
+        self._merger.prune(now_ms)
         staged = self.db.execute(
-            "INSERT OR IGNORE INTO staged SELECT ?1, ?2, ?3 "
+            "INSERT OR IGNORE INTO staged SELECT :digest, :encoded, :now_ms, :name "
             f"WHERE NOT EXISTS (SELECT 1 FROM versions v WHERE {DIGEST_IS} AND v.encoded IS NOT NULL)",
-            (envelope.digest, envelope.encoded, now_ms),
+            {"digest": envelope.digest, "encoded": envelope.encoded, "now_ms": now_ms, "name": idempotency_key},
         )  # fmt: skip
         if staged.rowcount > 0:
             self._merger.staged.add(envelope.digest)

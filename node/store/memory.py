@@ -10,25 +10,40 @@ lazily durable facts (acknowledgements) survives such a restart, which is allowe
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import trio
 
-from node.store.base import Change, Hint, Incoming, Member, Merged, Origin, Pending, Standing, Version
+from node.store.base import (
+    IDEMPOTENCY_MS,
+    Change,
+    Hint,
+    Incoming,
+    Member,
+    Merged,
+    Origin,
+    Pending,
+    Standing,
+    Version,
+)
 from node.store.bell import Bell
 from node.store.debts import Debts
 from node.store.faults import translated
 from node.store.ticket import Ticket
-from protocols.codes import NotFound, Unavailable
+from protocols.codes import NotFound, StorageFull, Unavailable
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.lineage import Lineage
 
 T = TypeVar("T")
 
-IDEMPOTENCY_MS = 24 * 3600 * 1000
-"""How long an idempotency key is remembered at least."""
+
+class _Staged(NamedTuple):
+    envelope: Envelope
+    idempotency_key: str | None
+    at_ms: int
 
 
 class _Write:
@@ -82,7 +97,7 @@ class MemoryStore:
         self._cursors: dict[str, int] = {}
         self._writes: dict[int, _Write] = {}
         self._debts = Debts()
-        self._staged: dict[bytes, Envelope] = {}
+        self._staged: dict[bytes, _Staged] = {}
         self._members: dict[str, Member] = {}
         self._providers: dict[bytes, dict[str, int]] = {}
 
@@ -274,6 +289,10 @@ class MemoryStore:
         for old, (_, at_ms) in list(islice(self._idempotent.items(), 2)):
             if at_ms < now_ms - IDEMPOTENCY_MS:
                 del self._idempotent[old]
+
+    async def settled(self) -> None:
+        with suppress(StorageFull, Unavailable):  # what is handed in is carried out in its order
+            await self._written(lambda: None)
 
     async def reissue(self, digest: bytes, replacement: Envelope, holders: tuple[str, ...], *, now_ms: int) -> Merged:
         return await self._written(lambda: self._reissue(digest, replacement, holders, now_ms))
@@ -478,15 +497,24 @@ class MemoryStore:
 
     # -- staged envelopes -------------------------------------------------------------------------------------
 
-    async def stage(self, envelope: Envelope, *, now_ms: int) -> None:
-        await self._written(lambda: self._stage(envelope))
+    async def stage(self, envelope: Envelope, *, idempotency_key: str | None = None, now_ms: int) -> None:
+        await self._written(lambda: self._stage(_Staged(envelope, idempotency_key, now_ms)))
 
-    def _stage(self, envelope: Envelope) -> None:
-        if not isinstance(self._held.get(envelope.digest), Envelope):
-            self._staged[envelope.digest] = envelope
+    def _stage(self, staged: _Staged) -> None:
+        for old, (_, _, at_ms) in list(islice(self._staged.items(), 2)):
+            if at_ms < staged.at_ms - IDEMPOTENCY_MS:
+                del self._staged[old]
+        digest = staged.envelope.digest
+        if not isinstance(self._held.get(digest), Envelope):
+            self._staged.setdefault(digest, staged)
 
     async def staged(self, digest: bytes) -> Envelope | None:
-        return self._staged.get(digest)
+        found = self._staged.get(digest)
+        return found.envelope if found is not None else None
+
+    async def staged_under(self, idempotency_key: str) -> Envelope | None:
+        found = [each.envelope for each in self._staged.values() if each.idempotency_key == idempotency_key]
+        return found[-1] if found else None
 
     async def unstage(self, digest: bytes) -> None:
         await self._written(lambda: self._staged.pop(digest, None))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from node.store.base import Incoming, Origin
+from node.store.base import IDEMPOTENCY_MS, Incoming, Origin
 from node.store.rows import (
     ORIGIN_NUMBERS,
     ROWS_MAX,
@@ -25,8 +25,6 @@ from node.store.rows import (
 from protocols.envelope import Envelope, Notice
 from protocols.lineage import Lineage
 
-IDEMPOTENCY_MS = 24 * 3600 * 1000
-"""How long an idempotency key is remembered at least."""
 PRUNE_MS = 60_000
 
 
@@ -126,7 +124,7 @@ class Merger:
         placed = [[self._merge_one(each, merge.now_ms) for each in merge.batch] for merge in merges]
         self._write()
         self._forget()
-        self._prune(max(merge.now_ms for merge in merges))
+        self.prune(max(merge.now_ms for merge in merges))
         return placed
 
     def merge(self, incoming: Incoming, now_ms: int) -> Placed:
@@ -255,9 +253,9 @@ class Merger:
     def _owe(self, sequence: int, peer: str) -> bool:
         number = self.holder(peer)
         return self._db.execute(
-            "INSERT OR IGNORE INTO hints (holder, sequence) SELECT ?1, ?2 "
-            "WHERE NOT EXISTS (SELECT 1 FROM acknowledged WHERE sequence = ?2 AND holder = ?1)",
-            (number, sequence),
+            "INSERT OR IGNORE INTO hints (holder, sequence) SELECT :holder, :sequence "
+            "WHERE NOT EXISTS (SELECT 1 FROM acknowledged WHERE sequence = :sequence AND holder = :holder)",
+            {"holder": number, "sequence": sequence},
         ).rowcount > 0  # fmt: skip
 
     def _learn(self, row: _Row, item: Envelope | Notice, origin: Origin, now_ms: int) -> tuple[bytes, ...]:
@@ -349,11 +347,16 @@ class Merger:
         self._key_ids = {}
         self._orphans = {}
 
-    def _prune(self, now_ms: int) -> None:
+    def prune(self, now_ms: int) -> None:
+        """Once in a while: drop what had its time."""
         if now_ms >= self._pruned_ms + PRUNE_MS:
             self._pruned_ms = now_ms
             self._db.execute("DELETE FROM idempotency WHERE at_ms < ?", (now_ms - IDEMPOTENCY_MS,))
             self._db.execute("DELETE FROM providers WHERE expires_ms <= ?", (now_ms,))
+            if self.staged:
+                old = (now_ms - IDEMPOTENCY_MS,)
+                gone = self._db.execute("DELETE FROM staged WHERE at_ms < ? RETURNING digest", old)
+                self.staged.difference_update([digest for (digest,) in gone])
 
 
 def _content(item: Envelope | Notice) -> tuple[str, int, bytes | None]:

@@ -18,14 +18,16 @@ def heads(db: sqlite3.Connection, key: bytes) -> tuple[Envelope | Notice, ...]:
     rows = db.execute(
         f"SELECT {ITEM_COLUMNS} FROM keys k JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
         f"WHERE {KEY_IS}",
-        (key,),
+        {"key": key},
     )  # fmt: skip
     return tuple(sorted((item_of(row) for row in rows), key=order_key, reverse=True))
 
 
 def by_digest(db: sqlite3.Connection, digest: bytes, until: int) -> Envelope | Notice | None:
     """A version among the entries up to and with `until`: what is committed is published a moment later."""
-    row = db.execute(f"{_ITEM} WHERE {DIGEST_IS} AND v.sequence <= ?2", (digest, until)).fetchone()
+    row = db.execute(
+        f"{_ITEM} WHERE {DIGEST_IS} AND v.sequence <= :until", {"digest": digest, "until": until}
+    ).fetchone()
     return item_of(row) if row is not None else None
 
 
@@ -44,14 +46,17 @@ def versions(db: sqlite3.Connection, key: bytes, after: int, limit: int) -> list
             "FROM versions v JOIN keys k ON k.id = v.key_id "
             "LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
             f"WHERE v.key_id = (SELECT k.id FROM keys k WHERE {KEY_IS}) "
-            "ORDER BY v.version, v.author, v.digest LIMIT ?2 OFFSET ?3",
-            (key, limit, after),
+            "ORDER BY v.version, v.author, v.digest LIMIT :limit OFFSET :after",
+            {"key": key, "limit": limit, "after": after},
         )
     ]  # fmt: skip
 
 
 def count_versions(db: sqlite3.Connection, key: bytes) -> int:
-    return int(_one(db, f"SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE {KEY_IS}", key))
+    row = db.execute(
+        f"SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE {KEY_IS}", {"key": key}
+    ).fetchone()  # fmt: skip
+    return int(row[0])
 
 
 def idempotent(db: sqlite3.Connection, name: str) -> bytes | None:
@@ -64,10 +69,10 @@ def log(db: sqlite3.Connection, after: int, until: int) -> list[Change]:
     return _changes(
         db,
         f"SELECT v.sequence, {_CHANGE}, v.origin, v.at_ms FROM versions v JOIN keys k ON k.id = v.key_id "
-        "WHERE v.sequence > ?1 AND v.sequence <= ?2 UNION ALL "
+        "WHERE v.sequence > :after AND v.sequence <= :until UNION ALL "
         f"SELECT l.sequence, {_CHANGE}, l.origin, l.at_ms FROM learned l JOIN versions v ON v.sequence = l.of "
-        "JOIN keys k ON k.id = v.key_id WHERE l.sequence > ?1 AND l.sequence <= ?2 ORDER BY 1",
-        (after, until),
+        "JOIN keys k ON k.id = v.key_id WHERE l.sequence > :after AND l.sequence <= :until ORDER BY 1",
+        {"after": after, "until": until},
     )  # fmt: skip
 
 
@@ -75,13 +80,13 @@ def own_writes(db: sqlite3.Connection, after: int, until: int, limit: int) -> li
     return _changes(
         db,
         f"SELECT v.sequence, {_CHANGE}, v.origin, v.at_ms FROM versions v JOIN keys k ON k.id = v.key_id "
-        "WHERE v.is_local = 1 AND v.reissued_as IS NULL AND v.sequence > ? AND v.sequence <= ? "
-        "ORDER BY v.sequence LIMIT ?",
-        (after, until, limit),
+        "WHERE v.is_local = 1 AND v.reissued_as IS NULL AND v.sequence > :after AND v.sequence <= :until "
+        "ORDER BY v.sequence LIMIT :limit",
+        {"after": after, "until": until, "limit": limit},
     )
 
 
-def _changes(db: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> list[Change]:
+def _changes(db: sqlite3.Connection, query: str, values: dict[str, int]) -> list[Change]:
     return [
         Change(sequence, digest, key, address, version + SIGN, author, bool(deleted), ORIGINS[origin], at_ms)
         for sequence, digest, key, address, version, author, deleted, origin, at_ms in db.execute(query, values)
@@ -101,18 +106,18 @@ class Stood(NamedTuple):
 
 def standing(db: sqlite3.Connection, digest: bytes | None, sequence: int | None) -> Stood | None:
     """A local write by either; of one that was reissued, that which stands in for it."""
-    condition, value = (DIGEST_IS, digest) if digest is not None else ("v.sequence = ?1", sequence)
+    condition = DIGEST_IS if digest is not None else "v.sequence = :sequence"
     while True:
         row = db.execute(
             "SELECT v.sequence, v.digest, k.key, k.address, v.at_ms, v.is_local, v.reissued_as FROM versions v "
             f"JOIN keys k ON k.id = v.key_id WHERE {condition}",
-            (value,),
+            {"digest": digest, "sequence": sequence},
         ).fetchone()
         if row is None or not row[5]:
             return None
         if row[6] is None:
             break
-        condition, value = DIGEST_IS, row[6]
+        condition, digest = DIGEST_IS, row[6]
     peers = db.execute(
         "SELECT h.peer FROM acknowledged a JOIN holders h ON h.id = a.holder WHERE a.sequence = ? ORDER BY h.peer",
         (row[0],),
@@ -154,6 +159,11 @@ def at_ms(db: sqlite3.Connection, sequence: int) -> int:
 
 def staged(db: sqlite3.Connection, digest: bytes) -> Envelope | None:
     encoded = _one(db, "SELECT encoded FROM staged WHERE digest = ?", digest)
+    return decode(encoded) if encoded is not None else None
+
+
+def staged_under(db: sqlite3.Connection, idempotency_key: str) -> Envelope | None:
+    encoded = _one(db, "SELECT encoded FROM staged WHERE idempotency_key = ? ORDER BY rowid DESC", idempotency_key)
     return decode(encoded) if encoded is not None else None
 
 

@@ -20,9 +20,9 @@ SIGN: Final = 1 << 63
 
 ROWS_MAX: Final = 256
 
-# Only the start of a digest or a key is in its index; the whole is compared with what that finds. The parameter is ?1.
-DIGEST_IS: Final = "substr(v.digest, 1, 8) = substr(?1, 1, 8) AND v.digest = ?1"
-KEY_IS: Final = "substr(k.key, 7, 11) = substr(?1, 7, 11) AND k.key = ?1"
+# Only the start of a digest or a key is in its index; the whole is compared with what that finds.
+DIGEST_IS: Final = "substr(v.digest, 1, 8) = substr(:digest, 1, 8) AND v.digest = :digest"
+KEY_IS: Final = "substr(k.key, 7, 11) = substr(:key, 7, 11) AND k.key = :key"
 
 
 def start_of_digest(digest: bytes) -> bytes:

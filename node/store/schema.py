@@ -102,6 +102,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX providers_in_time ON providers (expires_ms);
     """,
+    # 2: a write whose end is uncertain is found by its idempotency key
+    """
+    ALTER TABLE staged ADD COLUMN idempotency_key TEXT;
+    CREATE INDEX staged_by_name ON staged (idempotency_key) WHERE idempotency_key IS NOT NULL;
+    """,
 )  # fmt: skip
 
 

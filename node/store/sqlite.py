@@ -26,7 +26,7 @@ from node.store.merging import Merging, Placed
 from node.store.reader import Reader
 from node.store.recent import Bells, RecentWrites, Write
 from node.store.writer import CLOSE_SECONDS, Writer
-from protocols.codes import NotFound
+from protocols.codes import NotFound, StorageFull, Unavailable
 from protocols.envelope import Envelope, Notice
 
 CACHE_BYTES = 24 * 1024 * 1024
@@ -199,6 +199,10 @@ class SqliteStore:
         if last_sequence > self.last_sequence:
             self.last_sequence = last_sequence
             self._grown.ring()
+
+    async def settled(self) -> None:
+        with suppress(StorageFull, Unavailable):  # what is handed in is carried out in its order
+            await self._hand_in(lambda ledger: None)
 
     async def reissue(self, digest: bytes, replacement: Envelope, holders: tuple[str, ...], *, now_ms: int) -> Merged:
         merged: Merged = await self._writer.hand_in(
@@ -456,11 +460,16 @@ class SqliteStore:
 
     # -- staged envelopes -------------------------------------------------------------------------------------
 
-    async def stage(self, envelope: Envelope, *, now_ms: int) -> None:
-        await self._hand_in(lambda ledger: ledger.stage(envelope, now_ms), size_bytes=len(envelope.encoded))
+    async def stage(self, envelope: Envelope, *, idempotency_key: str | None = None, now_ms: int) -> None:
+        await self._hand_in(
+            lambda ledger: ledger.stage(envelope, idempotency_key, now_ms), size_bytes=len(envelope.encoded)
+        )
 
     async def staged(self, digest: bytes) -> Envelope | None:
         return await self._reader.ask(lambda db: queries.staged(db, digest))
+
+    async def staged_under(self, idempotency_key: str) -> Envelope | None:
+        return await self._reader.ask(lambda db: queries.staged_under(db, idempotency_key))
 
     async def unstage(self, digest: bytes) -> None:
         await self._hand_in(lambda ledger: ledger.unstage(digest))

@@ -422,6 +422,49 @@ async def test_a_staged_envelope_that_is_merged_is_staged_no_longer(store: Store
         assert [await each.staged(item.digest) for item in (one, two, three)] == [None, None, None]
 
 
+async def test_a_staged_envelope_is_found_by_its_idempotency_key(store: Store, rig: StoreRig) -> None:
+    wish, other = envelope(1), envelope(2)
+    await store.stage(wish, idempotency_key="wish", now_ms=NOW)
+    await store.stage(other, now_ms=NOW)
+    async for each in rig.now_and_after_a_restart(store):
+        assert await each.staged_under("wish") == wish
+        assert await each.staged_under("another") is None
+        assert await each.idempotent("wish") is None, "nothing was merged under it"
+    store = await rig.reopen()
+    await put(store, local(wish, key="wish"))
+    assert await store.staged_under("wish") is None
+    assert await store.idempotent("wish") == wish.digest
+
+
+async def test_what_was_staged_is_forgotten_after_a_day_and_not_before(store: Store, rig: StoreRig) -> None:
+    hour = 3600 * 1000
+    for number, hours in ((1, 0), (2, 2), (3, 25)):
+        await store.stage(envelope(number), idempotency_key=str(number), now_ms=NOW + hours * hour)
+        assert await store.staged(envelope(number).digest) is not None
+    async for each in rig.now_and_after_a_restart(store):
+        assert await each.staged_under("1") is None
+        assert [await each.staged(envelope(number).digest) is not None for number in (1, 2, 3)] == [False, True, True]
+
+
+async def test_once_a_store_has_settled_what_was_handed_in_before_is_committed(store: Store, rig: StoreRig) -> None:
+    turn_disk = rig.stall_disk()
+    is_settled = trio.Event()
+
+    async def settle() -> None:
+        await store.settled()
+        is_settled.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(put, store, local(envelope(1)))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(settle)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not is_settled.is_set()
+        turn_disk()
+        await is_settled.wait()
+        assert await store.by_digest(envelope(1).digest) is not None
+
+
 # -- members and providers --------------------------------------------------------------------------------------------
 
 

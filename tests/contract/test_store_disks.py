@@ -54,6 +54,11 @@ async def furnish(store: Store) -> None:
     await store.provide(envelope(1).key, ALICE, expires_ms=NOW + 9)
 
 
+async def test_a_store_settles_on_a_full_disk_too(store: Store, rig: StoreRig) -> None:
+    rig.break_disk(OSError(errno.ENOSPC, "No space left on device"))
+    await store.settled()
+
+
 @pytest.mark.parametrize("name", WRITES)
 @pytest.mark.parametrize(
     ("error", "raised"),

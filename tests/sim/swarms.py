@@ -193,7 +193,7 @@ class Disk:
         self.commits += 1
 
 
-READING = "heads by_digest versions count_versions idempotent own_writes owed hints standing staged"
+READING = "heads by_digest versions count_versions idempotent own_writes owed hints standing staged staged_under"
 WRITING = "merge reissue set_cursor refuse owe release stage unstage save_member forget_member provide"
 Call = Callable[[], Awaitable[object]]
 

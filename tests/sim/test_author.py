@@ -295,7 +295,7 @@ def test_a_wish_that_is_repeated_while_the_disk_hangs_has_one_effect() -> None:
 
 
 async def wish_in_real(seed: int) -> None:
-    """In real, an uncertain write that is tried again under its key is the same write."""
+    """In real, an uncertain write that is tried again under its key is the same write, also by the next process."""
     async with swarm_of(seed, 4, backend="real") as swarm:
         node = swarm["n1"].running
         for name in ("n2", "n3", "n4"):
@@ -303,6 +303,9 @@ async def wish_in_real(seed: int) -> None:
         with pytest.raises(Indeterminate) as raised:
             await put(node, 0, b"wish", idempotency_key="wish")
         swarm.net.heal()
+        if seed % 2:
+            await swarm["n1"].crash()
+            node = await swarm.start("n1")
         await met(swarm)
         receipt = await put(node, 0, b"wish", idempotency_key="wish")
         assert receipt.digest.hex() == raised.value.details["digest"]
