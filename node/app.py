@@ -172,7 +172,7 @@ async def _run_in_swarm(
         members,
         now_ms=now_ms,
         chance=world.chance,
-        on_own_clock_ahead=lambda: reissuer.look(),
+        on_own_clock_ahead=lambda envelope: reissuer.refused(envelope.digest),
         holds_back=lambda key: flags.current.holds_back(key),
     )
     sweeper = Sweeper(store, members, on_owed=publisher.look_again, on_forgotten=publisher.forget)

@@ -43,6 +43,7 @@ _ITEMS_MAX: Final = 1024
 _BIN_64: Final = b"\xc4\x40"
 """How msgpack begins 64 bytes."""
 _SIGNATURE_TAIL: Final = len(_BIN_64) + keys.SIGNATURE_BYTES
+_DIGEST_HEX: Final = re.compile(r"[0-9a-f]{64}")
 _CONTENT_TYPE: Final = re.compile(r"[ -~]{1,255}")
 _NO_META: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -72,6 +73,12 @@ class Envelope:
     """SHA-256 of the canonical bytes, 32 bytes."""
     key: bytes
     """The key in the DHT, 49 ASCII bytes."""
+
+    @property
+    def reissues(self) -> bytes | None:
+        """The digest of the version that this one stands in for: `meta.reissues`, 64 hex digits in lower case."""
+        named = self.meta.get("reissues") if self.meta else None
+        return bytes.fromhex(named) if named is not None and _DIGEST_HEX.fullmatch(named) else None
 
     @property
     def canonical(self) -> bytes:
@@ -106,6 +113,11 @@ class Notice(NamedTuple):
     author: str
     deleted: bool
     parents: tuple[bytes, ...] = ()
+
+    @property
+    def reissues(self) -> None:
+        """Only what is signed stands in for something."""
+        return None
 
 
 class Ordered(Protocol):

@@ -5,10 +5,15 @@ An edge to a parent that is not earlier than its child is void: the child stays,
 local door refuses such a write (`NotLater`); from a peer it must be kept, for whether it is void may be known only
 after it was accepted, and acceptance must not depend on the order of arrival.
 
-The whole state is, for each digest, the greatest version it was held with and the greatest version that names it as
-a parent. Both only ever grow to a maximum, so merging is commutative, associative and idempotent by construction (a
-join-semilattice; Shapiro et al., 'Conflict-free Replicated Data Types', 2011), also under equivocation: two contents
-of one author and one version are two digests, hence two versions.
+A version is superseded, too, by one of the same author that reissues it, whichever of the two is later: a clock that
+ran ahead was mended between them. That takes the author's signature, so nobody ends another's head by it; and a
+digest is known only once what it is of was made, so it never goes in circles, alone or with parents: where there are
+versions, there is a head.
+
+The whole state is, for each digest, the greatest version it was held with, the greatest version that names it as
+a parent, and the set of authors who reissued it. They only ever grow, so merging is commutative, associative and
+idempotent by construction (a join-semilattice; Shapiro et al., 'Conflict-free Replicated Data Types', 2011), also
+under equivocation: two contents of one author and one version are two digests, hence two versions.
 """
 
 from collections.abc import Iterable
@@ -26,20 +31,30 @@ class Added(NamedTuple):
 class Lineage:
     """The versions of one key, as far as heads need them. Digests are 32 bytes, versions readings of the clock."""
 
-    __slots__ = ("_heads", "_named_by", "_versions")
+    __slots__ = ("_authors", "_heads", "_named_by", "_reissued_by", "_versions")
 
     def __init__(self) -> None:
         self._versions: dict[bytes, int] = {}
+        self._authors: dict[bytes, str] = {}
         self._named_by: dict[bytes, int] = {}
+        self._reissued_by: dict[bytes, set[str]] = {}
         self._heads: dict[bytes, int] = {}
 
-    def add(self, digest: bytes, version: int, parents: Iterable[bytes]) -> Added:
-        """Take in a version, known or not. Adding a known one with parents that were unknown so far adds its edges."""
+    def add(
+        self, digest: bytes, version: int, parents: Iterable[bytes], *, author: str = "", reissues: bytes | None = None
+    ) -> Added:
+        """Take in a version, known or not. Adding a known one with parents that were unknown so far adds its edges.
+
+        `author` (a peer id) matters where something is reissued; `reissues` is the digest that this one stands in for.
+        """
         is_new = digest not in self._versions
         if is_new or version > self._versions[digest]:
             self._versions[digest] = version
+            self._authors[digest] = author
             self._place(digest)
         superseded = tuple(parent for parent in parents if self._name(parent, version))
+        if reissues is not None and self._reissue(reissues, author):
+            superseded += (reissues,)
         return Added(is_new, digest in self._heads, superseded)
 
     def heads(self) -> tuple[bytes, ...]:
@@ -60,12 +75,20 @@ class Lineage:
         self._place(parent)
         return was_head and parent not in self._heads
 
+    def _reissue(self, digest: bytes, author: str) -> bool:
+        """Somebody stands in for a version; whether that ended a head."""
+        self._reissued_by.setdefault(digest, set()).add(author)
+        was_head = digest in self._heads
+        self._place(digest)
+        return was_head and digest not in self._heads
+
     def _place(self, digest: bytes) -> None:
         """Among the heads or not, by what is known now."""
         version = self._versions.get(digest)
         if version is None:
             return
-        if version < self._named_by.get(digest, -1):
+        is_reissued = self._authors[digest] in self._reissued_by.get(digest, ())
+        if is_reissued or version < self._named_by.get(digest, -1):
             self._heads.pop(digest, None)
         else:
             self._heads[digest] = version

@@ -122,7 +122,7 @@ class _Account:
 
 
 class Publisher:
-    """`on_own_clock_ahead` is called when a peer refused a version of ours that is ahead of our own clock, too."""
+    """`on_own_clock_ahead` is called with a version of ours that a peer refused and that our own clock calls ahead."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Publisher:
         *,
         now_ms: Callable[[], int],
         chance: Callable[[], float],
-        on_own_clock_ahead: Callable[[], None],
+        on_own_clock_ahead: Callable[[Envelope], None],
         holds_back: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         """`holds_back` says whether what is owed of a key is kept for now."""
@@ -363,7 +363,7 @@ class Publisher:
         self._park(peer, sequence, min(max(seconds, too_far), RETRY_CAP_SECONDS), error)
         is_ours = envelope.author == self._members.own
         if is_ours and ahead_ms(envelope.version, self._now_ms()) > AHEAD_MS_MAX:
-            self._on_own_clock_ahead()
+            self._on_own_clock_ahead(envelope)
 
     def _hold_off(self, peer: str, account: _Account, sequence: int, attempts: int, error: BzzzError) -> None:
         """The peer takes nothing now. All that was under way is due again at the same moment: order is kept."""

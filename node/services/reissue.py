@@ -2,8 +2,12 @@
 
 A node whose clock was far ahead wrote versions that every peer refuses until their moment has come, maybe years away.
 Once its clock is right again, each of its own such writes is issued anew, in order, on top of the same parents (or of
-what stands in for them), with `meta.reissues` naming the old one; receipts follow. Late, never lost. What another
-author signed cannot be signed again here: it stays parked, and shown.
+what stands in for them), with `meta.reissues` naming the old one, which ends it as a head wherever it was taken
+(`protocols/lineage.py`); receipts follow. Late, never lost. What another author signed cannot be signed again here: it
+stays parked, and shown.
+
+A clock that was put back by mistake makes everything look ahead: so what a peer has taken is issued again only if
+another one refuses it as too far ahead.
 """
 
 import logging
@@ -28,10 +32,14 @@ AGAIN_SECONDS = 5.0
 """When to look once more after the clock was mended: a write that was being made then is in the store by now."""
 QUIET_SECONDS = 30.0
 """How long nobody's asking counts once there was nothing to issue again: it costs a look at every own write."""
+WAIT_SECONDS_MAX = 300.0
+"""How long it takes at most until a write that waits for somebody else's is looked at again."""
 TURN_SECONDS = 5.0
 """How long writers of the same address may keep us waiting."""
 HOLD_SECONDS = 0.03
 """How long its writers wait for us, in turn."""
+REFUSED_MAX = 65_536
+"""How many refusals are remembered; what is forgotten is refused again."""
 PAGE = 500
 
 
@@ -49,10 +57,20 @@ class Reissuer:
         self._look_at = inf
         self._quiet_until = -inf
         self._asked = trio.Event()
+        self._refused: dict[bytes, None] = {}
+        self._waiting: dict[bytes, None] = {}
+        """Keys with writes that stand on somebody else's version, as far ahead as they are."""
+        self._wait_seconds = AGAIN_SECONDS
+        self._wait_until = -inf
 
-    def look(self) -> None:
-        """Somebody refused a version of ours that is ahead of our own clock, too."""
-        if trio.current_time() >= self._quiet_until:
+    def refused(self, digest: bytes) -> None:
+        """Somebody refused a version of ours as too far ahead, and our own clock says so, too."""
+        is_new = digest not in self._refused
+        if is_new:
+            self._refused[digest] = None
+            while len(self._refused) > REFUSED_MAX:
+                del self._refused[next(iter(self._refused))]
+        if is_new or trio.current_time() >= self._quiet_until:
             self._look_at = min(self._look_at, trio.current_time())
             self._asked.set()
 
@@ -68,12 +86,30 @@ class Reissuer:
                 except BzzzError as error:
                     self._look_at = now
                     log.warning("writes of a clock that ran ahead could not be issued again yet: %s", error.message)
+            elif self._waiting and now >= self._wait_until:
+                await self._look_at_waiting(now)
             self._asked = trio.Event()
             with trio.move_on_after(CHECK_SECONDS):
                 await self._asked.wait()
 
     def _is_ahead(self, version: int) -> bool:
         return ahead_ms(version, self._now_ms()) > AHEAD_MS_MAX
+
+    async def _look_at_waiting(self, now: float) -> None:
+        """What stood on somebody else's version, as far ahead: that may have been issued again since."""
+        keys, self._waiting = self._waiting, {}
+        count = 0
+        try:
+            for key in keys:
+                versions = await self._mend(key, self._author.clock.latest)
+                count += len(versions)
+                for version in versions:
+                    self._author.clock.observe(version)
+        except BzzzError as error:
+            self._waiting |= keys
+            log.warning("writes of a clock that ran ahead could not be issued again yet: %s", error.message)
+        self._wait_seconds = AGAIN_SECONDS if count else min(2.0 * self._wait_seconds, WAIT_SECONDS_MAX)
+        self._wait_until = now + self._wait_seconds
 
     async def _reissue_all(self) -> int:
         """Issue again whatever is ahead, and put the clock back that gave it out; answer how many there were."""
@@ -116,6 +152,8 @@ class Reissuer:
                             waiting.add(old)
                         else:
                             new.append(version)
+        if waiting:
+            self._waiting[key] = None
         return new
 
     async def _ahead_of(self, key: bytes) -> list[bytes]:
@@ -126,8 +164,8 @@ class Reissuer:
             for version in versions:
                 is_ours = version.author == self._key.peer_id and version.reissued_as is None
                 standing = await self._store.standing(digest=version.digest) if is_ours else None
-                # Whom it was not too far ahead for has it as a head: issued again it would be there twice.
-                if standing is not None and not standing.acknowledged and self._is_ahead(version.version):
+                is_stuck = standing is not None and (not standing.acknowledged or version.digest in self._refused)
+                if is_stuck and self._is_ahead(version.version):
                     found.append(version.digest)
             after += len(versions)
         return found
@@ -140,7 +178,7 @@ class Reissuer:
         old = await self._store.by_digest(digest)
         if not isinstance(old, Envelope):
             return None
-        parents = [await self._stand_in(digest) for digest in old.parents]
+        parents = [await self._store.stand_in(digest) for digest in old.parents]
         versions = [parent.version for digest in parents if (parent := await self._store.by_digest(digest))]
         if any(map(self._is_ahead, versions)):
             return None
@@ -150,6 +188,7 @@ class Reissuer:
         replacement = self._replacement(old, parents, version)
         holders = self._members.wanted(old.key)
         await self._store.reissue(old.digest, replacement, holders, now_ms=self._now_ms())
+        self._refused.pop(old.digest, None)
         return version
 
     def _replacement(self, old: Envelope, parents: list[bytes], version: int) -> Envelope:
@@ -169,7 +208,3 @@ class Reissuer:
             return sealed({**old.meta, "reissues": old.digest.hex()})
         except (TooLarge, InvalidPayload):  # so full that the note does not fit: the store knows it anyway
             return sealed(old.meta)
-
-    async def _stand_in(self, digest: bytes) -> bytes:
-        standing = await self._store.standing(digest=digest)
-        return standing.digest if standing else digest

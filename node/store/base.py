@@ -93,7 +93,7 @@ class Version:
     """False when only the notice is here and the content is elsewhere."""
     is_head: bool
     reissued_as: bytes | None = None
-    """The version that stands in for this one, when its own clock was found to be wrong (`reissue`)."""
+    """The version that stands in for this one, when its author's clock was found to be wrong."""
 
 
 class Standing(NamedTuple):
@@ -212,6 +212,10 @@ class Store(Protocol):
 
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
         """The versions of a key in the total order, the first one first, from the `after`-th on (counted from 0)."""
+        ...
+
+    async def stand_in(self, digest: bytes) -> bytes:
+        """The version that was issued, at last, for one whose author's clock was found to be wrong; else itself."""
         ...
 
     async def count_versions(self, key: bytes) -> int: ...

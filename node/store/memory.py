@@ -90,6 +90,8 @@ class MemoryStore:
         """Of those keys alone whose versions are not one straight line."""
         self._latest: int | None = 0
         self._reissued: dict[bytes, bytes] = {}
+        self._stand_ins: dict[bytes, list[Envelope]] = {}
+        """By digest: the versions that say that they reissue it. Those of its own author do."""
         self._adopted: set[int] = set()
         """Versions that came from a peer first and were then written here."""
         self._idempotent: dict[str, tuple[bytes, int]] = {}
@@ -202,18 +204,26 @@ class MemoryStore:
         if self._latest is not None and version > self._latest:
             self._latest = version
         heads = self._heads.get(key)
-        if heads is None and not item.parents:
+        is_reissue = self._note_reissue(item)
+        if heads is None and not item.parents and not is_reissue:
             self._heads[key] = (item,)
             return
         self._history(key).append(item.digest)
         lineage = self._lineages.get(key)
         if lineage is not None:
-            lineage.add(item.digest, version, item.parents)
+            lineage.add(item.digest, version, item.parents, author=item.author, reissues=item.reissues)
             self._heads[key] = self._ordered(lineage)
-        elif heads and item.parents == (heads[0].digest,) and version > heads[0].version:
+        elif heads and not is_reissue and item.parents == (heads[0].digest,) and version > heads[0].version:
             self._heads[key] = (item,)
         else:
             self._rebuild(key)
+
+    def _note_reissue(self, item: Envelope | Notice) -> bool:
+        """Whether a new version says that it stands in for another, or another that it does for this one."""
+        if isinstance(item, Envelope) and (old := item.reissues) is not None:
+            self._stand_ins.setdefault(old, []).append(item)
+            return True
+        return item.digest in self._stand_ins
 
     def _history(self, key: bytes) -> list[bytes]:
         """The digests of a key's versions, in the order in which they came; to be added to."""
@@ -237,7 +247,7 @@ class MemoryStore:
         for digest in history:
             if digest not in self._reissued:
                 item = self._held[digest]
-                lineage.add(digest, item.version, item.parents)
+                lineage.add(digest, item.version, item.parents, author=item.author, reissues=item.reissues)
         self._heads[key] = self._ordered(lineage)
 
     def _ordered(self, lineage: Lineage) -> tuple[Envelope | Notice, ...]:
@@ -255,8 +265,9 @@ class MemoryStore:
         self._history(known.key).remove(known.digest)
         self._history(more.key).append(more.digest)
         self._held[more.digest] = more
+        is_reissue = isinstance(known, Notice) and self._note_reissue(more)
         lineage = self._lineages.get(more.key)
-        if lineage is not None and _is_as_said(known, more):
+        if lineage is not None and not is_reissue and _is_as_said(known, more):
             lineage.add(more.digest, more.version, more.parents)
             self._heads[more.key] = self._ordered(lineage)
             return True
@@ -323,7 +334,23 @@ class MemoryStore:
             digest = self._reissued[digest]
         return digest
 
+    def _reissued_as(self, item: Envelope | Notice) -> bytes | None:
+        """What stands in for a version, as this store did it or as its author tells."""
+        by_author = [
+            each.digest
+            for each in self._stand_ins.get(item.digest, ())
+            if (each.key, each.author) == (item.key, item.author)
+        ]
+        return self._reissued.get(item.digest) or min(by_author, default=None)
+
     # -- versions ---------------------------------------------------------------------------------------------
+
+    async def stand_in(self, digest: bytes) -> bytes:
+        item = self._held.get(digest)
+        while item is not None and (stand_in := self._reissued_as(item)) is not None:
+            digest = stand_in
+            item = self._held.get(digest)
+        return digest
 
     async def heads(self, key: bytes) -> tuple[Envelope | Notice, ...]:
         return self._heads.get(key, ())
@@ -341,7 +368,7 @@ class MemoryStore:
                 content_type=item.content_type if isinstance(item, Envelope) else "",
                 size_bytes=len(item.content) if isinstance(item, Envelope) else 0,
                 is_held=isinstance(item, Envelope), is_head=item.digest in heads,
-                reissued_as=self._reissued.get(item.digest),
+                reissued_as=self._reissued_as(item),
             )
             for item in items[after : after + limit]
         ]  # fmt: skip

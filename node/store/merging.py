@@ -62,6 +62,7 @@ class _Row:
     key_id: int
     version: int
     parents: bytes
+    author: str
     is_held: bool
     is_local: bool
     is_reissued: bool
@@ -92,6 +93,7 @@ class Merger:
         self._rows: dict[bytes, _Row] = {}
         self._key_ids: dict[bytes, int] = {}
         self._orphans: dict[bytes, list[tuple[int, int]]] = {}
+        self._stand_ins: dict[bytes, list[tuple[int, str]]] = {}
         self._unwritten = _Unwritten()
         self._pruned_ms = 0
         self.load()
@@ -106,6 +108,9 @@ class Merger:
         ).fetchone()[0]
         self._last_key_id: int = db.execute("SELECT ifnull(max(id), 0) FROM keys").fetchone()[0]
         self._has_orphans = bool(db.execute("SELECT EXISTS (SELECT 1 FROM orphans)").fetchone()[0])
+        self._has_reissues = bool(
+            db.execute("SELECT EXISTS (SELECT 1 FROM versions WHERE reissues IS NOT NULL)").fetchone()[0]
+        )
         self._holders: dict[str, int] = dict(db.execute("SELECT peer, id FROM holders"))
         self.staged: set[bytes] = {digest for (digest,) in db.execute("SELECT digest FROM staged")}
 
@@ -134,9 +139,10 @@ class Merger:
     def _look_up(self, items: Sequence[Envelope | Notice]) -> None:
         """What the tables know of these versions, their parents, their keys, and of children that came before them."""
         digests = list(dict.fromkeys([digest for item in items for digest in (item.digest, *item.parents)]))
+        digests += [old for item in items if (old := item.reissues) is not None and old not in digests]
         for places, values in among([start_of_digest(digest) for digest in digests]):
             for digest, *row in self._db.execute(
-                "SELECT digest, sequence, key_id, version, parents, encoded IS NOT NULL, is_local, "
+                "SELECT digest, sequence, key_id, version, parents, author, encoded IS NOT NULL, is_local, "
                 f"reissued_as IS NOT NULL FROM versions WHERE substr(digest, 1, 8) IN {places}",
                 values,
             ):
@@ -151,6 +157,12 @@ class Merger:
                     f"SELECT parent, key_id, version FROM orphans WHERE parent IN {places}", values
                 ):
                     self._orphans.setdefault(parent, []).append((key_id, version))
+        if self._has_reissues:
+            for places, values in among(list(dict.fromkeys([item.digest for item in items]))):
+                for old, key_id, author in self._db.execute(
+                    f"SELECT reissues, key_id, author FROM versions WHERE reissues IN {places}", values
+                ):
+                    self._stand_ins.setdefault(old, []).append((key_id, author))
 
     def _merge_one(self, incoming: Incoming, now_ms: int) -> Placed:
         digest = incoming.item.digest
@@ -174,16 +186,19 @@ class Merger:
             key_id = self._new_key(item)
         is_local = origin is Origin.LOCAL
         is_head = not self._is_named_later(digest, key_id, version)
+        is_head = is_head and (key_id, item.author) not in self._stand_ins.get(digest, ())
         if is_head:
             rows.heads[key_id, sequence] = None
         superseded = self._name_parents(digest, key_id, version, item.parents)
+        if (old := item.reissues) is not None:
+            superseded += self._stand_in_for(old, key_id, item.author)
         parents = b"".join(item.parents)
         content_type, size_bytes, encoded = _content(item)
         rows.versions.append((
             sequence, digest, key_id, version, item.author, item.deleted, ORIGIN_NUMBERS[origin], is_local, now_ms,
-            parents, content_type, size_bytes, encoded,
+            parents, content_type, size_bytes, encoded, old,
         ))  # fmt: skip
-        self._rows[digest] = _Row(sequence, key_id, version, parents, encoded is not None, is_local, False)
+        self._rows[digest] = _Row(sequence, key_id, version, parents, item.author, encoded is not None, is_local, False)
         owed: tuple[str, ...] = ()
         paid: tuple[str, ...] = ()
         if is_local and (holders or acknowledged):
@@ -206,6 +221,24 @@ class Merger:
         self._unwritten.found.append(digest)
         return any(key == key_id and child > version for key, child in self._orphans.pop(digest))
 
+    def _stand_in_for(self, old: bytes, key_id: int, author: str) -> tuple[bytes, ...]:
+        """A version reissues another; answers that one if it is known, and is no head after that."""
+        self._has_reissues = True
+        self._stand_ins.setdefault(old, []).append((key_id, author))
+        row = self._rows.get(old)
+        if row is None or (row.key_id, row.author) != (key_id, author):
+            return ()
+        self._end(row)
+        return (old,)
+
+    def _end(self, row: _Row) -> None:
+        """A version is no head any more, or has not been one."""
+        rows = self._unwritten
+        if (row.key_id, row.sequence) in rows.heads:
+            del rows.heads[row.key_id, row.sequence]
+        else:
+            rows.ended.append((row.key_id, row.sequence))
+
     def _name_parents(
         self, digest: bytes, key_id: int, version: int, parents: Iterable[bytes]
     ) -> tuple[bytes, ...]:  # fmt: skip
@@ -218,10 +251,7 @@ class Merger:
                 rows.orphans.append((parent, digest, key_id, version))
                 self._orphans.setdefault(parent, []).append((key_id, version))
             elif row.key_id == key_id and row.version < version:
-                if (key_id, row.sequence) in rows.heads:
-                    del rows.heads[key_id, row.sequence]
-                else:
-                    rows.ended.append((key_id, row.sequence))
+                self._end(row)
                 superseded.append(parent)
         return tuple(superseded)
 
@@ -268,26 +298,30 @@ class Merger:
             "INSERT INTO learned VALUES (?, ?, ?, ?)",
             (self.last_sequence, row.sequence, ORIGIN_NUMBERS[origin], now_ms),
         )
-        old_key_id, old_parents, old_version = row.key_id, row.parents, row.version
+        old_key_id, old_parents, old_version, old_author = row.key_id, row.parents, row.version, row.author
         row.parents = b"".join(item.parents)
         if isinstance(item, Envelope):
             row.key_id = self._key_ids.get(item.key) or self._new_key(item)
-            row.version, row.is_held = item.version - SIGN, True
+            row.version, row.author, row.is_held = item.version - SIGN, item.author, True
             self._write()
             self._db.execute(
                 "UPDATE versions SET key_id = ?, version = ?, author = ?, deleted = ?, parents = ?, content_type = ?, "
-                "size_bytes = ?, encoded = ? WHERE sequence = ?",
+                "size_bytes = ?, encoded = ?, reissues = ? WHERE sequence = ?",
                 (
-                    row.key_id, row.version, item.author, item.deleted, row.parents, *_content(item), row.sequence
+                    row.key_id, row.version, item.author, item.deleted, row.parents, *_content(item), item.reissues,
+                    row.sequence,
                 ),
             )  # fmt: skip
         else:
             self._db.execute("UPDATE versions SET parents = ? WHERE sequence = ?", (row.parents, row.sequence))
-        is_as_said = (row.key_id, row.version) == (old_key_id, old_version) and old_parents in (b"", row.parents)
+        is_as_said = (row.key_id, row.version, row.author) == (old_key_id, old_version, old_author)
+        is_as_said = is_as_said and old_parents in (b"", row.parents)
         if not is_as_said:
             self._db.execute("DELETE FROM orphans WHERE child = ?", (item.digest,))
         self._look_up([item])
         self._name_parents(item.digest, row.key_id, row.version, item.parents)
+        if item.reissues is not None:
+            self._stand_in_for(item.reissues, row.key_id, row.author)
         self._write()
         if not is_as_said:
             self.rebuild(old_key_id)
@@ -300,12 +334,13 @@ class Merger:
         """The heads of a key from scratch."""
         lineage = Lineage()
         sequences: dict[bytes, int] = {}
-        for digest, sequence, version, parents in self._db.execute(
-            "SELECT digest, sequence, version, parents FROM versions WHERE key_id = ? AND reissued_as IS NULL",
+        for digest, sequence, version, parents, author, reissues in self._db.execute(
+            "SELECT digest, sequence, version, parents, author, reissues FROM versions "
+            "WHERE key_id = ? AND reissued_as IS NULL",
             (key_id,),
         ):
             sequences[digest] = sequence
-            lineage.add(digest, version + SIGN, parents_of(parents))
+            lineage.add(digest, version + SIGN, parents_of(parents), author=author, reissues=reissues)
         self._db.execute("DELETE FROM heads WHERE key_id = ?", (key_id,))
         insert(self._db, "heads (key_id, sequence)", [(key_id, sequences[digest]) for digest in lineage.heads()])
 
@@ -316,7 +351,7 @@ class Merger:
         insert(
             db,
             "versions (sequence, digest, key_id, version, author, deleted, origin, is_local, at_ms, parents, "
-            "content_type, size_bytes, encoded)",
+            "content_type, size_bytes, encoded, reissues)",
             rows.versions,
         )
         for start in range(0, len(rows.ended), ROWS_MAX):
@@ -346,6 +381,7 @@ class Merger:
         self._rows = {}
         self._key_ids = {}
         self._orphans = {}
+        self._stand_ins = {}
 
     def prune(self, now_ms: int) -> None:
         """Once in a while: drop what had its time."""

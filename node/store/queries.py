@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from node.store.base import Change, Member, Version
 from node.store.debts import Debts
-from node.store.rows import DIGEST_IS, ITEM_COLUMNS, KEY_IS, ORIGINS, SIGN, among, item_of, parents_of
+from node.store.rows import DIGEST_IS, ITEM_COLUMNS, KEY_IS, ORIGINS, SIGN, STAND_IN, among, item_of, parents_of
 from protocols.envelope import Envelope, Notice, decode, order_key
 
 _ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.key_id"
@@ -42,7 +42,7 @@ def versions(db: sqlite3.Connection, key: bytes, after: int, limit: int) -> list
             address, digest, version, author, deleted, parents, content_type, size_bytes, is_held, is_head, reissued_as
         ) in db.execute(
             "SELECT k.address, v.digest, v.version, v.author, v.deleted, v.parents, v.content_type, v.size_bytes, "
-            "v.encoded IS NOT NULL, h.sequence IS NOT NULL, v.reissued_as "
+            f"v.encoded IS NOT NULL, h.sequence IS NOT NULL, {STAND_IN} "
             "FROM versions v JOIN keys k ON k.id = v.key_id "
             "LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
             f"WHERE v.key_id = (SELECT k.id FROM keys k WHERE {KEY_IS}) "
@@ -50,6 +50,14 @@ def versions(db: sqlite3.Connection, key: bytes, after: int, limit: int) -> list
             {"key": key, "limit": limit, "after": after},
         )
     ]  # fmt: skip
+
+
+def stand_in(db: sqlite3.Connection, digest: bytes) -> bytes:
+    while True:
+        row = db.execute(f"SELECT {STAND_IN} FROM versions v WHERE {DIGEST_IS}", {"digest": digest}).fetchone()
+        if row is None or row[0] is None:
+            return digest
+        digest = row[0]
 
 
 def count_versions(db: sqlite3.Connection, key: bytes) -> int:

@@ -24,6 +24,12 @@ ROWS_MAX: Final = 256
 DIGEST_IS: Final = "substr(v.digest, 1, 8) = substr(:digest, 1, 8) AND v.digest = :digest"
 KEY_IS: Final = "substr(k.key, 7, 11) = substr(:key, 7, 11) AND k.key = :key"
 
+STAND_IN: Final = (
+    "ifnull(v.reissued_as, (SELECT min(r.digest) FROM versions r "
+    "WHERE r.reissues = v.digest AND r.key_id = v.key_id AND r.author = v.author))"
+)
+"""What stands in for a version `v`: as this store did it, or as its author tells; else NULL."""
+
 
 def start_of_digest(digest: bytes) -> bytes:
     return digest[:8]

@@ -102,8 +102,10 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX providers_in_time ON providers (expires_ms);
     """,
-    # 2: a write whose end is uncertain is found by its idempotency key
+    # 2: a write whose end is uncertain is found by its idempotency key; what an author says that a version reissues
     """
+    ALTER TABLE versions ADD COLUMN reissues BLOB;
+    CREATE INDEX versions_that_reissue ON versions (reissues) WHERE reissues IS NOT NULL;
     ALTER TABLE staged ADD COLUMN idempotency_key TEXT;
     CREATE INDEX staged_by_name ON staged (idempotency_key) WHERE idempotency_key IS NOT NULL;
     """,

@@ -249,6 +249,9 @@ class SqliteStore:
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
         return await self._reader.ask(lambda db: queries.versions(db, key, after, limit))
 
+    async def stand_in(self, digest: bytes) -> bytes:
+        return await self._reader.ask(lambda db: queries.stand_in(db, digest))
+
     async def count_versions(self, key: bytes) -> int:
         return await self._reader.ask(lambda db: queries.count_versions(db, key))
 

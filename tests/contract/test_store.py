@@ -200,21 +200,25 @@ async def test_history_is_in_the_total_order_whatever_the_order_of_arrival(store
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[int, Envelope | Notice]]:
-    """Versions of two keys with parents drawn from all of them, some first (or only) as notices, in any order."""
+    """Versions of two keys by two authors with parents drawn from all of them, some of which reissue another, some
+    first as notices (that may lie about the author), in any order."""
     made: list[Envelope] = []
     for number in range(draw(st.integers(1, 9))):
         parents = draw(st.lists(st.sampled_from(made), max_size=3, unique=True)) if made else []
+        reissued = draw(st.one_of(st.none(), st.sampled_from(made))) if made else None
         made.append(
             envelope(
                 draw(st.integers(1, 5)), path=draw(st.sampled_from(["x", "x", "y"])), content=b"#%d" % number,
                 parents=[parent.digest for parent in parents],
+                author=draw(st.sampled_from([AUTHOR, AUTHOR, OTHER_AUTHOR])),
+                reissues=reissued.digest if reissued else None,
             )
         )  # fmt: skip
     items: list[Envelope | Notice] = list(made)
     for item in draw(st.lists(st.sampled_from(made), max_size=4)):
         items.append(notice_of(item))
     for item in draw(st.lists(st.sampled_from(made), max_size=3)):
-        items.append(notice_of(item)._replace(parents=()))
+        items.append(notice_of(item)._replace(parents=(), author=draw(st.sampled_from([ALICE, item.author]))))
     order = draw(st.permutations(items))
     return [(draw(st.integers(0, 2)), item) for item in order]
 
@@ -240,7 +244,7 @@ async def test_the_same_versions_give_the_same_heads_in_any_order_and_any_batche
                 lineage = Lineage()
                 held = {item.digest: item for _, item in history if item.key == key and isinstance(item, Envelope)}
                 for item in held.values():
-                    lineage.add(item.digest, item.version, item.parents)
+                    lineage.add(item.digest, item.version, item.parents, author=item.author, reissues=item.reissues)
                 heads = sorted((held[digest] for digest in lineage.heads()), key=order_key, reverse=True)
                 assert list(await each.heads(key)) == heads
                 versions = await each.versions(key)
@@ -249,8 +253,50 @@ async def test_the_same_versions_give_the_same_heads_in_any_order_and_any_batche
                 ]  # fmt: skip
                 assert {version.digest for version in versions if version.is_head} == {head.digest for head in heads}
                 assert all(version.is_held for version in versions)
+                for version in versions:
+                    stand_ins = [
+                        item.digest
+                        for item in held.values()
+                        if item.reissues == version.digest and item.author == version.author
+                    ]
+                    assert version.reissued_as == min(stand_ins, default=None)
             sequences = [change.sequence for change in await each.log(after=0)]
             assert sequences == list(range(1, each.last_sequence + 1))
+
+
+async def test_what_its_author_reissued_is_no_head_whichever_is_later_and_comes_first(
+    store: Store, rig: StoreRig
+) -> None:
+    """Somebody took a version of a clock that ran ahead, and the one that stands in for it."""
+    ahead = envelope(1 << 60)
+    mended = envelope(5, reissues=ahead.digest)
+    twice = envelope(6, reissues=mended.digest)
+    other = envelope(1 << 60, path="other")
+    await put(store, from_peer(ahead))
+    await put(store, from_peer(mended))
+    other_mended = envelope(5, path="other", reissues=other.digest)
+    await put(store, from_peer(other_mended))
+    await put(store, from_peer(other))
+    async for each in rig.now_and_after_a_restart(store):
+        assert await digests(each, ahead.key) == [mended.digest]
+        assert await digests(each, other.key) == [other_mended.digest]
+        assert await each.stand_in(ahead.digest) == mended.digest
+        assert await each.by_digest(ahead.digest) == ahead, "it stays"
+    store = await rig.reopen()
+    await put(store, from_peer(twice))
+    assert await store.stand_in(ahead.digest) == twice.digest
+    assert await store.stand_in(b"?" * 32) == b"?" * 32
+    assert await digests(store, ahead.key) == [twice.digest]
+
+
+async def test_nobody_reissues_what_another_wrote(store: Store, rig: StoreRig) -> None:
+    theirs = envelope(1)
+    mine = envelope(2, author=OTHER_AUTHOR, reissues=theirs.digest)
+    elsewhere = envelope(2, path="elsewhere", reissues=theirs.digest)
+    await put(store, from_peer(theirs), from_peer(mine), from_peer(elsewhere))
+    async for each in rig.now_and_after_a_restart(store):
+        assert await digests(each, theirs.key) == [mine.digest, theirs.digest]
+        assert await each.stand_in(theirs.digest) == theirs.digest
 
 
 # -- notices ----------------------------------------------------------------------------------------------------------

@@ -193,7 +193,9 @@ class Disk:
         self.commits += 1
 
 
-READING = "heads by_digest versions count_versions idempotent own_writes owed hints standing staged staged_under"
+READING = (
+    "heads by_digest versions count_versions idempotent own_writes owed hints standing staged staged_under stand_in"
+)
 WRITING = "merge reissue set_cursor refuse owe release stage unstage save_member forget_member provide"
 Call = Callable[[], Awaitable[object]]
 

@@ -317,3 +317,61 @@ async def slipped(seed: int) -> None:
 
 def test_a_write_that_was_under_way_while_the_clock_was_mended_is_found() -> None:
     over_seeds(slipped)
+
+
+async def taken_and_not_told(seed: int) -> None:
+    """A peer took what was ahead, and its acknowledgement never came back: in the end there is one head everywhere."""
+    async with swarm_of(seed, 3) as swarm:
+        machine, other = swarm["n1"], swarm["n2"]
+        node = machine.running
+        machine.clock.jump(YEAR)
+        other.clock.jump(YEAR)
+        swarm.net.cut(other.peer, machine.peer)
+        receipt = await put(node, "ahead", b"ahead")
+        assert receipt.acknowledged == 0
+        taken = other.store.grown(0)
+        with trio.fail_after(60.0):
+            await taken
+        if seed % 2:
+            other.clock.jump(-YEAR)
+        machine.clock.jump(-YEAR)
+        swarm.net.heal()
+        await paid(swarm)
+        again = await node.author.receipt(digest=receipt.digest)
+        assert again.reissued_as is not None
+        for each in running(swarm):
+            assert [head.digest for head in await each.store.heads(key("ahead"))] == [again.digest]
+        assert await other.store.by_digest(receipt.digest) is not None, "it stays in the history"
+
+
+def test_what_was_taken_unknown_to_its_writer_is_stood_in_for_everywhere() -> None:
+    over_seeds(taken_and_not_told)
+
+
+async def ahead_together(seed: int) -> None:
+    """Two clocks run ahead together, each node building on what the other wrote; they are put right one by one, and
+    what was written last is on top everywhere."""
+    rng = random.Random(seed)
+    async with swarm_of(seed, 4) as swarm:
+        ahead = [swarm["n1"], swarm["n2"]]
+        for machine in ahead:
+            machine.clock.jump(YEAR)
+        for number in range(6):
+            await put(rng.choice(ahead).running, "line", b"%d" % number)
+            await trio.sleep(rng.random())
+        rng.shuffle(ahead)
+        for machine in ahead:
+            machine.clock.jump(-YEAR)
+            await trio.sleep(rng.random() * 10.0)
+        last = await put(ahead[0].running, "line", b"last")
+        await paid(swarm)
+        now = await ahead[0].running.author.receipt(digest=last.digest)
+        heads = await ahead[0].running.store.heads(key("line"))
+        assert now.digest in [head.digest for head in heads]
+        for node in running(swarm):
+            assert await node.store.heads(key("line")) == heads
+            assert all(ahead_ms(head.version, node.now_ms()) <= AHEAD_MS_MAX for head in heads)
+
+
+def test_clocks_that_ran_ahead_together_end_in_the_same_heads() -> None:
+    over_seeds(ahead_together)

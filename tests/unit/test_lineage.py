@@ -14,6 +14,8 @@ class Seen(NamedTuple):
     digest: bytes
     version: int
     parents: tuple[bytes, ...]
+    author: str = ""
+    reissues: bytes | None = None
 
 
 def digest(name: int | str) -> bytes:
@@ -27,24 +29,33 @@ def histories(draw: st.DrawFn) -> list[Seen]:
     count = draw(st.integers(1, 8))
     edges = st.lists(st.integers(0, count + 1), max_size=3, unique=True)
     return [
-        Seen(digest(name), draw(st.integers(1, 4)), tuple(map(digest, draw(edges)))) for name in range(count)
+        Seen(
+            digest(name), draw(st.integers(1, 4)), tuple(map(digest, draw(edges))), draw(st.sampled_from("ab")),
+            draw(st.one_of(st.none(), st.none(), st.integers(0, count + 1).filter(name.__ne__).map(digest))),
+        )
+        for name in range(count)
     ]  # fmt: skip
+
+
+def add(lineage: Lineage, seen: Seen) -> Added:
+    return lineage.add(seen.digest, seen.version, seen.parents, author=seen.author, reissues=seen.reissues)
 
 
 def merged(*parts: Iterable[Seen]) -> Lineage:
     lineage = Lineage()
     for part in parts:
         for seen in part:
-            lineage.add(*seen)
+            add(lineage, seen)
     return lineage
 
 
 def heads_by_the_rule(history: list[Seen]) -> set[bytes]:
-    """The rule of DESIGN section 4 as it is written, over everything at once."""
+    """The rule of DESIGN section 4 as it is written, and that of reissues, over everything at once."""
     return {
         one.digest
         for one in history
         if not any(one.digest in other.parents and other.version > one.version for other in history)
+        and not any(one.digest == other.reissues and other.author == one.author for other in history)
     }
 
 
@@ -73,14 +84,14 @@ def test_merge_is_idempotent(data: st.DataObject, history: list[Seen]) -> None:
     lineage = merged(history)
     before = lineage.heads()
     for seen in data.draw(st.lists(st.sampled_from(history))):
-        assert lineage.add(*seen) == Added(is_new=False, is_head=seen.digest in before, superseded=())
+        assert add(lineage, seen) == Added(is_new=False, is_head=seen.digest in before, superseded=())
     assert lineage.heads() == before
 
 
 @given(st.data(), histories())
 def test_a_notice_without_parents_first_changes_nothing_in_the_end(data: st.DataObject, history: list[Seen]) -> None:
     """Parents may be unknown until the envelope itself comes, which may be at any time."""
-    notices = [seen._replace(parents=()) for seen in history]
+    notices = [seen._replace(parents=(), reissues=None) for seen in history]
     assert merged(data.draw(st.permutations([*notices, *history]))).heads() == merged(history).heads()
 
 
@@ -88,7 +99,7 @@ def test_a_notice_without_parents_first_changes_nothing_in_the_end(data: st.Data
 def test_each_addition_tells_how_the_heads_changed(history: list[Seen]) -> None:
     lineage, heads = Lineage(), set[bytes]()
     for seen in history:
-        added = lineage.add(*seen)
+        added = add(lineage, seen)
         assert added.is_new
         assert set(added.superseded) <= heads
         heads = heads - set(added.superseded) | ({seen.digest} if added.is_head else set())
@@ -98,6 +109,7 @@ def test_each_addition_tells_how_the_heads_changed(history: list[Seen]) -> None:
 
 @given(histories())
 def test_whatever_is_held_there_is_a_head(history: list[Seen]) -> None:
+    history = [seen._replace(reissues=None) for seen in history]
     latest = max(seen.version for seen in history)
     heads = merged(history).heads()
     assert all(seen.digest in heads for seen in history if seen.version == latest)
@@ -134,3 +146,15 @@ def test_an_edge_to_a_parent_that_is_not_earlier_is_void_and_its_child_is_kept()
 
 def test_naming_itself_supersedes_nothing() -> None:
     assert Lineage().add(digest("a"), 1, [digest("a")]) == Added(True, True, ())
+
+
+def test_what_its_author_reissued_is_no_head_whichever_is_later_and_comes_first() -> None:
+    ahead, mended = Seen(digest("ahead"), 9, (), "a"), Seen(digest("mended"), 2, (), "a", digest("ahead"))
+    assert merged([ahead, mended]).heads() == merged([mended, ahead]).heads() == (digest("mended"),)
+    assert add(merged([ahead]), mended) == Added(True, True, (digest("ahead"),))
+    assert add(merged([mended]), ahead) == Added(is_new=True, is_head=False, superseded=())
+
+
+def test_nobody_reissues_what_another_wrote() -> None:
+    theirs, mine = Seen(digest("theirs"), 1, (), "a"), Seen(digest("mine"), 2, (), "b", digest("theirs"))
+    assert merged([theirs, mine]).heads() == merged([mine, theirs]).heads() == (digest("theirs"), digest("mine"))
