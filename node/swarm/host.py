@@ -23,6 +23,7 @@ from node.swarm.hardening import Connection, HardenedHost, HardenedSwarm
 from node.swarm.library import configure_logging
 from node.swarm.limits import USUAL, Limits, subnet
 from node.swarm.links import Links
+from node.swarm.pubsub import PubSub
 from node.swarm.upgrade import Upgrader
 from node.swarm.wire import Wire
 from node.swarm.yamux import Mux
@@ -59,6 +60,8 @@ class Host(Network):
         self.limits = limits
         self.library: HardenedHost | None = None
         """libp2p's own host, while this one runs: for protocols other than ours, by `set_stream_handler`."""
+        self.pubsub = PubSub(limits=limits)
+        """Topics, for announcements and notices; it runs with the host, and costs nothing before it is used."""
         self._peer_id = key.peer_id
         self._listen = tuple(listen)
         self._protocol = protocol
@@ -91,6 +94,7 @@ class Host(Network):
                 self.library.set_stream_handler(links.protocol, links.came)
                 self._nursery = nursery
                 nursery.start_soon(self._tick)
+                nursery.start_soon(self.pubsub.run, self)
                 for sock in sockets:
                     nursery.start_soon(self._accept, sock, nursery)
                 task_status.started()

@@ -191,6 +191,20 @@ async def test_a_plain_libp2p_host_hears_and_is_heard() -> None:
 # -- what is not ----------------------------------------------------------------------------------------------------
 
 
+async def test_every_host_has_topics() -> None:
+    async with running() as (one, _), running() as (other, _):
+        heard: list[tuple[str, bytes]] = []
+        for host in (one, other):
+            host.pubsub.subscribe(TOPIC, lambda author, data: heard.append((author, data)))
+        await one.dial(other.addresses, timeout=5)
+        while not (one.pubsub.peers(TOPIC) and other.pubsub.peers(TOPIC)):
+            await trio.sleep(0.01)
+        await one.pubsub.publish(TOPIC, b"here I am")
+        while not heard:
+            await trio.sleep(0.01)
+        assert heard == [(one.peer_id, b"here I am")]
+
+
 async def test_nothing_runs_before_somebody_wants_it() -> None:
     async with running() as (host, _), trio.open_nursery() as nursery:
         pubsub = PubSub()
