@@ -22,7 +22,7 @@ class Member:
         self, name: str, folder: Path, *, backend: str, bootstrap: list[str], settings: dict[str, Any]
     ) -> None:
         told: dict[str, Any] = {"name": name, "folder": str(folder / name), "backend": backend, "bootstrap": bootstrap}
-        told["settings"] = {**settings, "backend": backend}
+        told["settings"] = {"backend": backend, **settings}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", json.dumps(told)],
             stdin=subprocess.PIPE,
@@ -49,6 +49,27 @@ class Member:
         self.tell(do, **facts)
         return self.answer()
 
+    def through_http(self, do: str, **facts: Any) -> dict[str, Any]:
+        """A load on this node's API by callers in a process of their own; `node_cpu_ms` is the node's time a call."""
+        order = {"do": do, "host": self.said["api"].removeprefix("http://"), **facts}
+        with subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.caller", json.dumps(order)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as caller:
+            assert caller.stdin is not None
+            assert caller.stdout is not None
+            caller.stdout.readline()
+            before = self.do("state")["cpu_ms"]
+            caller.stdin.write("go\n")
+            caller.stdin.flush()
+            line = caller.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the callers ended with exit code {caller.returncode}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer | {"node_cpu_ms": (self.do("state")["cpu_ms"] - before) / max(1, answer["good"])}
+
     def freeze(self) -> None:
         os.kill(self.process.pid, signal.SIGSTOP)
 
@@ -70,7 +91,7 @@ class Member:
 
 @contextmanager
 def fleet(count: int, *, backend: str = "hybrid", **settings: Any) -> Iterator[list[Member]]:
-    """So many nodes that have all met."""
+    """So many nodes that have all met; with `backend` mock alone, without a host."""
     members: list[Member] = []
     with TemporaryDirectory(prefix="bzzz-bench-") as folder:
         try:

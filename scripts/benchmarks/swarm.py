@@ -1,80 +1,126 @@
-"""The swarm in real processes: round trips, puts with 1 to 3 durable copies, gets, all at once, one frozen.
+"""The swarm in real processes: round trips; puts with 1 to 3 durable copies; gets of one and of the newest of three.
 
-`copies` counts this node's own: three copies are its own and two acknowledgements. Each bench says how many calls did
-not get what they asked for; those do not count.
+By 1 to 256 callers at 2, 3 and 5 nodes, at the DHT's interface and through HTTP; all at once; one of five frozen.
+
+`copies` counts the node's own: three copies are its own and two acknowledgements. Only what the receipts say counts:
+each bench says which share of its calls did not get what they asked for.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.figures import Bound, Figure
 from benchmarks.fleet import Member, fleet
 
-SECONDS = 3.0
-PUTS_MADE = {1: 3_000, 8: 12_000, 64: 25_000, 256: 25_000}
+SECONDS = 2.0
 CALLERS = (1, 8, 64, 256)
+NODES = (2, 3, 5)
+COPIES = (1, 2, 3)
+MADE = {1: 2_500, 8: 10_000, 64: 18_000, 256: 18_000}
+"""How many envelopes are signed beforehand: more than are used up in time."""
+READ = 1_000
+"""How many things are read in turn."""
+
+WANTED = {
+    "2 nodes: put, 2 copies, 64 callers": 6_000.0,
+    "5 nodes: put, 3 copies, 8 callers": 1_500.0,
+    "5 nodes: put, 3 copies, 64 callers": 3_000.0,
+    "5 nodes: get, newest of three, 8 callers": 4_000.0,
+}
 
 
 def run() -> list[Figure]:
-    return [*_two(), *_three(), *_five(), *_frozen("hybrid"), *_frozen("real")]
-
-
-def _two() -> list[Figure]:
     figures: list[Figure] = []
-    with fleet(2, replication=1, write_quorum=1) as (one, _):
-        for callers in CALLERS:
-            got = one.do("trip", callers=callers, seconds=SECONDS)
-            what = f"2 nodes: stream round trip, {callers} callers"
-            if callers == 1:
-                figures.append(_figure(f"{what}, p50", got["p50_ms"], "ms", Bound.AT_MOST, 0.4))
-            figures.append(_figure(what, got["rate"], "/s"))
-        for callers in CALLERS:
-            target = 6_000.0 if callers == 64 else None
-            figures.extend(_puts(one, f"2 nodes: put, 2 copies, {callers} callers", callers, target))
-    with fleet(1, backend="mock") as (alone,):
-        for callers in CALLERS:
-            figures.extend(_puts(alone, f"1 node: put, 1 copy, {callers} callers", callers, None))
-    return figures
+    for nodes in NODES:
+        figures.extend(_at(nodes))
+    return [*figures, *_kept_alive(), *_all_at_once(), *_frozen("hybrid"), *_frozen("real")]
 
 
-def _three() -> list[Figure]:
-    figures: list[Figure] = []
-    with fleet(3, replication=2, write_quorum=2, read_quorum=2) as (one, two, _):
-        for callers in CALLERS:
-            figures.extend(_puts(one, f"3 nodes: put, 3 copies, {callers} callers", callers, None))
-        _settle([one])
-        for callers in CALLERS:
-            got = two.do("get", run="c8", count=1_000, consistency="swarm", callers=callers, seconds=SECONDS)
-            figures.extend(_calls(f"3 nodes: get from the swarm, newest of three, {callers} callers", got, None))
-    return figures
+def _at(nodes: int) -> Iterator[Figure]:
+    """Every load on one node of so many."""
+    for copies in (each for each in COPIES if each <= nodes):
+        others = copies - 1
+        settings: dict[str, Any] = {"replication": max(1, others), "write_quorum": max(1, others)}
+        if not others:  # what is written is owed to others, and nobody waits for them
+            settings["backend"] = "mock"
+        with fleet(nodes, read_quorum=min(2, nodes - 1), **settings) as members:
+            one = members[0]
+            if copies == 2 and nodes == 2:
+                yield from _round_trips(one)
+            for callers in CALLERS:
+                yield from _put(one, nodes, copies, callers)
+            if copies == min(3, nodes):
+                one.do("make", count=READ, run="read")
+                one.do("put", callers=64, seconds=60.0)
+                _settle(members)
+                yield from _gets(one, nodes)
 
 
-def _five() -> list[Figure]:
-    figures: list[Figure] = []
-    with fleet(5, replication=2, write_quorum=2, read_quorum=2) as members:
+def _round_trips(one: Member) -> Iterator[Figure]:
+    for callers in CALLERS:
+        got = one.do("trip", callers=callers, seconds=SECONDS)
+        what = f"2 nodes: stream round trip, {callers} callers"
+        if callers == 1:
+            yield _figure(f"{what}, p50", got["p50_ms"], "ms", Bound.AT_MOST, 0.4)
+        yield _figure(what, got["rate"], "/s")
+
+
+def _put(one: Member, nodes: int, copies: int, callers: int) -> Iterator[Figure]:
+    what = f"{nodes} nodes: put, {copies} {'copies' if copies > 1 else 'copy'}, {callers} callers"
+    one.do("make", count=MADE[callers], run=f"c{callers}")
+    got = one.do("put", callers=callers, seconds=SECONDS)
+    yield from _calls(what, got)
+    if callers == 1 and (nodes, copies) == (5, 3):
+        yield _figure(f"{what}, p50", got["p50_ms"], "ms", Bound.AT_MOST, 2.0)
+    # 201 is what is replicated, 202 what is stored on that node, which is one copy.
+    facts = {"callers": callers, "seconds": SECONDS, "status": 202 if copies == 1 else 201}
+    got = one.through_http("put", count=MADE[callers] // 3, run=f"h{callers}", **facts)
+    yield from _calls(f"{what}, HTTP", got)
+
+
+def _gets(one: Member, nodes: int) -> Iterator[Figure]:
+    for consistency, kind in (("auto", "of one"), ("swarm", f"newest of {min(3, nodes)}")):
+        kind = "newest of three" if kind == "newest of 3" else kind
+        for callers in CALLERS:
+            what = f"{nodes} nodes: get, {kind}, {callers} callers"
+            facts = {"run": "read", "count": READ, "consistency": consistency, "callers": callers, "seconds": SECONDS}
+            yield from _calls(what, one.do("get", **facts))
+            yield from _calls(f"{what}, HTTP", one.through_http("get", status=200, **facts))
+
+
+def _kept_alive() -> Iterator[Figure]:
+    """16 connections that are kept, on one node of three; beside it what the API adds to a call."""
+    with fleet(3, replication=2, write_quorum=2, read_quorum=2) as members:
         one = members[0]
-        targets = {8: 1_500.0, 64: 3_000.0}
-        for callers in CALLERS:
-            figures.extend(_puts(one, f"5 nodes: put, 3 copies, {callers} callers", callers, targets.get(callers)))
-        _settle(members)
-        for callers in CALLERS:
-            got = one.do("get", run="c8", count=1_000, consistency="swarm", callers=callers, seconds=SECONDS)
-            what = f"5 nodes: get, newest of three, {callers} callers"
-            figures.extend(_calls(what, got, 4_000.0 if callers == 8 else None))
-        for callers in CALLERS:
-            got = one.do("get", run="c8", count=1_000, consistency="auto", callers=callers, seconds=SECONDS)
-            figures.extend(_calls(f"5 nodes: get, as hybrid does it, {callers} callers", got, None))
+        with_http = 0.0
+        for do, what in (("put", "signed beforehand"), ("write", "signed by the node")):
+            got = one.through_http(do, count=6_000, run=do, callers=16, seconds=SECONDS, status=201)
+            name = f"3 nodes: put through HTTP, 3 copies, 16 kept connections, {what}"
+            bound, target = (Bound.AT_LEAST, 1_000.0) if do == "put" else (Bound.NONE, None)
+            yield _figure(name, got["rate"], "/s", bound, target)
+            yield from _not_as_asked(name, got)
+            if do == "put":
+                with_http = got["node_cpu_ms"]
+        one.do("make", count=10_000, run="plain")
+        plain = one.do("put", callers=16, seconds=SECONDS)
+        yield _figure("the API's own time in the node, a put", with_http - plain["cpu_ms"], "ms")
+
+
+def _all_at_once() -> Iterator[Figure]:
+    with fleet(5, replication=2, write_quorum=2, read_quorum=2) as members:
         for number, member in enumerate(members):
             member.do("make", count=8_000, run=f"all{number}")
         for member in members:
             member.tell("put", callers=16, seconds=SECONDS)
-        rate = sum(member.answer()["rate"] for member in members)
-        figures.append(_figure("5 nodes: all putting at once, 3 copies, together", rate, "/s", Bound.AT_LEAST, 2_000))
-    return figures
+        answers = [member.answer() for member in members]
+        together = {name: sum(answer[name] for answer in answers) for name in answers[0] if "_ms" not in name}
+        what = "5 nodes: all putting at once, 3 copies, together"
+        yield _figure(what, together["rate"], "/s", Bound.AT_LEAST, 2_000)
+        yield from _not_as_asked(what, together)
 
 
-def _frozen(backend: str) -> list[Figure]:
-    """The same load twice on one node of five: with all well, and with one frozen a third into it."""
-    figures: list[Figure] = []
+def _frozen(backend: str) -> Iterator[Figure]:
+    """The same load twice on one node of five: with all well, and with one frozen in the middle of it."""
     with fleet(5, backend=backend, replication=20, write_quorum=2 if backend == "real" else 1) as members:
         one, frozen = members[0], members[-1]
         rounds: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
@@ -92,28 +138,21 @@ def _frozen(backend: str) -> list[Figure]:
         ratio = ill["p99_ms"] / well["p99_ms"]
         bound, target = (Bound.AT_MOST, 2.0) if backend == "hybrid" else (Bound.NONE, None)
         name = f"one of five frozen, {backend}"
-        figures.append(_figure(f"{name}: {what} p99 over the same without", ratio, "x", bound, target))
-        figures.append(_figure(f"one of five frozen, {backend}: {what}s failed", ill["failed"], "", Bound.AT_MOST, 0))
-    return figures
+        yield _figure(f"{name}: {what} p99 over the same without", ratio, "x", bound, target)
+        yield _figure(f"{name}: {what} p99", ill["p99_ms"], "ms")
+        yield _figure(f"{name}: {what}s failed", ill["failed"], "", Bound.AT_MOST, 0)
 
 
-def _puts(member: Member, what: str, callers: int, target: float | None) -> list[Figure]:
-    member.do("make", count=PUTS_MADE[callers], run=f"c{callers}")
-    got = member.do("put", callers=callers, seconds=SECONDS)
-    figures = _calls(what, got, target)
-    if callers == 1 and "3 copies" in what:
-        figures.append(_figure(f"{what}, p50", got["p50_ms"], "ms", Bound.AT_MOST, 2.0))
-    return figures
+def _calls(what: str, got: dict[str, Any]) -> Iterator[Figure]:
+    target = WANTED.get(what)
+    yield _figure(what, got["rate"], "/s", Bound.NONE if target is None else Bound.AT_LEAST, target)
+    yield from _not_as_asked(what, got)
 
 
-def _calls(what: str, got: dict[str, Any], target: float | None) -> list[Figure]:
+def _not_as_asked(what: str, got: dict[str, Any]) -> Iterator[Figure]:
     not_good = got["not_as_asked"] + got["failed"]
-    share = 100.0 * not_good / max(1, got["good"] + not_good)
-    bound = Bound.NONE if target is None else Bound.AT_LEAST
-    figures = [_figure(what, got["rate"], "/s", bound, target)]
-    if share:
-        figures.append(_figure(f"{what}: not as asked", share, "%"))
-    return figures
+    if not_good:
+        yield _figure(f"{what}: not as asked", 100.0 * not_good / (got["good"] + not_good), "%")
 
 
 def _settle(members: list[Member]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import trio
 
 from benchmarks.envelopes import sealed
-from benchmarks.figures import percentile
+from benchmarks.loads import load
 from node import app
 from node.api.guard import Door, Guard
 from node.api.listen import bind
@@ -95,45 +95,8 @@ class Worker:
 
     async def state(self, order: dict[str, Any]) -> dict[str, Any]:
         connected = sum(peer.is_connected for peer in self.node.peers())
-        return {"connected": connected, "pending": self.node.store.pending().count}
-
-
-async def load(one: Callable[[], Awaitable[bool]], *, callers: int, seconds: float, most: int) -> dict[str, Any]:
-    """So many callers, each one call after the other, for so long or until the material is used up."""
-    latencies: list[float] = []
-    bad = failed = started_calls = 0
-    until = trio.current_time() + seconds
-
-    async def caller() -> None:
-        nonlocal bad, failed, started_calls
-        while trio.current_time() < until and started_calls < most:
-            started_calls += 1
-            started = time.perf_counter()
-            try:
-                is_good = await one()
-            except Exception:
-                failed += 1
-                continue
-            if is_good:
-                latencies.append(time.perf_counter() - started)
-            else:
-                bad += 1
-
-    started, cpu = time.perf_counter(), time.process_time()
-    async with trio.open_nursery() as nursery:
-        for _ in range(callers):
-            nursery.start_soon(caller)
-    passed = time.perf_counter() - started
-    return {
-        "rate": len(latencies) / passed,
-        "p50_ms": percentile(latencies, 0.5) * 1000 if latencies else None,
-        "p99_ms": percentile(latencies, 0.99) * 1000 if latencies else None,
-        "max_ms": max(latencies) * 1000 if latencies else None,
-        "good": len(latencies),
-        "not_as_asked": bad,
-        "failed": failed,
-        "cpu": (time.process_time() - cpu) / passed,
-    }
+        cpu_ms = time.process_time() * 1000.0
+        return {"connected": connected, "pending": self.node.store.pending().count, "cpu_ms": cpu_ms}
 
 
 async def live(told: dict[str, Any]) -> None:

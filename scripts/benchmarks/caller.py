@@ -1,0 +1,101 @@
+"""Callers of a node's HTTP API, in a process of their own: so many kept connections, one call after the other on each.
+
+The client is as thin as can be, so that what is measured is the node: requests are made beforehand, and of an answer
+only the status line and the length are read.
+"""
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+import trio
+
+from benchmarks.envelopes import sealed
+from benchmarks.loads import load
+from protocols.keys import PrivateKey
+
+ENVELOPE = "application/vnd.bzzz.envelope"
+HEAD_END = b"\r\n\r\n"
+
+
+class Connection:
+    """One kept connection."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._unread = bytearray()
+
+    async def call(self, request: bytes) -> int:
+        """Send a whole request; answer the status."""
+        await self._stream.send_all(request)
+        while (end := self._unread.find(HEAD_END)) < 0:
+            await self._more()
+        head = bytes(self._unread[:end]).lower()
+        at = head.find(b"content-length:")
+        length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+        whole = end + len(HEAD_END) + length
+        while len(self._unread) < whole:
+            await self._more()
+        del self._unread[:whole]
+        return int(head.split(b" ", 2)[1])
+
+    async def _more(self) -> None:
+        chunk = await self._stream.receive_some(65536)
+        if not chunk:
+            raise ConnectionError("the node closed the connection")
+        self._unread += chunk
+
+
+def requests_of(order: dict[str, Any]) -> list[bytes]:
+    """The requests of a run, whole: ready and signed envelopes, plain content that the node signs, or reads."""
+    run, count, host = str(order["run"]), int(order["count"]), order["host"]
+    addresses = [quote(f"ucxl://bench:writer@bzzz:{run}/*^/{number}", safe="") for number in range(count)]
+    match order["do"]:
+        case "put":
+            key = PrivateKey.from_seed(secrets.token_bytes(32))
+            bodies = [each.encoded for each in sealed(key, count, run=run, start_ms=time.time_ns() // 1_000_000)]
+            kind = ENVELOPE
+        case "write":
+            bodies, kind = [bytes(256)] * count, "application/octet-stream"
+        case _:
+            query = f"&consistency={order['consistency']}"
+            rest = f"{query} HTTP/1.1\r\nHost: {host}\r\nAccept: {ENVELOPE}\r\n\r\n"
+            return [f"GET /v1/envelope?address={address}{rest}".encode() for address in addresses]
+    return [
+        f"PUT /v1/envelope?address={address} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+        for address, body in zip(addresses, bodies, strict=True)
+    ]
+
+
+async def run(order: dict[str, Any]) -> dict[str, Any]:
+    requests = requests_of(order)
+    wanted, is_read = order["status"], order["do"] == "get"
+    host, _, port = order["host"].rpartition(":")
+    free = [Connection(await trio.open_tcp_stream(host, int(port))) for _ in range(order["callers"])]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    next_request = 0
+
+    async def one() -> bool:
+        nonlocal next_request
+        connection = free.pop()
+        try:
+            request = requests[next_request % len(requests)]
+            next_request += 1
+            return bool(await connection.call(request) == wanted)
+        finally:
+            free.append(connection)
+
+    call: Callable[[], Awaitable[bool]] = one
+    most = 1 << 30 if is_read else len(requests)
+    return await load(call, callers=order["callers"], seconds=order["seconds"], most=most)
+
+
+if __name__ == "__main__":
+    print(json.dumps(trio.run(run, json.loads(sys.argv[1]))), flush=True)

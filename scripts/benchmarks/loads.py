@@ -1,0 +1,50 @@
+"""A load: so many callers, each one call after the other, and what came of it."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from benchmarks.figures import percentile
+
+
+async def load(one: Callable[[], Awaitable[bool]], *, callers: int, seconds: float, most: int) -> dict[str, Any]:
+    """So many callers for so long, or until `most` calls were made. `one` says whether it got what it asked for.
+
+    `rate` is good calls a second, `cpu_ms` this process's own time a good call.
+    """
+    latencies: list[float] = []
+    bad = failed = started_calls = 0
+    until = trio.current_time() + seconds
+
+    async def caller() -> None:
+        nonlocal bad, failed, started_calls
+        while trio.current_time() < until and started_calls < most:
+            started_calls += 1
+            started = time.perf_counter()
+            try:
+                is_good = await one()
+            except Exception:
+                failed += 1
+                continue
+            if is_good:
+                latencies.append(time.perf_counter() - started)
+            else:
+                bad += 1
+
+    started, cpu = time.perf_counter(), time.process_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(callers):
+            nursery.start_soon(caller)
+    passed = time.perf_counter() - started
+    return {
+        "rate": len(latencies) / passed,
+        "p50_ms": percentile(latencies, 0.5) * 1000 if latencies else None,
+        "p99_ms": percentile(latencies, 0.99) * 1000 if latencies else None,
+        "max_ms": max(latencies) * 1000 if latencies else None,
+        "good": len(latencies),
+        "not_as_asked": bad,
+        "failed": failed,
+        "cpu_ms": (time.process_time() - cpu) * 1000 / max(1, len(latencies)),
+    }
