@@ -113,11 +113,7 @@ def _one_of(rng: random.Random, shares: tuple[tuple[str, float], ...], rest: str
 
 
 def _drawn(scenario: Scenario, chaos: Chaos, rng: random.Random) -> Iterator[Fault]:
-    """One after the other; what a node suffers from one kind ends before it suffers from that kind again.
-
-    Clocks are drawn so that what is too far ahead for one is so for all: a version that some have taken and that is
-    issued again for the others is there twice (DESIGN, section 4, has no rule that would join the two).
-    """
+    """One after the other; what a node suffers from one kind ends before it suffers from that kind again."""
     nodes = [node for node in scenario.nodes if node not in scenario.liars]
     end = scenario.limits.faults_seconds
     free_at: dict[tuple[str, str], float] = {}
@@ -126,8 +122,6 @@ def _drawn(scenario: Scenario, chaos: Chaos, rng: random.Random) -> Iterator[Fau
         kind = rng.choice(chaos.kinds)
         fault = _draw(kind, nodes, at, min(end, at + rng.random() * chaos.longest_seconds + 0.05), rng)
         suffering = [(node, _family(kind)) for node in fault.nodes] or [("*", _family(kind))]
-        if _family(kind) == "clock":  # two clocks that are wrong alike agree with each other: nobody is to tell them
-            suffering.append(("*", _family(kind)))
         if any(free_at.get(one, 0.0) >= at for one in suffering):
             continue
         free_at.update(dict.fromkeys(suffering, fault.until if fault.until is not None else end))
@@ -172,8 +166,8 @@ def _draw(kind: FaultKind, nodes: list[str], at: float, until: float, rng: rando
                 is_stalled=which == 3,
             )
         case FaultKind.CLOCK:
-            return replace(fault, nodes=few[:1], off_seconds=rng.choice((120.0, 31_536_000.0, -30.0, 5.0, -5.0)))
+            return replace(fault, nodes=few, off_seconds=rng.choice((120.0, 31_536_000.0, -120.0, -30.0, 50.0, 5.0)))
         case FaultKind.JUMP:
-            return replace(fault, nodes=few[:1], until=None, off_seconds=rng.uniform(-50.0, 50.0))
+            return replace(fault, nodes=few, until=None, off_seconds=rng.uniform(-90.0, 90.0))
         case _:
             return replace(fault, nodes=few)
