@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from node.store.base import Change, Hint, Incoming, Member, Merged, Origin, Pending, Standing, Version
+from node.store.base import Change, Hint, Incoming, Measures, Member, Merged, Origin, Pending, Standing, Version
 from node.store.bell import Bell
 from node.store.debts import Debts
 from node.store.faults import translated
@@ -58,6 +58,8 @@ class MemoryStore:
         self.log_id = log_id
         self.last_sequence = 0
         self._failure = ""
+        self._commits = 0
+        self._commit_failures = 0
         self.before_commit = before_commit
         self._gathered: list[tuple[Callable[[], Any], Ticket[Any]]] = []
         self._handed_in = Bell()
@@ -107,10 +109,12 @@ class MemoryStore:
                 await self.before_commit()
         except OSError as error:
             self._failure = translated(error).message
+            self._commit_failures += 1
             for _, ticket in batch:
                 ticket.fail(translated(error))
             return
         self._failure = ""
+        self._commits += 1
         for operation, ticket in batch:
             try:
                 result = operation()
@@ -436,6 +440,12 @@ class MemoryStore:
         for sequence in released:
             self._writes[sequence].tries.pop(holder, None)
         return released
+
+    def measures(self) -> Measures:
+        return Measures(
+            versions=len(self._held), size_bytes=None, commits=self._commits, commit_failures=self._commit_failures,
+            at_risk=self._debts.writes(),
+        )  # fmt: skip
 
     def pending(self) -> Pending:
         oldest = self._debts.oldest()
