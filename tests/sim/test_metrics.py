@@ -18,7 +18,7 @@ from node.api.router import router
 from node.dht.base import Consistency
 from node.logs import formatter
 from node.services.node import Node
-from tests.sim.swarms import get, over_seeds, paid, put, swarm_of, until
+from tests.sim.swarms import get, met, over_seeds, paid, put, running, swarm_of, until
 from tests.unit.expositions import Read, read
 
 ADDRESS = "ucxl://sim:tester@bzzz:nodes/*^/traced"
@@ -159,6 +159,40 @@ def _served(lines: list[dict[str, object]], kind: str, asker: Node) -> list[obje
 @pytest.mark.parametrize("backend", ["hybrid", "real"])
 def test_the_trace_of_a_call_is_in_the_log_of_every_node_it_touches(backend: str) -> None:
     run_virtual(1, partial(a_call_is_traced, backend), limit_seconds=600.0)
+
+
+async def what_a_call_set_going_lives_on(seed: int) -> None:
+    """A call misses its peers, which are parted from for it, dialled again, and live on: but not in its name."""
+    async with swarm_of(seed, 3) as swarm:
+        one = swarm["n1"].running
+        others = [machine.peer for machine in swarm.nodes.values() if machine.peer != one.peer_id]
+        for peer in others:
+            swarm.net.freeze(peer)
+        header = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+        for number in range(5):
+            params = {"address": f"{ADDRESS}{number}"}
+            assert (await asked(one, "PUT", params=params, content=b"x", headers=header)).status_code == 202
+            found = await asked(one, "GET", params={**params, "consistency": "swarm"}, headers=header)
+            assert found.status_code == 503
+        await until(lambda: not any(peer.is_connected for peer in one.peers()), what="they are given up")
+        for peer in others:
+            swarm.net.thaw(peer)
+        await met(swarm)
+        await paid(swarm)
+        with logged() as lines:
+            await put(one, "after")
+            await get(one, "after", Consistency.SWARM)
+            await trio.sleep(60.0)
+            assert not [line for line in lines() if "trace" in line]
+            for node in running(swarm):
+                await asked(node, "GET", params={"address": ADDRESS})
+            traces = {line.get("trace") for line in lines()} - {None}
+            assert len(traces) == 3, "one each, of its own"
+            assert TRACE not in traces
+
+
+def test_a_trace_ends_with_its_call() -> None:
+    over_seeds(what_a_call_set_going_lives_on)
 
 
 async def many_at_once(swarm: VirtualSwarm) -> None:
