@@ -364,3 +364,25 @@ def test_the_log_tells_each_request_and_its_trace_and_no_secret(up: Up, form: st
     else:
         assert f"trace={trace}" in lines[0]
     assert ("one\\\\ntwo" if form == "json" else "one\\ntwo") in log, "a path is one line, whatever it says"
+
+
+def test_one_trace_leads_through_the_logs_of_two_processes(up: Up, tmp_path: Path) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    environment = {"BZZZ_LOG_LEVEL": "debug", "BZZZ_LOG_FORMAT": "json"}
+    one = up(environment=environment, data="1").ready()
+    two = up("--bootstrap", one["multiaddrs"][0], environment=environment, data="2").ready()
+    deadline = time.monotonic() + READY_SECONDS
+    while b'"connected":true' not in call(two["api"], "/v1/peers")[1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    address = f"{envelope()}&replicated=true"
+    headers: dict[str, Any] = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    assert call(one["api"], address, method="PUT", body=b"x", **headers)[0] == 201
+    log = (tmp_path / "log").read_text(encoding="utf-8")
+    told = [json.loads(line)["event"] for line in log.splitlines() if trace in line]
+    assert f"serves a Merge of {one['peer_id']}" in told
+    status, metrics = call(one["api"], "/metrics")
+    assert status == 200
+    assert b'bzzz_dht_requests_total{backend="hybrid",operation="put",outcome="replicated"} 1.0' in metrics
+    assert b"\nbzzz_swarm_connected 1.0" in metrics
+    assert b"\nbzzz_store_size_bytes " in metrics
