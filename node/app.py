@@ -19,11 +19,14 @@ from node.dht.hybrid import HybridDHT, Offered
 from node.dht.mock import MockDHT
 from node.dht.real import RealDHT
 from node.dht.switch import SwitchDHT
+from node.dht.tally import Tally
 from node.flags import Flags, Force
+from node.metrics import Meters
 from node.services.audit import Audit
 from node.services.author import Author
 from node.services.finders import Switched
 from node.services.flags import FlagStore
+from node.services.gauges import Gauges
 from node.services.health import Health
 from node.services.journal import Journal, MemoryJournal
 from node.services.node import Node
@@ -82,15 +85,24 @@ async def _run_over_store(world: World, settings: Settings, task_status: trio.Ta
     audit = Audit(world.journal, world.key, now_ms=world.now_ms)
     refuse = _refuse_swarm if world.network is None else _refuse_nothing
     flags = FlagStore(settings, audit, now_ms=world.now_ms, refuse=refuse)
+    meters = Meters() if settings.metrics_enabled else None
+    tally = Tally(now_ms=world.now_ms) if meters else None
+    if meters and tally:
+        meters.register(tally.families)
     async with trio.open_nursery() as nursery:
         await flags.begin()
         nursery.start_soon(flags.run)
         if world.network is None:
-            dht = SwitchDHT(flags.current, lambda f: {Backend.MOCK: _mock(world, members, f)}, store=world.store)
+            dht = SwitchDHT(
+                flags.current,
+                lambda f: {Backend.MOCK: _mock(world, members, f, tally)},
+                store=world.store,
+                tally=tally,
+            )
             flags.subscribe(lambda _, after: dht.turn(after))
-            task_status.started(_node(world, settings, dht, members, None, flags, audit))
+            task_status.started(_node(world, settings, dht, members, None, flags, audit, meters))
         else:
-            await _run_in_swarm(world, settings, world.network, members, flags, audit, task_status)
+            await _run_in_swarm(world, settings, world.network, members, flags, audit, meters, tally, task_status)
 
 
 def _refuse_nothing(_: Flags) -> None:
@@ -109,13 +121,14 @@ def _refuse_swarm(flags: Flags) -> None:
         )  # fmt: skip
 
 
-def _mock(world: World, members: Members, flags: Flags) -> MockDHT:
+def _mock(world: World, members: Members, flags: Flags, tally: Tally | None) -> MockDHT:
     return MockDHT(
         world.store,
         own=world.key.peer_id,
         now_ms=world.now_ms,
         wanted=members.wanted,
         deadline_seconds=flags.real_deadline_ms / 1000.0,
+        tally=tally,
     )
 
 
@@ -126,6 +139,8 @@ async def _run_in_swarm(
     members: Members,
     flags: FlagStore,
     audit: Audit,
+    meters: Meters | None,
+    tally: Tally | None,
     task_status: trio.TaskStatus[Node],
 ) -> None:
     store, now_ms, conduct = world.store, world.now_ms, world.conduct
@@ -179,7 +194,7 @@ async def _run_in_swarm(
 
     def backends(of: Flags) -> Mapping[Backend, DHT]:
         """The backends that these flags ask for, over what stays."""
-        mock = _mock(world, members, of)
+        mock = _mock(world, members, of, tally)
         real = RealDHT(
             store=store,
             calls=calls,
@@ -204,12 +219,13 @@ async def _run_in_swarm(
             deadline_seconds=of.deadline_ms / 1000.0,
             read_freshness_seconds=of.read_freshness_ms / 1000.0,
             has_fallback=of.has_fallback,
+            tally=tally,
         )
         is_shut = of.override is not None and of.override.force is Force.OPEN
         # Real asks no breaker; hybrid without fallback, with the breaker open, is what it comes to: errors at once.
         return {Backend.MOCK: mock, Backend.REAL: hybrid if is_shut else real, Backend.HYBRID: hybrid}
 
-    dht = SwitchDHT(flags.current, backends, store=store, may_ask=lambda: gate.lets_through)
+    dht = SwitchDHT(flags.current, backends, store=store, may_ask=lambda: gate.lets_through, tally=tally)
 
     def turned(before: Flags, after: Flags) -> None:
         dht.turn(after)
@@ -219,7 +235,7 @@ async def _run_in_swarm(
 
     flags.subscribe(turned)
     steer(gate, replace(flags.current, override=None), flags.current)
-    node = _node(world, settings, dht, members, gate, flags, audit)
+    node = _node(world, settings, dht, members, gate, flags, audit, meters)
     reissuer = Reissuer(store, node.author, members, world.key, now_ms=now_ms)
     async with trio.open_nursery() as nursery:
         await nursery.start(calls.run)
@@ -250,10 +266,10 @@ def _node(
     gate: Gate | None,
     flags: FlagStore,
     audit: Audit,
+    meters: Meters | None,
 ) -> Node:
     store, now_ms = world.store, world.now_ms
-
-    return Node(
+    node = Node(
         peer_id=world.key.peer_id,
         name=settings.name,
         network_name=settings.network,
@@ -269,5 +285,9 @@ def _node(
         conduct=world.conduct,
         flags=flags,
         audit=audit,
+        meters=meters,
         now_ms=now_ms,
     )
+    if meters is not None:
+        meters.register(Gauges(node).families)
+    return node

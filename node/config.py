@@ -59,6 +59,8 @@ class Settings:
     mdns: bool = True
     log_format: str = "text"
     log_level: str = "info"
+    metrics_enabled: bool = True
+    """False: nothing is counted for `/metrics`, and nothing is there."""
     deadline_ms: int = 100
     real_deadline_ms: int = 1_000
     replication: int = 20

@@ -1,7 +1,8 @@
 """Logs: structured, one line an event, to standard error; for people as text, for machines as JSON.
 
 What libraries say through Python's own `logging` takes the same way and the same form. Standard output stays free
-for what a command answers. Values under names that hold secrets are replaced before anything is written.
+for what a command answers. Values under names that hold secrets are replaced before anything is written. What is said
+for a call has the call's trace (`node/trace.py`) under `trace`, on every node that the call touches.
 """
 
 import contextlib
@@ -13,6 +14,8 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import Processor
 
+from node import trace
+
 _SECRET_NAMES = ("token", "authorization", "password", "secret", "private_key")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CHATTY = ("libp2p", "hypercorn", "asyncio", "urllib3", "zeroconf", "multiaddr")
@@ -20,35 +23,47 @@ _CHATTY = ("libp2p", "hypercorn", "asyncio", "urllib3", "zeroconf", "multiaddr")
 
 def configure(form: str, level: str) -> None:
     """Set up both ways into the log, for `text` or `json`, from `level` on. Once a process, before anything logs."""
-    shared: list[Processor] = [
+    colors = sys.stderr.isatty()
+    structlog.configure(
+        processors=[*_before(form), _render(form, colors)],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unbreakable(sys.stderr))),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(_Unbreakable(sys.stderr))
+    handler.setFormatter(formatter(form, colors=colors))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(_LEVELS[level])
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+def formatter(form: str, *, colors: bool = False) -> logging.Formatter:
+    """How a record of Python's own `logging` is written. Whatever stands in its `extra` becomes a field."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *_before(form)],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _render(form, colors)],
+    )
+
+
+def _before(form: str) -> list[Processor]:
+    return [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_secrets,
         structlog.processors.format_exc_info if form == "json" else _pass,
         structlog.processors.UnicodeDecoder(),
     ]
-    render: Processor = structlog.processors.JSONRenderer()
-    if form != "json":
-        plain = structlog.dev.plain_traceback  # the other ones print local variables, which may be secrets
-        render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=plain)
-    structlog.configure(
-        processors=[*shared, render],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unbreakable(sys.stderr))),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(_Unbreakable(sys.stderr))
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render]
-        )
-    )
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(_LEVELS[level])
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+def _render(form: str, colors: bool) -> Processor:
+    if form == "json":
+        return structlog.processors.JSONRenderer()
+    plain = structlog.dev.plain_traceback  # the other ones print local variables, which may be secrets
+    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, exception_formatter=plain)
 
 
 class _Unbreakable:
@@ -68,6 +83,12 @@ class _Unbreakable:
 
 
 def _pass(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return event
+
+
+def _with_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if current := trace.current():
+        event["trace"] = current
     return event
 
 

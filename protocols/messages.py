@@ -60,9 +60,14 @@ class Pong(NamedTuple):
 
 
 class Merge(NamedTuple):
-    """Take these encoded envelopes in; answered after the commit."""
+    """Take these encoded envelopes in; answered after the commit.
+
+    `traces` is there when they belong to several calls: the trace of each, in the order of the envelopes, '' for none.
+    Those of one call have its trace in the frame. A trailing field: who does not know it passes it over.
+    """
 
     envelopes: tuple[bytes, ...]
+    traces: tuple[str, ...] = ()
 
 
 class Refusal(NamedTuple):
@@ -305,6 +310,13 @@ def _notice_fields(notice: Notice) -> list[Any]:
     ]  # fmt: skip
 
 
+def _traces(value: Any) -> tuple[str, ...]:
+    """The traces in a trailing field; () when it is something else, for nothing depends on them."""
+    if type(value) is not list or len(value) > ENVELOPES_MAX:
+        return ()
+    return tuple(value) if all(type(one) is str and len(one) <= TRACE_MAX for one in value) else ()
+
+
 _digests = _many(_digest, ENVELOPES_MAX)
 _encoded = _many(_bytes, ENVELOPES_MAX)
 _addresses = _many(_text, ADDRESSES_MAX)
@@ -325,6 +337,8 @@ _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     8: (Provide, (_key, _int)),
     9: (Providers, (_key,)),
 }
+_TRAILING: dict[int, Callable[[Any], Any]] = {3: _traces}
+"""The field that came with a later minor version, and may be missing; how it is read never fails."""
 _REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     65: (Hello, (_text, _text, _text, _int, _addresses)),
     66: (Pong, (_int, _int, _int)),
@@ -349,7 +363,10 @@ def is_answer(reply: Reply, request: type[Any]) -> bool:
 
 def encode_request(number: int, request: Request, trace: str = "") -> bytes:
     """The frame of a request; `number` must not be in use on this connection. A longer trace is cut."""
-    return bytes(msgpack.packb([_REQUEST_KINDS[type(request)], number, trace[:TRACE_MAX], *request]))
+    fields: tuple[Any, ...] = request
+    if type(request) is Merge and not request.traces:
+        fields = request[:1]
+    return bytes(msgpack.packb([_REQUEST_KINDS[type(request)], number, trace[:TRACE_MAX], *fields]))
 
 
 def encode_reply(number: int, reply: Reply) -> bytes:
@@ -399,4 +416,6 @@ def decode(frame: bytes) -> Frame:
     if len(rest) < len(checks):
         raise Malformed(f"a {message_type.__name__} has {len(checks)} fields, not {len(rest)}")
     values = [check(one) for check, one in zip(checks, rest, strict=False)]
+    if len(rest) > len(checks) and kind in _TRAILING:
+        values.append(_TRAILING[kind](rest[len(checks)]))
     return Frame(is_reply, _int(number), trace, message_type(*values))

@@ -1,12 +1,14 @@
 """The door of the API: who may come in, how much they may bring and how long they may take, and what they hear.
 
-An ASGI application round another one. Every request gets an id, every refusal and every error leaves in the UCXL
-shape, and nothing behind it is reached by a request that has not been let in and read whole. On loopback, where a
-browser could be made to speak for a stranger's page, a `Host` that is not this machine or an `Origin` that is not
-this API is refused; with a token set, all but the open paths need it.
+An ASGI application round another one. Every request gets an id and a trace (that of its `traceparent`, or a new one),
+is counted, and leaves a line in the log: at level debug, or as a warning when this node failed at it. Every refusal and
+every error leaves in the UCXL shape, and nothing behind it is reached by a request that has not been let in and read
+whole. On loopback, where a browser could be made to speak for a stranger's page, a `Host` that is not this machine or
+an `Origin` that is not this API is refused; with a token set, all but the open paths need it.
 """
 
 import hmac
+import logging
 import math
 import os
 import re
@@ -18,7 +20,9 @@ import structlog
 import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from node import trace
 from node.api import shapes
+from node.api.traffic import Traffic
 from node.settings import values
 from protocols.clock import AHEAD_MS_MAX
 from protocols.codes import (
@@ -32,10 +36,12 @@ from protocols.codes import (
     Unauthenticated,
 )
 from protocols.envelope import ENCODED_BYTES_MAX
+from protocols.traceparent import Traceparent, parse
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/v1/bootstrap"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = structlog.get_logger("bzzz.api")
+_access = logging.getLogger("bzzz.api.access")
 
 
 class TooSlow(Malformed):
@@ -64,7 +70,7 @@ class Door:
 
 
 class Guard:
-    """`now_ms` is the wall clock in Unix milliseconds; `new_id` makes request ids."""
+    """`now_ms` is the wall clock in Unix milliseconds; `new_id` makes request ids, `new_trace` 32 hex digits."""
 
     def __init__(
         self,
@@ -74,12 +80,16 @@ class Guard:
         now_ms: Callable[[], int],
         limits: Limits | None = None,
         new_id: Callable[[], str] = lambda: os.urandom(8).hex(),
+        new_trace: Callable[[], str] = lambda: os.urandom(16).hex(),
+        traffic: Traffic | None = None,
     ) -> None:
         self._app = app
         self._door = door
         self._now_ms = now_ms
         self._limits = limits or Limits()
         self._new_id = new_id
+        self._new_trace = new_trace
+        self._traffic = traffic or Traffic(())
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,22 +99,34 @@ class Guard:
         asked = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else self._new_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        answer = _Answer(send, request_id, is_head=scope["method"] == "HEAD")
+        asked_for = parse(headers.get(b"traceparent", b"").decode("latin-1"))
+        span = self._new_trace()[:16]
+        own = asked_for._replace(span=span) if asked_for else Traceparent(self._new_trace(), span)
+        answer = _Answer(send, request_id, own, is_head=scope["method"] == "HEAD")
+        with structlog.contextvars.bound_contextvars(request_id=request_id), trace.following(own.trace):
+            await self._answer(scope, headers, receive, answer)
+
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, answer: "_Answer") -> None:
         self._under_way += 1
+        self._traffic.begun()
+        started = trio.current_time()
         try:
             await self._serve(scope, headers, receive, answer)
         except Exception as problem:
             error = _sole(problem)
             if not isinstance(error, BzzzError):
-                _log.exception("a request failed", path=scope["path"], method=scope["method"])
-                error = Internal(f"something failed inside this node; its log says what, under request id {request_id}")
+                _log.exception("a request failed", path=_printable(scope["path"]), method=scope["method"])
+                error = Internal(
+                    f"something failed inside this node; its log says what, under request id {answer.request_id}"
+                )
             if answer.is_started:
                 raise
             await self._refuse(scope, answer, error)
         finally:
             self._under_way -= 1
-            structlog.contextvars.unbind_contextvars("request_id")
+            seconds = trio.current_time() - started
+            self._traffic.ended(scope["path"], scope["method"], answer.status, seconds)
+            _say(scope["method"], scope["path"], answer.status, seconds * 1000.0)
 
     async def _serve(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, answer: "_Answer") -> None:
         self._admit(scope["path"], headers)
@@ -173,20 +195,29 @@ class Guard:
 
 
 class _Answer:
-    """The way out: every answer carries its request id, may not be sniffed, and has no body when HEAD asked."""
+    """The way out: every answer carries its request id and trace, may not be sniffed, and has no body when HEAD asked.
 
-    def __init__(self, send: Send, request_id: str, *, is_head: bool) -> None:
+    `status` is 0 until it has begun.
+    """
+
+    def __init__(self, send: Send, request_id: str, traceparent: Traceparent, *, is_head: bool) -> None:
         self._send = send
         self.request_id = request_id
+        self._traceparent = str(traceparent)
         self._is_head = is_head
-        self.is_started = False
+        self.status = 0
+
+    @property
+    def is_started(self) -> bool:
+        return self.status != 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.is_started = True
+            self.status = message["status"]
             message["headers"] = [
                 *message.get("headers", ()),
                 (b"x-request-id", self.request_id.encode("ascii")),
+                (b"traceparent", self._traceparent.encode("ascii")),
                 (b"x-content-type-options", b"nosniff"),
             ]
         elif self._is_head and message["type"] == "http.response.body":
@@ -206,6 +237,19 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return bring
+
+
+def _say(method: str, path: str, status: int, ms: float) -> None:
+    """One line a request. Neither the query nor a header is in it: there are the secrets."""
+    level = logging.WARNING if status >= 500 else logging.DEBUG
+    if _access.isEnabledFor(level):
+        told = {"method": method, "path": _printable(path), "status": status, "ms": round(ms, 3)}
+        _access.log(level, "%(method)s %(path)s: %(status)d", told, extra=told)
+
+
+def _printable(path: str) -> str:
+    """A path as it may stand in a log: one line, and not too long."""
+    return ascii(path)[1:-1][:200]
 
 
 def _refuse_strangers(host: str, origin: str) -> None:

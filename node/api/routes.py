@@ -13,7 +13,7 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from node.api import headers, shapes
+from node.api import headers, metrics, shapes
 from node.api.body import json_object
 from node.api.content import Found, serve_content
 from node.api.media import ENVELOPE_TYPE, JSON_TYPE, check_content, preferred
@@ -23,7 +23,7 @@ from node.services.author import Write
 from node.services.node import Node
 from node.settings.changes import read_change
 from protocols import codes
-from protocols.codes import InvalidPayload, Unavailable
+from protocols.codes import InvalidPayload, NotFound, Unavailable
 
 REPLICATED_SECONDS = 10.0
 """How long `replicated=true` waits when no `timeout_ms` is given."""
@@ -285,6 +285,16 @@ async def get_ready(node: Node, request: Request) -> Reply:
     return Reply(data={"ready": True})
 
 
+async def get_metrics(node: Node, request: Request) -> Response:
+    """The node's numbers, as Prometheus reads them."""
+    Query(request)
+    if node.meters is None:
+        raise NotFound(
+            "metrics are switched off on this node; start it with BZZZ_METRICS_ENABLED=true", path="/metrics"
+        )
+    return Response(metrics.exposition(node.meters), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
 RESOURCES: Mapping[str, Mapping[str, Answering]] = {
     "/v1/envelope": {"GET": get_envelope, "PUT": put_envelope, "POST": post_envelope, "DELETE": delete_envelope},
     "/v1/history": {"GET": get_history},
@@ -297,4 +307,5 @@ RESOURCES: Mapping[str, Mapping[str, Answering]] = {
     "/v1/audit": {"GET": get_audit},
     "/health": {"GET": get_health},
     "/ready": {"GET": get_ready},
+    "/metrics": {"GET": get_metrics},
 }

@@ -24,7 +24,9 @@ from node import app, logs
 from node.api.guard import Door, Guard
 from node.api.listen import BindFailed, bind
 from node.api.router import router
+from node.api.routes import RESOURCES
 from node.api.server import serve
+from node.api.traffic import Traffic
 from node.app import World
 from node.commands import memory
 from node.config import Settings
@@ -177,7 +179,8 @@ async def _live(
 def _guarded(node: Node, settings: Settings) -> Guard:
     host, _ = settings.api_host_port
     token = settings.api_token.reveal() if settings.api_token else None
-    return Guard(router(node), Door(is_loopback=values.is_loopback(host), token=token), now_ms=node.now_ms)
+    door = Door(is_loopback=values.is_loopback(host), token=token)
+    return Guard(router(node), door, now_ms=node.now_ms, traffic=Traffic.of(node, RESOURCES))
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event, everything: trio.CancelScope) -> None:

@@ -53,6 +53,10 @@ class Gate:
         self._driver: Driver[breaker.Event, breaker.Effect] = Driver(self._breaker, self._carry_out)
         self._nursery: trio.Nursery | None = None
         self.transitions: deque[Transition] = deque(maxlen=CHANGES_KEPT)
+        self.openings = 0
+        self.recoveries = 0
+        self.opened_at_ms: int | None = None
+        self.recovered_at_ms: int | None = None
         self.on_transition: Callable[[Transition], None] = lambda _: None
         """Told of each change in the moment of it: quick, does not wait, does not raise."""
 
@@ -129,11 +133,21 @@ class Gate:
             case breaker.Changed(before, after, why):
                 transition = Transition(self._now_ms(), before, after, why)
                 self.transitions.append(transition)
+                self._count(transition)
                 self.on_transition(transition)
                 level = logging.WARNING if after is State.OPEN and before is State.CLOSED else logging.INFO
                 log.log(level, "the breaker is %s (was %s): %s", after, before, why)
             case _:
                 pass
+
+    def _count(self, transition: Transition) -> None:
+        """From closed to anything else is an opening, the way back a recovery, by itself or because it was forced."""
+        if transition.before is State.CLOSED:
+            self.openings += 1
+            self.opened_at_ms = transition.at_ms
+        elif transition.after is State.CLOSED:
+            self.recoveries += 1
+            self.recovered_at_ms = transition.at_ms
 
     async def _probe(self, generation: int) -> None:
         peers = [p.member.peer for p in self._members.all() if p.is_connected][:PROBE_PEERS_MAX]

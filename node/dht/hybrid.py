@@ -15,12 +15,13 @@ import trio
 
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
 from node.dht.gate import Gate
-from node.dht.mock import TURN_CALLS, MockDHT, stalled
+from node.dht.mock import MockDHT, stalled
 from node.dht.real import RealDHT, local_answer
+from node.dht.tally import Tally, outcome_of_error, outcome_of_read
 from node.store.base import Incoming, Origin, Standing, Store
 from node.swarm.members import Members
 from protocols.codes import Indeterminate, Unavailable
-from protocols.envelope import Envelope
+from protocols.envelope import Envelope, Notice
 
 RESERVE_SECONDS = 0.015
 """Kept back from the deadline for ourselves when the swarm is waited for."""
@@ -47,10 +48,12 @@ class HybridDHT:
     """Made of the two others and the gate between them. `read_freshness_seconds`: how old a local answer may be.
 
     Without `has_fallback`, what would be pending or degraded is an error: `Unavailable` when nothing was written,
-    `Indeterminate` when it was, and the swarm did not acknowledge it in time.
+    `Indeterminate` when it was, and the swarm did not acknowledge it in time. Gets, which are quick when this store
+    answers them, it counts in `tally` itself.
     """
 
     backend = Backend.HYBRID
+    counts_itself = frozenset({"get"})
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class HybridDHT:
         deadline_seconds: float,
         read_freshness_seconds: float,
         has_fallback: bool = True,
+        tally: Tally | None = None,
     ) -> None:
         self._store = store
         self._mock = mock
@@ -79,7 +83,8 @@ class HybridDHT:
         self._freshness = read_freshness_seconds
         self._has_fallback = has_fallback
         self._time = trio.lowlevel.current_clock().current_time
-        self._turns = 0
+        self._tally = tally or Tally()
+        self._gets = self._tally.quick(Backend.HYBRID, "get")
         self._said_age = -1.0
         self._said = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
 
@@ -161,15 +166,31 @@ class HybridDHT:
     async def get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
-        self._turns += 1
-        if not self._turns % TURN_CALLS:
-            await trio.lowlevel.checkpoint()
-        local = await self._store.heads(key)
+        gets = self._gets
+        gets.left -= 1
+        started = None if gets.left else await gets.again()
+        try:
+            local = await self._store.heads(key)
+        except BaseException as error:
+            gets.others += 1
+            self._tally.count(Backend.HYBRID, "get", outcome_of_error(error))
+            raise
         if consistency is _AUTO and local:
             since = self._members.fresh_since(key)
             if since is not None and (provenance := self._fresh(since)) is not None:
+                if started is not None:
+                    gets.took(started)
                 return Answer(local, provenance if len(local) == 1 else provenance._replace(siblings=len(local) - 1))
-        deadline = self._until(timeout)
+        gets.others += 1
+        with self._tally.timing(Backend.HYBRID, "get") as tell:
+            answer = await self._get_otherwise(key, local, consistency, self._until(timeout))
+            tell(outcome_of_read(answer.provenance))
+            return answer
+
+    async def _get_otherwise(
+        self, key: bytes, local: tuple[Envelope | Notice, ...], consistency: Consistency, deadline: float
+    ) -> Answer:
+        """Where this store alone may not answer, or is not to."""
         if consistency is Consistency.LOCAL:
             return self._local(local, key)
 

@@ -9,14 +9,13 @@ from collections.abc import Callable
 import trio
 
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
+from node.dht.tally import Tally, outcome_of_error
 from node.store.base import Incoming, Origin, Store
 from protocols.codes import Indeterminate
 from protocols.envelope import Envelope
 
 PROVIDE_TTL_MS = 48 * 3600 * 1000
 """How long a provider is remembered (the libp2p kad-dht specification's provider record expiry)."""
-TURN_CALLS = 256
-"""Calls that answer from memory wait for nothing: after so many of them others get their turn."""
 
 _LOCAL = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
 _ABSENT = Answer((), Provenance(Backend.MOCK, "local", 0.0, 0, 0, False))
@@ -24,9 +23,10 @@ _ABSENT = Answer((), Provenance(Backend.MOCK, "local", 0.0, 0, 0, False))
 
 class MockDHT:
     """`wanted` names the known holders of a key; `now_ms` is the wall clock; a put fails when the disk takes longer
-    than `deadline_seconds`."""
+    than `deadline_seconds`. Gets and puts, which are quick, it counts in `tally` itself."""
 
     backend = Backend.MOCK
+    counts_itself = frozenset({"get", "put"})
     write_quorum = 0
 
     def __init__(
@@ -37,13 +37,16 @@ class MockDHT:
         now_ms: Callable[[], int],
         wanted: Callable[[bytes], tuple[str, ...]] = lambda _: (),
         deadline_seconds: float = 1.0,
+        tally: Tally | None = None,
     ) -> None:
         self._store = store
         self._own = own
         self._now_ms = now_ms
         self._wanted = wanted
         self._deadline = deadline_seconds
-        self._turns = 0
+        self._tally = tally or Tally()
+        self._gets = self._tally.quick(Backend.MOCK, "get")
+        self._puts = self._tally.quick(Backend.MOCK, "put")
 
     async def put(
         self,
@@ -53,34 +56,51 @@ class MockDHT:
         timeout: float | None = None,
         on_merged: Callable[[], None] | None = None,
     ) -> Receipt:
+        puts = self._puts
+        puts.left -= 1
+        is_sample = not puts.left
+        if is_sample:
+            await puts.again()
         started = trio.current_time()
-        self._turns += 1
-        if not self._turns % TURN_CALLS:
-            await trio.lowlevel.checkpoint()
         wanted = self._wanted(envelope.key)
         incoming = Incoming(envelope, Origin.LOCAL, wanted, (), idempotency_key)
         now_ms = self._now_ms()
-        merged = self._store.merge_at_once((incoming,), now_ms=now_ms)
-        if merged is None:
-            with trio.move_on_after(self._deadline if timeout is None else timeout):
-                merged = await self._store.merge((incoming,), now_ms=now_ms)
+        try:
+            merged = self._store.merge_at_once((incoming,), now_ms=now_ms)
             if merged is None:
-                raise stalled(envelope)
+                with trio.move_on_after(self._deadline if timeout is None else timeout):
+                    merged = await self._store.merge((incoming,), now_ms=now_ms)
+                if merged is None:
+                    raise stalled(envelope)
+        except BaseException as error:
+            puts.others += 1
+            self._tally.count(Backend.MOCK, "put", outcome_of_error(error), trio.current_time() - started)
+            raise
         sequence = merged[0].sequence
         if on_merged is not None:
             on_merged()
+        seconds = trio.current_time() - started
+        if is_sample:
+            puts.latency.observe(seconds)
         return Receipt(
-            Backend.MOCK, 0, len(wanted), 0, (trio.current_time() - started) * 1000.0, self._store.log_id, sequence,
+            Backend.MOCK, 0, len(wanted), 0, seconds * 1000.0, self._store.log_id, sequence,
             envelope.address, envelope.version, envelope.digest, envelope.parents,
         )  # fmt: skip
 
     async def get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
-        self._turns += 1
-        if not self._turns % TURN_CALLS:
-            await trio.lowlevel.checkpoint()
-        heads = await self._store.heads(key)
+        gets = self._gets
+        gets.left -= 1
+        started = None if gets.left else await gets.again()
+        try:
+            heads = await self._store.heads(key)
+        except BaseException as error:
+            gets.others += 1
+            self._tally.count(Backend.MOCK, "get", outcome_of_error(error))
+            raise
+        if started is not None:
+            gets.took(started)
         if not heads:
             return _ABSENT
         if len(heads) == 1:

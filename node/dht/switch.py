@@ -16,6 +16,7 @@ from typing import NamedTuple
 import trio
 
 from node.dht.base import DHT, Answer, Backend, Consistency, History, Provider, Receipt
+from node.dht.tally import Metered, Tally
 from node.flags import Flags
 from node.store.base import Store
 from protocols.codes import BzzzError
@@ -41,7 +42,10 @@ class Begun(NamedTuple):
 
 
 class SwitchDHT:
-    """`make` makes the backends that flags ask for; `may_ask` says whether the swarm may be asked for a shadow read."""
+    """`make` makes the backends that flags ask for; `may_ask` says whether the swarm may be asked for a shadow read.
+
+    With `tally`, what calls come to is counted there; shadow reads are not among them.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class SwitchDHT:
         *,
         store: Store,
         may_ask: Callable[[], bool] = lambda: False,
+        tally: Tally | None = None,
     ) -> None:
         self._make = make
         self._store = store
@@ -63,16 +68,26 @@ class SwitchDHT:
         self.shadow_mismatches = 0
         self.shadow_failures = 0
         self.shadow_skipped = 0
+        self._tally = tally
+        self._take(flags)
+
+    def _take(self, flags: Flags) -> None:
+        backends = self._make(flags)
+        self._bare_real = backends.get(Backend.REAL)
         self._flags = flags
-        self._backends = make(flags)
+        self._backends = {backend: self._metered(dht) for backend, dht in backends.items()}
         self._chosen = self._backends[Backend(flags.in_force)]
+
+    def _metered(self, dht: DHT) -> DHT:
+        if self._tally is None:
+            return dht
+        return Metered(dht, self._tally, counts_itself=getattr(dht, "counts_itself", frozenset()))
 
     def turn(self, flags: Flags) -> None:
         """Calls that begin from now on go by these flags."""
-        backends = self._make(flags)
-        self.switches += flags.in_force != self._flags.in_force
-        self._flags, self._backends = flags, backends
-        self._chosen = backends[Backend(flags.in_force)]
+        is_other = flags.in_force != self._flags.in_force
+        self._take(flags)
+        self.switches += is_other
 
     @property
     def backend(self) -> Backend:
@@ -156,7 +171,7 @@ class SwitchDHT:
         if self._sampled < 100.0:
             return
         self._sampled -= 100.0
-        real = self._backends.get(Backend.REAL)
+        real = self._bare_real
         if real is None or self._nursery is None or self._shadows >= SHADOWS_MAX or not self._may_ask():
             self.shadow_skipped += 1
             return

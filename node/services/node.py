@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from node.dht.gate import Gate
 from node.dht.switch import SwitchDHT
+from node.metrics import Meters
 from node.services.audit import Audit
 from node.services.author import Author
 from node.services.flags import FlagStore
@@ -54,6 +55,7 @@ class Node:
         conduct: Conduct,
         flags: FlagStore,
         audit: Audit,
+        meters: Meters | None,
         now_ms: Callable[[], int],
     ) -> None:
         self.peer_id = peer_id
@@ -70,6 +72,8 @@ class Node:
         """The allow list and the deny list, which may be changed while it runs, and what became of bad input."""
         self.flags = flags
         self.audit = audit
+        self.meters = meters
+        """Where whoever counts something registers; None when metrics are off."""
         self._members = members
         self._health = health
         self._network = network

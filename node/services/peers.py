@@ -17,6 +17,7 @@ from node.swarm.base import DialFailed, Network
 from node.swarm.calls import Calls
 from node.swarm.conduct import Conduct
 from node.swarm.members import Members, Presence
+from node.trace import following
 from protocols import liveness, peers
 from protocols.bucket import Bucket
 from protocols.codes import BzzzError, Forbidden
@@ -218,7 +219,9 @@ class Neighbours:
             self._members.say_changed()
 
     def _start(self, task: Callable[..., object], *args: object) -> None:
-        if self._nursery is not None:
+        if self._nursery is None:
+            return
+        with following(""):  # a connection outlives the call in which it was noticed that one is needed
             self._nursery.start_soon(task, *args)  # type: ignore[arg-type]  # every task here is a coroutine function
 
     async def _dial(self, target: str, addresses: tuple[str, ...], is_hearsay: bool) -> None:

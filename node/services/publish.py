@@ -16,6 +16,7 @@ from math import inf
 
 import trio
 
+from node import trace as tracing
 from node.dht.hybrid import Offered
 from node.store.base import Hint, Store
 from node.store.lookup import by_digests
@@ -143,7 +144,8 @@ class Publisher:
         self._chance = chance
         self._on_own_clock_ahead = on_own_clock_ahead
         self._holds_back = holds_back
-        self._offered: dict[int, None] = {}
+        self._offered: dict[int, str] = {}
+        """Sequences of writes whose calls may still wait for them, and the traces of these calls."""
         self._accounts: dict[str, _Account] = {}
         self._started_at_ms: float | None = None
         """What the wall clock showed, as it goes now, when trio's clock began."""
@@ -222,7 +224,7 @@ class Publisher:
         """
         is_next = False
         under_way = []
-        self._offered[sequence] = None
+        self._offered[sequence] = tracing.to_send()
         if len(self._offered) > OFFERED_MAX:
             del self._offered[next(iter(self._offered))]
         for peer in holders:
@@ -326,7 +328,7 @@ class Publisher:
             return True
         account.under_way[sequence] = len(envelope.encoded)
         account.bytes_under_way += len(envelope.encoded)
-        if self._courier.deliver(peer, envelope, done):
+        if self._courier.deliver(peer, envelope, done, self._offered.get(sequence, "")):
             return True
         account.settle(sequence)
         return False

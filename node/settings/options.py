@@ -103,6 +103,7 @@ OPTIONS: tuple[Option, ...] = (
     _option("mdns", values.flag),
     _option("log_format", values.one_of("text", "json")),
     _option("log_level", values.one_of("debug", "info", "warning", "error")),
+    _option("metrics_enabled", values.flag, "metrics_enabled", "metrics.enabled"),
     _option("deadline_ms", values.milliseconds_between(1, 60_000)),
     _option("real_deadline_ms", values.milliseconds_between(1, 60_000)),
     _option("replication", values.count(1, 1_000)),

@@ -136,6 +136,20 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """How much there is in a store, and what became of its writing since it was opened."""
+
+    versions: int
+    """Versions held or known by their notice."""
+    size_bytes: int | None
+    """Of its files; None where there is none."""
+    commits: int
+    commit_failures: int
+    at_risk: int
+    """Local writes that somebody is still owed: fewer have them than should."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """A node of this swarm that we have shaken hands with, or this store remembers to have."""
 
@@ -164,6 +178,10 @@ class Store(Protocol):
     @property
     def last_failure(self) -> str:
         """What the last commit failed with, in words; '' when it succeeded (or there was none yet)."""
+        ...
+
+    def measures(self) -> Measures:
+        """For whoever watches it; quick, though it asks the file system for sizes."""
         ...
 
     # -- the one door -----------------------------------------------------------------------------------------

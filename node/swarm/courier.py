@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from node import trace as tracing
 from node.swarm.calls import LATE_SECONDS, Abandoned, Calls, Silent, Unreachable
 from protocols.codes import BzzzError, Unavailable
 from protocols.envelope import Envelope
@@ -36,6 +37,7 @@ Done = Callable[[BzzzError | None], None]
 class _Parcel:
     envelope: Envelope
     done: list[Done]
+    trace: str
 
 
 @dataclass(slots=True, eq=False)
@@ -67,8 +69,11 @@ class Courier:
         self._dirty: dict[str, None] = {}
         self._woken = trio.Event()
 
-    def deliver(self, peer: str, envelope: Envelope, done: Done) -> bool:
-        """Bring an envelope to a peer. False: too much waits for it already, `done` will not be called."""
+    def deliver(self, peer: str, envelope: Envelope, done: Done, trace: str | None = None) -> bool:
+        """Bring an envelope to a peer. False: too much waits for it already, `done` will not be called.
+
+        Without a `trace` it goes out under that of what is done now.
+        """
         route = self._routes.setdefault(peer, _Route())
         parcel = route.parcels.get(envelope.digest)
         if parcel is not None:
@@ -76,7 +81,9 @@ class Courier:
             return True
         if len(route.queue) >= QUEUE_MAX or route.queued_bytes >= QUEUE_BYTES_MAX:
             return False
-        parcel = route.parcels[envelope.digest] = _Parcel(envelope, [done])
+        parcel = route.parcels[envelope.digest] = _Parcel(
+            envelope, [done], tracing.to_send() if trace is None else trace
+        )
         route.queue.append(parcel)
         route.queued_bytes += len(envelope.encoded)
         self._wake(peer)
@@ -118,12 +125,13 @@ class Courier:
             ahead = sum(batch.size_bytes for batch in route.batches)
             seconds = self._timeout + (ahead + size) / BYTES_PER_SECOND_MIN
             batch = _Batch(parcels, size, trio.current_time() + seconds)
-            request = Merge(tuple(parcel.envelope.encoded for parcel in parcels))
+            trace, traces = _traces(parcels)
+            request = Merge(tuple(parcel.envelope.encoded for parcel in parcels), traces)
 
             def on_reply(reply: Reply | BzzzError, batch: _Batch = batch) -> None:
                 self._replied(peer, route, batch, reply)
 
-            number = self._calls.ask(peer, request, on_reply)
+            number = self._calls.ask(peer, request, on_reply, trace)
             if number is None:
                 self._fail(route, batch, Unreachable(f"{peer} is not connected, or its window is full", peer=peer))
                 return
@@ -207,5 +215,15 @@ class Courier:
             route.keys.discard(parcel.envelope.key)
         for at, parcel in enumerate(batch.parcels):
             error = outcome(at)
-            for done in parcel.done:
-                done(error)
+            with tracing.following(parcel.trace):
+                for done in parcel.done:
+                    done(error)
+
+
+def _traces(parcels: list[_Parcel]) -> tuple[str, tuple[str, ...]]:
+    """The one trace of a batch, or that of each envelope in it."""
+    traces = [parcel.trace for parcel in parcels]
+    first = traces[0]
+    if traces.count(first) == len(traces):
+        return first, ()
+    return "", tuple(traces)

@@ -101,6 +101,19 @@ async def test_envelopes_come_back_byte_for_byte(store: Store, rig: StoreRig) ->
             assert await digests(each, item.key) == [item.digest]
 
 
+async def test_versions_and_writes_at_risk_are_measured_as_they_are(store: Store, rig: StoreRig) -> None:
+    first, second, known = (envelope(number, path=f"{number}") for number in (1, 2, 3))
+    await put(store, local(first, ALICE, BOB), local(second, BOB), from_peer(notice_of(known)))
+    await put(store, local(first, ALICE), from_peer(known))  # one was there, the other gets its content: four entries
+    assert store.last_sequence == 4
+    assert (store.measures().versions, store.measures().at_risk) == (3, 2)
+    store.acknowledge(BOB, [1, 2])
+    assert store.measures().at_risk == 1
+    store.acknowledge(ALICE, [1])
+    async for each in rig.now_and_after_a_restart(store):
+        assert (each.measures().versions, each.measures().at_risk) == (3, 0)
+
+
 async def test_what_is_not_there_is_none_or_empty(store: Store) -> None:
     nobody = envelope()
     assert await store.heads(nobody.key) == ()
@@ -114,6 +127,7 @@ async def test_what_is_not_there_is_none_or_empty(store: Store) -> None:
     assert await store.own_writes(after=0) == []
     assert store.latest_version() == 0
     assert store.pending() == Pending(0, None, 0)
+    assert (store.measures().versions, store.measures().at_risk) == (0, 0)
     assert store.owing() == {}
     assert store.next_due(ALICE) is None
     with pytest.raises(NotFound):

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -327,3 +328,61 @@ def test_what_is_damaged_or_foreign_is_one_clear_line_and_left_as_it_is(
     line = refusal("--data-dir", str(data), "--api", "127.0.0.1:0", "--backend", "mock")
     assert part in line
     assert (data / name).read_bytes() == content
+
+
+# -- the log ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_log_tells_each_request_and_its_trace_and_no_secret(up: Up, form: str, tmp_path: Path) -> None:
+    token, trace = "token-that-nobody-guesses", "4bf92f3577b34da6a3ce929d0e0e4736"
+    environment = {"BZZZ_API_TOKEN": token, "BZZZ_LOG_LEVEL": "debug", "BZZZ_LOG_FORMAT": form}
+    process = up("--backend", "mock", environment=environment)
+    api = process.ready()["api"]
+    parent = f"00-{trace}-00f067aa0ba902b7-01"
+    headers: dict[str, Any] = {"authorization": f"Bearer {token}", "traceparent": parent}
+    assert call(api, envelope(), method="PUT", body=b"x", **headers)[0] == 202
+    assert call(api, "/metrics", **headers)[0] == 200
+    assert call(api, "/metrics")[0] == 401
+    assert call(api, "/metrics", authorization=f"Bearer {token}x")[0] == 401
+    assert call(api, f"/v1/node?token={token}", **headers)[0] == 400
+    assert call(api, "/one%0Atwo", **headers)[0] == 404
+    assert process.stop() == 0
+    log = process.log.read_text(encoding="utf-8")
+    assert token not in log
+    identity = (tmp_path / "data" / "identity.key").read_bytes()
+    for secret in (identity, identity[4:36]):  # the file, and the seed in it
+        assert secret.hex() not in log
+        assert b64encode(secret).decode() not in log
+    lines = [line for line in log.splitlines() if trace in line]
+    assert len(lines) == 4, "one a request of that trace"
+    if form == "json":
+        first = json.loads(lines[0])
+        assert (first["method"], first["path"], first["status"]) == ("PUT", "/v1/envelope", 202)
+        assert (first["trace"], first["level"]) == (trace, "debug")
+        assert all(json.loads(line) for line in log.splitlines())
+    else:
+        assert f"trace={trace}" in lines[0]
+    assert ("one\\\\ntwo" if form == "json" else "one\\ntwo") in log, "a path is one line, whatever it says"
+
+
+def test_one_trace_leads_through_the_logs_of_two_processes(up: Up, tmp_path: Path) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    environment = {"BZZZ_LOG_LEVEL": "debug", "BZZZ_LOG_FORMAT": "json"}
+    one = up(environment=environment, data="1").ready()
+    two = up("--bootstrap", one["multiaddrs"][0], environment=environment, data="2").ready()
+    deadline = time.monotonic() + READY_SECONDS
+    while b'"connected":true' not in call(two["api"], "/v1/peers")[1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    address = f"{envelope()}&replicated=true"
+    headers: dict[str, Any] = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    assert call(one["api"], address, method="PUT", body=b"x", **headers)[0] == 201
+    log = (tmp_path / "log").read_text(encoding="utf-8")
+    told = [json.loads(line)["event"] for line in log.splitlines() if trace in line]
+    assert f"serves a Merge of {one['peer_id']}" in told
+    status, metrics = call(one["api"], "/metrics")
+    assert status == 200
+    assert b'bzzz_dht_requests_total{backend="hybrid",operation="put",outcome="replicated"} 1.0' in metrics
+    assert b"\nbzzz_swarm_connected 1.0" in metrics
+    assert b"\nbzzz_store_size_bytes " in metrics

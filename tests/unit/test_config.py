@@ -139,7 +139,7 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
         "sync_enabled": "0", "discovery_configured": "no", "discovery_exchange": "no",
         "data_dir": "/tmp/x", "listen": "/ip4/127.0.0.1/tcp/0", "api": "[::1]:0", "api_token": "t0ken",
         "api_token_file": str(token), "name": "n", "network": "w", "allow": PEER, "deny": PEER,
-        "open": "true", "mdns": "off", "log_format": "json", "log_level": "debug",
+        "open": "true", "mdns": "off", "log_format": "json", "log_level": "debug", "metrics_enabled": "no",
         "deadline_ms": "1s", "real_deadline_ms": "2000", "replication": "9", "write_quorum": "4",
         "read_quorum": "3", "read_freshness_ms": "1m", "threshold_errors": "2", "backoff_ms": "10",
         "forget_after_hours": "2d",

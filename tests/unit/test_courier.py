@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from node.swarm import courier as courier_module
 from node.swarm.calls import LATE_SECONDS, Abandoned, Silent, Unreachable
 from node.swarm.courier import BATCHES_MAX, QUEUE_MAX, Courier
+from node.trace import current, following
 from protocols.codes import BadSignature, BzzzError, ClockAhead, Forbidden, Rejected, StorageFull, Unavailable
 from protocols.envelope import Envelope, decode, seal
 from protocols.keys import PrivateKey
@@ -88,6 +89,38 @@ async def post(*peers: str) -> AsyncIterator[Post]:
 
 
 settled = trio.testing.wait_all_tasks_blocked
+
+
+# -- traces -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_of_one_call_has_its_trace_and_one_of_several_calls_has_them_all(autojump_clock: Clock) -> None:
+    async with post("a") as p:
+        with following("t1"):
+            p.hand_in("a", envelope("x"))
+            p.hand_in("a", envelope("y"))
+        await settled()
+        with following("t2"):
+            p.hand_in("a", envelope("z"))
+        p.hand_in("a", envelope("w"))
+        await settled()
+        p.hand_in("a", envelope("v"))
+        await settled()
+        frames = p.net.requests("a")
+        assert [(frame.trace, frame.message.traces) for frame in frames if isinstance(frame.message, Merge)] == [
+            ("t1", ()), ("", ("t2", "")), ("", ()),
+        ]  # fmt: skip
+
+
+async def test_who_handed_it_in_is_told_under_the_trace_of_that_call(autojump_clock: Clock) -> None:
+    told = []
+    async with post("a") as p:
+        with following("t1"):
+            p.courier.deliver("a", envelope("x"), lambda error: told.append((error, current())))
+        await settled()
+        p.answer(0)
+    assert told == [(None, "t1")]
+    assert current() == ""
 
 
 # -- batches ----------------------------------------------------------------------------------------------------

@@ -194,6 +194,21 @@ def test_trailing_fields_of_a_later_version_are_passed_over(message: Message) ->
     assert decode(msgpack.packb([*fields, {"new": [1, 2]}, None, b"more"])).message == message
 
 
+def test_the_traces_of_a_merge_are_a_trailing_field_and_cost_no_byte_when_there_are_none() -> None:
+    envelopes = (b"one", b"two")
+    plain = encode_request(7, Merge(envelopes), "t")
+    assert plain == msgpack.packb([3, 7, "t", envelopes])
+    traced = encode_request(7, Merge(envelopes, ("a" * 32, "")), "")
+    assert list(msgpack.unpackb(traced))[3:] == [[b"one", b"two"], ["a" * 32, ""]]
+    assert decode(traced).message == Merge(envelopes, ("a" * 32, ""))
+    assert decode(plain).message == Merge(envelopes)
+
+
+@pytest.mark.parametrize("traces", [None, "t", {}, [1], [b"t"], ["t" * 65], ["t"] * 257])
+def test_traces_that_cannot_be_read_are_as_good_as_none(traces: object) -> None:
+    assert decode(msgpack.packb([3, 7, "", [b"one"], traces])).message == Merge((b"one",))
+
+
 def test_so_are_those_of_what_is_inside_a_message() -> None:
     for message, at in ((ONE_OF_EACH[10], 4), (ONE_OF_EACH[12], 3), (ONE_OF_EACH[14], 3), (ONE_OF_EACH[16], 3)):
         fields = fields_of(message)
