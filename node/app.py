@@ -88,7 +88,9 @@ async def _run_over_store(world: World, settings: Settings, task_status: trio.Ta
         if world.network is None:
             dht = SwitchDHT(flags.current, lambda f: {Backend.MOCK: _mock(world, members, f)}, store=world.store)
             flags.subscribe(lambda _, after: dht.turn(after))
-            task_status.started(_node(world, settings, dht, members, None, flags, audit))
+            node = _node(world, settings, dht, members, None, flags, audit)
+            nursery.start_soon(node.resolver.run)
+            task_status.started(node)
         else:
             await _run_in_swarm(world, settings, world.network, members, flags, audit, task_status)
 
@@ -225,6 +227,7 @@ async def _run_in_swarm(
         await nursery.start(calls.run)
         for task in (courier.run, gate.run, publisher.run, sweeper.run, reissuer.run, dht.run, recorder.run):
             nursery.start_soon(task)
+        nursery.start_soon(node.resolver.run)
         await nursery.start(neighbours.run)
         task_status.started(node)
 
@@ -252,6 +255,8 @@ def _node(
     audit: Audit,
 ) -> Node:
     store, now_ms = world.store, world.now_ms
+    resolver = Resolver(dht, store, flags=flags.current, fresh_since=members.fresh_since)
+    flags.subscribe(lambda _, after: resolver.turn(after))
 
     return Node(
         peer_id=world.key.peer_id,
@@ -260,7 +265,7 @@ def _node(
         started_ms=now_ms(),
         dht=dht,
         author=Author(dht, store, world.key, now_ms=now_ms),
-        resolver=Resolver(dht, store),
+        resolver=resolver,
         store=store,
         members=members,
         health=Health(dht=dht, flags=flags, store=store, members=members, gate=gate, now_ms=now_ms),

@@ -143,6 +143,7 @@ def history(one: History) -> dict[str, Any]:
         "versions": [version(each) for each in one.versions],
         "total": one.total,
         "complete": one.is_complete,
+        "missing": [digest.hex() for digest in one.missing],
         "provenance": provenance(one.provenance),
     }
 

@@ -95,6 +95,8 @@ def history_command(
         click.echo(f"bzzz: {data['total'] - skipped - len(versions)} more; --after {skipped + len(versions)}", err=True)
     if not data["complete"]:
         click.echo("bzzz: not every holder answered; there may be more versions", err=True)
+    if missing := len(data["missing"]):
+        click.echo(f"bzzz: {missing} earlier versions that these were written on top of are not known here", err=True)
 
 
 def _kind(version: dict[str, object]) -> str:
