@@ -44,9 +44,9 @@ class Resolver:
         self._dht = dht
         self._store = store
         self._fresh_since = fresh_since
-        self._flags = flags
-        self._freshness = flags.read_freshness_ms / 1000.0
+        self._time = trio.lowlevel.current_clock().current_time
         self._recall = Recall(store, flags, fresh_since=fresh_since)
+        self.turn(flags)
 
     @property
     def counts(self) -> Counts:
@@ -57,6 +57,7 @@ class Resolver:
         """Calls that begin from now on go by these flags."""
         self._flags = flags
         self._freshness = flags.read_freshness_ms / 1000.0
+        self._is_alone = flags.in_force == Backend.MOCK
         self._recall.turn(flags)
 
     async def run(self) -> None:
@@ -75,20 +76,15 @@ class Resolver:
 
         Raises `NotFound`, `Deleted` (a tombstone; its digest is in the details), `OutOfRange`, `Unavailable`.
         """
-        key = require_one(address).key
-        begun = self._dht.begin(key, timeout)
-        part = address.temporal if digest is None else digest
-        is_head, may_recall = isinstance(part, Head), consistency is _AUTO and self._recall.is_on
-        if may_recall and not (is_head and await self._is_here(key, begun.dht.backend)):
-            answer = await self._recall.answer(
-                key, part, begun, lambda: self._look_up(address, key, part, _AUTO, begun), is_shared=timeout is None
-            )
-        elif is_head:
+        key, started = require_one(address).key, self._time()
+        is_head = digest is None and isinstance(address.temporal, Head)
+        if is_head and (self._is_alone or (consistency is _AUTO and await self._is_here(key))):
             answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
         else:
-            answer = await self._look_up(address, key, part, consistency, begun)
+            answer = await self._resolve(address, key, consistency, digest, timeout)
         first = answer.heads[0] if answer.heads else None
-        if not isinstance(first, Envelope):  # of what is here, only its notice is
+        if not isinstance(first, Envelope):
+            begun = self._dht.begin(key, timeout, at=started)
             answer = await self._with_content(address, key, answer, consistency, begun)
             first = answer.heads[0]
         if first.deleted and digest is None:
@@ -101,14 +97,29 @@ class Resolver:
             )
         return answer
 
-    async def _is_here(self, key: bytes, backend: Backend) -> bool:
-        """Whether the backend answers with the head that this machine has: at once, so nothing is won by keeping it."""
-        if backend is Backend.MOCK:
-            return True
+    async def _is_here(self, key: bytes) -> bool:
+        """Whether hybrid answers with the head that this machine holds: at once, so nothing is won by keeping it."""
         since = self._fresh_since(key)
-        if since is None or trio.current_time() - since > self._freshness:
+        if since is None or self._time() - since > self._freshness:
             return False
-        return bool(await self._store.heads(key))
+        heads = await self._store.heads(key)
+        return bool(heads) and isinstance(heads[0], Envelope)
+
+    async def _resolve(
+        self, address: Address, key: bytes, consistency: Consistency, digest: bytes | None, timeout: float | None
+    ) -> Answer:
+        """What takes more than one look into the store, or may."""
+        begun = self._dht.begin(key, timeout)
+        part = address.temporal if digest is None else digest
+        is_head = isinstance(part, Head)
+        if consistency is _AUTO and self._recall.is_on and not (is_head and begun.dht.backend is Backend.MOCK):
+            return await self._recall.answer(
+                key, part, begun, lambda: self._look_up(address, key, part, _AUTO, begun), is_shared=timeout is None
+            )
+        if not is_head:
+            return await self._look_up(address, key, part, consistency, begun)
+        answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
+        return await self._with_content(address, key, answer, consistency, begun)
 
     async def _look_up(
         self, address: Address, key: bytes, part: Temporal | bytes, consistency: Consistency, begun: Begun

@@ -43,10 +43,10 @@ def at(temporal: str, number: object = 0) -> Address:
 
 
 def foreign(swarm: VirtualSwarm, name: str = "n1") -> int:
-    """The number of a thing that this node should not hold."""
+    """The number of a thing that this node should not hold, whoever writes it."""
     peers = [machine.peer for machine in swarm.nodes.values()]
     mine = swarm[name].peer
-    return next(number for number in range(1000) if mine not in nearest(key(number), peers, REPLICATION))
+    return next(number for number in range(1000) if mine not in nearest(key(number), peers, REPLICATION + 1))
 
 
 def writer_of(swarm: VirtualSwarm, number: int) -> Node:
@@ -429,6 +429,31 @@ def test_a_degraded_answer_is_not_kept() -> None:
 
 
 # -- flags that change ------------------------------------------------------------------------------------------------
+
+
+async def of_another_backend(seed: int) -> None:
+    """What mock answered from this machine alone is nothing that hybrid may call a few seconds old."""
+    async with swarm_of(seed, 4, **FEW) as swarm:
+        number, reader = foreign(swarm), swarm["n1"].running
+        await put(reader, number, b"one")
+        await paid(swarm)
+        await change(reader, backend="mock")
+        for _ in range(2):
+            assert await text_at(reader, at("~~0", number)) == b"one"
+        assert reader.resolver.counts.hits == 1
+        await put(writer_of(swarm, number), number, b"two")
+        await paid(swarm)
+        assert await text_at(reader, at("~~0", number)) == b"one", "mock does not ask"
+        await change(reader, backend="hybrid")
+        assert await text_at(reader, at("~~0", number)) == b"two"
+        assert await content(reader, number) == b"two"
+        await change(reader, backend="mock")
+        assert await text_at(reader, at("~~0", number)) == b"two"
+
+
+def test_an_answer_of_one_backend_is_not_given_for_another() -> None:
+    over_seeds(of_another_backend)
+
 
 TURNS: tuple[dict[str, object], ...] = (
     {"backend": "mock"}, {"backend": "hybrid"}, {"backend": "real"}, {"backend": "hybrid"},
