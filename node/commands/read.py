@@ -96,7 +96,8 @@ def history_command(
     if not data["complete"]:
         click.echo("bzzz: not every holder answered; there may be more versions", err=True)
     if missing := len(data["missing"]):
-        click.echo(f"bzzz: {missing} earlier versions that these were written on top of are not known here", err=True)
+        which = "version is" if missing == 1 else "versions are"
+        click.echo(f"bzzz: {missing} earlier {which} named as parents and not known there", err=True)
 
 
 def _kind(version: dict[str, object]) -> str:

@@ -213,7 +213,8 @@ class Resolver:
         if not missing:
             return history
         where = history.provenance
-        words = f"{len(missing)} earlier versions that these were written on top of are not known here"
+        are = "version is" if len(missing) == 1 else "versions are"
+        words = f"{len(missing)} earlier {are} named as parents and not known here"
         reason = f"{where.reason}; {words}" if where.reason else words
         return history._replace(missing=missing, provenance=where._replace(reason=reason))
 

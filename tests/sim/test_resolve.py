@@ -538,7 +538,7 @@ async def gaps(seed: int) -> None:
             swarm.net.freeze(peer)
         answer = await read(reader, at("~~0"))
         assert answer.provenance.is_degraded
-        assert "earlier versions" in answer.provenance.reason
+        assert "earlier version" in answer.provenance.reason
         with pytest.raises(Unavailable, match="may not be all"):
             await read(reader, at("~~2"))
         listed = await reader.resolver.history(thing(), consistency=Consistency.LOCAL)
