@@ -12,7 +12,7 @@ from node.dht.base import Answer, Consistency
 from node.services.node import Node
 from node.settings.changes import read_change
 from node.store.base import Incoming, Origin
-from protocols.codes import BzzzError, NotFound, OutOfRange, Unavailable
+from protocols.codes import BzzzError, Deleted, NotFound, OutOfRange, Unavailable
 from protocols.envelope import Envelope
 from protocols.holders import nearest
 from protocols.ucxl import Address, parse
@@ -164,6 +164,33 @@ async def cancelled_leader(seed: int) -> None:
 
 def test_a_leader_that_is_cancelled_neither_fails_nor_delays_who_waits_with_it() -> None:
     over_seeds(cancelled_leader)
+
+
+async def impatient(seed: int) -> None:
+    """Who has less time than the others looks for itself: its haste is nobody else's error."""
+    async with swarm_of(seed, 4, **FEW) as swarm:
+        number, reader = foreign(swarm), swarm["n1"].running
+        await put(writer_of(swarm, number), number, b"one")
+        await paid(swarm)
+        make_slow(swarm)
+        texts: list[bytes] = []
+
+        async def hasty() -> None:
+            with pytest.raises(Unavailable):
+                await read(reader, thing(number), timeout=0.02)
+
+        async def usual() -> None:
+            texts.append(await content(reader, number))
+
+        async with trio.open_nursery() as nursery:
+            for who in (hasty, usual, usual, hasty):
+                nursery.start_soon(who)
+        assert texts == [b"one", b"one"]
+        assert (reader.resolver.counts.misses, reader.resolver.counts.coalesced) == (3, 1)
+
+
+def test_who_has_little_time_neither_fails_nor_holds_up_the_others() -> None:
+    over_seeds(impatient)
 
 
 # -- what is kept, and how long ---------------------------------------------------------------------------------------
@@ -344,6 +371,26 @@ async def while_looking(seed: int) -> None:
 
 def test_a_look_up_that_was_under_way_when_its_key_changed_is_not_kept() -> None:
     over_seeds(while_looking)
+
+
+async def tombstones(seed: int) -> None:
+    async with swarm_of(seed, 4, **FEW) as swarm:
+        number, reader = foreign(swarm), swarm["n1"].running
+        await put(writer_of(swarm, number), number, b"one")
+        await put(writer_of(swarm, number), number, b"", deleted=True)
+        await paid(swarm)
+        for _ in range(3):
+            with pytest.raises(Deleted) as raised:
+                await content(reader, number)
+            assert raised.value.details["deleted"]
+            assert await text_at(reader, at("*~", number)) == b"one"
+        assert reader.resolver.counts.hits >= 2
+        await put(reader, number, b"again")
+        assert await content(reader, number) == b"again"
+
+
+def test_a_tombstone_that_was_kept_is_still_a_tombstone() -> None:
+    over_seeds(tombstones)
 
 
 # -- that there is nothing --------------------------------------------------------------------------------------------
