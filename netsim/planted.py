@@ -148,7 +148,7 @@ def _forget_after(store: Any, sequence: int) -> None:
 
 def _show_staged(right: Function) -> Function:
     async def heads(store: Any, key: bytes) -> Any:
-        return (*(one for one in store._staged.values() if one.key == key), *await right(store, key))
+        return (*(one.envelope for one in store._staged.values() if one.envelope.key == key), *await right(store, key))
 
     return heads
 

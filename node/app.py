@@ -100,7 +100,9 @@ async def _run_over_store(world: World, settings: Settings, task_status: trio.Ta
                 tally=tally,
             )
             flags.subscribe(lambda _, after: dht.turn(after))
-            task_status.started(_node(world, settings, dht, members, None, flags, audit, meters))
+            node = _node(world, settings, dht, members, None, flags, audit, meters)
+            nursery.start_soon(node.resolver.run)
+            task_status.started(node)
         else:
             await _run_in_swarm(world, settings, world.network, members, flags, audit, meters, tally, task_status)
 
@@ -241,6 +243,7 @@ async def _run_in_swarm(
         await nursery.start(calls.run)
         for task in (courier.run, gate.run, publisher.run, sweeper.run, reissuer.run, dht.run, recorder.run):
             nursery.start_soon(task)
+        nursery.start_soon(node.resolver.run)
         await nursery.start(neighbours.run)
         task_status.started(node)
 
@@ -269,6 +272,9 @@ def _node(
     meters: Meters | None,
 ) -> Node:
     store, now_ms = world.store, world.now_ms
+    resolver = Resolver(dht, store, flags=flags.current, fresh_since=members.fresh_since)
+    flags.subscribe(lambda _, after: resolver.turn(after))
+
     node = Node(
         peer_id=world.key.peer_id,
         name=settings.name,
@@ -276,7 +282,7 @@ def _node(
         started_ms=now_ms(),
         dht=dht,
         author=Author(dht, store, world.key, now_ms=now_ms),
-        resolver=Resolver(dht, store),
+        resolver=resolver,
         store=store,
         members=members,
         health=Health(dht=dht, flags=flags, store=store, members=members, gate=gate, now_ms=now_ms),

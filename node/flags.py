@@ -143,6 +143,8 @@ def notes(flags: Flags) -> list[str]:
         told.append(f"dht_enabled is false: this machine alone answers, and backend {flags.backend} waits")
     if flags.in_force != "mock" and flags.rollout_percent < 100.0:
         told.append(f"{flags.in_force} is used for {flags.rollout_percent:g} % of the addresses, mock for the others")
+    if flags.use_distributed_resolver and flags.in_force == "mock":
+        told.append("use_distributed_resolver is true: with mock in force there is nobody to ask for a history")
     if not flags.sync_enabled:
         told.append("sync_enabled is false: what this node owes to others is kept, and handed to nobody")
     if flags.override:

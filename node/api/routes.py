@@ -225,6 +225,7 @@ async def get_node(node: Node, request: Request) -> Reply:
             "uptime_ms": max(0, node.now_ms() - node.started_ms),
             "log": node.store.log_id,
             "sequence": node.store.last_sequence,
+            "resolver": shapes.counts(node.resolver.counts),
         }
     )
 

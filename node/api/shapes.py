@@ -7,6 +7,7 @@ is 64 bits, which neither JavaScript nor jq can hold as a number without roundin
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from node.services.health import HealthReport
 from node.services.node import Node, PeerStatus
 from node.store.base import Hint, Pending, Version
 from protocols import clock
+from protocols.cache import Counts
 from protocols.codes import BzzzError
 from protocols.envelope import Envelope, Notice
 
@@ -143,8 +145,14 @@ def history(one: History) -> dict[str, Any]:
         "versions": [version(each) for each in one.versions],
         "total": one.total,
         "complete": one.is_complete,
+        "missing": [digest.hex() for digest in one.missing],
         "provenance": provenance(one.provenance),
     }
+
+
+def counts(one: Counts) -> dict[str, int]:
+    """What the answers that the resolver keeps were good for."""
+    return asdict(one)
 
 
 def version(one: Version) -> dict[str, Any]:

@@ -95,6 +95,9 @@ def history_command(
         click.echo(f"bzzz: {data['total'] - skipped - len(versions)} more; --after {skipped + len(versions)}", err=True)
     if not data["complete"]:
         click.echo("bzzz: not every holder answered; there may be more versions", err=True)
+    if missing := len(data["missing"]):
+        which = "version is" if missing == 1 else "versions are"
+        click.echo(f"bzzz: {missing} earlier {which} named as parents and not known there", err=True)
 
 
 def _kind(version: dict[str, object]) -> str:

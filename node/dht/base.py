@@ -103,6 +103,8 @@ class History(NamedTuple):
     is_complete: bool
     """False when holders that should have been asked did not answer."""
     provenance: Provenance
+    missing: tuple[bytes, ...] = ()
+    """Versions that these were written on top of, and that nobody who was asked has told of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -268,7 +268,9 @@ class HybridDHT:
         if consistency is Consistency.LOCAL or (consistency is Consistency.AUTO and is_fresh):
             history = await self._mock.history(key, after=after, limit=limit)
             if history.total or consistency is Consistency.LOCAL:
-                return history
+                age = self._members.age_seconds(key)
+                where = history.provenance._replace(age_ms=None if age is None else age * 1000.0)
+                return history._replace(provenance=where)
 
         async def gather(seconds: float) -> Answer:
             return Answer((), (await self._real.history(key, limit=1, timeout=seconds)).provenance)

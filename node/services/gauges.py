@@ -23,6 +23,7 @@ class Gauges:
     def families(self) -> Iterator[Family]:
         yield from self._about()
         yield from self._switching()
+        yield from self._resolver()
         if self._node.gate is not None:
             yield from _breaker(self._node.gate)
         yield from self._owed()
@@ -60,6 +61,22 @@ class Gauges:
         yield counter(
             "bzzz_dht_shadow_mismatches_total", "Shadow reads in which the swarm knew a head more.", mismatches
         )
+
+    def _resolver(self) -> Iterator[Family]:
+        counts = self._node.resolver.counts
+        lookups: dict[tuple[str, ...], float] = {
+            ("hit",): counts.hits,
+            ("miss",): counts.misses,
+            ("expired",): counts.expired,
+            ("coalesced",): counts.coalesced,
+        }
+        what = "Reads that the resolver's cache was asked for, by what became of them."
+        yield Family("bzzz_resolver_lookups_total", what, Kind.COUNTER, ("result",), lookups)
+        dropped: dict[tuple[str, ...], float] = {("changed",): counts.invalidated, ("room",): counts.evicted}
+        what = "Answers that the resolver's cache dropped, by reason."
+        yield Family("bzzz_resolver_dropped_total", what, Kind.COUNTER, ("reason",), dropped)
+        yield gauge("bzzz_resolver_entries", "Answers in the resolver's cache.", counts.entries)
+        yield gauge("bzzz_resolver_bytes", "What the resolver's cache holds.", counts.size_bytes)
 
     def _owed(self) -> Iterator[Family]:
         pending = self._node.store.pending()

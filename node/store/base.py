@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 import trio
 
+from node.store.followers import Followers
 from protocols.envelope import Envelope, Notice
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
@@ -247,6 +248,11 @@ class Store(Protocol):
         ...
 
     # -- the log ----------------------------------------------------------------------------------------------
+
+    @property
+    def followers(self) -> Followers:
+        """Told of each key whose versions change, in the step in which that becomes visible here."""
+        ...
 
     @property
     def last_sequence(self) -> int:

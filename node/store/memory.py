@@ -33,6 +33,7 @@ from node.store.base import (
 from node.store.bell import Bell
 from node.store.debts import Debts
 from node.store.faults import translated
+from node.store.followers import Followers
 from node.store.ticket import Ticket
 from protocols.codes import NotFound, StorageFull, Unavailable
 from protocols.envelope import Envelope, Notice, order_key
@@ -99,6 +100,7 @@ class MemoryStore:
         """Versions that came from a peer first and were then written here."""
         self._idempotent: dict[str, tuple[bytes, int]] = {}
         self._grown = Bell()
+        self.followers = Followers()
         self._cursors: dict[str, int] = {}
         self._writes: dict[int, _Write] = {}
         self._debts = Debts()
@@ -182,6 +184,7 @@ class MemoryStore:
             self._held[digest] = item
             self._sequences[digest] = sequence
             self._place(item)
+            self.followers.tell(item.key)
         else:
             sequence, is_new = self._sequences[digest], self._learn(known, item, origin, now_ms)
         if self._staged and isinstance(item, Envelope):
@@ -271,6 +274,8 @@ class MemoryStore:
         self._history(more.key).append(more.digest)
         self._held[more.digest] = more
         is_reissue = isinstance(known, Notice) and self._note_reissue(more)
+        for key in {known.key: None, more.key: None}:
+            self.followers.tell(key)
         lineage = self._lineages.get(more.key)
         if lineage is not None and not is_reissue and _is_as_said(known, more):
             lineage.add(more.digest, more.version, more.parents)
@@ -327,6 +332,7 @@ class MemoryStore:
             self._latest = None
         (merged,) = self._merge([Incoming(replacement, Origin.LOCAL, holders)], now_ms)
         self._rebuild(item.key)
+        self.followers.tell(item.key)
         if sequence in self._writes:
             self._writes[sequence].bell.ring()
         return merged

@@ -31,6 +31,7 @@ from node.store.base import (
     Version,
 )
 from node.store.bell import Bell
+from node.store.followers import Followers
 from node.store.heads import HeadsCache, Loading
 from node.store.ledger import Ledger, NewDebts, Reissued
 from node.store.lock import Lock
@@ -78,6 +79,7 @@ class SqliteStore:
         self._members = queries.members(db)
         self._cursors = queries.cursors(db)
         self._grown = Bell()
+        self.followers = Followers()
         self._bells = Bells()
 
     @classmethod
@@ -191,10 +193,12 @@ class SqliteStore:
             self._heads.put(item.key, (item,))
         else:
             self._heads.place(item, is_head=placed.is_head, superseded=placed.superseded)
+        self.followers.tell(item.key)
 
     def _touch(self, key: bytes) -> None:
         self._loading.touch(key)
         self._heads.drop(key)
+        self.followers.tell(key)
 
     def _publish_write(self, item: Envelope | Notice, placed: Placed) -> None:
         sequence = placed.sequence

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import trio
 
@@ -12,8 +13,11 @@ from netsim.schedule import run_virtual
 from node.config import Settings
 from node.dht.base import DHT
 from node.dht.mock import MockDHT
+from node.services.node import Node
+from node.store.base import Incoming, Origin
 from node.store.memory import MemoryStore
 from protocols.envelope import Envelope
+from protocols.ucxl import Address, First, parse
 
 COUNT = 50_000
 ROUNDS = 5
@@ -22,11 +26,15 @@ ROUNDS = 5
 def run() -> list[Figure]:
     puts, gets = trio.run(_mock)
     ratio, hybrid, switched = run_virtual(1, _hybrid_against_mock)
+    held, kept, asked = run_virtual(1, _resolved)
     return [
         Figure(bench="backends", what="mock put", value=puts, unit="/s", bound=Bound.AT_LEAST, target=200_000),
         Figure(bench="backends", what="mock get", value=gets, unit="/s", bound=Bound.AT_LEAST, target=200_000),
         Figure(bench="backends", what="hybrid get of what is held", value=hybrid, unit="/s"),
         Figure(bench="backends", what="hybrid get of what is held, by the switch", value=switched, unit="/s"),
+        Figure(bench="backends", what="resolve of what is held, by hybrid", value=held, unit="/s"),
+        Figure(bench="backends", what="resolve of a first version that was kept", value=kept, unit="/s"),
+        Figure(bench="backends", what="resolve of a first version, looked up", value=asked, unit="/s"),
         Figure(
             bench="backends", what="get of what is held: time of hybrid / mock", value=ratio, unit="x",
             bound=Bound.AT_MOST, target=2.0,
@@ -61,6 +69,37 @@ async def _gets_seconds(dht: DHT, envelopes: list[Envelope]) -> float:
     for key in keys:
         await dht.get(key)
     return time.perf_counter() - started
+
+
+async def _resolved() -> tuple[float, float, float]:
+    """A node of three that holds everything: heads, and first versions with the resolver's cache and without."""
+    envelopes = ready(2_000)
+    heads = [parse(envelope.address) for envelope in envelopes]
+    firsts = [replace(address, temporal=First()) for address in heads]
+    rates: dict[str, list[float]] = {"held": [], "kept": [], "asked": []}
+    async with VirtualSwarm.open(1, ["n1", "n2", "n3"], settings=Settings()) as swarm:
+        machine = swarm["n1"]
+        node = machine.running
+        while sum(peer.is_connected for peer in node.peers()) < 2:
+            await trio.sleep(0.01)
+        await trio.sleep(1.0)  # virtual seconds: everybody has been pinged
+        await machine.store.merge([Incoming(one, Origin.PEER) for one in envelopes], now_ms=START_MS)
+        for _ in range(ROUNDS):
+            rates["held"].append(await _resolves(node, heads))
+            await _resolves(node, firsts)
+            rates["kept"].append(await _resolves(node, firsts))
+            node.resolver.turn(replace(node.flags.current, cache_enabled=False))
+            rates["asked"].append(await _resolves(node, firsts))
+            node.resolver.turn(node.flags.current)
+    held, kept, asked = (sorted(each)[ROUNDS // 2] for each in rates.values())
+    return held, kept, asked
+
+
+async def _resolves(node: Node, addresses: list[Address]) -> float:
+    started = time.perf_counter()
+    for address in addresses:
+        await node.resolver.resolve(address)
+    return len(addresses) / (time.perf_counter() - started)
 
 
 async def _hybrid_against_mock() -> tuple[float, float, float]:

@@ -555,3 +555,35 @@ async def test_providers_are_remembered_until_they_expire(store: Store, rig: Sto
         assert await each.providers(key, now_ms=NOW + 14) == [ALICE, BOB]
         assert await each.providers(key, now_ms=NOW + 15) == [ALICE]
         assert await each.providers(key, now_ms=NOW + 20) == []
+
+
+# -- who is told at once ----------------------------------------------------------------------------------------------
+
+
+async def test_a_follower_is_told_of_each_key_that_changed_before_the_merge_returns(store: Store) -> None:
+    told: list[bytes] = []
+    one, other = envelope(1, path="x"), envelope(2, path="y")
+    child = envelope(3, path="x", parents=(one.digest,))
+    with store.followers.joined(told.append):
+        await put(store, from_peer(child), local(other, ALICE))
+        assert set(told) == {one.key, other.key}
+        told.clear()
+        await put(store, from_peer(one))
+        assert set(told) == {one.key}, "no head, and still a version that was not there"
+        told.clear()
+        await put(store, from_peer(one), local(other, BOB))
+        assert told == [], "nothing that a reader could see is other"
+    await put(store, from_peer(envelope(4, path="x")))
+    assert told == [], "who has left is told nothing"
+
+
+async def test_a_follower_is_told_when_more_is_known_of_a_version_and_when_one_is_replaced(store: Store) -> None:
+    told: list[bytes] = []
+    item, wrong = envelope(1, path="x"), envelope(5, path="y")
+    await put(store, from_peer(notice_of(item)), local(wrong, ALICE))
+    with store.followers.joined(told.append):
+        await put(store, from_peer(item))
+        assert set(told) == {item.key}
+        told.clear()
+        await store.reissue(wrong.digest, envelope(2, path="y"), (ALICE,), now_ms=NOW)
+        assert set(told) == {wrong.key}

@@ -31,6 +31,7 @@ from node.api.routes import RESOURCES
 from node.config import Settings
 from node.dht.base import Answer, Backend, Provenance
 from node.services.node import Node
+from node.store.base import Incoming, Origin
 from node.store.memory import MemoryStore
 from protocols import clock
 from protocols.codes import ClockAhead, InvalidPayload, NotFound, Unavailable
@@ -703,6 +704,37 @@ async def test_the_node_says_who_it_is(api: Api) -> None:
     assert {"component", "backend", "status", "last_check", "error_count", "latency_ms", "reasons"} == set(
         health["components"][0]
     )
+
+
+async def test_what_is_missing_from_a_history_is_said_in_header_and_json(api: Api) -> None:
+    gone = b"\x07" * 32
+    sealed = seal(
+        OTHER, address=ADDRESS, content=b"x", content_type="text/plain", version=clock.version(now_ms(), 0),
+        parents=(gone,),
+    )  # fmt: skip
+    await api.node.store.merge([Incoming(sealed, Origin.PEER)], now_ms=now_ms())
+    listed = (await api("GET", "/v1/history", params={"address": ADDRESS})).json()["response"]["data"]
+    assert listed["missing"] == [gone.hex()]
+    first = await api.get(ADDRESS.replace("*^", "*~"))
+    assert first.headers["UCXL-Degraded"] == "true"
+    assert "1 earlier version" in first.headers["UCXL-Reason"]
+    assert (await api.get()).headers["UCXL-Degraded"] == "false", "the head is whole"
+
+
+async def test_the_node_tells_what_its_resolver_kept(api: Api) -> None:
+    await api.put()
+    beyond = {"address": ADDRESS.replace("*^", "*~9")}
+    for _ in range(2):
+        assert (await api.get(ADDRESS.replace("*^", "*~"))).status_code == 200
+        await api.refused(404, "GET", ENVELOPE, params=beyond)
+    assert (await api.get(ADDRESS.replace("*^", "*~"))).status_code == 200
+    kept = await api.refused(404, "GET", ENVELOPE, params=beyond)
+    assert kept["details"]["age_ms"] >= 0, "what was kept says how old it is"
+    told = (await api("GET", "/v1/node")).json()["response"]["data"]["resolver"]
+    assert (told["misses"], told["hits"], told["entries"]) == (2, 4, 2)
+    await api.put(b"more")
+    told = (await api("GET", "/v1/node")).json()["response"]["data"]["resolver"]
+    assert (told["invalidated"], told["entries"], told["size_bytes"]) == (2, 0, 0)
 
 
 async def test_a_node_that_failed_is_503_and_still_says_what_is_wrong(

@@ -93,6 +93,8 @@ def test_notes_say_what_the_values_do_not_show_at_first_sight() -> None:
     assert "50 %" in notes(Flags(rollout_percent=50))[0]
     assert "waits" in notes(Flags(dht_enabled=False))[0]
     assert "handed to nobody" in notes(Flags(sync_enabled=False))[0]
+    assert "nobody to ask" in notes(Flags(backend="mock", use_distributed_resolver=True))[0]
+    assert notes(Flags(use_distributed_resolver=True)) == []
     assert "forced mock by ada: why" in notes(Flags(override=override()))
 
 
