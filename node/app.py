@@ -209,7 +209,13 @@ async def _run_in_swarm(
         # Real asks no breaker; hybrid without fallback, with the breaker open, is what it comes to: errors at once.
         return {Backend.MOCK: mock, Backend.REAL: hybrid if is_shut else real, Backend.HYBRID: hybrid}
 
-    dht = SwitchDHT(flags.current, backends, store=store, may_ask=lambda: gate.lets_through)
+    dht = SwitchDHT(
+        flags.current,
+        backends,
+        store=store,
+        may_ask=lambda: gate.lets_through,
+        stretch=calls.round_trips.stretched,
+    )
 
     def turned(before: Flags, after: Flags) -> None:
         dht.turn(after)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import trio
 
+from node.dht.asking import Unanswered
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
 from node.dht.gate import Gate
 from node.dht.mock import TURN_CALLS, MockDHT, stalled
@@ -150,9 +151,8 @@ class HybridDHT:
             elif not scope.cancelled_caught:
                 self._gate.succeeded(generation)
             elif offered.is_next:
-                names = ", ".join(peer[-8:] for peer in offered.holders)
-                evidence = f"nobody acknowledged a write; sent to {names}"
-                self._gate.unanswered(generation, since=since, until=until, evidence=evidence)
+                evidence = "nobody acknowledged a write"
+                self._gate.unanswered(generation, since=since, until=until, evidence=evidence, asked=offered.holders)
         standing = await self._store.standing(digest=envelope.digest)
         return standing or Standing(sequence, envelope.digest, (), len(wanted), self._now_ms())
 
@@ -219,7 +219,9 @@ class HybridDHT:
             if error.details.get("asked") == 0:
                 self._gate.unasked(generation, error.message)
             else:
-                self._gate.unanswered(generation, since=since, until=until, evidence=error.message)
+                peers = error.peers if isinstance(error, Unanswered) else ()
+                evidence = "nobody answered a read" if peers else error.message
+                self._gate.unanswered(generation, since=since, until=until, evidence=evidence, asked=peers)
             raise
         self._gate.succeeded(generation)
         return answer
