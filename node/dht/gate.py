@@ -66,6 +66,8 @@ class Gate:
         self._driver: Driver[breaker.Event, breaker.Effect] = Driver(self._breaker, self._carry_out)
         self._nursery: trio.Nursery | None = None
         self._judged_later = 0
+        self.failures = 0
+        """How many operations and probes no peer answered."""
         self.openings = 0
         """How often it opened, of itself or because somebody forced it."""
         self.transitions: deque[Transition] = deque(maxlen=CHANGES_KEPT)
@@ -96,6 +98,7 @@ class Gate:
 
     def failed(self, generation: int, evidence: str, asked: Sequence[str] = ()) -> None:
         """`asked` are the peers that did not answer."""
+        self.failures += 1
         names = tuple(map(self._members.name_of, asked))
         self._driver.tell(breaker.Failed(generation, evidence, names))
 
@@ -138,8 +141,13 @@ class Gate:
         if not self._members.reachable():
             self.failed(generation, evidence)
 
+    def heard(self, peer: str) -> None:
+        """A frame of this peer came."""
+        if self._breaker.learned is State.OPEN:
+            self.sign_of_life(f"a frame of {self._members.name_of(peer)}")
+
     def sign_of_life(self, evidence: str) -> None:
-        """A peer was heard, dialled or sighted."""
+        """A peer was dialled or sighted."""
         if self._breaker.learned is State.OPEN:
             self._driver.tell(breaker.SignOfLife(evidence))
 

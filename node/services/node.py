@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from node.dht.gate import Gate
+from node.dht.observed import CallRecord
 from node.dht.switch import SwitchDHT
 from node.services.audit import Audit
 from node.services.author import Author
@@ -49,6 +50,7 @@ class Node:
         store: Store,
         members: Members,
         health: Health,
+        requests: CallRecord,
         network: Network | None,
         gate: Gate | None,
         conduct: Conduct,
@@ -70,8 +72,11 @@ class Node:
         """The allow list and the deny list, which may be changed while it runs, and what became of bad input."""
         self.flags = flags
         self.audit = audit
+        self.watch = health
+        """What keeps an eye on the components; runs beside the node."""
+        self.requests = requests
+        """The API's: whoever answers them tells how they ended."""
         self._members = members
-        self._health = health
         self._network = network
 
     def addresses(self) -> tuple[str, ...]:
@@ -102,7 +107,7 @@ class Node:
         return self.conduct.watch.counters.as_dict()
 
     def health(self) -> HealthReport:
-        return self._health.report()
+        return self.watch.report()
 
     def is_ready(self) -> bool:
         """Whether calls are answered: true as soon as the node runs, whatever the swarm does."""

@@ -163,6 +163,16 @@ class Store(Protocol):
         """What the last commit failed with, in words; '' when it succeeded (or there was none yet)."""
         ...
 
+    @property
+    def committing_since(self) -> float | None:
+        """Since when, on trio's clock, the disk has owed the commit that is under way; None when there is none."""
+        ...
+
+    @property
+    def failures(self) -> int:
+        """How many commits have failed since it was opened."""
+        ...
+
     # -- the one door -----------------------------------------------------------------------------------------
 
     async def merge(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged]:

@@ -57,6 +57,8 @@ class MemoryStore:
     def __init__(self, *, log_id: str, before_commit: Callable[[], Awaitable[None]] | None = None) -> None:
         self.log_id = log_id
         self.last_sequence = 0
+        self.failures = 0
+        self.committing_since: float | None = None
         self._failure = ""
         self.before_commit = before_commit
         self._gathered: list[tuple[Callable[[], Any], Ticket[Any]]] = []
@@ -104,12 +106,16 @@ class MemoryStore:
     async def _commit(self, batch: list[tuple[Callable[[], Any], Ticket[Any]]]) -> None:
         try:
             if self.before_commit is not None:
+                self.committing_since = trio.current_time()
                 await self.before_commit()
         except OSError as error:
             self._failure = translated(error).message
+            self.failures += 1
             for _, ticket in batch:
                 ticket.fail(translated(error))
             return
+        finally:
+            self.committing_since = None
         self._failure = ""
         for operation, ticket in batch:
             try:
