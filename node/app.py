@@ -219,11 +219,11 @@ async def _run_in_swarm(
             deadline_seconds=of.deadline_ms / 1000.0,
             read_freshness_seconds=of.read_freshness_ms / 1000.0,
             has_fallback=of.has_fallback,
+            record=record,
         )
         is_shut = of.override is not None and of.override.force is Force.OPEN
         # Real asks no breaker; hybrid without fallback, with the breaker open, is what it comes to: errors at once.
-        seen = Observed(hybrid, record)
-        return {Backend.MOCK: mock, Backend.REAL: seen if is_shut else Observed(real, record), Backend.HYBRID: seen}
+        return {Backend.MOCK: mock, Backend.REAL: hybrid if is_shut else Observed(real, record), Backend.HYBRID: hybrid}
 
     dht = SwitchDHT(
         flags.current,

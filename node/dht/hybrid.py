@@ -17,6 +17,7 @@ from node.dht.asking import Unanswered
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
 from node.dht.gate import Gate
 from node.dht.mock import TURN_CALLS, MockDHT, stalled
+from node.dht.observed import CallRecord
 from node.dht.real import RealDHT, local_answer
 from node.store.base import Incoming, Origin, Standing, Store
 from node.swarm.members import Members
@@ -67,7 +68,10 @@ class HybridDHT:
         deadline_seconds: float,
         read_freshness_seconds: float,
         has_fallback: bool = True,
+        record: CallRecord | None = None,
     ) -> None:
+        """`record` is told what becomes of the calls that the store alone does not answer."""
+        self._record = record or CallRecord()
         self._store = store
         self._mock = mock
         self._real = real
@@ -96,6 +100,16 @@ class HybridDHT:
         idempotency_key: str | None = None,
         timeout: float | None = None,
         on_merged: Callable[[], None] | None = None,
+    ) -> Receipt:
+        with self._record:
+            return await self._put(envelope, idempotency_key, timeout, on_merged)
+
+    async def _put(
+        self,
+        envelope: Envelope,
+        idempotency_key: str | None,
+        timeout: float | None,
+        on_merged: Callable[[], None] | None,
     ) -> Receipt:
         started = trio.current_time()
         deadline = self._until(timeout)
@@ -172,6 +186,11 @@ class HybridDHT:
         deadline = self._until(timeout)
         if consistency is Consistency.LOCAL:
             return self._local(local, key)
+        with self._record:
+            return await self._asked(key, consistency, deadline)
+
+    async def _asked(self, key: bytes, consistency: Consistency, deadline: float) -> Answer:
+        """The swarm's answer, or this store's where the swarm has none and that will do."""
 
         async def from_swarm(seconds: float) -> Answer:
             return await self._real.get(key, timeout=seconds)
@@ -237,7 +256,8 @@ class HybridDHT:
         async def from_swarm(seconds: float) -> Answer:
             return await self._real.get_version(key, digest, timeout=seconds)
 
-        return await self._through_gate(from_swarm, deadline)
+        with self._record:
+            return await self._through_gate(from_swarm, deadline)
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
@@ -254,17 +274,18 @@ class HybridDHT:
         async def gather(seconds: float) -> Answer:
             return Answer((), (await self._real.history(key, limit=1, timeout=seconds)).provenance)
 
-        try:
-            provenance = (await self._through_gate(gather, deadline)).provenance
-        except Unavailable as error:
+        with self._record:
+            try:
+                provenance = (await self._through_gate(gather, deadline)).provenance
+            except Unavailable as error:
+                history = await self._mock.history(key, after=after, limit=limit)
+                if consistency is Consistency.SWARM or not self._has_fallback or not history.total:
+                    raise
+                why = f"answered from this machine: {error.message}"
+                provenance = Provenance(Backend.MOCK, "local", None, 1, 0, True, why)
+                return history._replace(is_complete=False, provenance=provenance)
             history = await self._mock.history(key, after=after, limit=limit)
-            if consistency is Consistency.SWARM or not self._has_fallback or not history.total:
-                raise
-            why = f"answered from this machine: {error.message}"
-            provenance = Provenance(Backend.MOCK, "local", None, 1, 0, True, why)
-            return history._replace(is_complete=False, provenance=provenance)
-        history = await self._mock.history(key, after=after, limit=limit)
-        return history._replace(is_complete=not provenance.is_degraded, provenance=provenance)
+            return history._replace(is_complete=not provenance.is_degraded, provenance=provenance)
 
     # -- providers --------------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """Calls observed: how many there were, how many failed, and whether they fail again and again.
 
-`Observed` stands before a backend and tells a `CallRecord` of each call; it changes nothing about it. A call has failed
-when it did not do what it was asked for and the caller can do nothing about that: `Unavailable`, `Indeterminate`. What
-the caller did wrong, and that nothing is there, are answers.
+A call has failed when it did not do what it was asked for and the caller can do nothing about that: `Unavailable`,
+`Indeterminate`. What the caller did wrong, and that nothing is there, are answers. `Observed` stands before a backend
+and records each call; hybrid records its own, for a read that it answers from memory takes less than the recording
+would, and tells nothing.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,10 @@ QUIET_SECONDS = 10.0
 
 
 class CallRecord:
-    """What became of calls. `on_change` is told when the verdict changes: quick, does not wait, does not raise."""
+    """What became of calls. `on_change` is told when the verdict changes: quick, does not wait, does not raise.
+
+    `with record:` round a call records it. It is held by many calls at once, and keeps nothing of any of them.
+    """
 
     def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
         self.on_change = on_change
@@ -42,6 +46,15 @@ class CallRecord:
             within_seconds=FAILING_SECONDS,
             forget_seconds=QUIET_SECONDS,
         )
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None:
+            self.succeeded()
+        elif isinstance(error, Unavailable | Indeterminate):
+            self.failed(error.message)
 
     def succeeded(self, seconds: float | None = None) -> None:
         self.count += 1
@@ -88,64 +101,34 @@ class Observed:
         timeout: float | None = None,
         on_merged: Callable[[], None] | None = None,
     ) -> Receipt:
-        try:
-            receipt = await self._dht.put(
+        with self._record:
+            return await self._dht.put(
                 envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=on_merged
-            )
-        except (Unavailable, Indeterminate) as error:
-            self._record.failed(error.message)
-            raise
-        self._record.succeeded()
-        return receipt
+            )  # fmt: skip
 
     async def get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
-        try:
-            answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
-        except (Unavailable, Indeterminate) as error:
-            self._record.failed(error.message)
-            raise
-        self._record.succeeded()
-        return answer
+        with self._record:
+            return await self._dht.get(key, consistency=consistency, timeout=timeout)
 
     async def get_version(
         self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
-        try:
-            answer = await self._dht.get_version(key, digest, consistency=consistency, timeout=timeout)
-        except (Unavailable, Indeterminate) as error:
-            self._record.failed(error.message)
-            raise
-        self._record.succeeded()
-        return answer
+        with self._record:
+            return await self._dht.get_version(key, digest, consistency=consistency, timeout=timeout)
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
         timeout: float | None = None,
     ) -> History:  # fmt: skip
-        try:
-            history = await self._dht.history(key, consistency=consistency, after=after, limit=limit, timeout=timeout)
-        except (Unavailable, Indeterminate) as error:
-            self._record.failed(error.message)
-            raise
-        self._record.succeeded()
-        return history
+        with self._record:
+            return await self._dht.history(key, consistency=consistency, after=after, limit=limit, timeout=timeout)
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
-        try:
-            count = await self._dht.provide(key, timeout=timeout)
-        except (Unavailable, Indeterminate) as error:
-            self._record.failed(error.message)
-            raise
-        self._record.succeeded()
-        return count
+        with self._record:
+            return await self._dht.provide(key, timeout=timeout)
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
-        try:
-            found = await self._dht.find_providers(key, timeout=timeout)
-        except (Unavailable, Indeterminate) as error:
-            self._record.failed(error.message)
-            raise
-        self._record.succeeded()
-        return found
+        with self._record:
+            return await self._dht.find_providers(key, timeout=timeout)

@@ -240,6 +240,12 @@ class Health:
         at = max((at for at in times if at is not None), default=self._started_at)
         return self._now_ms() - int(max(0.0, trio.current_time() - at) * 1000.0)
 
+    def _reachable(self) -> int:
+        """Members that can be asked; one that was late a moment ago is counted until that is more than a moment."""
+        if self._suspects.is_bad(trio.current_time()):
+            return len(self._members.reachable())
+        return sum(presence.is_connected for presence in self._members.all())
+
     def _dht(self) -> ComponentHealth:
         now, gate, probed = trio.current_time(), self._gate, self._probed["dht"]
         connected = [p for p in self._members.all() if p.is_connected]
@@ -248,7 +254,7 @@ class Health:
         facts = SwarmFacts(
             backend=self._in_force.backend,
             members=len(self._members),
-            reachable=len(self._members.reachable()),
+            reachable=self._reachable(),
             suspects=len(suspects),
             suspect_names=tuple(
                 f"{p.member.name or p.member.peer[-8:]} ({p.suspect_why})" if p.suspect_why else p.member.name
@@ -294,7 +300,7 @@ class Health:
             sources=self._sources if self._finders else 0,
             faults=tuple(fault for one in found for fault in one.faults),
             members=len(self._members),
-            reachable=len(self._members.reachable()),
+            reachable=self._reachable(),
         )
         status, reasons = judge_discovery(facts)
         return ComponentHealth(

@@ -19,6 +19,7 @@ from node.swarm.calls import Abandoned, Calls
 from node.swarm.members import Members
 from protocols.codes import BzzzError, NotFound
 from protocols.messages import Heads
+from protocols.roundtrips import PATIENCE_SECONDS_MAX
 from protocols.ucxl import parse
 
 PROBE_SECONDS = 1.0
@@ -113,9 +114,10 @@ class Probes:
         return Seen(0.0, f"no member answers a probe; asked {names}")
 
     async def _ask(self, calls: Calls, peer: str, key: bytes, took: list[float], silent: list[str]) -> None:
-        started = trio.current_time()
+        started, trips = trio.current_time(), calls.round_trips
+        least = PATIENCE_SECONDS_MAX if trips.usual(peer) is None else PEER_SECONDS  # it may be as far as can be
         try:
-            await calls.call(peer, Heads(key, ()), timeout=calls.round_trips.patience(peer, least=PEER_SECONDS))
+            await calls.call(peer, Heads(key, ()), timeout=trips.patience(peer, least=least))
         except Abandoned:
             pass
         except BzzzError:
