@@ -53,7 +53,8 @@ class _Resource:
             if isinstance(problem, BzzzError) and not isinstance(problem, Internal):
                 requests.succeeded(trio.current_time() - started)
             else:
-                requests.failed(f"{type(problem).__name__}: {problem}", trio.current_time() - started)
+                why = f"an error of this node's own ({type(problem).__name__}); its log says which"
+                requests.failed(why, trio.current_time() - started)
             raise
         requests.succeeded(trio.current_time() - started)
         return reply

@@ -76,9 +76,9 @@ class CallRecord:
     def _took(self, seconds: float) -> None:
         self.latency_seconds += (seconds - self.latency_seconds) / (8 if self.latency_seconds else 1)
 
-    def failing(self) -> str:
-        """Why calls fail again and again, in words; '' when they do not."""
-        return f"calls fail, the last with: {self._steady.why}" if self._steady.is_bad(self._time()) else ""
+    def failing(self, what: str = "calls") -> str:
+        """Why they fail again and again, in words; '' when they do not. `what` is what a person calls them."""
+        return f"{what} fail, the last with: {self._steady.why}" if self._steady.is_bad(self._time()) else ""
 
 
 class Observed:

@@ -314,7 +314,7 @@ class Health:
         )
 
     def _api(self) -> ComponentHealth:
-        status, reasons = judge_observed(self._requests.failing())
+        status, reasons = judge_observed(self._requests.failing("requests"))
         return ComponentHealth(
             component="api",
             backend="http",

@@ -35,6 +35,7 @@ from node.store.memory import MemoryStore
 from protocols import clock
 from protocols.codes import ClockAhead, InvalidPayload, NotFound, Unavailable
 from protocols.envelope import ENCODED_BYTES_MAX, decode, seal
+from protocols.health import ResolverFacts
 from protocols.keys import PrivateKey
 
 KEY = PrivateKey.from_seed(b"\x01" * 32)
@@ -714,6 +715,42 @@ async def test_a_node_that_failed_is_503_and_still_says_what_is_wrong(
     assert error["message"] == "the disk is gone"
     assert error["details"]["status"] == "failed"
     assert error["retryable"] is True
+
+
+async def test_an_api_that_fails_again_and_again_is_degraded_and_tells_no_secrets(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> tuple[str, int, tuple[str, ...]]:
+        (one,) = [one for one in api.node.health().components if one.component == "api"]
+        return one.status, one.error_count, one.reasons
+
+    for _ in range(5):
+        await api.refused(400, "GET", "/v1/pending", params={"state": "nonsense"})
+    assert told() == ("healthy", 0, ()), "what the caller did wrong is no failure"
+
+    def fail() -> None:
+        raise RuntimeError("a secret")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api.node, "peers", fail)
+        for _ in range(3):
+            assert told()[0] == "healthy"
+            await api.refused(500, "GET", "/v1/peers")
+    status, errors, (reason,) = told()
+    assert (status, errors) == ("degraded", 3)
+    assert reason.startswith("requests fail, the last with: an error of this node's own (RuntimeError)")
+    assert "secret" not in reason
+    for _ in range(2):
+        await api("GET", "/v1/peers")
+    assert told() == ("healthy", 3, ())
+
+
+async def test_a_resolver_that_counts_its_lookups_is_judged_by_them(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = ResolverFacts(lookups=9, errors=2, last_error="the holders are silent", last_at_ms=1, latency_ms=7.5)
+    monkeypatch.setattr(type(api.node.resolver), "health_facts", lambda self: facts, raising=False)
+    (one,) = [one for one in api.node.health().components if one.component == "resolver"]
+    assert (one.status, one.error_count, one.latency_ms) == ("degraded", 2, 7.5)
+    assert one.reasons == ("lookups fail, the last with: the holders are silent",)
 
 
 async def test_a_node_that_is_not_ready_is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
