@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from discovery.finder import Sight
+from discovery.finder import FinderHealth, Sight
 from protocols import keys
 from protocols.codes import InvalidPayload
 from protocols.peers import Sighted
@@ -41,6 +41,18 @@ class Api:
         self._apis = tuple(apis)
         self._network = network
         self._chance = chance
+        self._faults: dict[str, str] = {}
+        self._errors = 0
+        self._latency = 0.0
+        self._looked_at: float | None = None
+
+    def health(self) -> FinderHealth:
+        return FinderHealth(
+            faults=tuple(f"the bootstrap node {api}: {why}" for api, why in sorted(self._faults.items())),
+            errors=self._errors,
+            latency_seconds=self._latency,
+            looked_at=self._looked_at,
+        )
 
     async def run(self, sight: Sight) -> None:
         async with trio.open_nursery() as nursery:
@@ -48,16 +60,21 @@ class Api:
                 nursery.start_soon(self._ask_for_ever, api, sight)
 
     async def _ask_for_ever(self, api: str, sight: Sight) -> None:
-        failures, said = 0, ""
+        failures = 0
         while True:
+            started = trio.current_time()
             try:
                 sight(await self._ask(api))
-                failures, said = 0, ""
+                failures = 0
+                self._faults.pop(api, None)
             except NoAnswer as error:
                 failures += 1
-                if str(error) != said:
-                    said = str(error)
+                self._errors += 1
+                if self._faults.get(api) != str(error):
+                    self._faults[api] = str(error)
                     log.warning("the bootstrap node %s: %s; it is asked again", api, error)
+            self._looked_at = trio.current_time()
+            self._latency = self._looked_at - started
             wait = backoff(failures, base=RETRY_BASE_SECONDS, cap=RETRY_CAP_SECONDS, chance=self._chance())
             await trio.sleep(wait if failures else AGAIN_SECONDS)
 

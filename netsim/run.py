@@ -23,6 +23,7 @@ from netsim.schedule import run_virtual
 from netsim.trace import Trace
 from netsim.virtual_world import VirtualWorld
 from netsim.world import Answer, World
+from protocols.roundtrips import stretched
 
 POLL_SECONDS = 0.25
 SAMPLE_SECONDS = 0.5
@@ -200,6 +201,12 @@ class Run:
             await self._world.sleep_until(self._world.now() + SAMPLE_SECONDS)
 
 
+def _round_trip(scenario: Scenario) -> float:
+    """What one takes over the slowest links that there are in a scenario, in seconds."""
+    links = [scenario.link, *(fault.link for fault in scenario.faults)]
+    return max(2.0 * (link.latency_ms + link.jitter_ms) / 1000.0 for link in links)
+
+
 def _setting(plan: Plan) -> Setting:
     scenario, settings = plan.scenario, plan.scenario.settings
     in_hybrid = float(str(settings.get("deadline_ms", 100))) / 1000.0
@@ -209,7 +216,7 @@ def _setting(plan: Plan) -> Setting:
         seed=plan.seed,
         nodes=scenario.nodes,
         replication=scenario.replication,
-        deadline_seconds={"hybrid": in_hybrid, "real": otherwise, "mock": otherwise},
+        deadline_seconds={"hybrid": in_hybrid, "real": stretched(otherwise, _round_trip(scenario)), "mock": otherwise},
         freshness_seconds=float(str(settings.get("read_freshness_ms", 5000))) / 1000.0,
         faults_seconds=scenario.limits.faults_seconds,
         settle_seconds=scenario.limits.settle_seconds,

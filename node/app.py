@@ -4,7 +4,7 @@ In a process the world is libp2p, SQLite and the machine's clock (`node/commands
 memory, one seed and one virtual clock. Nothing below here knows which.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -14,9 +14,10 @@ from discovery.finder import Finder
 from discovery.manual import Manual
 from node.config import Settings
 from node.dht.base import DHT, Backend
-from node.dht.gate import Gate
+from node.dht.gate import Gate, Transition
 from node.dht.hybrid import HybridDHT, Offered
 from node.dht.mock import MockDHT
+from node.dht.observed import CallRecord, Observed
 from node.dht.real import RealDHT
 from node.dht.switch import SwitchDHT
 from node.dht.tally import Tally
@@ -31,6 +32,7 @@ from node.services.health import Health
 from node.services.journal import Journal, MemoryJournal
 from node.services.node import Node
 from node.services.peers import Neighbours
+from node.services.probes import Probes
 from node.services.publish import Publisher
 from node.services.reissue import Reissuer
 from node.services.resolve import Resolver
@@ -100,8 +102,9 @@ async def _run_over_store(world: World, settings: Settings, task_status: trio.Ta
                 tally=tally,
             )
             flags.subscribe(lambda _, after: dht.turn(after))
-            node = _node(world, settings, dht, members, None, flags, audit, meters)
+            node = _node(world, settings, dht, members, flags, audit, meters)
             nursery.start_soon(node.resolver.run)
+            nursery.start_soon(node.watch.run)
             task_status.started(node)
         else:
             await _run_in_swarm(world, settings, world.network, members, flags, audit, meters, tally, task_status)
@@ -159,7 +162,18 @@ async def _run_in_swarm(
         chance=world.chance,
         now_ms=now_ms,
     )
-    gate.on_transition = recorder.changed
+
+    def transition(changed: Transition) -> None:
+        recorder.changed(changed)
+        node.watch.sign_of_life()
+
+    def sign_of_life(evidence: str) -> None:
+        gate.sign_of_life(evidence)
+        node.watch.sign_of_life()
+
+    gate.on_transition = transition
+    finders = _finders(world, settings, flags)
+    record = CallRecord()
     neighbours = Neighbours(
         network=network,
         calls=calls,
@@ -167,11 +181,11 @@ async def _run_in_swarm(
         store=store,
         network_name=settings.network,
         name=settings.name,
-        finders=_finders(world, settings, flags),
+        finders=finders,
         forget_seconds=settings.forget_after_hours * 3600.0,
         now_ms=now_ms,
         chance=world.chance,
-        on_sign_of_life=gate.sign_of_life,
+        on_sign_of_life=sign_of_life,
         conduct=conduct,
         may_exchange=lambda: flags.current.discovery_exchange,
     )
@@ -180,7 +194,7 @@ async def _run_in_swarm(
         neighbours,
         verified=verified,
         now_ms=now_ms,
-        heard=lambda peer: gate.sign_of_life(f"a frame of {peer}"),
+        heard=gate.heard,
         conduct=conduct,
     )
     publisher = Publisher(
@@ -222,12 +236,20 @@ async def _run_in_swarm(
             read_freshness_seconds=of.read_freshness_ms / 1000.0,
             has_fallback=of.has_fallback,
             tally=tally,
+            record=record,
         )
         is_shut = of.override is not None and of.override.force is Force.OPEN
         # Real asks no breaker; hybrid without fallback, with the breaker open, is what it comes to: errors at once.
-        return {Backend.MOCK: mock, Backend.REAL: hybrid if is_shut else real, Backend.HYBRID: hybrid}
+        return {Backend.MOCK: mock, Backend.REAL: hybrid if is_shut else Observed(real, record), Backend.HYBRID: hybrid}
 
-    dht = SwitchDHT(flags.current, backends, store=store, may_ask=lambda: gate.lets_through, tally=tally)
+    dht = SwitchDHT(
+        flags.current,
+        backends,
+        store=store,
+        may_ask=lambda: gate.lets_through,
+        stretch=calls.round_trips.stretched,
+        tally=tally,
+    )
 
     def turned(before: Flags, after: Flags) -> None:
         dht.turn(after)
@@ -236,14 +258,25 @@ async def _run_in_swarm(
             publisher.look_through()
 
     flags.subscribe(turned)
+    node = _node(
+        world, settings, dht, members, flags, audit, meters, gate=gate, calls=calls, finders=finders, record=record
+    )
     steer(gate, replace(flags.current, override=None), flags.current)
-    node = _node(world, settings, dht, members, gate, flags, audit, meters)
     reissuer = Reissuer(store, node.author, members, world.key, now_ms=now_ms)
     async with trio.open_nursery() as nursery:
         await nursery.start(calls.run)
-        for task in (courier.run, gate.run, publisher.run, sweeper.run, reissuer.run, dht.run, recorder.run):
+        for task in (
+            courier.run,
+            gate.run,
+            publisher.run,
+            sweeper.run,
+            reissuer.run,
+            dht.run,
+            recorder.run,
+            node.watch.run,
+            node.resolver.run,
+        ):
             nursery.start_soon(task)
-        nursery.start_soon(node.resolver.run)
         await nursery.start(neighbours.run)
         task_status.started(node)
 
@@ -266,14 +299,34 @@ def _node(
     settings: Settings,
     dht: SwitchDHT,
     members: Members,
-    gate: Gate | None,
     flags: FlagStore,
     audit: Audit,
     meters: Meters | None,
+    *,
+    gate: Gate | None = None,
+    calls: Calls | None = None,
+    finders: Sequence[Finder] = (),
+    record: CallRecord | None = None,
 ) -> Node:
+    """The node over its parts; without a gate and calls, one that is alone."""
     store, now_ms = world.store, world.now_ms
     resolver = Resolver(dht, store, flags=flags.current, fresh_since=members.fresh_since)
     flags.subscribe(lambda _, after: resolver.turn(after))
+    requests = CallRecord()
+    health = Health(
+        dht=dht,
+        flags=flags,
+        store=store,
+        members=members,
+        gate=gate,
+        resolver=resolver,
+        finders=finders,
+        sources=len(settings.bootstrap),
+        probes=Probes(own=world.key.peer_id, store=store, resolver=resolver, members=members, calls=calls),
+        calls=record or CallRecord(),
+        requests=requests,
+        now_ms=now_ms,
+    )
 
     node = Node(
         peer_id=world.key.peer_id,
@@ -285,7 +338,8 @@ def _node(
         resolver=resolver,
         store=store,
         members=members,
-        health=Health(dht=dht, flags=flags, store=store, members=members, gate=gate, now_ms=now_ms),
+        health=health,
+        requests=requests,
         network=world.network,
         gate=gate,
         conduct=world.conduct,

@@ -18,7 +18,7 @@ _COMMANDS = {
     "history": "node.commands.read",
     "receipt": "node.commands.write",
     "peers": "node.commands.look",
-    "health": "node.commands.look",
+    "health": "node.commands.health",
     "id": "node.commands.look",
     "pending": "node.commands.look",
     "flags": "node.commands.flags",

@@ -28,17 +28,19 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """An operation of this generation was answered by at least one peer."""
+    """An operation of this generation was answered by at least one peer. `evidence` says who answered what."""
 
     generation: int
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An operation of this generation was answered by no peer. `evidence` says who was asked."""
+    """An operation of this generation was answered by no peer. `evidence` says what it was, `asked` names the peers."""
 
     generation: int
     evidence: str
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,9 @@ class Changed:
     why: str
 
 
+ASKED_NAMED_MAX = 8
+"""So many of those who were asked in vain are named."""
+
 Event = Succeeded | Failed | Abandoned | SignOfLife | Forced | Released | Tuned | Tick
 Effect = Probe | Changed
 
@@ -116,6 +121,8 @@ class Breaker:
         self._chance = chance
         self._failures = 0
         self._first_failure = 0.0
+        self._asked: dict[str, None] = {}
+        """Who was asked in vain since then."""
         self._openings = 0
         self._deadline: float | None = None
 
@@ -143,10 +150,10 @@ class Breaker:
 
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
         match event:
-            case Succeeded(generation) if generation == self.generation:
-                return self._succeeded(now)
-            case Failed(generation, evidence) if generation == self.generation and self.learned is not State.OPEN:
-                return self._failed(evidence, now)
+            case Succeeded(generation, evidence) if generation == self.generation:
+                return self._succeeded(evidence, now)
+            case Failed(generation) if generation == self.generation and self.learned is not State.OPEN:
+                return self._failed(event, now)
             case Abandoned(generation) if generation == self.generation and self.learned is State.HALF_OPEN:
                 return self._open("the probe was abandoned", now)
             case SignOfLife(evidence) if self.learned is State.OPEN:
@@ -165,24 +172,27 @@ class Breaker:
             case _:
                 return ()
 
-    def _succeeded(self, now: float) -> Sequence[Effect]:
+    def _succeeded(self, evidence: str, now: float) -> Sequence[Effect]:
         self._failures = 0
         if self.learned is State.CLOSED:
             return ()
-        return self._become(State.CLOSED, "the swarm answered a ping", now)
+        return self._become(State.CLOSED, evidence or "the swarm answered a ping", now)
 
-    def _failed(self, evidence: str, now: float) -> Sequence[Effect]:
+    def _failed(self, event: Failed, now: float) -> Sequence[Effect]:
         if self.learned is State.HALF_OPEN:
             self._openings += 1
-            return self._open(evidence, now)
+            return self._open(_told((event.evidence, _named(event.asked))), now)
         if self._failures == 0:
             self._first_failure = now
+            self._asked.clear()
         self._failures += 1
+        self._asked.update(dict.fromkeys(event.asked))
         if self._failures < self._threshold:
             return ()
         self._openings = 1
         passed = now - self._first_failure
-        return self._open(f"{self._failures} operations unanswered in {passed:.1f} s; {evidence}", now)
+        counted = f"{self._failures} operations unanswered in {passed:.1f} s"
+        return self._open(_told((counted, _named(tuple(self._asked)), event.evidence)), now)
 
     def _open(self, why: str, now: float) -> Sequence[Effect]:
         wait = backoff(self._openings, base=self._base, cap=self._cap, chance=self._chance())
@@ -212,3 +222,14 @@ class Breaker:
             return ()
         self.changed_at = now
         return (Changed(before, self.state, why),)
+
+
+def _named(asked: Sequence[str]) -> str:
+    if not asked:
+        return ""
+    more = f" and {len(asked) - ASKED_NAMED_MAX} more" if len(asked) > ASKED_NAMED_MAX else ""
+    return f"asked {', '.join(asked[:ASKED_NAMED_MAX])}{more}"
+
+
+def _told(parts: Sequence[str]) -> str:
+    return "; ".join(part for part in parts if part)

@@ -1,4 +1,9 @@
-"""Health: a judgement over facts. Pure; `node/services/health.py` brings the facts."""
+"""Health: a judgement over facts. Pure; `node/services/health.py` brings the facts.
+
+Facts that are certain (the breaker is open, the store cannot write, nobody is connected) count at once, and are over at
+once. What is only observed (a call that failed, a peer that was late, a probe without an answer) has gone through
+`protocols/steady.py` before it comes here.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +13,12 @@ from protocols.breaker import State
 
 CLOCK_OFF_MS_MAX = 10_000
 """A clock that differs from the majority's by more than this is degraded (DESIGN, section 4)."""
+
+
+COMMIT_SECONDS_SLOW = 1.0
+"""A disk that takes longer to confirm a write is degraded;"""
+COMMIT_SECONDS_STALLED = 5.0
+"""one that takes longer is taken to stand still, so that nothing can be written."""
 
 
 class Status(StrEnum):
@@ -27,6 +38,14 @@ class SwarmFacts:
     breaker: State
     breaker_why: str
     clock_offsets_ms: tuple[float, ...]
+    suspect_names: tuple[str, ...] = ()
+    """What the suspects are called, and what they missed."""
+    calls_failing: str = ""
+    """What calls have failed with, again and again; ''."""
+    probe_failing: str = ""
+    """What became of the probes, again and again; ''."""
+    write_quorum: int = 0
+    """How many peers a write needs; 0: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +56,21 @@ class StoreFacts:
     pending: int
     oldest_pending_ms: int | None
     refused: int
+    probe_failing: str = ""
+    """What became of looking something up, again and again; ''."""
+    committing_seconds: float = 0.0
+    """For how long the disk has owed the commit that is under way; 0: none is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryFacts:
+    """What is known of the search for peers. `sources` are the configured ones, `faults` those that tell nothing."""
+
+    is_on: bool
+    sources: int
+    faults: tuple[str, ...]
+    members: int
+    reachable: int
 
 
 def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
@@ -49,13 +83,17 @@ def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
             reasons.append(f"no other member of the swarm is known yet: {alone}")
         elif not facts.reachable:
             reasons.append(f"none of the {facts.members} members known can be reached")
+        elif facts.backend == "real" and facts.reachable < facts.write_quorum:
+            reasons.append(f"{facts.reachable} of the {facts.write_quorum} peers that a write needs can be reached")
         if facts.suspects:
-            reasons.append(f"{facts.suspects} connected members do not answer")
+            names = f": {', '.join(facts.suspect_names)}" if facts.suspect_names else ""
+            reasons.append(f"{facts.suspects} connected members do not answer{names}")
+        reasons += [why for why in (facts.probe_failing, facts.calls_failing) if why]
         if facts.breaker is not State.CLOSED:
             reasons.append(f"the breaker is {facts.breaker}: {facts.breaker_why}")
     if clock := judge_clock(facts.clock_offsets_ms):
         reasons.append(clock)
-    is_failed = facts.backend == "real" and not facts.reachable
+    is_failed = facts.backend == "real" and (not facts.reachable or bool(facts.probe_failing))
     return _status(is_failed, reasons), tuple(reasons)
 
 
@@ -66,7 +104,30 @@ def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
         reasons.append(f"the last write failed: {facts.failure}")
     if facts.refused:
         reasons.append(f"{facts.refused} writes were refused by a holder for good; see `bzzz pending --refused`")
-    return _status(bool(facts.failure), reasons), tuple(reasons)
+    if facts.probe_failing:
+        reasons.append(facts.probe_failing)
+    if facts.committing_seconds >= COMMIT_SECONDS_SLOW:
+        reasons.append(f"the disk has not confirmed a write for {facts.committing_seconds:.1f} s; look after it")
+    is_failed = bool(facts.failure) or facts.committing_seconds >= COMMIT_SECONDS_STALLED
+    return _status(is_failed, reasons), tuple(reasons)
+
+
+def judge_discovery(facts: DiscoveryFacts) -> tuple[Status, tuple[str, ...]]:
+    """The search's status: it matters while nobody is found. A source that is away while others are here is normal."""
+    if not facts.is_on or facts.reachable or not facts.sources:
+        return Status.HEALTHY, ()
+    if len(facts.faults) >= facts.sources:
+        return Status.DEGRADED, facts.faults
+    if facts.members:
+        return Status.HEALTHY, ()  # they are dialled, and the swarm's own reasons say that they are away
+    told = f"none of the {facts.sources} configured bootstrap nodes has been reached yet"
+    return Status.DEGRADED, (told, *facts.faults)
+
+
+def judge_observed(*failing: str) -> tuple[Status, tuple[str, ...]]:
+    """The status of a component of which nothing is known but what became of its calls and probes."""
+    reasons = tuple(why for why in failing if why)
+    return _status(False, reasons), reasons
 
 
 def judge_clock(offsets_ms: Sequence[float]) -> str:

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping
 
+import trio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -12,7 +13,7 @@ from node.api import shapes
 from node.api.media import JSON_TYPE
 from node.api.routes import RESOURCES, Answering, Reply
 from node.services.node import Node
-from protocols.codes import MethodNotAllowed, NotFound
+from protocols.codes import BzzzError, Internal, MethodNotAllowed, NotFound
 
 
 def router(node: Node) -> ASGIApp:
@@ -39,9 +40,24 @@ class _Resource:
             raise MethodNotAllowed(
                 f"{self._path} does not take {method}", method=method, allow=sorted(self._methods), path=self._path
             )
-        reply = await answering(self._node, Request(scope, receive))
+        reply = await self._answered(answering, Request(scope, receive))
         response = reply if isinstance(reply, Response) else self._rendered(reply, scope["state"]["request_id"])
         await response(scope, receive, send)
+
+    async def _answered(self, answering: Answering, request: Request) -> Reply | Response:
+        """The reply; and for the health report how long it took, and whether it was this API that failed."""
+        requests, started = self._node.requests, trio.current_time()
+        try:
+            reply = await answering(self._node, request)
+        except Exception as problem:
+            if isinstance(problem, BzzzError) and not isinstance(problem, Internal):
+                requests.succeeded(trio.current_time() - started)
+            else:
+                why = f"an error of this node's own ({type(problem).__name__}); its log says which"
+                requests.failed(why, trio.current_time() - started)
+            raise
+        requests.succeeded(trio.current_time() - started)
+        return reply
 
     def _rendered(self, reply: Reply, request_id: str) -> Response:
         body = shapes.response(reply.code, reply.message, reply.data, request_id=request_id, now_ms=self._node.now_ms())

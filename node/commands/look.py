@@ -1,10 +1,10 @@
-"""`bzzz peers`, `health`, `id` and `pending`: what a node sees, and how it is."""
+"""`bzzz peers`, `id` and `pending`: who the node is, whom it sees, and what it owes."""
 
 from typing import Any
 
 import click
 
-from node.commands.client import Client, Failure, in_words, print_json, print_table, talks_to_node
+from node.commands.client import Client, in_words, print_json, print_table, talks_to_node
 
 
 @click.command("peers")
@@ -25,32 +25,6 @@ def _peer(peer: dict[str, Any]) -> tuple[str, ...]:
     state = "suspect" if peer["suspect"] else "connected" if peer["connected"] else "away"
     address = peer["multiaddrs"][0].partition("/p2p/")[0] if peer["multiaddrs"] else "-"
     return (peer["name"] or "-", state, peer["last_seen"] or "never", str(peer["owed"]), peer["peer_id"], address)
-
-
-@click.command("health")
-@talks_to_node
-def health_command(*, client: Client, as_json: bool) -> None:
-    """Say how the node is, and why. Exit code 1 when it has failed."""
-    code = 0
-    try:
-        data = client.call("GET", "/health").data
-    except Failure as failure:
-        if not failure.error or "status" not in failure.error.get("details", {}):
-            raise
-        data, code = failure.error["details"], 1
-    if as_json:
-        print_json(data)
-    else:
-        click.echo(data["status"] + "".join(f"\n  {reason}" for reason in data["reasons"]))
-        if data["components"]:
-            head = ("COMPONENT", "BACKEND", "STATUS", "ERRORS", "LATENCY")
-            print_table(head, [_component(component) for component in data["components"]])
-    click.get_current_context().exit(code)
-
-
-def _component(one: dict[str, Any]) -> tuple[str, ...]:
-    latency = "-" if one["latency_ms"] is None else f"{one['latency_ms']:.1f} ms"
-    return (one["component"], one["backend"] or "-", one["status"], str(one["error_count"]), latency)
 
 
 @click.command("id")

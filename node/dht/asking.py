@@ -1,22 +1,33 @@
 """Asking several peers one question: the nearest first, the others when those are slow, until it is enough.
 
 Hedged requests: Dean and Barroso, "The Tail at Scale" (2013). Nobody waits for a slow peer longer than for the next
-one, and nobody is asked who is not needed.
+one, and nobody is asked who is not needed. How long the first ones may take before the next is asked too follows what
+they usually take (`protocols/roundtrips.py`), so that far peers are not all asked at once only because they are far.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 
 from node.swarm.calls import LATE_SECONDS, Calls
-from protocols.codes import BzzzError
+from protocols.codes import BzzzError, Unavailable
 from protocols.messages import Failed, Reply, Request
 
-HEDGE_SECONDS = 0.02
-"""How long the first ones may take before the next is asked too."""
 PATIENCE_SECONDS = 0.05
-"""Who had less than this to answer, for it was asked just before the deadline, is not blamed for its silence."""
+"""Who had less than this to answer, for it was asked just before the deadline, is not blamed for its silence; nor who
+had less than a few times what it usually takes."""
+HEDGES_MIN = 3
+"""However slow the first ones usually are, there is time to ask the next within this part of the deadline."""
+
+
+class Unanswered(Unavailable):
+    """These peers were asked, and too few of them answered."""
+
+    def __init__(self, message: str, /, *, peers: Sequence[str] = (), **details: Any) -> None:
+        super().__init__(message, **details)
+        self.peers = tuple(peers)
 
 
 @dataclass(slots=True)
@@ -29,9 +40,9 @@ class Asked:
     is_late: bool = False
     """This process was late itself: silence says nothing."""
 
-    def evidence(self) -> str:
+    def evidence(self, name_of: Callable[[str], str] = lambda peer: peer[-8:]) -> str:
         """Who was asked and who answered, in words."""
-        names = ", ".join(peer[-8:] for peer in self.asked) or "nobody"
+        names = ", ".join(map(name_of, self.asked)) or "nobody"
         return f"asked {names}; {len(self.answers)} answered"
 
 
@@ -50,6 +61,8 @@ async def ask(
     have answered and it is not enough. An error that a peer answered with counts as silence: it told nothing.
     """
     asked = Asked()
+    round_trips = calls.round_trips
+    hedge_most = (deadline - trio.current_time()) / HEDGES_MIN
     rest = list(peers)
     under_way: dict[str, tuple[int, float]] = {}
     woken = trio.Event()
@@ -82,7 +95,8 @@ async def ask(
             if not under_way:
                 break
             woken = trio.Event()
-            with trio.move_on_at(min(deadline, now + HEDGE_SECONDS) if rest else deadline):
+            hedge_at = now + round_trips.hedge(under_way, most=hedge_most)
+            with trio.move_on_at(min(deadline, hedge_at) if rest else deadline):
                 await woken.wait()
             if not woken.is_set() and trio.current_time() < deadline:
                 send_next()
@@ -92,6 +106,7 @@ async def ask(
         asked.is_late = now > deadline + LATE_SECONDS
         for peer, (number, asked_at) in list(under_way.items()):
             asked.silent.append(peer)
-            had_its_time = now >= deadline and now - asked_at >= PATIENCE_SECONDS
+            patience = round_trips.patience(peer, least=PATIENCE_SECONDS)
+            had_its_time = now >= deadline and now - asked_at >= patience
             calls.give_up(peer, number, is_missed=had_its_time and not asked.is_late)
     return asked

@@ -1,8 +1,12 @@
-"""The way to the swarm, and the breaker that shuts it: runs `protocols/breaker.py` and pings in its name."""
+"""The way to the swarm, and the breaker that shuts it: runs `protocols/breaker.py` and pings in its name.
+
+An operation that its caller gives little time may be over before a far swarm can have answered it. Then nothing is
+known yet, and it is judged later, when those who were asked have had their time: the caller does not wait for that.
+"""
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
@@ -21,7 +25,11 @@ log = logging.getLogger(__name__)
 PROBE_PEERS_MAX = 8
 """How many connected peers one probe pings, side by side; one answer is enough."""
 PROBE_SECONDS = 0.5
+"""How long they may take to answer it; longer when their answers usually take long."""
+JUDGED_LATER_MAX = 64
+"""Operations that wait for their judgement; what comes beyond says no more than they do."""
 CHANGES_KEPT = 64
+_BECAME = {State.OPEN: "opened", State.CLOSED: "closed", State.HALF_OPEN: "half-opened"}
 
 
 class Transition(NamedTuple):
@@ -31,6 +39,11 @@ class Transition(NamedTuple):
     before: State
     after: State
     why: str
+
+    @property
+    def text(self) -> str:
+        """The change and its evidence: `opened: 3 operations unanswered in 2.1 s; asked n2, n3, n4`."""
+        return f"{_BECAME[self.after]}: {self.why}"
 
 
 class Gate:
@@ -52,8 +65,12 @@ class Gate:
         self._breaker = Breaker(threshold=threshold, backoff_seconds=backoff_seconds, chance=chance)
         self._driver: Driver[breaker.Event, breaker.Effect] = Driver(self._breaker, self._carry_out)
         self._nursery: trio.Nursery | None = None
-        self.transitions: deque[Transition] = deque(maxlen=CHANGES_KEPT)
+        self._judged_later = 0
+        self.failures = 0
+        """How many operations and probes no peer answered."""
         self.openings = 0
+        """How often it opened, of itself or because somebody forced it."""
+        self.transitions: deque[Transition] = deque(maxlen=CHANGES_KEPT)
         self.recoveries = 0
         self.opened_at_ms: int | None = None
         self.recovered_at_ms: int | None = None
@@ -82,27 +99,58 @@ class Gate:
     def succeeded(self, generation: int) -> None:
         self._driver.tell(breaker.Succeeded(generation))
 
-    def failed(self, generation: int, evidence: str) -> None:
-        self._driver.tell(breaker.Failed(generation, evidence))
+    def failed(self, generation: int, evidence: str, asked: Sequence[str] = ()) -> None:
+        """`asked` are the peers that did not answer."""
+        self.failures += 1
+        names = tuple(map(self._members.name_of, asked))
+        self._driver.tell(breaker.Failed(generation, evidence, names))
 
-    def unanswered(self, generation: int, *, since: float, until: float, evidence: str) -> None:
-        """Peers were asked, and what was waited for did not come in that time (trio's clock).
+    def unanswered(
+        self, generation: int, *, since: float, until: float, evidence: str, asked: Sequence[str] = ()
+    ) -> None:
+        """These peers were asked, and what was waited for did not come in that time (trio's clock).
 
-        When one of them answered anything meanwhile, the swarm is there: it refused, or our own work stands before
-        this. When we were late ourselves, or the time was too short for anybody, nothing is known.
+        When any peer answered anything meanwhile, the swarm is there: it refused, or our own work stands before this.
+        When we were late ourselves, or the caller was in too much of a hurry for anybody, nothing is known. When it
+        was too short a time for these peers, who usually take longer, it is judged when that is over.
         """
-        if any(self._calls.answered_at(presence.member.peer) > since for presence in self._members.all()):
+        if self._has_answered(since):
             self.succeeded(generation)
         elif until - since >= FAIR_SECONDS and trio.current_time() <= until + LATE_SECONDS:
-            self.failed(generation, evidence)
+            due = since + self._calls.round_trips.patience_with(asked or self._members.reachable(), least=FAIR_SECONDS)
+            if due <= until:
+                self.failed(generation, evidence, asked)
+            elif self._nursery is not None and self._judged_later < JUDGED_LATER_MAX:
+                self._judged_later += 1
+                self._nursery.start_soon(self._judge_later, generation, since, due, evidence, tuple(asked))
+
+    async def _judge_later(
+        self, generation: int, since: float, due: float, evidence: str, asked: tuple[str, ...]
+    ) -> None:
+        try:
+            await trio.sleep_until(due)
+        finally:
+            self._judged_later -= 1
+        if self._has_answered(since):
+            self.succeeded(generation)
+        elif trio.current_time() <= due + LATE_SECONDS:
+            self.failed(generation, evidence, asked)
+
+    def _has_answered(self, since: float) -> bool:
+        return any(self._calls.answered_at(presence.member.peer) > since for presence in self._members.all())
 
     def unasked(self, generation: int, evidence: str) -> None:
         """Nobody was asked, for none of those who should be can be reached: a failure when there is nobody else."""
         if not self._members.reachable():
             self.failed(generation, evidence)
 
+    def heard(self, peer: str) -> None:
+        """A frame of this peer came."""
+        if self._breaker.learned is State.OPEN:
+            self.sign_of_life(f"a frame of {self._members.name_of(peer)}")
+
     def sign_of_life(self, evidence: str) -> None:
-        """A peer was heard, dialled or sighted."""
+        """A peer was dialled or sighted."""
         if self._breaker.learned is State.OPEN:
             self._driver.tell(breaker.SignOfLife(evidence))
 
@@ -136,7 +184,7 @@ class Gate:
                 self._count(transition)
                 self.on_transition(transition)
                 level = logging.WARNING if after is State.OPEN and before is State.CLOSED else logging.INFO
-                log.log(level, "the breaker is %s (was %s): %s", after, before, why)
+                log.log(level, "the breaker %s (it was %s)", transition.text, before)
             case _:
                 pass
 
@@ -152,25 +200,29 @@ class Gate:
     async def _probe(self, generation: int) -> None:
         peers = [p.member.peer for p in self._members.all() if p.is_connected][:PROBE_PEERS_MAX]
         outcomes: list[bool | None] = []
+        answered: list[str] = []
 
         async def ping(peer: str, scope: trio.CancelScope) -> None:
+            started = trio.current_time()
+            patience = self._calls.round_trips.patience(peer, least=PROBE_SECONDS)
             try:
-                await self._calls.call(peer, Ping(), timeout=PROBE_SECONDS)
+                await self._calls.call(peer, Ping(), timeout=patience)
             except CallAbandoned:
                 outcomes.append(None)
             except BzzzError:
                 outcomes.append(False)
             else:
                 outcomes.append(True)
+                ms = (trio.current_time() - started) * 1000.0
+                answered.append(f"{self._members.name_of(peer)} answered a ping in {ms:.1f} ms")
                 scope.cancel()
 
         async with trio.open_nursery() as nursery:
             for peer in peers:
                 nursery.start_soon(ping, peer, nursery.cancel_scope)
         if True in outcomes:
-            self._driver.tell(breaker.Succeeded(generation))
+            self._driver.tell(breaker.Succeeded(generation, answered[0]))
         elif None in outcomes:
             self._driver.tell(breaker.Abandoned(generation))
         else:
-            asked = ", ".join(peer[-8:] for peer in peers) or "nobody, for no peer is connected"
-            self._driver.tell(breaker.Failed(generation, f"a ping was not answered; asked {asked}"))
+            self.failed(generation, "a ping was not answered" if peers else "no peer is connected", peers)

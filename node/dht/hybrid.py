@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import trio
 
+from node.dht.asking import Unanswered
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
 from node.dht.gate import Gate
 from node.dht.mock import MockDHT, stalled
+from node.dht.observed import CallRecord
 from node.dht.real import RealDHT, local_answer
 from node.dht.tally import Tally, outcome_of_error, outcome_of_read
 from node.store.base import Incoming, Origin, Standing, Store
@@ -70,7 +72,10 @@ class HybridDHT:
         read_freshness_seconds: float,
         has_fallback: bool = True,
         tally: Tally | None = None,
+        record: CallRecord | None = None,
     ) -> None:
+        """`record` is told what becomes of the calls that the store alone does not answer."""
+        self._record = record or CallRecord()
         self._store = store
         self._mock = mock
         self._real = real
@@ -100,6 +105,16 @@ class HybridDHT:
         idempotency_key: str | None = None,
         timeout: float | None = None,
         on_merged: Callable[[], None] | None = None,
+    ) -> Receipt:
+        with self._record:
+            return await self._put(envelope, idempotency_key, timeout, on_merged)
+
+    async def _put(
+        self,
+        envelope: Envelope,
+        idempotency_key: str | None,
+        timeout: float | None,
+        on_merged: Callable[[], None] | None,
     ) -> Receipt:
         started = trio.current_time()
         deadline = self._until(timeout)
@@ -155,9 +170,8 @@ class HybridDHT:
             elif not scope.cancelled_caught:
                 self._gate.succeeded(generation)
             elif offered.is_next:
-                names = ", ".join(peer[-8:] for peer in offered.holders)
-                evidence = f"nobody acknowledged a write; sent to {names}"
-                self._gate.unanswered(generation, since=since, until=until, evidence=evidence)
+                evidence = "nobody acknowledged a write"
+                self._gate.unanswered(generation, since=since, until=until, evidence=evidence, asked=offered.holders)
         standing = await self._store.standing(digest=envelope.digest)
         return standing or Standing(sequence, envelope.digest, (), len(wanted), self._now_ms())
 
@@ -193,6 +207,11 @@ class HybridDHT:
         """Where this store alone may not answer, or is not to."""
         if consistency is Consistency.LOCAL:
             return self._local(local, key)
+        with self._record:
+            return await self._asked(key, consistency, deadline)
+
+    async def _asked(self, key: bytes, consistency: Consistency, deadline: float) -> Answer:
+        """The swarm's answer, or this store's where the swarm has none and that will do."""
 
         async def from_swarm(seconds: float) -> Answer:
             return await self._real.get(key, timeout=seconds)
@@ -240,7 +259,9 @@ class HybridDHT:
             if error.details.get("asked") == 0:
                 self._gate.unasked(generation, error.message)
             else:
-                self._gate.unanswered(generation, since=since, until=until, evidence=error.message)
+                peers = error.peers if isinstance(error, Unanswered) else ()
+                evidence = "nobody answered a read" if peers else error.message
+                self._gate.unanswered(generation, since=since, until=until, evidence=evidence, asked=peers)
             raise
         self._gate.succeeded(generation)
         return answer
@@ -256,7 +277,8 @@ class HybridDHT:
         async def from_swarm(seconds: float) -> Answer:
             return await self._real.get_version(key, digest, timeout=seconds)
 
-        return await self._through_gate(from_swarm, deadline)
+        with self._record:
+            return await self._through_gate(from_swarm, deadline)
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
@@ -275,17 +297,18 @@ class HybridDHT:
         async def gather(seconds: float) -> Answer:
             return Answer((), (await self._real.history(key, limit=1, timeout=seconds)).provenance)
 
-        try:
-            provenance = (await self._through_gate(gather, deadline)).provenance
-        except Unavailable as error:
+        with self._record:
+            try:
+                provenance = (await self._through_gate(gather, deadline)).provenance
+            except Unavailable as error:
+                history = await self._mock.history(key, after=after, limit=limit)
+                if consistency is Consistency.SWARM or not self._has_fallback or not history.total:
+                    raise
+                why = f"answered from this machine: {error.message}"
+                provenance = Provenance(Backend.MOCK, "local", None, 1, 0, True, why)
+                return history._replace(is_complete=False, provenance=provenance)
             history = await self._mock.history(key, after=after, limit=limit)
-            if consistency is Consistency.SWARM or not self._has_fallback or not history.total:
-                raise
-            why = f"answered from this machine: {error.message}"
-            provenance = Provenance(Backend.MOCK, "local", None, 1, 0, True, why)
-            return history._replace(is_complete=False, provenance=provenance)
-        history = await self._mock.history(key, after=after, limit=limit)
-        return history._replace(is_complete=not provenance.is_degraded, provenance=provenance)
+            return history._replace(is_complete=not provenance.is_degraded, provenance=provenance)
 
     # -- providers --------------------------------------------------------------------------------------------
 

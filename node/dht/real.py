@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from node.dht import gaps
-from node.dht.asking import Asked, ask
+from node.dht.asking import Asked, Unanswered, ask
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
 from node.dht.learning import Learner
 from node.dht.mock import PROVIDE_TTL_MS
@@ -76,7 +76,7 @@ class _Votes:
 
 
 class RealDHT:
-    """`deadline_seconds` bounds a call that names no timeout of its own."""
+    """`deadline_seconds` bounds a call that names no timeout of its own, and is stretched where answers take long."""
 
     backend = Backend.REAL
 
@@ -105,7 +105,8 @@ class RealDHT:
         self._learner = Learner(store, verified=verified, now_ms=now_ms, conduct=conduct)
 
     def _until(self, timeout: float | None) -> float:
-        return trio.current_time() + (self._deadline if timeout is None else timeout)
+        seconds = self._calls.round_trips.stretched(self._deadline) if timeout is None else timeout
+        return trio.current_time() + seconds
 
     # -- put --------------------------------------------------------------------------------------------------
 
@@ -223,7 +224,7 @@ class RealDHT:
         asked, wanted = await self._ask_heads(key, have, deadline)
         united, note = await self._unite(key, asked, have, deadline)
         if not united and not _is_majority(asked, wanted):
-            raise _unanswered(asked, wanted)
+            raise self._unanswered(asked, wanted)
         digests = {peer: r.digests for peer, r in asked.answers.items() if isinstance(r, HeadsAre)}
         if lacking := await self._lacking(united, digests):
             note = note or f"this node cannot take {lacking} heads that the holders named; its log says why"
@@ -283,8 +284,18 @@ class RealDHT:
         first = self._read_quorum if at_first is None else at_first
         asked = await ask(self._calls, peers, request, at_first=first, is_enough=is_enough, deadline=deadline)
         if not asked.answers:
-            raise _unanswered(asked, wanted)
+            raise self._unanswered(asked, wanted)
         return asked
+
+    def _unanswered(self, asked: Asked, wanted: tuple[str, ...]) -> Unanswered:
+        return Unanswered(
+            f"too few of the {len(wanted)} members that should hold this answered "
+            f"({asked.evidence(self._members.name_of)}); whether it exists cannot be told now",
+            peers=asked.silent,
+            asked=len(asked.asked),
+            answered=len(asked.answers),
+            wanted=len(wanted),
+        )
 
     async def _ask_all(self, peers: tuple[str, ...], request: Versions | Provide, deadline: float) -> Asked:
         """Ask all of them at once, and wait for all."""
@@ -362,7 +373,7 @@ class RealDHT:
         found = next((envelopes[digest] for envelopes in good.values() if digest in envelopes), None)
         if found is None:
             if not _is_majority(asked, wanted):
-                raise _unanswered(asked, wanted)
+                raise self._unanswered(asked, wanted)
             return Answer((), Provenance(Backend.REAL, "swarm", 0.0, 0, 0, False))
         note = await self._in_time(self._learner.keep((found,)), deadline)
         replicas = sum(digest in envelopes for envelopes in good.values())
@@ -443,13 +454,3 @@ def local_answer(heads: tuple[Envelope | Notice, ...], backend: Backend = Backen
 
 def _is_majority(asked: Asked, wanted: tuple[str, ...]) -> bool:
     return 2 * len(asked.answers) > len(wanted)
-
-
-def _unanswered(asked: Asked, wanted: tuple[str, ...]) -> Unavailable:
-    return Unavailable(
-        f"too few of the {len(wanted)} members that should hold this answered ({asked.evidence()}); "
-        "whether it exists cannot be told now",
-        asked=len(asked.asked),
-        answered=len(asked.answers),
-        wanted=len(wanted),
-    )

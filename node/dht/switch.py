@@ -21,6 +21,7 @@ from node.flags import Flags
 from node.store.base import Store
 from protocols.codes import BzzzError
 from protocols.envelope import Envelope
+from protocols.roundtrips import Stretch, as_configured
 
 SHADOWS_MAX = 16
 """Shadow reads under way at once; what comes beyond is not compared, and counted as skipped."""
@@ -55,7 +56,10 @@ class SwitchDHT:
         store: Store,
         may_ask: Callable[[], bool] = lambda: False,
         tally: Tally | None = None,
+        stretch: Stretch = as_configured,
     ) -> None:
+        """`stretch` says what the real backend's deadline is where answers take long."""
+        self._stretch = stretch
         self._make = make
         self._store = store
         self._may_ask = may_ask
@@ -106,8 +110,13 @@ class SwitchDHT:
         """
         dht = self._for(key)
         if timeout is None:
-            is_hybrid = dht.backend is Backend.HYBRID
-            timeout = (self._flags.deadline_ms if is_hybrid else self._flags.real_deadline_ms) / 1000.0
+            match dht.backend:
+                case Backend.HYBRID:
+                    timeout = self._flags.deadline_ms / 1000.0
+                case Backend.REAL:
+                    timeout = self._stretch(self._flags.real_deadline_ms / 1000.0)
+                case Backend.MOCK:
+                    timeout = self._flags.real_deadline_ms / 1000.0
         return Begun(dht, (trio.current_time() if at is None else at) + timeout)
 
     def _for(self, key: bytes) -> DHT:

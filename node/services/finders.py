@@ -1,10 +1,11 @@
 """A finder under a switch: it runs while its flag is on, and not a moment longer."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import trio
 
-from discovery.finder import Finder, Sight
+from discovery.finder import Finder, FinderHealth, Sight
 
 
 class Switched:
@@ -14,6 +15,11 @@ class Switched:
         self._finder = finder
         self._is_on = is_on
         self._changed = changed
+
+    def health(self) -> FinderHealth:
+        """What the finder tells; while it is off nothing is wrong with it."""
+        told = self._finder.health()
+        return told if self._is_on() else replace(told, faults=())
 
     async def run(self, sight: Sight) -> None:
         while True:

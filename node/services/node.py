@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from node.dht.gate import Gate
+from node.dht.observed import CallRecord
 from node.dht.switch import SwitchDHT
 from node.metrics import Meters
 from node.services.audit import Audit
@@ -50,6 +51,7 @@ class Node:
         store: Store,
         members: Members,
         health: Health,
+        requests: CallRecord,
         network: Network | None,
         gate: Gate | None,
         conduct: Conduct,
@@ -74,8 +76,11 @@ class Node:
         self.audit = audit
         self.meters = meters
         """Where whoever counts something registers; None when metrics are off."""
+        self.watch = health
+        """What keeps an eye on the components; runs beside the node."""
+        self.requests = requests
+        """The API's: whoever answers them tells how they ended."""
         self._members = members
-        self._health = health
         self._network = network
 
     def addresses(self) -> tuple[str, ...]:
@@ -106,7 +111,7 @@ class Node:
         return self.conduct.watch.counters.as_dict()
 
     def health(self) -> HealthReport:
-        return self._health.report()
+        return self.watch.report()
 
     def is_ready(self) -> bool:
         """Whether calls are answered: true as soon as the node runs, whatever the swarm does."""

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 HELLO_SECONDS = 2.0
 PING_SECONDS = 0.5
-"""How long a peer may take to answer a ping before it is suspect."""
+"""How long a peer may take to answer a ping before it is suspect; longer when its answers usually take long."""
 SUSPECT_PING_SECONDS = 2.0
 DIAL_SECONDS = 5.0
 HEARSAY_DIALS_MAX = 16
@@ -142,7 +142,9 @@ class Neighbours:
     def heard(self, peer: str) -> None:
         self._liveness.tell(liveness.Heard(peer))
 
-    def missed(self, peer: str) -> None:
+    def missed(self, peer: str, evidence: str) -> None:
+        if (presence := self._members.get(peer)) and not presence.is_suspect:
+            presence.suspect_why = evidence
         self._liveness.tell(liveness.Missed(peer))
 
     def _note(self, line: str, *facts: object) -> None:
@@ -208,13 +210,14 @@ class Neighbours:
                 self._suspect(peer, True)
             case liveness.Trusted(peer):
                 self._suspect(peer, False)
-                self._on_sign_of_life(f"{peer[-8:]} answers again")
+                self._on_sign_of_life(f"{self._members.name_of(peer)} answers again")
             case liveness.GiveUp(peer, silent_seconds):
                 self._network.disconnect(peer, f"no sign of life for {silent_seconds:.1f} s")
 
     def _suspect(self, peer: str, is_suspect: bool) -> None:
         if presence := self._members.get(peer):
-            log.info("%s is %s", peer, "suspect: it missed a deadline" if is_suspect else "trusted again")
+            why = f"suspect: {presence.suspect_why}" if is_suspect else "trusted again: it answered a ping"
+            log.info("%s (%s) is %s", self._members.name_of(peer), peer, why)
             presence.is_suspect = is_suspect
             self._members.say_changed()
 
@@ -287,12 +290,13 @@ class Neighbours:
         self._members.say_changed()
         if is_back:
             self._start(self._save, member)
-            self._on_sign_of_life(f"{peer[-8:]} is here")
+            self._on_sign_of_life(f"{self._members.name_of(peer)} is here")
         self._peers.tell(peers.Sighted(peer=peer, addresses=member.addresses, source="hello"))
 
     async def _ping(self, peer: str) -> None:
         presence = self._members.get(peer)
-        patience = SUSPECT_PING_SECONDS if presence and presence.is_suspect else PING_SECONDS
+        least = SUSPECT_PING_SECONDS if presence and presence.is_suspect else PING_SECONDS
+        patience = self._calls.round_trips.patience(peer, least=least)
         started, sent_ms = trio.current_time(), self._now_ms()
         try:
             reply = await self._calls.call(peer, Ping(), timeout=patience)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from node.dht.base import Answer, Backend, Consistency, History
+from node.dht.observed import CallRecord
 from node.dht.switch import Begun, SwitchDHT
 from node.flags import Flags
 from node.services.recall import Recall
@@ -45,6 +46,8 @@ class Resolver:
         self._store = store
         self._fresh_since = fresh_since
         self._time = trio.lowlevel.current_clock().current_time
+        self.record = CallRecord()
+        """What became of the look-ups that neither memory nor one look into the store answered."""
         self._recall = Recall(store, flags, fresh_since=fresh_since)
         self.turn(flags)
 
@@ -124,13 +127,14 @@ class Resolver:
     async def _look_up(
         self, address: Address, key: bytes, part: Temporal | bytes, consistency: Consistency, begun: Begun
     ) -> Answer:
-        if isinstance(part, bytes):
-            answer = await self._version(key, part, consistency, begun)
-        elif isinstance(part, Head):
-            answer = await begun.dht.get(key, consistency=consistency, timeout=begun.left)
-        else:
-            answer = await self._at(address, key, consistency, begun)
-        return await self._with_content(address, key, answer, consistency, begun)
+        with self.record:
+            if isinstance(part, bytes):
+                answer = await self._version(key, part, consistency, begun)
+            elif isinstance(part, Head):
+                answer = await begun.dht.get(key, consistency=consistency, timeout=begun.left)
+            else:
+                answer = await self._at(address, key, consistency, begun)
+            return await self._with_content(address, key, answer, consistency, begun)
 
     async def _with_content(
         self, address: Address, key: bytes, answer: Answer, consistency: Consistency, begun: Begun

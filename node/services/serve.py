@@ -85,8 +85,8 @@ class Server:
         self._neighbours.heard(peer)
         self._heard(peer)
 
-    def missed(self, peer: str) -> None:
-        self._neighbours.missed(peer)
+    def missed(self, peer: str, evidence: str) -> None:
+        self._neighbours.missed(peer, evidence)
 
     def serve(self, peer: str, request: Request, trace: str) -> Reply | Awaitable[Reply]:
         if isinstance(request, Hello):

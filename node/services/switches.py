@@ -73,7 +73,9 @@ class Recorder:
             if self._lost:
                 details["lost_before"] = self._lost
             try:
-                await self._audit.append("breaker.changed", author=self._author, reason=transition.why, details=details)
+                await self._audit.append(
+                    "breaker.changed", author=self._author, reason=transition.text, details=details
+                )
                 self._lost = 0
             except BzzzError as error:
                 self._lost += 1

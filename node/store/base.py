@@ -185,6 +185,16 @@ class Store(Protocol):
         """For whoever watches it; quick, though it asks the file system for sizes."""
         ...
 
+    @property
+    def committing_since(self) -> float | None:
+        """Since when, on trio's clock, the disk has owed the commit that is under way; None when there is none."""
+        ...
+
+    @property
+    def failures(self) -> int:
+        """How many commits have failed since it was opened."""
+        ...
+
     # -- the one door -----------------------------------------------------------------------------------------
 
     async def merge(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged]:

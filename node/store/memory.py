@@ -74,9 +74,10 @@ class MemoryStore:
     def __init__(self, *, log_id: str, before_commit: Callable[[], Awaitable[None]] | None = None) -> None:
         self.log_id = log_id
         self.last_sequence = 0
+        self.failures = 0
+        self.committing_since: float | None = None
         self._failure = ""
         self._commits = 0
-        self._commit_failures = 0
         self.before_commit = before_commit
         self._gathered: list[tuple[Callable[[], Any], Ticket[Any]]] = []
         self._handed_in = Bell()
@@ -126,13 +127,16 @@ class MemoryStore:
     async def _commit(self, batch: list[tuple[Callable[[], Any], Ticket[Any]]]) -> None:
         try:
             if self.before_commit is not None:
+                self.committing_since = trio.current_time()
                 await self.before_commit()
         except OSError as error:
             self._failure = translated(error).message
-            self._commit_failures += 1
+            self.failures += 1
             for _, ticket in batch:
                 ticket.fail(translated(error))
             return
+        finally:
+            self.committing_since = None
         self._failure = ""
         self._commits += 1
         for operation, ticket in batch:
@@ -496,7 +500,7 @@ class MemoryStore:
 
     def measures(self) -> Measures:
         return Measures(
-            versions=len(self._held), size_bytes=None, commits=self._commits, commit_failures=self._commit_failures,
+            versions=len(self._held), size_bytes=None, commits=self._commits, commit_failures=self.failures,
             at_risk=self._debts.writes(),
         )  # fmt: skip
 

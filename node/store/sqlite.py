@@ -141,6 +141,10 @@ class SqliteStore:
         return self._writer.last_failure
 
     @property
+    def committing_since(self) -> float | None:
+        return self._writer.committing_since
+
+    @property
     def commits(self) -> int:
         """How many transactions were committed since it was opened."""
         return self._writer.commits

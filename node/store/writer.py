@@ -63,6 +63,7 @@ class Writer:
         self.commits = 0
         self.failures = 0
         self.last_failure = ""
+        self.committing_since: float | None = None
 
     async def hand_in(
         self, operation: Merging | Operation, publish: Callable[[Any], Any], *, size_bytes: int = 0
@@ -133,6 +134,7 @@ class Writer:
 
     async def _commit(self, batch: Sequence[Handed]) -> None:
         self.committing, self.lazies = self.lazies, Lazies()
+        self.committing_since = trio.current_time()
         try:
             results = await trio.to_thread.run_sync(
                 self._carry_out, [handed.operation for handed in batch], self.committing, limiter=self._limiter,
@@ -144,6 +146,8 @@ class Writer:
         except Exception as error:
             await self._one_by_one(batch, error)
             return
+        finally:
+            self.committing_since = None
         self.commits += 1
         self.last_failure = ""
         if self.committing:

@@ -2,7 +2,7 @@
 
 Deadlines belong to the waiter: whoever waits no longer leaves, the stream goes on, and an answer that comes late
 finds nobody. A peer that misses a deadline is reported, unless it was we who were late (a stopped process, a busy
-loop): then nothing was learned about the peer.
+loop): then nothing was learned about the peer. How long each peer takes is measured here, of late answers too.
 """
 
 import logging
@@ -18,7 +18,8 @@ from node.swarm.conduct import Conduct
 from node.swarm.limits import USUAL, Limits
 from protocols import messages
 from protocols.codes import BzzzError, Internal, Malformed, TooManyRequests, Unavailable
-from protocols.messages import Failed, Merge, Reply, Request
+from protocols.messages import Failed, Merge, Provide, Reply, Request
+from protocols.roundtrips import RoundTrips
 from protocols.score import Offence
 from protocols.traceparent import is_trace
 
@@ -28,6 +29,10 @@ LATE_SECONDS = 0.1
 """A deadline that we notice this much too late says that we were asleep, not that the peer was."""
 FAIR_SECONDS = 0.02
 """Whoever had less than this to answer was not too slow: the caller was in a hurry."""
+LATE_KEPT_MAX = 64
+"""Requests of each peer that nobody waits for any more, and whose answers are still to tell how long it takes."""
+_WITH_COMMIT = (Merge, Provide)
+"""What waits for a disk tells nothing of the way."""
 
 
 class Unreachable(Unavailable):
@@ -53,8 +58,8 @@ class Served(Protocol):
         """A frame came from this peer."""
         ...
 
-    def missed(self, peer: str) -> None:
-        """A deadline passed without an answer from this peer."""
+    def missed(self, peer: str, evidence: str) -> None:
+        """A deadline passed without an answer from this peer; `evidence` says to what, and how long it had."""
         ...
 
     def serve(self, peer: str, request: Request, trace: str) -> Reply | Awaitable[Reply]:
@@ -63,8 +68,8 @@ class Served(Protocol):
 
 
 OnReply = Callable[[Reply | BzzzError], None]
-_Waiting = dict[int, tuple[OnReply, type[Request]]]
-"""Who waits for an answer on one connection, by number; the object itself stands for the connection."""
+_Waiting = dict[int, tuple[OnReply, type[Request], float]]
+"""Who waits for an answer on one connection, and since when, by number; the object itself stands for the connection."""
 
 
 class Calls:
@@ -79,6 +84,10 @@ class Calls:
         self._limits = limits or USUAL
         self._number = 0
         self._waiting: dict[str, _Waiting] = {}
+        self._late: dict[str, dict[int, tuple[type[Request], float]]] = {}
+        """By peer and number: what was asked when, and nobody waits for any more."""
+        self.round_trips = RoundTrips()
+        """Of the peers that are connected."""
         self._answered_at: dict[str, float] = {}
         self._serving: dict[str, int] = {}
         self._serving_bytes: dict[str, int] = {}
@@ -111,14 +120,22 @@ class Calls:
         frame = messages.encode_request(number, request, trace or tracing.to_send())
         if not self._send(peer, frame):
             return None
-        waiting[number] = on_reply, type(request)
+        waiting[number] = on_reply, type(request), trio.current_time()
         return number
 
     def give_up(self, peer: str, number: int, *, is_missed: bool) -> None:
         """Wait for this answer no longer. `is_missed`: the peer had its time, and is reported."""
-        waiting = self._waiting.get(peer)
-        if waiting is not None and waiting.pop(number, None) is not None and is_missed:
-            self.served.missed(peer)
+        waiter = self._waiting.get(peer, {}).pop(number, None)
+        if waiter is None:
+            return
+        _, request, asked_at = waiter
+        late = self._late.setdefault(peer, {})
+        late[number] = request, asked_at
+        if len(late) > LATE_KEPT_MAX:
+            del late[next(iter(late))]
+        if is_missed:
+            ms = (trio.current_time() - asked_at) * 1000.0
+            self.served.missed(peer, f"no answer to a {request.__name__} within {ms:.0f} ms")
 
     def answered_at(self, peer: str) -> float:
         """When this peer answered anything last, in time or late, on trio's clock; minus infinity: never."""
@@ -143,7 +160,8 @@ class Calls:
         finally:
             if not replies:
                 is_over = deadline <= trio.current_time() <= deadline + LATE_SECONDS
-                self.give_up(peer, number, is_missed=is_over and timeout >= FAIR_SECONDS)
+                had_its_time = timeout >= self.round_trips.patience(peer, least=FAIR_SECONDS)
+                self.give_up(peer, number, is_missed=is_over and had_its_time)
         if not replies:
             if trio.current_time() > deadline + LATE_SECONDS:
                 raise Abandoned(f"this process was too late itself to hear {peer}", peer=peer)
@@ -158,10 +176,13 @@ class Calls:
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         self._waiting[peer] = {}
+        self._late.pop(peer, None)
         self.served.connected(peer, address, dialled)
 
     def disconnected(self, peer: str, reason: str) -> None:
-        for on_reply, _ in list(self._waiting.pop(peer, {}).values()):
+        self._late.pop(peer, None)
+        self.round_trips.forget(peer)
+        for on_reply, _, _ in list(self._waiting.pop(peer, {}).values()):
             on_reply(Silent(f"the connection to {peer} ended before it answered: {reason}", peer=peer))
         self.served.disconnected(peer, reason)
 
@@ -180,11 +201,14 @@ class Calls:
         self._serve(peer, decoded.id, decoded.message, decoded.trace, len(frame))  # type: ignore[arg-type]  # else a Request
 
     def _answered(self, peer: str, number: int, reply: Reply) -> None:
-        self._answered_at[peer] = trio.current_time()
+        now = self._answered_at[peer] = trio.current_time()
         waiter = self._waiting.get(peer, {}).pop(number, None)
         if waiter is None:
-            return  # it came late
-        on_reply, request = waiter
+            if late := self._late.get(peer, {}).pop(number, None):
+                self._took(peer, *late, now)
+            return
+        on_reply, request, asked_at = waiter
+        self._took(peer, request, asked_at, now)
         if messages.is_answer(reply, request):
             on_reply(reply)
         else:
@@ -192,6 +216,10 @@ class Calls:
             self._conduct.watch.count("answers_wrong")
             self._conduct.blame(peer, Offence.WRONG_ANSWER, why)
             on_reply(Silent(f"{peer} {why}", peer=peer))
+
+    def _took(self, peer: str, request: type[Request], asked_at: float, now: float) -> None:
+        if request not in _WITH_COMMIT:
+            self.round_trips.took(peer, now - asked_at, now)
 
     def _serve(self, peer: str, number: int, request: Request, trace: str, size: int) -> None:
         """Answer a request; what is done and logged for it belongs to its trace, here as where it comes from."""

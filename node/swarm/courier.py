@@ -60,7 +60,7 @@ class _Route:
 
 
 class Courier:
-    """`timeout_seconds` is how long a peer may take for a small message."""
+    """`timeout_seconds` is how long a peer may take for a small message, beside the way there and back."""
 
     def __init__(self, calls: Calls, *, timeout_seconds: float = 1.0) -> None:
         self._calls = calls
@@ -123,7 +123,8 @@ class Courier:
             if not parcels:
                 return
             ahead = sum(batch.size_bytes for batch in route.batches)
-            seconds = self._timeout + (ahead + size) / BYTES_PER_SECOND_MIN
+            seconds = self._calls.round_trips.patience(peer, least=0.0) + (ahead + size) / BYTES_PER_SECOND_MIN
+            seconds += self._timeout
             batch = _Batch(parcels, size, trio.current_time() + seconds)
             trace, traces = _traces(parcels)
             request = Merge(tuple(parcel.envelope.encoded for parcel in parcels), traces)

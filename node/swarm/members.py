@@ -23,6 +23,8 @@ class Presence:
     member: Member
     is_connected: bool = False
     is_suspect: bool = False
+    suspect_why: str = ""
+    """What it missed when it became suspect."""
     clean_at: float | None = None
     """We have all that it owed us up to then. Set by `Members.is_clean`."""
     clock_offset_ms: float | None = None
@@ -75,6 +77,11 @@ class Members:
     def _unlearn(self) -> None:
         self._wanted.clear()
         self._is_floor_known = False
+
+    def name_of(self, peer: str) -> str:
+        """What a person calls a peer: the name it gave itself, else the end of its id."""
+        presence = self._presences.get(peer)
+        return (presence.member.name if presence else "") or peer[-8:]
 
     def is_reachable(self, peer: str) -> bool:
         """Connected, and not under suspicion: worth asking."""

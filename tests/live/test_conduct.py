@@ -22,7 +22,7 @@ from protocols.clock import version
 from protocols.codes import BzzzError
 from protocols.envelope import seal
 from protocols.keys import PrivateKey
-from protocols.messages import Hello, Members, MembersAre, Merge, MergedAll, Pong, Reply, Request
+from protocols.messages import Heads, HeadsAre, Hello, Members, MembersAre, Merge, MergedAll, Pong, Reply, Request
 from protocols.ucxl import parse
 from tests.live.swarm_peers import LOOPBACK
 
@@ -78,7 +78,7 @@ class Rogue:
 
     def heard(self, peer: str) -> None: ...
 
-    def missed(self, peer: str) -> None: ...
+    def missed(self, peer: str, evidence: str) -> None: ...
 
     def freeze(self) -> None:
         """Answer nothing until `thawed` is set."""
@@ -91,6 +91,8 @@ class Rogue:
                 return self.hello()
             case Members():
                 return MembersAre(())
+            case Heads():
+                return HeadsAre((), ())
             case _:
                 return Pong(now_ms(), 0, 0)
 

@@ -121,7 +121,7 @@ class Told:
     def heard(self, peer: str) -> None:
         self.told.append(("heard", peer))
 
-    def missed(self, peer: str) -> None:
+    def missed(self, peer: str, evidence: str) -> None:
         self.told.append(("missed", peer))
 
     def serve(self, peer: str, request: Request, trace: str) -> Reply | Awaitable[Reply]:

@@ -748,6 +748,48 @@ async def test_a_node_that_failed_is_503_and_still_says_what_is_wrong(
     assert error["retryable"] is True
 
 
+async def test_an_api_that_fails_again_and_again_is_degraded_and_tells_no_secrets(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> tuple[str, int, tuple[str, ...]]:
+        (one,) = [one for one in api.node.health().components if one.component == "api"]
+        return one.status, one.error_count, one.reasons
+
+    for _ in range(5):
+        await api.refused(400, "GET", "/v1/pending", params={"state": "nonsense"})
+    assert told() == ("healthy", 0, ()), "what the caller did wrong is no failure"
+
+    def fail() -> None:
+        raise RuntimeError("a secret")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api.node, "peers", fail)
+        for _ in range(3):
+            assert told()[0] == "healthy"
+            await api.refused(500, "GET", "/v1/peers")
+    status, errors, (reason,) = told()
+    assert (status, errors) == ("degraded", 3)
+    assert reason.startswith("requests fail, the last with: an error of this node's own (RuntimeError)")
+    assert "secret" not in reason
+    for _ in range(2):
+        await api("GET", "/v1/peers")
+    assert told() == ("healthy", 3, ())
+
+
+async def test_the_resolver_is_judged_by_its_look_ups(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(*_: Any, **__: Any) -> None:
+        raise Unavailable("the holders are silent")
+
+    await api("PUT", ENVELOPE, params={"address": ADDRESS}, content=b"one")
+    with monkeypatch.context() as patched:
+        patched.setattr(api.node.resolver, "_at", silent)
+        for _ in range(3):
+            await api.refused(503, "GET", ENVELOPE, params={"address": ADDRESS.replace("*^", "*~")})
+    (one,) = [one for one in api.node.health().components if one.component == "resolver"]
+    assert (one.status, one.error_count) == ("degraded", 3)
+    assert one.reasons == ("look-ups fail, the last with: the holders are silent",)
+
+
 async def test_a_node_that_is_not_ready_is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.node, "is_ready", lambda: False)
     await api.refused(503, "GET", "/ready")

@@ -8,10 +8,11 @@ import pytest
 import trio
 import trio.testing
 
-from node.dht.asking import HEDGE_SECONDS, PATIENCE_SECONDS, Asked, ask
+from node.dht.asking import PATIENCE_SECONDS, Asked, ask
 from node.swarm.calls import LATE_SECONDS, Calls
 from protocols.codes import StorageFull
 from protocols.messages import Failed, Heads, HeadsAre, Noted, Reply
+from protocols.roundtrips import HEDGE_SECONDS_USUAL
 from protocols.ucxl import key_of
 from tests.unit.one_end import OneEnd, Told, calls_over
 
@@ -91,7 +92,7 @@ async def test_a_slow_peer_is_waited_for_no_longer_than_for_the_next_one(autojum
     async with round_of() as r:
         await r.start()
         await r.answer("a")
-        await trio.sleep(HEDGE_SECONDS * 1.01)
+        await trio.sleep(HEDGE_SECONDS_USUAL * 1.01)
         assert r.asked == "abc"
         await r.answer("c")
         asked = await r.end()
@@ -104,7 +105,7 @@ async def test_one_more_is_asked_at_each_turn_until_all_are(autojump_clock: Cloc
     async with round_of() as r:
         await r.start(seconds=1.0)
         for count in (3, 4, 5, 5, 5):
-            await trio.sleep(HEDGE_SECONDS * 1.0001)
+            await trio.sleep(HEDGE_SECONDS_USUAL * 1.0001)
             assert r.asked == "abcde"[:count]
 
 
@@ -175,7 +176,7 @@ async def test_when_nobody_can_be_asked_it_is_over_at_once(autojump_clock: Clock
 async def test_at_the_deadline_it_ends_and_who_had_its_time_is_blamed(autojump_clock: Clock) -> None:
     async with round_of() as r:
         await r.start(seconds=0.09)
-        await trio.sleep(0.03)
+        await trio.sleep(0.015)
         await r.answer("b")
         asked = await r.end()
         assert r.ended_at == pytest.approx(0.09)
@@ -187,7 +188,7 @@ async def test_at_the_deadline_it_ends_and_who_had_its_time_is_blamed(autojump_c
 
 async def test_who_was_asked_just_before_the_deadline_is_not_blamed(autojump_clock: Clock) -> None:
     async with round_of() as r:
-        await r.start(seconds=HEDGE_SECONDS + PATIENCE_SECONDS * 0.8)
+        await r.start(seconds=HEDGE_SECONDS_USUAL + PATIENCE_SECONDS * 0.8)
         asked = await r.end()
         assert set(asked.silent) >= {"a", "b", "c"}
         assert "a" in r.told.missed_peers

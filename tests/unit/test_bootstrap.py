@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discovery.api import ANSWER_BYTES_MAX, Api, NoAnswer, read_bootstrap
-from discovery.finder import Sight
+from discovery.finder import FinderHealth, Sight
 from node.services.finders import Switched
 from protocols.keys import PrivateKey
 from protocols.peers import Sighted
@@ -89,6 +89,10 @@ async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture
     assert len(requests) == 3
     assert requests[0].startswith(b"GET /v1/bootstrap HTTP/1.0\r\nHost: 127.0.0.1:")
     assert "127.0.0.1:1: it cannot be reached" in caplog.text
+    told = finder.health()
+    assert told.errors >= 1
+    assert any("127.0.0.1:1: it cannot be reached" in fault for fault in told.faults)
+    assert told.looked_at is not None
 
 
 async def test_a_finder_runs_while_its_switch_is_on() -> None:
@@ -97,6 +101,9 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
     flipped = trio.Event()
 
     class Endless:
+        def health(self) -> FinderHealth:
+            return FinderHealth(faults=("nobody is there",), errors=3)
+
         async def run(self, sight: Sight) -> None:
             nonlocal runs
             runs += 1
@@ -109,10 +116,12 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
         await flipped.wait()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Switched(Endless(), lambda: is_on, changed).run, lambda _: None)
+        switched = Switched(Endless(), lambda: is_on, changed)
+        nursery.start_soon(switched.run, lambda _: None)
         for expected in (0, 1, 0, 1):
             await trio.testing.wait_all_tasks_blocked()
             assert runs == expected
+            assert switched.health() == FinderHealth(faults=("nobody is there",) if is_on else (), errors=3)
             is_on = not is_on
             before, flipped = flipped, trio.Event()
             before.set()

@@ -298,3 +298,30 @@ def test_other_limits_keep_what_was_counted() -> None:
     assert isinstance(changed, Changed)
     assert machine.why.startswith("5 operations unanswered")
     assert machine.deadline == pytest.approx(4.0), "the new backoff of 2 s, half of it certain"
+
+
+# -- evidence ---------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_was_asked_in_vain_since_the_last_answer_is_named_once() -> None:
+    machine = breaker()
+    machine.handle(Failed(0, "a write", ("n9",)), 0.0)
+    machine.handle(Succeeded(0), 1.0)
+    for at, asked in ((10.0, ("n2", "n3")), (11.0, ("n3", "n4")), (12.1, ("n2",))):
+        machine.handle(Failed(0, "nobody acknowledged a write", asked), at)
+    assert machine.why == "3 operations unanswered in 2.1 s; asked n2, n3, n4; nobody acknowledged a write"
+
+
+def test_of_very_many_only_some_are_named_and_the_others_counted() -> None:
+    machine = breaker(threshold=1)
+    machine.handle(Failed(0, "", tuple(f"n{number}" for number in range(20))), 0.0)
+    assert machine.why.endswith("asked n0, n1, n2, n3, n4, n5, n6, n7 and 12 more")
+
+
+def test_closing_says_who_answered_and_failing_again_who_did_not() -> None:
+    machine = half_opened()
+    machine.handle(Failed(machine.generation, "a ping was not answered", ("n2",)), 101.0)
+    assert machine.why == "a ping was not answered; asked n2"
+    machine.handle(SignOfLife("a frame"), 102.0)
+    machine.handle(Succeeded(machine.generation, "n2 answered a ping in 1.5 ms"), 102.0)
+    assert machine.why == "n2 answered a ping in 1.5 ms"

@@ -138,6 +138,51 @@ async def test_silence_until_the_deadline_is_a_miss_and_the_late_answer_finds_no
     await tell(story, "a")
 
 
+async def test_a_far_peer_has_its_time_before_it_is_blamed(autojump_clock: Clock) -> None:
+    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+        for number in range(3):
+            caller = Caller(nursery, calls, "a", timeout=1.0)
+            asked = (await net.until_sent("a", number + 1))[-1]
+            await trio.sleep(0.15)
+            net.answer("a", asked.id, PONG)
+            await caller.over.wait()
+        caller = Caller(nursery, calls, "a", timeout=0.3)
+        await caller.over.wait()
+        assert type(caller.outcome) is Silent
+        assert told.missed_peers == [], "the caller was in a hurry, and the peer is far"
+        caller = Caller(nursery, calls, "a", timeout=0.5)
+        await caller.over.wait()
+        assert told.missed_peers == ["a"]
+
+    await tell(story, "a")
+
+
+async def test_late_answers_tell_how_long_a_peer_takes(autojump_clock: Clock) -> None:
+    """Those of a network that has become slow are all late at first; if they told nothing, it would stay so."""
+
+    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+        caller = Caller(nursery, calls, "a", timeout=0.1)
+        await caller.over.wait()
+        await trio.sleep(0.2)
+        net.answer("a", net.requests("a")[0].id, PONG)
+        assert calls.round_trips.usual("a") == pytest.approx(0.3)
+        net.answer("a", net.requests("a")[0].id, PONG)
+        net.go("a")
+        assert calls.round_trips.usual("a") is None, "when it comes again, it may be by another way"
+
+    await tell(story, "a")
+
+
+async def test_what_waits_for_a_disk_tells_nothing_of_the_way(autojump_clock: Clock) -> None:
+    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+        assert calls.ask("a", Merge((b"envelope",)), lambda reply: None) is not None
+        await trio.sleep(3.0)
+        net.answer("a", net.requests("a")[0].id, MergedAll(1, ()))
+        assert calls.round_trips.usual("a") is None
+
+    await tell(story, "a")
+
+
 async def test_who_was_late_itself_blames_nobody(mock_clock: Clock) -> None:
     """The process was stopped, or its loop was busy: the answer may well be in the socket."""
 

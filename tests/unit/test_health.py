@@ -5,7 +5,17 @@ from dataclasses import replace
 import pytest
 
 from protocols.breaker import State
-from protocols.health import Status, StoreFacts, SwarmFacts, judge_clock, judge_store, judge_swarm, worst
+from protocols.health import (
+    DiscoveryFacts,
+    Status,
+    StoreFacts,
+    SwarmFacts,
+    judge_clock,
+    judge_discovery,
+    judge_store,
+    judge_swarm,
+    worst,
+)
 
 GOOD = SwarmFacts(
     backend="hybrid", members=4, reachable=4, suspects=0, breaker=State.CLOSED, breaker_why="", clock_offsets_ms=()
@@ -93,3 +103,66 @@ def test_the_whole_is_as_ill_as_its_worst_part() -> None:
     assert worst([]) is Status.HEALTHY
     assert worst([Status.HEALTHY, Status.DEGRADED]) is Status.DEGRADED
     assert worst([Status.FAILED, Status.DEGRADED, Status.HEALTHY]) is Status.FAILED
+
+
+# -- what was observed ------------------------------------------------------------------------------------------------
+
+
+def test_suspects_are_named_with_what_they_missed() -> None:
+    suspect = replace(GOOD, suspects=1, suspect_names=("n2 (no answer to a Ping within 500 ms)",))
+    assert judge_swarm(suspect)[1] == ("1 connected members do not answer: n2 (no answer to a Ping within 500 ms)",)
+
+
+@pytest.mark.parametrize(
+    ("backend", "observed", "status"),
+    [
+        ("hybrid", {"probe_failing": "asked n2"}, Status.DEGRADED),
+        ("real", {"probe_failing": "asked n2"}, Status.FAILED),
+        ("real", {"calls_failing": "too few answered"}, Status.DEGRADED),
+        ("mock", {"probe_failing": "asked n2", "calls_failing": "too few answered"}, Status.HEALTHY),
+    ],
+)
+def test_what_fails_again_and_again_counts(backend: str, observed: dict[str, str], status: Status) -> None:
+    facts = replace(GOOD, backend=backend, **observed)  # type: ignore[arg-type]
+    assert judge_swarm(facts) == (status, tuple(observed.values()) if status is not Status.HEALTHY else ())
+
+
+def test_real_with_fewer_to_reach_than_a_write_needs_says_so() -> None:
+    facts = replace(GOOD, backend="real", reachable=1, write_quorum=2)
+    assert judge_swarm(facts) == (Status.DEGRADED, ("1 of the 2 peers that a write needs can be reached",))
+    assert judge_swarm(replace(facts, backend="hybrid"))[0] is Status.HEALTHY
+
+
+def test_a_store_that_does_not_answer_is_degraded() -> None:
+    silent = replace(KEPT, probe_failing="the store did not answer a look-up within 1 s")
+    assert judge_store(silent) == (Status.DEGRADED, ("the store did not answer a look-up within 1 s",))
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.9, Status.HEALTHY), (1.5, Status.DEGRADED), (60.0, Status.FAILED)])
+def test_a_disk_that_stands_still_is_told_of(seconds: float, status: Status) -> None:
+    told, reasons = judge_store(replace(KEPT, committing_seconds=seconds))
+    assert told is status
+    if reasons:
+        assert reasons == (f"the disk has not confirmed a write for {seconds:.1f} s; look after it",)
+
+
+SOUGHT = DiscoveryFacts(is_on=True, sources=2, faults=(), members=0, reachable=0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "status", "says"),
+    [
+        (SOUGHT, Status.DEGRADED, "none of the 2 configured bootstrap nodes has been reached yet"),
+        (replace(SOUGHT, faults=("a: gone",)), Status.DEGRADED, "a: gone"),
+        (replace(SOUGHT, faults=("a: gone", "b: gone"), members=3), Status.DEGRADED, "b: gone"),
+        (replace(SOUGHT, faults=("a: gone",), members=3), Status.HEALTHY, ""),
+        (replace(SOUGHT, faults=("a: gone", "b: gone"), members=3, reachable=1), Status.HEALTHY, ""),
+        (replace(SOUGHT, is_on=False), Status.HEALTHY, ""),
+        (replace(SOUGHT, sources=0), Status.HEALTHY, ""),
+    ],
+)
+def test_the_search_for_peers_matters_while_nobody_is_found(facts: DiscoveryFacts, status: Status, says: str) -> None:
+    found, reasons = judge_discovery(facts)
+    assert found is status
+    assert says in " ".join(reasons)
+    assert bool(reasons) == (status is not Status.HEALTHY)

@@ -112,7 +112,7 @@ class Guest:
     def heard(self, peer: str) -> None:
         pass
 
-    def missed(self, peer: str) -> None:
+    def missed(self, peer: str, evidence: str) -> None:
         pass
 
     def serve(self, peer: str, request: Request, trace: str) -> Reply | Awaitable[Reply]:

@@ -14,7 +14,19 @@ from node.swarm.stream import MuxStream
 from protocols import messages
 from protocols.envelope import Envelope
 from protocols.keys import PrivateKey
-from protocols.messages import Hello, Members, MembersAre, Merge, MergedAll, Ping, Pong, Reply, Request
+from protocols.messages import (
+    Heads,
+    HeadsAre,
+    Hello,
+    Members,
+    MembersAre,
+    Merge,
+    MergedAll,
+    Ping,
+    Pong,
+    Reply,
+    Request,
+)
 from tests.live.attacks.guests import now_ms, written
 from tests.live.attacks.intruders import HANDSHAKE_SECONDS, Intruder
 from tests.live.attacks.lines import Fell, patient
@@ -139,6 +151,8 @@ class Member:
                 return Pong(now_ms(), 0, 0)
             case Members():
                 return MembersAre(())
+            case Heads():
+                return HeadsAre((), ())
             case _:
                 return None
 

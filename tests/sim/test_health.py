@@ -1,0 +1,204 @@
+"""Health over whole nodes: certain things count at once, observed ones after a while, and no recovery waits long."""
+
+import pytest
+import trio
+
+from netsim.nodes import VirtualSwarm
+from node.dht.base import Consistency
+from node.services.health import ComponentHealth
+from node.services.node import Node
+from node.settings.changes import read_change
+from protocols.breaker import State
+from protocols.codes import Indeterminate, StorageFull, Unavailable
+from tests.sim.swarms import Disk, get, over_seeds, paid, put, running, swarm_of, until
+
+NEVER_MS = 3_600_000
+"""The longest interval there is: what happens within seconds does not wait for it."""
+
+
+def component(node: Node, name: str) -> ComponentHealth:
+    (one,) = [one for one in node.health().components if one.component == name]
+    return one
+
+
+def status(node: Node) -> str:
+    return node.health().status
+
+
+async def healthy(swarm: VirtualSwarm, *, seconds: float = 10.0) -> None:
+    def all_healthy() -> bool:
+        return all(status(node) == "healthy" for node in running(swarm))
+
+    await until(all_healthy, seconds=seconds, what="everybody is healthy")
+
+
+async def a_frozen_peer(seed: int) -> None:
+    async with swarm_of(seed, 4, health_check_interval_ms=NEVER_MS) as swarm:
+        node = swarm["n1"].running
+        await healthy(swarm)
+        swarm.net.freeze(swarm["n3"].peer)
+        await until(lambda: status(node) == "degraded", seconds=5.0)
+        (reason,) = node.health().reasons
+        assert reason.startswith("1 connected members do not answer: n3 (no answer to a ")
+        swarm.net.thaw(swarm["n3"].peer)
+        await healthy(swarm)
+
+
+def test_a_frozen_peer_is_named_and_its_return_is_seen_at_once() -> None:
+    over_seeds(a_frozen_peer)
+
+
+async def one_late_answer(seed: int) -> None:
+    """Suspicion acts at once, for it keeps calls from waiting; the report does not flutter with it."""
+    async with swarm_of(seed, 2 + seed % 2, health_check_interval_ms=NEVER_MS) as swarm:
+        node = swarm["n1"].running
+        await healthy(swarm)
+        assert node.gate is not None
+        for _ in range(20):
+            node.gate._calls.served.missed(swarm["n2"].peer, "no answer to a Heads within 85 ms")
+            assert sum(peer.is_suspect for peer in node.peers()) == 1
+            assert status(node) == "healthy"
+            await until(lambda: not any(peer.is_suspect for peer in node.peers()), seconds=1.0)
+            assert status(node) == "healthy"
+            await trio.sleep(1.0)
+
+
+def test_one_late_answer_is_no_illness() -> None:
+    over_seeds(one_late_answer)
+
+
+async def the_breaker_is_a_fact(seed: int) -> None:
+    async with swarm_of(seed, 3, health_check_interval_ms=NEVER_MS) as swarm:
+        node = swarm["n1"].running
+        gate = node.gate
+        assert gate is not None
+        await healthy(swarm)
+        for name in ("n2", "n3"):
+            swarm.net.freeze(swarm[name].peer)
+        number = 0
+        while gate.state is State.CLOSED:
+            await put(node, number := number + 1)
+        assert any("operations unanswered in" in reason and "asked n" in reason for reason in node.health().reasons)
+        assert component(node, "dht").error_count >= 3
+        for name in ("n2", "n3"):
+            swarm.net.thaw(swarm[name].peer)
+        await until(lambda: gate.state is State.CLOSED)
+        assert not any("breaker" in reason for reason in node.health().reasons), "nor does its end wait for anything"
+        await healthy(swarm)
+
+
+def test_an_open_breaker_counts_at_once_and_is_over_at_once() -> None:
+    over_seeds(the_breaker_is_a_fact)
+
+
+async def a_full_disk_that_nobody_writes_to(seed: int) -> None:
+    """A node that has failed gets no calls any more: it must find out by itself that it can write again."""
+    async with swarm_of(seed, 1, health_check_interval_ms=NEVER_MS, backend=("mock", "hybrid")[seed % 2]) as swarm:
+        node = swarm["n1"].running
+        disk = Disk.under(swarm["n1"].store)
+        await put(node)
+        disk.is_full = True
+        with pytest.raises(StorageFull):
+            await put(node)
+        assert component(node, "store").status == "failed"
+        await trio.sleep(60.0)
+        assert component(node, "store").status == "failed"
+        assert component(node, "store").error_count > 1
+        disk.is_full = False
+        await until(lambda: component(node, "store").status == "healthy", seconds=5.0)
+        assert node.store.last_sequence == 1, "what it tried with is not in the log"
+
+
+def test_a_disk_that_has_room_again_is_noticed_without_a_write() -> None:
+    over_seeds(a_full_disk_that_nobody_writes_to, range(2))
+
+
+async def a_stalled_disk(seed: int) -> None:
+    async with swarm_of(seed, 1, health_check_interval_ms=NEVER_MS, backend=("mock", "hybrid")[seed % 2]) as swarm:
+        node = swarm["n1"].running
+        disk = Disk.under(swarm["n1"].store)
+        await put(node)
+        disk.stall()
+        with pytest.raises(Indeterminate):
+            await put(node)
+        await trio.sleep(1.1)
+        assert component(node, "store").status == "degraded"
+        await trio.sleep(5.0)
+        assert component(node, "store").status == "failed"
+        disk.turn()
+        await until(lambda: component(node, "store").status == "healthy", seconds=0.1)
+
+
+def test_a_disk_that_stands_still_is_told_of_while_it_does() -> None:
+    over_seeds(a_stalled_disk, range(2))
+
+
+async def probes(seed: int) -> None:
+    """Each interval every component is looked at; nothing of it is in any log; and a flag says how often."""
+    async with swarm_of(seed, 3, backend=("hybrid", "real")[seed % 2]) as swarm:
+        node = swarm["n1"].running
+        await put(node)
+        await paid(swarm)
+        await healthy(swarm)
+        sequences = [each.store.last_sequence for each in running(swarm)]
+
+        async def most_seconds_unseen(name: str, seconds: float) -> float:
+            most = 0.0
+            for _ in range(int(seconds * 2)):
+                await trio.sleep(0.5)
+                most = max(most, (node.now_ms() - component(node, name).last_check_ms) / 1000.0)
+            return most
+
+        for name in ("dht", "store", "resolver"):
+            assert 25.0 < await most_seconds_unseen(name, 100.0) < 31.0
+            assert component(node, name).latency_ms >= 0.0
+        assert 0.0 < component(node, "dht").latency_ms < 10.0
+        await node.flags.change(read_change({"health_check_interval_ms": 1_000, "reason": "a closer look"}, author="t"))
+        for name in ("dht", "store", "resolver"):
+            assert await most_seconds_unseen(name, 10.0) < 2.1
+        assert [each.store.last_sequence for each in running(swarm)] == sequences
+        assert component(node, "dht").error_count == 0
+
+
+def test_components_are_probed_at_each_interval_and_nothing_of_it_is_kept() -> None:
+    over_seeds(probes, range(2))
+
+
+async def failing_calls(seed: int) -> None:
+    """Calls that fail again and again are told of, and over when they work again, or nobody makes them any more."""
+    async with swarm_of(seed, 3, health_check_interval_ms=NEVER_MS) as swarm:
+        node = swarm["n1"].running
+        await healthy(swarm)
+        await node.flags.change(read_change({"override": "open", "reason": "works", "expires_in": "20s"}, author="t"))
+        for _ in range(3):
+            assert not any("calls fail" in reason for reason in node.health().reasons)
+            with pytest.raises(Unavailable):
+                await get(node, "nothing", Consistency.SWARM)
+        assert any(reason.startswith("calls fail, the last with: ") for reason in node.health().reasons)
+        assert component(node, "dht").error_count == 3
+        if seed % 2:
+            for _ in range(2):
+                await put(node)
+        else:
+            await trio.sleep(10.1)
+        assert not any("calls fail" in reason for reason in node.health().reasons)
+
+
+def test_calls_that_fail_again_and_again_are_told_of() -> None:
+    over_seeds(failing_calls, range(2))
+
+
+async def real_without_a_swarm(seed: int) -> None:
+    async with swarm_of(seed, 3, backend="real", health_check_interval_ms=NEVER_MS) as swarm:
+        node = swarm["n1"].running
+        await healthy(swarm)
+        for name in ("n2", "n3"):
+            swarm.net.freeze(swarm[name].peer)
+        await until(lambda: status(node) == "failed", seconds=10.0)
+        for name in ("n2", "n3"):
+            swarm.net.thaw(swarm[name].peer)
+        await healthy(swarm, seconds=15.0)
+
+
+def test_real_fails_with_its_swarm_and_recovers_with_it() -> None:
+    over_seeds(real_without_a_swarm)
