@@ -12,8 +12,12 @@ from netsim.plan import Call, Plan, plan_of
 from netsim.scenario import Fault, FaultKind, Limits, Parents, Scenario, Workload
 
 NODES = ("n1", "n2", "n3", "n4", "n5")
-TURNS = {"hybrid": ("mock", "real"), "mock": ("hybrid", "hybrid", "real"), "real": ("hybrid", "hybrid", "mock")}
-"""What a node is turned to from what it is: mostly back to hybrid, which is what is judged most."""
+TURNS = {
+    "hybrid": {"hybrid": 0.75, "mock": 0.125, "real": 0.125},
+    "mock": {"mock": 0.3, "hybrid": 0.55, "real": 0.15},
+    "real": {"real": 0.3, "hybrid": 0.55, "mock": 0.15},
+}
+"""What a node is turned to each second, or stays, by what it is: mostly hybrid, which is what is judged most."""
 BLOWS = (FaultKind.PAUSE, FaultKind.CRASH, FaultKind.PARTITION)
 SECONDS_MIN = 10.0
 BLOW_SECONDS = 2.0
@@ -63,12 +67,16 @@ def live_scenario(seconds: float, seed: int) -> Scenario:
 
 
 def _flips(seconds: float, chance: random.Random) -> Iterator[Fault]:
-    """Every second one node or two are turned, all five now and then; each to another backend than it has."""
+    """Every second one node at least is turned, each to another backend than it has."""
     backends = dict.fromkeys(NODES, "hybrid")
     for second in range(2, int(seconds)):
-        for node in NODES if chance.random() < 0.1 else sorted(chance.sample(NODES, chance.choice((1, 2)))):
-            backends[node] = chance.choice(TURNS[backends[node]])
-            yield Fault(kind=FaultKind.FLIP, at=float(second), nodes=(node,), backend=backends[node])
+        before = dict(backends)
+        while backends == before:
+            for node, backend in before.items():
+                (backends[node],) = chance.choices([*TURNS[backend]], [*TURNS[backend].values()])
+        for node, backend in backends.items():
+            if backend != before[node]:
+                yield Fault(kind=FaultKind.FLIP, at=float(second), nodes=(node,), backend=backend)
 
 
 def _blows(seconds: float, chance: random.Random) -> Iterator[Fault]:

@@ -146,12 +146,12 @@ class Live:
 
 
 def live_facts(history: History) -> dict[str, Any]:
-    """What a run was made of, in numbers. Hybrid calls: those issued in hybrid to nodes that nobody stopped; they are
-    due, unless they ask for what the node never had. Milliseconds are the nodes' own, except at the client."""
+    """What a run was made of, in numbers. Hybrid calls: those issued in hybrid to nodes that nobody stopped; they
+    are due an answer, unless they read what the node never showed. Milliseconds are its own, except at the client."""
     during = [op for op in history.operations if not op.is_final]
     hybrid = [op for op in during if op.backends[0] == "hybrid" and "real" not in op.backends and not op.excused]
+    failed = [op for op in hybrid if op.outcome is not Outcome.OK]
     due = [op for op in calls_due(history) if not op.is_final]
-    failed = [op for op in due if op.outcome is not Outcome.OK]
     settled, healed = history.settled_at, history.healed_at
     return {
         "calls": len(during),
@@ -159,8 +159,9 @@ def live_facts(history: History) -> dict[str, Any]:
         "excused": sum(bool(op.excused) for op in during),
         "events": dict(Counter(event.kind for event in history.events)),
         "hybrid_calls": len(hybrid),
-        "hybrid_due": len(due),
         "hybrid_failed": dict(Counter(op.error.partition(":")[0] for op in failed)),
+        "due_calls": len(due),
+        "due_failed": sum(op.outcome is not Outcome.OK for op in due),
         "hybrid_ms": Spread.of([op.seconds * 1000 for op in hybrid])._asdict(),
         "hybrid_at_the_client_ms": Spread.of([(op.returned - op.called) * 1000 for op in hybrid])._asdict(),
         "settle_seconds": None if settled is None or healed is None else round(settled - healed, 2),
@@ -173,7 +174,8 @@ def _in_words(facts: dict[str, Any]) -> str:
     failed = sum(facts["hybrid_failed"].values())
     lines = [f"{facts['calls']} calls, {facts['acknowledged']} writes acknowledged, under: {happened or 'nothing'}"]
     lines.append(
-        f"{failed} of {facts['hybrid_due']} hybrid calls at nodes that were left alone failed; they took {hybrid}"
+        f"{failed} of {hybrid.calls} hybrid calls at nodes that were left alone failed, {facts['due_failed']} of them "
+        f"due an answer; at the node they took {hybrid}"
     )
     if facts["settle_seconds"] is not None:
         lines.append(f"all was well again {facts['settle_seconds']:.1f} s after healing")

@@ -31,6 +31,7 @@ from protocols.holders import nearest
 FLIP_PATIENCE_MS = 30_000
 """A flip that a frozen node has not read yet is waited for: given up, it would come over a later one."""
 THREADS = 64
+WATCH_SECONDS = 0.25
 _GONE = Answer(outcome=Outcome.UNKNOWN, error="the node was gone before it answered")
 
 Result = TypeVar("Result")
@@ -77,6 +78,7 @@ class LiveWorld:
             async with trio.open_nursery() as nursery:
                 await world._begin()
                 nursery.start_soon(world._keep_lists)
+                nursery.start_soon(world._watch)
                 yield world
                 is_kept = keep()
                 nursery.cancel_scope.cancel()
@@ -139,6 +141,14 @@ class LiveWorld:
             condition.turns.append(await self._in_thread(lambda: self._in_force(machine)))
             condition.is_running = True
         self._list(node)
+
+    async def _watch(self) -> None:
+        """Raise `NodeFailed` as soon as a node ends by itself."""
+        while True:
+            await trio.sleep(WATCH_SECONDS)
+            for name, machine in self._machines.items():
+                if self._conditions[name].is_running:
+                    machine.check_runs()
 
     async def stop(self, node: str) -> None:
         raise NotImplementedError("a live node is killed, or ended with all others")

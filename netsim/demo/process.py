@@ -124,6 +124,12 @@ class NodeProcess:
         self._send(signal.SIGTERM)
         self._send(signal.SIGCONT)
 
+    def check_runs(self) -> None:
+        """Raise `NodeFailed` when it has ended, which it was not asked to."""
+        code = self._process.poll() if self._process else None
+        if code is not None:
+            raise NodeFailed(f"node {self.name} ended by itself, with exit code {code}{self._last_words()}")
+
     def wait_ended(self, deadline: float) -> int | None:
         """Its exit code; None when it was still there at `deadline` (monotonic seconds) and had to be killed."""
         if self._process is None:
