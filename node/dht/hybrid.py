@@ -161,6 +161,7 @@ class HybridDHT:
     async def get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
+        began = self._time()
         self._turns += 1
         if not self._turns % TURN_CALLS:
             await trio.lowlevel.checkpoint()
@@ -169,9 +170,9 @@ class HybridDHT:
             since = self._members.fresh_since(key)
             if since is not None and (provenance := self._fresh(since)) is not None:
                 return Answer(local, provenance if len(local) == 1 else provenance._replace(siblings=len(local) - 1))
-        deadline = self._until(timeout)
         if consistency is Consistency.LOCAL:
             return self._local(local, key)
+        deadline = began + (self._deadline if timeout is None else timeout)
 
         async def from_swarm(seconds: float) -> Answer:
             return await self._real.get(key, timeout=seconds)
