@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netsim.live_command import live_command
+
 if TYPE_CHECKING:  # `bzzz --help` reads this file for its one line, and pays for nothing else
     from netsim.many import Summary
     from netsim.scenario import Scenario
@@ -18,7 +20,10 @@ STORIES_MAX = 5
 
 @click.group("sim")
 def sim_command() -> None:
-    """Play a scenario in a virtual world, and check every promise."""
+    """Play a scenario in a virtual world, or five real processes, and check every promise."""
+
+
+sim_command.add_command(live_command)
 
 
 @sim_command.command("list")

@@ -56,6 +56,8 @@ class Nemesis:
         for node in scenario.nodes:
             if node not in self._gone and node not in scenario.liars:
                 await self._start(node)
+                if world.condition(node).in_force != world.condition(node).backend:
+                    await self._flip(node, world.condition(node).backend)
         self._say("heal", scenario.nodes, "everything was healed")
         self._history.healed_at = world.now()
 
@@ -132,6 +134,8 @@ class Nemesis:
             case FaultKind.CLOCK | FaultKind.JUMP:
                 world.move_clock(node, fault.off_seconds)
                 self._say("clock", (node,), f"the clock of {node} went {fault.off_seconds:+g} s")
+            case FaultKind.FLIP:
+                await self._flip(node, fault.backend or self._scenario.backend_of(node))
             case FaultKind.JOIN:
                 await self._start(node)
             case FaultKind.LIE:
@@ -208,6 +212,11 @@ class Nemesis:
         switched = f" as {backend}" if backend is not None and backend != condition.backend else ""
         self._say("start", (node,), f"{node} started{switched}")
         await world.start(node, backend=backend)
+
+    async def _flip(self, node: str, backend: str) -> None:
+        before = self._world.condition(node).in_force
+        if not self._world.condition(node).absence and await self._world.flip(node, backend) and before != backend:
+            self._say("flip", (node,), f"{node} was turned from {before} to {backend}")
 
     # -- links and disks --------------------------------------------------------------------------------------
 

@@ -83,6 +83,7 @@ class Operation:
     client: str
     node: str
     backend: str
+    """As the call found it; `hybrid>real` when the flag was turned while the call was under way."""
     disk: int
     kind: str
     """write, delete or read"""
@@ -103,6 +104,18 @@ class Operation:
     sight: Sight | None = None
     digest: str = ""
     """Of a write: the version, when it is known."""
+    took: float | None = None
+    """Seconds that the node itself says it took; None where its clock is the world's, or it said nothing."""
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The backend, or those that it was turned through, the first one first."""
+        return tuple(self.backend.split(">"))
+
+    @property
+    def seconds(self) -> float:
+        """How long the node took."""
+        return self.returned - self.called if self.took is None else self.took
 
     @property
     def is_write(self) -> bool:
@@ -172,6 +185,16 @@ class Setting:
     tasks_per_node: int
     frames_per_link: int
     has_fallback: bool = True
+    slack_seconds: float = 0.005
+    """Beyond a deadline. On a virtual clock only waiting costs time, so this is for rounding."""
+    is_known_to_all: bool = True
+    """False: nodes deny each other for a while. Whom a node denies is none of its holders meanwhile, so what it says of
+    the age of an answer is said of the others alone."""
+    spreads_all: bool = True
+    """False: a version that nobody acknowledged may be at some nodes alone, which is how real leaves a write that its
+    quorum did not confirm; it counts for nothing when nodes are compared."""
+    errors_max: float = 0.0
+    """The share of the calls to working hybrid nodes that may fail."""
     liars: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     holders: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -88,12 +88,12 @@ def _calls(scenario: Scenario, rng: random.Random) -> Iterator[Call]:
             client=f"c{client + 1}",
             node=nodes[client % len(nodes)],
             key=f"k{key + 1}",
-            **_what(workload, rng),
+            **_what(workload, rng, is_reader=client >= workload.clients - workload.readers),
         )
 
 
-def _what(workload: Workload, rng: random.Random) -> dict[str, Any]:
-    if rng.random() >= workload.writes:
+def _what(workload: Workload, rng: random.Random, *, is_reader: bool) -> dict[str, Any]:
+    if rng.random() >= workload.writes or is_reader:
         return {"kind": "read", "how": _one_of(rng, (("local", workload.local), ("swarm", workload.swarm)), "auto")}
     how = _one_of(rng, ((Parents.SEEN, workload.seen), (Parents.NONE, workload.blind)), Parents.NODE)
     kind = "delete" if rng.random() < workload.deletes else "write"

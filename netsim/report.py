@@ -22,12 +22,13 @@ def command(scenario: str, seed: int) -> str:
     return f"bzzz sim run {shlex.quote(scenario)} --world virtual --seed {seed}"
 
 
-def told(scenario: str, seed: int, history: History, broken: Iterable[Broken]) -> str:
-    """The whole story of one failed run. `scenario` is its name or file, as it was asked for."""
+def told(scenario: str, seed: int, history: History, broken: Iterable[Broken], *, again: str = "") -> str:
+    """The whole story of one failed run. `scenario` is its name or file, as it was asked for; `again` what replays it,
+    where that is not `command`."""
     by_check = [(check, list(group)) for check, group in groupby(broken, key=lambda one: one.check)]
     lines = [
         f"{scenario}, seed {seed}: {', '.join(check for check, _ in by_check)}",
-        f"  again: {command(scenario, seed)}",
+        f"  again: {again or command(scenario, seed)}",
     ]
     for check, group in by_check:
         lines.append("")

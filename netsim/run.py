@@ -55,14 +55,14 @@ def play(scenario: Scenario, seed: int, *, with_trace: bool = False) -> Played:
     """Run a scenario once in the virtual world, and judge it."""
     limit = scenario.limits.faults_seconds + scenario.limits.settle_seconds + SPARE_SECONDS
     plan = plan_of(scenario, seed)
-    history = History(setting=_setting(plan))
+    history = History(setting=setting_of(plan))
     traces: list[Trace] = []
     broken: tuple[Broken, ...] = ()
     with _quiet():
         try:
             run_virtual(seed, _in_virtual_world, plan, history, traces, limit_seconds=limit)
         except Exception as error:
-            broken = (Broken(check=RUNS_THROUGH, text=_in_words(error)),)
+            broken = (Broken(check=RUNS_THROUGH, text=in_words(error)),)
     trace = str(traces[0]) if with_trace and traces else ""
     return Played(scenario=scenario, seed=seed, history=history, broken=broken + judge(history), trace=trace)
 
@@ -84,7 +84,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """The error that ended a world, with where it came from."""
     innermost: BaseException = error
     while isinstance(innermost, BaseExceptionGroup):
@@ -136,7 +136,8 @@ class Run:
     async def _call(self, call: Call, *, is_final: bool = False) -> None:
         world = self._world
         condition = world.condition(call.node)
-        interruptions, disk, backend = condition.interruptions, condition.disk, condition.backend
+        interruptions, disk = condition.interruptions, condition.disk
+        turn, backend = len(condition.turns), condition.in_force
         called = world.now()
         answer = await world.call(call, self._seen.get((call.client, call.key), ()))
         is_excused = condition.interruptions != interruptions
@@ -146,7 +147,7 @@ class Run:
                 id=call.id,
                 client=call.client,
                 node=call.node,
-                backend=backend,
+                backend=condition.backend_since(turn, backend),
                 disk=disk,
                 kind=call.kind,
                 key=call.key,
@@ -160,6 +161,7 @@ class Run:
                 receipt=answer.receipt,
                 sight=answer.sight,
                 digest=answer.digest,
+                took=answer.took,
             )
         )
 
@@ -207,7 +209,8 @@ def _round_trip(scenario: Scenario) -> float:
     return max(2.0 * (link.latency_ms + link.jitter_ms) / 1000.0 for link in links)
 
 
-def _setting(plan: Plan) -> Setting:
+def setting_of(plan: Plan) -> Setting:
+    """What a checker must know of a plan."""
     scenario, settings = plan.scenario, plan.scenario.settings
     in_hybrid = float(str(settings.get("deadline_ms", 100))) / 1000.0
     otherwise = float(str(settings.get("real_deadline_ms", 1000))) / 1000.0

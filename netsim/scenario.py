@@ -34,6 +34,8 @@ class FaultKind(StrEnum):
     """The wall clock jumps by `off_seconds` and stays there until all heals."""
     JOIN = "join"
     """The node does not run from the start, but comes now."""
+    FLIP = "flip"
+    """The flag `backend` is set to `backend` while the node runs; when all heals it is what it was at first."""
     LIE = "lie"
     """The node is none of ours: it equivocates, replays, forges and acknowledges what it throws away."""
 
@@ -103,6 +105,8 @@ class Workload:
     """Each calls one node, and has at most one call under way. Client 1 calls the first of `nodes`, and so on."""
     nodes: tuple[str, ...] = ()
     """Which nodes are called; () means all."""
+    readers: int = 0
+    """How many of the clients, the last ones, only read."""
     calls_per_second: float = 6.0
     """Of all clients together."""
     writes: float = 0.5

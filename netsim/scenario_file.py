@@ -30,6 +30,7 @@ FAULT_KEYS: dict[FaultKind, tuple[str, ...]] = {
     FaultKind.CLOCK: ("until", "nodes", "off_seconds"),
     FaultKind.JUMP: ("nodes", "off_seconds"),
     FaultKind.JOIN: ("nodes", "every_seconds"),
+    FaultKind.FLIP: ("nodes", "backend", "every_seconds"),
     FaultKind.LIE: ("until", "nodes"),
 }
 """What each kind takes beside `kind` and `at`."""
@@ -39,8 +40,9 @@ _NEEDED: dict[FaultKind, tuple[str, ...]] = {
     FaultKind.LINK: (),
     FaultKind.CLOCK: ("nodes", "off_seconds"),
     FaultKind.JUMP: ("nodes", "off_seconds"),
+    FaultKind.FLIP: ("nodes", "backend"),
 }
-CHAOS_KINDS = tuple(kind for kind in FaultKind if kind not in (FaultKind.JOIN, FaultKind.LIE))
+CHAOS_KINDS = tuple(kind for kind in FaultKind if kind not in (FaultKind.JOIN, FaultKind.FLIP, FaultKind.LIE))
 SETTINGS = (
     "deadline_ms", "real_deadline_ms", "write_quorum", "read_quorum", "read_freshness_ms", "threshold_errors",
     "backoff_ms", "forget_after_hours", "fallback_on_error",
@@ -196,6 +198,7 @@ class _Reader:
         workload = Workload(
             clients=self._whole(table, "workload.clients", 1, 1000, default.clients),
             nodes=self._listed(table, "workload.nodes"),
+            readers=self._whole(table, "workload.readers", 0, 1000, default.readers),
             calls_per_second=self._number(table, "workload.calls_per_second", 0.0, 10_000.0, default.calls_per_second),
             keys=self._whole(table, "workload.keys", 1, 100_000, default.keys),
             skew=self._number(table, "workload.skew", 0.0, 10.0, default.skew),

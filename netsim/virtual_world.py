@@ -23,7 +23,9 @@ from netsim.wires import Link
 from netsim.world import Answer, Condition, World
 from node.config import Settings
 from node.services.node import Node
+from node.settings.changes import read_change
 from protocols.breaker import State as BreakerState
+from protocols.codes import BzzzError
 from protocols.envelope import Envelope
 from protocols.holders import nearest
 from protocols.ucxl import parse
@@ -104,6 +106,8 @@ class VirtualWorld:
         condition.backend = backend or condition.backend
         machine.settings = replace(machine.settings, backend=condition.backend)
         await self._swarm.start(node)
+        if condition.turns:  # its journal went with the process
+            condition.turns.append(condition.backend)
         condition.is_running = True
 
     async def stop(self, node: str) -> None:
@@ -113,6 +117,20 @@ class VirtualWorld:
     async def crash(self, node: str) -> None:
         if self._leave(node):
             await self._swarm[node].crash()
+
+    async def flip(self, node: str, backend: str) -> bool:
+        condition, running = self._conditions[node], self._swarm[node].node
+        if running is None:
+            return False
+        before = condition.in_force
+        condition.turns.append(f"{before}>{backend}")
+        try:
+            await running.flags.change(read_change({"backend": backend}, author="netsim"))
+        except BzzzError:  # it was started alone, and has no swarm to turn to
+            condition.turns.append(before)
+            return False
+        condition.turns.append(backend)
+        return True
 
     def _leave(self, node: str) -> bool:
         """A process ends: whoever called it hears nothing any more. False: there is none."""

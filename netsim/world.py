@@ -1,10 +1,10 @@
-"""A world: where a scenario is played. Virtual (one seed, one clock) today; of real processes later, by this Protocol.
+"""A world: where a scenario is played. Virtual (one seed, one clock), or live (real processes), by this Protocol.
 
 A world keeps machines by name, each with a clock, a disk and a process that comes and goes, and the links between
 them. Everything here is told by `run.py` and `faults.py`. Times are seconds since everybody had met.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from netsim.history import Outcome, Receipt, Sample, Sight, State
@@ -17,10 +17,22 @@ class Condition:
     """How a machine is. `interruptions` counts stops and pauses: a call during which it grew is excused."""
 
     backend: str
+    """What it was started as."""
     is_running: bool = False
     is_paused: bool = False
     interruptions: int = 0
     disk: int = 0
+    turns: list[str] = field(default_factory=list)
+    """The backends in force since the run began, one after another; `mock>real` while one is being turned."""
+
+    @property
+    def in_force(self) -> str:
+        return self.turns[-1] if self.turns else self.backend
+
+    def backend_since(self, turn: int, before: str) -> str:
+        """`before`, and what it was turned to since there were `turn` turns: `hybrid`, or `hybrid>real`."""
+        parts = [part for one in (before, *self.turns[turn:]) for part in one.split(">")]
+        return ">".join(part for part, last in zip(parts, ("", *parts), strict=False) if part != last)
 
     @property
     def absence(self) -> str:
@@ -37,6 +49,8 @@ class Answer:
     digest: str = ""
     receipt: Receipt | None = None
     sight: Sight | None = None
+    took: float | None = None
+    """See `Operation.took`."""
 
 
 class World(Protocol):
@@ -64,6 +78,10 @@ class World(Protocol):
 
     async def crash(self, node: str) -> None:
         """Kill it, at once. What its disk has confirmed stays."""
+        ...
+
+    async def flip(self, node: str, backend: str) -> bool:
+        """Set the flag `backend` of a node while it runs. False: nobody was there to take it."""
         ...
 
     def lose_disk(self, node: str) -> None:

@@ -1,5 +1,6 @@
 """Promises 1 and 2: what was acknowledged survives a kill at once, and no switch, partition or restart loses it."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from netsim.checks.broken import Broken
@@ -36,13 +37,16 @@ def nothing_lost(history: History) -> Iterator[Broken]:
     """
     versions = Versions(history)
     backends = {state.node: state.backend for state in history.states}
+    final: defaultdict[str, list[tuple[Operation, set[str]]]] = defaultdict(list)
+    for read in history.reads:
+        if read.is_final and read.sight is not None:
+            final[read.key].append((read, versions.covered(head.digest for head in read.sight.heads)))
     for op in _acknowledged(history):
-        missing = []
-        for read in history.reads:
-            if read.is_final and read.key == op.key and read.sight is not None and _is_to_know(read.node, op, backends):
-                covered = versions.covered(head.digest for head in read.sight.heads)
-                if not versions.accounts_for(covered, op.digest):
-                    missing.append(read)
+        missing = [
+            read
+            for read, covered in final[op.key]
+            if _is_to_know(read.node, op, backends) and not versions.accounts_for(covered, op.digest)
+        ]
         if missing:
             who = "nobody" if len(missing) == len(backends) else "not " + ", ".join(read.node for read in missing)
             yield Broken(

@@ -81,9 +81,11 @@ def up_to_date(history: History) -> Iterator[Broken]:
     setting = history.setting
     lost = history.lost_disks()
     social = [n for n in setting.nodes if n not in setting.liars and not any(
-        op.backend == "mock" for op in history.operations if op.node == n
+        "mock" in op.backends for op in history.operations if op.node == n
     )]  # fmt: skip
     if len(setting.nodes) - 1 > setting.replication or setting.late or lost or setting.liars:
+        return
+    if not setting.is_known_to_all:
         return
     versions = Versions(history)
     writes: defaultdict[str, list[Operation]] = defaultdict(list)

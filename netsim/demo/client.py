@@ -62,7 +62,8 @@ class Client:
 
     def put(self, address: str, content: bytes, *, timeout_ms: int | None = None) -> Reply:
         fields = {"address": address} | ({"timeout_ms": str(timeout_ms)} if timeout_ms else {})
-        return self._call("PUT", "/v1/envelope", fields, timeout_ms, content)
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        return self.call("PUT", "/v1/envelope", fields, headers=headers, timeout_ms=timeout_ms, body=content)
 
     def get(self, address: str, *, consistency: str = "auto", digest: str = "", timeout_ms: int | None = None) -> Reply:
         fields = {"address": address, "consistency": consistency}
@@ -70,27 +71,34 @@ class Client:
             fields["digest"] = digest
         if timeout_ms:
             fields["timeout_ms"] = str(timeout_ms)
-        return self._call("GET", "/v1/envelope", fields, timeout_ms)
+        return self.call("GET", "/v1/envelope", fields, timeout_ms=timeout_ms)
 
     def connected_peers(self) -> int:
         """How many other nodes this one is connected to; 0 when it does not answer."""
-        peers = self._call("GET", "/v1/peers", {}, None).data.get("peers", [])
+        peers = self.call("GET", "/v1/peers").data.get("peers", [])
         return sum(1 for peer in peers if peer["connected"] and not peer["suspect"])
 
     def pending(self) -> int | None:
         """How many hints this node still owes, those in quarantine included; None when it does not answer."""
-        told = self._call("GET", "/v1/pending", {}, None).data
+        told = self.call("GET", "/v1/pending").data
         return told["count"] + told.get("refused", 0) if "count" in told else None
 
-    def _call(
-        self, method: str, path: str, fields: Mapping[str, str], timeout_ms: int | None, content: bytes | None = None
+    def call(
+        self,
+        method: str,
+        path: str,
+        fields: Mapping[str, str] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_ms: int | None = None,
+        body: bytes | None = None,
     ) -> Reply:
+        """One request; it is waited for a while longer than `timeout_ms`, the deadline that it names itself."""
         query = "?" + urlencode(fields, quote_via=quote) if fields else ""
         seconds = (timeout_ms or 0) / 1000 + _SLACK_SECONDS
-        headers = {"Content-Type": "text/plain; charset=utf-8"} if content is not None else {}
         start = time.perf_counter()
         try:
-            answer = self._pool.request(method, path + query, body=content, headers=headers, timeout=seconds)
+            answer = self._pool.request(method, path + query, body=body, headers=headers, timeout=seconds)
         except urllib3.exceptions.HTTPError as error:
             return Reply(
                 status=0, elapsed_ms=(time.perf_counter() - start) * 1000, problem=f"{type(error).__name__}: {error}"

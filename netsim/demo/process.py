@@ -16,6 +16,8 @@ from netsim.demo.client import Client
 from netsim.demo.interrupts import Interrupts
 
 BZZZ = Path(sys.executable).with_name("bzzz")
+SOURCES = Path(__file__).resolve().parents[2]
+"""Nodes run the code that this program is of, wherever they are started."""
 READY_SECONDS_MAX = 60.0
 END_SECONDS_MAX = 3.0
 """For five at once on two cores: one alone has two seconds."""
@@ -28,8 +30,12 @@ class NodeFailed(Exception):
 class NodeProcess:
     """The process, and what is known of it from its own words. Not started when constructed."""
 
-    def __init__(self, name: str, folder: Path, *, replication: int, interrupts: Interrupts) -> None:
+    def __init__(
+        self, name: str, folder: Path, *, replication: int, interrupts: Interrupts, configuration: str = ""
+    ) -> None:
+        """`configuration` is YAML for a file of its own, which `configure` changes; '': it has none."""
         self.name = name
+        self._configuration = configuration
         self._folder = folder
         self._replication = replication
         self._interrupts = interrupts
@@ -60,6 +66,8 @@ class NodeProcess:
     def start(self, bootstrap: Sequence[str]) -> None:
         """Start it, on any free ports at first and on the same swarm port ever after; `wait_ready` comes next."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        if self._configuration and not self._file.exists():
+            self.configure(self._configuration)
         self._starts += 1
         with self._output().open("wb") as output, self.log.open("ab") as log, self._interrupts.held():
             self._process = subprocess.Popen(
@@ -86,6 +94,16 @@ class NodeProcess:
             self.client.close()
         self.client = Client(self.api)
 
+    def configure(self, configuration: str) -> None:
+        """Replace its file whole: a start reads it, and `reload` has a running node read it."""
+        written = self._file.with_suffix(".new")
+        written.write_text(configuration, "utf-8")
+        written.replace(self._file)
+
+    def reload(self) -> None:
+        """SIGHUP. Only for a node that has been ready: one that is just starting would end by it."""
+        self._send(signal.SIGHUP)
+
     def freeze(self) -> None:
         """Stop its clock: it stays connected, reads nothing and answers nobody."""
         self._send(signal.SIGSTOP)
@@ -105,6 +123,12 @@ class NodeProcess:
         """SIGTERM; a frozen process is thawed so that it can hear it."""
         self._send(signal.SIGTERM)
         self._send(signal.SIGCONT)
+
+    def check_runs(self) -> None:
+        """Raise `NodeFailed` when it has ended, which it was not asked to."""
+        code = self._process.poll() if self._process else None
+        if code is not None:
+            raise NodeFailed(f"node {self.name} ended by itself, with exit code {code}{self._last_words()}")
 
     def wait_ended(self, deadline: float) -> int | None:
         """Its exit code; None when it was still there at `deadline` (monotonic seconds) and had to be killed."""
@@ -129,16 +153,20 @@ class NodeProcess:
     def _command(self, bootstrap: Sequence[str]) -> list[str]:
         listen = self.multiaddrs[0].split("/p2p/")[0] if self.multiaddrs else "/ip4/127.0.0.1/tcp/0"
         command = [
-            str(BZZZ),
+            sys.executable,
+            "-m",
+            "node.cli",
             "up",
             "--name",
             self.name,
             "--data-dir",
-            str(self._folder / "data"),
+            str(self.data_dir),
             "--json",
             "--no-mdns",
         ]
         command += ["--listen", listen, "--api", "127.0.0.1:0"]
+        if self._configuration:
+            command += ["--config", str(self._file)]
         for address in bootstrap:
             command += ["--bootstrap", address]
         return command
@@ -146,7 +174,16 @@ class NodeProcess:
     def _environment(self) -> dict[str, str]:
         """Ours, without what would configure a node behind the demonstration's back."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("BZZZ_", "RUSTLE_"))}
-        return kept | {"BZZZ_REPLICATION": str(self._replication)}
+        paths = filter(None, (str(SOURCES), kept.get("PYTHONPATH", "")))
+        return kept | {"BZZZ_REPLICATION": str(self._replication), "PYTHONPATH": os.pathsep.join(paths)}
+
+    @property
+    def data_dir(self) -> Path:
+        return self._folder / "data"
+
+    @property
+    def _file(self) -> Path:
+        return self._folder / "node.yaml"
 
     def _output(self) -> Path:
         return self._folder / f"ready-{self._starts}.json"

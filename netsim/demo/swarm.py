@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from netsim.demo.interrupts import Interrupts
@@ -17,10 +17,25 @@ KILL_SECONDS = 6.0
 class Swarm:
     """The nodes, in one temporary folder."""
 
-    def __init__(self, *, replication: int, interrupts: Interrupts) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="bzzz-demo-"))
+    def __init__(
+        self,
+        *,
+        replication: int,
+        interrupts: Interrupts,
+        names: Sequence[str] = NAMES,
+        configuration: str = "",
+        prefix: str = "bzzz-demo-",
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=prefix))
         self.nodes = tuple(
-            NodeProcess(name, self.folder / name, replication=replication, interrupts=interrupts) for name in NAMES
+            NodeProcess(
+                name,
+                self.folder / name,
+                replication=replication,
+                interrupts=interrupts,
+                configuration=configuration,
+            )
+            for name in names
         )
 
     def start(self, progress: Callable[[int, int], None]) -> None:

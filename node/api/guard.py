@@ -102,7 +102,8 @@ class Guard:
         asked_for = parse(headers.get(b"traceparent", b"").decode("latin-1"))
         span = self._new_trace()[:16]
         own = asked_for._replace(span=span) if asked_for else Traceparent(self._new_trace(), span)
-        answer = _Answer(send, request_id, own, is_head=scope["method"] == "HEAD")
+        began = trio.current_time()
+        answer = _Answer(send, request_id, own, began=began, is_head=scope["method"] == "HEAD")
         with structlog.contextvars.bound_contextvars(request_id=request_id), trace.following(own.trace):
             await self._answer(scope, headers, receive, answer)
 
@@ -195,15 +196,17 @@ class Guard:
 
 
 class _Answer:
-    """The way out: every answer carries its request id and trace, may not be sniffed, and has no body when HEAD asked.
+    """The way out: every answer carries its request id, its trace and how many milliseconds this node took
+    (`Server-Timing`, from the request's headers to the answer's), may not be sniffed, and has no body when HEAD asked.
 
     `status` is 0 until it has begun.
     """
 
-    def __init__(self, send: Send, request_id: str, traceparent: Traceparent, *, is_head: bool) -> None:
+    def __init__(self, send: Send, request_id: str, traceparent: Traceparent, *, began: float, is_head: bool) -> None:
         self._send = send
         self.request_id = request_id
         self._traceparent = str(traceparent)
+        self._began = began
         self._is_head = is_head
         self.status = 0
 
@@ -218,6 +221,7 @@ class _Answer:
                 *message.get("headers", ()),
                 (b"x-request-id", self.request_id.encode("ascii")),
                 (b"traceparent", self._traceparent.encode("ascii")),
+                (b"server-timing", b"node;dur=%.3f" % ((trio.current_time() - self._began) * 1000)),
                 (b"x-content-type-options", b"nosniff"),
             ]
         elif self._is_head and message["type"] == "http.response.body":

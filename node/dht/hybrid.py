@@ -180,6 +180,7 @@ class HybridDHT:
     async def get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
+        began = self._time()
         gets = self._gets
         gets.left -= 1
         started = None if gets.left else await gets.again()
@@ -191,13 +192,15 @@ class HybridDHT:
             raise
         if consistency is _AUTO and local:
             since = self._members.fresh_since(key)
-            if since is not None and (provenance := self._fresh(since)) is not None:
+            if since is not None and (provenance := self._fresh(since, began)) is not None:
                 if started is not None:
                     gets.took(started)
                 return Answer(local, provenance if len(local) == 1 else provenance._replace(siblings=len(local) - 1))
         gets.others += 1
         with self._tally.timing(Backend.HYBRID, "get") as tell:
-            answer = await self._get_otherwise(key, local, consistency, self._until(timeout))
+            answer = await self._get_otherwise(
+                key, local, consistency, began + (self._deadline if timeout is None else timeout)
+            )
             tell(outcome_of_read(answer.provenance))
             return answer
 
@@ -226,9 +229,9 @@ class HybridDHT:
                 raise
             return self._local(heads, key, f"answered from this machine: {error.message}")
 
-    def _fresh(self, since: float) -> Provenance | None:
+    def _fresh(self, since: float, now: float) -> Provenance | None:
         """What to say of a local answer that is that old; None when it is too old."""
-        age = self._time() - since
+        age = now - since
         if age > self._freshness:
             return None
         if not 0.0 <= age - self._said_age < AGE_STEP_SECONDS:
@@ -286,7 +289,7 @@ class HybridDHT:
     ) -> History:  # fmt: skip
         deadline = self._until(timeout)
         since = self._members.fresh_since(key)
-        is_fresh = since is not None and self._fresh(since) is not None
+        is_fresh = since is not None and self._fresh(since, self._time()) is not None
         if consistency is Consistency.LOCAL or (consistency is Consistency.AUTO and is_fresh):
             history = await self._mock.history(key, after=after, limit=limit)
             if history.total or consistency is Consistency.LOCAL:

@@ -138,6 +138,34 @@ async def breaker_opens_and_closes(seed: int) -> None:
         assert (await put(node, "after")).is_replicated
 
 
+async def slow_to_look_here_first(seed: int) -> None:
+    """This machine takes a while to find what it has itself, and all the others froze a moment ago."""
+    async with swarm_of(seed, 3, read_freshness_ms=0) as swarm:
+        node = swarm["n1"].running
+        await put(node)
+        await paid(swarm)
+        is_cold = True
+
+        async def cold_once(call: Call) -> object:
+            nonlocal is_cold
+            if is_cold:
+                is_cold = False
+                await trio.sleep(0.06)
+            return await call()
+
+        hook(swarm["n1"].store, "heads", cold_once)
+        for name in ("n2", "n3"):
+            swarm.net.freeze(swarm[name].peer)
+        with within(DEADLINE):
+            answer = await get(node)
+        assert not is_cold
+        assert answer.heads and answer.provenance.is_degraded
+
+
+def test_what_a_read_spends_on_this_machine_is_of_its_deadline() -> None:
+    over_seeds(slow_to_look_here_first)
+
+
 def test_the_breaker_opens_after_three_and_closes_soon_after_the_swarm_is_back() -> None:
     over_seeds(breaker_opens_and_closes)
 

@@ -5,6 +5,7 @@ No socket and no server: requests go straight into the guard. What the server ad
 
 import json
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -409,6 +410,12 @@ async def test_head_answers_as_get_does_without_the_body(api: Api) -> None:
     missing = await api("HEAD", ENVELOPE, params={"address": f"{BARE}/*^/nowhere"})
     assert missing.status_code == 404
     assert missing.content == b""
+
+
+async def test_every_answer_says_how_long_the_node_took(api: Api) -> None:
+    await api.put(b"x")
+    for reply in (await api.get(), await api("GET", "/v1/nothing")):
+        assert re.fullmatch(r"node;dur=[0-9]+\.[0-9]{3}", reply.headers["server-timing"])
 
 
 async def test_content_is_served_so_that_a_browser_runs_nothing_of_it(api: Api) -> None:

@@ -328,3 +328,64 @@ def test_what_is_no_history_is_refused(lines: list[str]) -> None:
 def test_operations_of_unknown_outcome_have_no_receipt() -> None:
     unknown: Operation = change(good(), 2, outcome=Outcome.UNKNOWN, receipt=None).operations[2]
     assert (unknown.outcome, unknown.receipt, unknown.is_write) == (Outcome.UNKNOWN, None, True)
+
+
+# -- worlds of real processes -----------------------------------------------------------------------------------------
+
+
+def test_a_call_is_judged_by_the_nodes_own_time_where_it_says_that() -> None:
+    none("in-time", change(good(), 4, returned=5.9, took=0.1))
+    only("in-time", change(good(), 4, took=0.2))
+    none("in-time", replace_setting(change(good(), 4, took=0.149), slack_seconds=0.05))
+    only("in-time", replace_setting(change(good(), 4, took=0.151), slack_seconds=0.05))
+
+
+def test_a_call_that_was_overtaken_by_a_turn_may_take_as_long_as_the_slower_backend() -> None:
+    none("in-time", change(good(), 4, took=0.9, backend="hybrid>real"))
+    only("in-time", change(good(), 4, took=1.2, backend="hybrid>real"))
+
+
+def test_a_call_issued_in_hybrid_is_answered_unless_it_was_turned_to_real() -> None:
+    only("answers", change(failed(good(), 3), 3, backend="hybrid>mock"))
+    none("answers", change(failed(good(), 3), 3, backend="hybrid>real"))
+    none("answers", change(failed(good(), 3), 3, backend="mock>hybrid"))
+
+
+def test_a_share_of_errors_may_be_allowed_and_no_more() -> None:
+    history = failed(good(), 3)  # one of the five that are due
+    only("answers", replace_setting(history, errors_max=0.19))
+    none("answers", replace_setting(history, errors_max=0.2))
+
+
+def uneven() -> History:
+    """n1 alone has a sibling that nobody acknowledged, and n2 what was written on top of it."""
+    history = good()
+    stray = SIBLING._replace(op=9)
+    history.operations.append(
+        operation(9, "n1", 5.5, 5.6, kind="write", how="none", outcome=Outcome.UNKNOWN, error="Indeterminate")
+    )
+    history.states = [state("n1", (B, C), (V1, stray, V2)), state("n2", (B,), (V1, V2))]
+    return history
+
+
+def test_what_nobody_acknowledged_counts_for_nothing_where_it_does_not_spread() -> None:
+    only("equal", uneven())
+    none("equal", replace_setting(uneven(), spreads_all=False))
+
+
+def test_what_was_acknowledged_must_be_everywhere_also_beside_what_was_not() -> None:
+    history = replace_setting(uneven(), spreads_all=False)
+    history.states[1] = state("n2", (A,), (V1,))
+    only("equal", history)
+
+
+def test_the_age_of_an_answer_is_not_judged_where_nodes_deny_each_other() -> None:
+    history = good()
+    history.operations.append(read(8, "n2", 12.0, sight(V1, age_ms=50.0)))
+    only("up-to-date", history)
+    none("up-to-date", replace_setting(history, is_known_to_all=False))
+
+
+def replace_setting(history: History, **others: object) -> History:
+    history.setting = replace(history.setting, **others)  # type: ignore[arg-type]
+    return history

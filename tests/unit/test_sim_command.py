@@ -80,3 +80,18 @@ def test_what_cannot_be_played_is_refused_with_2(tmp_path: Path) -> None:
     assert "limits.nodez" in ran.output
     assert sim("run", "partitoin").exit_code == 2
     assert sim("run", "partition", "--runs", "0").exit_code == 2
+
+
+def test_a_flip_says_which_backend_and_is_played(tmp_path: Path) -> None:
+    flip = '[[fault]]\nkind = "flip"\nnodes = ["n1", "n2"]\nat = 0.5\n'
+    (tmp_path / "flip.toml").write_text(SHORT + flip + 'backend = "mock"\n')
+    assert sim("run", str(tmp_path / "flip.toml")).exit_code == 0
+    (tmp_path / "flip.toml").write_text(SHORT + flip)
+    assert "a flip says which" in sim("run", str(tmp_path / "flip.toml")).output
+
+
+def test_live_runs_are_bounded_and_explained() -> None:
+    told = sim("live", "--help").output
+    assert all(option in told for option in ("--seconds", "--seed", "--json", "--keep", "--history"))
+    assert sim("live", "--seconds", "9").exit_code == 2
+    assert sim("live", "--seed", "-1").exit_code == 2
