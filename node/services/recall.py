@@ -21,7 +21,7 @@ from typing import Final
 
 import trio
 
-from node.dht.base import Answer, Backend, Provenance
+from node.dht.base import Answer, Backend
 from node.dht.switch import Begun
 from node.flags import Flags
 from node.services.lookups import Lookups
@@ -158,7 +158,7 @@ class Recall:
 
 
 def _told(found: Found[Kept], *, is_mock: bool) -> Answer:
-    """What is kept, as this machine's answer of that age."""
+    """What is kept, from where it came then, with the age that it has now."""
     kept = found.value
     if isinstance(kept, NotFound):
         absent = copy.copy(kept)
@@ -166,11 +166,7 @@ def _told(found: Found[Kept], *, is_mock: bool) -> Answer:
         raise absent
     if is_mock:
         return kept
-    where = kept.provenance
-    age_ms = found.age_seconds * 1000.0
-    return Answer(
-        kept.heads, Provenance(Backend.MOCK, "local", age_ms, where.replicas, where.siblings, False, where.reason)
-    )
+    return kept._replace(provenance=kept.provenance._replace(age_ms=found.age_seconds * 1000.0))
 
 
 def _waited_for(answer: Answer, seconds: float) -> Answer:

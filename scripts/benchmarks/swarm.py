@@ -6,6 +6,7 @@ By 1 to 256 callers at 2, 3 and 5 nodes, at the DHT's interface and through HTTP
 each bench says which share of its calls did not get what they asked for.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ NODES = (2, 3, 5)
 COPIES = (1, 2, 3)
 MADE = {1: 2_500, 8: 10_000, 64: 18_000, 256: 18_000}
 """How many envelopes are signed beforehand: more than are used up in time."""
+LAPSE_SECONDS = 6.0
+"""After this long beside a frozen holder, what a node holds is too old to be answered without asking."""
 READ = 1_000
 """How many things are read in turn."""
 
@@ -123,24 +126,32 @@ def _frozen(backend: str) -> Iterator[Figure]:
     """The same load twice on one node of five: with all well, and with one frozen in the middle of it."""
     with fleet(5, backend=backend, replication=20, write_quorum=2 if backend == "real" else 1) as members:
         one, frozen = members[0], members[-1]
-        rounds: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        rounds: dict[str, tuple[dict[str, Any], ...]] = {}
         for name in ("well", "frozen"):
             one.do("make", count=8_000, run=name)
             one.tell("put", callers=4, seconds=SECONDS, timeout=0.1 if backend == "hybrid" else 1.0)
             if name == "frozen":
+                time.sleep(SECONDS / 3.0)
                 frozen.freeze()
             puts = one.answer()
-            gets = one.do("get", run=name, count=500, consistency="auto", callers=4, seconds=SECONDS, timeout=1.0)
-            rounds[name] = puts, gets
+            if name == "frozen":
+                time.sleep(LAPSE_SECONDS)
+            facts = {"run": name, "count": 500, "consistency": "auto", "callers": 4, "seconds": SECONDS}
+            rounds[name] = (
+                puts,
+                one.do("get", is_resolved=True, **facts),
+                one.through_http("get", status=200, **facts),
+                one.do("get", timeout=1.0, **facts),
+            )
         frozen.thaw()
-    for at, what in enumerate(("put", "get")):
+    for at, what in enumerate(("put", "get", "get through HTTP", "get at the DHT")):
         well, ill = rounds["well"][at], rounds["frozen"][at]
         ratio = ill["p99_ms"] / well["p99_ms"]
         bound, target = (Bound.AT_MOST, 2.0) if backend == "hybrid" else (Bound.NONE, None)
         name = f"one of five frozen, {backend}"
         yield _figure(f"{name}: {what} p99 over the same without", ratio, "x", bound, target)
         yield _figure(f"{name}: {what} p99", ill["p99_ms"], "ms")
-        yield _figure(f"{name}: {what}s failed", ill["failed"], "", Bound.AT_MOST, 0)
+        yield _figure(f"{name}: {what}: failed", ill["failed"], "", Bound.AT_MOST, 0)
 
 
 def _calls(what: str, got: dict[str, Any]) -> Iterator[Figure]:

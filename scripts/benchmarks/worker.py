@@ -34,7 +34,7 @@ from node.swarm.host import Host
 from protocols.envelope import Envelope
 from protocols.keys import PrivateKey
 from protocols.messages import Ping
-from protocols.ucxl import key_of
+from protocols.ucxl import parse
 
 
 def now_ms() -> int:
@@ -70,14 +70,17 @@ class Worker:
         return await load(one, callers=order["callers"], seconds=order["seconds"], most=len(self.ready))
 
     async def get(self, order: dict[str, Any]) -> dict[str, Any]:
-        keys = [key_of(f"ucxl://bench:writer@bzzz:{order['run']}/*^/{number}") for number in range(order["count"])]
-        at = random.Random(1).randrange(len(keys))
+        addresses = [parse(f"ucxl://bench:writer@bzzz:{order['run']}/*^/{number}") for number in range(order["count"])]
+        at, is_resolved = random.Random(1).randrange(len(addresses)), bool(order.get("is_resolved"))
         consistency, timeout = Consistency(order["consistency"]), float(order.get("timeout", 5.0))
 
         async def one() -> bool:
             nonlocal at
-            at = (at + 1) % len(keys)
-            answer = await self.node.dht.get(keys[at], consistency=consistency, timeout=timeout)
+            at = (at + 1) % len(addresses)
+            if is_resolved:
+                answer = await self.node.resolver.resolve(addresses[at], consistency=consistency)
+            else:
+                answer = await self.node.dht.get(addresses[at].key, consistency=consistency, timeout=timeout)
             return bool(answer.heads) and not answer.provenance.is_degraded
 
         return await load(one, callers=order["callers"], seconds=order["seconds"], most=1 << 30)

@@ -208,7 +208,7 @@ async def ages(seed: int) -> None:
             with asked(swarm) as reads:
                 told = (await read(reader, thing(number))).provenance
             assert reads == []
-            assert told.source == "local"
+            assert told.source == "swarm", "where it came from then"
             assert told.age_ms is not None
             age = (trio.current_time() - asked_at) * 1000.0
             assert age - 1.0 <= told.age_ms <= age + 60.0, "as old as when the holders were asked"
