@@ -91,6 +91,8 @@ async def serve(
             await stopping.wait()
             accepting.cancel_scope.cancel()
         await context.terminated.set()
+        for connection in crowd:
+            connection.terminate()
         connections.cancel_scope.deadline = trio.current_time() + limits.grace_seconds
 
 
@@ -144,6 +146,8 @@ class _Connection(TCPServer):
         self._reading = trio.CancelScope()
         self._has_begun = False
         self._is_closing = False
+        self._watch = _Watch(self._idle_seconds)
+        self.idle_task = cast(Any, self._watch)
         self._is_over = False
         """Nothing is read any more."""
 
@@ -175,7 +179,8 @@ class _Connection(TCPServer):
                     await self._http.refuse(Unavailable("this node serves too many connections already"))
                     await self.protocol_send(Closed())
                 else:
-                    await self.idle_task.restart(self._task_group, self._idle_timeout)
+                    self._task_group.spawn(self._end_when_idle)
+                    await self._watch.restart()
                 await self._read_data()
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone
@@ -233,16 +238,65 @@ class _Connection(TCPServer):
                     break
         self._is_over = True
         await self.protocol.handle(Closed())
-        await self.idle_task.stop()
+        self._watch.end()
 
-    async def _idle_timeout(self) -> None:
-        limits, is_new = self._limits, self._http.keep_alive_requests == 0
-        with trio.move_on_after(limits.header_seconds_max if is_new else limits.idle_seconds_max) as waiting:
-            await self.context.terminated.wait()
-        if waiting.cancelled_caught and self._http.has_part_of_a_request():
+    def terminate(self) -> None:
+        """The node ends: who waits for nothing is let go."""
+        self._watch.terminate()
+
+    def _idle_seconds(self) -> float:
+        return self._limits.idle_seconds_max if self._http.keep_alive_requests else self._limits.header_seconds_max
+
+    async def _end_when_idle(self) -> None:
+        if not await self._watch.expired():
+            return
+        if not self.context.terminated.is_set() and self._http.has_part_of_a_request():
             await self._http.refuse(TooSlow("the headers of the request did not arrive in time"))
         with trio.CancelScope(shield=True):
             await self.protocol_send(Closed())
+
+
+class _Watch:
+    """Whether a connection has waited too long: one task for its whole life, where hypercorn starts one a request.
+
+    `restart` and `stop` are what hypercorn calls; `seconds` is how long it may wait then.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._deadline = math.inf
+        self._has_terminated = False
+        self._is_over = False
+        self._scope = trio.CancelScope()
+
+    async def restart(self, *_: object) -> None:
+        self._set(-math.inf if self._has_terminated else trio.current_time() + self._seconds())
+
+    async def stop(self) -> None:
+        self._set(math.inf)
+
+    def terminate(self) -> None:
+        """From now on, whoever waits has waited too long."""
+        self._has_terminated = True
+        if self._deadline < math.inf:
+            self._set(-math.inf)
+
+    def end(self) -> None:
+        """There is nobody left to wait."""
+        self._is_over = True
+        self._scope.cancel()
+
+    def _set(self, deadline: float) -> None:
+        self._deadline = self._scope.deadline = deadline
+
+    async def expired(self) -> bool:
+        """Return True once it has waited too long, or False after `end`."""
+        while not self._is_over:
+            with trio.CancelScope(deadline=self._deadline) as self._scope:
+                await trio.sleep_forever()
+            if trio.current_time() >= self._deadline and not self._is_over:
+                return True
+        return False
 
 
 class _Http1(H11Protocol):

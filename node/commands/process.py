@@ -169,6 +169,7 @@ async def _live(
                     multiaddrs=node.addresses(),
                     api=url,
                 )
+                memory.set_aside()
                 _log.info("ready", peer_id=ready.peer_id, multiaddrs=ready.multiaddrs, api=url, backend=ready.backend)
                 if not stopping.is_set():
                     say(ready)

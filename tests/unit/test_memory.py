@@ -1,5 +1,7 @@
 """What the allocator keeps is given back once a flood is over: neither in the middle of it, nor for every trifle."""
 
+import gc
+
 import pytest
 import trio
 import trio.testing
@@ -34,3 +36,16 @@ async def test_where_it_is_not_known_how_nothing_is_done(monkeypatch: pytest.Mon
 
 def test_what_is_resident_is_read_in_bytes() -> None:
     assert 5 * MIB < memory._resident(4096) < 64_000 * MIB
+
+
+def test_what_is_there_once_a_node_is_ready_is_looked_at_by_no_collection_any_more() -> None:
+    thresholds, before = gc.get_threshold(), gc.get_freeze_count()
+    try:
+        memory.set_aside()
+        assert gc.get_freeze_count() > before + 10_000
+        assert gc.collect() < 10_000
+        assert len(gc.get_objects()) < 10_000
+        assert gc.get_threshold() > thresholds
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
