@@ -22,6 +22,7 @@ from node import app
 from node.config import Settings
 from node.services.node import Node
 from node.store.memory import MemoryStore
+from node.swarm.limits import USUAL
 from protocols.keys import PrivateKey
 
 
@@ -35,6 +36,7 @@ class VirtualNode:
         self.clock = WallClock()
         self.store = MemoryStore(log_id=sha256(f"{seed}/{name}/0".encode()).hexdigest()[:16])
         self.settings = settings
+        self.limits = USUAL
         self.node: Node | None = None
         self._net = net
         self._seed = seed
@@ -56,6 +58,7 @@ class VirtualNode:
             store=self.store,
             now_ms=self.clock.now_ms,
             chance=chance(self._seed, self.name).random,
+            limits=self.limits,
         )
         self._scope, self._ended = trio.CancelScope(), trio.Event()
         try:

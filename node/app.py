@@ -187,6 +187,7 @@ async def _run_in_swarm(
         chance=world.chance,
         on_sign_of_life=sign_of_life,
         conduct=conduct,
+        limits=world.limits,
         may_exchange=lambda: flags.current.discovery_exchange,
     )
     calls.served = Server(

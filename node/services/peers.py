@@ -16,11 +16,12 @@ from node.store.base import Member, Store
 from node.swarm.base import DialFailed, Network
 from node.swarm.calls import Calls
 from node.swarm.conduct import Conduct
+from node.swarm.limits import USUAL, Limits
 from node.swarm.members import Members, Presence
 from node.trace import following
 from protocols import liveness, peers
 from protocols.bucket import Bucket
-from protocols.codes import BzzzError, Forbidden
+from protocols.codes import BzzzError, Forbidden, TooManyRequests
 from protocols.liveness import Liveness
 from protocols.messages import ADDRESSES_MAX, MEMBERS_MAX, Hello, MemberIs, MembersAre, Ping, Pong, Reply
 from protocols.messages import Members as AskMembers
@@ -67,6 +68,7 @@ class Neighbours:
         chance: Callable[[], float],
         on_sign_of_life: Callable[[str], None],
         conduct: Conduct | None = None,
+        limits: Limits = USUAL,
         may_exchange: Callable[[], bool] = lambda: True,
     ) -> None:
         """`may_exchange` says whether members are asked whom they know."""
@@ -80,6 +82,7 @@ class Neighbours:
         self._now_ms = now_ms
         self._chance = chance
         self._on_sign_of_life = on_sign_of_life
+        self._limits = limits
         self._may_exchange = may_exchange
         self._conduct = conduct or Conduct()
         self._conduct.listeners.append(self._recheck)
@@ -180,8 +183,19 @@ class Neighbours:
             raise Forbidden(
                 f"this node is of the swarm {self._network_name!r}, not {hello.network!r}", reason="network"
             )
+        if why := self._crowded(peer):
+            raise TooManyRequests(why)
         self._met(peer, hello, None)
         return self._hello()
+
+    def _crowded(self, peer: str) -> str:
+        """Why a peer cannot become a member, in words; '' when it can, or is one."""
+        most = self._limits.members_max
+        if self._members.get(peer) is not None or len(self._members) < most:
+            return ""
+        why = f"{most} members are remembered, which is the most: it may join when some were forgotten"
+        self._conduct.watch.hit("members_refused", "", why)
+        return why
 
     def answer_members(self) -> Reply:
         known = [p.member for p in self._members.all() if p.member.addresses]
@@ -248,6 +262,10 @@ class Neighbours:
 
     async def _greet(self, peer: str) -> None:
         """Say hello, and ask whom it knows."""
+        if why := self._crowded(peer):
+            await trio.sleep(0.1)  # so that the answer to its own hello still reaches it
+            self._network.disconnect(peer, why)
+            return
         sent_ms = self._now_ms()
         try:
             reply = await self._calls.call(peer, self._hello(), timeout=HELLO_SECONDS)

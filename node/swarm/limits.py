@@ -27,6 +27,10 @@ class Limits:
     idle_seconds: int = 120
     """A connection that is no link of ours and has no stream for so long is closed."""
 
+    members_max: int = 4096
+    """Nodes that are remembered as members of the swarm. Anyone may make up identities where anyone may join: beyond
+    these a newcomer is refused, and nobody who is a member has to give way."""
+
     # Streams that a peer opened.
     streams_max: int = 256
     """On one connection; further ones are reset."""
@@ -86,6 +90,7 @@ def small() -> Limits:
     """For a small machine, or one whose node is a guest on it: a tenth of the connections and of the memory."""
     return Limits(
         connections_max=400,
+        members_max=512,
         half_open_max=64,
         streams_max=64,
         unread_bytes_max=1024 * 1024,

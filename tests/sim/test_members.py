@@ -1,0 +1,33 @@
+"""How many nodes are remembered as members: beyond that a newcomer is refused, and no member has to give way."""
+
+from dataclasses import replace
+
+import trio
+
+from netsim.nodes import VirtualSwarm
+from node.config import Settings
+from tests.sim.swarms import met, over_seeds, put, running, until
+
+
+async def crowd(seed: int) -> None:
+    async with VirtualSwarm.open(seed, (), settings=Settings()) as swarm:
+        for name in ("n1", "n2", "n3"):
+            swarm.add(name)
+            swarm[name].limits = replace(swarm[name].limits, members_max=2)
+            await swarm.start(name)
+        await met(swarm)
+        swarm.add("n4")
+        await swarm.start("n4")
+        await trio.sleep(30.0)
+        assert [len(node.peers()) for node in running(swarm)] == [2, 2, 2, 0]
+        refused = [node.conduct.watch.counters.members_refused for node in running(swarm)]
+        assert all(refused[:3])
+        assert max(refused) < 60, "a newcomer does not come back all the time"
+        assert (await put(swarm["n1"].running)).is_replicated
+        await swarm["n2"].crash()
+        await swarm.start("n2")
+        await until(lambda: all(len(node.peers()) == 2 for node in running(swarm)[:3]), what="a member is let in again")
+
+
+def test_beyond_the_number_of_members_a_newcomer_is_refused() -> None:
+    over_seeds(crowd)
