@@ -11,16 +11,18 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from node.dht import gaps
-from node.dht.asking import Asked, Unanswered, ask
+from node.dht.asking import Asked
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
+from node.dht.holders import Holders, is_majority
 from node.dht.learning import Learner
 from node.dht.mock import PROVIDE_TTL_MS
+from node.dht.votes import Votes
 from node.store.base import Incoming, Origin, Standing, Store
-from node.swarm.calls import Calls, Silent, Unreachable
+from node.swarm.calls import Calls
 from node.swarm.conduct import Conduct
 from node.swarm.courier import Courier
 from node.swarm.members import Members
-from protocols.codes import BzzzError, Indeterminate, Malformed, StorageFull, Unavailable
+from protocols.codes import BzzzError, Indeterminate, StorageFull, Unavailable
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.messages import (
     ENVELOPES_MAX,
@@ -40,39 +42,6 @@ from protocols.verified import Verified
 log = logging.getLogger(__name__)
 
 _TOO_SLOW = "this node's disk is too slow to keep what the holders answered"
-
-
-class _Votes:
-    """Who has a staged envelope, who refused it, who is silent."""
-
-    def __init__(self, handed: int, quorum: int) -> None:
-        self.handed = handed
-        self.quorum = quorum
-        self.acknowledged: list[str] = []
-        self.refusals: list[BzzzError] = []
-        self.unreachable = 0
-        self.silent = 0
-        self.decided = trio.Event()
-        self.sequence: int | None = None
-
-    @property
-    def open(self) -> int:
-        """Those who may still answer."""
-        return self.handed - len(self.acknowledged) - len(self.refusals) - self.unreachable - self.silent
-
-    def count(self, peer: str, error: BzzzError | None) -> None:
-        if error is None:
-            self.acknowledged.append(peer)
-        elif isinstance(error, Unreachable):
-            self.unreachable += 1
-        elif isinstance(error, Unavailable | Indeterminate) or type(error) is Malformed:
-            self.silent += 1  # it may have been kept
-        else:
-            self.refusals.append(error)
-        is_lost = len(self.acknowledged) + self.open < self.quorum
-        is_uncertain = bool(self.acknowledged) or bool(self.silent)
-        if len(self.acknowledged) >= self.quorum or not self.open or (is_lost and is_uncertain):
-            self.decided.set()  # while all of them refuse, the last one's word makes it certain
 
 
 class RealDHT:
@@ -101,6 +70,7 @@ class RealDHT:
         self._now_ms = now_ms
         self.write_quorum = write_quorum
         self._read_quorum = read_quorum
+        self._holders = Holders(calls, members, at_first=read_quorum)
         self._deadline = deadline_seconds
         self._learner = Learner(store, verified=verified, now_ms=now_ms, conduct=conduct)
 
@@ -154,32 +124,18 @@ class RealDHT:
             address=envelope.address,
         )
 
-    async def _collect(self, envelope: Envelope, wanted: tuple[str, ...]) -> _Votes:
+    async def _collect(self, envelope: Envelope, wanted: tuple[str, ...]) -> Votes:
         """Hand the envelope to its holders and wait until the votes decide."""
-        peers = [peer for peer in wanted if self._members.is_reachable(peer)]
+        peers = tuple(peer for peer in wanted if self._members.is_reachable(peer))
         if len(peers) < self.write_quorum:  # a suspect is better than nobody
-            peers = list(wanted)
-        votes = _Votes(len(peers), self.write_quorum)
-        for peer in peers:
-            self._hand_out(peer, envelope, votes, is_last=False)
+            peers = wanted
+        votes = Votes(
+            envelope, peers, self.write_quorum, courier=self._courier, members=self._members, store=self._store
+        )
         await votes.decided.wait()
         return votes
 
-    def _hand_out(self, peer: str, envelope: Envelope, votes: _Votes, *, is_last: bool) -> None:
-        def done(error: BzzzError | None) -> None:
-            presence = self._members.get(peer)
-            if isinstance(error, Silent) and not is_last and presence is not None and presence.is_connected:
-                # It may have joined one that was as good as given up, or gone with a connection that is anew since.
-                self._hand_out(peer, envelope, votes, is_last=True)
-                return
-            votes.count(peer, error)
-            if error is None and votes.sequence is not None:
-                self._store.acknowledge(peer, (votes.sequence,))
-
-        if not self._courier.deliver(peer, envelope, done):
-            votes.count(peer, Unreachable(f"too much waits for {peer} already"))
-
-    async def _judge(self, envelope: Envelope, votes: _Votes) -> None:
+    async def _judge(self, envelope: Envelope, votes: Votes) -> None:
         if len(votes.acknowledged) >= votes.quorum:
             return
         if votes.unreachable == votes.handed:
@@ -193,7 +149,7 @@ class RealDHT:
         )
 
     async def _keep(
-        self, envelope: Envelope, wanted: tuple[str, ...], votes: _Votes, idempotency_key: str | None
+        self, envelope: Envelope, wanted: tuple[str, ...], votes: Votes, idempotency_key: str | None
     ) -> Standing:
         acknowledged = tuple(votes.acknowledged)
         owed = tuple(peer for peer in wanted if peer not in acknowledged)
@@ -223,8 +179,8 @@ class RealDHT:
         have = tuple(head.digest for head in local if isinstance(head, Envelope))[:ENVELOPES_MAX]
         asked, wanted = await self._ask_heads(key, have, deadline)
         united, note = await self._unite(key, asked, have, deadline)
-        if not united and not _is_majority(asked, wanted):
-            raise self._unanswered(asked, wanted)
+        if not united and not is_majority(asked, wanted):
+            raise self._holders.unanswered(asked, wanted)
         digests = {peer: r.digests for peer, r in asked.answers.items() if isinstance(r, HeadsAre)}
         if lacking := await self._lacking(united, digests):
             note = note or f"this node cannot take {lacking} heads that the holders named; its log says why"
@@ -261,45 +217,11 @@ class RealDHT:
             found = have or any(isinstance(r, HeadsAre) and r.digests for r in asked.answers.values())
             if found:
                 return len(asked.answers) >= min(self._read_quorum, len(wanted))
-            return _is_majority(asked, wanted)
+            return is_majority(asked, wanted)
 
         wanted = self._members.wanted(key)
-        asked = await self._ask(wanted, lambda _: Heads(key, have), is_enough, deadline)
+        asked = await self._holders.ask(wanted, lambda _: Heads(key, have), is_enough, deadline)
         return asked, wanted
-
-    async def _ask(
-        self,
-        wanted: tuple[str, ...],
-        request: Callable[[str], Heads | Versions | ByDigest | Provide | Providers],
-        is_enough: Callable[[Asked], bool],
-        deadline: float,
-        at_first: int | None = None,
-    ) -> Asked:
-        """Ask the reachable holders, nearest first. Raises `Unavailable` when nobody can be asked or nobody answers."""
-        peers = [peer for peer in wanted if self._members.is_reachable(peer)]
-        if not peers:
-            raise Unavailable(
-                f"none of the {len(wanted)} members that should hold this can be reached", asked=0, wanted=len(wanted)
-            )
-        first = self._read_quorum if at_first is None else at_first
-        asked = await ask(self._calls, peers, request, at_first=first, is_enough=is_enough, deadline=deadline)
-        if not asked.answers:
-            raise self._unanswered(asked, wanted)
-        return asked
-
-    def _unanswered(self, asked: Asked, wanted: tuple[str, ...]) -> Unanswered:
-        return Unanswered(
-            f"too few of the {len(wanted)} members that should hold this answered "
-            f"({asked.evidence(self._members.name_of)}); whether it exists cannot be told now",
-            peers=asked.silent,
-            asked=len(asked.asked),
-            answered=len(asked.answers),
-            wanted=len(wanted),
-        )
-
-    async def _ask_all(self, peers: tuple[str, ...], request: Versions | Provide, deadline: float) -> Asked:
-        """Ask all of them at once, and wait for all."""
-        return await self._ask(peers, lambda _: request, lambda a: len(a.answers) >= len(peers), deadline, len(peers))
 
     async def _unite(
         self, key: bytes, asked: Asked, have: tuple[bytes, ...], deadline: float
@@ -367,13 +289,13 @@ class RealDHT:
             return any(digest in envelopes for envelopes in good.values())
 
         wanted = self._members.wanted(key)
-        asked = await self._ask(
-            wanted, lambda _: ByDigest((digest,)), lambda a: has_it(a) or _is_majority(a, wanted), deadline
+        asked = await self._holders.ask(
+            wanted, lambda _: ByDigest((digest,)), lambda a: has_it(a) or is_majority(a, wanted), deadline
         )
         found = next((envelopes[digest] for envelopes in good.values() if digest in envelopes), None)
         if found is None:
-            if not _is_majority(asked, wanted):
-                raise self._unanswered(asked, wanted)
+            if not is_majority(asked, wanted):
+                raise self._holders.unanswered(asked, wanted)
             return Answer((), Provenance(Backend.REAL, "swarm", 0.0, 0, 0, False))
         note = await self._in_time(self._learner.keep((found,)), deadline)
         replicas = sum(digest in envelopes for envelopes in good.values())
@@ -415,7 +337,7 @@ class RealDHT:
         if not peers:
             raise Unavailable("none of the members that should hold this can be reached", asked=0, wanted=len(wanted))
         while peers:
-            asked = await self._ask_all(tuple(peers), Versions(key, after, ENVELOPES_MAX), deadline)
+            asked = await self._holders.ask_all(tuple(peers), Versions(key, after, ENVELOPES_MAX), deadline)
             pages = {peer: r for peer, r in asked.answers.items() if isinstance(r, VersionsAre)}
             noting = self._learner.note(key, [(peer, n) for peer, page in pages.items() for n in page.notices])
             if note := await self._in_time(noting, deadline):
@@ -431,13 +353,13 @@ class RealDHT:
         deadline = self._until(timeout)
         await self._store.provide(key, self._members.own, expires_ms=self._now_ms() + PROVIDE_TTL_MS)
         wanted = self._members.wanted(key)
-        asked = await self._ask_all(wanted, Provide(key, PROVIDE_TTL_MS), deadline)
+        asked = await self._holders.ask_all(wanted, Provide(key, PROVIDE_TTL_MS), deadline)
         return sum(isinstance(reply, Noted) for reply in asked.answers.values())
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
         deadline = self._until(timeout)
         wanted = self._members.wanted(key)
-        asked = await self._ask(wanted, lambda _: Providers(key), lambda a: _is_majority(a, wanted), deadline)
+        asked = await self._holders.ask(wanted, lambda _: Providers(key), lambda a: is_majority(a, wanted), deadline)
         found: dict[str, tuple[str, ...]] = {}
         for reply in asked.answers.values():
             for provider in reply.providers if isinstance(reply, ProvidersAre) else ():
@@ -450,7 +372,3 @@ class RealDHT:
 def local_answer(heads: tuple[Envelope | Notice, ...], backend: Backend = Backend.REAL) -> Answer:
     """What this store has, because nothing else was asked for."""
     return Answer(heads, Provenance(backend, "local", None, int(bool(heads)), max(0, len(heads) - 1), False))
-
-
-def _is_majority(asked: Asked, wanted: tuple[str, ...]) -> bool:
-    return 2 * len(asked.answers) > len(wanted)
