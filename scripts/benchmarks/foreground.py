@@ -24,9 +24,7 @@ class Foreground:
         self._seconds: dict[str, list[float]] = {"put": [], "get": []}
         self._failed = self._pending = 0
 
-    async def run(
-        self, *, rate: float, seconds: float, is_over: Callable[[], bool] = lambda: False
-    ) -> dict[str, Any]:
+    async def run(self, *, rate: float, seconds: float, is_over: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """For so long, or until `is_over`; answers when all calls have ended."""
         began = trio.current_time()
         number = 0
