@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 
 WINDOW = 256
 """Hints of one peer under way at once;"""
-WINDOW_IN_TURN = 16
+WINDOW_IN_TURN = 8
 """of those that had to wait for their turn so many for a peer that is near: what calls write now is held up by them,
 and so are all that this node answers. More at once are not paid any sooner,"""
-WINDOW_SECONDS = 0.02
+WINDOW_SECONDS = 0.01
 """but for peers that are far: so many more for each such time that their answers usually take."""
 WINDOW_BYTES = 8 << 20
 """And their bytes: what a swarm that comes back may have this node hold in memory, for each peer."""
