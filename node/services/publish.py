@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 WINDOW = 256
 """Hints of one peer under way at once;"""
 WINDOW_IN_TURN = 8
-"""of those that had to wait for their turn so many for a peer that is near: what calls write now is held up by them,
-and so are all that this node answers. More at once are not paid any sooner,"""
+"""of a long backlog so many for a peer that is near: what calls write now is held up by them, and so are all that this
+node answers. More at once are not paid much sooner,"""
 WINDOW_SECONDS = 0.01
 """but for peers that are far: so many more for each such time that their answers usually take."""
 WINDOW_BYTES = 8 << 20
@@ -290,7 +290,7 @@ class Publisher:
         """Send what is due to a holder, as far as its window allows; answer when to look again."""
         now = trio.current_time()
         account.paused_until = 0.0
-        account.window = min(WINDOW, WINDOW_IN_TURN * (1 + int(self._courier.usual(peer) / WINDOW_SECONDS)))
+        account.window = self._window(peer)
         is_rescan = not account.under_way or now - account.rewound_at >= RESCAN_SECONDS
         if account.is_at_end and is_rescan:
             rest = self._store.owing().get(peer, 0) - len(account.under_way)
@@ -306,6 +306,12 @@ class Publisher:
         if due_ms is not None and not account.under_way and not account.held:  # what is held is due all the time
             wait = (due_ms - self._now_ms()) / 1000.0
         return trio.current_time() + min(RESCAN_SECONDS, max(wait, 0.01))
+
+    def _window(self, peer: str) -> int:
+        """How many of those whose turn it is may be under way. What goes out in one window is no backlog."""
+        if self._store.owing().get(peer, 0) <= WINDOW:
+            return WINDOW
+        return min(WINDOW, WINDOW_IN_TURN * (1 + int(self._courier.usual(peer) / WINDOW_SECONDS)))
 
     async def _send_due(self, peer: str, account: _Account) -> None:
         while account.has_room and self._courier.room(peer) > 0 and self._members.is_reachable(peer):
