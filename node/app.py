@@ -282,7 +282,7 @@ async def _run_in_swarm(
         task_status.started(node)
 
 
-def _offer_nobody(*_: object) -> Offered:
+def _offer_nobody(*_: object, **__: object) -> Offered:
     """What is written is owed, and handed over once the flags allow it."""
     return Offered((), False)
 

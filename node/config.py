@@ -100,10 +100,16 @@ class Settings:
         """Each setting as (name in the file, value, origin), in the order of the fields; secrets as stars."""
         names = {option.field: option.names[0] for option in reversed(OPTIONS) if not option.is_older}
         return [
-            (names[one.name], _shown(getattr(self, one.name)), self.origins.get(one.name, DEFAULT))
+            (names[one.name], self._shown(one.name, names[one.name]), self.origins.get(one.name, DEFAULT))
             for one in fields(self)
             if one.name in names
         ]
+
+    def _shown(self, field: str, name: str) -> str:
+        """As it may be written in the file; a duration whose name has no unit with one."""
+        value = getattr(self, field)
+        is_bare = field.endswith("_ms") and not name.endswith("_ms")
+        return values.duration(value) if is_bare else _shown(value)
 
 
 _BY_KEY = {option.key: option for option in OPTIONS}

@@ -84,6 +84,8 @@ def verify(*, client: Client, as_json: bool, file: str | None, node: str | None)
         lines, note = list(_of_node(client))[: told["entries"]], ""
     verdict = check(lines, node=node or told.get("node"))
     broken, why = verdict.broken, verdict.why
+    if not lines:
+        broken, why = 1, "it is not there: a node writes one at each start, so everything was cut off"
     if told and broken is None and (verdict.good, verdict.head) != (told["entries"], told["head"]):
         broken = verdict.good + 1
         why = f"the node wrote {told['entries']} entries, and its log has {verdict.good}: the last ones were cut off"

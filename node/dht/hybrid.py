@@ -9,7 +9,7 @@ when the holders said so; otherwise it is `Unavailable`.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -42,8 +42,15 @@ class Offered(NamedTuple):
     """One of them has little or nothing to take before it: its silence says something."""
 
 
-Offer = Callable[[int, Envelope | None, tuple[str, ...]], Offered]
-"""Hand over a merged write (its sequence, the envelope if it is new here, its holders), without waiting for a turn."""
+class Offer(Protocol):
+    """Who pays hints. Answers at once, and raises nothing."""
+
+    def __call__(
+        self, sequence: int, envelope: Envelope | None, holders: tuple[str, ...], *, is_first: bool
+    ) -> Offered:
+        """Hand over a merged write: the envelope if it is new here, and whether it is all that is here of its address,
+        so that nothing has to reach its holders before it."""
+        ...
 
 
 class HybridDHT:
@@ -128,7 +135,8 @@ class HybridDHT:
             raise stalled(envelope)
         if on_merged is not None:
             on_merged()
-        offered = self._offer(sequence, envelope if is_new else None, wanted)
+        is_first = is_new and not envelope.parents and await self._is_all(envelope)
+        offered = self._offer(sequence, envelope if is_new else None, wanted, is_first=is_first)
         try:
             standing = await self._acknowledged(envelope, wanted, offered, sequence, deadline - RESERVE_SECONDS)
         except Unavailable:  # the disk cannot tell how it stands; it is written all the same
@@ -146,6 +154,17 @@ class HybridDHT:
             self.write_quorum, (trio.current_time() - started) * 1000.0, self._store.log_id, standing.sequence,
             envelope.address, envelope.version, envelope.digest, envelope.parents,
         )  # fmt: skip
+
+    async def _is_all(self, envelope: Envelope) -> bool:
+        """Whether this version, which was merged just now and has no parents, is all that is here of its address.
+
+        An earlier one would be another head, or below one. A store that cannot tell now is no failure of the write.
+        """
+        try:
+            heads = await self._store.heads(envelope.key)
+        except Unavailable:
+            return False
+        return [head.digest for head in heads] == [envelope.digest]
 
     def _require_swarm(self, wanted: tuple[str, ...]) -> None:
         if not self._gate.lets_through:

@@ -90,6 +90,11 @@ class Observed:
         self.backend: Backend = dht.backend
 
     @property
+    def unobserved(self) -> DHT:
+        """The backend itself, for calls that nobody made: what they come to is no caller's trouble."""
+        return self._dht
+
+    @property
     def write_quorum(self) -> int:
         return self._dht.write_quorum
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import trio
 
 from node.dht.base import DHT, Answer, Backend, Consistency, History, Provider, Receipt
+from node.dht.observed import Observed
 from node.dht.tally import Metered, Tally
 from node.flags import Flags
 from node.store.base import Store
@@ -45,7 +46,8 @@ class Begun(NamedTuple):
 class SwitchDHT:
     """`make` makes the backends that flags ask for; `may_ask` says whether the swarm may be asked for a shadow read.
 
-    With `tally`, what calls come to is counted there; shadow reads are not among them.
+    With `tally`, what calls come to is counted there; shadow reads are not among them, nor among those that the health
+    report hears of.
     """
 
     def __init__(
@@ -77,7 +79,8 @@ class SwitchDHT:
 
     def _take(self, flags: Flags) -> None:
         backends = self._make(flags)
-        self._bare_real = backends.get(Backend.REAL)
+        real = backends.get(Backend.REAL)
+        self._bare_real = real.unobserved if isinstance(real, Observed) else real
         self._flags = flags
         self._backends = {backend: self._metered(dht) for backend, dht in backends.items()}
         self._chosen = self._backends[Backend(flags.in_force)]

@@ -31,7 +31,12 @@ from protocols.retry import backoff
 log = logging.getLogger(__name__)
 
 WINDOW = 256
-"""Hints of one peer under way at once."""
+"""Hints of one peer under way at once;"""
+WINDOW_IN_TURN = 8
+"""of a long backlog so many for a peer that is near: what calls write now is held up by them, and so are all that this
+node answers. More at once are not paid much sooner,"""
+WINDOW_SECONDS = 0.01
+"""but for peers that are far: so many more for each such time that their answers usually take."""
 WINDOW_BYTES = 8 << 20
 """And their bytes: what a swarm that comes back may have this node hold in memory, for each peer."""
 READ_AT_ONCE = 16
@@ -72,6 +77,10 @@ class _Account:
     """Everything due has been sent: what is written next need not wait for its turn."""
     under_way: dict[int, int] = field(default_factory=dict)
     """The size in bytes by sequence; also those that are being put into quarantine."""
+    unread: set[int] = field(default_factory=set)
+    """Those of them that were sent as they were written, without waiting for their turn."""
+    window: int = WINDOW_IN_TURN
+    """How many of the others may be under way at once."""
     bytes_under_way: int = 0
     held: "array[int]" = field(default_factory=lambda: array("q"))
     """What is due up to the cursor and was held back, in order."""
@@ -87,12 +96,24 @@ class _Account:
 
     @property
     def has_room(self) -> bool:
-        return self.room > 0 and self.bytes_under_way < WINDOW_BYTES and not self.paused_until
+        """For one whose turn it is."""
+        return self.room > 0 and self._has_bytes
 
     @property
     def room(self) -> int:
-        """How many more hints may be under way, as far as their number goes."""
-        return (1 if self.failures else WINDOW) - len(self.under_way)
+        """For how many of those whose turn it is, as far as their number goes."""
+        if self.failures:
+            return 1 - len(self.under_way)
+        return self.window - (len(self.under_way) - len(self.unread))
+
+    @property
+    def has_room_unread(self) -> bool:
+        """For one that does not wait for its turn."""
+        return (not self.under_way if self.failures else len(self.unread) < WINDOW) and self._has_bytes
+
+    @property
+    def _has_bytes(self) -> bool:
+        return self.bytes_under_way < WINDOW_BYTES and not self.paused_until
 
     def has_read(self, sequence: int) -> bool:
         """Whether a new write was read already, and sent if there was anything to send."""
@@ -110,6 +131,7 @@ class _Account:
 
     def settle(self, sequence: int) -> None:
         self.bytes_under_way -= self.under_way.pop(sequence, 0)
+        self.unread.discard(sequence)
 
     def pause(self, base: float, cap: float, chance: float, now: float) -> float:
         """Leave the peer in peace, the longer the more often that was in vain; answer for how long from now.
@@ -217,8 +239,11 @@ class Publisher:
         self._is_news = True
         self._woken.set()
 
-    def offer(self, sequence: int, envelope: Envelope | None, holders: tuple[str, ...]) -> Offered:
-        """A write was merged just now: send it at once where nothing waits before it.
+    def offer(
+        self, sequence: int, envelope: Envelope | None, holders: tuple[str, ...], *, is_first: bool = False
+    ) -> Offered:
+        """A write was merged just now: send it at once where nothing waits before it, or nothing of its address does
+        because it `is_first` there.
 
         Without the envelope it was merged before, and whoever is still owed it is looked up.
         """
@@ -230,11 +255,12 @@ class Publisher:
         for peer in holders:
             account = self._accounts.setdefault(peer, _Account())
             is_reachable = self._members.is_reachable(peer)
-            is_free = account.is_at_end and account.has_room and is_reachable
+            is_free = (account.is_at_end or is_first) and account.has_room_unread and is_reachable
             has_little = account.bytes_under_way <= LITTLE_BYTES
             if envelope is not None and account.has_read(sequence):
                 pass  # what is new was in the store before we were told, and has had its turn
             elif envelope is not None and is_free and self._send(peer, account, sequence, envelope, 0):
+                account.unread.add(sequence)
                 is_next = is_next or has_little
             else:
                 account.rewind(sequence - 1)
@@ -264,6 +290,7 @@ class Publisher:
         """Send what is due to a holder, as far as its window allows; answer when to look again."""
         now = trio.current_time()
         account.paused_until = 0.0
+        account.window = self._window(peer)
         is_rescan = not account.under_way or now - account.rewound_at >= RESCAN_SECONDS
         if account.is_at_end and is_rescan:
             rest = self._store.owing().get(peer, 0) - len(account.under_way)
@@ -280,11 +307,17 @@ class Publisher:
             wait = (due_ms - self._now_ms()) / 1000.0
         return trio.current_time() + min(RESCAN_SECONDS, max(wait, 0.01))
 
+    def _window(self, peer: str) -> int:
+        """How many of those whose turn it is may be under way. What goes out in one window is no backlog."""
+        if self._store.owing().get(peer, 0) <= WINDOW:
+            return WINDOW
+        return min(WINDOW, WINDOW_IN_TURN * (1 + int(self._courier.usual(peer) / WINDOW_SECONDS)))
+
     async def _send_due(self, peer: str, account: _Account) -> None:
         while account.has_room and self._courier.room(peer) > 0 and self._members.is_reachable(peer):
             turn, news = account.turn, account.news
             ahead = sum(sequence > account.cursor for sequence in account.under_way)
-            limit = WINDOW - len(account.under_way) + ahead
+            limit = (WINDOW if account.held else account.room) + ahead
             hints = await self._store.owed(peer, after=account.cursor, limit=limit, now_ms=self._now_ms())
             if account.turn != turn:
                 continue

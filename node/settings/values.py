@@ -86,6 +86,12 @@ def milliseconds(value: object) -> int:
     return round(float(match[1]) * _UNITS_MS[match[2] or "ms"])
 
 
+def duration(ms: int) -> str:
+    """Milliseconds as `milliseconds` reads them, in the largest unit that goes into them."""
+    unit, size = max(((unit, size) for unit, size in _UNITS_MS.items() if ms % size == 0), key=lambda one: one[1])
+    return f"{ms // size}{unit}"
+
+
 def milliseconds_between(low: int, high: int) -> Callable[[object], int]:
     def read(value: object) -> int:
         duration = milliseconds(value)

@@ -96,6 +96,10 @@ class Courier:
             return QUEUE_MAX
         return QUEUE_MAX - len(route.queue) if route.queued_bytes < QUEUE_BYTES_MAX else 0
 
+    def usual(self, peer: str) -> float:
+        """How long a peer usually takes to answer, seconds; 0 when nothing is known of it."""
+        return self._calls.round_trips.usual(peer) or 0.0
+
     async def run(self) -> None:
         """Send what was handed in, and notice what was not answered, until cancelled."""
         while True:

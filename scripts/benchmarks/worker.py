@@ -19,6 +19,7 @@ from typing import Any
 import trio
 
 from benchmarks.envelopes import sealed
+from benchmarks.foreground import Foreground
 from benchmarks.loads import load
 from node import app
 from node.api.guard import Door, Guard
@@ -29,17 +30,29 @@ from node.commands import memory
 from node.config import Settings
 from node.dht.base import Consistency
 from node.services.node import Node
+from node.settings.changes import read_change
 from node.store.sqlite import SqliteStore
 from node.swarm.calls import Calls
 from node.swarm.host import Host
+from protocols.breaker import State
 from protocols.envelope import Envelope
 from protocols.keys import PrivateKey
 from protocols.messages import Ping
-from protocols.ucxl import parse
+from protocols.ucxl import Address, parse
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def addresses_of(order: dict[str, Any]) -> list[Address]:
+    """Where the envelopes of a run are."""
+    return [parse(f"ucxl://bench:writer@bzzz:{order['run']}/*^/{number}") for number in range(order["count"])]
+
+
+def keys_of(order: dict[str, Any]) -> list[bytes]:
+    """The keys of what was put in the run that an order names."""
+    return [address.key for address in addresses_of(order)]
 
 
 class Worker:
@@ -51,6 +64,7 @@ class Worker:
         self.ready: list[Envelope] = []
         self.orders: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "make": self.make, "put": self.put, "get": self.get, "trip": self.trip, "state": self.state,
+            "foreground": self.foreground, "recover": self.recover, "flip": self.flip,
         }  # fmt: skip
 
     async def make(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +85,7 @@ class Worker:
         return await load(one, callers=order["callers"], seconds=order["seconds"], most=len(self.ready))
 
     async def get(self, order: dict[str, Any]) -> dict[str, Any]:
-        addresses = [parse(f"ucxl://bench:writer@bzzz:{order['run']}/*^/{number}") for number in range(order["count"])]
+        addresses = addresses_of(order)
         at, is_resolved = random.Random(1).randrange(len(addresses)), bool(order.get("is_resolved"))
         consistency, timeout = Consistency(order["consistency"]), float(order.get("timeout", 5.0))
 
@@ -96,6 +110,55 @@ class Worker:
             return True
 
         return await load(one, callers=order["callers"], seconds=order["seconds"], most=1 << 30)
+
+    async def foreground(self, order: dict[str, Any]) -> dict[str, Any]:
+        """So many calls a second for so long."""
+        mix = Foreground(self.node, self.ready, keys_of(order))
+        return await mix.run(rate=order["rate"], seconds=order["seconds"])
+
+    async def recover(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Wait for the breaker to close; then calls until what was owed before is paid. Moments on the machine's clock.
+
+        What the calls themselves leave to be paid is later than that, and does not count.
+        """
+        gate, store, owed_until_ms = self.node.gate, self.node.store, now_ms()
+        assert gate is not None
+        while gate.state is not State.CLOSED:
+            await trio.sleep(0.001)
+        closed_at = time.monotonic()
+        paid_at = 0.0
+
+        def is_paid() -> bool:
+            nonlocal paid_at
+            oldest_ms = store.pending().oldest_at_ms
+            if oldest_ms is None or oldest_ms > owed_until_ms:
+                paid_at = time.monotonic()
+            return bool(paid_at)
+
+        mix = Foreground(self.node, self.ready, keys_of(order))
+        told = await mix.run(rate=order["rate"], seconds=order["seconds"], is_over=is_paid)
+        if not paid_at:
+            raise RuntimeError(f"{store.pending().count} hints are not paid after {order['seconds']:g} s")
+        return {**told, "closed_at": closed_at, "paid_at": paid_at}
+
+    async def flip(self, order: dict[str, Any]) -> dict[str, Any]:
+        """The foreground, while the backend is turned to mock and back again and again."""
+        flips = 0
+        mix = Foreground(self.node, self.ready, keys_of(order))
+
+        async def turn() -> None:
+            nonlocal flips
+            while True:
+                await trio.sleep(order["every"])
+                flips += 1
+                asked = {"backend": "mock" if flips % 2 else "hybrid", "reason": "a bench"}
+                await self.node.flags.change(read_change(asked, author="bench"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turn)
+            told = await mix.run(rate=order["rate"], seconds=order["seconds"])
+            nursery.cancel_scope.cancel()
+        return {**told, "flips": flips}
 
     async def state(self, order: dict[str, Any]) -> dict[str, Any]:
         connected = sum(peer.is_connected for peer in self.node.peers())

@@ -276,6 +276,8 @@ async def shadowed(seed: int) -> None:
         await put(swarm["n2"].running, "stale", b"new")
         await get(node, "stale")
         await until(lambda: dht.shadow_failures + dht.shadow_skipped > 0, what="a shadow read that cannot be made")
+        (told,) = [one for one in node.health().components if one.component == "dht"]
+        assert told.error_count == 0, "a call that nobody made counts as one that failed"
         swarm.net.heal()
         await until(lambda: sum(p.is_connected and not p.is_suspect for p in node.peers()) == 2)
 

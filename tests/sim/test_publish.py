@@ -140,7 +140,8 @@ def test_an_envelope_that_came_from_a_peer_first_is_paid_at_once_when_it_is_writ
 
 
 async def a_backlog(seed: int) -> None:
-    """While a long backlog is paid, new writes wait behind it; that is no failure of the swarm."""
+    """While a long backlog is paid, what is new goes ahead of it, and what is new of an address that is still owed
+    waits behind it; that is no failure of the swarm."""
     async with swarm_of(seed, 3) as swarm:
         writer = swarm["n1"].running
         swarm.net.partition(swarm.peers("n1"), swarm.peers("n2", "n3"))
@@ -156,11 +157,16 @@ async def a_backlog(seed: int) -> None:
         number = 0
         while writer.store.pending().count:
             with within(0.1):
-                await put(writer, f"new{number}")
+                receipt = await put(writer, f"new{number}")
+            assert receipt.is_replicated, f"what is new waited behind {writer.store.pending().count} hints"
+            with within(0.1):
+                await put(writer, 1999 - number)
             number += 1
             await trio.sleep(0.01)
         assert number > 3, "the backlog was paid before anything could wait behind it"
         assert len(writer.gate.transitions) == openings, writer.gate.why
+        for machine in swarm.nodes.values():
+            await assert_once_and_in_order(machine.running, range(1999 - number, 2000))
 
 
 def test_a_backlog_is_no_failure_of_the_swarm() -> None:

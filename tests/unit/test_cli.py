@@ -587,3 +587,11 @@ def test_help_lists_every_command() -> None:
 )
 def test_durations_are_said_as_a_person_says_them(milliseconds: float | None, words: str) -> None:
     assert in_words(milliseconds) == words
+
+
+def test_an_audit_log_with_nothing_in_it_is_a_broken_one(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    log.write_bytes(b"")
+    ended = CliRunner().invoke(cli, ["audit", "verify", "--file", str(log)])
+    assert ended.exit_code == 1
+    assert "line 1 is broken: it is not there" in ended.output

@@ -380,6 +380,11 @@ def test_mock_says_what_it_will_not_use() -> None:
     assert load({"backend": "mock"}, {}).notes == ()
 
 
+def test_a_shown_duration_says_its_unit_where_its_name_does_not() -> None:
+    shown = {name: value for name, value, _ in load({}, {"BZZZ_CACHE_TTL": "90s"}).rows()}
+    assert (shown["health_check_interval"], shown["cache_ttl"], shown["deadline_ms"]) == ("30s", "90s", "100")
+
+
 def test_relative_paths_are_made_absolute() -> None:
     assert load({"data_dir": "x"}, {}).data_dir == Path.cwd() / "x"
     assert load({"data_dir": "~/x"}, {}).data_dir == Path.home() / "x"
@@ -406,3 +411,4 @@ def test_durations_mean_the_same_in_every_unit(number: int) -> None:
     assert values.milliseconds(f"{number}s") == 1000 * number
     assert values.milliseconds(f"{number}m") == values.milliseconds(f"{60 * number} s")
     assert values.milliseconds(f"{number}.5s") == 1000 * number + 500
+    assert values.milliseconds(values.duration(number)) == number
