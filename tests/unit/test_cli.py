@@ -279,6 +279,10 @@ def test_too_much_content_and_files_that_are_not_there_are_refused_here(tmp_path
         (("peers", "--api", "https://127.0.0.1:1"), "not host:port"),
         (("peers", "--api-token-file", "/nowhere/x"), "cannot be read"),
         (("history", ADDRESS, "--limit", "0"), "--limit"),
+        (("delete", ADDRESS, "--meta", "a b=c"), "UCXL-Meta-a b"),
+        (("delete", ADDRESS, "--meta", "слово=c"), "no header can carry"),
+        (("delete", ADDRESS, "--meta", "a=b\nc"), "line break"),
+        (("delete", ADDRESS, "--parent", "a\r\nb"), "line break"),
     ],
 )
 def test_wrong_use_is_exit_code_2_and_says_what_is_wrong(arguments: tuple[str, ...], part: str) -> None:
