@@ -907,6 +907,7 @@ def test_waiting_for_replication_ends_when_it_is_there_or_when_time_is_over() ->
         response = await api("PUT", ENVELOPE, params=query, content=b"1")
         assert response.status_code == 202
         assert 2.9 < trio.current_time() - started < 3.5
+        assert response.json()["response"]["data"]["elapsed_ms"] > 2_900
         digest = response.json()["response"]["data"]["digest"]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_heal_after, swarm, 5.0)
