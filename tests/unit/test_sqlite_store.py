@@ -210,6 +210,7 @@ async def test_a_migration_that_fails_leaves_the_older_schema(path: Path, monkey
         patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
         with pytest.raises(StoreRefused, match="nowhere"):
             SqliteStore.open(path, random_id=LOG_ID)
+    assert not path.with_name(f"{path.name}-wal").exists(), "no connection was left open"
     async with opened(path) as store:
         assert store.last_sequence == 200
 
