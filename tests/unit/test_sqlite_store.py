@@ -431,6 +431,11 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_end(path: Path, monkeypatc
                 await failed.wait()
                 with pytest.raises(Unavailable):
                     await put(store, envelope(2))
+            gate.set()
+            while store._connections[0].in_transaction:  # what was given up ends in its own time, as a process would
+                await trio.sleep(0.01)
+            for connection in store._connections:
+                connection.close()
     finally:
         gate.set()
 
