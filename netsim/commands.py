@@ -18,7 +18,7 @@ STORIES_MAX = 5
 """Failed runs that are told in full; the others are named."""
 
 
-@click.group("sim")
+@click.group("sim", short_help="Play a scenario, and check every promise.")
 def sim_command() -> None:
     """Play a scenario in a virtual world, or five real processes, and check every promise."""
 
@@ -41,7 +41,7 @@ def list_command(as_json: bool) -> None:
         click.echo(f"{one.name:<{width}}  {one.about}")
 
 
-@sim_command.command("run")
+@sim_command.command("run", short_help="Play one, for one seed or many.")
 @click.argument("scenario")
 @click.option(
     "--world", type=click.Choice(["virtual"]), default="virtual", help="Where: one seed, one clock, in memory."

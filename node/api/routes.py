@@ -135,7 +135,9 @@ async def _replicated(node: Node, receipt: Receipt, deadline: float) -> Receipt:
     rest = deadline - trio.current_time()
     if receipt.is_replicated or receipt.durability is Durability.LOCAL or rest <= 0:
         return receipt
-    return await node.author.replicated(receipt.digest, timeout=rest)
+    started = trio.current_time()
+    later = await node.author.replicated(receipt.digest, timeout=rest)
+    return later._replace(elapsed_ms=receipt.elapsed_ms + (trio.current_time() - started) * 1000.0)
 
 
 def _receipt(receipt: Receipt, *, code: str) -> Reply:

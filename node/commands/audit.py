@@ -15,7 +15,7 @@ _file = click.option("--file", metavar="FILE", help="Read this log, audit.log in
 _PAGE = 1000
 
 
-@click.group("audit")
+@click.group("audit", short_help="What was changed, forced or switched, signed and chained.")
 def audit_command() -> None:
     """The audit log: every change of flags, every override, every switch of the breaker, every start."""
 
@@ -68,7 +68,7 @@ def _line(text: object) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
-@audit_command.command("verify")
+@audit_command.command("verify", short_help="Check every line, its signature and its place.")
 @_file
 @click.option("--node", metavar="PEER", help="The peer id of the node whose log it must be.")
 @talks_to_node

@@ -9,6 +9,7 @@ import functools
 import http.client
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from node.settings import values
 
 DEFAULT_API = "127.0.0.1:8080"
 JSON_TYPE = "application/json"
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 _CONNECT_SECONDS = 3.0
 _ANSWER_SECONDS = 15.0
 """What a node may take to answer beyond the time a call asks for."""
@@ -84,6 +87,7 @@ class Client:
         sent = {"Accept": JSON_TYPE, **(headers or {})}
         if self._token:
             sent["Authorization"] = f"Bearer {self._token}"
+        sent = {name: _sendable(name, value) for name, value in sent.items()}
         host, port = values.split_host_port(self._api)
         connection = http.client.HTTPConnection(host, port, timeout=_CONNECT_SECONDS)
         try:
@@ -106,6 +110,16 @@ class Client:
 
     def _unreachable(self, why: str) -> Failure:
         return Failure(f"no node at {self._api}: {why}; is it up (bzzz up)? --api or BZZZ_API says which one to ask", 3)
+
+
+def _sendable(name: str, value: str) -> str:
+    """A header as http.client writes it: UTF-8, byte for byte. What no header can carry is wrong use."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise Failure(f"the name in {name!r} has a character that no header can carry; letters, digits and - can be", 2)
+    if _UNPRINTABLE.search(value):
+        shown = "the token" if name == "Authorization" else f"{name}: {value!r}"
+        raise Failure(f"{shown} has a line break or another control character, which no header can carry", 2)
+    return value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _exchange(

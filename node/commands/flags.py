@@ -37,7 +37,7 @@ def show(*, client: Client, as_json: bool) -> None:
     _tell(client.call("GET", "/v1/flags").data, as_json)
 
 
-@flags_command.command("set")
+@flags_command.command("set", short_help="Set flags, as NAME=VALUE.")
 @click.argument("changes", nargs=-1, required=True, metavar="NAME=VALUE...")
 @_reason
 @_author
@@ -65,7 +65,7 @@ def unset(*, client: Client, as_json: bool, names: tuple[str, ...], reason: str,
     _change(client, dict.fromkeys(names), reason, author, as_json)
 
 
-@flags_command.command("force")
+@flags_command.command("force", short_help="Override: mock, or the breaker open or closed.")
 @click.argument("what", type=click.Choice(["mock", "open", "closed"]))
 @click.option("--reason", metavar="TEXT", required=True, help="Why, for the audit log and the health report.")
 @click.option("--for", "expires_in", metavar="DURATION", default="1h", show_default=True, help="For how long.")

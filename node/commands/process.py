@@ -147,6 +147,9 @@ async def _live(
     again: Callable[[], Settings],
 ) -> None:
     """Start the node, then its API; end them the other way round."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # When the receivers below are gone again: one more Ctrl-C, while the process closes, is not to be its death.
+        signal.signal(number, signal.SIG_IGN)
     with (
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
         trio.open_signal_receiver(signal.SIGHUP) as hangups,

@@ -152,7 +152,7 @@ def _headers(
         name, separator, value = word.partition("=")
         if not (separator and name):
             raise click.BadParameter(f"{word!r} is not NAME=VALUE", param_hint="'--meta'")
-        headers[f"UCXL-Meta-{name}"] = value.encode("utf-8").decode("latin-1")  # http.client writes latin-1
+        headers[f"UCXL-Meta-{name}"] = value
     return headers
 
 

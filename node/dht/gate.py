@@ -167,12 +167,12 @@ class Gate:
         self._driver.tell(breaker.Tuned(threshold, backoff_seconds))
 
     async def run(self) -> None:
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
                 await self._driver.run()
-        finally:
-            self._nursery = None
+            finally:
+                self._nursery = None  # before it closes: a connection may still come up, or a call fail
 
     def _carry_out(self, effect: breaker.Effect) -> None:
         match effect:

@@ -129,12 +129,12 @@ class SwitchDHT:
 
     async def run(self) -> None:
         """Make shadow reads until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
                 await trio.sleep_forever()
-        finally:
-            self._nursery = None
+            finally:
+                self._nursery = None  # before it closes: reads may still end
 
     # -- the calls --------------------------------------------------------------------------------------------
 

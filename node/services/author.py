@@ -103,9 +103,9 @@ class Author:
                 size_bytes_max=ENCODED_BYTES_MAX,
             )
         async with self.turn(key, begun.deadline) as free:
-            if earlier := await self._earlier(write.idempotency_key, address):
+            if earlier := await self._earlier(write.idempotency_key, address, write):
                 return earlier
-            if staged := await self._uncertain_write(write.idempotency_key, address):
+            if staged := await self._uncertain_write(write.idempotency_key, address, write):
                 return await self._put(staged, write.idempotency_key, started, begun, free)
             heads = await self._checked_heads(key, write, begun)
             parents = await self._parents(key, heads, write.parents, begun)
@@ -150,7 +150,7 @@ class Author:
             address=parse(envelope.address), if_match=if_match, any_match=any_match, must_be_absent=must_be_absent
         )
         async with self.turn(envelope.key, begun.deadline) as free:
-            if earlier := await self._earlier(idempotency_key, envelope.address):
+            if earlier := await self._earlier(idempotency_key, envelope.address, envelope):
                 return earlier
             if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
                 heads = await self._checked_heads(envelope.key, condition, begun)
@@ -220,8 +220,8 @@ class Author:
         for each in settled:
             self._unsettled.pop(each, None)
 
-    async def _earlier(self, idempotency_key: str | None, address: str) -> Receipt | None:
-        """The receipt of the write that was made under this key before."""
+    async def _earlier(self, idempotency_key: str | None, address: str, again: Write | Envelope) -> Receipt | None:
+        """The receipt of the write that was made under this key before. Raises `Conflict` if it was another one."""
         if idempotency_key is None:
             return None
         digest = await self._store.idempotent(idempotency_key)
@@ -229,15 +229,15 @@ class Author:
             return None
         earlier = await self._store.by_digest(digest)
         if earlier is not None:
-            _check_same(earlier, address)
+            _check_same(earlier, address, again)
         return await self.receipt(digest=digest)
 
-    async def _uncertain_write(self, idempotency_key: str | None, address: str) -> Envelope | None:
+    async def _uncertain_write(self, idempotency_key: str | None, address: str, again: Write) -> Envelope | None:
         """The very envelope that was written under this key before, when the swarm may have it: another one, with
         the same content, would be a second effect of one wish."""
         staged = await self._store.staged_under(idempotency_key) if idempotency_key is not None else None
         if staged is not None:
-            _check_same(staged, address)
+            _check_same(staged, address, again)
         return staged
 
     async def _checked_heads(self, key: bytes, write: Write, begun: Begun) -> tuple[Envelope | Notice, ...]:
@@ -332,11 +332,26 @@ def _left_to_ask(begun: Begun) -> float:
     return max(0.0, begun.left - COMMIT_SECONDS)
 
 
-def _check_same(earlier: Envelope | Notice, address: str) -> None:
+def _check_same(earlier: Envelope | Notice, address: str, again: Write | Envelope) -> None:
+    """Refuse a key that stands for another write: its content would be acknowledged, and written nowhere."""
     if earlier.address != address:
         raise Conflict(
             f"this Idempotency-Key was used for {earlier.address}; take another one", digest=earlier.digest.hex()
         )
+    if not _says_the_same(earlier, again):
+        raise Conflict(
+            "this Idempotency-Key was used for a write of something else to this address; take another one",
+            digest=earlier.digest.hex(),
+        )
+
+
+def _says_the_same(earlier: Envelope | Notice, again: Write | Envelope) -> bool:
+    """As far as is known here. A second try may differ in what is said about the content, but not in the content."""
+    if isinstance(again, Envelope):
+        return earlier.digest == again.digest
+    if not isinstance(earlier, Envelope):
+        return earlier.deleted == again.deleted
+    return (earlier.content, earlier.deleted) == (again.content, again.deleted)
 
 
 def _check_later(envelope: Envelope, parents: Mapping[bytes, int | None]) -> None:

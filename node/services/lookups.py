@@ -66,12 +66,12 @@ class Lookups(Generic[V]):
         return self._nursery is not None
 
     async def run(self) -> None:
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
                 await trio.sleep_forever()
-        finally:
-            self._nursery = None
+            finally:
+                self._nursery = None  # before it closes: who asks then looks up alone
 
     def get(self, name: Hashable) -> Lookup[V] | None:
         """The one that who asks now may wait for: nothing changed since it began."""

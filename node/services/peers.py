@@ -98,9 +98,9 @@ class Neighbours:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Dial, greet, ping and exchange until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
                 nursery.start_soon(self._peers.run)
                 nursery.start_soon(self._liveness.run)
                 nursery.start_soon(self._exchange_for_ever)
@@ -112,8 +112,8 @@ class Neighbours:
                 for finder in self._finders:
                     nursery.start_soon(finder.run, self._peers.tell)
                 await trio.sleep_forever()
-        finally:
-            self._nursery = None
+            finally:
+                self._nursery = None  # before it closes: the network may still tell us who is gone
 
     def _sight_known(self) -> None:
         now, now_ms = trio.current_time(), self._now_ms()

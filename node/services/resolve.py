@@ -91,12 +91,17 @@ class Resolver:
             answer = await self._with_content(address, key, answer, consistency, begun)
             first = answer.heads[0]
         if first.deleted and digest is None:
+            where = answer.provenance
             raise Deleted(
                 f"{address.text} was deleted; its history is still there",
                 deleted=True,
                 digest=first.digest.hex(),
                 version=first.version,
-                siblings=answer.provenance.siblings,
+                siblings=where.siblings,
+                backend=where.backend.value,
+                source=where.source,
+                degraded=where.is_degraded,
+                reason=where.reason,
             )
         return answer
 

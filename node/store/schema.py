@@ -11,7 +11,7 @@ foreign and a newer one, a connection that cannot write tells a damaged one.
 
 import os
 import sqlite3
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -117,19 +117,21 @@ def opened(path: Path, *, log_id: str) -> tuple[sqlite3.Connection, sqlite3.Conn
 
     The caller holds the lock on it. Raises `StoreRefused`.
     """
-    try:
-        if not path.exists():
-            _make(path, log_id)
-        check(path)
-        _close_to_others(path)
-        writer = _connected(path, "rw")
-        writer.execute("PRAGMA journal_mode = WAL")
-        migrate(writer, MIGRATIONS)
-        _prepare_writer(writer)
-        reader = _connected(path, "ro")
-        reader.execute("PRAGMA cache_size = -8192")
-    except (OSError, sqlite3.Error) as error:
-        raise StoreRefused(f"{path} cannot be opened as the store: {error}") from error
+    with ExitStack() as unfinished:
+        try:
+            if not path.exists():
+                _make(path, log_id)
+            check(path)
+            _close_to_others(path)
+            writer = unfinished.enter_context(closing(_connected(path, "rw")))
+            writer.execute("PRAGMA journal_mode = WAL")
+            migrate(writer, MIGRATIONS)
+            _prepare_writer(writer)
+            reader = unfinished.enter_context(closing(_connected(path, "ro")))
+            reader.execute("PRAGMA cache_size = -8192")
+        except (OSError, sqlite3.Error) as error:
+            raise StoreRefused(f"{path} cannot be opened as the store: {error}") from error
+        unfinished.pop_all()
     return writer, reader
 
 

@@ -207,6 +207,19 @@ def test_a_signal_ends_it_cleanly_and_soon(up: Up, number: signal.Signals, backe
         assert up("--backend", backend).ready()["peer_id"] == ready["peer_id"], "the lock and the store are free again"
 
 
+def test_a_second_signal_is_no_other_end_than_the_first(up: Up) -> None:
+    process = up()
+    process.ready()
+    process.popen.send_signal(signal.SIGINT)
+    while "stopping" not in process.log.read_text(encoding="utf-8"):
+        assert process.popen.poll() is None
+    while process.popen.poll() is None:  # as one does who presses Ctrl-C until something happens
+        process.popen.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    assert process.popen.returncode == 0
+    assert "Traceback" not in process.log.read_text(encoding="utf-8")
+
+
 def call_refused(api: str) -> bool:
     try:
         call(api, "/ready")

@@ -244,7 +244,7 @@ async def idempotency(seed: int) -> None:
 
         async def write() -> None:
             await trio.sleep(rng.random() * 0.01)
-            receipts.append(await put(machine.running, 0, rng.randbytes(5), idempotency_key="wish"))
+            receipts.append(await put(machine.running, 0, idempotency_key="wish"))
 
         async with trio.open_nursery() as nursery:
             for _ in range(8):

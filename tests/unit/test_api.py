@@ -275,6 +275,11 @@ async def test_a_tombstone_reads_as_404_with_deleted_and_its_history_stays(api: 
     tombstone = response.json()["response"]["data"]["digest"]
     error = await api.refused(404, "GET", ENVELOPE, params={"address": ADDRESS})
     assert error["details"]["deleted"] is True
+    assert (error["details"]["backend"], error["details"]["source"], error["details"]["degraded"]) == (
+        "mock",
+        "local",
+        False,
+    )
     assert error["details"]["digest"] == tombstone
     assert (await api.get(f"{BARE}/~~1/notes/a.md")).content == b"1"
     assert (await api.get(digest=first["digest"])).content == b"1"
@@ -346,6 +351,9 @@ async def test_an_idempotency_key_writes_once(api: Api) -> None:
     assert again["digest"] == first["digest"]
     assert again["sequence"] == first["sequence"] == api.node.store.last_sequence
     await api.refused(409, "PUT", ENVELOPE, params={"address": f"{BARE}/*^/other"}, content=b"1", headers=key)
+    await api.refused(409, "PUT", ENVELOPE, params={"address": ADDRESS}, content=b"2", headers=key)
+    await api.refused(409, "DELETE", ENVELOPE, params={"address": ADDRESS}, headers=key)
+    assert api.node.store.last_sequence == first["sequence"]
     await api.refused(
         400, "PUT", ENVELOPE, params={"address": ADDRESS}, content=b"1", headers={"idempotency-key": "a b"}
     )
@@ -899,6 +907,7 @@ def test_waiting_for_replication_ends_when_it_is_there_or_when_time_is_over() ->
         response = await api("PUT", ENVELOPE, params=query, content=b"1")
         assert response.status_code == 202
         assert 2.9 < trio.current_time() - started < 3.5
+        assert response.json()["response"]["data"]["elapsed_ms"] > 2_900
         digest = response.json()["response"]["data"]["digest"]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_heal_after, swarm, 5.0)

@@ -279,6 +279,10 @@ def test_too_much_content_and_files_that_are_not_there_are_refused_here(tmp_path
         (("peers", "--api", "https://127.0.0.1:1"), "not host:port"),
         (("peers", "--api-token-file", "/nowhere/x"), "cannot be read"),
         (("history", ADDRESS, "--limit", "0"), "--limit"),
+        (("delete", ADDRESS, "--meta", "a b=c"), "UCXL-Meta-a b"),
+        (("delete", ADDRESS, "--meta", "слово=c"), "no header can carry"),
+        (("delete", ADDRESS, "--meta", "a=b\nc"), "line break"),
+        (("delete", ADDRESS, "--parent", "a\r\nb"), "line break"),
     ],
 )
 def test_wrong_use_is_exit_code_2_and_says_what_is_wrong(arguments: tuple[str, ...], part: str) -> None:
@@ -570,7 +574,10 @@ def test_help_lists_every_command() -> None:
     assert result.exit_code == 0
     for command in _COMMANDS:
         assert f"  {command} " in result.stdout
-        assert bzzz(command, "--help").exit_code == 0
+        more = bzzz(command, "--help")
+        assert more.exit_code == 0
+        for listed in (result.stdout.partition("Commands:")[2], more.stdout.partition("Commands:")[2]):
+            assert not [line for line in listed.splitlines() if line.endswith("...")], "cut short"
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,20 @@ async def test_who_waits_when_the_node_stops_is_told() -> None:
             await lookup.wait()
         await trio.testing.wait_all_tasks_blocked()
         assert not lookups.is_running
+
+
+async def test_who_asks_while_the_node_stops_is_not_met_by_a_closed_door() -> None:
+    async def look_up() -> str:
+        return "found"
+
+    for _ in range(50):  # in what order trio runs what can run is chance
+        lookups: Lookups[str] = Lookups()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lookups.run)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                for number in range(12):  # more turns than it needs to end
+                    if lookups.is_running:
+                        lookups.begin(number, Reading(b"a"), look_up)
+                    await trio.lowlevel.checkpoint()

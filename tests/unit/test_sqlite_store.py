@@ -210,6 +210,7 @@ async def test_a_migration_that_fails_leaves_the_older_schema(path: Path, monkey
         patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
         with pytest.raises(StoreRefused, match="nowhere"):
             SqliteStore.open(path, random_id=LOG_ID)
+    assert not path.with_name(f"{path.name}-wal").exists(), "no connection was left open"
     async with opened(path) as store:
         assert store.last_sequence == 200
 
@@ -430,6 +431,11 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_end(path: Path, monkeypatc
                 await failed.wait()
                 with pytest.raises(Unavailable):
                     await put(store, envelope(2))
+            gate.set()
+            while store._connections[0].in_transaction:  # what was given up ends in its own time, as a process would
+                await trio.sleep(0.01)
+            for connection in store._connections:
+                connection.close()
     finally:
         gate.set()
 
