@@ -74,6 +74,9 @@ def run_command(
     """
     from netsim.many import play_many
 
+    for path in (trace, history):
+        if path is not None and not path.absolute().parent.is_dir():  # said now, and not after an hour
+            raise click.UsageError(f"{path} cannot be written: there is no directory {path.absolute().parent}")
     loaded = _load(scenario)
     progress = _Progress(runs, is_shown=not as_json and runs > 1)
     summaries: list[Summary] = []

@@ -26,6 +26,8 @@ def live_command(ctx: click.Context, seconds: int, seed: int, as_json: bool, kee
     from netsim.demo.screen import JsonScreen, TextScreen
     from netsim.live_run import Live
 
+    if history is not None and not history.absolute().parent.is_dir():  # said now, and not after the run
+        raise click.UsageError(f"{history} cannot be written: there is no directory {history.absolute().parent}")
     live = Live(seconds=seconds, seed=seed, screen=JsonScreen() if as_json else TextScreen(), keep=keep)
     code = live.play()
     if history is not None:

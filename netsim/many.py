@@ -1,5 +1,6 @@
 """Many seeds of one scenario, over several processes: what became of each, in the order of the seeds."""
 
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -47,8 +48,17 @@ def play_many(name: str, scenario: Scenario, seeds: Iterable[int], *, jobs: int 
     if jobs <= 1:
         yield from map(once, seeds)
         return
-    with ProcessPoolExecutor(max_workers=jobs) as pool:
+    pool = ProcessPoolExecutor(max_workers=jobs, initializer=_leave_interrupts_to_the_parent)
+    try:
         yield from pool.map(once, seeds, chunksize=4)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """Ctrl-C reaches the whole group. A worker that it ends while it holds the queue's lock leaves all waiting for
+    ever; so they end what they have begun, and the parent gives them nothing more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _play_one(name: str, scenario: Scenario, seed: int) -> Summary:

@@ -24,12 +24,13 @@ from node.services.node import Node
 from node.store.memory import MemoryStore
 from node.swarm.limits import USUAL
 from protocols.keys import PrivateKey
+from protocols.verified import Verified
 
 
 class VirtualNode:
     """One machine: its key, wall clock and disk stay, the process on it comes and goes."""
 
-    def __init__(self, name: str, net: VirtualNet, seed: int, settings: Settings) -> None:
+    def __init__(self, name: str, net: VirtualNet, seed: int, settings: Settings, verified: Verified) -> None:
         self.name = name
         self.key = PrivateKey.from_seed(sha256(f"{seed}/{name}".encode()).digest())
         self.peer = self.key.peer_id
@@ -40,6 +41,7 @@ class VirtualNode:
         self.node: Node | None = None
         self._net = net
         self._seed = seed
+        self._verified = verified
         self._disks = 0
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -59,6 +61,7 @@ class VirtualNode:
             now_ms=self.clock.now_ms,
             chance=chance(self._seed, self.name).random,
             limits=self.limits,
+            verified=self._verified,
         )
         self._scope, self._ended = trio.CancelScope(), trio.Event()
         try:
@@ -95,6 +98,8 @@ class VirtualSwarm:
         self.net = VirtualNet(seed, self.trace, link=link)
         self._seed = seed
         self._settings = settings
+        self._verified = Verified()
+        """One for all: whether a signature is right does not depend on who asks, and nothing they do is dearer."""
         self.nodes: dict[str, VirtualNode] = {}
         for name in names:
             self.add(name)
@@ -111,7 +116,7 @@ class VirtualSwarm:
     def add(self, name: str) -> VirtualNode:
         """One more machine like the others; nothing runs on it yet."""
         assert name not in self.nodes, f"there is a {name} already"
-        machine = self.nodes[name] = VirtualNode(name, self.net, self._seed, self._settings)
+        machine = self.nodes[name] = VirtualNode(name, self.net, self._seed, self._settings, self._verified)
         return machine
 
     async def start(self, name: str) -> Node:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from netsim.checks.judge import CHECKS
+from netsim.contradictions import contradictions
 from netsim.scenario import BACKENDS, Chaos, Fault, FaultKind, Limits, LinkQuality, Scenario, Workload
 
 FOLDER = Path(__file__).parent / "scenarios"
@@ -43,10 +44,12 @@ _NEEDED: dict[FaultKind, tuple[str, ...]] = {
     FaultKind.FLIP: ("nodes", "backend"),
 }
 CHAOS_KINDS = tuple(kind for kind in FaultKind if kind not in (FaultKind.JOIN, FaultKind.FLIP, FaultKind.LIE))
-SETTINGS = (
-    "deadline_ms", "real_deadline_ms", "write_quorum", "read_quorum", "read_freshness_ms", "threshold_errors",
-    "backoff_ms", "forget_after_hours", "fallback_on_error",
-)  # fmt: skip
+SETTINGS = {
+    "deadline_ms": (1, 60_000), "real_deadline_ms": (1, 60_000), "write_quorum": (1, 1_000), "read_quorum": (1, 1_000),
+    "read_freshness_ms": (0, 3_600_000), "threshold_errors": (1, 1_000), "backoff_ms": (1, 600_000),
+    "forget_after_hours": (0.001, 1e6), "fallback_on_error": (),
+}  # fmt: skip
+"""Those of a node's settings that a scenario may set, each with its range; whole numbers where both ends are."""
 
 
 class ScenarioRefused(Exception):
@@ -126,20 +129,9 @@ class _Reader:
             chaos=self._chaos(self._table(table, "chaos")),
             expected_to_fail=self._expected(self._table(table, "expected_to_fail")),
         )
-        self._refuse_contradictions(scenario)
+        for key, why in contradictions(scenario):
+            raise self._refuse(key, why)
         return scenario
-
-    def _refuse_contradictions(self, scenario: Scenario) -> None:
-        for liar in scenario.liars:
-            if liar in scenario.workload.nodes:
-                raise self._refuse("workload.nodes", f"{liar} lies, so nobody can call it")
-        absent = {*scenario.late, *scenario.liars}
-        if len(absent) == len(scenario.nodes):
-            raise self._refuse("fault", "every node joins later or lies: nobody is there at the start")
-        for fault in scenario.faults:
-            touched = {*fault.nodes} if fault.kind not in (FaultKind.LIE, FaultKind.JOIN) else set()
-            if lying := sorted(touched & {*scenario.liars}):
-                raise self._refuse(f"fault {fault.kind}", f"{lying[0]} lies; it has no process of ours to suffer that")
 
     def _faults(self, table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         faults = table.get("fault", [])
@@ -166,10 +158,13 @@ class _Reader:
     def _settings(self, table: Mapping[str, Any]) -> dict[str, object]:
         self._known(table, SETTINGS, "settings")
         for name in table:
-            if name == "fallback_on_error":
-                self._flag(table, "settings.fallback_on_error", False)
-            else:
-                self._number(table, f"settings.{name}", 0.001, 1e9, None)
+            match SETTINGS[name]:
+                case (int(low), int(high)):
+                    self._whole(table, f"settings.{name}", low, high)
+                case (low, high):
+                    self._number(table, f"settings.{name}", low, high, None)
+                case _:
+                    self._flag(table, f"settings.{name}", False)
         return dict(table)
 
     def _link(self, table: Mapping[str, Any], at: str) -> LinkQuality:
@@ -357,6 +352,8 @@ class _Reader:
                     raise self._refuse(
                         key, f"there is no node {node!r}; there are {self._nodes[0]} to {self._nodes[-1]}"
                     )
+            if dots and self._nodes.index(first) > self._nodes.index(last):
+                raise self._refuse(key, f"{one!r} runs backwards: write {last}..{first}")
             if first == "*":
                 listed.update(dict.fromkeys(self._nodes))
             elif dots:

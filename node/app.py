@@ -67,6 +67,8 @@ class World:
     limits: Limits = USUAL
     journal: Journal = field(default_factory=MemoryJournal)
     """Where the audit log is kept."""
+    verified: Verified = field(default_factory=Verified)
+    """The signatures that were checked; many nodes in one process may share it."""
 
 
 async def run(
@@ -152,7 +154,7 @@ async def _run_in_swarm(
     conduct.part = network.disconnect
     calls = Calls(network, conduct=conduct, limits=world.limits)
     courier = Courier(calls)
-    verified = Verified()
+    verified = world.verified
     recorder = Recorder(audit, author=settings.name)
     gate = Gate(
         calls,

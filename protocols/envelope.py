@@ -43,7 +43,10 @@ _ITEMS_MAX: Final = 1024
 _BIN_64: Final = b"\xc4\x40"
 """How msgpack begins 64 bytes."""
 _SIGNATURE_TAIL: Final = len(_BIN_64) + keys.SIGNATURE_BYTES
-_DIGEST_HEX: Final = re.compile(r"[0-9a-f]{64}")
+REISSUES: Final = "reissues"
+"""The entry of `meta` that says which versions one stands in for. Only a node that mends its clock writes it."""
+REISSUES_MAX: Final = 16
+_REISSUES: Final = re.compile(rf"[0-9a-f]{{64}}(?: [0-9a-f]{{64}}){{0,{REISSUES_MAX - 1}}}")
 _CONTENT_TYPE: Final = re.compile(r"[ -~]{1,255}")
 _NO_META: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -75,10 +78,13 @@ class Envelope:
     """The key in the DHT, 49 ASCII bytes."""
 
     @property
-    def reissues(self) -> bytes | None:
-        """The digest of the version that this one stands in for: `meta.reissues`, 64 hex digits in lower case."""
-        named = self.meta.get("reissues") if self.meta else None
-        return bytes.fromhex(named) if named is not None and _DIGEST_HEX.fullmatch(named) else None
+    def reissues(self) -> tuple[bytes, ...]:
+        """The digests of the versions that this one stands in for, the latest issued first: `meta.reissues`, each
+        as 64 hex digits in lower case, with single spaces between; at most `REISSUES_MAX`."""
+        named = self.meta.get(REISSUES) if self.meta else None
+        if named is None or _REISSUES.fullmatch(named) is None:
+            return ()
+        return tuple(bytes.fromhex(one) for one in named.split(" "))
 
     @property
     def canonical(self) -> bytes:
@@ -115,9 +121,9 @@ class Notice(NamedTuple):
     parents: tuple[bytes, ...] = ()
 
     @property
-    def reissues(self) -> None:
+    def reissues(self) -> tuple[()]:
         """Only what is signed stands in for something."""
-        return None
+        return ()
 
 
 class Ordered(Protocol):

@@ -41,11 +41,11 @@ class Lineage:
         self._heads: dict[bytes, int] = {}
 
     def add(
-        self, digest: bytes, version: int, parents: Iterable[bytes], *, author: str = "", reissues: bytes | None = None
+        self, digest: bytes, version: int, parents: Iterable[bytes], *, author: str = "", reissues: Iterable[bytes] = ()
     ) -> Added:
         """Take in a version, known or not. Adding a known one with parents that were unknown so far adds its edges.
 
-        `author` (a peer id) matters where something is reissued; `reissues` is the digest that this one stands in for.
+        `author` (a peer id) matters where something is reissued; `reissues` are those that this one stands in for.
         """
         is_new = digest not in self._versions
         if is_new or version > self._versions[digest]:
@@ -53,8 +53,7 @@ class Lineage:
             self._authors[digest] = author
             self._place(digest)
         superseded = tuple(parent for parent in parents if self._name(parent, version))
-        if reissues is not None and self._reissue(reissues, author):
-            superseded += (reissues,)
+        superseded += self.stand_in(reissues, author)
         return Added(is_new, digest in self._heads, superseded)
 
     def heads(self) -> tuple[bytes, ...]:
@@ -74,6 +73,13 @@ class Lineage:
         was_head = parent in self._heads
         self._place(parent)
         return was_head and parent not in self._heads
+
+    def stand_in(self, reissued: Iterable[bytes], author: str) -> tuple[bytes, ...]:
+        """An author issued these versions again, whichever version it was that says so; answers which heads it ended.
+
+        What `add` does with them; alone for a version that says so, and counts for nothing else any more.
+        """
+        return tuple(digest for digest in reissued if self._reissue(digest, author))
 
     def _reissue(self, digest: bytes, author: str) -> bool:
         """Somebody stands in for a version; whether that ended a head."""

@@ -39,7 +39,17 @@ def siblings_kept(history: History) -> Iterator[Broken]:
                 operations=(before.id, op.id),
                 at=op.returned,
             )
+    refs = Versions(history).refs
     for state in history.states:
+        for old, new in state.reissued.items():
+            if old in refs and new in refs and refs[old].author != refs[new].author:
+                yield Broken(
+                    check="siblings-kept",
+                    text=f"{state.node} takes {old} by {refs[old].author} for reissued as {new}, which is by "
+                    f"{refs[new].author}: nobody ends what another wrote",
+                    nodes=(state.node,),
+                    operations=tuple(ref.op for ref in (refs[old], refs[new]) if ref.op),
+                )
         for key in state.versions:
             if missing := sorted(heads_of(state, key) - {*state.heads.get(key, ())}):
                 yield Broken(

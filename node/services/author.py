@@ -19,13 +19,14 @@ from protocols.codes import (
     Conflict,
     Indeterminate,
     InvalidAddress,
+    InvalidPayload,
     NotFound,
     NotLater,
     TooLarge,
     Unavailable,
     UnknownParents,
 )
-from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, Envelope, Notice, decode, seal, verify
+from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, REISSUES, Envelope, Notice, decode, seal, verify
 from protocols.keys import PrivateKey
 from protocols.ucxl import Address, parse, require_one
 
@@ -96,6 +97,12 @@ class Author:
         begun = self._dht.begin(write.address.key, write.timeout)
         address = require_one(write.address).canonical
         key = write.address.key
+        if REISSUES in write.meta:
+            raise InvalidPayload(
+                f"the name {REISSUES!r} in meta is kept for a node that mends its clock: it ends a version that others "
+                "wrote through this node; name the versions that you write on top of as parents",
+                field="meta", provided=REISSUES,
+            )  # fmt: skip
         if len(write.content) >= ENCODED_BYTES_MAX:
             raise TooLarge(
                 f"the content has {len(write.content)} bytes; the whole envelope may have {ENCODED_BYTES_MAX}",

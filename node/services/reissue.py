@@ -3,8 +3,9 @@
 A node whose clock was far ahead wrote versions that every peer refuses until their moment has come, maybe years away.
 Once its clock is right again, each of its own such writes is issued anew, in order, on top of the same parents (or of
 what stands in for them), with `meta.reissues` naming the old one, which ends it as a head wherever it was taken
-(`protocols/lineage.py`); receipts follow. Late, never lost. What another author signed cannot be signed again here: it
-stays parked, and shown.
+(`protocols/lineage.py`); receipts follow. A clock that is mended in several steps has a write issued several times,
+and a peer may have taken any of them: so the last names them all. Late, never lost. What another author signed cannot
+be signed again here: it stays parked, and shown.
 
 A clock that was put back by mistake makes everything look ahead: so what a peer has taken is issued again only if
 another one refuses it as too far ahead.
@@ -22,7 +23,7 @@ from node.store.base import Store
 from node.swarm.members import Members
 from protocols.clock import AHEAD_MS_MAX, HybridClock, ahead_ms
 from protocols.codes import BzzzError, InvalidPayload, TooLarge
-from protocols.envelope import Envelope, seal
+from protocols.envelope import REISSUES, REISSUES_MAX, Envelope, seal
 from protocols.keys import PrivateKey
 
 log = logging.getLogger(__name__)
@@ -205,6 +206,7 @@ class Reissuer:
             )
 
         try:
-            return sealed({**old.meta, "reissues": old.digest.hex()})
+            reissued = (old.digest, *old.reissues)[:REISSUES_MAX]
+            return sealed({**old.meta, REISSUES: " ".join(digest.hex() for digest in reissued)})
         except (TooLarge, InvalidPayload):  # so full that the note does not fit: the store knows it anyway
             return sealed(old.meta)

@@ -232,10 +232,11 @@ class MemoryStore:
 
     def _note_reissue(self, item: Envelope | Notice) -> bool:
         """Whether a new version says that it stands in for another, or another that it does for this one."""
-        if isinstance(item, Envelope) and (old := item.reissues) is not None:
-            self._stand_ins.setdefault(old, []).append(item)
-            return True
-        return item.digest in self._stand_ins
+        reissues = item.reissues
+        if isinstance(item, Envelope):
+            for old in reissues:
+                self._stand_ins.setdefault(old, []).append(item)
+        return bool(reissues) or item.digest in self._stand_ins
 
     def _history(self, key: bytes) -> list[bytes]:
         """The digests of a key's versions, in the order in which they came; to be added to."""
@@ -257,8 +258,10 @@ class MemoryStore:
             return
         lineage = self._lineages[key] = Lineage()
         for digest in history:
-            if digest not in self._reissued:
-                item = self._held[digest]
+            item = self._held[digest]
+            if digest in self._reissued:
+                lineage.stand_in(item.reissues, item.author)
+            else:
                 lineage.add(digest, item.version, item.parents, author=item.author, reissues=item.reissues)
         self._heads[key] = self._ordered(lineage)
 

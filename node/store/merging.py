@@ -81,6 +81,8 @@ class _Unwritten:
     """Orphans' parents that came."""
     hints: list[tuple[int, int]] = field(default_factory=list)
     acknowledged: list[tuple[int, int]] = field(default_factory=list)
+    stand_ins: list[tuple[bytes, int]] = field(default_factory=list)
+    """Digests that were reissued, and the sequence of what says so."""
     idempotency: list[tuple[str, bytes, int]] = field(default_factory=list)
     unstaged: list[bytes] = field(default_factory=list)
 
@@ -108,9 +110,7 @@ class Merger:
         ).fetchone()[0]
         self._last_key_id: int = db.execute("SELECT ifnull(max(id), 0) FROM keys").fetchone()[0]
         self._has_orphans = bool(db.execute("SELECT EXISTS (SELECT 1 FROM orphans)").fetchone()[0])
-        self._has_reissues = bool(
-            db.execute("SELECT EXISTS (SELECT 1 FROM versions WHERE reissues IS NOT NULL)").fetchone()[0]
-        )
+        self._has_reissues = bool(db.execute("SELECT EXISTS (SELECT 1 FROM stand_ins)").fetchone()[0])
         self._holders: dict[str, int] = dict(db.execute("SELECT peer, id FROM holders"))
         self.staged: set[bytes] = {digest for (digest,) in db.execute("SELECT digest FROM staged")}
 
@@ -139,7 +139,7 @@ class Merger:
     def _look_up(self, items: Sequence[Envelope | Notice]) -> None:
         """What the tables know of these versions, their parents, their keys, and of children that came before them."""
         digests = list(dict.fromkeys([digest for item in items for digest in (item.digest, *item.parents)]))
-        digests += [old for item in items if (old := item.reissues) is not None and old not in digests]
+        digests += [old for item in items for old in item.reissues if old not in digests]
         for places, values in among([start_of_digest(digest) for digest in digests]):
             for digest, *row in self._db.execute(
                 "SELECT digest, sequence, key_id, version, parents, author, encoded IS NOT NULL, is_local, "
@@ -160,7 +160,9 @@ class Merger:
         if self._has_reissues:
             for places, values in among(list(dict.fromkeys([item.digest for item in items]))):
                 for old, key_id, author in self._db.execute(
-                    f"SELECT reissues, key_id, author FROM versions WHERE reissues IN {places}", values
+                    "SELECT s.old, v.key_id, v.author FROM stand_ins s JOIN versions v ON v.sequence = s.sequence "
+                    f"WHERE s.old IN {places}",
+                    values,
                 ):
                     self._stand_ins.setdefault(old, []).append((key_id, author))
 
@@ -190,13 +192,12 @@ class Merger:
         if is_head:
             rows.heads[key_id, sequence] = None
         superseded = self._name_parents(digest, key_id, version, item.parents)
-        if (old := item.reissues) is not None:
-            superseded += self._stand_in_for(old, key_id, item.author)
+        superseded += self._stand_in_for(item.reissues, sequence, key_id, item.author)
         parents = b"".join(item.parents)
         content_type, size_bytes, encoded = _content(item)
         rows.versions.append((
             sequence, digest, key_id, version, item.author, item.deleted, ORIGIN_NUMBERS[origin], is_local, now_ms,
-            parents, content_type, size_bytes, encoded, old,
+            parents, content_type, size_bytes, encoded,
         ))  # fmt: skip
         self._rows[digest] = _Row(sequence, key_id, version, parents, item.author, encoded is not None, is_local, False)
         owed: tuple[str, ...] = ()
@@ -221,15 +222,20 @@ class Merger:
         self._unwritten.found.append(digest)
         return any(key == key_id and child > version for key, child in self._orphans.pop(digest))
 
-    def _stand_in_for(self, old: bytes, key_id: int, author: str) -> tuple[bytes, ...]:
-        """A version reissues another; answers that one if it is known, and is no head after that."""
-        self._has_reissues = True
-        self._stand_ins.setdefault(old, []).append((key_id, author))
-        row = self._rows.get(old)
-        if row is None or (row.key_id, row.author) != (key_id, author):
-            return ()
-        self._end(row)
-        return (old,)
+    def _stand_in_for(
+        self, reissued: Iterable[bytes], sequence: int, key_id: int, author: str
+    ) -> tuple[bytes, ...]:  # fmt: skip
+        """A version reissues others; answers those that are known, and are no heads after that."""
+        ended: list[bytes] = []
+        for old in reissued:
+            self._has_reissues = True
+            self._stand_ins.setdefault(old, []).append((key_id, author))
+            self._unwritten.stand_ins.append((old, sequence))
+            row = self._rows.get(old)
+            if row is not None and (row.key_id, row.author) == (key_id, author):
+                self._end(row)
+                ended.append(old)
+        return tuple(ended)
 
     def _end(self, row: _Row) -> None:
         """A version is no head any more, or has not been one."""
@@ -306,11 +312,8 @@ class Merger:
             self._write()
             self._db.execute(
                 "UPDATE versions SET key_id = ?, version = ?, author = ?, deleted = ?, parents = ?, content_type = ?, "
-                "size_bytes = ?, encoded = ?, reissues = ? WHERE sequence = ?",
-                (
-                    row.key_id, row.version, item.author, item.deleted, row.parents, *_content(item), item.reissues,
-                    row.sequence,
-                ),
+                "size_bytes = ?, encoded = ? WHERE sequence = ?",
+                (row.key_id, row.version, item.author, item.deleted, row.parents, *_content(item), row.sequence),
             )  # fmt: skip
         else:
             self._db.execute("UPDATE versions SET parents = ? WHERE sequence = ?", (row.parents, row.sequence))
@@ -320,8 +323,7 @@ class Merger:
             self._db.execute("DELETE FROM orphans WHERE child = ?", (item.digest,))
         self._look_up([item])
         self._name_parents(item.digest, row.key_id, row.version, item.parents)
-        if item.reissues is not None:
-            self._stand_in_for(item.reissues, row.key_id, row.author)
+        self._stand_in_for(item.reissues, row.sequence, row.key_id, row.author)
         self._write()
         if not is_as_said:
             self.rebuild(old_key_id)
@@ -334,13 +336,17 @@ class Merger:
         """The heads of a key from scratch."""
         lineage = Lineage()
         sequences: dict[bytes, int] = {}
-        for digest, sequence, version, parents, author, reissues in self._db.execute(
-            "SELECT digest, sequence, version, parents, author, reissues FROM versions "
-            "WHERE key_id = ? AND reissued_as IS NULL",
+        for digest, sequence, version, parents, author in self._db.execute(
+            "SELECT digest, sequence, version, parents, author FROM versions WHERE key_id = ? AND reissued_as IS NULL",
             (key_id,),
         ):
             sequences[digest] = sequence
-            lineage.add(digest, version + SIGN, parents_of(parents), author=author, reissues=reissues)
+            lineage.add(digest, version + SIGN, parents_of(parents), author=author)
+        for old, author in self._db.execute(
+            "SELECT s.old, v.author FROM versions v JOIN stand_ins s ON s.sequence = v.sequence WHERE v.key_id = ?",
+            (key_id,),
+        ):
+            lineage.stand_in((old,), author)
         self._db.execute("DELETE FROM heads WHERE key_id = ?", (key_id,))
         insert(self._db, "heads (key_id, sequence)", [(key_id, sequences[digest]) for digest in lineage.heads()])
 
@@ -351,7 +357,7 @@ class Merger:
         insert(
             db,
             "versions (sequence, digest, key_id, version, author, deleted, origin, is_local, at_ms, parents, "
-            "content_type, size_bytes, encoded, reissues)",
+            "content_type, size_bytes, encoded)",
             rows.versions,
         )
         for start in range(0, len(rows.ended), ROWS_MAX):
@@ -367,6 +373,7 @@ class Merger:
         if orphans:
             insert(db, "orphans (parent, child, key_id, version)", orphans, or_ignore=True)
             self._has_orphans = True
+        insert(db, "stand_ins (old, sequence)", rows.stand_ins, or_ignore=True)
         insert(db, "hints (holder, sequence)", rows.hints)
         insert(db, "acknowledged (sequence, holder)", rows.acknowledged)
         insert(db, "idempotency (name, digest, at_ms)", rows.idempotency, or_ignore=True)

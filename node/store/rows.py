@@ -25,8 +25,9 @@ DIGEST_IS: Final = "substr(v.digest, 1, 8) = substr(:digest, 1, 8) AND v.digest 
 KEY_IS: Final = "substr(k.key, 7, 11) = substr(:key, 7, 11) AND k.key = :key"
 
 STAND_IN: Final = (
-    "ifnull(v.reissued_as, (SELECT min(r.digest) FROM versions r "
-    "WHERE r.reissues = v.digest AND r.key_id = v.key_id AND r.author = v.author))"
+    "ifnull(v.reissued_as, (SELECT min(r.digest) FROM stand_ins s "
+    "JOIN versions r ON r.sequence = s.sequence "
+    "WHERE s.old = v.digest AND r.key_id = v.key_id AND r.author = v.author))"
 )
 """What stands in for a version `v`: as this store did it, or as its author tells; else NULL."""
 

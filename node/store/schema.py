@@ -109,6 +109,15 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE staged ADD COLUMN idempotency_key TEXT;
     CREATE INDEX staged_by_name ON staged (idempotency_key) WHERE idempotency_key IS NOT NULL;
     """,
+    # 3: a version may stand in for several: one that was issued again, and again
+    """
+    CREATE TABLE stand_ins (old BLOB NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (old, sequence))
+        STRICT, WITHOUT ROWID;
+    CREATE INDEX stand_ins_by_sequence ON stand_ins (sequence);
+    INSERT INTO stand_ins SELECT reissues, sequence FROM versions WHERE reissues IS NOT NULL;
+    DROP INDEX versions_that_reissue;
+    ALTER TABLE versions DROP COLUMN reissues;
+    """,
 )  # fmt: skip
 
 

@@ -24,12 +24,12 @@ NOW = 1_800_000_000_000
 
 def envelope(
     version: int = 1, *, path: str = "doc", content: bytes = b"", parents: Iterable[bytes] = (),
-    author: PrivateKey = AUTHOR, deleted: bool = False, reissues: bytes | None = None,
+    author: PrivateKey = AUTHOR, deleted: bool = False, reissues: Iterable[bytes] = (),
 ) -> Envelope:  # fmt: skip
     return seal(
         author, address=f"ucxl://a:r@p:t/*^/{path}", content=b"" if deleted else content or b"%d" % version,
         content_type="text/plain", version=version, parents=parents, deleted=deleted,
-        meta={"reissues": reissues.hex()} if reissues else {},
+        meta={"reissues": " ".join(one.hex() for one in reissues)} if reissues else {},
     )  # fmt: skip
 
 

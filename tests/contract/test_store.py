@@ -219,13 +219,13 @@ def histories(draw: st.DrawFn) -> list[tuple[int, Envelope | Notice]]:
     made: list[Envelope] = []
     for number in range(draw(st.integers(1, 9))):
         parents = draw(st.lists(st.sampled_from(made), max_size=3, unique=True)) if made else []
-        reissued = draw(st.one_of(st.none(), st.sampled_from(made))) if made else None
+        reissued = draw(st.lists(st.sampled_from(made), max_size=2, unique=True)) if made else []
         made.append(
             envelope(
                 draw(st.integers(1, 5)), path=draw(st.sampled_from(["x", "x", "y"])), content=b"#%d" % number,
                 parents=[parent.digest for parent in parents],
                 author=draw(st.sampled_from([AUTHOR, AUTHOR, OTHER_AUTHOR])),
-                reissues=reissued.digest if reissued else None,
+                reissues=[one.digest for one in reissued],
             )
         )  # fmt: skip
     items: list[Envelope | Notice] = list(made)
@@ -271,7 +271,7 @@ async def test_the_same_versions_give_the_same_heads_in_any_order_and_any_batche
                     stand_ins = [
                         item.digest
                         for item in held.values()
-                        if item.reissues == version.digest and item.author == version.author
+                        if version.digest in item.reissues and item.author == version.author
                     ]
                     assert version.reissued_as == min(stand_ins, default=None)
             sequences = [change.sequence for change in await each.log(after=0)]
@@ -283,12 +283,12 @@ async def test_what_its_author_reissued_is_no_head_whichever_is_later_and_comes_
 ) -> None:
     """Somebody took a version of a clock that ran ahead, and the one that stands in for it."""
     ahead = envelope(1 << 60)
-    mended = envelope(5, reissues=ahead.digest)
-    twice = envelope(6, reissues=mended.digest)
+    mended = envelope(5, reissues=[ahead.digest])
+    twice = envelope(6, reissues=[mended.digest])
     other = envelope(1 << 60, path="other")
     await put(store, from_peer(ahead))
     await put(store, from_peer(mended))
-    other_mended = envelope(5, path="other", reissues=other.digest)
+    other_mended = envelope(5, path="other", reissues=[other.digest])
     await put(store, from_peer(other_mended))
     await put(store, from_peer(other))
     async for each in rig.now_and_after_a_restart(store):
@@ -305,8 +305,8 @@ async def test_what_its_author_reissued_is_no_head_whichever_is_later_and_comes_
 
 async def test_nobody_reissues_what_another_wrote(store: Store, rig: StoreRig) -> None:
     theirs = envelope(1)
-    mine = envelope(2, author=OTHER_AUTHOR, reissues=theirs.digest)
-    elsewhere = envelope(2, path="elsewhere", reissues=theirs.digest)
+    mine = envelope(2, author=OTHER_AUTHOR, reissues=[theirs.digest])
+    elsewhere = envelope(2, path="elsewhere", reissues=[theirs.digest])
     await put(store, from_peer(theirs), from_peer(mine), from_peer(elsewhere))
     async for each in rig.now_and_after_a_restart(store):
         assert await digests(each, theirs.key) == [mine.digest, theirs.digest]

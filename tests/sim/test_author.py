@@ -408,6 +408,8 @@ async def bad_input(seed: int) -> None:
                 await put(node, 0, bytes(size))
         with pytest.raises(InvalidPayload):
             await put(node, 0, meta={"": "nameless"})
+        with pytest.raises(InvalidPayload, match="reissues"):  # it would end what others wrote through this node
+            await put(node, 0, meta={"reissues": good.digest.hex()})
         with pytest.raises(InvalidPayload):
             await put(node, 0, b"content of a tombstone", deleted=True)
         assert node.store.last_sequence == 0

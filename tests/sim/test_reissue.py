@@ -375,3 +375,31 @@ async def ahead_together(seed: int) -> None:
 
 def test_clocks_that_ran_ahead_together_end_in_the_same_heads() -> None:
     over_seeds(ahead_together)
+
+
+async def mended_in_two_steps(seed: int) -> None:
+    """A clock is put right by half, and then wholly; a peer took what it wrote first, and nothing of the half way."""
+    async with swarm_of(seed, 3) as swarm:
+        machine, other = swarm["n1"], swarm["n2"]
+        machine.clock.jump(YEAR)
+        other.clock.jump(YEAR)
+        receipt = await put(machine.running, "ahead", b"ahead")
+        assert receipt.acknowledged == 1
+        other.clock.jump(-YEAR)
+        machine.clock.jump(-YEAR + MINUTES_2)
+        half = receipt
+        while half.reissued_as is None:
+            await trio.sleep(0.1)
+            half = await machine.running.author.receipt(digest=receipt.digest)
+        machine.clock.jump(-MINUTES_2)
+        while half.digest == (await machine.running.author.receipt(digest=receipt.digest)).digest:
+            await trio.sleep(0.1)
+        await paid(swarm)
+        assert await other.running.store.by_digest(half.digest) is None, "it was two minutes ahead"
+        now = await machine.running.author.receipt(digest=receipt.digest)
+        for node in running(swarm):
+            assert [head.digest for head in await node.store.heads(key("ahead"))] == [now.digest]
+
+
+def test_a_clock_that_is_mended_in_two_steps_leaves_one_head_everywhere() -> None:
+    over_seeds(mended_in_two_steps)

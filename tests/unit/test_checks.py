@@ -158,6 +158,14 @@ def test_a_parent_that_is_not_earlier_is_not_superseded() -> None:
     only("never-back", history)
 
 
+def test_nobody_reissues_what_another_wrote() -> None:
+    """A node's word for what was reissued excuses a head that is missing: so it is checked itself."""
+    history = good()
+    history.states[1] = state("n2", (B,), (V1, V2, SIBLING), reissued={C: B})
+    assert SIBLING.author != V2.author
+    only("siblings-kept", history)
+
+
 def test_heads_are_what_nothing_held_supersedes() -> None:
     history = good()
     history.states[1] = state("n2", (B,), (V1, V2, SIBLING))

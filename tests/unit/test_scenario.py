@@ -91,6 +91,24 @@ def test_a_good_scenario_is_read(tmp_path: Path) -> None:
         (GOOD + '[[fault]]\nkind = "link"\nat = 1.0\nsources = ["n1"]\n', "fault 1.sources", "together"),
         (GOOD + '[[fault]]\nkind = "join"\nat = 1.0\nnodes = ["*"]\n', "fault", "nobody is there"),
         (FAULT + '[[fault]]\nkind = "lie"\nat = 1.0\nnodes = ["n2"]\n', "fault pause", "n2 lies"),
+        (FAULT + '[[fault]]\nkind = "join"\nat = 3.0\nnodes = ["n2"]\n', "fault 1.at", "n2 joins at 3 s"),
+        (GOOD + 2 * '[[fault]]\nkind = "join"\nat = 3.0\nnodes = ["n2"]\n', "fault", "n2 comes twice"),
+        (GOOD + 2 * '[[fault]]\nkind = "lie"\nat = 3.0\nnodes = ["n2"]\n', "fault", "n2 comes twice"),
+        (FAULT.replace("n2", "n3..n1"), "fault 1.nodes", "write n1..n3"),
+        (GOOD + '[[fault]]\nkind = "partition"\nat = 1.0\ngroups = [["n1"]]\n', "fault 1.groups", "two groups"),
+        (GOOD + '[[fault]]\nkind = "cut"\nat = 1.0\nsources = ["n1"]\ntargets = ["n1"]\n', "fault 1.targets", "itself"),
+        (GOOD + '[[fault]]\nkind = "disk"\nat = 1.0\nnodes = ["n1"]\n', "fault 1", "name one"),
+        (
+            GOOD + '[[fault]]\nkind = "disk"\nat = 1.0\nnodes = ["n1"]\nis_full = true\nis_stalled = true\n',
+            "fault 1", "name one",
+        ),
+        (
+            GOOD + 'backend = "mock"\n[[fault]]\nkind = "flip"\nat = 1.0\nnodes = ["n1"]\nbackend = "hybrid"\n',
+            "fault 1.nodes", "without a network",
+        ),
+        (GOOD + "[workload]\nclients = 2\nreaders = 3\n", "workload.readers", "there are 2"),
+        (GOOD + "[settings]\nwrite_quorum = 2.5\n", "settings.write_quorum", "whole number"),
+        (GOOD + "[settings]\nread_quorum = 30\n", "settings.read_quorum", "never reached with replication 20"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_played_is_refused_with_file_key_and_reason(

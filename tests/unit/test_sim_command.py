@@ -1,6 +1,10 @@
 """`bzzz sim`: what it prints, and its exit codes."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -9,6 +13,7 @@ from netsim.history import History
 from netsim.scenario_file import names
 from node.cli import cli
 
+ROOT = Path(__file__).parents[2]
 SHORT = """
 about = "short"
 nodes = 3
@@ -95,3 +100,26 @@ def test_live_runs_are_bounded_and_explained() -> None:
     assert all(option in told for option in ("--seconds", "--seed", "--json", "--keep", "--history"))
     assert sim("live", "--seconds", "9").exit_code == 2
     assert sim("live", "--seed", "-1").exit_code == 2
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_played(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "none" / "file")
+    for arguments in (("run", "load", "--trace", nowhere), ("run", "load", "--history", nowhere)):
+        refused = sim(*arguments)
+        assert (refused.exit_code, "there is no directory" in refused.output) == (2, True)
+    assert sim("live", "--history", nowhere).exit_code == 2
+
+
+def test_many_runs_over_processes_end_when_they_are_interrupted() -> None:
+    command = [sys.executable, "-m", "node.cli", "sim", "run", "partition", "--runs", "100000", "--jobs", "2", "--json"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b'{"seed": 0')
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            assert process.wait(timeout=60.0) != 0
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
