@@ -102,21 +102,15 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX providers_in_time ON providers (expires_ms);
     """,
-    # 2: a write whose end is uncertain is found by its idempotency key; what an author says that a version reissues
+    # 2: a write whose end is uncertain is found by its idempotency key; which versions stand in for which
     """
-    ALTER TABLE versions ADD COLUMN reissues BLOB;
-    CREATE INDEX versions_that_reissue ON versions (reissues) WHERE reissues IS NOT NULL;
     ALTER TABLE staged ADD COLUMN idempotency_key TEXT;
     CREATE INDEX staged_by_name ON staged (idempotency_key) WHERE idempotency_key IS NOT NULL;
-    """,
-    # 3: a version may stand in for several: one that was issued again, and again
-    """
-    CREATE TABLE stand_ins (old BLOB NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (old, sequence))
-        STRICT, WITHOUT ROWID;
+
+    CREATE TABLE stand_ins (
+        old BLOB NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (old, sequence)
+    ) STRICT, WITHOUT ROWID;
     CREATE INDEX stand_ins_by_sequence ON stand_ins (sequence);
-    INSERT INTO stand_ins SELECT reissues, sequence FROM versions WHERE reissues IS NOT NULL;
-    DROP INDEX versions_that_reissue;
-    ALTER TABLE versions DROP COLUMN reissues;
     """,
 )  # fmt: skip
 
