@@ -82,6 +82,8 @@ class _Account:
     window: int = WINDOW_IN_TURN
     """How many of the others may be under way at once."""
     bytes_under_way: int = 0
+    read: list[Hint] = field(default_factory=list)
+    """What was read and has not had its turn yet, in order: a window is small, and reading is not cheap."""
     held: "array[int]" = field(default_factory=lambda: array("q"))
     """What is due up to the cursor and was held back, in order."""
     rewound_at: float = 0.0
@@ -124,6 +126,8 @@ class _Account:
         """There is something to read from there on: read it again, if it was read before."""
         self.news += 1
         self.is_at_end = False
+        if self.read and to < self.read[-1].sequence:
+            self.read = []
         if to < self.cursor:
             self.cursor = to
             del self.held[bisect_right(self.held, to) :]
@@ -317,17 +321,21 @@ class Publisher:
         while account.has_room and self._courier.room(peer) > 0 and self._members.is_reachable(peer):
             turn, news = account.turn, account.news
             ahead = sum(sequence > account.cursor for sequence in account.under_way)
-            limit = (WINDOW if account.held else account.room) + ahead
-            hints = await self._store.owed(peer, after=account.cursor, limit=limit, now_ms=self._now_ms())
-            if account.turn != turn:
-                continue
-            if not hints:
-                account.is_at_end = account.news == news
-                return
-            while hints and account.has_room:
+            if not account.read:
+                limit = WINDOW + ahead
+                hints = await self._store.owed(peer, after=account.cursor, limit=limit, now_ms=self._now_ms())
+                if account.turn != turn:
+                    continue
+                if not hints:
+                    account.is_at_end = account.news == news
+                    return
+                account.read = hints if account.news == news else hints[: max(1, account.room)]
+            while account.read and account.has_room:
                 size = max(1, min(READ_AT_ONCE, account.room))
-                some, hints = hints[:size], hints[size:]
-                if not await self._send_hints(peer, account, some, turn):
+                is_sent = await self._send_hints(peer, account, account.read[:size], turn)
+                if account.turn == turn:
+                    account.read = [hint for hint in account.read if hint.sequence > account.cursor]
+                if not is_sent:
                     return
 
     async def _send_hints(self, peer: str, account: _Account, hints: list[Hint], turn: int) -> bool:

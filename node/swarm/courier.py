@@ -220,7 +220,11 @@ class Courier:
             route.keys.discard(parcel.envelope.key)
         for at, parcel in enumerate(batch.parcels):
             error = outcome(at)
-            with tracing.following(parcel.trace):
+            if parcel.trace:
+                with tracing.following(parcel.trace):
+                    for done in parcel.done:
+                        done(error)
+            else:
                 for done in parcel.done:
                     done(error)
 

@@ -62,14 +62,14 @@ def _at(nodes: int) -> Iterator[Figure]:
 def _round_trips(one: Member) -> Iterator[Figure]:
     for callers in CALLERS:
         got = one.do("trip", callers=callers, seconds=SECONDS)
-        what = f"2 nodes: stream round trip, {callers} callers"
+        what = f"2 nodes: stream round trip, {_by(callers)}"
         if callers == 1:
             yield _figure(f"{what}, p50", got["p50_ms"], "ms", Bound.AT_MOST, 0.4)
         yield _figure(what, got["rate"], "/s")
 
 
 def _put(one: Member, nodes: int, copies: int, callers: int) -> Iterator[Figure]:
-    what = f"{nodes} nodes: put, {copies} {'copies' if copies > 1 else 'copy'}, {callers} callers"
+    what = f"{nodes} nodes: put, {copies} {'copies' if copies > 1 else 'copy'}, {_by(callers)}"
     one.do("make", count=MADE[callers], run=f"c{callers}")
     got = one.do("put", callers=callers, seconds=SECONDS)
     yield from _calls(what, got)
@@ -85,7 +85,7 @@ def _gets(one: Member, nodes: int) -> Iterator[Figure]:
     for consistency, kind in (("auto", "of one"), ("swarm", f"newest of {min(3, nodes)}")):
         kind = "newest of three" if kind == "newest of 3" else kind
         for callers in CALLERS:
-            what = f"{nodes} nodes: get, {kind}, {callers} callers"
+            what = f"{nodes} nodes: get, {kind}, {_by(callers)}"
             facts = {"run": "read", "count": READ, "consistency": consistency, "callers": callers, "seconds": SECONDS}
             yield from _calls(what, one.do("get", **facts))
             yield from _calls(f"{what}, HTTP", one.through_http("get", status=200, **facts))
@@ -164,6 +164,10 @@ def _not_as_asked(what: str, got: dict[str, Any]) -> Iterator[Figure]:
     not_good = got["not_as_asked"] + got["failed"]
     if not_good:
         yield _figure(f"{what}: not as asked", 100.0 * not_good / (got["good"] + not_good), "%")
+
+
+def _by(callers: int) -> str:
+    return "1 caller" if callers == 1 else f"{callers} callers"
 
 
 def _settle(members: list[Member]) -> None:

@@ -203,26 +203,18 @@ async def test_an_older_schema_is_brought_up_to_date_with_all_it_holds(
             assert store._connections[0].execute("SELECT x FROM extra").fetchall() == [(7,)]
 
 
-async def test_what_an_older_schema_says_of_reissues_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old, new = envelope(9), envelope(2)
-    with monkeypatch.context() as patch:
-        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
-        connections = schema.opened(path, log_id=LOG_ID)
-        for connection in connections:
-            connection.close()
-    db = sqlite3.connect(path)
-    db.execute("INSERT INTO keys (id, key, address) VALUES (1, ?, ?)", (old.key, old.address))
-    for sequence, item, reissues in ((1, old, None), (2, new, old.digest)):
-        db.execute(
-            "INSERT INTO versions (sequence, digest, key_id, version, author, deleted, origin, is_local, at_ms, "
-            "parents, content_type, size_bytes, encoded, reissues) "
-            "VALUES (?, ?, 1, ?, ?, 0, 1, 0, 0, x'', '', 1, ?, ?)",
-            (sequence, item.digest, item.version - (1 << 63), item.author, item.encoded, reissues),
+async def test_a_store_of_the_first_schema_is_taken_on(path: Path) -> None:
+    await made(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            "DROP TABLE stand_ins; DROP INDEX staged_by_name; ALTER TABLE staged DROP COLUMN idempotency_key; "
+            "PRAGMA user_version = 1"
         )
-    db.commit()
-    db.close()
     async with opened(path) as store:
-        assert await store.stand_in(old.digest) == new.digest
+        assert store.last_sequence == 200
+        wish = envelope(9999)
+        await store.stage(wish, idempotency_key="wish", now_ms=NOW)
+        assert await store.staged_under("wish") == wish
 
 
 async def test_a_migration_that_fails_leaves_the_older_schema(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
