@@ -44,6 +44,9 @@ from protocols.envelope import Envelope, Notice
 
 CACHE_BYTES = 24 * 1024 * 1024
 RECENT_WRITES = 8192
+LOOKS_MAX = 2
+"""How often hints are read until no commit came between: then what is told of attempts may be one off. Under load there
+is a commit in every look, and who looked until there is none would look for ever."""
 
 
 class SqliteStore:
@@ -331,7 +334,8 @@ class SqliteStore:
         return [hints[sequence] for sequence in sequences if sequence in hints]
 
     async def _load_hints(self, holder: str, sequences: Sequence[int]) -> dict[int, Hint]:
-        while True:
+        rows: dict[int, queries.Owed] = {}
+        for _ in range(LOOKS_MAX):
             committed = self._writer.lazies_committed
             rows = await self._reader.ask(lambda db: queries.owed(db, holder, sequences))
             if committed == self._writer.lazies_committed:

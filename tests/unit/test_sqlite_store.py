@@ -229,6 +229,27 @@ async def test_a_migration_that_fails_leaves_the_older_schema(path: Path, monkey
         assert store.last_sequence == 200
 
 
+# -- while there is much to do --------------------------------------------------------------------------------------
+
+
+async def test_hints_are_read_though_there_is_a_commit_in_every_look(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(path)
+    async with opened(path) as store:
+        ask = store._reader.ask
+
+        async def interrupted(query: Any) -> Any:
+            answer = await ask(query)
+            store._writer.lazies_committed += 1
+            return answer
+
+        monkeypatch.setattr(store._reader, "ask", interrupted)
+        with trio.fail_after(20):
+            hints = await store.owed(ALICE, limit=256, now_ms=NOW)
+        assert [hint.sequence for hint in hints] == list(range(1, 201))
+
+
 # -- one process at a time ------------------------------------------------------------------------------------------
 
 HOLD = """
