@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 WINDOW = 256
 """Hints of one peer under way at once;"""
-WINDOW_IN_TURN = 8
+WINDOW_IN_TURN = 5
 """of a long backlog so many for a peer that is near: what calls write now is held up by them, and so are all that this
 node answers. More at once are not paid much sooner,"""
 WINDOW_SECONDS = 0.01
