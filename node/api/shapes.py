@@ -21,6 +21,8 @@ from protocols.codes import BzzzError
 from protocols.envelope import Envelope, Notice
 
 SOURCE = "bzzz-node/v1"
+PATH_CHARS_MAX = 200
+"""What an error repeats of the path that was asked for: an answer is no longer for a question that was."""
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
@@ -64,7 +66,7 @@ def error(problem: BzzzError, *, path: str, request_id: str, now_ms: int) -> byt
             "error": {
                 "code": problem.code, "message": problem.message, "source": SOURCE,
                 "details": {name: _exact(value) for name, value in problem.details.items()},
-                "path": path, "request_id": request_id, "timestamp": rfc3339(now_ms),
+                "path": path[:PATH_CHARS_MAX], "request_id": request_id, "timestamp": rfc3339(now_ms),
                 "cause": str(cause) or type(cause).__name__ if cause is not None else "",
                 "retryable": problem.retryable,
             }

@@ -805,6 +805,11 @@ async def test_the_resolver_is_judged_by_its_look_ups(api: Api, monkeypatch: pyt
     assert one.reasons == ("look-ups fail, the last with: the holders are silent",)
 
 
+async def test_an_error_repeats_the_beginning_of_a_long_path(api: Api) -> None:
+    error = await api.refused(404, "GET", "/" + "x" * 20_000)
+    assert error["path"] == "/" + "x" * 199
+
+
 async def test_a_node_that_is_not_ready_is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.node, "is_ready", lambda: False)
     await api.refused(503, "GET", "/ready")
