@@ -91,7 +91,7 @@ hellos = st.builds(Hello, texts, texts, texts, numbers, addresses)
 REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
     Ping: st.builds(Ping),
-    Merge: st.builds(Merge, encoded),
+    Merge: st.builds(Merge, encoded, st.lists(st.text("abc-", max_size=TRACE_MAX), max_size=4).map(tuple)),
     Heads: st.builds(Heads, keys, many_digests),
     Versions: st.builds(Versions, keys, numbers, numbers),
     ByDigest: st.builds(ByDigest, many_digests),
