@@ -353,6 +353,7 @@ async def test_who_breaks_the_rules_again_and_again_loses_its_place_for_a_while(
         async with running(seed=seed) as (rogue, _):
             peer = rogue.peer_id
             await rogue.dial(host.addresses, timeout=5)
+            await told.until_connected(peer)
         await told.until_gone(peer)
         with trio.fail_after(5):
             while not conduct.complaint(peer):
