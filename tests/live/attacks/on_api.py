@@ -10,7 +10,7 @@ from tests.live.attacks.siege import Attack, Siege
 from tests.live.attacks.web import request, status_of
 
 SLOW = 60
-HALF = 700
+HALF = 550
 IDLE = 1_000
 PIPELINED = 1_000
 PUT = "/v1/envelope?address=ucxl%3A%2F%2Fa%3Ab%40c%3Ad%2F%2A%5E%2Fattacked"
@@ -117,7 +117,7 @@ async def slow_requests(siege: Siege) -> None:
 
 
 async def half_requests(siege: Siege) -> None:
-    """700 requests whose bodies stop half-way: more than are taken at one time, and none of them ever ends."""
+    """550 requests whose bodies stop half-way: more than are taken at one time, and none of them ever ends."""
     opening = f"PUT {PUT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n".encode()
 
     async def hold() -> None:
