@@ -1,10 +1,24 @@
 """The API's listening socket: held before anything else of a node begins, so that a port in use is an early error."""
 
 import errno
+import math
 import socket
 from typing import Any
 
+import structlog
+import trio
+
 from node.settings import values
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted. The system drops what is more, and who is dropped knocks again only after a
+second, which is longer than a probe waits."""
+AT_ONCE = 64
+"""So many of them are accepted in one turn of the loop: by one a turn they would wait for hundreds of turns."""
+_OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_TOLD_EVERY_S = 60.0
+
+_log = structlog.get_logger("bzzz.api")
 
 
 class BindFailed(Exception):
@@ -22,12 +36,45 @@ def bind(address: str) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(where)
-        listening.listen(128)
+        listening.listen(BACKLOG)
         listening.setblocking(False)
     except OSError as error:
         listening.close()
         raise BindFailed(f"the API cannot listen on {address}: {_why(error)}") from error
     return listening
+
+
+class Acceptor:
+    """Takes the connections that wait at a listening socket, which stays the caller's."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._told_s = -math.inf
+
+    async def accept(self) -> list[trio.SocketStream]:
+        """Those that wait, at most `AT_ONCE`. Waits for one, and a moment while there are no descriptors left."""
+        accepted: list[trio.SocketStream] = []
+        while not accepted:
+            await trio.lowlevel.wait_readable(self._listening)
+            try:
+                while len(accepted) < AT_ONCE:
+                    connection = self._listening.accept()[0]
+                    accepted.append(trio.SocketStream(trio.socket.from_stdlib_socket(connection)))
+            except OSError as error:  # none is left, or one was gone before it was accepted
+                if error.errno in _OUT_OF_DESCRIPTORS and not accepted:
+                    self._tell(error)
+                    await trio.sleep(0.1)
+        return accepted
+
+    def _tell(self, error: OSError) -> None:
+        if trio.current_time() < self._told_s + _TOLD_EVERY_S:
+            return
+        self._told_s = trio.current_time()
+        _log.warning(
+            "the API cannot take another connection now, and tries again: this process has no file descriptors left; "
+            "raise its limit (ulimit -n)",
+            error=error.strerror,
+        )
 
 
 def _resolved(host: str, port: int) -> tuple[Any, ...]:

@@ -17,8 +17,8 @@ import math
 import os
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import h11
@@ -38,7 +38,7 @@ from starlette.types import ASGIApp
 
 from node.api import shapes
 from node.api.guard import TooSlow
-from node.api.listen import url_of
+from node.api.listen import Acceptor, url_of
 from protocols.codes import BzzzError, InvalidPayload, Unavailable
 
 _log = structlog.get_logger("bzzz.api")
@@ -75,7 +75,6 @@ async def serve(
     context = WorkerContext(None)
     wrapped = ASGIWrapper(cast(ASGIFramework, app))
     url = url_of(listening)
-    listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
     crowd: _Crowd = {}
     async with trio.open_nursery() as connections:
 
@@ -84,12 +83,18 @@ async def serve(
             connection = _Connection(wrapped, config, context, stream, limits, now_ms, crowd, is_crowded=is_crowded)
             await connection.run()
 
-        async with trio.open_nursery() as accepting:
-            serving = partial(trio.serve_listeners, connected, [listener], handler_nursery=connections)
-            accepting.start_soon(serving)
-            task_status.started(url)
-            await stopping.wait()
-            accepting.cancel_scope.cancel()
+        async def accept_for_ever() -> None:
+            acceptor = Acceptor(listening)
+            while True:
+                for stream in await acceptor.accept():
+                    connections.start_soon(connected, stream)
+
+        with closing(listening):
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(accept_for_ever)
+                task_status.started(url)
+                await stopping.wait()
+                accepting.cancel_scope.cancel()
         await context.terminated.set()
         for connection in crowd:
             connection.terminate()

@@ -1,19 +1,22 @@
 """The server's own promises, over real sockets on loopback: what one client does, no other one and no node notices."""
 
 import json
+import os
+import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 
 import pytest
 import trio
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from node.api.guard import Door, Guard, Limits
-from node.api.listen import BindFailed, bind, url_of
+from node.api.listen import AT_ONCE, Acceptor, BindFailed, bind, url_of
 from node.api.server import ServerLimits, serve
 
 QUICK = ServerLimits(
@@ -314,6 +317,36 @@ async def _vanish(server: Server, number: int) -> None:
     ]
     await stream.send_all(moments[number % len(moments)])
     await stream.aclose()
+
+
+async def test_a_crowd_that_comes_at_once_waits_to_be_accepted_and_nobody_is_turned_away() -> None:
+    with closing(bind("127.0.0.1:0")) as listening, ExitStack() as crowd:
+        for _ in range(600):  # nobody accepts meanwhile, so the system alone holds them
+            crowd.enter_context(closing(socket.create_connection(listening.getsockname(), timeout=5)))
+        acceptor = Acceptor(listening)
+        taken = [await acceptor.accept() for _ in range(600 // AT_ONCE)]
+        assert [len(some) for some in taken] == [AT_ONCE] * len(taken)
+        for stream in (stream for some in taken for stream in some):
+            await stream.aclose()
+
+
+async def test_without_descriptors_left_connections_wait_until_there_are_some() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with closing(bind("127.0.0.1:0")) as listening, socket.create_connection(listening.getsockname()):
+        acceptor = Acceptor(listening)
+        spare = os.dup(0)  # the lowest that is free
+        os.close(spare)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+            with trio.move_on_after(0.3), capture_logs() as told:
+                await acceptor.accept()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert ["no file descriptors left" in line["event"] for line in told] == [True], (
+            "one line, though it tried often"
+        )
+        (stream,) = await acceptor.accept()
+        await stream.aclose()
 
 
 async def test_connections_that_are_merely_held_give_way_to_one_that_comes() -> None:

@@ -10,7 +10,7 @@ from tests.live.attacks.siege import Attack, Siege
 from tests.live.attacks.web import request, status_of
 
 SLOW = 60
-HALF = 550
+HALF = 700
 IDLE = 1_000
 PIPELINED = 1_000
 PUT = "/v1/envelope?address=ucxl%3A%2F%2Fa%3Ab%40c%3Ad%2F%2A%5E%2Fattacked"
