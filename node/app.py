@@ -17,8 +17,8 @@ from node.dht.base import DHT, Backend
 from node.dht.gate import Gate, Transition
 from node.dht.hybrid import HybridDHT, Offered
 from node.dht.mock import MockDHT
-from node.dht.observed import CallRecord, Observed
 from node.dht.real import RealDHT
+from node.dht.record import CallRecord
 from node.dht.switch import SwitchDHT
 from node.dht.tally import Tally
 from node.flags import Flags, Force
@@ -90,8 +90,8 @@ async def _run_over_store(world: World, settings: Settings, task_status: trio.Ta
     refuse = _refuse_swarm if world.network is None else _refuse_nothing
     flags = FlagStore(settings, audit, now_ms=world.now_ms, refuse=refuse)
     meters = Meters() if settings.metrics_enabled else None
-    tally = Tally(now_ms=world.now_ms) if meters else None
-    if meters and tally:
+    tally = Tally(now_ms=world.now_ms)
+    if meters:
         meters.register(tally.families)
     async with trio.open_nursery() as nursery:
         await flags.begin()
@@ -104,7 +104,7 @@ async def _run_over_store(world: World, settings: Settings, task_status: trio.Ta
                 tally=tally,
             )
             flags.subscribe(lambda _, after: dht.turn(after))
-            node = _node(world, settings, dht, members, flags, audit, meters)
+            node = _node(world, settings, dht, members, flags, audit, meters, tally)
             nursery.start_soon(node.resolver.run)
             nursery.start_soon(node.watch.run)
             task_status.started(node)
@@ -128,7 +128,7 @@ def _refuse_swarm(flags: Flags) -> None:
         )  # fmt: skip
 
 
-def _mock(world: World, members: Members, flags: Flags, tally: Tally | None) -> MockDHT:
+def _mock(world: World, members: Members, flags: Flags, tally: Tally) -> MockDHT:
     return MockDHT(
         world.store,
         own=world.key.peer_id,
@@ -147,7 +147,7 @@ async def _run_in_swarm(
     flags: FlagStore,
     audit: Audit,
     meters: Meters | None,
-    tally: Tally | None,
+    tally: Tally,
     task_status: trio.TaskStatus[Node],
 ) -> None:
     store, now_ms, conduct = world.store, world.now_ms, world.conduct
@@ -175,7 +175,6 @@ async def _run_in_swarm(
 
     gate.on_transition = transition
     finders = _finders(world, settings, flags)
-    record = CallRecord()
     neighbours = Neighbours(
         network=network,
         calls=calls,
@@ -239,11 +238,10 @@ async def _run_in_swarm(
             read_freshness_seconds=of.read_freshness_ms / 1000.0,
             has_fallback=of.has_fallback,
             tally=tally,
-            record=record,
         )
         is_shut = of.override is not None and of.override.force is Force.OPEN
         # Real asks no breaker; hybrid without fallback, with the breaker open, is what it comes to: errors at once.
-        return {Backend.MOCK: mock, Backend.REAL: hybrid if is_shut else Observed(real, record), Backend.HYBRID: hybrid}
+        return {Backend.MOCK: mock, Backend.REAL: hybrid if is_shut else real, Backend.HYBRID: hybrid}
 
     dht = SwitchDHT(
         flags.current,
@@ -261,9 +259,7 @@ async def _run_in_swarm(
             publisher.look_through()
 
     flags.subscribe(turned)
-    node = _node(
-        world, settings, dht, members, flags, audit, meters, gate=gate, calls=calls, finders=finders, record=record
-    )
+    node = _node(world, settings, dht, members, flags, audit, meters, tally, gate=gate, calls=calls, finders=finders)
     steer(gate, replace(flags.current, override=None), flags.current)
     reissuer = Reissuer(store, node.author, members, world.key, now_ms=now_ms)
     async with trio.open_nursery() as nursery:
@@ -305,11 +301,11 @@ def _node(
     flags: FlagStore,
     audit: Audit,
     meters: Meters | None,
+    tally: Tally,
     *,
     gate: Gate | None = None,
     calls: Calls | None = None,
     finders: Sequence[Finder] = (),
-    record: CallRecord | None = None,
 ) -> Node:
     """The node over its parts; without a gate and calls, one that is alone."""
     store, now_ms = world.store, world.now_ms
@@ -326,7 +322,7 @@ def _node(
         finders=finders,
         sources=len(settings.bootstrap),
         probes=Probes(own=world.key.peer_id, store=store, resolver=resolver, members=members, calls=calls),
-        calls=record or CallRecord(),
+        tally=tally,
         requests=requests,
         now_ms=now_ms,
     )

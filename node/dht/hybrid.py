@@ -17,7 +17,6 @@ from node.dht.asking import Unanswered
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
 from node.dht.gate import Gate
 from node.dht.mock import MockDHT, stalled
-from node.dht.observed import CallRecord
 from node.dht.real import RealDHT, local_answer
 from node.dht.tally import Tally, outcome_of_error, outcome_of_read
 from node.store.base import Incoming, Origin, Standing, Store
@@ -79,10 +78,7 @@ class HybridDHT:
         read_freshness_seconds: float,
         has_fallback: bool = True,
         tally: Tally | None = None,
-        record: CallRecord | None = None,
     ) -> None:
-        """`record` is told what becomes of the calls that the store alone does not answer."""
-        self._record = record or CallRecord()
         self._store = store
         self._mock = mock
         self._real = real
@@ -112,16 +108,6 @@ class HybridDHT:
         idempotency_key: str | None = None,
         timeout: float | None = None,
         on_merged: Callable[[], None] | None = None,
-    ) -> Receipt:
-        with self._record:
-            return await self._put(envelope, idempotency_key, timeout, on_merged)
-
-    async def _put(
-        self,
-        envelope: Envelope,
-        idempotency_key: str | None,
-        timeout: float | None,
-        on_merged: Callable[[], None] | None,
     ) -> Receipt:
         started = trio.current_time()
         deadline = self._until(timeout)
@@ -181,13 +167,15 @@ class HybridDHT:
         if wanted and self._gate.lets_through:
             generation, since = self._gate.generation, trio.current_time()
             count = min(self.write_quorum, len(offered.holders))
-            with trio.move_on_at(until) as scope:
-                if count:
-                    await self._store.replicated(envelope.digest, count)
+            standing = None
+            if count:
+                with trio.move_on_at(until):
+                    standing = await self._store.replicated(envelope.digest, count)
             if not count:
                 self._gate.unasked(generation, "no holder can be reached")
-            elif not scope.cancelled_caught:
+            elif standing is not None:
                 self._gate.succeeded(generation)
+                return standing
             elif offered.is_next:
                 evidence = "nobody acknowledged a write"
                 self._gate.unanswered(generation, since=since, until=until, evidence=evidence, asked=offered.holders)
@@ -216,11 +204,11 @@ class HybridDHT:
                     gets.took(started)
                 return Answer(local, provenance if len(local) == 1 else provenance._replace(siblings=len(local) - 1))
         gets.others += 1
-        with self._tally.timing(Backend.HYBRID, "get") as tell:
+        with self._tally.timing(Backend.HYBRID, "get") as timing:
             answer = await self._get_otherwise(
                 key, local, consistency, began + (self._deadline if timeout is None else timeout)
             )
-            tell(outcome_of_read(answer.provenance))
+            timing.what = outcome_of_read(answer.provenance)
             return answer
 
     async def _get_otherwise(
@@ -229,8 +217,7 @@ class HybridDHT:
         """Where this store alone may not answer, or is not to."""
         if consistency is Consistency.LOCAL:
             return self._local(local, key)
-        with self._record:
-            return await self._asked(key, consistency, deadline)
+        return await self._asked(key, consistency, deadline)
 
     async def _asked(self, key: bytes, consistency: Consistency, deadline: float) -> Answer:
         """The swarm's answer, or this store's where the swarm has none and that will do."""
@@ -299,8 +286,7 @@ class HybridDHT:
         async def from_swarm(seconds: float) -> Answer:
             return await self._real.get_version(key, digest, timeout=seconds)
 
-        with self._record:
-            return await self._through_gate(from_swarm, deadline)
+        return await self._through_gate(from_swarm, deadline)
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
@@ -319,18 +305,17 @@ class HybridDHT:
         async def gather(seconds: float) -> Answer:
             return Answer((), (await self._real.history(key, limit=1, timeout=seconds)).provenance)
 
-        with self._record:
-            try:
-                provenance = (await self._through_gate(gather, deadline)).provenance
-            except Unavailable as error:
-                history = await self._mock.history(key, after=after, limit=limit)
-                if consistency is Consistency.SWARM or not self._has_fallback or not history.total:
-                    raise
-                why = f"answered from this machine: {error.message}"
-                provenance = Provenance(Backend.MOCK, "local", None, 1, 0, True, why)
-                return history._replace(is_complete=False, provenance=provenance)
+        try:
+            provenance = (await self._through_gate(gather, deadline)).provenance
+        except Unavailable as error:
             history = await self._mock.history(key, after=after, limit=limit)
-            return history._replace(is_complete=not provenance.is_degraded, provenance=provenance)
+            if consistency is Consistency.SWARM or not self._has_fallback or not history.total:
+                raise
+            why = f"answered from this machine: {error.message}"
+            provenance = Provenance(Backend.MOCK, "local", None, 1, 0, True, why)
+            return history._replace(is_complete=False, provenance=provenance)
+        history = await self._mock.history(key, after=after, limit=limit)
+        return history._replace(is_complete=not provenance.is_degraded, provenance=provenance)
 
     # -- providers --------------------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import trio
 
 from node.dht.base import DHT, Answer, Backend, Consistency, History, Provider, Receipt
-from node.dht.observed import Observed
 from node.dht.tally import Metered, Tally
 from node.flags import Flags
 from node.store.base import Store
@@ -46,8 +45,7 @@ class Begun(NamedTuple):
 class SwitchDHT:
     """`make` makes the backends that flags ask for; `may_ask` says whether the swarm may be asked for a shadow read.
 
-    With `tally`, what calls come to is counted there; shadow reads are not among them, nor among those that the health
-    report hears of.
+    What calls come to is counted in `tally`; shadow reads, which nobody called for, are not among them.
     """
 
     def __init__(
@@ -74,20 +72,17 @@ class SwitchDHT:
         self.shadow_mismatches = 0
         self.shadow_failures = 0
         self.shadow_skipped = 0
-        self._tally = tally
+        self._tally = tally or Tally()
         self._take(flags)
 
     def _take(self, flags: Flags) -> None:
         backends = self._make(flags)
-        real = backends.get(Backend.REAL)
-        self._bare_real = real.unobserved if isinstance(real, Observed) else real
+        self._bare_real = backends.get(Backend.REAL)
         self._flags = flags
         self._backends = {backend: self._metered(dht) for backend, dht in backends.items()}
         self._chosen = self._backends[Backend(flags.in_force)]
 
     def _metered(self, dht: DHT) -> DHT:
-        if self._tally is None:
-            return dht
         return Metered(dht, self._tally, counts_itself=getattr(dht, "counts_itself", frozenset()))
 
     def turn(self, flags: Flags) -> None:

@@ -1,18 +1,20 @@
 """What became of the calls to the DHT: how many by backend, operation and outcome, how long they took, which failed.
 
 Calls that go to the swarm, or to the disk, take a tenth of a millisecond or more: each is counted and timed
-(`Metered`). A read that is answered out of memory takes half a microsecond, of which even a second coroutine would be
-a fifth: the backends count these themselves, in a `Quick`, and time every 64th.
+(`Metered`), and those that asked the swarm are on record for the health report. A read that is answered out of memory
+takes half a microsecond, of which even a second coroutine would be a fifth: the backends count these themselves, in a
+`Quick`, and time every 64th.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Self
 
 import trio
 
 from node.dht.base import DHT, Answer, Backend, Consistency, History, Provenance, Provider, Receipt
+from node.dht.record import CallRecord
 from node.metrics import Family, Histogram, Kind, gauge
 from protocols.codes import BzzzError, Indeterminate, Internal, StorageFull, TooManyRequests, Unavailable
 from protocols.envelope import Envelope
@@ -124,13 +126,22 @@ class Tally:
         self._fallbacks: dict[tuple[str, ...], int] = {}
         self._last_fallback_ms = 0
         self._marks: deque[tuple[float, dict[str, tuple[int, int]]]] = deque()
+        self.record = CallRecord()
+        """Of the calls that asked the swarm, in backends real and hybrid."""
 
     def quick(self, backend: Backend, operation: str) -> Quick:
         """Where a backend counts an operation of its own that is answered out of memory."""
         return self._quick.setdefault((backend.value, operation), Quick())
 
-    def count(self, backend: Backend, operation: str, outcome: Outcome, seconds: float | None = None) -> None:
-        """A call came to its end; without `seconds` it is not timed."""
+    def count(
+        self,
+        backend: Backend,
+        operation: str,
+        outcome: Outcome,
+        seconds: float | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """A call came to its end, maybe with an error; without `seconds` it is not timed."""
         key = (backend.value, operation, outcome.value)
         self._requests[key] = self._requests.get(key, 0) + 1
         if seconds is not None:
@@ -141,24 +152,12 @@ class Tally:
         if outcome in FALLBACKS:
             self._fallbacks[(operation,)] = self._fallbacks.get((operation,), 0) + 1
             self._last_fallback_ms = self._now_ms()
+        if backend is not Backend.MOCK and outcome is not Outcome.LOCAL:
+            self.record.ended(error)
 
-    @contextmanager
-    def timing(self, backend: Backend, operation: str) -> Iterator[Callable[[Outcome], None]]:
-        """Counts and times what happens in it: it is told what that came to, or sees the error that it ended with."""
-        started = trio.current_time()
-        outcome = Outcome.ANSWERED
-
-        def tell(what: Outcome) -> None:
-            nonlocal outcome
-            outcome = what
-
-        try:
-            yield tell
-        except BaseException as error:
-            outcome = outcome_of_error(error)
-            raise
-        finally:
-            self.count(backend, operation, outcome, trio.current_time() - started)
+    def timing(self, backend: Backend, operation: str) -> "Timing":
+        """Counts and times what happens in it."""
+        return Timing(self, backend, operation)
 
     # -- what is told of it -----------------------------------------------------------------------------------
 
@@ -231,6 +230,26 @@ class Tally:
         return told
 
 
+class Timing:
+    """One call, from entering to leaving. `what` is what that came to; the error that it ends with it sees."""
+
+    __slots__ = ("_backend", "_operation", "_started", "_tally", "what")
+
+    def __init__(self, tally: Tally, backend: Backend, operation: str) -> None:
+        self._tally = tally
+        self._backend = backend
+        self._operation = operation
+        self.what = Outcome.ANSWERED
+        self._started = trio.current_time()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        outcome = self.what if error is None else outcome_of_error(error)
+        self._tally.count(self._backend, self._operation, outcome, trio.current_time() - self._started, error)
+
+
 class Metered:
     """A backend whose calls are counted and timed. Those operations that it counts by itself go straight to it."""
 
@@ -250,38 +269,38 @@ class Metered:
         timeout: float | None = None,
         on_merged: Callable[[], None] | None = None,
     ) -> Receipt:
-        with self._tally.timing(self.backend, "put") as tell:
+        with self._tally.timing(self.backend, "put") as timing:
             receipt = await self._dht.put(
                 envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=on_merged
             )
-            tell(outcome_of_receipt(receipt))
+            timing.what = outcome_of_receipt(receipt)
             return receipt
 
     async def _get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
-        with self._tally.timing(self.backend, "get") as tell:
+        with self._tally.timing(self.backend, "get") as timing:
             answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
-            tell(outcome_of_read(answer.provenance))
+            timing.what = outcome_of_read(answer.provenance)
             return answer
 
     async def get_version(
         self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
-        with self._tally.timing(self.backend, "get_version") as tell:
+        with self._tally.timing(self.backend, "get_version") as timing:
             answer = await self._dht.get_version(key, digest, consistency=consistency, timeout=timeout)
-            tell(outcome_of_read(answer.provenance))
+            timing.what = outcome_of_read(answer.provenance)
             return answer
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
         timeout: float | None = None,
     ) -> History:  # fmt: skip
-        with self._tally.timing(self.backend, "history") as tell:
+        with self._tally.timing(self.backend, "history") as timing:
             history = await self._dht.history(
                 key, consistency=consistency, after=after, limit=limit, timeout=timeout
             )  # fmt: skip
-            tell(outcome_of_read(history.provenance))
+            timing.what = outcome_of_read(history.provenance)
             return history
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:

@@ -1,7 +1,7 @@
 """The health report: facts gathered from the parts, judged by `protocols/health.py`.
 
 Facts are looked at when the report is asked for, so it is never older than they are. What can only be observed is
-observed by every call (`node/dht/observed.py`), and by probes (`probes.py`) at each interval, which a flag sets. Where
+observed by every call (`node/dht/tally.py`), and by probes (`probes.py`) at each interval, which a flag sets. Where
 an observation stirs something, and where something is wrong, the next probe comes soon instead: neither an illness nor
 a recovery waits for the interval. So does one after a sign of life.
 """
@@ -15,7 +15,8 @@ import trio
 from discovery.finder import Finder
 from node.dht.base import DHT
 from node.dht.gate import Gate
-from node.dht.observed import CallRecord
+from node.dht.record import CallRecord
+from node.dht.tally import Tally
 from node.services.flags import FlagStore
 from node.services.probes import Probes, Seen
 from node.services.resolve import Resolver
@@ -105,11 +106,11 @@ class Health:
         finders: Sequence[Finder],
         sources: int,
         probes: Probes,
-        calls: CallRecord,
+        tally: Tally,
         requests: CallRecord,
         now_ms: Callable[[], int],
     ) -> None:
-        """`sources` is how many bootstrap nodes are configured; `calls` records those of the DHT, `requests` the
+        """`sources` is how many bootstrap nodes are configured; `tally` counts the DHT's calls, `requests` the
         API's."""
         self._in_force = dht
         self._flags = flags
@@ -120,7 +121,7 @@ class Health:
         self._finders = tuple(finders)
         self._sources = sources
         self._probes = probes
-        self._calls = calls
+        self._calls = tally.record
         self._requests = requests
         self._now_ms = now_ms
         self._started_at = trio.current_time()
@@ -133,7 +134,7 @@ class Health:
         self._is_writing = False
         self._wrote_at = -inf
         self._news = trio.Event()
-        calls.on_change = requests.on_change = resolver.record.on_change = self.look
+        self._calls.on_change = requests.on_change = resolver.record.on_change = self.look
 
     # -- looking ----------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from node.dht.gate import Gate
-from node.dht.observed import CallRecord
+from node.dht.record import CallRecord
 from node.dht.switch import SwitchDHT
 from node.metrics import Meters
 from node.services.audit import Audit

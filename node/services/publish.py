@@ -10,6 +10,7 @@ can see it. What the flags hold back is owed and not paid, until they let it thr
 import logging
 from array import array
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -45,6 +46,8 @@ LITTLE_BYTES = 32 << 10
 """What is under way before a write and does not hold it up for long, whatever the link."""
 RESCAN_SECONDS = 1.0
 """How often parked hints are looked for while others are under way."""
+GROWN_SECONDS = 0.02
+"""How often it is looked at most whether the log has grown: under load it does with every commit."""
 PAUSE_SECONDS = 0.1
 """How long a peer that did not answer is left in peace at first."""
 RETRY_BASE_SECONDS = 1.0
@@ -170,7 +173,7 @@ class Publisher:
         self._chance = chance
         self._on_own_clock_ahead = on_own_clock_ahead
         self._holds_back = holds_back
-        self._offered: dict[int, str] = {}
+        self._offered: OrderedDict[int, str] = OrderedDict()
         """Sequences of writes whose calls may still wait for them, and the traces of these calls."""
         self._accounts: dict[str, _Account] = {}
         self._started_at_ms: float | None = None
@@ -255,7 +258,7 @@ class Publisher:
         under_way = []
         self._offered[sequence] = tracing.to_send()
         if len(self._offered) > OFFERED_MAX:
-            del self._offered[next(iter(self._offered))]
+            self._offered.popitem(last=False)
         for peer in holders:
             account = self._accounts.setdefault(peer, _Account())
             is_reachable = self._members.is_reachable(peer)
@@ -377,7 +380,8 @@ class Publisher:
     def _settled(
         self, peer: str, account: _Account, sequence: int, envelope: Envelope, attempts: int, error: BzzzError | None
     ) -> None:
-        self._wake()
+        if error is not None or not account.is_at_end:  # else nothing waits for the room that this gives back
+            self._wake()
         if error is not None and not error.retryable and type(error) is not Malformed:
             log.warning("%s refused %s for good: %s", peer, envelope.address, error.message)
             account.failures = 0
@@ -461,12 +465,13 @@ class Publisher:
     # -- waking -----------------------------------------------------------------------------------------------
 
     async def _wake_when_grown(self) -> None:
+        """For what was written and not offered here; what is offered does not wait for it."""
         sequence = self._store.last_sequence
         while True:
             sequence = await self._store.grown(sequence)
             if self._store.owing():  # else it came from peers
                 self._wake()
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(GROWN_SECONDS)
 
     async def _wake_when_members_change(self) -> None:
         while True:

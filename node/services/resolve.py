@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from node.dht.base import Answer, Backend, Consistency, History
-from node.dht.observed import CallRecord
+from node.dht.record import CallRecord
 from node.dht.switch import Begun, SwitchDHT
 from node.flags import Flags
 from node.services.recall import Recall

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import trio
 
 from node.services.peers import Neighbours
-from node.store.base import Incoming, Origin, Store
+from node.store.base import Incoming, Merged, Origin, Store
+from node.swarm.calls import Promise
 from node.swarm.conduct import Conduct
 from protocols.clock import check_not_ahead
 from protocols.codes import BadSignature, BzzzError, Forbidden, Malformed, TooLarge, Unavailable
@@ -88,7 +89,7 @@ class Server:
     def missed(self, peer: str, evidence: str) -> None:
         self._neighbours.missed(peer, evidence)
 
-    def serve(self, peer: str, request: Request, trace: str) -> Reply | Awaitable[Reply]:
+    def serve(self, peer: str, request: Request, trace: str) -> Reply | Promise | Awaitable[Reply]:
         if isinstance(request, Hello):
             return self._neighbours.answer_hello(peer, request)
         if not self._neighbours.knows(peer):
@@ -125,39 +126,48 @@ class Server:
         age_ms = int(trio.current_time() * 1000.0 + self._ahead_ms) - due[0].at_ms if due else LONG_MS
         return Pong(now_ms, owed, max(0, age_ms) if len(due) >= owed and age_ms > -100 else LONG_MS)
 
-    async def _merge(self, peer: str, encoded: Sequence[bytes]) -> Reply:
-        if len(encoded) < VERIFIED_AT_ONCE:
-            incoming, refusals = await self._checked(peer, encoded)
-        else:  # A hundred of these side by side would each have its turn before anybody else has one.
-            async with self._large.setdefault(peer, trio.Lock()):
+    def _merge(self, peer: str, encoded: Sequence[bytes]) -> Promise | Awaitable[Reply]:
+        handing = _Handing(len(encoded))
+        if len(encoded) >= VERIFIED_AT_ONCE:
+            return self._merge_in_turns(peer, encoded, handing)
+        self._take(peer, encoded, 0, handing)
+        handing.is_checked()
+        return handing.promise
+
+    async def _merge_in_turns(self, peer: str, encoded: Sequence[bytes], handing: "_Handing") -> Reply:
+        """A large message, a part at a time: what is checked is on its way to the disk while the next is checked.
+
+        A hundred of these side by side would each have its turn before anybody else has one: so one of a peer's.
+        """
+        async with self._large.setdefault(peer, trio.Lock()):
+            for start in range(0, len(encoded), VERIFIED_AT_ONCE):
                 if not self._neighbours.knows(peer):
                     self._large.pop(peer, None)
                     raise Unavailable("the connection that this came by is over")
-                incoming, refusals = await self._checked(peer, encoded)
-        if incoming:
-            await self._store.merge(incoming, now_ms=self._now_ms())
-        return MergedAll(len(encoded), tuple(refusals))
-
-    async def _checked(self, peer: str, encoded: Sequence[bytes]) -> tuple[list[Incoming], list[tuple[int, Refusal]]]:
-        """What may be merged of it, and why the rest may not."""
-        incoming: list[Incoming] = []
-        refusals: list[tuple[int, Refusal]] = []
-        bad: list[bytes] = []
-        for count, one in enumerate(encoded, start=1):
-            if count % VERIFIED_AT_ONCE == 0:
+                self._take(peer, encoded[start : start + VERIFIED_AT_ONCE], start, handing)
                 await trio.lowlevel.checkpoint()
+        handing.is_checked()
+        return await handing.promise.wait()
+
+    def _take(self, peer: str, encoded: Sequence[bytes], start: int, handing: "_Handing") -> None:
+        """Check some of a message's envelopes, the first of them at `start` in it, and hand in what may be merged."""
+        incoming: list[Incoming] = []
+        bad: list[bytes] = []
+        for at, one in enumerate(encoded, start=start):
             try:
                 envelope = decode(one)
                 self._verified.check(envelope)
                 check_not_ahead(envelope.version, self._now_ms())
                 incoming.append(Incoming(envelope, Origin.PEER))
             except BzzzError as error:
-                refusals.append((count - 1, Refusal.of(error)))
+                handing.refusals.append((at, Refusal.of(error)))
                 if isinstance(error, BadSignature | Malformed | TooLarge):
                     bad.append(one)
         if bad:
             self._conduct.blame_for(peer, bad, were_asked_for=False)
-        return incoming, refusals
+        if incoming:
+            handing.parts += 1
+            self._store.merge_soon(incoming, now_ms=self._now_ms(), told=handing.came)
 
     async def _heads(self, request: Heads) -> Reply:
         heads = (await self._store.heads(request.key))[:ENVELOPES_MAX]
@@ -196,6 +206,32 @@ class Server:
     async def _providers(self, key: bytes) -> Reply:
         peers = await self._store.providers(key, now_ms=self._now_ms())
         return ProvidersAre(tuple(MemberIs(peer, self._neighbours.addresses_of(peer)) for peer in peers))
+
+
+class _Handing:
+    """What becomes of one message's envelopes: it is answered when all are checked and all parts of them committed."""
+
+    def __init__(self, total: int) -> None:
+        self.promise = Promise()
+        self.refusals: list[tuple[int, Refusal]] = []
+        self.parts = 1
+        """How much is not done yet: the checking, and each part that was handed in."""
+        self._total = total
+        self._error: BaseException | None = None
+
+    def is_checked(self) -> None:
+        self._less()
+
+    def came(self, merged: list[Merged] | BaseException) -> None:
+        """A part was committed, or was not."""
+        if isinstance(merged, BaseException):
+            self._error = self._error or merged
+        self._less()
+
+    def _less(self) -> None:
+        self.parts -= 1
+        if not self.parts:
+            self.promise.keep(self._error or MergedAll(self._total, tuple(self.refusals)))
 
 
 def _fitting(items: Iterable[Envelope | Notice]) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ disk failed otherwise; nothing of a failed call is kept, nothing that was acknow
 go on. `StoreRefused` only while opening.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -204,6 +204,15 @@ class Store(Protocol):
         A notice whose content comes later is filled in (with a log entry of its own); the reverse changes nothing.
         A staged envelope that is merged is staged no longer. The caller has verified the envelopes.
         Cancelling the waiter does not undo the merge: it may still be committed.
+        """
+        ...
+
+    def merge_soon(
+        self, batch: Sequence[Incoming], *, now_ms: int, told: Callable[[list[Merged] | BaseException], None]
+    ) -> None:
+        """Like `merge`, for whoever has no task that could wait: `told` is called once, with what it came to or the
+        error. It must be quick and not raise, and may be called before this returns. Raises `Unavailable` when nothing
+        can be handed in.
         """
         ...
 

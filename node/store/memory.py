@@ -34,7 +34,7 @@ from node.store.bell import Bell
 from node.store.debts import Debts
 from node.store.faults import translated
 from node.store.followers import Followers
-from node.store.ticket import Ticket
+from node.store.ticket import Letter, Ticket
 from protocols.codes import NotFound, StorageFull, Unavailable
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.lineage import Lineage
@@ -79,7 +79,7 @@ class MemoryStore:
         self._failure = ""
         self._commits = 0
         self.before_commit = before_commit
-        self._gathered: list[tuple[Callable[[], Any], Ticket[Any]]] = []
+        self._gathered: list[tuple[Callable[[], Any], Ticket[Any] | Letter]] = []
         self._handed_in = Bell()
         # The log, a column each: what is not a container costs the garbage collector nothing.
         self._digests: list[bytes] = []
@@ -111,7 +111,7 @@ class MemoryStore:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
-        batch: list[tuple[Callable[[], Any], Ticket[Any]]] = []
+        batch: list[tuple[Callable[[], Any], Ticket[Any] | Letter]] = []
         try:
             while True:
                 while not self._gathered:
@@ -124,7 +124,7 @@ class MemoryStore:
                 ticket.fail(Unavailable("the store was closed before this was written; try again when it is open"))
             self._gathered = []
 
-    async def _commit(self, batch: list[tuple[Callable[[], Any], Ticket[Any]]]) -> None:
+    async def _commit(self, batch: list[tuple[Callable[[], Any], Ticket[Any] | Letter]]) -> None:
         try:
             if self.before_commit is not None:
                 self.committing_since = trio.current_time()
@@ -172,6 +172,16 @@ class MemoryStore:
         if merged is not None:
             return merged
         return await self._written(partial(self._merge, batch, now_ms))
+
+    def merge_soon(
+        self, batch: Sequence[Incoming], *, now_ms: int, told: Callable[[list[Merged] | BaseException], None]
+    ) -> None:
+        merged = self.merge_at_once(batch, now_ms=now_ms)
+        if merged is not None:
+            told(merged)
+        else:
+            self._gathered.append((partial(self._merge, batch, now_ms), Letter(told)))
+            self._handed_in.ring()
 
     def _merge(self, batch: Sequence[Incoming], now_ms: int) -> list[Merged]:
         merged = [self._merge_one(incoming, now_ms) for incoming in batch]

@@ -7,14 +7,14 @@ is read goes along with the next. SQLite's log lets readers go on while a commit
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import trio
-
 from node.store.bell import Bell
 from node.store.faults import translated
-from node.store.ticket import Ticket
+from node.store.hop import in_thread
+from node.store.ticket import Letter, Ticket
 from protocols.codes import BzzzError, Internal, Unavailable
 
 T = TypeVar("T")
@@ -25,26 +25,15 @@ BATCH_MAX = 64
 """How many queries at most share a hop: behind a slow one nobody waits for more than these."""
 
 
-class _Letter:
-    """Stands where a ticket stands, for somebody who does not wait."""
-
-    def __init__(self, told: Callable[[Any], None]) -> None:
-        self.succeed = told
-
-    def fail(self, error: BaseException) -> None:
-        pass
-
-
 class Reader:
     """Answers queries over a connection that only reads."""
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db = db
         self._path = path
-        self._asked: deque[tuple[Query, Ticket[Any] | _Letter]] = deque()
+        self._asked: deque[tuple[Query, Ticket[Any] | Letter]] = deque()
         self._bell = Bell()
         self._is_open = True
-        self._limiter = trio.CapacityLimiter(1)
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """What the query answers. Raises `Unavailable` when the disk fails or the store is closed."""
@@ -57,8 +46,13 @@ class Reader:
 
     def post(self, query: Callable[[sqlite3.Connection], T], told: Callable[[T], None]) -> None:
         """Tell somebody who cannot wait, once it is known; when it cannot be read, never."""
+
+        def hear(answer: T | BaseException) -> None:
+            if not isinstance(answer, BaseException):
+                told(answer)
+
         if self._is_open:
-            self._asked.append((query, _Letter(told)))
+            self._asked.append((query, Letter(hear)))
             self._bell.ring()
 
     def close(self) -> None:
@@ -69,16 +63,15 @@ class Reader:
 
     async def run(self) -> None:
         """Until `close`. Cancelled in the middle of a batch, it leaves that to its thread."""
-        batch: list[tuple[Query, Ticket[Any] | _Letter]] = []
+        batch: list[tuple[Query, Ticket[Any] | Letter]] = []
         try:
             while self._is_open:
                 if not self._asked:
                     await self._bell.listen()
                     continue
                 batch = [self._asked.popleft() for _ in range(min(len(self._asked), BATCH_MAX))]
-                answers = await trio.to_thread.run_sync(
-                    self._answer, [query for query, _ in batch], limiter=self._limiter, abandon_on_cancel=True
-                )  # fmt: skip
+                queries = [query for query, _ in batch]
+                answers = await in_thread(partial(self._answer, queries))
                 for (_, ticket), (answer, error) in zip(batch, answers, strict=True):
                     if error is not None:
                         ticket.fail(error)

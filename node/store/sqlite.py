@@ -38,6 +38,7 @@ from node.store.lock import Lock
 from node.store.merging import Merging, Placed
 from node.store.reader import Reader
 from node.store.recent import Bells, RecentWrites, Write
+from node.store.ticket import Letter
 from node.store.writer import CLOSE_SECONDS, Writer
 from protocols.codes import NotFound, StorageFull, Unavailable
 from protocols.envelope import Envelope, Notice
@@ -162,14 +163,17 @@ class SqliteStore:
     async def merge(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged]:
         if not batch:
             return []
-        size_bytes = 0
-        for incoming in batch:
-            if isinstance(incoming.item, Envelope):
-                size_bytes += len(incoming.item.encoded)
         merged: list[Merged] = await self._writer.hand_in(
-            Merging(tuple(batch), now_ms), self._publish_all, size_bytes=size_bytes
+            Merging(tuple(batch), now_ms), self._publish_all, size_bytes=_size_bytes(batch)
         )  # fmt: skip
         return merged
+
+    def merge_soon(
+        self, batch: Sequence[Incoming], *, now_ms: int, told: Callable[[list[Merged] | BaseException], None]
+    ) -> None:
+        self._writer.post(
+            Merging(tuple(batch), now_ms), self._publish_all, Letter(told), size_bytes=_size_bytes(batch)
+        )  # fmt: skip
 
     def merge_at_once(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:
         return None  # here a disk has to be waited for
@@ -551,6 +555,10 @@ class SqliteStore:
         self, operation: Callable[[Ledger], Any], then: Callable[[], Any] = lambda: None, *, size_bytes: int = 0
     ) -> None:  # fmt: skip
         await self._writer.hand_in(operation, lambda _: then() and None, size_bytes=size_bytes)
+
+
+def _size_bytes(batch: Sequence[Incoming]) -> int:
+    return sum([len(incoming.item.encoded) for incoming in batch if isinstance(incoming.item, Envelope)])
 
 
 def _close(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:

@@ -1,6 +1,10 @@
-"""A ticket: what a caller waits on while a writer carries out, in a batch with others, what it handed in."""
+"""A ticket: what a caller waits on while a writer carries out, in a batch with others, what it handed in.
 
-from typing import Generic, TypeVar
+A letter stands where a ticket stands, for somebody who does not wait and is told.
+"""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import outcome
 import trio
@@ -44,3 +48,19 @@ class Ticket(Generic[T]):
     def _leave(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Letter:
+    """`told` is called once: quick, on the trio thread, and it must not raise."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self, told: Callable[[Any], None]) -> None:
+        """`told` hears what came of it, or the error."""
+        self._told = told
+
+    def succeed(self, value: Any) -> None:
+        self._told(value)
+
+    def fail(self, error: BaseException) -> None:
+        self._told(error)

@@ -17,11 +17,12 @@ import trio
 
 from node.store.bell import Bell
 from node.store.faults import translated
+from node.store.hop import in_thread
 from node.store.lazies import Lazies
 from node.store.ledger import Ledger, Operation
 from node.store.merging import Merging
 from node.store.reader import closed
-from node.store.ticket import Ticket
+from node.store.ticket import Letter, Ticket
 from protocols.codes import BzzzError, Unavailable
 
 FLUSH_SECONDS = 0.5
@@ -40,7 +41,7 @@ class Handed(NamedTuple):
     operation: Merging | Operation
     size_bytes: int
     publish: Callable[[Any], Any]
-    ticket: Ticket[Any]
+    ticket: Ticket[Any] | Letter
 
 
 class Writer:
@@ -54,7 +55,8 @@ class Writer:
         self._queued_bytes = 0
         self._bell = Bell()
         self._is_closing = False
-        self._limiter = trio.CapacityLimiter(1)
+        self._is_flush_set = False
+        """Lazies are going to have a commit of their own, unless another comes before it."""
         self.lazies = Lazies()
         """What goes along with the next commit."""
         self.committing = Lazies()
@@ -72,6 +74,19 @@ class Writer:
 
         Raises what `publish` answers when that is an error; `StorageFull` or `Unavailable` when nothing was written.
         """
+        ticket: Ticket[Any] = Ticket()
+        self.post(operation, publish, ticket, size_bytes=size_bytes)
+        return await ticket.wait()
+
+    def post(
+        self,
+        operation: Merging | Operation,
+        publish: Callable[[Any], Any],
+        ticket: Ticket[Any] | Letter,
+        *,
+        size_bytes: int = 0,
+    ) -> None:
+        """Like `hand_in`, without the wait. Raises `Unavailable` when it is closed, or too much waits already."""
         if self._is_closing:
             raise closed()
         if len(self._queue) >= QUEUE_MAX or self._queued_bytes > QUEUE_BYTES_MAX:
@@ -79,15 +94,14 @@ class Writer:
                 f"{self._path}: the disk does not keep up, {len(self._queue)} writes wait for it; try again later",
                 waiting=len(self._queue),
             )
-        handed = Handed(operation, size_bytes, publish, Ticket())
-        self._queue.append(handed)
+        self._queue.append(Handed(operation, size_bytes, publish, ticket))
         self._queued_bytes += size_bytes
         self._bell.ring()
-        return await handed.ticket.wait()
 
     def go_along(self) -> None:
         """Something was added to `lazies`."""
-        self._bell.ring()
+        if not self._is_flush_set:
+            self._bell.ring()
 
     def close(self) -> None:
         """Commit what was handed in, then end `run`."""
@@ -117,9 +131,13 @@ class Writer:
             if not self.lazies:
                 await self._bell.listen()
                 continue
-            with trio.move_on_after(FLUSH_SECONDS) as scope:
-                while not self._queue and not self._is_closing:
-                    await self._bell.listen()
+            self._is_flush_set = True
+            try:
+                with trio.move_on_after(FLUSH_SECONDS) as scope:
+                    while not self._queue and not self._is_closing:
+                        await self._bell.listen()
+            finally:
+                self._is_flush_set = False
             if scope.cancelled_caught:
                 return
 
@@ -136,10 +154,8 @@ class Writer:
         self.committing, self.lazies = self.lazies, Lazies()
         self.committing_since = trio.current_time()
         try:
-            results = await trio.to_thread.run_sync(
-                self._carry_out, [handed.operation for handed in batch], self.committing, limiter=self._limiter,
-                abandon_on_cancel=True,
-            )  # fmt: skip
+            operations, lazies = [handed.operation for handed in batch], self.committing
+            results = await in_thread(lambda: self._ledger.commit(operations, lazies))
         except (sqlite3.Error, OSError) as error:
             self._failed(batch, error)
             return
@@ -160,9 +176,6 @@ class Writer:
                 handed.ticket.fail(answer)
             else:
                 handed.ticket.succeed(answer)
-
-    def _carry_out(self, operations: Sequence[Merging | Operation], lazies: Lazies) -> list[Any]:
-        return self._ledger.commit(operations, lazies)
 
     def _failed(self, batch: Sequence[Handed], error: sqlite3.Error | OSError) -> None:
         self._take_back_lazies()

@@ -47,6 +47,37 @@ class Abandoned(Unavailable):
     """We were late ourselves: nothing is known of the peer."""
 
 
+class Promise:
+    """An answer that comes later, and that no task waits for: `keep` it once, `then` say who is told."""
+
+    __slots__ = ("_answer", "_told")
+
+    def __init__(self) -> None:
+        self._answer: Reply | BaseException | None = None
+        self._told: Callable[[Reply | BaseException], None] | None = None
+
+    def keep(self, answer: Reply | BaseException) -> None:
+        self._answer = answer
+        if self._told is not None:
+            self._told(answer)
+
+    def then(self, told: Callable[[Reply | BaseException], None]) -> None:
+        self._told = told
+        if self._answer is not None:
+            told(self._answer)
+
+    async def wait(self) -> Reply:
+        """For who has a task after all. Raises what the answer is, when it is an error."""
+        if self._answer is None:
+            is_kept = trio.Event()
+            self.then(lambda _: is_kept.set())
+            await is_kept.wait()
+        assert self._answer is not None
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return self._answer
+
+
 class Served(Protocol):
     """Who answers peers, and hears who comes and goes. Plain functions must be quick and not raise."""
 
@@ -62,8 +93,8 @@ class Served(Protocol):
         """A deadline passed without an answer from this peer; `evidence` says to what, and how long it had."""
         ...
 
-    def serve(self, peer: str, request: Request, trace: str) -> Reply | Awaitable[Reply]:
-        """Answer a request: at once, or by something to wait for. Errors of the tree become a `Failed`."""
+    def serve(self, peer: str, request: Request, trace: str) -> Reply | Promise | Awaitable[Reply]:
+        """Answer a request: at once, later, or by something to wait for. Errors of the tree become a `Failed`."""
         ...
 
 
@@ -243,11 +274,19 @@ class Calls:
             reply = Failed.of(error)
         if isinstance(reply, tuple):
             self._send(peer, messages.encode_reply(number, reply))
+            return
+        self._serving[peer] = self._serving.get(peer, 0) + 1
+        self._serving_bytes[peer] = self._serving_bytes.get(peer, 0) + size
+        self._serving_bytes_in_all += size
+        connection = self._waiting.get(peer)
+
+        def told(answer: Reply | BaseException) -> None:
+            self._served(peer, connection, number, answer, size)
+
+        if isinstance(reply, Promise):
+            reply.then(told)
         elif self._nursery is not None:
-            self._serving[peer] = self._serving.get(peer, 0) + 1
-            self._serving_bytes[peer] = self._serving_bytes.get(peer, 0) + size
-            self._serving_bytes_in_all += size
-            self._nursery.start_soon(self._serve_later, peer, self._waiting.get(peer), number, reply, size)
+            self._nursery.start_soon(self._wait_for, reply, told)
 
     def _overload(self, peer: str, size: int) -> str:
         """Why a further request of this peer, of so many bytes, is too much; '' when it is not.
@@ -267,27 +306,35 @@ class Calls:
             self._conduct.blame(peer, Offence.FLOOD, why)
         return why
 
-    async def _serve_later(
-        self, peer: str, connection: _Waiting | None, number: int, reply: Awaitable[Reply], size: int
+    async def _wait_for(self, reply: Awaitable[Reply], told: Callable[[Reply | BaseException], None]) -> None:
+        try:
+            answer = await reply
+        except Exception as error:
+            told(error)
+        except BaseException as error:
+            told(error)
+            raise
+        else:
+            told(answer)
+
+    def _served(
+        self, peer: str, connection: _Waiting | None, number: int, answer: Reply | BaseException, size: int
     ) -> None:
         """Answer on the connection that the request came by, or not at all.
 
         A peer that started again counts from one again: what its former life asked would answer something else.
         """
-        try:
-            answer = await reply
-        except BzzzError as error:
-            answer = Failed.of(error)
-        except Exception:
-            log.exception("a request of %s could not be carried out", peer)
+        self._serving[peer] -= 1
+        self._serving_bytes[peer] -= size
+        self._serving_bytes_in_all -= size
+        if not self._serving[peer]:
+            del self._serving[peer], self._serving_bytes[peer]
+        if isinstance(answer, BzzzError):
+            answer = Failed.of(answer)
+        elif isinstance(answer, Exception):
+            log.error("a request of %s could not be carried out", peer, exc_info=answer)
             answer = Failed.of(Internal("the peer met an error of its own"))
-        finally:
-            self._serving[peer] -= 1
-            self._serving_bytes[peer] -= size
-            self._serving_bytes_in_all -= size
-            if not self._serving[peer]:
-                del self._serving[peer], self._serving_bytes[peer]
-        if self._waiting.get(peer) is connection:
+        if self._waiting.get(peer) is connection and not isinstance(answer, BaseException):
             self._send(peer, messages.encode_reply(number, answer))
 
     def _send(self, peer: str, frame: bytes) -> bool:

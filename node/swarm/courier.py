@@ -20,6 +20,9 @@ from protocols.messages import ENVELOPES_MAX, Failed, Merge, MergedAll, Reply
 
 BATCHES_MAX = 8
 """Messages under way to one peer."""
+SHORT_MAX, SHORT_BATCHES = 16, 4
+"""The first few of these are short. The peer then commits some envelopes while it checks the next, and whoever wrote
+the first goes on meanwhile: else both nodes, and all callers, would work in turn. A far peer gets long ones as well."""
 BATCH_BYTES_MAX = 1 << 20
 """A message takes no further envelope above this size (one alone may be larger)."""
 QUEUE_MAX = 1024
@@ -108,7 +111,6 @@ class Courier:
             if not self._dirty:
                 with trio.move_on_at(deadline):
                     await self._woken.wait()
-            await trio.lowlevel.checkpoint()
             dirty, self._dirty = self._dirty, {}
             for peer in dirty:
                 if route := self._routes.get(peer):
@@ -150,7 +152,8 @@ class Courier:
         held_keys: set[bytes] = set()
         own_keys: set[bytes] = set()
         size = 0
-        while route.queue and len(parcels) < ENVELOPES_MAX:
+        most = SHORT_MAX if len(route.batches) < SHORT_BATCHES else ENVELOPES_MAX
+        while route.queue and len(parcels) < most:
             parcel = route.queue[0]
             key = parcel.envelope.key
             if key in held_keys or (key in route.keys and key not in own_keys):
@@ -168,20 +171,20 @@ class Courier:
         return parcels, size
 
     def _replied(self, peer: str, route: _Route, batch: _Batch, reply: Reply | BzzzError) -> None:
+        route.batches.remove(batch)
         if isinstance(reply, MergedAll) and reply.total == len(batch.parcels):
-            route.batches.remove(batch)
             refusals = {at: refusal.error for at, refusal in reply.refusals}
             self._settle(route, batch, lambda at: refusals.get(at))
         elif isinstance(reply, Failed):
-            route.batches.remove(batch)
             self._fail(route, batch, self._failure(peer, reply.error))
         elif isinstance(reply, BzzzError):
-            route.batches.remove(batch)
             self._fail(route, batch, reply)
         else:
-            route.batches.remove(batch)
             self._fail(route, batch, Silent(f"{peer} did not answer for what it was sent", peer=peer))
-        self._wake(peer)
+        if route.queue:
+            self._wake(peer)
+        elif not route.parcels:
+            self._routes.pop(peer, None)
 
     def _failure(self, peer: str, error: BzzzError) -> BzzzError:
         """Why nothing of a batch was taken. What is refused for good is refused one by one: this is for now alone."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from node.swarm import courier as courier_module
 from node.swarm.calls import LATE_SECONDS, Abandoned, Silent, Unreachable
-from node.swarm.courier import BATCHES_MAX, QUEUE_MAX, Courier
+from node.swarm.courier import BATCHES_MAX, QUEUE_MAX, SHORT_BATCHES, SHORT_MAX, Courier
 from node.trace import current, following
 from protocols.codes import BadSignature, BzzzError, ClockAhead, Forbidden, Rejected, StorageFull, Unavailable
 from protocols.envelope import Envelope, decode, seal
@@ -196,6 +196,7 @@ async def test_a_message_has_so_many_envelopes_and_a_peer_so_many_messages(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courier_module, "ENVELOPES_MAX", 3)
+    monkeypatch.setattr(courier_module, "SHORT_MAX", 3)
     async with post("a") as p:
         for number in range(3 * BATCHES_MAX + 4):
             assert p.hand_in("a", envelope(f"t{number}-"))
@@ -212,6 +213,20 @@ async def test_a_message_has_so_many_envelopes_and_a_peer_so_many_messages(
         await settled()
         assert len(p.outcomes) == 3 * BATCHES_MAX + 4
         assert p.is_empty
+
+
+async def test_the_first_messages_are_short_so_that_both_nodes_work_at_once(autojump_clock: Clock) -> None:
+    async with post("a") as p:
+        for number in range(SHORT_MAX * SHORT_BATCHES + 100):
+            assert p.hand_in("a", envelope(f"t{number}-"))
+        await settled()
+        assert [len(batch) for batch in p.batches()] == [SHORT_MAX] * SHORT_BATCHES + [100]
+        p.answer(0)
+        await settled()
+        for number in range(SHORT_MAX + 1):
+            assert p.hand_in("a", envelope(f"u{number}-"))
+        await settled()
+        assert len(p.batches()[-1]) == SHORT_MAX + 1, "while many are under way, they are as long as they may be"
 
 
 async def test_a_queue_has_a_size_and_who_is_refused_is_not_told_anything_later(

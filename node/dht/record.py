@@ -1,18 +1,14 @@
 """Calls observed: how many there were, how many failed, and whether they fail again and again.
 
 A call has failed when it did not do what it was asked for and the caller can do nothing about that: `Unavailable`,
-`Indeterminate`. What the caller did wrong, and that nothing is there, are answers. `Observed` stands before a backend
-and records each call; hybrid records its own, for a read that it answers from memory takes less than the recording
-would, and tells nothing.
+`Indeterminate`. What the caller did wrong, and that nothing is there, are answers.
 """
 
 from collections.abc import Callable
 
 import trio
 
-from node.dht.base import DHT, Answer, Backend, Consistency, History, Provider, Receipt
 from protocols.codes import Indeterminate, Unavailable
-from protocols.envelope import Envelope
 from protocols.steady import Steady
 
 FAILING_AFTER = 3
@@ -51,6 +47,10 @@ class CallRecord:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self.ended(error)
+
+    def ended(self, error: BaseException | None) -> None:
+        """A call ended, with this error if it is not None."""
         if error is None:
             self.succeeded()
         elif isinstance(error, Unavailable | Indeterminate):
@@ -79,61 +79,3 @@ class CallRecord:
     def failing(self, what: str = "calls") -> str:
         """Why they fail again and again, in words; '' when they do not. `what` is what a person calls them."""
         return f"{what} fail, the last with: {self._steady.why}" if self._steady.is_bad(self._time()) else ""
-
-
-class Observed:
-    """A backend whose calls are recorded."""
-
-    def __init__(self, dht: DHT, record: CallRecord) -> None:
-        self._dht = dht
-        self._record = record
-        self.backend: Backend = dht.backend
-
-    @property
-    def unobserved(self) -> DHT:
-        """The backend itself, for calls that nobody made: what they come to is no caller's trouble."""
-        return self._dht
-
-    @property
-    def write_quorum(self) -> int:
-        return self._dht.write_quorum
-
-    async def put(
-        self,
-        envelope: Envelope,
-        *,
-        idempotency_key: str | None = None,
-        timeout: float | None = None,
-        on_merged: Callable[[], None] | None = None,
-    ) -> Receipt:
-        with self._record:
-            return await self._dht.put(
-                envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=on_merged
-            )  # fmt: skip
-
-    async def get(
-        self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
-    ) -> Answer:
-        with self._record:
-            return await self._dht.get(key, consistency=consistency, timeout=timeout)
-
-    async def get_version(
-        self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
-    ) -> Answer:
-        with self._record:
-            return await self._dht.get_version(key, digest, consistency=consistency, timeout=timeout)
-
-    async def history(
-        self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
-        timeout: float | None = None,
-    ) -> History:  # fmt: skip
-        with self._record:
-            return await self._dht.history(key, consistency=consistency, after=after, limit=limit, timeout=timeout)
-
-    async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
-        with self._record:
-            return await self._dht.provide(key, timeout=timeout)
-
-    async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
-        with self._record:
-            return await self._dht.find_providers(key, timeout=timeout)
