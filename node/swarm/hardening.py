@@ -146,6 +146,24 @@ class Connection(INetConn):
         self.abort("closed by this side")
 
 
+class _PeerStore(PeerStore):
+    """What peers say of themselves, and our own key.
+
+    The library's keeps a thousand, and to make room forgets first who has no address: that is this node itself. So a
+    thousand peers that say where they are cost a plain host its key, and with it identify, for the rest of its life.
+    """
+
+    def __init__(self, me: ID, peers_max: int) -> None:
+        super().__init__(max_peers=peers_max)
+        self._me = me
+
+    def _enforce_peer_limit(self) -> None:
+        own = self.peer_data_map.pop(self._me, None)
+        super()._enforce_peer_limit()
+        if own is not None:
+            self.peer_data_map[self._me] = own
+
+
 class HardenedSwarm(Swarm):
     """The book of connections. It is never run as the service that libp2p's is, and has no dialler and no limiter."""
 
@@ -157,8 +175,8 @@ class HardenedSwarm(Swarm):
         self.count = 0
         """Connections that were added and not removed yet."""
         key_pair = upgrader.key_pair
-        peerstore = PeerStore()
         me = ID.from_pubkey(key_pair.public_key)
+        peerstore = _PeerStore(me, upgrader.limits.connections_max)
         peerstore.add_key_pair(me, key_pair)
         noise = Noise(key_pair, noise_privkey=upgrader.noise_key)
         super().__init__(me, peerstore, TransportUpgrader({NOISE: noise}, {YAMUX: Mux}), [TCP()])

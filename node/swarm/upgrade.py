@@ -56,7 +56,7 @@ class Upgrader:
         private = Ed25519PrivateKey.from_bytes(seed)
         self.key_pair = KeyPair(private, private.get_public_key())
         self.noise_key = new_noise_key_pair().private_key
-        self._limits = limits
+        self.limits = limits
         self._watch = watch
 
     async def outbound(self, wire: Wire) -> yamux.Mux:
@@ -86,6 +86,6 @@ class Upgrader:
             session.get_remote_peer(),
             is_initiator=is_initiator,
             early=session._drain(None),
-            limits=self._limits,
+            limits=self.limits,
             watch=self._watch,
         )

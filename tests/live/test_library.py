@@ -12,6 +12,8 @@ from libp2p.peer.peerinfo import info_from_p2p_addr
 from multiaddr import Multiaddr
 
 from node.swarm.base import DialFailed
+from node.swarm.limits import Limits
+from protocols.keys import PrivateKey
 from tests.live.swarm_peers import joined, running
 
 
@@ -101,3 +103,16 @@ async def test_nothing_is_kept_of_a_peer_that_is_gone() -> None:
             await trio.sleep(0.01)
         assert set(store.peer_data_map) == {host._swarm.get_peer_id()}
         assert not store.peer_record_map
+
+
+async def test_a_crowd_that_says_where_it_is_does_not_make_a_host_forget_who_it_is_itself() -> None:
+    """A plain host keeps a thousand peers, and forgets first who has no address: itself, and with it its key."""
+    async with running(limits=Limits(connections_max=8)) as (host, _):
+        store = host._swarm.peerstore
+        strangers = [ID.from_base58(PrivateKey.from_seed(os.urandom(32)).peer_id) for _ in range(9)]
+        for stranger in strangers:
+            store.add_addr(stranger, Multiaddr("/ip4/127.0.0.1/tcp/9"), 1000)
+        assert len(store.peer_data_map) == 9, "eight, and this node"
+        assert host._swarm.get_peer_id() in store.peer_data_map
+        assert host.library is not None
+        assert host.library.get_public_key().to_bytes()

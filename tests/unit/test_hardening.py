@@ -135,6 +135,11 @@ ROWS = (
         (f"{LIBRARY}::test_nothing_is_kept_of_a_peer_that_is_gone",),
     ),
     Row(
+        "a thousand peers that say where they are make it forget its own key, and identify is over",
+        ("node/swarm/hardening.py",),
+        (f"{LIBRARY}::test_a_crowd_that_says_where_it_is_does_not_make_a_host_forget_who_it_is_itself",),
+    ),
+    Row(
         "the resource manager denies who comes often, and then everyone",
         ("node/swarm/limits.py", "node/swarm/host.py"),
         (
