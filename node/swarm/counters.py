@@ -46,7 +46,7 @@ class Counters:
     """Beyond the number that a connection may have."""
     streams_per_protocol: int = 0
     streams_slow: int = 0
-    """That did not say in time what they are for, or then said nothing for too long."""
+    """That did not say in time what they are for, or then said or read nothing for too long."""
     unread_bytes: int = 0
     answers_unread: int = 0
     frames_too_long: int = 0
@@ -64,6 +64,8 @@ class Counters:
     gossip_refused: int = 0
     gossip_slowed: int = 0
     gossip_dropped: int = 0
+    gossip_topics: int = 0
+    """Subscriptions that were left out: beyond the number that a peer may have, or to too long a name."""
     gossip_failed: int = 0
     """Messages that a validator or a handler of ours failed at."""
     offences: int = 0
