@@ -5,6 +5,8 @@ keys and the socket go on in `cipher.py` and `yamux.py`. No other security or mu
 plaintext least of all (`new_host` accepts that unless told otherwise).
 """
 
+import os
+
 from libp2p.crypto.ed25519 import Ed25519PrivateKey
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key_pair
@@ -44,6 +46,17 @@ class Payload(NoiseHandshakePayload):
         if len(key) != len(_ED25519) + 32 or not key.startswith(_ED25519):
             raise ValueError("the other side's key is not an Ed25519 key")
         return super().deserialize(protobuf_bytes)
+
+
+def in_words(error: BaseException) -> str:
+    """What went wrong with a connection, without libp2p's wrappings, which often say nothing."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno) if error.errno > 0 else str(error)
+    return str(error) or type(error).__name__
 
 
 patterns.NoiseHandshakePayload = Payload  # type: ignore[attr-defined]

@@ -86,6 +86,19 @@ async def test_a_thousand_idle_connections_and_three_hundred_half_open_ones_keep
         nursery.cancel_scope.cancel()
 
 
+async def test_who_hangs_up_in_the_handshake_is_counted_and_said_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with running() as (host, _):
+        wire = await connected_wire(host)
+        assert await wire.read(100)
+        wire.abort()
+        with trio.fail_after(3):
+            while not count(host, "handshakes_failed"):
+                await trio.sleep(0.01)
+    (record,) = caplog.records
+    assert record.getMessage() == "127.0.0.1: did not become a connection: closed by the other side"
+
+
 async def test_an_idle_connection_gives_way_when_there_are_too_many() -> None:
     async with running(limits=Limits(connections_max=10)) as (host, told), running() as (friend, _):
         await friend.dial(host.addresses, timeout=5)
