@@ -13,11 +13,17 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import trio
+from google.protobuf.message import DecodeError
 from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection
 from libp2p.connection_types import ConnectionType
 from libp2p.custom_types import TProtocol
+from libp2p.exceptions import ParseError
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.exceptions import StreamFailure
+from libp2p.identity.identify.pb.identify_pb2 import Identify
+from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.identity.update import update_peerstore_from_identify
+from libp2p.io.exceptions import MessageTooLarge
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.net_stream import NetStream, StreamState
@@ -30,6 +36,7 @@ from libp2p.security.noise.transport import Transport as Noise
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
 from node.swarm.base import Lane
@@ -46,6 +53,8 @@ log = logging.getLogger(__name__)
 
 IDENTIFY_SECONDS = 10.0
 """What a peer may take to say who it is and what it speaks."""
+IDENTIFY_BYTES_MAX = 1024 * 1024
+"""How long that may be, the library's own figure."""
 
 
 class Connection(INetConn):
@@ -271,6 +280,7 @@ class HardenedHost(BasicHost):
         limits: Limits = USUAL,
     ) -> None:
         super().__init__(swarm, addrs_factory=lambda candidates: addresses(), disable_identify_address_discovery=True)
+        self.set_stream_handler(ID_PUSH, self._pushed)
         self._nursery = nursery
         self._limits = limits
         self._watch = swarm.conduct.watch
@@ -290,6 +300,16 @@ class HardenedHost(BasicHost):
                 raise StreamFailure(f"no stream to {peer_id} for {', '.join(protocol_ids)}: {error}") from error
             raise
         return stream
+
+    async def _pushed(self, stream: INetStream) -> None:
+        """A peer says anew who it is. The library's own handler takes garbage without a word, again and again."""
+        with trio.fail_after(IDENTIFY_SECONDS):
+            try:
+                told = Identify.FromString(await read_varint_prefixed_bytes_limited(stream, IDENTIFY_BYTES_MAX))
+            except (MessageTooLarge, ParseError, DecodeError) as error:
+                raise BadInput(f"said who it is in a way that cannot be read ({error})") from error
+        await update_peerstore_from_identify(self.get_peerstore(), stream.muxed_conn.peer_id, told)
+        await stream.close()
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """A peer opened a stream: agree on what it speaks, and hand it over. Whatever it raises costs that stream."""

@@ -1,20 +1,28 @@
 """What libp2p does on its own, and does not here: dial, forget addresses, block peers, announce what is no address."""
 
+import contextlib
 import os
 import socket
 
 import pytest
 import trio
 from libp2p.custom_types import TProtocol
+from libp2p.identity.identify.pb.identify_pb2 import Identify
+from libp2p.identity.identify_push.identify_push import ID_PUSH
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.protocol_muxer.exceptions import MultiselectClientError
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
+from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 
 from node.swarm.base import DialFailed
 from node.swarm.limits import Limits
+from node.swarm.negotiate import propose
 from protocols.keys import PrivateKey
 from tests.live.swarm_peers import joined, running
+from tests.live.test_host_hardening import assert_ends, assert_serves, intruder
 
 
 async def test_nothing_is_dialled_but_by_our_host() -> None:
@@ -86,6 +94,33 @@ async def test_a_plain_stream_goes_by_the_connection_that_stays() -> None:
         assert stream.muxed_conn is connection.mux
         await stream.reset()
         assert stream not in connection.streams
+
+
+@pytest.mark.parametrize(
+    "garbage", [encode_varint_prefixed(b"\xff" * 200), b"\xff" * 20, encode_varint_prefixed(bytes(1 << 20) + b"x")]
+)
+async def test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against_it(garbage: bytes) -> None:
+    """The library takes garbage without a word, from the same peer again and again."""
+    honest = encode_varint_prefixed(Identify(protocols=["/of/mine"]).SerializeToString())
+    async with running() as (host, told), intruder(host) as mux:
+
+        async def push(body: bytes) -> None:
+            stream = await mux.open_stream()
+            await propose(stream, ID_PUSH)
+            await stream.write(body)
+            await assert_ends(stream)
+            await stream.reset()
+
+        await push(honest)
+        (connection,) = host._swarm.all()
+        assert host._swarm.peerstore.get_protocols(connection.mux.peer_id) == ["/of/mine"]
+        assert host.conduct.watch.counters.offences == 0
+        with trio.fail_after(5), contextlib.suppress(MuxedStreamError, MuxedConnUnavailable, MultiselectClientError):
+            while not mux.is_closed:
+                await push(garbage)
+        await mux.event_closed.wait()
+        assert host.conduct.watch.counters.connections_forfeited == 1
+        await assert_serves(host, told)
 
 
 async def test_nothing_is_kept_of_a_peer_that_is_gone() -> None:
