@@ -170,6 +170,11 @@ ROWS = (
         ("node/swarm/dial.py",),
         (f"{LIBRARY}::test_a_dial_on_loopback_takes_well_under_fifty_milliseconds",),
     ),
+    Row(
+        "garbage that is pushed as identity is taken without a word, again and again",
+        ("node/swarm/hardening.py",),
+        (f"{LIBRARY}::test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against_it",),
+    ),
     # GossipSub.
     Row(
         "messages are dropped in silence: over 10 a second, over 32 in a queue or a channel",
