@@ -40,6 +40,8 @@ class Counters:
     half_open_dropped: int = 0
     handshakes_slow: int = 0
     handshakes_failed: int = 0
+    other_swarms: int = 0
+    """Peers of another swarm that were parted from."""
     members_refused: int = 0
     """That would have been one more than are remembered."""
     streams_refused: int = 0
