@@ -297,7 +297,7 @@ class Neighbours:
             return
         self._parting[peer] = 0
         what = f"is of another swarm ({network:.80}): parted, and not dialled again"
-        self._conduct.watch.hit("other_swarms", peer, what)
+        self._conduct.watch.hit("other_swarms", peer, what, line="offences")
         self._start(self._part_soon, peer)
 
     async def _part_soon(self, peer: str) -> None:

@@ -74,6 +74,8 @@ class Counters:
     """Bad input of every kind."""
     connections_forfeited: int = 0
     """Taken from a peer for its offences."""
+    turned_away: int = 0
+    """Connections that came from those who are not allowed here, or have lost their place."""
     places_lost: int = 0
     """Peers that nobody deals with here until their offences are forgotten."""
 
@@ -94,9 +96,15 @@ class Watch:
         """Count one of this kind, of which somebody else has something to say: who blames a peer for it, say."""
         setattr(self.counters, kind, getattr(self.counters, kind) + times)
 
-    def hit(self, kind: str, who: str, what: str, *, times: int = 1) -> None:
-        """Count one of this kind; `who` is the peer or place it is about ('' for none), `what` says it in words."""
+    def hit(self, kind: str, who: str, what: str, *, times: int = 1, line: str = "") -> None:
+        """Count one of this kind; `who` is the peer or place it is about ('' for none), `what` says it in words.
+
+        `line` is the kind whose one line a minute it shares, if it is to have none of its own.
+        """
         self.count(kind, times)
+        self._say(line or kind, who, what, times)
+
+    def _say(self, kind: str, who: str, what: str, times: int) -> None:
         now = trio.current_time()
         line = self._said.get((kind, who))
         if line is not None and now - line.at < SILENCE_SECONDS:

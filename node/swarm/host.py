@@ -181,6 +181,7 @@ class Host(Network):
             if mux is None:
                 return
             if complaint := self._complaint(str(mux.peer_id)):
+                self.conduct.turn_away(str(mux.peer_id), complaint)
                 mux.abort(complaint)
             else:
                 await self._live(self._add(mux, wire.remote, dialled=False))

@@ -461,5 +461,6 @@ async def test_the_lists_hold_at_once_and_both_ways() -> None:
         assert [await may(one), await may(two)] == [True, False]
         conduct.set_lists(deny=[one.peer_id])
         assert [await may(one), await may(two)] == [False, False]
+        assert count(host, "turned_away") == 4, "once for each time that one of them came"
         conduct.set_lists(allow=[], deny=[])
         assert [await may(one), await may(two)] == [True, True]
