@@ -20,6 +20,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.exceptions import ParseError
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.exceptions import StreamFailure
+from libp2p.identity.identify.identify import ID as IDENTIFY
 from libp2p.identity.identify.pb.identify_pb2 import Identify
 from libp2p.identity.identify_push.identify_push import ID_PUSH
 from libp2p.identity.update import update_peerstore_from_identify
@@ -283,6 +284,7 @@ class HardenedHost(BasicHost):
         self.set_stream_handler(ID_PUSH, self._pushed)
         self._nursery = nursery
         self._limits = limits
+        self._conduct = swarm.conduct
         self._watch = swarm.conduct.watch
         self._served: dict[tuple[str, TProtocol], int] = {}
         """Streams that a peer opened for a protocol and whose handler runs."""
@@ -304,11 +306,17 @@ class HardenedHost(BasicHost):
     async def _pushed(self, stream: INetStream) -> None:
         """A peer says anew who it is. The library's own handler takes garbage without a word, again and again."""
         with trio.fail_after(IDENTIFY_SECONDS):
-            try:
-                told = Identify.FromString(await read_varint_prefixed_bytes_limited(stream, IDENTIFY_BYTES_MAX))
-            except (MessageTooLarge, ParseError, DecodeError) as error:
-                raise BadInput(f"said who it is in a way that cannot be read ({error})") from error
-        await update_peerstore_from_identify(self.get_peerstore(), stream.muxed_conn.peer_id, told)
+            await self._learn_identity(stream)
+
+    async def _learn_identity(self, stream: INetStream) -> None:
+        peer_id = stream.muxed_conn.peer_id
+        try:
+            told = Identify.FromString(await read_varint_prefixed_bytes_limited(stream, IDENTIFY_BYTES_MAX))
+        except (MessageTooLarge, ParseError, DecodeError) as error:
+            raise BadInput(f"said who it is in a way that cannot be read ({error})") from error
+        if self._network.get_connections(peer_id):  # or nobody would forget it again
+            await update_peerstore_from_identify(self.get_peerstore(), peer_id, told)
+            self._identified_peers[peer_id] = ""
         await stream.close()
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
@@ -353,6 +361,18 @@ class HardenedHost(BasicHost):
                 await self._identify_task_entry(peer_id, reason)
         except Exception as error:
             log.debug("identify of %s failed: %r", peer_id, error)
+            if bad := _bad_input(error):
+                self._conduct.blame(str(peer_id), bad.offence, str(bad))
+
+    async def _identify_peer(self, peer_id: ID, *, reason: str) -> None:
+        """Ask a peer who it is. Here as well the library takes garbage without a word."""
+        stream = await self.new_stream(peer_id, [IDENTIFY])
+        try:
+            await self._learn_identity(stream)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await stream.reset()
+            raise
 
 
 def _bad_input(error: BaseException | None) -> BadInput | None:

@@ -7,6 +7,8 @@ import socket
 import pytest
 import trio
 from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.identity.identify.identify import ID as IDENTIFY
 from libp2p.identity.identify.pb.identify_pb2 import Identify
 from libp2p.identity.identify_push.identify_push import ID_PUSH
 from libp2p.network.exceptions import SwarmException
@@ -18,11 +20,15 @@ from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 
 from node.swarm.base import DialFailed
+from node.swarm.host import Host
 from node.swarm.limits import Limits
-from node.swarm.negotiate import propose
+from node.swarm.negotiate import accept, propose
+from node.swarm.stream import MuxStream
+from node.swarm.upgrade import Upgrader
+from node.swarm.yamux import Mux
 from protocols.keys import PrivateKey
 from tests.live.swarm_peers import joined, running
-from tests.live.test_host_hardening import assert_ends, assert_serves, intruder
+from tests.live.test_host_hardening import assert_ends, assert_serves, connected_wire, intruder
 
 
 async def test_nothing_is_dialled_but_by_our_host() -> None:
@@ -120,6 +126,38 @@ async def test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against
                 await push(garbage)
         await mux.event_closed.wait()
         assert host.conduct.watch.counters.connections_forfeited == 1
+        await assert_serves(host, told)
+
+
+async def test_garbage_for_an_answer_to_who_it_is_is_held_against_a_peer() -> None:
+    """The library takes it without a word, each time that the peer comes."""
+    seed = os.urandom(32)
+
+    async def come(host: Host) -> None:
+        async def answer(stream: MuxStream) -> None:
+            with contextlib.suppress(BaseLibp2pError):
+                await accept(stream, {IDENTIFY: None})
+                await stream.write(encode_varint_prefixed(b"\xff" * 200))
+
+        async def serve(nursery: trio.Nursery, mux: Mux) -> None:
+            with contextlib.suppress(MuxedConnUnavailable):
+                while True:
+                    nursery.start_soon(answer, await mux.accept_stream())
+
+        mux = await Upgrader(seed).outbound(await connected_wire(host))
+        offences = host.conduct.watch.counters.offences
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mux.start)
+            nursery.start_soon(serve, nursery, mux)
+            while host.conduct.watch.counters.offences == offences:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+    async with running() as (host, told):
+        with trio.fail_after(5):
+            while not host.conduct.watch.counters.connections_forfeited:
+                await come(host)
+        assert host.conduct.watch.counters.offences == 9
         await assert_serves(host, told)
 
 
