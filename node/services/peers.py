@@ -26,6 +26,7 @@ from protocols.liveness import Liveness
 from protocols.messages import ADDRESSES_MAX, MEMBERS_MAX, Hello, MemberIs, MembersAre, Ping, Pong, Reply
 from protocols.messages import Members as AskMembers
 from protocols.peers import Peers
+from protocols.score import Offence
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class Neighbours:
         self._forget_seconds = forget_seconds
         self._nursery: trio.Nursery | None = None
         self._hearsay_dials = trio.CapacityLimiter(HEARSAY_DIALS_MAX)
+        self._parting: dict[str, int] = {}
+        """Peers of another swarm that are still told so, and how often they said hello."""
         self._lines: Bucket | None = None
         self._lines_kept_silent = 0
         self._peers = Driver[peers.Event, peers.Effect](
@@ -135,6 +138,7 @@ class Neighbours:
 
     def disconnected(self, peer: str, reason: str) -> None:
         self._note("disconnected from %s: %s", peer, reason)
+        self._parting.pop(peer, None)
         self._liveness.tell(liveness.Disconnected(peer))
         if presence := self._members.get(peer):
             presence.is_connected = False
@@ -151,7 +155,7 @@ class Neighbours:
         self._liveness.tell(liveness.Missed(peer))
 
     def _note(self, line: str, *facts: object) -> None:
-        """Say in the log who comes and goes, as long as that is not so many that it would flood the log."""
+        """Say in the log who comes, goes or is suspect, unless there are so many of them that it would be flooded."""
         now = trio.current_time()
         lines = self._lines = self._lines or Bucket(rate=LINES_PER_SECOND, burst=LINES_AT_ONCE, now=now)
         if lines.take(0.0, now) > 0.0:
@@ -179,7 +183,11 @@ class Neighbours:
 
     def answer_hello(self, peer: str, hello: Hello) -> Reply:
         if hello.network != self._network_name:
-            self._start(self._part, peer, hello.network)
+            self._part(peer, hello.network)
+            if peer in self._parting:
+                self._parting[peer] += 1
+                if self._parting[peer] > 1:
+                    self._conduct.blame(peer, Offence.FLOOD, "says hello again and again, and is of another swarm")
             raise Forbidden(
                 f"this node is of the swarm {self._network_name!r}, not {hello.network!r}", reason="network"
             )
@@ -231,7 +239,7 @@ class Neighbours:
     def _suspect(self, peer: str, is_suspect: bool) -> None:
         if presence := self._members.get(peer):
             why = f"suspect: {presence.suspect_why}" if is_suspect else "trusted again: it answered a ping"
-            log.info("%s (%s) is %s", self._members.name_of(peer), peer, why)
+            self._note("%s (%s) is %s", self._members.name_of(peer), peer, why)
             presence.is_suspect = is_suspect
             self._members.say_changed()
 
@@ -270,22 +278,29 @@ class Neighbours:
         try:
             reply = await self._calls.call(peer, self._hello(), timeout=HELLO_SECONDS)
         except Forbidden as error:
-            await self._part(peer, error.message)
+            self._part(peer, error.message)
             return
         except BzzzError as error:
             self._note("%s did not answer our hello: %s", peer, error.message)
             self._network.disconnect(peer, "it did not answer our hello")
             return
         if not isinstance(reply, Hello) or reply.network != self._network_name:
-            await self._part(peer, reply.network if isinstance(reply, Hello) else "not known")
+            self._part(peer, reply.network if isinstance(reply, Hello) else "not known")
             return
         offset_ms = reply.now_ms - (sent_ms + self._now_ms()) / 2
         self._met(peer, reply, offset_ms)
         await self._ping(peer)
         await self._exchange(peer)
 
-    async def _part(self, peer: str, network: str) -> None:
-        log.warning("%s is of another swarm (%s): parted, and not dialled again", peer, network)
+    def _part(self, peer: str, network: str) -> None:
+        if self._nursery is None or peer in self._parting:
+            return
+        self._parting[peer] = 0
+        what = f"is of another swarm ({network:.80}): parted, and not dialled again"
+        self._conduct.watch.hit("other_swarms", peer, what, line="offences")
+        self._start(self._part_soon, peer)
+
+    async def _part_soon(self, peer: str) -> None:
         await trio.sleep(0.1)  # so that the answer which says why still reaches it
         self._peers.tell(peers.Banned(peer))
         self._network.disconnect(peer, "another swarm")

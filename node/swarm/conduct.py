@@ -89,15 +89,21 @@ class Conduct:
         now = trio.current_time()
         was_out = self._score.is_out(peer, now)
         verdict = self._score.offend(peer, offence, now, times=times)
-        self.watch.hit("offences", peer, f"{offence}: {what}", times=times)
+        reason = cost = ""
         if verdict is Verdict.PLACE:
-            if not was_out:
-                seconds = self._score.out_seconds(peer, now)
-                self.watch.hit("places_lost", peer, f"is not dealt with for {seconds:.0f} s, for what it sent")
-            self.part(peer, f"it misbehaved too often: {what}")
+            reason = f"it misbehaved too often: {what}"
+            cost = f"; it is not dealt with for {self._score.out_seconds(peer, now):.0f} s"
+            self.watch.count("places_lost", not was_out)
         elif verdict is Verdict.CONNECTION:
-            self.watch.hit("connections_forfeited", peer, "loses its connection, for what it sent")
-            self.part(peer, f"it misbehaved: {what}")
+            reason, cost = f"it misbehaved: {what}", "; it loses its connection"
+            self.watch.count("connections_forfeited")
+        self.watch.hit("offences", peer, f"{offence}: {what}{cost}", times=times)
+        if reason:
+            self.part(peer, reason)
+
+    def turn_away(self, peer: str, complaint: str) -> None:
+        """A peer came against which something stands. It shares its line in the log with what the peer did before."""
+        self.watch.hit("turned_away", peer, f"is turned away: {complaint}", line="offences")
 
     def blame_for(self, peer: str, envelopes: Collection[bytes], *, were_asked_for: bool) -> None:
         """A peer sent envelopes, encoded, that no author can have signed like that, all in one message.

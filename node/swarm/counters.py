@@ -40,13 +40,15 @@ class Counters:
     half_open_dropped: int = 0
     handshakes_slow: int = 0
     handshakes_failed: int = 0
+    other_swarms: int = 0
+    """Peers of another swarm that were parted from."""
     members_refused: int = 0
     """That would have been one more than are remembered."""
     streams_refused: int = 0
     """Beyond the number that a connection may have."""
     streams_per_protocol: int = 0
     streams_slow: int = 0
-    """That did not say in time what they are for, or then said nothing for too long."""
+    """That did not say in time what they are for, or then said or read nothing for too long."""
     unread_bytes: int = 0
     answers_unread: int = 0
     frames_too_long: int = 0
@@ -64,12 +66,16 @@ class Counters:
     gossip_refused: int = 0
     gossip_slowed: int = 0
     gossip_dropped: int = 0
+    gossip_topics: int = 0
+    """Subscriptions that were left out: beyond the number that a peer may have, or to too long a name."""
     gossip_failed: int = 0
     """Messages that a validator or a handler of ours failed at."""
     offences: int = 0
     """Bad input of every kind."""
     connections_forfeited: int = 0
     """Taken from a peer for its offences."""
+    turned_away: int = 0
+    """Connections that came from those who are not allowed here, or have lost their place."""
     places_lost: int = 0
     """Peers that nobody deals with here until their offences are forgotten."""
 
@@ -90,9 +96,15 @@ class Watch:
         """Count one of this kind, of which somebody else has something to say: who blames a peer for it, say."""
         setattr(self.counters, kind, getattr(self.counters, kind) + times)
 
-    def hit(self, kind: str, who: str, what: str, *, times: int = 1) -> None:
-        """Count one of this kind; `who` is the peer or place it is about ('' for none), `what` says it in words."""
+    def hit(self, kind: str, who: str, what: str, *, times: int = 1, line: str = "") -> None:
+        """Count one of this kind; `who` is the peer or place it is about ('' for none), `what` says it in words.
+
+        `line` is the kind whose one line a minute it shares, if it is to have none of its own.
+        """
         self.count(kind, times)
+        self._say(line or kind, who, what, times)
+
+    def _say(self, kind: str, who: str, what: str, times: int) -> None:
         now = trio.current_time()
         line = self._said.get((kind, who))
         if line is not None and now - line.at < SILENCE_SECONDS:

@@ -4,19 +4,21 @@ libp2p tries one TCP address a peer, blocks the peer for a minute if that one is
 on every success. Here a dead address costs nothing but itself.
 """
 
-import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import trio
 
 from node.swarm.address import DNS, Endpoint
-from node.swarm.upgrade import Upgrader
-from node.swarm.wire import Wire, connect
+from node.swarm.upgrade import Upgrader, in_words
+from node.swarm.wire import connect
 from node.swarm.yamux import Mux
 
 ADDRESSES_MAX = 32
-"""Of one peer, tried at once; further ones are not tried."""
+"""Of one peer, tried at once; further ones follow as these fail."""
+PLACES_MAX = 8
+"""Addresses behind one name that are tried."""
 
 _FAMILY = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 
@@ -26,31 +28,56 @@ class Refused(Exception):
 
 
 async def race(
-    endpoints: Sequence[Endpoint], upgrader: Upgrader, is_welcome: Callable[[str], str]
-) -> tuple[Endpoint, Mux] | dict[Endpoint, str]:
-    """The first connection that is up, or why each address failed. Its caller bounds the time.
+    endpoints: Sequence[Endpoint],
+    upgrader: Upgrader,
+    is_welcome: Callable[[str], str],
+    failed: dict[str, str],
+    *,
+    silent: str,
+) -> tuple[Endpoint, Mux] | None:
+    """The first connection that is up, or None when every address failed. Its caller bounds the time.
 
-    `is_welcome` says of a peer id what stands against it, or ''.
+    `is_welcome` says of a peer id what stands against it, or ''. `failed` is told why each address leads nowhere, as
+    soon as that is known, so that it holds when the time is over: `silent` is what is said of one that is still tried.
     """
     won: list[tuple[Endpoint, Mux]] = []
-    failed: dict[Endpoint, str] = {}
+    failed.update({str(endpoint): silent for endpoint in endpoints})
+    slots = trio.CapacityLimiter(ADDRESSES_MAX)
 
-    async def attempt(endpoint: Endpoint, scope: trio.CancelScope) -> None:
+    async def begin(endpoint: Endpoint) -> None:
+        if endpoint.kind not in DNS:
+            await attempt(endpoint, endpoint, str(endpoint))
+            return
+        failed[str(endpoint)] = f"its name was not looked up: {silent}"
         try:
-            won.append((endpoint, await _attempt(endpoint, upgrader, is_welcome)))
-            scope.cancel()
-        except Exception as error:
-            failed[endpoint] = _why(error)
+            places = await _look_up(endpoint)
+        except OSError as error:
+            failed[str(endpoint)] = in_words(error)
+            return
+        del failed[str(endpoint)]
+        for place in places:
+            nursery.start_soon(attempt, endpoint, place, f"{endpoint} ({place.host})")
+
+    async def attempt(endpoint: Endpoint, place: Endpoint, name: str) -> None:
+        failed[name] = f"not tried: {ADDRESSES_MAX} others were, and took all the time"
+        async with slots:
+            failed[name] = silent
+            try:
+                won.append((endpoint, await _attempt(place, upgrader, is_welcome)))
+                del failed[name]
+                nursery.cancel_scope.cancel()
+            except Exception as error:
+                failed[name] = str(error) if isinstance(error, Refused) else in_words(error)
 
     try:
         async with trio.open_nursery() as nursery:
-            for endpoint in endpoints[:ADDRESSES_MAX]:
-                nursery.start_soon(attempt, endpoint, nursery.cancel_scope)
+            for endpoint in endpoints:
+                nursery.start_soon(begin, endpoint)
     except BaseException:
         _drop(won)
         raise
     _drop(won[1:])
-    return won[0] if won else failed
+    return won[0] if won else None
 
 
 def _drop(connections: Sequence[tuple[Endpoint, Mux]]) -> None:
@@ -59,7 +86,7 @@ def _drop(connections: Sequence[tuple[Endpoint, Mux]]) -> None:
 
 
 async def _attempt(endpoint: Endpoint, upgrader: Upgrader, is_welcome: Callable[[str], str]) -> Mux:
-    wire = await _connect(endpoint)
+    wire = await connect(_FAMILY[endpoint.kind], endpoint.host, endpoint.port)
     try:
         mux = await upgrader.outbound(wire)
         peer = str(mux.peer_id)
@@ -73,27 +100,14 @@ async def _attempt(endpoint: Endpoint, upgrader: Upgrader, is_welcome: Callable[
         raise
 
 
-async def _connect(endpoint: Endpoint) -> Wire:
-    if endpoint.kind not in DNS:
-        return await connect(_FAMILY[endpoint.kind], endpoint.host, endpoint.port)
-    error: OSError = OSError(f"{endpoint.host} has no address")
+async def _look_up(endpoint: Endpoint) -> list[Endpoint]:
+    """The addresses behind a name, each of which is tried. Raises OSError."""
     family = _FAMILY.get(endpoint.kind, socket.AF_UNSPEC)
-    for kind, _, _, _, place in await trio.socket.getaddrinfo(endpoint.host, endpoint.port, family, socket.SOCK_STREAM):
-        try:
-            return await connect(kind, str(place[0]), endpoint.port)
-        except OSError as failure:
-            error = failure
-    raise error
-
-
-def _why(error: Exception) -> str:
-    """In words, without libp2p's wrappings."""
-    if isinstance(error, Refused):
-        return str(error)
-    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno) if error.errno > 0 else str(error)
-    return str(error) or type(error).__name__
+    found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, family, socket.SOCK_STREAM)
+    kinds = {socket.AF_INET: "ip4", socket.AF_INET6: "ip6"}
+    places = {
+        replace(endpoint, kind=kinds[kind], host=str(place[0])): None for kind, _, _, _, place in found if kind in kinds
+    }
+    if not places:
+        raise OSError(f"{endpoint.host} has no address")
+    return list(places)[:PLACES_MAX]

@@ -221,8 +221,7 @@ class Gossip(Pubsub):
             raise self._refused(f"a frame of {entries} entries")
         await self._slow_down(peer, 1 + entries)
         for subscription in rpc.subscriptions:
-            if len(subscription.topicid) <= TOPIC_CHARS_MAX:
-                self.handle_subscription(peer, subscription)
+            self._subscribed(peer, subscription)
         for count, message in enumerate(rpc.publish, start=1):
             if count % VERIFIED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
@@ -231,6 +230,16 @@ class Gossip(Pubsub):
             self._trim(control)
             rpc.ClearField("senderRecord")  # addresses come from elsewhere
             await self.router.handle_rpc(rpc, peer)
+
+    def _subscribed(self, peer: ID, subscription: rpc_pb2.RPC.SubOpts) -> None:
+        """A peer subscribes or no longer does. The library says to nobody what it leaves out."""
+        topic = subscription.topicid
+        if len(topic) <= TOPIC_CHARS_MAX:
+            self.handle_subscription(peer, subscription)
+        if subscription.subscribe and peer not in self.peer_topics.get(topic, ()):
+            most = self._limits.gossip_topics_max
+            why = f"subscribes to more than {most} topics, or to one whose name is too long: it is left out"
+            self._conduct.watch.hit("gossip_topics", str(peer), why)
 
     async def _slow_down(self, peer: ID, entries: int) -> None:
         """Read a peer that sends too much no faster than it may: its own queue fills up, and nobody else's."""

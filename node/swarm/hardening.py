@@ -13,11 +13,18 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import trio
+from google.protobuf.message import DecodeError
 from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection
 from libp2p.connection_types import ConnectionType
 from libp2p.custom_types import TProtocol
+from libp2p.exceptions import ParseError
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.exceptions import StreamFailure
+from libp2p.identity.identify.identify import ID as IDENTIFY
+from libp2p.identity.identify.pb.identify_pb2 import Identify
+from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.identity.update import update_peerstore_from_identify
+from libp2p.io.exceptions import MessageTooLarge
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.net_stream import NetStream, StreamState
@@ -30,6 +37,7 @@ from libp2p.security.noise.transport import Transport as Noise
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
 from node.swarm.base import Lane
@@ -46,6 +54,8 @@ log = logging.getLogger(__name__)
 
 IDENTIFY_SECONDS = 10.0
 """What a peer may take to say who it is and what it speaks."""
+IDENTIFY_BYTES_MAX = 1024 * 1024
+"""How long that may be, the library's own figure."""
 
 
 class Connection(INetConn):
@@ -146,6 +156,24 @@ class Connection(INetConn):
         self.abort("closed by this side")
 
 
+class _PeerStore(PeerStore):
+    """What peers say of themselves, and our own key.
+
+    The library's keeps a thousand, and to make room forgets first who has no address: that is this node itself. So a
+    thousand peers that say where they are cost a plain host its key, and with it identify, for the rest of its life.
+    """
+
+    def __init__(self, me: ID, peers_max: int) -> None:
+        super().__init__(max_peers=peers_max)
+        self._me = me
+
+    def _enforce_peer_limit(self) -> None:
+        own = self.peer_data_map.pop(self._me, None)
+        super()._enforce_peer_limit()
+        if own is not None:
+            self.peer_data_map[self._me] = own
+
+
 class HardenedSwarm(Swarm):
     """The book of connections. It is never run as the service that libp2p's is, and has no dialler and no limiter."""
 
@@ -157,8 +185,8 @@ class HardenedSwarm(Swarm):
         self.count = 0
         """Connections that were added and not removed yet."""
         key_pair = upgrader.key_pair
-        peerstore = PeerStore()
         me = ID.from_pubkey(key_pair.public_key)
+        peerstore = _PeerStore(me, upgrader.limits.connections_max)
         peerstore.add_key_pair(me, key_pair)
         noise = Noise(key_pair, noise_privkey=upgrader.noise_key)
         super().__init__(me, peerstore, TransportUpgrader({NOISE: noise}, {YAMUX: Mux}), [TCP()])
@@ -253,8 +281,10 @@ class HardenedHost(BasicHost):
         limits: Limits = USUAL,
     ) -> None:
         super().__init__(swarm, addrs_factory=lambda candidates: addresses(), disable_identify_address_discovery=True)
+        self.set_stream_handler(ID_PUSH, self._pushed)
         self._nursery = nursery
         self._limits = limits
+        self._conduct = swarm.conduct
         self._watch = swarm.conduct.watch
         self._served: dict[tuple[str, TProtocol], int] = {}
         """Streams that a peer opened for a protocol and whose handler runs."""
@@ -272,6 +302,22 @@ class HardenedHost(BasicHost):
                 raise StreamFailure(f"no stream to {peer_id} for {', '.join(protocol_ids)}: {error}") from error
             raise
         return stream
+
+    async def _pushed(self, stream: INetStream) -> None:
+        """A peer says anew who it is. The library's own handler takes garbage without a word, again and again."""
+        with trio.fail_after(IDENTIFY_SECONDS):
+            await self._learn_identity(stream)
+
+    async def _learn_identity(self, stream: INetStream) -> None:
+        peer_id = stream.muxed_conn.peer_id
+        try:
+            told = Identify.FromString(await read_varint_prefixed_bytes_limited(stream, IDENTIFY_BYTES_MAX))
+        except (MessageTooLarge, ParseError, DecodeError) as error:
+            raise BadInput(f"said who it is in a way that cannot be read ({error})") from error
+        if self._network.get_connections(peer_id):  # or nobody would forget it again
+            await update_peerstore_from_identify(self.get_peerstore(), peer_id, told)
+            self._identified_peers[peer_id] = ""
+        await stream.close()
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """A peer opened a stream: agree on what it speaks, and hand it over. Whatever it raises costs that stream."""
@@ -315,6 +361,18 @@ class HardenedHost(BasicHost):
                 await self._identify_task_entry(peer_id, reason)
         except Exception as error:
             log.debug("identify of %s failed: %r", peer_id, error)
+            if bad := _bad_input(error):
+                self._conduct.blame(str(peer_id), bad.offence, str(bad))
+
+    async def _identify_peer(self, peer_id: ID, *, reason: str) -> None:
+        """Ask a peer who it is. Here as well the library takes garbage without a word."""
+        stream = await self.new_stream(peer_id, [IDENTIFY])
+        try:
+            await self._learn_identity(stream)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await stream.reset()
+            raise
 
 
 def _bad_input(error: BaseException | None) -> BadInput | None:

@@ -24,7 +24,7 @@ from node.swarm.library import configure_logging
 from node.swarm.limits import USUAL, Limits, subnet
 from node.swarm.links import Links
 from node.swarm.pubsub import PubSub
-from node.swarm.upgrade import Upgrader
+from node.swarm.upgrade import Upgrader, in_words
 from node.swarm.wire import Wire
 from node.swarm.yamux import Mux
 from protocols.keys import PrivateKey
@@ -109,11 +109,9 @@ class Host(Network):
                 return endpoint.peer
         connection = None
         with trio.move_on_after(timeout):
-            outcome = await dial.race(wanted, self._upgrader, self._complaint)
-            if isinstance(outcome, dict):
-                failed.update({str(endpoint): why for endpoint, why in outcome.items()})
-            else:
-                connection = self._add(outcome[1], str(outcome[0]), dialled=True)
+            silent = f"no answer within {timeout:g} s"
+            if won := await dial.race(wanted, self._upgrader, self._complaint, failed, silent=silent):
+                connection = self._add(won[1], str(won[0]), dialled=True)
                 assert self._nursery is not None
                 self._nursery.start_soon(self._live, connection)
                 await connection.settled.wait()
@@ -122,8 +120,6 @@ class Host(Network):
         if connection is not None:
             connection.abort(f"its lanes were not up within {timeout:g} s")
             failed[connection.address] = connection.mux.reason
-        for endpoint in wanted:
-            failed.setdefault(str(endpoint), f"no answer within {timeout:g} s")
         raise DialFailed("; ".join(f"{address}: {why}" for address, why in failed.items()) or "no address to dial")
 
     def send(self, peer: str, lane: Lane, frame: bytes) -> bool:
@@ -185,6 +181,7 @@ class Host(Network):
             if mux is None:
                 return
             if complaint := self._complaint(str(mux.peer_id)):
+                self.conduct.turn_away(str(mux.peer_id), complaint)
                 mux.abort(complaint)
             else:
                 await self._live(self._add(mux, wire.remote, dialled=False))
@@ -203,7 +200,8 @@ class Host(Network):
                 self._watch.hit("handshakes_slow", wire.host, f"did not end its handshake within {seconds:g} s")
         except Exception as error:
             if wire in self._half_open:
-                self._watch.hit("handshakes_failed", wire.host, f"did not become a connection: {error!r:.200}")
+                what = f"did not become a connection: {in_words(error):.200}"
+                self._watch.hit("handshakes_failed", wire.host or "somebody", what)
         finally:
             self._half_open.pop(wire, None)
             if mux is None:

@@ -69,11 +69,16 @@ class Links:
         assert isinstance(stream, MuxStream)
         if self._me < connection.peer:
             raise BadInput("the peer opened a lane, which is ours to do")
-        with trio.fail_after(connection.mux.limits.lanes_seconds):
-            try:
+        seconds = connection.mux.limits.lanes_seconds
+        try:
+            with trio.fail_after(seconds):
                 lane = await read_lane(stream)
-            except ValueError as error:
-                raise BadInput(str(error)) from error
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        except trio.TooSlowError:
+            what = f"opened a lane and did not name it within {seconds:g} s"
+            connection.mux.watch.hit("streams_slow", connection.peer, what)
+            raise
         if lane in connection.named:
             raise BadInput("the peer named a lane twice")
         connection.named[lane] = stream

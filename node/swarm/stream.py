@@ -124,8 +124,10 @@ class MuxStream(IMuxedStream):
         if self._we_are_done:
             raise MuxedStreamError("the stream is closed for writing")
         if scope.cancelled_caught:
+            what = f"read nothing on a stream for {STALL_SECONDS:g} s"
+            self.mux.watch.hit("streams_slow", str(self.mux.peer_id), what)
             await self.reset()
-            raise MuxedStreamReset(f"the peer read nothing for {STALL_SECONDS:g} s")
+            raise MuxedStreamReset(f"the peer {what}")
         self.offer(data)
 
     async def close(self) -> None:

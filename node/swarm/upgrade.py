@@ -5,6 +5,8 @@ keys and the socket go on in `cipher.py` and `yamux.py`. No other security or mu
 plaintext least of all (`new_host` accepts that unless told otherwise).
 """
 
+import os
+
 from libp2p.crypto.ed25519 import Ed25519PrivateKey
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key_pair
@@ -46,6 +48,17 @@ class Payload(NoiseHandshakePayload):
         return super().deserialize(protobuf_bytes)
 
 
+def in_words(error: BaseException) -> str:
+    """What went wrong with a connection, without libp2p's wrappings, which often say nothing."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno) if error.errno > 0 else str(error)
+    return str(error) or type(error).__name__
+
+
 patterns.NoiseHandshakePayload = Payload  # type: ignore[attr-defined]
 
 
@@ -56,7 +69,7 @@ class Upgrader:
         private = Ed25519PrivateKey.from_bytes(seed)
         self.key_pair = KeyPair(private, private.get_public_key())
         self.noise_key = new_noise_key_pair().private_key
-        self._limits = limits
+        self.limits = limits
         self._watch = watch
 
     async def outbound(self, wire: Wire) -> yamux.Mux:
@@ -86,6 +99,6 @@ class Upgrader:
             session.get_remote_peer(),
             is_initiator=is_initiator,
             early=session._drain(None),
-            limits=self._limits,
+            limits=self.limits,
             watch=self._watch,
         )

@@ -67,10 +67,12 @@ async def _come_and_go(address: str, count: int) -> None:
         nonlocal left
         while left > 0:
             left -= 1
-            outcome = await dial.race([parse(address)], Upgrader(secrets.token_bytes(32)), lambda _: "")
-            if isinstance(outcome, dict):
-                raise RuntimeError(f"the node let nobody in: {outcome}")
-            outcome[1].abort("it was only a visit")
+            failed: dict[str, str] = {}
+            upgrader = Upgrader(secrets.token_bytes(32))
+            won = await dial.race([parse(address)], upgrader, lambda _: "", failed, silent="no answer")
+            if won is None:
+                raise RuntimeError(f"the node let nobody in: {failed}")
+            won[1].abort("it was only a visit")
 
     async with trio.open_nursery() as nursery:
         for _ in range(AT_ONCE):

@@ -4,7 +4,7 @@ What the attacks are, and what is looked at during and after each, is in `tests/
 them on any node of this machine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -12,9 +12,11 @@ import pytest
 
 from netsim.demo.interrupts import Interrupts
 from netsim.demo.process import NodeProcess
+from tests.live.attacks import hearing
 from tests.live.attacks.catalogue import ATTACKS
 from tests.live.attacks.siege import lay
 from tests.live.attacks.target import find
+from tests.live.attacks.web import get
 
 CHEAP = ("connects-and-disconnects", "resets-in-the-middle", "members-who-come-and-go")
 ROUNDS = 4
@@ -22,11 +24,29 @@ GROWTH_MAX = 1.1
 """Of the memory, from the second round to the last."""
 
 
+TOPICS = {
+    "every-protocol": ("offences",),
+    "garbage-on-topics": ("gossip_refused", "connections_forfeited"),
+    "messages-without-end": ("gossip_slowed",),
+    "control-without-end": ("gossip_topics",),
+    "mute-listeners": ("gossip_dropped",),
+}
+"""What has something to do with GossipSub, is laid on a node that hears a topic, and what it counts then."""
+
+
+class HearingProcess(NodeProcess):
+    """A node that hears a topic."""
+
+    def _command(self, bootstrap: Sequence[str]) -> list[str]:
+        return [hearing.__name__ if part == "node.cli" else part for part in super()._command(bootstrap)]
+
+
 class Victim:
     """A node that is started anew when an attack has ended it, so that each attack is judged by itself."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: type[NodeProcess] = NodeProcess) -> None:
         self._folder = folder
+        self._kind = kind
         self._lives = 0
         self._node: NodeProcess | None = None
 
@@ -34,7 +54,7 @@ class Victim:
         if self._node is None or not _is_alive(self._node.pid):
             self._lives += 1
             folder = self._folder / str(self._lives)
-            self._node = NodeProcess("victim", folder, replication=20, interrupts=Interrupts())
+            self._node = self._kind("victim", folder, replication=20, interrupts=Interrupts())
             self._node.start(())
             self._node.wait_ready()
         return self._node.api
@@ -63,11 +83,30 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     victim.end()
 
 
+@pytest.fixture(scope="module")
+def hearer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    victim = Victim(tmp_path_factory.mktemp("hearer"), HearingProcess)
+    yield victim
+    victim.end()
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_nobody_else_notices(victim: Victim, name: str) -> None:
     outcome = await lay(ATTACKS[name], await find(victim.api()))
     assert not outcome.fell, outcome
     assert "Traceback" not in victim.log()
+
+
+@pytest.mark.parametrize("name", TOPICS)
+async def test_nobody_else_notices_on_a_node_that_hears_topics(hearer: Victim, name: str) -> None:
+    target = await find(hearer.api())
+    outcome = await lay(ATTACKS[name], target)
+    assert target.api is not None
+    assert not outcome.fell, outcome
+    assert "Traceback" not in hearer.log()
+    _, body = await get(target.api, "/metrics", seconds=5)
+    for kind in TOPICS[name]:
+        assert f'bzzz_swarm_limits_total{{kind="{kind}"}} 0.0'.encode() not in body, "it hears, and refuses"
 
 
 async def test_round_after_round_takes_no_more_memory(victim: Victim) -> None:

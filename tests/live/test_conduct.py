@@ -1,6 +1,7 @@
 """A whole node over libp2p: what it does with peers that misbehave, with its lists, and with whom it met before."""
 
 import contextlib
+import logging
 import os
 import random
 import time
@@ -208,6 +209,24 @@ async def test_whom_a_node_met_it_finds_again_after_a_restart_by_its_own_address
             assert node.peers() == []
             while store.members():
                 await trio.sleep(0.01)
+
+
+async def test_who_is_of_another_swarm_has_one_line_however_often_it_says_hello(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with a_node() as node, a_rogue() as rogue:
+        await rogue.host.dial(node.addresses(), timeout=5)
+        elsewhere = rogue.hello()._replace(network="elsewhere")
+        for _ in range(400):
+            rogue.calls.ask(node.peer_id, elsewhere, lambda reply: None)
+        while rogue.host.connected_peers():
+            await trio.sleep(0.01)
+        lines = [record.getMessage() for record in caplog.records if record.name.startswith("node.")]
+        assert len([line for line in lines if "is of another swarm (elsewhere): parted" in line]) == 1
+        assert len([line for line in lines if rogue.host.peer_id in line]) < 10
+        assert node.counters()["other_swarms"] == 1
+        assert node.counters()["connections_forfeited"] + node.counters()["places_lost"] > 0
 
 
 async def test_a_frozen_peer_is_suspect_at_its_first_missed_deadline_and_trusted_at_its_first_answer() -> None:

@@ -10,6 +10,7 @@ import trio
 
 from node.swarm import yamux
 from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, ListenFailed
+from node.swarm.dial import ADDRESSES_MAX
 from node.swarm.host import Host
 from node.swarm.limits import USUAL
 from protocols.keys import PrivateKey
@@ -95,6 +96,26 @@ async def test_a_listener_that_stays_mute_fails_the_dial_in_time() -> None:
                 await host.dial([address], timeout=0.2)
 
 
+async def test_a_dial_that_ran_out_of_time_says_of_each_address_what_became_of_it() -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        address = f"/ip4/127.0.0.1/tcp/{mute.getsockname()[1]}"
+        async with running() as (host, _):
+            with pytest.raises(DialFailed) as caught:
+                await host.dial(["/ip4/127.0.0.1/tcp/1", address], timeout=0.2)
+        assert set(str(caught.value).split("; ")) == {
+            "/ip4/127.0.0.1/tcp/1: nothing listens there",
+            f"{address}: no answer within 0.2 s",
+        }
+
+
+async def test_addresses_beyond_those_tried_at_once_follow_as_these_fail() -> None:
+    dead = [f"/ip4/127.0.0.1/tcp/{port}" for port in range(1, 3 * ADDRESSES_MAX)]
+    async with running() as (one, _), running() as (two, _):
+        assert await one.dial([*dead, *two.addresses], timeout=5) == two.peer_id
+
+
 async def test_another_peer_at_the_address_is_refused_by_name() -> None:
     stranger = PrivateKey.from_seed(os.urandom(32)).peer_id
     async with running() as (one, one_told), running() as (two, _):
@@ -145,6 +166,29 @@ async def test_who_hangs_up_in_the_handshake_is_said_to_have_done_so() -> None:
         with pytest.raises(DialFailed, match=r": closed by the other side|: Connection reset by peer"):
             await host.dial([f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}"], timeout=5)
         nursery.cancel_scope.cancel()
+
+
+async def test_the_addresses_behind_a_name_are_tried_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.2", 0))
+        mute.listen()
+        port = mute.getsockname()[1]
+
+        async def look_up(*_: object) -> list[tuple[object, ...]]:
+            hosts = ("127.0.0.2", "127.0.0.1")
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
+
+        monkeypatch.setattr(trio.socket, "getaddrinfo", look_up)
+        async with running() as (one, _), running([f"/ip4/127.0.0.1/tcp/{port}"]) as (two, _):
+            assert await one.dial([f"/dns4/seed.example.org/tcp/{port}"], timeout=3) == two.peer_id
+            one.disconnect(two.peer_id, "next")
+        async with running() as (one, _):
+            with pytest.raises(DialFailed) as caught:
+                await one.dial([f"/dns4/seed.example.org/tcp/{port}"], timeout=0.2)
+        assert set(str(caught.value).split("; ")) == {
+            f"/dns4/seed.example.org/tcp/{port} (127.0.0.1): nothing listens there",
+            f"/dns4/seed.example.org/tcp/{port} (127.0.0.2): no answer within 0.2 s",
+        }
 
 
 async def test_a_name_is_dialled_at_all_its_addresses() -> None:

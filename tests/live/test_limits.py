@@ -13,9 +13,10 @@ from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
 from node.swarm import host as host_module
+from node.swarm import stream as stream_module
 from node.swarm.base import DialFailed, Lane
 from node.swarm.conduct import Conduct
-from node.swarm.host import Host
+from node.swarm.host import PROTOCOL, Host
 from node.swarm.limits import Limits
 from node.swarm.negotiate import propose
 from node.swarm.stream import MuxStream
@@ -23,7 +24,7 @@ from node.swarm.upgrade import Upgrader
 from node.swarm.wire import Wire
 from node.swarm.yamux import Mux
 from protocols.score import Score
-from tests.live.swarm_peers import joined, running
+from tests.live.swarm_peers import joined, running, seeds_in_order
 from tests.live.test_host_hardening import assert_ends, assert_serves, connected_wire, frame, intruder
 
 ECHO = TProtocol("/test/echo/1.0.0")
@@ -83,6 +84,19 @@ async def test_a_thousand_idle_connections_and_three_hundred_half_open_ones_keep
         for wire in half_open:
             wire.abort()
         nursery.cancel_scope.cancel()
+
+
+async def test_who_hangs_up_in_the_handshake_is_counted_and_said_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with running() as (host, _):
+        wire = await connected_wire(host)
+        assert await wire.read(100)
+        wire.abort()
+        with trio.fail_after(3):
+            while not count(host, "handshakes_failed"):
+                await trio.sleep(0.01)
+    (record,) = caplog.records
+    assert record.getMessage() == "127.0.0.1: did not become a connection: closed by the other side"
 
 
 async def test_an_idle_connection_gives_way_when_there_are_too_many() -> None:
@@ -196,6 +210,35 @@ async def test_a_stream_that_does_not_say_what_it_is_for_is_reset() -> None:
         await stream.write(b"\x13/multistream/1.0.0\n")
         await assert_ends(stream)
         assert count(host, "streams_slow") == 1
+
+
+async def test_a_lane_that_is_not_named_in_time_is_reset() -> None:
+    smaller, larger = seeds_in_order()
+    async with running(seed=larger, limits=Limits(lanes_seconds=0.2)) as (host, told):
+        mux = await Upgrader(smaller).outbound(await connected_wire(host))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mux.start)
+            stream = await mux.open_stream()
+            await propose(stream, TProtocol(PROTOCOL))
+            await assert_ends(stream)
+            assert count(host, "streams_slow") == 1
+            assert not mux.is_closed
+            nursery.cancel_scope.cancel()
+        await assert_serves(host, told)
+
+
+async def test_a_stream_on_which_nothing_is_read_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "STALL_SECONDS", 0.2)
+    async with running() as (host, told), intruder(host) as mux:
+        serve_echo(host)
+        stream = await stream_of(mux)
+        stream.offer(bytes(1_000_000))
+        with trio.fail_after(5):
+            while not stream.is_done:
+                await trio.sleep(0.01)
+        assert count(host, "streams_slow") == 1
+        assert not mux.is_closed
+        await assert_serves(host, told)
 
 
 async def test_our_own_streams_are_given_up_when_the_other_side_says_nothing() -> None:
@@ -418,5 +461,6 @@ async def test_the_lists_hold_at_once_and_both_ways() -> None:
         assert [await may(one), await may(two)] == [True, False]
         conduct.set_lists(deny=[one.peer_id])
         assert [await may(one), await may(two)] == [False, False]
+        assert count(host, "turned_away") == 4, "once for each time that one of them came"
         conduct.set_lists(allow=[], deny=[])
         assert [await may(one), await may(two)] == [True, True]

@@ -343,6 +343,7 @@ async def test_control_messages_about_anything_are_forgotten() -> None:
         gossip = one.pubsub._gossip
         assert gossip is not None
         assert len(gossip.peer_topics) <= USUAL.gossip_topics_max + 1
+        assert one.count("gossip_topics") == 300 - USUAL.gossip_topics_max
         router = gossip.router
         assert not set(router.back_off) - {TOPIC}
         assert not router.graft_flood_tracking and not router.ihave_message_limits

@@ -1,5 +1,6 @@
 """Who may be here: lists that change while it runs, and what bad input costs."""
 
+import logging
 from collections.abc import Awaitable
 
 import pytest
@@ -8,6 +9,7 @@ import trio.testing
 
 from node.swarm.calls import Calls
 from node.swarm.conduct import BAD_ENVELOPES_MAX, REMEMBERED_MAX, Conduct
+from node.swarm.counters import SILENCE_SECONDS
 from node.swarm.limits import Limits
 from protocols.messages import Failed, Noted, Ping, Pong, Reply, Request, encode_request
 from protocols.score import Offence
@@ -64,6 +66,29 @@ async def test_bad_input_costs_the_connection_and_then_the_place_and_time_gives_
     assert conduct.complaint("a") == ""
     assert conduct.watch.counters.places_lost == 1
     assert conduct.watch.counters.offences == 4
+
+
+async def test_whatever_a_peer_does_and_loses_it_has_one_line_a_minute(
+    conduct: Conduct, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for number in range(4):
+        conduct.blame("a", Offence.BROKEN_RULES, f"sent nonsense {number}")
+    for _ in range(5):
+        conduct.turn_away("a", conduct.complaint("a"))
+    mock_clock.jump(SILENCE_SECONDS)
+    conduct.turn_away("a", conduct.complaint("a"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "a: broken rules: sent nonsense 0",
+        "a: is turned away: it misbehaved, and is not dealt with for another 540 s (and 8 more like it before)",
+    ]
+    conduct.blame("b", Offence.BROKEN_RULES, "sent nonsense")
+    mock_clock.jump(SILENCE_SECONDS)
+    conduct.blame("b", Offence.BROKEN_RULES, "sent more of it")
+    assert caplog.records[-1].getMessage() == "b: broken rules: sent more of it; it loses its connection"
+    counters = conduct.watch.counters
+    assert (counters.offences, counters.connections_forfeited) == (6, 3)
+    assert (counters.places_lost, counters.turned_away) == (1, 6)
 
 
 async def test_a_peer_whose_disk_went_bad_is_no_attacker(conduct: Conduct, parted: list[tuple[str, str]]) -> None:

@@ -1,8 +1,8 @@
 """What ends or deafens a plain libp2p 0.8.1 host: each point, where it is closed here, and the test that says so.
 
-Each test named here does to our host what ends, deafens or misleads a plain one. When a release of libp2p mends a
-point, its row is where to look for what can go. S8 is moot for now: libp2p's own `KadDHT` is not used by anybody, and
-no stream of its protocol is served; it is to be closed by the DHT that is our own, when there is one.
+Each test named here does to our host what ends, deafens or misleads a plain one; `tests/live/test_plain_library.py`
+does some of it to a plain one. When a release of libp2p mends a point, its row is where to look for what can go. S8 is
+closed by not using libp2p's `KadDHT`: the DHT is our own, and no stream of that protocol is served.
 """
 
 import ast
@@ -18,7 +18,7 @@ class Row(NamedTuple):
     point: str
     closed_in: tuple[str, ...]
     by: tuple[str, ...]
-    """Tests, as 'file::name'; none for a point that is moot."""
+    """Tests, as 'file::name'."""
 
 
 HOST, HARD, LIMITS = "live/test_host.py", "live/test_host_hardening.py", "live/test_limits.py"
@@ -70,7 +70,16 @@ ROWS = (
         ("node/swarm/yamux.py",),
         (f"{HARD}::test_a_write_that_is_cancelled_under_backpressure_leaves_the_connection_whole",),
     ),
-    Row("S8: one frozen peer makes KadDHT wait for 10 to 20 s, and 12 idle streams disable it", (), ()),
+    Row(
+        "S8: one frozen peer makes KadDHT wait for 10 to 20 s, and 12 idle streams disable it",
+        ("node/dht/asking.py", "node/dht/real.py", "node/swarm/hardening.py"),
+        (
+            "sim/test_real.py::test_what_was_perhaps_written_is_shown_by_nobody_until_the_same_envelope_ends_it",
+            "sim/test_real.py::test_no_answer_of_the_real_backend_is_false",
+            "sim/test_hybrid.py::test_no_call_waits_past_its_deadline_when_all_peers_freeze_in_the_middle_of_it",
+            f"{LIMITS}::test_a_peer_has_so_many_streams_for_a_protocol_and_others_have_theirs",
+        ),
+    ),
     Row(
         "S9: one address a peer is dialled, and a dead one blocks the peer for a minute",
         ("node/swarm/dial.py",),
@@ -135,6 +144,11 @@ ROWS = (
         (f"{LIBRARY}::test_nothing_is_kept_of_a_peer_that_is_gone",),
     ),
     Row(
+        "a thousand peers that say where they are make it forget its own key, and identify is over",
+        ("node/swarm/hardening.py",),
+        (f"{LIBRARY}::test_a_crowd_that_says_where_it_is_does_not_make_a_host_forget_who_it_is_itself",),
+    ),
+    Row(
         "the resource manager denies who comes often, and then everyone",
         ("node/swarm/limits.py", "node/swarm/host.py"),
         (
@@ -165,6 +179,11 @@ ROWS = (
         ("node/swarm/dial.py",),
         (f"{LIBRARY}::test_a_dial_on_loopback_takes_well_under_fifty_milliseconds",),
     ),
+    Row(
+        "garbage that is pushed as identity is taken without a word, again and again",
+        ("node/swarm/hardening.py",),
+        (f"{LIBRARY}::test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against_it",),
+    ),
     # GossipSub.
     Row(
         "messages are dropped in silence: over 10 a second, over 32 in a queue or a channel",
@@ -187,7 +206,7 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.point.split(":")[0])
 def test_each_point_is_closed_where_it_is_said_to_be_and_has_its_test(row: Row) -> None:
-    assert bool(row.closed_in) == bool(row.by) == (not row.point.startswith("S8"))
+    assert row.closed_in and row.by
     for path in row.closed_in:
         assert (ROOT / path).is_file()
     for named in row.by:
@@ -197,6 +216,6 @@ def test_each_point_is_closed_where_it_is_said_to_be_and_has_its_test(row: Row) 
 
 
 def test_nothing_uses_the_dht_of_libp2p() -> None:
-    """S8 stays moot as long as this holds."""
+    """S8 stays closed as long as this holds, too."""
     for path in (ROOT / "node").rglob("*.py"):
         assert "libp2p.kad_dht" not in path.read_text(encoding="utf-8")

@@ -9,12 +9,13 @@ from tests.live.attacks import (
     on_store,
     on_streams,
     on_the_port,
+    on_topics,
     on_writes,
 )
 from tests.live.attacks.siege import Attack, name_of
 from tests.live.attacks.target import Target
 
-_SWARM = (on_the_port, on_negotiation, on_noise, on_muxing, on_streams, on_store, on_writes, in_crowds)
+_SWARM = (on_the_port, on_negotiation, on_noise, on_muxing, on_streams, on_topics, on_store, on_writes, in_crowds)
 
 ATTACKS: dict[str, Attack] = {name_of(attack): attack for module in (*_SWARM, on_api) for attack in module.ATTACKS}
 

@@ -88,7 +88,7 @@ async def dribbled_streams(siege: Siege) -> None:
 
     streams = [await peer.stream() for _ in range(20)]
     for stream in streams[1:]:
-        siege.nursery.start_soon(_quietly, dribble, stream)
+        siege.nursery.start_soon(quietly, dribble, stream)
     await siege.look()
     for stream in streams:
         await until_over(stream, 8.0)
@@ -100,11 +100,11 @@ async def pings_on_streams(siege: Siege) -> None:
     half = await peer.stream(PING)
     await half.write(bytes(31))
     sullen = await peer.stream(PING)
-    siege.nursery.start_soon(_quietly, _pour, sullen)
+    siege.nursery.start_soon(quietly, _pour, sullen)
     stream = await peer.stream(PING)
     sent = 32 * 20_000
     got = 0
-    siege.nursery.start_soon(_quietly, stream.write, os.urandom(sent))
+    siege.nursery.start_soon(quietly, stream.write, os.urandom(sent))
     with trio.move_on_after(8):
         while got < sent:
             try:
@@ -153,9 +153,9 @@ async def false_identities(siege: Siege) -> None:
             if peer.mux.is_closed:
                 return
             stream = await peer.stream(PUSH)
-            await _quietly(stream.write, body)
-            await _quietly(stream.close)
-            await _quietly(until_over, stream)
+            await quietly(stream.write, body)
+            await quietly(stream.close)
+            await quietly(until_over, stream)
 
     await siege.times(6, push)
     await siege.look()
@@ -172,7 +172,7 @@ async def _answer_identify(peer: Intruder, bodies: list[bytes]) -> None:
             return
 
 
-async def _quietly(what: Callable[..., Awaitable[object]], *arguments: object) -> None:
+async def quietly(what: Callable[..., Awaitable[object]], *arguments: object) -> None:
     """That the target ends the stream meanwhile is its right."""
     with contextlib.suppress(MuxedStreamError, MuxedConnUnavailable):
         await what(*arguments)

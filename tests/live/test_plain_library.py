@@ -1,0 +1,155 @@
+"""What a plain libp2p 0.8.1 host still falls to: the other half of `tests/unit/test_hardening.py`.
+
+Each test here does to a plain host what a test of ours does to our own, and expects the worst. One that fails tells
+that a release of libp2p has mended that point: then what closes it here may go, and the test with it.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+
+import libp2p
+import pytest
+import trio
+from google.protobuf.message import DecodeError
+from libp2p.abc import IHost, INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.network.exceptions import SwarmException
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from libp2p.peer.peerstore import PeerStore
+from libp2p.pubsub.gossipsub import GossipSub
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.tools.anyio_service import background_trio_service
+from multiaddr import Multiaddr
+
+from node.swarm import library, wire
+from node.swarm.mesh import PROTOCOLS
+from node.swarm.negotiate import propose
+from node.swarm.upgrade import Upgrader
+from node.swarm.yamux import Mux
+from tests.live.test_host_hardening import ECHO, plain
+
+library.configure_logging()
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves sockets open
+LIFE = 250
+"""Connections that a plain host takes."""
+
+
+def place(host: IHost) -> Multiaddr:
+    return Multiaddr(str(host.get_addrs()[0]).split("/p2p/")[0])
+
+
+async def a_wire(host: IHost) -> wire.Wire:
+    return await wire.connect(socket.AF_INET, "127.0.0.1", int(str(place(host)).split("/")[4]))
+
+
+@contextlib.asynccontextmanager
+async def stranger(host: IHost) -> AsyncIterator[Mux]:
+    with trio.fail_after(3):
+        mux = await Upgrader(os.urandom(32)).outbound(await a_wire(host))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mux.start)
+        yield mux
+        nursery.cancel_scope.cancel()
+
+
+async def until_it_ends() -> None:
+    """Waits for the end of the host; raises what is not it when that does not come."""
+    with trio.fail_after(3):
+        await trio.sleep_forever()
+
+
+async def test_s1_it_takes_so_many_connections_in_its_life() -> None:
+    came = 0
+    with contextlib.suppress(BaseExceptionGroup):
+        async with plain() as host:
+            while came <= LIFE:
+                async with stranger(host) as mux:
+                    came += 1
+                    mux.abort("enough")
+    assert came == LIFE
+
+
+async def test_s2_a_stream_handler_that_raises_ends_it() -> None:
+    async def fail(stream: INetStream) -> None:
+        raise RuntimeError("a handler with a bug")
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with plain() as host:
+            host.set_stream_handler(ECHO, fail)
+            async with stranger(host) as mux:
+                await propose(await mux.open_stream(), ECHO)
+                await until_it_ends()
+    assert caught.group_contains(RuntimeError, match="a handler with a bug")
+
+
+async def test_s3_a_few_bytes_that_are_not_utf8_end_it() -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with plain() as host, stranger(host) as mux:
+            await (await mux.open_stream()).write(b"\x13/multistream/1.0.0\n\x03\xff\xfe\n")
+            await until_it_ends()
+    assert caught.group_contains(UnicodeDecodeError)
+
+
+async def test_s4_garbage_on_a_topic_ends_it() -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with plain() as host:
+            router = GossipSub(protocols=PROTOCOLS, degree=6, degree_low=4, degree_high=12, heartbeat_interval=1)
+            pubsub = Pubsub(host, router)
+            try:
+                async with background_trio_service(pubsub), background_trio_service(router), stranger(host) as mux:
+                    await pubsub.wait_until_ready()
+                    stream = await mux.open_stream()
+                    await propose(stream, *PROTOCOLS)
+                    await stream.write(b"\x05\xff\xff\xff\xff\xff")
+                    await until_it_ends()
+            finally:
+                pubsub.seen_messages.stop()
+    assert caught.group_contains(DecodeError)
+
+
+@pytest.mark.parametrize("protocol", ["/plaintext/2.0.0", "/secio/1.0.0"])
+async def test_s5_it_talks_without_noise(protocol: str) -> None:
+    async with plain() as host:
+        asker = await a_wire(host)
+        line = bytes([len(protocol) + 1]) + protocol.encode() + b"\n"
+        await asker.write(b"\x13/multistream/1.0.0\n" + line)
+        answer = b""
+        with trio.fail_after(3):
+            while line not in answer:
+                answer += await asker.read(100)
+        asker.abort()
+
+
+async def test_s9_one_dead_address_costs_a_peer_and_blocks_it() -> None:
+    async with plain() as host, plain() as other:
+        living = place(other)
+        for addresses in ([Multiaddr("/ip4/127.0.0.1/tcp/1"), living], [living]):
+            with pytest.raises(SwarmException), trio.fail_after(5):
+                await host.connect(PeerInfo(other.get_id(), addresses))
+
+
+async def test_a_second_one_takes_the_same_port_without_an_error() -> None:
+    async with plain() as host:
+        other = libp2p.new_host(key_pair=create_new_key_pair(), listen_addrs=[place(host)])
+        async with other.run([place(host)]):
+            assert place(other) == place(host)
+
+
+async def test_everywhere_stays_literal_in_what_it_announces() -> None:
+    everywhere = Multiaddr("/ip4/0.0.0.0/tcp/0")
+    host = libp2p.new_host(key_pair=create_new_key_pair(), listen_addrs=[everywhere])
+    async with host.run([everywhere]):
+        assert any("/0.0.0.0/" in str(address) for address in host.get_addrs())
+
+
+def test_a_thousand_peers_that_say_where_they_are_cost_it_its_own_key() -> None:
+    keys = create_new_key_pair()
+    me, store = ID.from_pubkey(keys.public_key), PeerStore(max_peers=3)
+    store.add_key_pair(me, keys)
+    for _ in range(4):
+        peer = ID.from_pubkey(create_new_key_pair().public_key)
+        store.add_addr(peer, Multiaddr("/ip4/127.0.0.1/tcp/9"), 1000)
+    assert me not in store.peer_data_map
