@@ -28,7 +28,7 @@ from node.api.routes import RESOURCES
 from node.api.server import serve
 from node.api.traffic import Traffic
 from node.app import World
-from node.commands import memory
+from node.commands import memory, threads
 from node.config import Settings
 from node.identity import IdentityRefused, load_or_create
 from node.services.journal import FILE_NAME, FileJournal, JournalRefused
@@ -173,6 +173,7 @@ async def _live(
                     api=url,
                 )
                 memory.set_aside()
+                threads.take_short_turns()
                 _log.info("ready", peer_id=ready.peer_id, multiaddrs=ready.multiaddrs, api=url, backend=ready.backend)
                 if not stopping.is_set():
                     say(ready)

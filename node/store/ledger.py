@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from node.store.base import Incoming, Merged, Origin
 from node.store.lazies import Lazies
 from node.store.merging import Merger, Merging, Placed
-from node.store.rows import DIGEST_IS, SIGN, among, insert, pairs_among
+from node.store.rows import DIGEST_IS, SIGN, insert, pairs_among
 from protocols.codes import NotFound
 from protocols.envelope import Envelope
 
@@ -93,20 +93,20 @@ class Ledger:
         return results + self._merger.merge_all(merges)
 
     def _apply(self, lazies: Lazies) -> None:
-        for holder, sequences in lazies.paid.items():
-            number = self._merger.holder(holder)
-            for places, values in among(sequences):
-                self.db.execute(f"DELETE FROM hints WHERE holder = ? AND sequence IN {places}", (number, *values))
-            rows = [(sequence, number) for sequence in sequences]
-            insert(self.db, "acknowledged (sequence, holder)", rows, or_ignore=True)
-        self.db.executemany(
-            "UPDATE hints SET attempts = attempts + ?, next_try_ms = ?, refusal = ? WHERE holder = ? AND sequence = ?",
-            [
-                (attempts, next_try_ms, refusal, self._merger.holder(holder), sequence)
-                for (holder, sequence), (attempts, next_try_ms, refusal) in lazies.postponed.items()
-            ],
-        )
-        self.db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(lazies.cursors.items()))
+        numbers = {holder: self._merger.holder(holder) for holder in lazies.paid}
+        rows = [(sequence, numbers[holder]) for holder, sequences in lazies.paid.items() for sequence in sequences]
+        insert(self.db, "acknowledged (sequence, holder)", rows, verb="INSERT OR REPLACE")  # and its hint goes
+        if lazies.postponed:
+            self.db.executemany(
+                "UPDATE hints SET attempts = attempts + ?, next_try_ms = ?, refusal = ? "
+                "WHERE holder = ? AND sequence = ?",
+                [
+                    (attempts, next_try_ms, refusal, self._merger.holder(holder), sequence)
+                    for (holder, sequence), (attempts, next_try_ms, refusal) in lazies.postponed.items()
+                ],
+            )
+        if lazies.cursors:
+            self.db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(lazies.cursors.items()))
 
     # -- reissuing --------------------------------------------------------------------------------------------
 

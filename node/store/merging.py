@@ -282,9 +282,8 @@ class Merger:
         return Placed(incoming, at_ms, row.sequence, is_more, owed=tuple(owed), paid=tuple(paid), stale=stale)
 
     def _pay(self, sequence: int, peer: str) -> bool:
-        number = self.holder(peer)
-        self._db.execute("DELETE FROM hints WHERE holder = ? AND sequence = ?", (number, sequence))
-        return self._db.execute("INSERT OR IGNORE INTO acknowledged VALUES (?, ?)", (sequence, number)).rowcount > 0
+        row = (sequence, self.holder(peer))
+        return self._db.execute("INSERT OR IGNORE INTO acknowledged VALUES (?, ?)", row).rowcount > 0
 
     def _owe(self, sequence: int, peer: str) -> bool:
         number = self.holder(peer)
@@ -371,12 +370,12 @@ class Merger:
         found = set(rows.found)
         orphans = [orphan for orphan in rows.orphans if orphan[0] not in found]
         if orphans:
-            insert(db, "orphans (parent, child, key_id, version)", orphans, or_ignore=True)
+            insert(db, "orphans (parent, child, key_id, version)", orphans, verb="INSERT OR IGNORE")
             self._has_orphans = True
-        insert(db, "stand_ins (old, sequence)", rows.stand_ins, or_ignore=True)
+        insert(db, "stand_ins (old, sequence)", rows.stand_ins, verb="INSERT OR IGNORE")
         insert(db, "hints (holder, sequence)", rows.hints)
         insert(db, "acknowledged (sequence, holder)", rows.acknowledged)
-        insert(db, "idempotency (name, digest, at_ms)", rows.idempotency, or_ignore=True)
+        insert(db, "idempotency (name, digest, at_ms)", rows.idempotency, verb="INSERT OR IGNORE")
         for places, values in among(rows.unstaged):
             db.execute(f"DELETE FROM staged WHERE digest IN {places}", values)
         self.staged.difference_update(rows.unstaged)

@@ -19,6 +19,7 @@ SIGN: Final = 1 << 63
 """What a version is less by in the tables: it has 64 bits without a sign, SQLite's whole numbers have 63 and one."""
 
 ROWS_MAX: Final = 256
+REST_MAX: Final = 32
 
 # Only the start of a digest or a key is in its index; the whole is compared with what that finds.
 DIGEST_IS: Final = "substr(v.digest, 1, 8) = substr(:digest, 1, 8) AND v.digest = :digest"
@@ -56,12 +57,12 @@ def item_of(row: Sequence[Any]) -> Envelope | Notice:
     return Notice(address, key, digest, version + SIGN, author, bool(deleted), parents_of(parents))
 
 
-def insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], *, or_ignore: bool = False) -> None:
+def insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], *, verb: str = "INSERT") -> None:
     """Insert rows; `into` names table and columns."""
     start = 0
     for count in _counts(len(rows)):
         chunk = rows[start : start + count]
-        db.execute(_insertion(into, len(chunk[0]), count, or_ignore), tuple(chain.from_iterable(chunk)))
+        db.execute(_insertion(verb, into, len(chunk[0]), count), tuple(chain.from_iterable(chunk)))
         start += count
 
 
@@ -83,19 +84,20 @@ def pairs_among(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, tuple[A
 
 
 def _counts(total: int) -> Iterator[int]:
-    """Powers of two that make up the total, so that few statements need to be prepared."""
+    """Of how many rows each statement is: powers of two, so that few have to be prepared, and a small rest as it is."""
     count = ROWS_MAX
     while total:
-        while count > total:
+        while count > total >= REST_MAX:
             count >>= 1
+        count = min(count, total)
         yield count
         total -= count
 
 
 @cache
-def _insertion(into: str, columns: int, count: int, or_ignore: bool) -> str:
+def _insertion(verb: str, into: str, columns: int, count: int) -> str:
     row = f"({', '.join('?' * columns)})"
-    return f"INSERT {'OR IGNORE ' if or_ignore else ''}INTO {into} VALUES {', '.join([row] * count)}"
+    return f"{verb} INTO {into} VALUES {', '.join([row] * count)}"
 
 
 @cache

@@ -26,7 +26,7 @@ from node.api.guard import Door, Guard
 from node.api.listen import bind
 from node.api.router import router
 from node.api.server import serve
-from node.commands import memory
+from node.commands import memory, threads
 from node.config import Settings
 from node.dht.base import Consistency
 from node.services.node import Node
@@ -181,6 +181,7 @@ async def live(told: dict[str, Any]) -> None:
         say({"peer_id": node.peer_id, "addresses": node.addresses(), "api": api})
         worker = Worker(node, key)
         memory.set_aside()  # as `bzzz up` does
+        threads.take_short_turns()
         async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as lines:
             buffer = b""
             async for chunk in lines:

@@ -8,15 +8,34 @@ import pytest
 import trio
 import trio.testing
 
-from node.store.base import Member, Merged, Store
+from node.store.base import Incoming, Member, Merged, Store
 from protocols.codes import StorageFull, Unavailable
 from protocols.envelope import Envelope
 from tests.contract.stores import ALICE, BOB, CAROL, NOW, StoreRig, digests, envelope, from_peer, local, put
 
 Write = Callable[[Store], Awaitable[Any]]
 
+
+async def put_and_hear(store: Store, *incoming: Incoming) -> list[Merged]:
+    """Like `put`, by one who is told."""
+    told: list[list[Merged] | BaseException] = []
+    is_told = trio.Event()
+
+    def hear(merged: list[Merged] | BaseException) -> None:
+        told.append(merged)
+        is_told.set()
+
+    store.merge_soon(incoming, now_ms=NOW, told=hear)
+    await is_told.wait()
+    (merged,) = told
+    if isinstance(merged, BaseException):
+        raise merged
+    return merged
+
+
 WRITES: dict[str, Write] = {
     "merge": lambda store: put(store, local(envelope(9), BOB, key="k9")),
+    "merge_soon": lambda store: put_and_hear(store, local(envelope(9), BOB)),
     "reissue": lambda store: store.reissue(envelope(1).digest, envelope(9), (BOB,), now_ms=NOW),
     "refuse": lambda store: store.refuse(ALICE, 1, refusal="no"),
     "retry_refused": lambda store: store.retry_refused(),

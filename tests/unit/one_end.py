@@ -10,7 +10,7 @@ from typing import NamedTuple
 import trio
 
 from node.swarm.base import DialFailed, Lane, Network, Receiver
-from node.swarm.calls import Calls, Served
+from node.swarm.calls import Calls, Promise, Served
 from node.swarm.limits import Limits
 from protocols import messages
 from protocols.codes import Forbidden
@@ -109,7 +109,7 @@ class Told:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, ...]] = []
-        self.answers: dict[type[object], Reply | Awaitable[Reply] | Exception] = {}
+        self.answers: dict[type[object], Reply | Promise | Awaitable[Reply] | Exception] = {}
         self.traces: list[str] = []
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
@@ -124,7 +124,7 @@ class Told:
     def missed(self, peer: str, evidence: str) -> None:
         self.told.append(("missed", peer))
 
-    def serve(self, peer: str, request: Request, trace: str) -> Reply | Awaitable[Reply]:
+    def serve(self, peer: str, request: Request, trace: str) -> Reply | Promise | Awaitable[Reply]:
         self.traces.append(trace)
         answer = self.answers.get(type(request), Forbidden("nobody said what to answer"))
         if isinstance(answer, Exception):

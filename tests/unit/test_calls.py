@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from node.swarm.base import BULK_BYTES_MIN, Lane
-from node.swarm.calls import LATE_SECONDS, Abandoned, Calls, Silent, Unreachable
+from node.swarm.calls import LATE_SECONDS, Abandoned, Calls, Promise, Silent, Unreachable
 from node.swarm.limits import Limits
 from protocols import messages
 from protocols.codes import BzzzError, Conflict, Forbidden, StorageFull, TooManyRequests, Unavailable
@@ -345,7 +345,31 @@ async def test_a_request_is_answered_under_its_number(autojump_clock: Clock) -> 
     await tell(story, "a")
 
 
-async def test_what_takes_time_is_answered_when_it_is_done_and_nobody_waits_for_it(autojump_clock: Clock) -> None:
+def promised(nursery: trio.Nursery, reply: Awaitable[Reply]) -> Promise:
+    """The same answer, of which calls are told instead of waiting for it."""
+    promise = Promise()
+
+    async def keep() -> None:
+        try:
+            promise.keep(await reply)
+        except Exception as error:
+            promise.keep(error)
+
+    nursery.start_soon(keep)
+    return promise
+
+
+def awaited(nursery: trio.Nursery, reply: Awaitable[Reply]) -> Awaitable[Reply]:
+    return reply
+
+
+both_ways = pytest.mark.parametrize("given", [awaited, promised])
+
+
+@both_ways
+async def test_what_takes_time_is_answered_when_it_is_done_and_nobody_waits_for_it(
+    given: Callable[..., Any], autojump_clock: Clock
+) -> None:
     async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
         async def later(seconds: float, outcome: Reply | Exception) -> Reply:
             await trio.sleep(seconds)
@@ -353,11 +377,11 @@ async def test_what_takes_time_is_answered_when_it_is_done_and_nobody_waits_for_
                 raise outcome
             return outcome
 
-        told.answers[Merge] = later(3.0, MergedAll(1, ()))
+        told.answers[Merge] = given(nursery, later(3.0, MergedAll(1, ())))
         net.ask("a", 1, Merge((b"e",)))
-        told.answers[Heads] = later(1.0, Conflict("read again"))
+        told.answers[Heads] = given(nursery, later(1.0, Conflict("read again")))
         net.ask("a", 2, Heads(KEY, ()))
-        told.answers[Members] = later(2.0, ValueError("a defect"))
+        told.answers[Members] = given(nursery, later(2.0, ValueError("a defect")))
         net.ask("a", 3, Members())
         told.answers[Ping] = PONG
         net.ask("a", 4, Ping())
@@ -375,7 +399,22 @@ async def test_what_takes_time_is_answered_when_it_is_done_and_nobody_waits_for_
     await tell(story, "a")
 
 
-async def test_an_answer_goes_out_on_the_connection_it_was_asked_on_or_not_at_all(autojump_clock: Clock) -> None:
+async def test_a_promise_that_was_kept_before_is_answered_at_once(autojump_clock: Clock) -> None:
+    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+        promise = Promise()
+        promise.keep(MergedAll(1, ()))
+        told.answers[Merge] = promise
+        net.ask("a", 1, Merge((b"e",)))
+        assert net.replies("a") == [(1, MergedAll(1, ()))]
+        assert await promise.wait() == MergedAll(1, ())
+
+    await tell(story, "a")
+
+
+@both_ways
+async def test_an_answer_goes_out_on_the_connection_it_was_asked_on_or_not_at_all(
+    given: Callable[..., Any], autojump_clock: Clock
+) -> None:
     """A peer that starts again counts from one again: an answer to its former life would acknowledge something else."""
 
     async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
@@ -383,7 +422,7 @@ async def test_an_answer_goes_out_on_the_connection_it_was_asked_on_or_not_at_al
             await trio.sleep(2.0)
             return MergedAll(1, ())
 
-        told.answers[Merge] = slow_commit()
+        told.answers[Merge] = given(nursery, slow_commit())
         net.ask("a", 1, Merge((b"former life",)))
         await trio.sleep(1.0)
         net.go("a", "killed")
