@@ -59,6 +59,8 @@ class Counters:
     """Of a peer that has too many, or too large ones, under way, or while all have."""
     requests_refused_for_all: int = 0
     """Those of them for what all have under way together."""
+    requests_not_sent: int = 0
+    """Of ours, to a peer that has too many of them to answer already."""
     messages_malformed: int = 0
     answers_wrong: int = 0
     envelopes_refused: int = 0
