@@ -63,6 +63,8 @@ class Counters:
     """Of ours, to a peer that has too many of them to answer already."""
     messages_malformed: int = 0
     answers_wrong: int = 0
+    answers_left_out: int = 0
+    """Envelopes and notices that a peer answered with and that cannot be taken now: ahead of this node's clock."""
     envelopes_refused: int = 0
     """That no author can have signed like that."""
     gossip_refused: int = 0
