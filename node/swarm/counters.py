@@ -74,6 +74,8 @@ class Counters:
     """Subscriptions that were left out: beyond the number that a peer may have, or to too long a name."""
     gossip_failed: int = 0
     """Messages that a validator or a handler of ours failed at."""
+    hints_refused: int = 0
+    """Envelopes of ours that a holder refused for good; they are in quarantine, and `bzzz pending` shows them."""
     offences: int = 0
     """Bad input of every kind."""
     connections_forfeited: int = 0
