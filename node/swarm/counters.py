@@ -37,6 +37,10 @@ class Counters:
     connections_per_peer: int = 0
     connections_per_subnet: int = 0
     connections_idle: int = 0
+    connections_stalled: int = 0
+    """That took no byte for too long, though there was something to send."""
+    out_of_descriptors: int = 0
+    """Vain tries to take a connection that came: this process had no file descriptors left, or the system no memory."""
     half_open_dropped: int = 0
     handshakes_slow: int = 0
     handshakes_failed: int = 0
