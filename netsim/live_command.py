@@ -8,6 +8,7 @@ SECONDS_MIN = 10
 
 
 @click.command("live")
+@click.argument("scenario", nargs=-1, metavar="")  # none is taken; said in words
 @click.option(
     "--seconds", type=click.IntRange(SECONDS_MIN, 3600), default=60, show_default=True, help="How long faults come."
 )
@@ -16,7 +17,15 @@ SECONDS_MIN = 10
 @click.option("--keep", is_flag=True, help="Leave the nodes running at the end, and say how to talk to them.")
 @click.option("--history", type=click.Path(dir_okay=False, path_type=Path), help="Write what happened, as JSON lines.")
 @click.pass_context
-def live_command(ctx: click.Context, seconds: int, seed: int, as_json: bool, keep: bool, history: Path | None) -> None:
+def live_command(
+    ctx: click.Context,
+    scenario: tuple[str, ...],
+    seconds: int,
+    seed: int,
+    as_json: bool,
+    keep: bool,
+    history: Path | None,
+) -> None:
     """Play five real nodes on this machine, and check every promise.
 
     They are frozen (SIGSTOP), killed (SIGKILL) and started again, parted by their deny lists, and every second some
@@ -26,6 +35,11 @@ def live_command(ctx: click.Context, seconds: int, seed: int, as_json: bool, kee
     from netsim.demo.screen import JsonScreen, TextScreen
     from netsim.live_run import Live
 
+    if scenario:
+        raise click.UsageError(
+            f"{scenario[0]} is not played live: a live run takes no scenario, and draws faults that real processes can "
+            f"suffer by --seed; 'bzzz sim run {scenario[0]}' plays it in the virtual world"
+        )
     if history is not None and not history.absolute().parent.is_dir():  # said now, and not after the run
         raise click.UsageError(f"{history} cannot be written: there is no directory {history.absolute().parent}")
     live = Live(seconds=seconds, seed=seed, screen=JsonScreen() if as_json else TextScreen(), keep=keep)

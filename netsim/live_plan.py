@@ -5,7 +5,7 @@ when. What the processes make of it is up to the machine, so a failure that hang
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from netsim.plan import Call, Plan, plan_of
@@ -19,6 +19,8 @@ TURNS = {
 }
 """What a node is turned to each second, or stays, by what it is: mostly hybrid, which is what is judged most."""
 BLOWS = (FaultKind.PAUSE, FaultKind.CRASH, FaultKind.PARTITION)
+KINDS = (*BLOWS, FaultKind.FLIP)
+"""All that real processes suffer."""
 SECONDS_MIN = 10.0
 BLOW_SECONDS = 2.0
 """One blow after another, each lasting up to twice as long."""
@@ -64,6 +66,18 @@ def live_scenario(seconds: float, seed: int) -> Scenario:
         limits=Limits(faults_seconds=seconds, settle_seconds=90.0),
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
     )
+
+
+def unplayable(faults: Iterable[Fault]) -> str:
+    """Which of these faults real processes cannot suffer, and what of it, or ''."""
+    for number, fault in enumerate(faults, start=1):
+        if fault.kind not in KINDS:
+            return f"fault {number}, kind '{fault.kind}': real processes suffer {', '.join(KINDS)} alone"
+        if fault.loses_disk:
+            return f"fault {number}, loses_disk: a real process keeps its disk"
+        if fault.kind is FaultKind.CRASH and fault.backend is not None:
+            return f"fault {number}, backend '{fault.backend}': a real process is started as what it was"
+    return ""
 
 
 def _flips(seconds: float, chance: random.Random) -> Iterator[Fault]:

@@ -22,6 +22,7 @@ from netsim.demo.process import NodeProcess
 from netsim.demo.swarm import Swarm
 from netsim.history import Outcome, Ref, Sample, State
 from netsim.live_client import LiveClient, NoAnswer
+from netsim.live_plan import unplayable
 from netsim.plan import Call
 from netsim.scenario import LinkQuality, Scenario
 from netsim.world import Answer, Condition, World
@@ -66,7 +67,9 @@ class LiveWorld:
     @asynccontextmanager
     async def open(cls, scenario: Scenario, note: Note, *, keep: Callable[[], bool]) -> AsyncIterator["LiveWorld"]:
         """A world whose processes all run, and have met. Whatever happens, none is left, and no file; unless `keep`
-        says so at the end of a run that came to its end. Raises `NodeFailed`."""
+        says so at the end of a run that came to its end. Raises `NodeFailed`; `AssertionError`, before anything is
+        started, for a scenario that asks for what processes cannot suffer."""
+        assert not (why := unplayable(scenario.faults)), f"the scenario {scenario.name} is not for a live world: {why}"
         configuration = _lists(())
         swarm = Swarm(
             replication=scenario.replication, interrupts=Interrupts(), names=scenario.nodes,
@@ -151,7 +154,7 @@ class LiveWorld:
                     machine.check_runs()
 
     async def stop(self, node: str) -> None:
-        raise NotImplementedError("a live node is killed, or ended with all others")
+        raise _unsuffered("restart", "a node is killed, or ended with all others")
 
     async def crash(self, node: str) -> None:
         condition = self._conditions[node]
@@ -161,7 +164,7 @@ class LiveWorld:
             await trio.to_thread.run_sync(self._machines[node].kill)
 
     def lose_disk(self, node: str) -> None:
-        raise NotImplementedError("a live node keeps its disk")
+        raise _unsuffered("crash with loses_disk", "a node keeps its disk")
 
     async def on_disk(self, node: str) -> tuple[str, ...]:
         async with self._changing[node]:
@@ -331,20 +334,20 @@ class LiveWorld:
 
     def set_links(self, quality: LinkQuality, others: dict[tuple[str, str], LinkQuality]) -> None:
         if quality != self._scenario.link or others:
-            raise NotImplementedError("the links of a live world are this machine's")
+            raise _unsuffered("link", "its links are this machine's")
 
     def set_disk(self, node: str, *, commit_ms: float, is_full: bool, is_stalled: bool) -> None:
         if commit_ms != self._scenario.commit_ms or is_full or is_stalled:
-            raise NotImplementedError("the disk of a live world is this machine's")
+            raise _unsuffered("disk", "its disks are this machine's")
 
     def move_clock(self, node: str, by_seconds: float) -> None:
-        raise NotImplementedError("the clock of a live world is this machine's")
+        raise _unsuffered("clock", "its clock is this machine's")
 
     def mend_clock(self, node: str) -> None:
         """It was never wrong."""
 
     async def begin_lying(self, node: str) -> None:
-        raise NotImplementedError("live nodes are honest")
+        raise _unsuffered("lie", "its nodes are honest")
 
     async def end_lying(self, node: str) -> None:
         """None ever lied."""
@@ -353,6 +356,11 @@ class LiveWorld:
 def _lists(denied: Iterable[str]) -> str:
     """A node's file, with whom it denies."""
     return f"bzzz:\n  deny: [{', '.join(denied)}]\n"
+
+
+def _unsuffered(fault: str, why: str) -> AssertionError:
+    """`open` refuses such a scenario: it is a mistake of this program when a fault comes here all the same."""
+    return AssertionError(f"the fault '{fault}' came to a live world, which never suffers it: {why}")
 
 
 def _keeps_the_contract(world: LiveWorld) -> World:

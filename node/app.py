@@ -207,6 +207,7 @@ async def _run_in_swarm(
         chance=world.chance,
         on_own_clock_ahead=lambda envelope: reissuer.refused(envelope.digest),
         holds_back=lambda key: flags.current.holds_back(key),
+        watch=conduct.watch,
     )
     sweeper = Sweeper(store, members, on_owed=publisher.look_again, on_forgotten=publisher.forget)
 

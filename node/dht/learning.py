@@ -1,7 +1,6 @@
 """What came from peers, taken in: decoded, verified, checked against what was asked for, merged, and only then seen."""
 
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from node.store.base import Incoming, Origin, Store
 from node.store.lookup import by_digests
@@ -12,11 +11,9 @@ from protocols.envelope import Envelope, Notice, decode
 from protocols.score import Offence
 from protocols.verified import Verified
 
-log = logging.getLogger(__name__)
-
 
 class Learner:
-    """Takes envelopes and notices from peers into the store. What a peer sent wrong is left out, with a log line."""
+    """Takes envelopes and notices from peers into the store. What a peer sent wrong is left out, counted and said."""
 
     def __init__(
         self, store: Store, *, verified: Verified, now_ms: Callable[[], int], conduct: Conduct | None = None
@@ -41,6 +38,7 @@ class Learner:
         """What is good of it, by digest; nothing is kept."""
         good: dict[bytes, Envelope] = {}
         bad: dict[str, list[bytes]] = {}
+        refused: dict[str, list[BzzzError]] = {}
         now_ms = self._now_ms()
         for peer, encoded in envelopes:
             try:
@@ -53,7 +51,7 @@ class Learner:
                 if isinstance(error, BadSignature | Malformed | TooLarge):
                     bad.setdefault(peer, []).append(encoded)
                 else:
-                    log.warning("an envelope that %s answered with is left out: %s", peer, error.message)
+                    refused.setdefault(peer, []).append(error)
                 continue
             if envelope.key != key:
                 what = f"answered with {envelope.address}, which was not asked for"
@@ -63,6 +61,7 @@ class Learner:
             good[envelope.digest] = envelope
         for peer, ones in bad.items():
             self._conduct.blame_for(peer, ones, were_asked_for=True)
+        self._say_left_out("envelopes", refused)
         return good
 
     async def keep(self, good: Iterable[Envelope]) -> int:
@@ -79,18 +78,26 @@ class Learner:
         """
         now_ms = self._now_ms()
         left_out: set[bytes] = set()
+        refused: dict[str, list[BzzzError]] = {}
         new: dict[bytes, Notice] = {}
         for peer, notice in notices:
             try:
                 check_not_ahead(notice.version, now_ms)
             except BzzzError as error:
-                log.warning("a notice from %s is left out: %s", peer, error.message)
+                refused.setdefault(peer, []).append(error)
                 left_out.add(notice.digest)
                 continue
             if notice.key == key:
                 new.setdefault(notice.digest, notice)
+        self._say_left_out("notices", refused)
         known = await by_digests(self._store, new)
         incoming = [Incoming(notice, Origin.PEER) for digest, notice in new.items() if known[digest] is None]
         if incoming:
             await self._store.merge(incoming, now_ms=now_ms)
         return len(left_out)
+
+    def _say_left_out(self, what: str, refused: Mapping[str, Sequence[BzzzError]]) -> None:
+        """Once for each peer, however many there were: who is flooded must not flood the log."""
+        for peer, errors in refused.items():
+            said = f"left out {len(errors)} of the {what} that it answered with; the first: {errors[0].message}"
+            self._conduct.watch.hit("answers_left_out", peer, said, times=len(errors), line="offences")

@@ -22,6 +22,7 @@ from node.dht.hybrid import Offered
 from node.store.base import Hint, Store
 from node.store.lookup import by_digests
 from node.swarm.calls import Abandoned, Silent, Unreachable
+from node.swarm.counters import Watch
 from node.swarm.courier import Courier
 from node.swarm.members import Members
 from protocols.clock import AHEAD_MS_MAX, ahead_ms
@@ -164,8 +165,9 @@ class Publisher:
         chance: Callable[[], float],
         on_own_clock_ahead: Callable[[Envelope], None],
         holds_back: Callable[[bytes], bool] = lambda _: False,
+        watch: Watch | None = None,
     ) -> None:
-        """`holds_back` says whether what is owed of a key is kept for now."""
+        """`holds_back` says whether what is owed of a key is kept for now, `watch` hears what is refused for good."""
         self._store = store
         self._courier = courier
         self._members = members
@@ -173,6 +175,7 @@ class Publisher:
         self._chance = chance
         self._on_own_clock_ahead = on_own_clock_ahead
         self._holds_back = holds_back
+        self._watch = watch or Watch()
         self._offered: OrderedDict[int, str] = OrderedDict()
         """Sequences of writes whose calls may still wait for them, and the traces of these calls."""
         self._accounts: dict[str, _Account] = {}
@@ -383,7 +386,8 @@ class Publisher:
         if error is not None or not account.is_at_end:  # else nothing waits for the room that this gives back
             self._wake()
         if error is not None and not error.retryable and type(error) is not Malformed:
-            log.warning("%s refused %s for good: %s", peer, envelope.address, error.message)
+            why = f"refused {envelope.address} for good: {error.message}; `bzzz pending --refused` shows all that was"
+            self._watch.hit("hints_refused", peer, why)
             account.failures = 0
             if self._nursery is not None:  # under way until it is put aside, or it would be sent again meanwhile
                 self._nursery.start_soon(self._refuse, peer, account, sequence, error.message)

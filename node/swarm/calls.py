@@ -145,6 +145,9 @@ class Calls:
         """
         waiting = self._waiting.get(peer)
         if waiting is None or len(waiting) >= self._limits.in_flight_max:
+            if waiting is not None:
+                why = f"has not answered {len(waiting):,} requests of ours: no more go to it until some are answered"
+                self._conduct.watch.hit("requests_not_sent", peer, why)
             return None
         self._number += 1
         number = self._number

@@ -37,6 +37,10 @@ class Counters:
     connections_per_peer: int = 0
     connections_per_subnet: int = 0
     connections_idle: int = 0
+    connections_stalled: int = 0
+    """That took no byte for too long, though there was something to send."""
+    out_of_descriptors: int = 0
+    """Vain tries to take a connection that came: this process had no file descriptors left, or the system no memory."""
     half_open_dropped: int = 0
     handshakes_slow: int = 0
     handshakes_failed: int = 0
@@ -59,8 +63,12 @@ class Counters:
     """Of a peer that has too many, or too large ones, under way, or while all have."""
     requests_refused_for_all: int = 0
     """Those of them for what all have under way together."""
+    requests_not_sent: int = 0
+    """Of ours, to a peer that has too many of them to answer already."""
     messages_malformed: int = 0
     answers_wrong: int = 0
+    answers_left_out: int = 0
+    """Envelopes and notices that a peer answered with and that cannot be taken now: ahead of this node's clock."""
     envelopes_refused: int = 0
     """That no author can have signed like that."""
     gossip_refused: int = 0
@@ -70,6 +78,8 @@ class Counters:
     """Subscriptions that were left out: beyond the number that a peer may have, or to too long a name."""
     gossip_failed: int = 0
     """Messages that a validator or a handler of ours failed at."""
+    hints_refused: int = 0
+    """Envelopes of ours that a holder refused for good; they are in quarantine, and `bzzz pending` shows them."""
     offences: int = 0
     """Bad input of every kind."""
     connections_forfeited: int = 0

@@ -143,7 +143,7 @@ class Host(Network):
 
     async def _accept(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         while True:
-            wire = await listen.accept(sock)
+            wire = await listen.accept(sock, self._watch)
             if self._has_room_for(wire):
                 self._half_open[wire] = None
                 nursery.start_soon(self._came, wire)

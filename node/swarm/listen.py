@@ -17,10 +17,16 @@ import trio
 
 from node.swarm.address import IP, Endpoint, parse
 from node.swarm.base import ListenFailed
+from node.swarm.counters import Watch
 from node.swarm.wire import Wire
 
 BACKLOG = 1024
-_OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_NO_ROOM = {
+    errno.EMFILE: "this process has no file descriptors left; raise its limit (ulimit -n)",
+    errno.ENFILE: "this machine has no file descriptors left; raise its limit (sysctl fs.file-max)",
+    errno.ENOBUFS: "this machine has no memory left for sockets; end what else runs there",
+    errno.ENOMEM: "this machine has no memory left for sockets; end what else runs there",
+}
 _HINTS = {
     errno.EADDRINUSE: "another program or node listens there: stop it, or choose another port (0 is any free one)",
     errno.EADDRNOTAVAIL: "this machine does not have that address: name one of its own, or /ip4/0.0.0.0 for all",
@@ -58,8 +64,11 @@ def announced(sockets: Iterable[socket.socket]) -> tuple[Endpoint, ...]:
     return tuple(found)
 
 
-async def accept(sock: socket.socket) -> Wire:
-    """The next connection. Waits while there is none, and a moment when this process has no descriptors left."""
+async def accept(sock: socket.socket, watch: Watch) -> Wire:
+    """The next connection. Waits while there is none, and a moment when this process has no descriptors left.
+
+    `watch` hears of the latter.
+    """
     while True:
         await trio.lowlevel.wait_readable(sock)
         try:
@@ -67,7 +76,8 @@ async def accept(sock: socket.socket) -> Wire:
         except BlockingIOError:
             continue
         except OSError as error:
-            if error.errno in _OUT_OF_DESCRIPTORS:
+            if why := _NO_ROOM.get(error.errno or 0):
+                watch.hit("out_of_descriptors", "", f"cannot take another connection now, and tries again: {why}")
                 await trio.sleep(0.1)
 
 

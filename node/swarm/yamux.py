@@ -233,7 +233,9 @@ class Mux(IMuxedConn):
                     with trio.move_on_after(STALL_SECONDS) as scope:
                         await self.wire.writable()
                     if scope.cancelled_caught:
-                        self.abort(f"took no byte for {STALL_SECONDS:g} s")
+                        why = f"took no byte for {STALL_SECONDS:g} s"
+                        self.watch.hit("connections_stalled", str(self.peer_id), f"{why}, and loses its connection")
+                        self.abort(why)
                         return
                     self._has_work = False
             except (OSError, trio.ClosedResourceError) as error:

@@ -5,25 +5,15 @@ import os
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.live.test_up import BZZZ, REPOSITORY, Process, Up, call, clean, envelope, up
+from tests.live.waiting import until
 
 __all__ = ["up"]
-
-WAIT_SECONDS = 15.0
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"not in time: {what}"
-        time.sleep(0.05)
 
 
 def flags(api: str) -> dict[str, Any]:
@@ -70,6 +60,10 @@ def test_flags_flip_under_calls_and_no_call_fails(up: Up) -> None:
             statuses.append(call(apis[0], envelope(address), method="PUT", body=b"%d" % number)[0])
             statuses.append(call(apis[0], envelope(address))[0])
 
+    def until_answered(more: int) -> None:
+        wanted = len(statuses) + more
+        until(lambda: len(statuses) >= wanted, f"{more} more calls are answered")
+
     callers = [threading.Thread(target=caller, args=(number,)) for number in range(4)]
     for thread in callers:
         thread.start()
@@ -77,7 +71,7 @@ def test_flags_flip_under_calls_and_no_call_fails(up: Up) -> None:
         for number in range(40):
             backend = ("mock", "hybrid", "real")[number % 3]
             assert patch(apis[0], backend=backend, reason=f"flip {number}")[0] == 200
-            time.sleep(0.05)
+            until_answered(8)
     finally:
         is_over.set()
         for thread in callers:

@@ -3,6 +3,9 @@
 import contextlib
 import logging
 import os
+import resource
+import socket
+from contextlib import closing
 
 import pytest
 import trio
@@ -13,9 +16,12 @@ from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
 from node.swarm import host as host_module
+from node.swarm import listen
 from node.swarm import stream as stream_module
+from node.swarm import yamux as yamux_module
 from node.swarm.base import DialFailed, Lane
 from node.swarm.conduct import Conduct
+from node.swarm.counters import Watch
 from node.swarm.host import PROTOCOL, Host
 from node.swarm.limits import Limits
 from node.swarm.negotiate import propose
@@ -24,7 +30,7 @@ from node.swarm.upgrade import Upgrader
 from node.swarm.wire import Wire
 from node.swarm.yamux import Mux
 from protocols.score import Score
-from tests.live.swarm_peers import joined, running, seeds_in_order
+from tests.live.swarm_peers import LOOPBACK, joined, running, seeds_in_order
 from tests.live.test_host_hardening import assert_ends, assert_serves, connected_wire, frame, intruder
 
 ECHO = TProtocol("/test/echo/1.0.0")
@@ -239,6 +245,44 @@ async def test_a_stream_on_which_nothing_is_read_is_reset(monkeypatch: pytest.Mo
         assert count(host, "streams_slow") == 1
         assert not mux.is_closed
         await assert_serves(host, told)
+
+
+async def test_a_connection_that_takes_no_byte_is_closed_counted_and_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(yamux_module, "STALL_SECONDS", 0.2)
+    async with running() as (host, told), intruder(host) as mux:
+        while not (connections := host._swarm.all()):
+            await trio.sleep(0.01)
+        (theirs,) = connections
+        monkeypatch.setattr(theirs.mux.wire, "transmit", lambda data: 0)
+        monkeypatch.setattr(theirs.mux.wire, "writable", trio.sleep_forever)
+        with trio.fail_after(5):
+            await mux.ping(5)
+            await theirs.mux.event_closed.wait()
+        assert theirs.mux.reason == "took no byte for 0.2 s"
+        assert count(host, "connections_stalled") == 1
+        assert f"{theirs.mux.peer_id}: took no byte for 0.2 s, and loses its connection" in caplog.text
+        await assert_serves(host, told)
+
+
+async def test_without_descriptors_left_who_comes_waits_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    watch = Watch()
+    (listening,) = listen.bind(LOOPBACK)
+    with closing(listening), closing(socket.create_connection(listening.getsockname())):
+        spare = os.dup(0)  # the lowest that is free
+        os.close(spare)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+            with trio.move_on_after(0.35):
+                await listen.accept(listening, watch)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert watch.counters.out_of_descriptors > 1
+        (record,) = caplog.records
+        assert "no file descriptors left; raise its limit (ulimit -n)" in record.getMessage()
+        (await listen.accept(listening, watch)).abort()
 
 
 async def test_our_own_streams_are_given_up_when_the_other_side_says_nothing() -> None:

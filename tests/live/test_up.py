@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.live.waiting import until
+
 REPOSITORY = Path(__file__).parents[2]
 BZZZ = (sys.executable, "-m", "node.cli")
 ADDRESS = "ucxl://agent:role@project:task/*^/notes/a.md"
@@ -228,15 +230,16 @@ def call_refused(api: str) -> bool:
     return False
 
 
+def has_met_another(api: str) -> bool:
+    return b'"connected":true' in call(api, "/v1/peers")[1]
+
+
 def test_a_node_with_a_connected_peer_ends_as_soon(up: Up) -> None:
     first = up(data="1")
     one = first.ready()
     second = up("--bootstrap", one["multiaddrs"][0], data="2")
     second.ready()
-    deadline = time.monotonic() + 30
-    while b'"connected":true' not in call(one["api"], "/v1/peers")[1]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: has_met_another(one["api"]), "the two have met")
     assert second.stop() == 0
     assert first.stop(signal.SIGINT) == 0
 
@@ -244,10 +247,7 @@ def test_a_node_with_a_connected_peer_ends_as_soon(up: Up) -> None:
 def test_nobody_reading_its_output_is_no_reason_to_end(up: Up) -> None:
     process = up("--backend", "mock")
     process.stdout.close()
-    deadline = time.monotonic() + READY_SECONDS
-    while "ready" not in process.log.read_text(encoding="utf-8"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: "ready" in process.log.read_text(encoding="utf-8"), "it is ready", seconds=READY_SECONDS)
     assert process.popen.poll() is None
     assert process.stop() == 0
     assert "Traceback" not in process.log.read_text(encoding="utf-8")
@@ -384,10 +384,7 @@ def test_one_trace_leads_through_the_logs_of_two_processes(up: Up, tmp_path: Pat
     environment = {"BZZZ_LOG_LEVEL": "debug", "BZZZ_LOG_FORMAT": "json"}
     one = up(environment=environment, data="1").ready()
     two = up("--bootstrap", one["multiaddrs"][0], environment=environment, data="2").ready()
-    deadline = time.monotonic() + READY_SECONDS
-    while b'"connected":true' not in call(two["api"], "/v1/peers")[1]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: has_met_another(two["api"]), "the two have met", seconds=READY_SECONDS)
     address = f"{envelope()}&replicated=true"
     headers: dict[str, Any] = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
     assert call(one["api"], address, method="PUT", body=b"x", **headers)[0] == 201

@@ -1,10 +1,12 @@
 """Hints are paid: each once in effect, in order for each address, whatever happens to holders, writers and disks."""
 
+import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+import pytest
 import trio
 
 from netsim.nodes import VirtualNode, VirtualSwarm
@@ -388,6 +390,30 @@ async def refused_for_good(seed: int) -> None:
 
 def test_what_is_refused_for_good_goes_to_quarantine_and_is_never_lost() -> None:
     over_seeds(refused_for_good)
+
+
+def test_many_that_are_refused_for_good_are_one_line_and_all_of_them_are_shown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    verdict: dict[bytes, BzzzError] = {}
+
+    async def many_refused(seed: int) -> None:
+        async with swarm_of(seed, 2) as swarm:
+            with refusing(verdict):
+                writer, holder = swarm["n1"].running, swarm["n2"]
+                for number in range(30):
+                    bad = envelope(number)
+                    verdict[bad.digest] = Rejected("no")
+                    await writer.author.write_envelope(bad.encoded)
+                await until(lambda: writer.store.pending().refused == 30)
+                said = [line for line in map(logging.LogRecord.getMessage, caplog.records) if "for good" in line]
+                (line,) = said
+                assert line.startswith(f"{holder.peer}: refused ucxl://")
+                assert line.endswith(" for good: no; `bzzz pending --refused` shows all that was")
+                assert writer.counters()["hints_refused"] == 30
+                assert len(await writer.store.hints(is_refused=True)) == 30
+
+    over_seeds(many_refused, [1])
 
 
 async def ahead_of_one(seed: int) -> None:

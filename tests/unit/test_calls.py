@@ -123,6 +123,27 @@ async def test_a_peer_with_too_much_unanswered_is_unreachable_until_some_is(auto
     await tell(story, "a", "b", limits=Limits(in_flight_max=2))
 
 
+async def test_what_is_not_sent_to_a_peer_with_too_much_unanswered_is_counted_and_said_once_a_minute(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+        def refused(times: int) -> None:
+            assert [calls.ask("a", Ping(), lambda reply: None) for _ in range(times)] == [None] * times
+
+        assert calls.ask("nobody", Ping(), lambda reply: None) is None
+        for _ in range(2):
+            assert calls.ask("a", Ping(), lambda reply: None) is not None
+        refused(50)
+        await trio.sleep(61.0)
+        refused(1)
+        assert calls._conduct.watch.counters.requests_not_sent == 51
+        first, second = [record.getMessage() for record in caplog.records]
+        assert first == "a: has not answered 2 requests of ours: no more go to it until some are answered"
+        assert second == f"{first} (and 49 more like it before)"
+
+    await tell(story, "a", limits=Limits(in_flight_max=2))
+
+
 async def test_silence_until_the_deadline_is_a_miss_and_the_late_answer_finds_nobody(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, calls, "a", timeout=0.5)

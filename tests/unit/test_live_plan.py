@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from netsim.history import Outcome
-from netsim.live_plan import BLOWS, NODES, SECONDS_MIN, START_SECONDS_MAX, live_plan, live_scenario
+from netsim.live_plan import BLOWS, KINDS, NODES, SECONDS_MIN, START_SECONDS_MAX, live_plan, live_scenario, unplayable
 from netsim.live_run import live_facts
+from netsim.live_world import LiveWorld
 from netsim.plan import Call, Plan
 from netsim.scenario import Fault, FaultKind
 from netsim.world import Condition
@@ -31,6 +32,33 @@ def test_every_run_freezes_kills_parts_and_turns(seconds: float) -> None:
     for seed in SEEDS:
         kinds = Counter(fault.kind for fault in live_scenario(seconds, seed).faults)
         assert set(kinds) == {*BLOWS, FaultKind.FLIP}, (seed, kinds)
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        *((Fault(kind=kind, at=1.0, nodes=("n1",)), f"kind '{kind}'") for kind in FaultKind if kind not in KINDS),
+        (Fault(kind=FaultKind.CRASH, at=1.0, nodes=("n1",), loses_disk=True), "loses_disk"),
+        (Fault(kind=FaultKind.CRASH, at=1.0, nodes=("n1",), backend="mock"), "backend 'mock'"),
+    ],
+)
+async def test_a_fault_that_no_process_can_suffer_is_refused_by_name_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault, why: str
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("netsim.live_world.Swarm", lambda **told: started.append(told))
+    scenario = live_scenario(15.0, 1)
+    number = len(scenario.faults) + 1
+    scenario = replace(scenario, faults=(*scenario.faults, fault))
+    with pytest.raises(AssertionError, match=f"the scenario live is not for a live world: fault {number}, {why}: "):
+        async with LiveWorld.open(scenario, lambda event, text: None, keep=lambda: False):
+            pass
+    assert started == []
+
+
+def test_what_is_drawn_real_processes_can_suffer() -> None:
+    for seed in SEEDS:
+        assert unplayable(live_scenario(15.0, seed).faults) == ""
 
 
 def test_nodes_are_turned_every_second_each_to_another_backend_than_it_had() -> None:

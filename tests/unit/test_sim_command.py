@@ -102,6 +102,15 @@ def test_live_runs_are_bounded_and_explained() -> None:
     assert sim("live", "--seed", "-1").exit_code == 2
 
 
+def test_a_live_run_takes_no_scenario_and_says_who_does() -> None:
+    for scenario in ("clock-jump", "faults.toml"):
+        refused = sim("live", scenario, "--seconds", "10")
+        assert refused.exit_code == 2
+        words = " ".join(refused.output.split())
+        assert f"{scenario} is not played live: a live run takes no scenario" in words
+        assert f"'bzzz sim run {scenario}' plays it" in words
+
+
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_played(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "none" / "file")
     for arguments in (("run", "load", "--trace", nowhere), ("run", "load", "--history", nowhere)):
