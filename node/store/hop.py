@@ -11,20 +11,26 @@ from typing import Any, TypeVar, cast
 import outcome
 import trio
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
-async def in_thread(work: Callable[[], T]) -> T:
-    """What `work` answers, or raises, in a thread. Cancelled, it is left to its thread, and nobody hears of it."""
+async def in_thread(work: Callable[[], S], then: Callable[[S], T]) -> T:
+    """What `then` makes, on the trio thread, of what `work` answers in a thread; or what either of them raises.
+
+    `then` is called as soon as the thread is done, a turn of the loop before whoever waits goes on: it must not wait.
+    Cancelled, the work is left to its thread, and nobody hears of it.
+    """
     task = trio.lowlevel.current_task()
     token = trio.lowlevel.current_trio_token()
     is_waited_for = True
 
-    def told(result: outcome.Outcome[Any]) -> None:
+    def told(result: outcome.Outcome[S]) -> None:
         if is_waited_for:
-            trio.lowlevel.reschedule(task, result)
+            made: outcome.Outcome[Any] = outcome.capture(lambda: then(result.unwrap()))
+            trio.lowlevel.reschedule(task, made)
 
-    def deliver(result: outcome.Outcome[T]) -> None:
+    def deliver(result: outcome.Outcome[S]) -> None:
         with suppress(trio.RunFinishedError):
             token.run_sync_soon(told, result)
 

@@ -20,6 +20,7 @@ from protocols.codes import BzzzError, Internal, Unavailable
 T = TypeVar("T")
 
 Query = Callable[[sqlite3.Connection], Any]
+_Asked = tuple[Query, Ticket[Any] | Letter]
 
 BATCH_MAX = 64
 """How many queries at most share a hop: behind a slow one nobody waits for more than these."""
@@ -31,7 +32,7 @@ class Reader:
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db = db
         self._path = path
-        self._asked: deque[tuple[Query, Ticket[Any] | Letter]] = deque()
+        self._asked: deque[_Asked] = deque()
         self._bell = Bell()
         self._is_open = True
 
@@ -63,7 +64,7 @@ class Reader:
 
     async def run(self) -> None:
         """Until `close`. Cancelled in the middle of a batch, it leaves that to its thread."""
-        batch: list[tuple[Query, Ticket[Any] | Letter]] = []
+        batch: list[_Asked] = []
         try:
             while self._is_open:
                 if not self._asked:
@@ -71,12 +72,7 @@ class Reader:
                     continue
                 batch = [self._asked.popleft() for _ in range(min(len(self._asked), BATCH_MAX))]
                 queries = [query for query, _ in batch]
-                answers = await in_thread(partial(self._answer, queries))
-                for (_, ticket), (answer, error) in zip(batch, answers, strict=True):
-                    if error is not None:
-                        ticket.fail(error)
-                    else:
-                        ticket.succeed(answer)
+                await in_thread(partial(self._answer, queries), partial(_tell, batch))
                 batch = []
         finally:
             self._is_open = False
@@ -94,6 +90,14 @@ class Reader:
             return None, translated(error, self._path)
         except BzzzError as error:
             return None, Internal(f"{self._path}: what was read is no version ({error}); the file is damaged")
+
+
+def _tell(batch: Sequence[_Asked], answers: Sequence[tuple[Any, Exception | None]]) -> None:
+    for (_, ticket), (answer, error) in zip(batch, answers, strict=True):
+        if error is not None:
+            ticket.fail(error)
+        else:
+            ticket.succeed(answer)
 
 
 def closed() -> Unavailable:

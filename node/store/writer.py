@@ -10,6 +10,7 @@ and leaves nothing. Acknowledgements and their like go along with the next commi
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,19 +154,21 @@ class Writer:
     async def _commit(self, batch: Sequence[Handed]) -> None:
         self.committing, self.lazies = self.lazies, Lazies()
         self.committing_since = trio.current_time()
+        operations, lazies = [handed.operation for handed in batch], self.committing
         try:
-            operations, lazies = [handed.operation for handed in batch], self.committing
-            results = await in_thread(lambda: self._ledger.commit(operations, lazies))
+            await in_thread(lambda: self._ledger.commit(operations, lazies), partial(self._publish, batch))
         except (sqlite3.Error, OSError) as error:
             self._failed(batch, error)
-            return
         except Exception as error:
             await self._one_by_one(batch, error)
-            return
         finally:
             self.committing_since = None
+
+    def _publish(self, batch: Sequence[Handed], results: list[Any]) -> None:
+        """Tell everybody, and those who handed it in last: they find what they were told."""
         self.commits += 1
         self.last_failure = ""
+        self.committing_since = None
         if self.committing:
             self.committing = Lazies()
             self.lazies_committed += 1

@@ -1,6 +1,7 @@
 """The hop to a thread: what comes back, and what becomes of it when nobody waits any more."""
 
 import threading
+from typing import Any
 
 import pytest
 import trio
@@ -9,11 +10,22 @@ import trio.testing
 from node.store.hop import in_thread
 
 
+def same(answer: Any) -> Any:
+    return answer
+
+
 async def test_what_the_work_answers_or_raises_comes_back() -> None:
     here = threading.get_ident()
-    assert await in_thread(threading.get_ident) != here
+    assert await in_thread(threading.get_ident, same) != here
     with pytest.raises(ZeroDivisionError):
-        await in_thread(lambda: 1 // 0)
+        await in_thread(lambda: 1 // 0, same)
+
+
+async def test_what_is_made_of_it_is_made_here_and_its_error_is_whose_waits() -> None:
+    here = threading.get_ident()
+    assert await in_thread(lambda: 2, lambda answer: (answer + 1, threading.get_ident())) == (3, here)
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(lambda: 0, lambda answer: 1 // answer)
 
 
 async def test_work_that_nobody_waits_for_goes_on_and_disturbs_nobody() -> None:
@@ -25,12 +37,12 @@ async def test_work_that_nobody_waits_for_goes_on_and_disturbs_nobody() -> None:
         return "too late"
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(in_thread, work)
+        nursery.start_soon(in_thread, work, same)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     go_on.set()
-    assert await in_thread(lambda: is_over.wait(30))
-    assert await in_thread(lambda: "in time") == "in time", "this task is woken by its own work alone"
+    assert await in_thread(lambda: is_over.wait(30), same)
+    assert await in_thread(lambda: "in time", same) == "in time", "this task is woken by its own work alone"
 
 
 def test_work_may_outlive_the_loop() -> None:
@@ -42,7 +54,7 @@ def test_work_may_outlive_the_loop() -> None:
 
     async def leave() -> None:
         with trio.move_on_after(0.01):
-            await in_thread(work)
+            await in_thread(work, same)
 
     trio.run(leave)
     go_on.set()
