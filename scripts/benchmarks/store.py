@@ -1,6 +1,5 @@
-"""Durable puts into the SQLite store (WAL, synchronous FULL), and the disk beside them."""
+"""Durable puts into the SQLite store (WAL, synchronous FULL)."""
 
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -27,7 +26,6 @@ def run() -> list[Figure]:
         bound = Bound.NONE if target is None else Bound.AT_LEAST
         figures.append(Figure(bench="store", what=what, value=rate, unit="/s", bound=bound, target=target))
         figures.append(Figure(bench="store", what=f"  p99 of {what}", value=p99 * 1000, unit="ms"))
-    figures.append(Figure(bench="store", what="this disk: write and fsync, p50", value=_fsync() * 1000, unit="ms"))
     return figures
 
 
@@ -52,15 +50,3 @@ async def _puts(folder: Path, count: int, callers: int, holders: tuple[str, ...]
         seconds = time.perf_counter() - started
         outer.cancel_scope.cancel()
     return count / seconds, percentile(latencies, 0.99)
-
-
-def _fsync() -> float:
-    with tempfile.NamedTemporaryFile(prefix="bzzz-bench-") as file:
-        times = []
-        for _ in range(200):
-            started = time.perf_counter()
-            file.write(bytes(4096))
-            file.flush()
-            os.fsync(file.fileno())
-            times.append(time.perf_counter() - started)
-    return percentile(times, 0.5)
