@@ -66,16 +66,43 @@ class RecentWrites:
             del self._sequences[write.digest]
 
 
+class _Waiting:
+    """Who waits for one write: how many, and for how many acknowledgements at least."""
+
+    __slots__ = ("bell", "count", "least")
+
+    def __init__(self, least: int) -> None:
+        self.bell = Bell()
+        self.count = 0
+        self.least = least
+
+
 class Bells:
-    """A bell for each write that somebody waits for."""
+    """A bell for each write that somebody waits for, until so many have acknowledged it."""
 
     def __init__(self) -> None:
-        self._bells: dict[int, Bell] = {}
+        self._waiting: dict[int, _Waiting] = {}
 
-    def ring(self, sequence: int) -> None:
-        bell = self._bells.pop(sequence, None)
-        if bell is not None:
-            bell.ring()
+    def __len__(self) -> int:
+        return len(self._waiting)
 
-    async def listen(self, sequence: int) -> None:
-        await self._bells.setdefault(sequence, Bell()).listen()
+    def ring(self, sequence: int, acknowledged: int | None = None) -> None:
+        """Wake who waits for that write, unless what is known of it now (None: anything) is too little for all."""
+        waiting = self._waiting.get(sequence)
+        if waiting is not None and (acknowledged is None or acknowledged >= waiting.least):
+            del self._waiting[sequence]
+            waiting.bell.ring()
+
+    async def listen(self, sequence: int, count: int) -> None:
+        """Wait until `count` acknowledgements are known of, or until something else makes it worth looking again."""
+        waiting = self._waiting.get(sequence)
+        if waiting is None:
+            waiting = self._waiting[sequence] = _Waiting(count)
+        waiting.least = min(waiting.least, count)
+        waiting.count += 1
+        try:
+            await waiting.bell.listen()
+        finally:
+            waiting.count -= 1
+            if not waiting.count and self._waiting.get(sequence) is waiting:
+                del self._waiting[sequence]

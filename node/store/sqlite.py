@@ -372,7 +372,7 @@ class SqliteStore:
                 write = self._recent.get(sequence)
                 if write is not None:
                     write.acknowledged.append(holder)
-                self._bells.ring(sequence)
+                self._bells.ring(sequence, len(write.acknowledged) if write is not None else None)
         self._writer.go_along()
 
     def postpone(self, holder: str, sequence: int, *, next_try_ms: int, refusal: str) -> None:
@@ -498,12 +498,16 @@ class SqliteStore:
 
     async def replicated(self, digest: bytes, count: int) -> Standing:
         while True:
+            write = self._recent.by_digest(digest)
+            if write is not None and len(write.acknowledged) < count:
+                await self._bells.listen(write.sequence, count)
+                continue
             standing = await self.standing(digest=digest)
             if standing is None:
                 raise NotFound(f"{digest.hex()} is no local write of this log", digest=digest.hex())
             if len(standing.acknowledged) >= count:
                 return standing
-            await self._bells.listen(standing.sequence)
+            await self._bells.listen(standing.sequence, count)
 
     # -- staged envelopes -------------------------------------------------------------------------------------
 
