@@ -8,17 +8,15 @@ can see it. What the flags hold back is owed and not paid, until they let it thr
 """
 
 import logging
-from array import array
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from math import inf
 
 import trio
 
 from node import trace as tracing
 from node.dht.hybrid import Offered
+from node.services.account import WINDOW, WINDOW_IN_TURN, WINDOW_SECONDS, Account
 from node.store.base import Hint, Store
 from node.store.lookup import by_digests
 from node.swarm.calls import Abandoned, Silent, Unreachable
@@ -32,15 +30,6 @@ from protocols.retry import backoff
 
 log = logging.getLogger(__name__)
 
-WINDOW = 256
-"""Hints of one peer under way at once;"""
-WINDOW_IN_TURN = 5
-"""of a long backlog so many for a peer that is near: what calls write now is held up by them, and so are all that this
-node answers. More at once are not paid much sooner,"""
-WINDOW_SECONDS = 0.01
-"""but for peers that are far: so many more for each such time that their answers usually take."""
-WINDOW_BYTES = 8 << 20
-"""And their bytes: what a swarm that comes back may have this node hold in memory, for each peer."""
 READ_AT_ONCE = 16
 """Envelopes read from the store side by side."""
 LITTLE_BYTES = 32 << 10
@@ -65,91 +54,6 @@ OFFERED_MAX = 4096
 BACK_MS = 1000
 """A wall clock that is behind where it should be by more was put back."""
 ANY_TIME_MS = 1 << 62
-
-
-@dataclass(slots=True)
-class _Account:
-    """One holder's: how far its hints have been read, which are under way, and whether it is left in peace."""
-
-    cursor: int = 0
-    """What is due up to here has been sent."""
-    turn: int = 0
-    """Counts how often reading began anew: who was waiting meanwhile must not go on from where it was."""
-    news: int = 0
-    """Counts how often there was more to read: who saw the end before that did not see the end."""
-    is_at_end: bool = False
-    """Everything due has been sent: what is written next need not wait for its turn."""
-    under_way: dict[int, int] = field(default_factory=dict)
-    """The size in bytes by sequence; also those that are being put into quarantine."""
-    unread: set[int] = field(default_factory=set)
-    """Those of them that were sent as they were written, without waiting for their turn."""
-    window: int = WINDOW_IN_TURN
-    """How many of the others may be under way at once."""
-    bytes_under_way: int = 0
-    read: list[Hint] = field(default_factory=list)
-    """What was read and has not had its turn yet, in order: a window is small, and reading is not cheap."""
-    held: "array[int]" = field(default_factory=lambda: array("q"))
-    """What is due up to the cursor and was held back, in order."""
-    rewound_at: float = 0.0
-    look_at: float = 0.0
-    is_paying: bool = False
-    is_asked_again: bool = False
-    """There was news while it was being paid."""
-    paused_until: float = 0.0
-    failures: int = 0
-    """How often in a row the peer did not answer, or took nothing; then it is tried with one hint. What it did not
-    answer it may still have before it, and be it only a disk that hangs."""
-
-    @property
-    def has_room(self) -> bool:
-        """For one whose turn it is."""
-        return self.room > 0 and self._has_bytes
-
-    @property
-    def room(self) -> int:
-        """For how many of those whose turn it is, as far as their number goes."""
-        if self.failures:
-            return 1 - len(self.under_way)
-        return self.window - (len(self.under_way) - len(self.unread))
-
-    @property
-    def has_room_unread(self) -> bool:
-        """For one that does not wait for its turn."""
-        return (not self.under_way if self.failures else len(self.unread) < WINDOW) and self._has_bytes
-
-    @property
-    def _has_bytes(self) -> bool:
-        return self.bytes_under_way < WINDOW_BYTES and not self.paused_until
-
-    def has_read(self, sequence: int) -> bool:
-        """Whether a new write was read already, and sent if there was anything to send."""
-        at = bisect_right(self.held, sequence)
-        return sequence <= self.cursor and not (at and self.held[at - 1] == sequence)
-
-    def rewind(self, to: int = 0) -> None:
-        """There is something to read from there on: read it again, if it was read before."""
-        self.news += 1
-        self.is_at_end = False
-        if self.read and to < self.read[-1].sequence:
-            self.read = []
-        if to < self.cursor:
-            self.cursor = to
-            del self.held[bisect_right(self.held, to) :]
-            self.turn += 1
-
-    def settle(self, sequence: int) -> None:
-        self.bytes_under_way -= self.under_way.pop(sequence, 0)
-        self.unread.discard(sequence)
-
-    def pause(self, base: float, cap: float, chance: float, now: float) -> float:
-        """Leave the peer in peace, the longer the more often that was in vain; answer for how long from now.
-
-        What was under way together fails together, and counts as one failure.
-        """
-        if self.paused_until <= now:
-            self.failures += 1
-            self.paused_until = now + backoff(self.failures, base=base, cap=cap, chance=chance)
-        return self.paused_until - now
 
 
 class Publisher:
@@ -178,7 +82,7 @@ class Publisher:
         self._watch = watch or Watch()
         self._offered: OrderedDict[int, str] = OrderedDict()
         """Sequences of writes whose calls may still wait for them, and the traces of these calls."""
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[str, Account] = {}
         self._started_at_ms: float | None = None
         """What the wall clock showed, as it goes now, when trio's clock began."""
         self._woken = trio.Event()
@@ -212,7 +116,7 @@ class Publisher:
 
     def _see_to(self, peer: str, owed: int, is_news: bool, nursery: trio.Nursery) -> float:
         """Begin to pay a holder, if it is time and there is something to send; answer when to look again."""
-        account = self._accounts.setdefault(peer, _Account())
+        account = self._accounts.setdefault(peer, Account())
         now = trio.current_time()
         if account.is_paying:
             account.is_asked_again = account.is_asked_again or is_news
@@ -230,7 +134,7 @@ class Publisher:
                 return inf
         return account.look_at
 
-    async def _pay_in_turn(self, peer: str, account: _Account) -> None:
+    async def _pay_in_turn(self, peer: str, account: Account) -> None:
         try:
             account.look_at = await self._pay(peer, account)
         except BzzzError as error:
@@ -263,7 +167,7 @@ class Publisher:
         if len(self._offered) > OFFERED_MAX:
             self._offered.popitem(last=False)
         for peer in holders:
-            account = self._accounts.setdefault(peer, _Account())
+            account = self._accounts.setdefault(peer, Account())
             is_reachable = self._members.is_reachable(peer)
             is_free = (account.is_at_end or is_first) and account.has_room_unread and is_reachable
             has_little = account.bytes_under_way <= LITTLE_BYTES
@@ -281,7 +185,7 @@ class Publisher:
 
     def look_again(self, peer: str) -> None:
         """A holder is owed more than it was."""
-        self._accounts.setdefault(peer, _Account()).rewind()
+        self._accounts.setdefault(peer, Account()).rewind()
         self._wake()
 
     def look_through(self) -> None:
@@ -296,7 +200,7 @@ class Publisher:
 
     # -- paying -----------------------------------------------------------------------------------------------
 
-    async def _pay(self, peer: str, account: _Account) -> float:
+    async def _pay(self, peer: str, account: Account) -> float:
         """Send what is due to a holder, as far as its window allows; answer when to look again."""
         now = trio.current_time()
         account.paused_until = 0.0
@@ -323,7 +227,7 @@ class Publisher:
             return WINDOW
         return min(WINDOW, WINDOW_IN_TURN * (1 + int(self._courier.usual(peer) / WINDOW_SECONDS)))
 
-    async def _send_due(self, peer: str, account: _Account) -> None:
+    async def _send_due(self, peer: str, account: Account) -> None:
         while account.has_room and self._courier.room(peer) > 0 and self._members.is_reachable(peer):
             turn, news = account.turn, account.news
             ahead = sum(sequence > account.cursor for sequence in account.under_way)
@@ -344,7 +248,7 @@ class Publisher:
                 if not is_sent:
                     return
 
-    async def _send_hints(self, peer: str, account: _Account, hints: list[Hint], turn: int) -> bool:
+    async def _send_hints(self, peer: str, account: Account, hints: list[Hint], turn: int) -> bool:
         """Send those that are not under way. False: stop here, for there is no room, or reading begins anew."""
         wanted = [h.digest for h in hints if h.sequence not in account.under_way and not self._is_held(h)]
         envelopes = await by_digests(self._store, wanted)
@@ -365,7 +269,7 @@ class Publisher:
     def _is_held(self, hint: Hint) -> bool:
         return self._holds_back(hint.key) and hint.sequence not in self._offered
 
-    def _send(self, peer: str, account: _Account, sequence: int, envelope: Envelope, attempts: int) -> bool:
+    def _send(self, peer: str, account: Account, sequence: int, envelope: Envelope, attempts: int) -> bool:
         """Hand it to the courier, once at a time. False: too much waits for that peer."""
 
         def done(error: BzzzError | None) -> None:
@@ -381,7 +285,7 @@ class Publisher:
         return False
 
     def _settled(
-        self, peer: str, account: _Account, sequence: int, envelope: Envelope, attempts: int, error: BzzzError | None
+        self, peer: str, account: Account, sequence: int, envelope: Envelope, attempts: int, error: BzzzError | None
     ) -> None:
         if error is not None or not account.is_at_end:  # else nothing waits for the room that this gives back
             self._wake()
@@ -416,7 +320,7 @@ class Publisher:
         if is_ours and ahead_ms(envelope.version, self._now_ms()) > AHEAD_MS_MAX:
             self._on_own_clock_ahead(envelope)
 
-    def _hold_off(self, peer: str, account: _Account, sequence: int, attempts: int, error: BzzzError) -> None:
+    def _hold_off(self, peer: str, account: Account, sequence: int, attempts: int, error: BzzzError) -> None:
         """The peer takes nothing now. All that was under way is due again at the same moment: order is kept."""
         is_for_all = account.failures < FAILURES_TOGETHER_MAX or isinstance(error, StorageFull | TooManyRequests)
         if not is_for_all and account.paused_until <= trio.current_time():
@@ -431,7 +335,7 @@ class Publisher:
         next_try_ms = self._now_ms() + int(seconds * 1000)
         self._store.postpone(peer, sequence, next_try_ms=next_try_ms, refusal=error.message)
 
-    async def _refuse(self, peer: str, account: _Account, sequence: int, refusal: str) -> None:
+    async def _refuse(self, peer: str, account: Account, sequence: int, refusal: str) -> None:
         try:
             await self._store.refuse(peer, sequence, refusal=refusal)
         except BzzzError as error:
@@ -463,7 +367,7 @@ class Publisher:
                 await self._store.owed(peer, limit=1, now_ms=ANY_TIME_MS)
             except BzzzError as error:
                 log.warning("what is owed to %s cannot be read now: %s", peer, error.message)
-            self._accounts.setdefault(peer, _Account()).rewind()
+            self._accounts.setdefault(peer, Account()).rewind()
             self._is_news = True
 
     # -- waking -----------------------------------------------------------------------------------------------
