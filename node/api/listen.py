@@ -15,7 +15,12 @@ BACKLOG = 1024
 second, which is longer than a probe waits."""
 AT_ONCE = 64
 """So many of them are accepted in one turn of the loop: by one a turn they would wait for hundreds of turns."""
-_OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_NO_ROOM = {
+    errno.EMFILE: "this process has no file descriptors left; raise its limit (ulimit -n)",
+    errno.ENFILE: "this machine has no file descriptors left; raise its limit (sysctl fs.file-max)",
+    errno.ENOBUFS: "this machine has no memory left for sockets; end what else runs there",
+    errno.ENOMEM: "this machine has no memory left for sockets; end what else runs there",
+}
 _TOLD_EVERY_S = 60.0
 
 _log = structlog.get_logger("bzzz.api")
@@ -52,7 +57,7 @@ class Acceptor:
         self._told_s = -math.inf
 
     async def accept(self) -> list[trio.SocketStream]:
-        """Those that wait, at most `AT_ONCE`. Waits for one, and a moment while there are no descriptors left."""
+        """Those that wait, at most `AT_ONCE`. Waits for one, and a moment while there is no room for another."""
         accepted: list[trio.SocketStream] = []
         while not accepted:
             await trio.lowlevel.wait_readable(self._listening)
@@ -61,20 +66,16 @@ class Acceptor:
                     connection = self._listening.accept()[0]
                     accepted.append(trio.SocketStream(trio.socket.from_stdlib_socket(connection)))
             except OSError as error:  # none is left, or one was gone before it was accepted
-                if error.errno in _OUT_OF_DESCRIPTORS and not accepted:
-                    self._tell(error)
+                if not accepted and (why := _NO_ROOM.get(error.errno or 0)):
+                    self._tell(why)
                     await trio.sleep(0.1)
         return accepted
 
-    def _tell(self, error: OSError) -> None:
+    def _tell(self, why: str) -> None:
         if trio.current_time() < self._told_s + _TOLD_EVERY_S:
             return
         self._told_s = trio.current_time()
-        _log.warning(
-            "the API cannot take another connection now, and tries again: this process has no file descriptors left; "
-            "raise its limit (ulimit -n)",
-            error=error.strerror,
-        )
+        _log.warning(f"the API cannot take another connection now, and tries again: {why}")
 
 
 def _resolved(host: str, port: int) -> tuple[Any, ...]:

@@ -48,17 +48,6 @@ class Payload(NoiseHandshakePayload):
         return super().deserialize(protobuf_bytes)
 
 
-def in_words(error: BaseException) -> str:
-    """What went wrong with a connection, without libp2p's wrappings, which often say nothing."""
-    while isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno) if error.errno > 0 else str(error)
-    return str(error) or type(error).__name__
-
-
 patterns.NoiseHandshakePayload = Payload  # type: ignore[attr-defined]
 
 
@@ -102,3 +91,14 @@ class Upgrader:
             limits=self.limits,
             watch=self._watch,
         )
+
+
+def in_words(error: BaseException) -> str:
+    """What went wrong with a connection, without libp2p's wrappings, which often say nothing."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno) if error.errno > 0 else str(error)
+    return str(error) or type(error).__name__

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from node.swarm.limits import USUAL, Limits
 from protocols.keys import PrivateKey
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
+AGREES = b"\x13/multistream/1.0.0\n\x07/noise\n"
+"""What somebody says first who takes a connection and agrees to speak noise."""
 _ROOT = Path(__file__).parents[2]
 
 
@@ -95,6 +98,24 @@ async def joined() -> AsyncIterator[tuple[Host, Told, Host, Told]]:
         await one.dial(two.addresses, timeout=5)
         await two_told.until_connected(one.peer_id)
         yield one, one_told, two, two_told
+
+
+@contextlib.asynccontextmanager
+async def mute(words: bytes = b"") -> AsyncIterator[str]:
+    """The address of somebody who takes every connection, says these words on it, and then nothing more."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listening.setblocking(False)
+
+        async def answer() -> None:
+            while True:
+                await trio.lowlevel.wait_readable(listening)
+                stack.enter_context(listening.accept()[0]).sendall(words)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            yield f"/ip4/127.0.0.1/tcp/{listening.getsockname()[1]}"
+            nursery.cancel_scope.cancel()
 
 
 def seeds_in_order() -> tuple[bytes, bytes]:

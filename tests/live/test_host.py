@@ -14,7 +14,7 @@ from node.swarm.dial import ADDRESSES_MAX
 from node.swarm.host import Host
 from node.swarm.limits import USUAL
 from protocols.keys import PrivateKey
-from tests.live.swarm_peers import LOOPBACK, Told, echoing, joined, running, seeds_in_order
+from tests.live.swarm_peers import AGREES, LOOPBACK, Told, echoing, joined, mute, running, seeds_in_order
 
 
 def a_host(*listen: str) -> Host:
@@ -86,14 +86,11 @@ async def test_dead_addresses_do_not_keep_a_living_one_from_winning() -> None:
             assert await one.dial([*dead, *two.addresses], timeout=5) == two.peer_id
 
 
-async def test_a_listener_that_stays_mute_fails_the_dial_in_time() -> None:
-    with socket.socket() as mute:
-        mute.bind(("127.0.0.1", 0))
-        mute.listen()
-        address = f"/ip4/127.0.0.1/tcp/{mute.getsockname()[1]}"
-        async with running() as (host, _):
-            with trio.fail_after(2), pytest.raises(DialFailed, match=r"no answer within 0\.2 s"):
-                await host.dial([address], timeout=0.2)
+@pytest.mark.parametrize("words", [b"", AGREES], ids=["from the start", "after it agreed to noise"])
+async def test_a_listener_that_stays_mute_fails_the_dial_in_time(words: bytes) -> None:
+    async with running() as (host, _), mute(words) as address:
+        with trio.fail_after(2), pytest.raises(DialFailed, match=r"no answer within 0\.2 s"):
+            await host.dial([address], timeout=0.2)
 
 
 async def test_a_dial_that_ran_out_of_time_says_of_each_address_what_became_of_it() -> None:

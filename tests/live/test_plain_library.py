@@ -5,13 +5,15 @@ that a release of libp2p has mended that point: then what closes it here may go,
 """
 
 import contextlib
+import math
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import libp2p
 import pytest
 import trio
+import trio.testing
 from google.protobuf.message import DecodeError
 from libp2p.abc import IHost, INetStream
 from libp2p.crypto.ed25519 import create_new_key_pair
@@ -21,20 +23,27 @@ from libp2p.peer.peerinfo import PeerInfo
 from libp2p.peer.peerstore import PeerStore
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from node.swarm import library, wire
 from node.swarm.mesh import PROTOCOLS
 from node.swarm.negotiate import propose
+from node.swarm.stream import WINDOW
 from node.swarm.upgrade import Upgrader
 from node.swarm.yamux import Mux
+from tests.live.swarm_peers import AGREES, mute
 from tests.live.test_host_hardening import ECHO, plain
 
 library.configure_logging()
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves sockets open
 LIFE = 250
 """Connections that a plain host takes."""
+LONG = 600.0
+"""Seconds. Ours gives up a peer that says nothing after 5, and an address when its caller says so."""
+OPENING = b"\x13/multistream/1.0.0\n" + bytes([len(ECHO) + 1]) + ECHO.encode() + b"\n"
+"""How a stream is opened, and how a plain host agrees to it."""
 
 
 def place(host: IHost) -> Multiaddr:
@@ -46,10 +55,19 @@ async def a_wire(host: IHost) -> wire.Wire:
 
 
 @contextlib.asynccontextmanager
-async def stranger(host: IHost) -> AsyncIterator[Mux]:
+async def frozen(host: IHost) -> AsyncIterator[Mux]:
+    """A peer that shook hands and reads nothing, until it is started."""
     with trio.fail_after(3):
         mux = await Upgrader(os.urandom(32)).outbound(await a_wire(host))
-    async with trio.open_nursery() as nursery:
+    try:
+        yield mux
+    finally:
+        mux.abort("enough")
+
+
+@contextlib.asynccontextmanager
+async def stranger(host: IHost) -> AsyncIterator[Mux]:
+    async with frozen(host) as mux, trio.open_nursery() as nursery:
         nursery.start_soon(mux.start)
         yield mux
         nursery.cancel_scope.cancel()
@@ -121,6 +139,116 @@ async def test_s5_it_talks_without_noise(protocol: str) -> None:
             while line not in answer:
                 answer += await asker.read(100)
         asker.abort()
+
+
+@contextlib.contextmanager
+def time_leaps(clock: trio.testing.MockClock) -> Iterator[None]:
+    """Inside, time leaps ahead whenever nothing happens for a moment, so that every deadline there is gets its turn."""
+    clock.autojump_threshold = 0.01
+    try:
+        yield
+    finally:
+        clock.autojump_threshold = math.inf
+
+
+@pytest.mark.parametrize("words", [b"", AGREES], ids=["from the start", "after it agreed to noise"])
+async def test_s6_a_listener_that_stays_mute_is_given_up_late_or_never(
+    mock_clock: trio.testing.MockClock, words: bytes
+) -> None:
+    """Who is mute from the start is asked four times, 30 seconds each; who agrees to noise first is waited for."""
+    mock_clock.rate = 1
+    async with plain() as host, mute(words) as address:
+        peer = PeerInfo(ID.from_pubkey(create_new_key_pair().public_key), [Multiaddr(address)])
+        began = trio.current_time()
+        with time_leaps(mock_clock), trio.move_on_after(LONG) as scope, contextlib.suppress(SwarmException):
+            await host.connect(peer)
+        assert scope.cancelled_caught == bool(words)
+        assert trio.current_time() > began + 100
+
+
+class Writers:
+    """Handlers of a plain host that write a window each, and what of it the peer gets."""
+
+    def __init__(self, host: IHost, mux: Mux) -> None:
+        self._mux = mux
+        self._changed = trio.Event()
+        self._missing = 0
+        self.waiting: dict[trio.CancelScope, None] = {}
+        """Those that are not through."""
+        host.set_stream_handler(ECHO, self._write)
+
+    async def _write(self, stream: INetStream) -> None:
+        with trio.CancelScope() as scope:
+            self.waiting[scope] = None
+            await stream.write(bytes(WINDOW))
+        del self.waiting[scope]
+
+    async def ask(self) -> None:
+        """Have one more window written."""
+        stream = await self._mux.open_stream()
+        stream.attach(self._came, lambda _: self._changed.set())
+        stream.offer(OPENING)
+        self._missing += len(OPENING) + WINDOW
+        assert self._mux._flush()
+
+    async def until_one_has_to_wait(self) -> None:
+        with trio.fail_after(10):
+            while not self.waiting:
+                await self.ask()
+                await trio.testing.wait_all_tasks_blocked(0.05)
+
+    async def until_all_came_or_it_ended(self) -> None:
+        with trio.fail_after(10):
+            while self._missing and not self._mux.is_closed:
+                await self._changed.wait()
+                self._changed = trio.Event()
+
+    def _came(self, data: bytes) -> None:
+        self._missing -= len(data)
+        self._changed.set()
+
+
+async def test_s6_a_peer_that_stays_and_answers_nothing_is_never_noticed(mock_clock: trio.testing.MockClock) -> None:
+    mock_clock.rate = 1
+    async with plain() as host, frozen(host):
+        with trio.fail_after(3):
+            while not host.get_connected_peers():
+                await trio.sleep(0.01)
+        with time_leaps(mock_clock):
+            await trio.sleep(LONG)
+        (peer,) = host.get_connected_peers()
+        (connection,) = host.get_network().connections[peer]
+        muxer = connection.muxed_conn
+        assert isinstance(muxer, Yamux)
+        assert muxer.is_established
+        assert muxer._ping_id > 10, "it asked, and did not mind that nothing came back"
+
+
+async def test_s6_disconnecting_a_peer_that_does_not_read_hangs(mock_clock: trio.testing.MockClock) -> None:
+    mock_clock.rate = 1
+    async with plain() as host, frozen(host) as mux:
+        await Writers(host, mux).until_one_has_to_wait()
+        (peer,) = host.get_connected_peers()
+        with time_leaps(mock_clock), trio.move_on_after(LONG) as scope:
+            await host.disconnect(peer)
+        assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_s7_a_write_that_is_cancelled_under_backpressure_breaks_the_connection(is_cancelled: bool) -> None:
+    """Half a frame was written, or none of one that the cipher counted: what follows makes no sense to the peer."""
+    async with plain() as host, frozen(host) as mux:
+        writers = Writers(host, mux)
+        await writers.until_one_has_to_wait()
+        if is_cancelled:
+            for scope in writers.waiting:
+                scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mux.start)
+            await writers.ask()
+            await writers.until_all_came_or_it_ended()
+            assert mux.reason == ("a packet does not open with the session's key" if is_cancelled else "")
+            nursery.cancel_scope.cancel()
 
 
 async def test_s9_one_dead_address_costs_a_peer_and_blocks_it() -> None:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.live.waiting import until
+from tests.live.waiting import WAIT_SECONDS, until
 
 REPOSITORY = Path(__file__).parents[2]
 BZZZ = (sys.executable, "-m", "node.cli")
@@ -213,9 +213,13 @@ def test_a_second_signal_is_no_other_end_than_the_first(up: Up) -> None:
     process = up()
     process.ready()
     process.popen.send_signal(signal.SIGINT)
+    end = time.monotonic() + WAIT_SECONDS
     while "stopping" not in process.log.read_text(encoding="utf-8"):
-        assert process.popen.poll() is None
+        assert process.popen.poll() is None, "it ended without a word"
+        assert time.monotonic() < end, f"not within {WAIT_SECONDS:g} s: it says that it stops"
+        time.sleep(0.001)  # it is not stopping for long, and the second signal has to come while it is
     while process.popen.poll() is None:  # as one does who presses Ctrl-C until something happens
+        assert time.monotonic() < end, f"not within {WAIT_SECONDS:g} s: it ends"
         process.popen.send_signal(signal.SIGINT)
         time.sleep(0.01)
     assert process.popen.returncode == 0

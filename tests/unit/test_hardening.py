@@ -1,8 +1,9 @@
 """What ends or deafens a plain libp2p 0.8.1 host: each point, where it is closed here, and the test that says so.
 
 Each test named here does to our host what ends, deafens or misleads a plain one; `tests/live/test_plain_library.py`
-does some of it to a plain one. When a release of libp2p mends a point, its row is where to look for what can go. S8 is
-closed by not using libp2p's `KadDHT`: the DHT is our own, and no stream of that protocol is served.
+does to a plain one what S1 to S7 and S9 say, and some of the rest. When a release of libp2p mends a point, its row is
+where to look for what can go. S8 is closed by not using libp2p's `KadDHT`: the DHT is our own, and no stream of that
+protocol is served.
 """
 
 import ast
@@ -55,7 +56,7 @@ ROWS = (
         (f"{HARD}::test_nothing_but_noise_secures_a_connection",),
     ),
     Row(
-        "S6: a frozen peer is never noticed, and a mute listener never given up",
+        "S6: a frozen peer is never noticed, disconnecting it can hang, and a mute listener holds a dial for minutes",
         ("node/swarm/yamux.py", "node/swarm/dial.py", "protocols/liveness.py"),
         (
             f"{HOST}::test_a_frozen_peer_is_given_up_though_nobody_speaks_to_it",

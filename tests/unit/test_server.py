@@ -1,5 +1,6 @@
 """The server's own promises, over real sockets on loopback: what one client does, no other one and no node notices."""
 
+import errno
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from functools import partial
+from typing import NoReturn
 
 import pytest
 import trio
@@ -342,11 +344,34 @@ async def test_without_descriptors_left_connections_wait_until_there_are_some() 
                 await acceptor.accept()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert ["no file descriptors left" in line["event"] for line in told] == [True], (
+        assert ["this process has no file descriptors left" in line["event"] for line in told] == [True], (
             "one line, though it tried often"
         )
         (stream,) = await acceptor.accept()
         await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EMFILE, "this process has no file descriptors left; raise its limit (ulimit -n)"),
+        (errno.ENFILE, "this machine has no file descriptors left; raise its limit (sysctl fs.file-max)"),
+        (errno.ENOBUFS, "this machine has no memory left for sockets"),
+        (errno.ENOMEM, "this machine has no memory left for sockets"),
+    ],
+)
+async def test_who_cannot_take_a_connection_is_told_what_is_short_and_where(number: int, words: str) -> None:
+    class Short(socket.socket):
+        def accept(self) -> NoReturn:
+            raise OSError(number, os.strerror(number))
+
+    with Short() as listening, closing(socket.socket()) as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        waiting.connect(listening.getsockname())
+        with trio.move_on_after(0.05), capture_logs() as told:
+            await Acceptor(listening).accept()
+        assert [words in line["event"] for line in told] == [True]
 
 
 async def test_connections_that_are_merely_held_give_way_to_one_that_comes() -> None:
