@@ -155,11 +155,14 @@ class Writer:
         self.committing, self.lazies = self.lazies, Lazies()
         self.committing_since = trio.current_time()
         operations, lazies = [handed.operation for handed in batch], self.committing
+        before = self.commits
         try:
             await in_thread(lambda: self._ledger.commit(operations, lazies), partial(self._publish, batch))
         except (sqlite3.Error, OSError) as error:
             self._failed(batch, error)
         except Exception as error:
+            if self.commits > before:
+                raise  # it is on the disk, and must not get there twice: what failed is a defect in telling of it
             await self._one_by_one(batch, error)
         finally:
             self.committing_since = None
