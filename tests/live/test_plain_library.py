@@ -5,9 +5,11 @@ that a release of libp2p has mended that point: then what closes it here may go,
 """
 
 import contextlib
+import gc
 import math
 import os
 import socket
+import warnings
 from collections.abc import AsyncIterator, Iterator
 
 import libp2p
@@ -44,6 +46,15 @@ LONG = 600.0
 """Seconds. Ours gives up a peer that says nothing after 5, and an address when its caller says so."""
 OPENING = b"\x13/multistream/1.0.0\n" + bytes([len(ECHO) + 1]) + ECHO.encode() + b"\n"
 """How a stream is opened, and how a plain host agrees to it."""
+
+
+@pytest.fixture(autouse=True)
+def _swept() -> Iterator[None]:
+    """What a plain host leaves open goes with its test, and is no leak of whatever comes next."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def place(host: IHost) -> Multiaddr:
