@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from node.store import schema
 from node.store.ledger import Ledger
@@ -29,6 +30,7 @@ async def test_what_cannot_be_told_was_still_written_once(tmp_path: Path) -> Non
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write, "a", fail)
             nursery.start_soon(write, "b", lambda _: None)
+            await trio.testing.wait_all_tasks_blocked()  # both are in one batch
             nursery.start_soon(writer.run)
     for connection in connections:
         connection.close()
