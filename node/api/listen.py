@@ -9,18 +9,13 @@ import structlog
 import trio
 
 from node.settings import values
+from node.sockets import NO_ROOM
 
 BACKLOG = 1024
 """Connections that may wait to be accepted. The system drops what is more, and who is dropped knocks again only after a
 second, which is longer than a probe waits."""
 AT_ONCE = 64
 """So many of them are accepted in one turn of the loop: by one a turn they would wait for hundreds of turns."""
-_NO_ROOM = {
-    errno.EMFILE: "this process has no file descriptors left; raise its limit (ulimit -n)",
-    errno.ENFILE: "this machine has no file descriptors left; raise its limit (sysctl fs.file-max)",
-    errno.ENOBUFS: "this machine has no memory left for sockets; end what else runs there",
-    errno.ENOMEM: "this machine has no memory left for sockets; end what else runs there",
-}
 _TOLD_EVERY_S = 60.0
 
 _log = structlog.get_logger("bzzz.api")
@@ -66,7 +61,7 @@ class Acceptor:
                     connection = self._listening.accept()[0]
                     accepted.append(trio.SocketStream(trio.socket.from_stdlib_socket(connection)))
             except OSError as error:  # none is left, or one was gone before it was accepted
-                if not accepted and (why := _NO_ROOM.get(error.errno or 0)):
+                if not accepted and (why := NO_ROOM.get(error.errno or 0)):
                     self._tell(why)
                     await trio.sleep(0.1)
         return accepted

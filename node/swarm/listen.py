@@ -15,18 +15,13 @@ from collections.abc import Iterable, Sequence
 import ifaddr
 import trio
 
+from node.sockets import NO_ROOM
 from node.swarm.address import IP, Endpoint, parse
 from node.swarm.base import ListenFailed
 from node.swarm.counters import Watch
 from node.swarm.wire import Wire
 
 BACKLOG = 1024
-_NO_ROOM = {
-    errno.EMFILE: "this process has no file descriptors left; raise its limit (ulimit -n)",
-    errno.ENFILE: "this machine has no file descriptors left; raise its limit (sysctl fs.file-max)",
-    errno.ENOBUFS: "this machine has no memory left for sockets; end what else runs there",
-    errno.ENOMEM: "this machine has no memory left for sockets; end what else runs there",
-}
 _HINTS = {
     errno.EADDRINUSE: "another program or node listens there: stop it, or choose another port (0 is any free one)",
     errno.EADDRNOTAVAIL: "this machine does not have that address: name one of its own, or /ip4/0.0.0.0 for all",
@@ -76,7 +71,7 @@ async def accept(sock: socket.socket, watch: Watch) -> Wire:
         except BlockingIOError:
             continue
         except OSError as error:
-            if why := _NO_ROOM.get(error.errno or 0):
+            if why := NO_ROOM.get(error.errno or 0):
                 watch.hit("out_of_descriptors", "", f"cannot take another connection now, and tries again: {why}")
                 await trio.sleep(0.1)
 
