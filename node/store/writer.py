@@ -171,7 +171,6 @@ class Writer:
         """Tell everybody, and those who handed it in last: they find what they were told."""
         self.commits += 1
         self.last_failure = ""
-        self.committing_since = None
         if self.committing:
             self.committing = Lazies()
             self.lazies_committed += 1
