@@ -13,7 +13,8 @@ taken apart, for in the library
   often than once a second repeats numbers that others have seen. Ours begin at the time in nanoseconds;
 - a peer whose stream broke while another connection to it lives is not heard again, for its topics are forgotten.
 
-What peers can make it remember is bounded too. It is for announcements and notices, never for content.
+What peers can make it remember is bounded too, in bytes as well (`History`, `Outboxes`), and long frames count for more
+when it is judged who sends too much. It is for announcements and notices, never for content.
 """
 
 import logging
@@ -41,7 +42,7 @@ from multiaddr import Multiaddr
 from node.swarm.conduct import BadInput
 from node.swarm.hardening import Connection, HardenedHost, HardenedSwarm
 from node.swarm.limits import Limits
-from node.swarm.mesh import PROTOCOLS, Outbox, Seen, Tasks, mesh
+from node.swarm.mesh import PROTOCOLS, Outbox, Outboxes, Seen, Tasks, mesh
 from node.swarm.stream import MuxStream
 from protocols import keys
 from protocols.bucket import Bucket
@@ -52,6 +53,7 @@ log = logging.getLogger(__name__)
 AUTHOR_BYTES_MAX, NUMBER_BYTES_MAX, TOPIC_CHARS_MAX = 64, 16, 256
 ENTRIES_MAX = 2048
 """Messages, subscriptions and control messages in one frame."""
+KIB = 1024
 IDS_MAX = 64
 """Messages that a peer may ask for, or tell of, in one control message."""
 SWEEP_SECONDS = 10.0
@@ -70,7 +72,7 @@ class Gossip(Pubsub):
     def __init__(
         self, host: HardenedHost, tasks: Tasks, limits: Limits, deliver: Deliver, *, heartbeat_seconds: float = 1.0
     ) -> None:
-        router = mesh(heartbeat_seconds)
+        router = mesh(heartbeat_seconds, limits.gossip_history_bytes_max)
         network = host.get_network()
         assert isinstance(network, HardenedSwarm)
         before = list(network.notifees)
@@ -89,6 +91,7 @@ class Gossip(Pubsub):
         self._reading: Counter[ID] = Counter()
         """Streams that a peer opened to us."""
         self._buckets: dict[ID, Bucket] = {}
+        self._outboxes = Outboxes()
         self._notifee = _Notifee(self)
 
     def start(self) -> None:
@@ -129,7 +132,9 @@ class Gossip(Pubsub):
             return
         peer = str(peer_id)
         queue = Outbox(
-            self._limits, lambda: self._conduct.watch.hit("gossip_dropped", peer, "reads GossipSub too slowly")
+            self._limits,
+            self._outboxes,
+            lambda: self._conduct.watch.hit("gossip_dropped", peer, "reads GossipSub too slowly"),
         )
         queue.push(self.get_hello_packet())
         self.router.add_peer(peer_id, stream.get_protocol())
@@ -219,7 +224,7 @@ class Gossip(Pubsub):
         entries += len(control.ihave) + len(control.iwant) + len(control.idontwant)
         if entries > ENTRIES_MAX:
             raise self._refused(f"a frame of {entries} entries")
-        await self._slow_down(peer, 1 + entries)
+        await self._slow_down(peer, 1 + entries + rpc.ByteSize() // KIB)
         for subscription in rpc.subscriptions:
             self._subscribed(peer, subscription)
         for count, message in enumerate(rpc.publish, start=1):
@@ -241,14 +246,14 @@ class Gossip(Pubsub):
             why = f"subscribes to more than {most} topics, or to one whose name is too long: it is left out"
             self._conduct.watch.hit("gossip_topics", str(peer), why)
 
-    async def _slow_down(self, peer: ID, entries: int) -> None:
+    async def _slow_down(self, peer: ID, cost: int) -> None:
         """Read a peer that sends too much no faster than it may: its own queue fills up, and nobody else's."""
         now = trio.current_time()
         bucket = self._buckets.get(peer)
         if bucket is None:
             limits = self._limits
             bucket = self._buckets[peer] = Bucket(rate=limits.gossip_rate, burst=limits.gossip_burst, now=now)
-        if seconds := bucket.take(entries, now):
+        if seconds := bucket.take(cost, now):
             self._conduct.watch.hit(
                 "gossip_slowed", str(peer), "sends more on GossipSub than it may, and is read slowly"
             )

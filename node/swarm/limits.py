@@ -72,8 +72,8 @@ class Limits:
     gossip_rpc_bytes_max: int = 256 * 1024
     """A frame of GossipSub, which may hold several messages; a longer one costs its stream before it is read."""
     gossip_rate: float = 200.0
-    """Messages, control messages and subscriptions a second that are read from one peer in the long run; who sends
-    more is read more slowly."""
+    """Messages, control messages and subscriptions a second that are read from one peer in the long run, each KiB of a
+    frame counting as one more; who sends more is read more slowly."""
     gossip_burst: float = 2_000.0
     gossip_topics_max: int = 64
     """That one peer may subscribe to."""
@@ -81,6 +81,10 @@ class Limits:
     """Frames of GossipSub that may wait to be written to one peer, and"""
     gossip_queue_bytes_max: int = 4 * 1024 * 1024
     """their bytes; above it they are dropped."""
+    gossip_queue_bytes_in_all_max: int = 64 * 1024 * 1024
+    """Of all peers; above it each has an even share."""
+    gossip_history_bytes_max: int = 4 * 1024 * 1024
+    """Of the messages of the last heartbeats, kept for who asks for them; above it the oldest go."""
 
 
 USUAL = Limits()
@@ -101,6 +105,8 @@ def small() -> Limits:
         serving_bytes_in_all_max=32 * 1024 * 1024,
         unfinished_bytes_in_all_max=32 * 1024 * 1024,
         gossip_queue_bytes_max=512 * 1024,
+        gossip_queue_bytes_in_all_max=8 * 1024 * 1024,
+        gossip_history_bytes_max=512 * 1024,
     )
 
 

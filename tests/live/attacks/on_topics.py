@@ -4,14 +4,18 @@ A target that hears no topic refuses the streams, and has nothing to fear; `test
 """
 
 import contextlib
+import itertools
 import os
+from collections.abc import Iterable, Iterator
 
+import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
 from node.swarm import negotiate
 from node.swarm.stream import MuxStream
@@ -24,6 +28,7 @@ from tests.live.attacks.siege import Attack, Siege
 MESHSUB = ("/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
 TIMES = 30
 """How often a peer sends the same garbage: more than any is borne."""
+HELD_UP_SECONDS = 2.0
 
 
 def message(data: bytes, *, is_signed: bool = True, **other: object) -> rpc_pb2.Message:
@@ -41,9 +46,29 @@ def publishing(*messages: rpc_pb2.Message) -> bytes:
     return prefixed(rpc_pb2.RPC(publish=messages).SerializeToString())
 
 
+def speech(length: int, count: int) -> Iterator[bytes]:
+    """Without end: frames of so many new messages, of so many bytes each."""
+    while True:
+        yield publishing(*(message(os.urandom(length)) for _ in range(count)))
+
+
 def subscribing(*topics: str) -> bytes:
     wanted = [rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic) for topic in topics]
     return prefixed(rpc_pb2.RPC(subscriptions=wanted).SerializeToString())
+
+
+async def say(siege: Siege, frames: Iterable[bytes]) -> None:
+    """All of this, by somebody new, until the target has let it wait for `HELD_UP_SECONDS` in all, or hangs up."""
+    stream = await (await siege.peer()).stream(MESHSUB[0])
+    waited = 0.0
+    with contextlib.suppress(MuxedStreamError, MuxedConnUnavailable):
+        for frame in frames:
+            start = trio.current_time()
+            with trio.move_on_after(HELD_UP_SECONDS - waited) as waiting:
+                await stream.write(frame)
+            waited += trio.current_time() - start
+            if waiting.cancelled_caught:
+                return
 
 
 async def garbage_on_topics(siege: Siege) -> None:
@@ -72,21 +97,13 @@ async def garbage_on_topics(siege: Siege) -> None:
 
 
 async def messages_without_end(siege: Siege) -> None:
-    """Four who say 2,000 things each as fast as they can, all of them honest: others are heard meanwhile."""
-    said = publishing(*(message(b"%d" % number) for number in range(100)))
-
-    async def talk() -> None:
-        peer = await siege.peer()
-        stream = await peer.stream(MESHSUB[0])
-        for _ in range(20):
-            await quietly(stream.write, said)
-
-    await siege.times(4, talk)
+    """Four who speak as fast as they can until nobody listens, all of them honest: others are heard meanwhile."""
+    await siege.for_each(say, [(siege, speech(10, 100))] * 4)
     await siege.look()
 
 
 async def control_without_end(siege: Siege) -> None:
-    """Grafts, prunes, tidings and wishes about topics and messages that nobody has, and 20,000 subscriptions."""
+    """Grafts, prunes, tidings and wishes about topics and messages that nobody has, and subscriptions to all of it."""
     rpc = rpc_pb2.RPC()
     for number in range(400):
         topic = f"nothing/{number}"
@@ -96,18 +113,13 @@ async def control_without_end(siege: Siege) -> None:
         rpc.control.iwant.append(rpc_pb2.ControlIWant(messageIDs=[os.urandom(20)]))
     control = prefixed(rpc.SerializeToString())
 
-    async def flood(number: int) -> None:
-        peer = await siege.peer()
-        stream = await peer.stream(MESHSUB[0])
-        for at in range(20):
-            stream.offer(control, subscribing(*(f"{number}/{at}/{each}" for each in range(250))))
-
-    await siege.for_each(flood, zip(range(4)))
+    wanted = [subscribing(*(f"{number}/{each}" for each in range(250))) for number in range(4)]
+    await siege.for_each(say, [(siege, itertools.cycle((control, own))) for own in wanted])
     await siege.look()
 
 
 async def mute_listeners(siege: Siege) -> None:
-    """Twenty who subscribe, and read nothing of what they are told."""
+    """Twenty who subscribe and read nothing of what they are told, while eight say all that they are let."""
 
     async def listen(peer: Intruder) -> None:
         """Take the target's own stream for topics, and leave it at that."""
@@ -119,14 +131,13 @@ async def mute_listeners(siege: Siege) -> None:
         with contextlib.suppress(BaseLibp2pError):
             await negotiate.accept(stream, {TProtocol(one): None for one in MESHSUB})
 
+    wanted = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)])
+    wanted.control.graft.append(rpc_pb2.ControlGraft(topicID=TOPIC))
     for _ in range(20):
         peer = await siege.peer()
         siege.nursery.start_soon(quietly, listen, peer)
-        await (await peer.stream(MESHSUB[0])).write(subscribing(TOPIC))
-    speaker = await siege.peer()
-    stream = await speaker.stream(MESHSUB[0])
-    for _ in range(100):
-        await quietly(stream.write, publishing(*(message(os.urandom(50_000)) for _ in range(4))))
+        await (await peer.stream(MESHSUB[0])).write(prefixed(wanted.SerializeToString()))
+    await siege.for_each(say, [(siege, speech(50_000, 4)) for _ in range(8)])
     await siege.look()
 
 
