@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.custom_types import TProtocol
+from libp2p.custom_types import StreamHandlerFn, TProtocol
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.protocol_muxer.exceptions import MultiselectError
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
@@ -23,9 +24,10 @@ from multiaddr import Multiaddr
 from node.swarm.host import Host
 from node.swarm.limits import USUAL, Limits
 from node.swarm.mesh import PROTOCOLS
-from node.swarm.negotiate import propose
+from node.swarm.negotiate import accept, propose
 from node.swarm.pubsub import PubSub
 from node.swarm.stream import MuxStream
+from node.swarm.yamux import Mux
 from protocols.codes import TooLarge, Unavailable
 from protocols.keys import PrivateKey
 from tests.live.swarm_peers import Told, joined, running
@@ -370,23 +372,27 @@ async def test_who_says_too_much_is_read_slowly_and_others_are_not() -> None:
             assert one.count("offences") == 0, "what is honest comes late, and is no offence"
 
 
+async def agree_to_gossip(mux: Mux) -> None:
+    """Of all the streams that the other side opens take that for GossipSub alone."""
+    spoken: dict[TProtocol | None, StreamHandlerFn | None] = dict.fromkeys(PROTOCOLS)
+
+    async def agree(stream: MuxStream) -> None:
+        with contextlib.suppress(MultiselectError):
+            await accept(stream, spoken)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        while True:
+            nursery.start_soon(agree, await mux.accept_stream())
+
+
 async def test_a_peer_that_does_not_read_costs_a_bounded_queue_and_then_its_stream() -> None:
     limits = Limits(gossip_queue_max=50)
     async with listening(limits=limits) as one, intruder(one.host) as mux:
         subscribed = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)])
         stream = await a_stream(one.host, mux)
         await stream.write(encode_varint_prefixed(subscribed.SerializeToString()))
-        theirs = await mux.accept_stream()
-        while True:  # ours asks for a lane first, or for what else we speak
-            offered = await theirs.read(1000)
-            if PROTOCOLS[0].encode() in offered:
-                break
-            await theirs.write(b"\x13/multistream/1.0.0\n")
-            if PROTOCOLS[0].encode() in (await theirs.read(1000)):
-                break
-            await theirs.write(b"\x03na\n")
-            theirs = await mux.accept_stream()
-        await theirs.write(bytes([len(PROTOCOLS[0]) + 1]) + PROTOCOLS[0].encode() + b"\n")
+        await agree_to_gossip(mux)
         while not one.pubsub.peers(TOPIC):
             await trio.sleep(0.01)
         for _ in range(100):
