@@ -11,6 +11,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,8 +57,8 @@ class Writer:
         self._queued_bytes = 0
         self._bell = Bell()
         self._is_closing = False
-        self._is_flush_set = False
-        """Lazies are going to have a commit of their own, unless another comes before it."""
+        self._idle: trio.CancelScope | None = None
+        """The wait for something to commit, while there is one."""
         self.lazies = Lazies()
         """What goes along with the next commit."""
         self.committing = Lazies()
@@ -100,9 +101,13 @@ class Writer:
         self._bell.ring()
 
     def go_along(self) -> None:
-        """Something was added to `lazies`."""
-        if not self._is_flush_set:
-            self._bell.ring()
+        """Something was added to `lazies`: they get a commit of their own, unless another comes before it.
+
+        The writer is not woken for it. Among those who were told of an acknowledgement it would run before some of them
+        and after others, and commit what the others write next without them.
+        """
+        if self._idle is not None and self._idle.deadline == inf:
+            self._idle.deadline = trio.current_time() + FLUSH_SECONDS
 
     def close(self) -> None:
         """Commit what was handed in, then end `run`."""
@@ -118,6 +123,8 @@ class Writer:
                 batch = self._next_batch()
                 if batch or self.lazies:
                     await self._commit(batch)
+                    if self._queue:  # who goes on in this turn of the loop may hand in more
+                        await trio.lowlevel.cancel_shielded_checkpoint()
                 if self._is_closing and not self._queue:
                     return
                 batch = []
@@ -128,19 +135,14 @@ class Writer:
             self._queue.clear()
 
     async def _until_there_is_work(self) -> None:
-        while not self._queue and not self._is_closing:
-            if not self.lazies:
+        """Until something is handed in, or what goes along has waited for it long enough."""
+        if self._queue or self._is_closing:
+            return
+        deadline = trio.current_time() + FLUSH_SECONDS if self.lazies else inf
+        with trio.CancelScope(deadline=deadline) as self._idle:
+            while not self._queue and not self._is_closing:
                 await self._bell.listen()
-                continue
-            self._is_flush_set = True
-            try:
-                with trio.move_on_after(FLUSH_SECONDS) as scope:
-                    while not self._queue and not self._is_closing:
-                        await self._bell.listen()
-            finally:
-                self._is_flush_set = False
-            if scope.cancelled_caught:
-                return
+        self._idle = None
 
     def _next_batch(self) -> list[Handed]:
         batch: list[Handed] = []

@@ -89,6 +89,8 @@ class Courier:
         )
         route.queue.append(parcel)
         route.queued_bytes += len(envelope.encoded)
+        if not len(route.queue) % SHORT_MAX and len(route.batches) < SHORT_BATCHES:
+            self._send_now(peer, route)
         self._wake(peer)
         return True
 
@@ -123,27 +125,45 @@ class Courier:
         self._dirty[peer] = None
         self._woken.set()
 
+    def _send_now(self, peer: str, route: _Route) -> None:
+        """A short message is full: the peer may work on it while those after these have their turn here.
+
+        One that cannot be sent fails in the courier's own turn, for whoever handed it in is not told of it before.
+        """
+        parcels, size = self._pack(route)
+        if parcels and not self._ask(peer, route, parcels, size):
+            route.queue.extendleft(reversed(parcels))
+            route.queued_bytes += size
+            route.keys.difference_update([parcel.envelope.key for parcel in parcels])
+
     def _send(self, peer: str, route: _Route) -> None:
         while route.queue and len(route.batches) < BATCHES_MAX:
             parcels, size = self._pack(route)
             if not parcels:
                 return
-            ahead = sum(batch.size_bytes for batch in route.batches)
-            seconds = self._calls.round_trips.patience(peer, least=0.0) + (ahead + size) / BYTES_PER_SECOND_MIN
-            seconds += self._timeout
-            batch = _Batch(parcels, size, trio.current_time() + seconds)
-            trace, traces = _traces(parcels)
-            request = Merge(tuple(parcel.envelope.encoded for parcel in parcels), traces)
-
-            def on_reply(reply: Reply | BzzzError, batch: _Batch = batch) -> None:
-                self._replied(peer, route, batch, reply)
-
-            number = self._calls.ask(peer, request, on_reply, trace)
-            if number is None:
-                self._fail(route, batch, Unreachable(f"{peer} is not connected, or its window is full", peer=peer))
+            if not self._ask(peer, route, parcels, size):
+                why = Unreachable(f"{peer} is not connected, or its window is full", peer=peer)
+                self._fail(route, _Batch(parcels, size, 0.0), why)
                 return
-            batch.number = number
-            route.batches.append(batch)
+
+    def _ask(self, peer: str, route: _Route, parcels: list[_Parcel], size: int) -> bool:
+        """Send them in one message. False: that cannot be done now."""
+        ahead = sum(batch.size_bytes for batch in route.batches)
+        seconds = self._calls.round_trips.patience(peer, least=0.0) + (ahead + size) / BYTES_PER_SECOND_MIN
+        seconds += self._timeout
+        batch = _Batch(parcels, size, trio.current_time() + seconds)
+        trace, traces = _traces(parcels)
+        request = Merge(tuple(parcel.envelope.encoded for parcel in parcels), traces)
+
+        def on_reply(reply: Reply | BzzzError) -> None:
+            self._replied(peer, route, batch, reply)
+
+        number = self._calls.ask(peer, request, on_reply, trace)
+        if number is None:
+            return False
+        batch.number = number
+        route.batches.append(batch)
+        return True
 
     def _pack(self, route: _Route) -> tuple[list[_Parcel], int]:
         """The next batch: in order, none whose key is under way in an earlier one."""

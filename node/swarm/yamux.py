@@ -44,6 +44,8 @@ TURN_SECONDS = 0.005
 """How long a peer's frames may be handled before others get their turn, as far as that can be told beforehand."""
 _BITE_BYTES_MIN, _BITE_BYTES, _BITE_BYTES_MAX = 2 * 1024, 32 * 1024, 1024 * 1024
 _RECEIVE_BYTES = 128 * 1024
+_PROMPT_BYTES = 4 * 1024
+"""Not to be waited with: whoever gets it may work on it while others here have their turn."""
 _FLUSH_BYTES = 512 * 1024
 
 
@@ -203,9 +205,11 @@ class Mux(IMuxedConn):
     # Writing.
 
     def want(self, stream: MuxStream) -> None:
-        """This stream has something to send."""
+        """This stream has something to send: at once what is a good packet by itself, the rest together in a moment."""
         self._wanting[stream.rank][stream] = None
-        self._work()
+        is_good = _PROMPT_BYTES <= stream.queued <= PLAIN_BYTES_MAX and not self._is_handling and not self._sealed
+        if not is_good or not self._flush_quietly():
+            self._work()
 
     def answer(self, kind: int, flags: int, number: int, length: int) -> None:
         """Queue a frame without a body; these go before all data."""
@@ -260,9 +264,11 @@ class Mux(IMuxedConn):
             budget -= taken
         return False
 
-    def _flush_quietly(self) -> None:
-        with contextlib.suppress(OSError):
-            self._flush()
+    def _flush_quietly(self) -> bool:
+        """The same; an error is found again by whoever flushes next."""
+        with contextlib.suppress(OSError, trio.ClosedResourceError):
+            return self._flush()
+        return False
 
     def _gather(self) -> bytes:
         """What goes into the next packet: at most one packet's worth."""

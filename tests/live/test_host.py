@@ -1,5 +1,6 @@
 """The real network keeps the contract of `node.swarm.base`: listening, dialling, frames, comings, goings, its end."""
 
+import errno
 import os
 import socket
 import time
@@ -330,6 +331,39 @@ async def test_a_receiver_may_disconnect_from_within_a_frame() -> None:
         await one_told.until_gone(two.peer_id)
         await two_told.until_gone(one.peer_id)
         assert len(two_told.frames) == 1
+
+
+async def test_a_long_frame_is_on_its_way_before_anybody_else_has_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with joined() as (one, _, other, other_told):
+        mux = one._swarm.of(other.peer_id)[0].mux
+        transmit, sent = mux.wire.transmit, 0
+
+        def counted(data: bytes | memoryview) -> int:
+            nonlocal sent
+            sent += len(data)
+            return transmit(data)
+
+        monkeypatch.setattr(mux.wire, "transmit", counted)
+        assert one.send(other.peer_id, Lane.SMALL, b"short")
+        assert sent == 0, "short ones go together"
+        assert one.send(other.peer_id, Lane.SMALL, bytes(10_000))
+        assert sent > 10_000
+        await other_told.until_frames(2)
+        assert [len(frame) for _, _, frame in other_told.frames] == [5, 10_000]
+
+
+async def test_who_sends_a_long_frame_on_a_broken_connection_learns_it_like_everybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with joined() as (one, told, other, _):
+
+        def breaks(data: bytes | memoryview) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+        monkeypatch.setattr(one._swarm.of(other.peer_id)[0].mux.wire, "transmit", breaks)
+        assert one.send(other.peer_id, Lane.SMALL, bytes(10_000))
+        await told.until_gone(other.peer_id)
+        assert "Broken pipe" in told.reasons[-1]
 
 
 # -- who may ---------------------------------------------------------------------------------------------------------

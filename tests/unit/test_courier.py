@@ -229,6 +229,35 @@ async def test_the_first_messages_are_short_so_that_both_nodes_work_at_once(auto
         assert len(p.batches()[-1]) == SHORT_MAX + 1, "while many are under way, they are as long as they may be"
 
 
+async def test_a_short_message_that_is_full_goes_at_once(autojump_clock: Clock) -> None:
+    async with post("a") as p:
+        for number in range(2 * SHORT_MAX + 1):
+            p.hand_in("a", envelope(f"t{number}-"))
+        assert [len(batch) for batch in p.batches()] == [SHORT_MAX] * 2, "nobody else had a turn yet"
+        await settled()
+        assert [len(batch) for batch in p.batches()] == [SHORT_MAX] * 2 + [1]
+        await trio.sleep(1.1)
+        assert {type(error) for errors in p.outcomes.values() for error in errors} == {Silent}, "it has a deadline too"
+
+
+async def test_one_that_cannot_go_fails_later_and_may_be_handed_in_again(autojump_clock: Clock) -> None:
+    async with post("a") as p:
+        p.net.is_full = True
+        names = [f"t{number}-" for number in range(SHORT_MAX)]
+        for name in names:
+            assert p.hand_in("a", envelope(name))
+        assert p.outcomes == {}, "who hands something in is told after that"
+        await settled()
+        assert [type(error) for errors in p.outcomes.values() for error in errors] == [Unreachable] * SHORT_MAX
+        assert p.is_empty
+        p.net.is_full = False
+        for name in names:
+            p.hand_in("a", envelope(name), "again")
+        await settled()
+        p.answer(0)
+        assert p.outcomes["again"] == [None] * SHORT_MAX
+
+
 async def test_a_queue_has_a_size_and_who_is_refused_is_not_told_anything_later(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
