@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from node.store.base import Incoming, Merged, Origin
 from node.store.lazies import Lazies
 from node.store.merging import Merger, Merging, Placed
-from node.store.rows import DIGEST_IS, SIGN, insert, pairs_among
+from node.store.rows import SIGN, insert, pairs_among
+from node.store.starts import DIGEST_IS, Starts
 from protocols.codes import NotFound
 from protocols.envelope import Envelope
 
@@ -48,6 +49,10 @@ class Ledger:
         self._is_loaded = True
 
     @property
+    def starts(self) -> Starts:
+        return self._merger.starts
+
+    @property
     def last_sequence(self) -> int:
         return self._merger.last_sequence
 
@@ -60,12 +65,16 @@ class Ledger:
             if lazies:
                 self._apply(lazies)
             results = self._carry_out(operations)
+            for index in self.starts.all():
+                index.move(self.db)
             if self._before_commit is not None:
                 self._before_commit()
             self.db.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
+        for index in self.starts.all():
+            index.committed()
         return results
 
     def _roll_back(self) -> None:
@@ -116,7 +125,7 @@ class Ledger:
         found = self.db.execute(
             "SELECT v.sequence, v.key_id, v.is_local, v.reissued_as, k.key FROM versions v "
             f"JOIN keys k ON k.id = v.key_id WHERE {DIGEST_IS}",
-            {"digest": digest},
+            self.starts.digest(digest),
         ).fetchone()
         if found is None or not found[2]:
             return NotFound(f"{digest.hex()} is no local write of this log", digest=digest.hex())
@@ -136,7 +145,7 @@ class Ledger:
     def _standing_in(self, digest: bytes) -> int:
         while True:
             sequence, reissued_as = self.db.execute(
-                f"SELECT v.sequence, v.reissued_as FROM versions v WHERE {DIGEST_IS}", {"digest": digest}
+                f"SELECT v.sequence, v.reissued_as FROM versions v WHERE {DIGEST_IS}", self.starts.digest(digest)
             ).fetchone()
             if reissued_as is None:
                 return int(sequence)
@@ -191,8 +200,9 @@ class Ledger:
         staged = self.db.execute(
             "INSERT OR IGNORE INTO staged SELECT :digest, :encoded, :now_ms, :name "
             f"WHERE NOT EXISTS (SELECT 1 FROM versions v WHERE {DIGEST_IS} AND v.encoded IS NOT NULL)",
-            {"digest": envelope.digest, "encoded": envelope.encoded, "now_ms": now_ms, "name": idempotency_key},
-        )  # fmt: skip
+            self.starts.digest(envelope.digest)
+            | {"encoded": envelope.encoded, "now_ms": now_ms, "name": idempotency_key},
+        )
         if staged.rowcount > 0:
             self._merger.staged.add(envelope.digest)
 

@@ -19,9 +19,8 @@ from node.store.rows import (
     among,
     insert,
     parents_of,
-    start_of_digest,
-    start_of_key,
 )  # fmt: skip
+from node.store.starts import Starts, start_of_digest, start_of_key
 from protocols.envelope import Envelope, Notice
 from protocols.lineage import Lineage
 
@@ -92,6 +91,7 @@ class Merger:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self.starts = Starts()
         self._rows: dict[bytes, _Row] = {}
         self._key_ids: dict[bytes, int] = {}
         self._orphans: dict[bytes, list[tuple[int, int]]] = {}
@@ -113,6 +113,8 @@ class Merger:
         self._has_reissues = bool(db.execute("SELECT EXISTS (SELECT 1 FROM stand_ins)").fetchone()[0])
         self._holders: dict[str, int] = dict(db.execute("SELECT peer, id FROM holders"))
         self.staged: set[bytes] = {digest for (digest,) in db.execute("SELECT digest FROM staged")}
+        for index in self.starts.all():
+            index.load(db)
 
     def holder(self, peer: str) -> int:
         number = self._holders.get(peer)
@@ -140,17 +142,16 @@ class Merger:
         """What the tables know of these versions, their parents, their keys, and of children that came before them."""
         digests = list(dict.fromkeys([digest for item in items for digest in (item.digest, *item.parents)]))
         digests += [old for item in items for old in item.reissues if old not in digests]
-        for places, values in among([start_of_digest(digest) for digest in digests]):
+        for places, values in among(self.starts.digests.find(self._db, [start_of_digest(d) for d in digests])):
             for digest, *row in self._db.execute(
                 "SELECT digest, sequence, key_id, version, parents, author, encoded IS NOT NULL, is_local, "
-                f"reissued_as IS NOT NULL FROM versions WHERE substr(digest, 1, 8) IN {places}",
+                f"reissued_as IS NOT NULL FROM versions WHERE sequence IN {places}",
                 values,
             ):
                 self._rows[digest] = _Row(*row)
-        for places, values in among([start_of_key(key) for key in dict.fromkeys([item.key for item in items])]):
-            self._key_ids.update(
-                self._db.execute(f"SELECT key, id FROM keys WHERE substr(key, 7, 11) IN {places}", values)
-            )
+        keys = dict.fromkeys([item.key for item in items])
+        for places, values in among(self.starts.keys.find(self._db, [start_of_key(key) for key in keys])):
+            self._key_ids.update(self._db.execute(f"SELECT key, id FROM keys WHERE id IN {places}", values))
         if self._has_orphans:
             for places, values in among(list(dict.fromkeys([item.digest for item in items]))):
                 for parent, key_id, version in self._db.execute(
@@ -199,6 +200,7 @@ class Merger:
             sequence, digest, key_id, version, item.author, item.deleted, ORIGIN_NUMBERS[origin], is_local, now_ms,
             parents, content_type, size_bytes, encoded,
         ))  # fmt: skip
+        self.starts.digests.add(start_of_digest(digest), sequence)
         self._rows[digest] = _Row(sequence, key_id, version, parents, item.author, encoded is not None, is_local, False)
         owed: tuple[str, ...] = ()
         paid: tuple[str, ...] = ()
@@ -212,6 +214,7 @@ class Merger:
     def _new_key(self, item: Envelope | Notice) -> int:
         self._last_key_id += 1
         self._key_ids[item.key] = self._last_key_id
+        self.starts.keys.add(start_of_key(item.key), self._last_key_id)
         self._unwritten.keys.append((self._last_key_id, item.key, item.address))
         return self._last_key_id
 

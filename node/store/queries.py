@@ -7,31 +7,32 @@ from typing import Any, Final, NamedTuple
 
 from node.store.base import Change, Member, Version
 from node.store.debts import Debts
-from node.store.rows import DIGEST_IS, ITEM_COLUMNS, KEY_IS, ORIGINS, SIGN, STAND_IN, among, item_of, parents_of
+from node.store.rows import ITEM_COLUMNS, ORIGINS, SIGN, STAND_IN, among, item_of, parents_of
+from node.store.starts import DIGEST_IS, KEY_IS, Starts
 from protocols.envelope import Envelope, Notice, decode, order_key
 
 _ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.key_id"
 _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
 
 
-def heads(db: sqlite3.Connection, key: bytes) -> tuple[Envelope | Notice, ...]:
+def heads(db: sqlite3.Connection, starts: Starts, key: bytes) -> tuple[Envelope | Notice, ...]:
     rows = db.execute(
         f"SELECT {ITEM_COLUMNS} FROM keys k JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
         f"WHERE {KEY_IS}",
-        {"key": key},
+        starts.key(key),
     )  # fmt: skip
     return tuple(sorted((item_of(row) for row in rows), key=order_key, reverse=True))
 
 
-def by_digest(db: sqlite3.Connection, digest: bytes, until: int) -> Envelope | Notice | None:
+def by_digest(db: sqlite3.Connection, starts: Starts, digest: bytes, until: int) -> Envelope | Notice | None:
     """A version among the entries up to and with `until`: what is committed is published a moment later."""
     row = db.execute(
-        f"{_ITEM} WHERE {DIGEST_IS} AND v.sequence <= :until", {"digest": digest, "until": until}
+        f"{_ITEM} WHERE {DIGEST_IS} AND v.sequence <= :until", starts.digest(digest) | {"until": until}
     ).fetchone()
     return item_of(row) if row is not None else None
 
 
-def versions(db: sqlite3.Connection, key: bytes, after: int, limit: int) -> list[Version]:
+def versions(db: sqlite3.Connection, starts: Starts, key: bytes, after: int, limit: int) -> list[Version]:
     return [
         Version(
             address=address, digest=digest, version=version + SIGN, author=author, deleted=bool(deleted),
@@ -47,22 +48,22 @@ def versions(db: sqlite3.Connection, key: bytes, after: int, limit: int) -> list
             "LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
             f"WHERE v.key_id = (SELECT k.id FROM keys k WHERE {KEY_IS}) "
             "ORDER BY v.version, v.author, v.digest LIMIT :limit OFFSET :after",
-            {"key": key, "limit": limit, "after": after},
+            starts.key(key) | {"limit": limit, "after": after},
         )
     ]  # fmt: skip
 
 
-def stand_in(db: sqlite3.Connection, digest: bytes) -> bytes:
+def stand_in(db: sqlite3.Connection, starts: Starts, digest: bytes) -> bytes:
     while True:
-        row = db.execute(f"SELECT {STAND_IN} FROM versions v WHERE {DIGEST_IS}", {"digest": digest}).fetchone()
+        row = db.execute(f"SELECT {STAND_IN} FROM versions v WHERE {DIGEST_IS}", starts.digest(digest)).fetchone()
         if row is None or row[0] is None:
             return digest
         digest = row[0]
 
 
-def count_versions(db: sqlite3.Connection, key: bytes) -> int:
+def count_versions(db: sqlite3.Connection, starts: Starts, key: bytes) -> int:
     row = db.execute(
-        f"SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE {KEY_IS}", {"key": key}
+        f"SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE {KEY_IS}", starts.key(key)
     ).fetchone()  # fmt: skip
     return int(row[0])
 
@@ -117,14 +118,14 @@ class Stood(NamedTuple):
     acknowledged: tuple[str, ...]
 
 
-def standing(db: sqlite3.Connection, digest: bytes | None, sequence: int | None) -> Stood | None:
+def standing(db: sqlite3.Connection, starts: Starts, digest: bytes | None, sequence: int | None) -> Stood | None:
     """A local write by either; of one that was reissued, that which stands in for it."""
     condition = DIGEST_IS if digest is not None else "v.sequence = :sequence"
     while True:
         row = db.execute(
             "SELECT v.sequence, v.digest, k.key, k.address, v.at_ms, v.is_local, v.reissued_as FROM versions v "
             f"JOIN keys k ON k.id = v.key_id WHERE {condition}",
-            {"digest": digest, "sequence": sequence},
+            starts.digest(digest) if digest is not None else {"sequence": sequence},
         ).fetchone()
         if row is None or not row[5]:
             return None

@@ -21,25 +21,12 @@ SIGN: Final = 1 << 63
 ROWS_MAX: Final = 256
 REST_MAX: Final = 32
 
-# Only the start of a digest or a key is in its index; the whole is compared with what that finds.
-DIGEST_IS: Final = "substr(v.digest, 1, 8) = substr(:digest, 1, 8) AND v.digest = :digest"
-KEY_IS: Final = "substr(k.key, 7, 11) = substr(:key, 7, 11) AND k.key = :key"
-
 STAND_IN: Final = (
     "ifnull(v.reissued_as, (SELECT min(r.digest) FROM stand_ins s "
     "JOIN versions r ON r.sequence = s.sequence "
     "WHERE s.old = v.digest AND r.key_id = v.key_id AND r.author = v.author))"
 )
 """What stands in for a version `v`: as this store did it, or as its author tells; else NULL."""
-
-
-def start_of_digest(digest: bytes) -> bytes:
-    return digest[:8]
-
-
-def start_of_key(key: bytes) -> bytes:
-    """The part after '/ucxl/'; it is text, so eight bytes take eleven."""
-    return key[6:17]
 
 
 def parents_of(joined: bytes) -> tuple[bytes, ...]:

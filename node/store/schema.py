@@ -2,8 +2,7 @@
 
 Tables are laid out for how they grow. `versions` is appended to, its row id is the sequence of the version's first
 entry in the log; keys and holders are numbers, so that the indexes over them grow at their end as well. Only two
-indexes take a write at a random place, and most pages of a commit are theirs: that of the digests and that of the
-keys. They hold eight bytes of each and not all, which makes a durable put a quarter cheaper, and a third among 200,000.
+indexes have their entries at random places, that of the digests and that of the keys: `starts.py` writes them.
 
 A file that cannot be this program's store is refused before anything is written to it: the header alone tells a
 foreign and a newer one, a connection that cannot write tells a damaged one.
@@ -112,6 +111,24 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX stand_ins_by_sequence ON stand_ins (sequence);
     """,
+    # 3: the indexes that are written later than what they are over, see starts.py
+    """
+    CREATE TABLE digest_starts (
+        start BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE key_starts (
+        start BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO digest_starts SELECT substr(digest, 1, 8), sequence FROM versions ORDER BY 1, 2;
+    INSERT INTO key_starts SELECT substr(key, 7, 11), id FROM keys ORDER BY 1, 2;
+    DROP INDEX versions_by_start;
+    DROP INDEX keys_by_start;
+
+    -- Up to which row each of them is whole.
+    CREATE TABLE indexed (name TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO indexed SELECT 'digest_starts', ifnull(max(sequence), 0) FROM versions;
+    INSERT INTO indexed SELECT 'key_starts', ifnull(max(id), 0) FROM keys;
+    """,
 )  # fmt: skip
 
 
@@ -157,7 +174,7 @@ def _prepare_writer(writer: sqlite3.Connection) -> None:
     for pragma in (
         "synchronous = FULL",  # a commit has reached the disk, not its queue
         "fullfsync = ON",  # also where only this says so (macOS)
-        "wal_autocheckpoint = 4000",
+        "wal_autocheckpoint = 1000",  # with more, moving them into the file holds up a commit for longer
         "journal_size_limit = 67108864",
         "cache_size = -16384",
         "secure_delete = OFF",  # what is deleted here is hints; overwriting them with zeros costs a third of paying
@@ -256,22 +273,25 @@ def _check_inside(path: Path, size: int) -> None:
             (verdict,) = reader.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise _damaged(path, verdict.removeprefix("*** in database main ***\n"))
-        for probe in _PROBES:
-            reader.execute(probe).fetchone()
+        (version,) = reader.execute("PRAGMA user_version").fetchone()
+        for since, probe in _PROBES:
+            if version >= since:
+                reader.execute(probe).fetchone()
     finally:
         reader.close()
 
 
 _PROBES: Final = (
-    "SELECT value FROM meta WHERE name = 'log_id'",
-    "SELECT * FROM versions ORDER BY sequence DESC LIMIT 1",
-    "SELECT * FROM versions ORDER BY sequence LIMIT 1",
-    "SELECT max(digest), min(digest) FROM versions",
-    "SELECT max(key), min(key) FROM keys",
-    "SELECT * FROM heads ORDER BY key_id DESC LIMIT 1",
-    "SELECT * FROM hints ORDER BY holder DESC, sequence DESC LIMIT 1",
+    (1, "SELECT value FROM meta WHERE name = 'log_id'"),
+    (1, "SELECT * FROM versions ORDER BY sequence DESC LIMIT 1"),
+    (1, "SELECT * FROM versions ORDER BY sequence LIMIT 1"),
+    (1, "SELECT * FROM keys ORDER BY id DESC LIMIT 1"),
+    (1, "SELECT * FROM heads ORDER BY key_id DESC LIMIT 1"),
+    (1, "SELECT * FROM hints ORDER BY holder DESC, sequence DESC LIMIT 1"),
+    (3, "SELECT max(start) FROM digest_starts"),
+    (3, "SELECT max(start) FROM key_starts"),
 )
-"""The ends of the large trees: what is read in a file too large to be checked whole."""
+"""The ends of the large trees, and since which schema they are there: read in a file too large to be checked whole."""
 
 
 def _damaged(path: Path, reason: str) -> StoreRefused:

@@ -68,6 +68,7 @@ class SqliteStore:
         db = connections[1]
         self.log_id = queries.log_id(db)
         self._ledger = Ledger(connections[0], before_commit=before_commit)
+        self._starts = self._ledger.starts
         self._writer = Writer(self._ledger, path, self._published)
         self._reader = Reader(db, path)
         self.last_sequence = self._ledger.last_sequence
@@ -263,7 +264,7 @@ class SqliteStore:
         while heads is None:
             load = self._loading.begin(key)
             try:
-                read = await self._reader.ask(lambda db: queries.heads(db, key))
+                read = await self._reader.ask(lambda db: queries.heads(db, self._starts, key))
             finally:
                 self._loading.end(key, load)
             if not load.is_stale:
@@ -277,16 +278,16 @@ class SqliteStore:
         if cached is not None:
             return cached
         until = self.last_sequence
-        return await self._reader.ask(lambda db: queries.by_digest(db, digest, until))
+        return await self._reader.ask(lambda db: queries.by_digest(db, self._starts, digest, until))
 
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
-        return await self._reader.ask(lambda db: queries.versions(db, key, after, limit))
+        return await self._reader.ask(lambda db: queries.versions(db, self._starts, key, after, limit))
 
     async def stand_in(self, digest: bytes) -> bytes:
-        return await self._reader.ask(lambda db: queries.stand_in(db, digest))
+        return await self._reader.ask(lambda db: queries.stand_in(db, self._starts, digest))
 
     async def count_versions(self, key: bytes) -> int:
-        return await self._reader.ask(lambda db: queries.count_versions(db, key))
+        return await self._reader.ask(lambda db: queries.count_versions(db, self._starts, key))
 
     async def idempotent(self, idempotency_key: str) -> bytes | None:
         return await self._reader.ask(lambda db: queries.idempotent(db, idempotency_key))
@@ -480,7 +481,7 @@ class SqliteStore:
             return self._stands(write.sequence, write.digest, write.acknowledged, write.at_ms)
         while True:
             committed = self._writer.lazies_committed
-            stood = await self._reader.ask(lambda db: queries.standing(db, digest, sequence))
+            stood = await self._reader.ask(lambda db: queries.standing(db, self._starts, digest, sequence))
             if committed == self._writer.lazies_committed:
                 break
         if stood is None or stood.sequence > self.last_sequence:

@@ -1,0 +1,166 @@
+"""Where versions are found by the start of their digest, and addresses by that of their key.
+
+Both are places at random. An index that takes each of them when it comes has a page written for every one, and these
+were three quarters of what a durable put writes. So the newest are in memory alone, and go to the disk in runs: sorted,
+a bit with each commit, many to a page. What a crash takes from memory is read again from the tables, which have them in
+order; `indexed` says up to where the index on the disk is whole. A start names candidates: who asks compares the whole.
+
+Source: O'Neil et al., "The log-structured merge-tree" (1996), with two components and a rolling merge.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from node.store.rows import among, insert
+
+LATE_MAX: Final = 16_384
+"""So many are kept in memory before they begin to move. Twice as many are read when a store is opened, at the most."""
+MOVED_MIN: Final = 32
+"""How many move with a commit at least."""
+
+_Generation = dict[bytes, dict[bytes, int | tuple[int, ...]]]
+"""Row ids by start, and these by their first byte: so that what is large is never sorted at once."""
+
+
+class StartIndex:
+    """From starts to row ids. Written in one thread, within its transactions; read in any."""
+
+    def __init__(self, name: str, rows: str) -> None:
+        """`name`: its table (start, id). `rows` selects (start, id) of what it is over, of those with an id above ?."""
+        self._name = name
+        self._rows = rows
+        # One after the other: what moves to the disk, and what came since. Replaced at once, for there are readers.
+        self._generations: tuple[_Generation, _Generation] = ({}, {})
+        self._late_count = 0
+        self._last = 0
+        """The latest row of all."""
+        self._until = 0
+        """The latest of those that move."""
+        self._parts: list[bytes] = []
+        """Which parts of what moves have not begun to, the next one last."""
+        self._part: list[tuple[bytes, int]] = []
+        """What is left of the one that has, the next ones last."""
+        self._added = 0
+
+    def load(self, db: sqlite3.Connection) -> None:
+        """What is not on the disk yet, as the tables have it. Readers find all the while what they found before."""
+        (last,) = db.execute("SELECT until FROM indexed WHERE name = ?", (self._name,)).fetchone()
+        late: _Generation = {}
+        count = 0
+        for start, number in db.execute(self._rows, (last,)):
+            _put(late, start, number)
+            last = max(last, number)
+            count += 1
+        self._generations = ({}, late)
+        self._late_count, self._last, self._added = count, last, 0
+        self._parts, self._part = [], []
+
+    def add(self, start: bytes, number: int) -> None:
+        """A row is being written. It may be found before it is there, and by its id then nothing is."""
+        _put(self._generations[1], start, number)
+        self._last = max(self._last, number)
+        self._late_count += 1
+        self._added += 1
+
+    def late(self, start: bytes) -> list[int]:
+        """Candidates among the newest. Look here first, and at the disk after that: never the other way round."""
+        found: list[int] = []
+        for generation in self._generations:
+            here = generation.get(start[:1], {}).get(start)
+            if here is not None:
+                found += _ids(here)
+        return found
+
+    def find(self, db: sqlite3.Connection, starts: Sequence[bytes]) -> list[int]:
+        """Candidates for all of these, wherever they are."""
+        found = [number for start in starts for number in self.late(start)]
+        for places, values in among(starts):
+            found += [
+                number for (number,) in db.execute(f"SELECT id FROM {self._name} WHERE start IN {places}", values)
+            ]
+        return list(dict.fromkeys(found))
+
+    def move(self, db: sqlite3.Connection) -> None:
+        """Part of a transaction, the last before its end: a few of those that are late go to the disk."""
+        moving, late = self._generations
+        if not moving and self._late_count >= LATE_MAX:
+            self._generations = moving, _ = late, {}
+            self._parts = sorted(moving, reverse=True)
+            self._until, self._late_count = self._last, 0
+        if moving:
+            self._move(db, moving, MOVED_MIN + 2 * self._added)  # it is over before as many are late again
+        self._added = 0
+
+    def _move(self, db: sqlite3.Connection, moving: _Generation, count: int) -> None:
+        run: list[tuple[bytes, int]] = []
+        while len(run) < count and (self._part or self._parts):
+            if not self._part:
+                part = moving[self._parts.pop()]
+                self._part = sorted(
+                    [(start, each) for start, here in part.items() for each in _ids(here)], reverse=True
+                )
+            run.append(self._part.pop())
+        insert(db, f"{self._name} (start, id)", run, verb="INSERT OR IGNORE")
+        if not self._part and not self._parts:
+            db.execute("UPDATE indexed SET until = ? WHERE name = ?", (self._until, self._name))
+
+    def committed(self) -> None:
+        """The transaction is on the disk: what has moved is found there from now on."""
+        if self._generations[0] and not self._part and not self._parts:
+            self._generations = ({}, self._generations[1])
+
+
+def _put(generation: _Generation, start: bytes, number: int) -> None:
+    part = generation.setdefault(start[:1], {})
+    here = part.get(start)
+    if here is None:
+        part[start] = number
+    else:  # two that begin alike: by chance never, by somebody's hard work perhaps
+        part[start] = (*_ids(here), number)
+
+
+def _ids(here: int | tuple[int, ...]) -> tuple[int, ...]:
+    return here if isinstance(here, tuple) else (here,)
+
+
+class Starts:
+    """The two of a store."""
+
+    def __init__(self) -> None:
+        self.digests = StartIndex(
+            "digest_starts", "SELECT substr(digest, 1, 8), sequence FROM versions WHERE sequence > ?"
+        )
+        self.keys = StartIndex("key_starts", "SELECT substr(key, 7, 11), id FROM keys WHERE id > ?")
+
+    def all(self) -> Iterable[StartIndex]:
+        return (self.digests, self.keys)
+
+    def digest(self, digest: bytes) -> dict[str, Any]:
+        """What `DIGEST_IS` wants to know. In memory and at once: made before the statement that it is for."""
+        start = start_of_digest(digest)
+        return {"digest": digest, "digest_start": start, "late_digests": str(self.digests.late(start))}
+
+    def key(self, key: bytes) -> dict[str, Any]:
+        """What `KEY_IS` wants to know."""
+        start = start_of_key(key)
+        return {"key": key, "key_start": start, "late_keys": str(self.keys.late(start))}
+
+
+DIGEST_IS: Final = (
+    "v.sequence IN (SELECT id FROM digest_starts WHERE start = :digest_start "
+    "UNION ALL SELECT value FROM json_each(:late_digests)) AND v.digest = :digest"
+)
+KEY_IS: Final = (
+    "k.id IN (SELECT id FROM key_starts WHERE start = :key_start "
+    "UNION ALL SELECT value FROM json_each(:late_keys)) AND k.key = :key"
+)
+
+
+def start_of_digest(digest: bytes) -> bytes:
+    return digest[:8]
+
+
+def start_of_key(key: bytes) -> bytes:
+    """The part after '/ucxl/'; it is text, so eight bytes take eleven."""
+    return key[6:17]
