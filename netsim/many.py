@@ -2,14 +2,23 @@
 
 import signal
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 
 from netsim.report import told
 from netsim.run import Played, play
 from netsim.scenario import Scenario
+
+AT_ONCE = 4
+"""Seeds that a process is given together."""
+AHEAD = 4
+"""How often a process may have that waiting: enough that none is idle while one seed takes long."""
+HEED_SECONDS = 0.2
+"""How long Ctrl-C may go unnoticed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,21 +53,52 @@ def summed_up(name: str, played: Played, real_seconds: float) -> Summary:
 
 def play_many(name: str, scenario: Scenario, seeds: Iterable[int], *, jobs: int = 1) -> Iterator[Summary]:
     """Run a scenario for each seed. `name` is how it was asked for: it is in the command that replays a run."""
-    once = partial(_play_one, name, scenario)
     if jobs <= 1:
-        yield from map(once, seeds)
+        for seed in seeds:
+            yield _play_one(name, scenario, seed)
         return
-    pool = ProcessPoolExecutor(max_workers=jobs, initializer=_leave_interrupts_to_the_parent)
+    left = iter(seeds)
+    under_way: deque[Future[list[Summary]]] = deque()
+    with _undisturbed():
+        pool = ProcessPoolExecutor(max_workers=jobs, initializer=_leave_interrupts_to_the_parent)
     try:
-        yield from pool.map(once, seeds, chunksize=4)
+        while True:
+            with _undisturbed():
+                while len(under_way) < AHEAD * jobs and (some := list(islice(left, AT_ONCE))):
+                    under_way.append(pool.submit(_play_some, name, scenario, some))
+            if not under_way:
+                return
+            first = under_way.popleft()
+            while not first.done():
+                with _undisturbed():
+                    wait([first], timeout=HEED_SECONDS)
+            yield from first.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        with _undisturbed():
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C comes at the end of it: in the middle of what the pool does it could leave a lock behind that is held.
+
+    It reaches the whole group. A process is begun in here too, and has it blocked until it ignores it: one that dies of
+    it while others are given work leaves everybody waiting for ever (CPython, gh-94777).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_interrupts_to_the_parent() -> None:
-    """Ctrl-C reaches the whole group. A worker that it ends while it holds the queue's lock leaves all waiting for
-    ever; so they end what they have begun, and the parent gives them nothing more."""
+    """What a process has begun it ends, and the parent gives it nothing more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _play_some(name: str, scenario: Scenario, seeds: Iterable[int]) -> list[Summary]:
+    return [_play_one(name, scenario, seed) for seed in seeds]
 
 
 def _play_one(name: str, scenario: Scenario, seed: int) -> Summary:
