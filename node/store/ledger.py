@@ -7,6 +7,7 @@ that failed; so there is nothing to be undone anywhere else.
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from sys import maxsize
 from typing import Any, NamedTuple
 
 from node.store.base import Incoming, Merged, Origin
@@ -47,6 +48,24 @@ class Ledger:
         self._before_commit = before_commit
         self._merger = Merger(db)
         self._is_loaded = True
+        with suppress(sqlite3.Error):  # then it goes on a bit with each commit
+            self._end_moves()
+
+    def _end_moves(self) -> None:
+        """What was on its way into an index when the store was closed."""
+        moving = [index for index in self.starts.all() if index.is_moving]
+        if not moving:
+            return
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            for index in moving:
+                index.move(self.db, maxsize)
+            self.db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        for index in moving:
+            index.committed()
 
     @property
     def starts(self) -> Starts:

@@ -98,6 +98,8 @@ class Merger:
         self._stand_ins: dict[bytes, list[tuple[int, str]]] = {}
         self._unwritten = _Unwritten()
         self._pruned_ms = 0
+        for index in self.starts.all():
+            index.load(db)
         self.load()
 
     def load(self) -> None:
@@ -114,7 +116,7 @@ class Merger:
         self._holders: dict[str, int] = dict(db.execute("SELECT peer, id FROM holders"))
         self.staged: set[bytes] = {digest for (digest,) in db.execute("SELECT digest FROM staged")}
         for index in self.starts.all():
-            index.load(db)
+            index.rolled_back(db)
 
     def holder(self, peer: str) -> int:
         number = self._holders.get(peer)

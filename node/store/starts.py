@@ -5,6 +5,9 @@ were three quarters of what a durable put writes. So the newest are in memory al
 a bit with each commit, many to a page. What a crash takes from memory is read again from the tables, which have them in
 order; `indexed` says up to where the index on the disk is whole. A start names candidates: who asks compares the whole.
 
+A move goes on where it was after a transaction that failed, and one that a crash cut short is made in one go at the
+next opening: were they begun anew, many of either would let memory grow without end.
+
 Source: O'Neil et al., "The log-structured merge-tree" (1996), with two components and a rolling merge.
 """
 
@@ -34,14 +37,16 @@ class StartIndex:
         self._generations: tuple[_Generation, _Generation] = ({}, {})
         self._late_count = 0
         self._last = 0
-        """The latest row of all."""
+        """The latest row that is committed."""
         self._until = 0
         """The latest of those that move."""
         self._parts: list[bytes] = []
         """Which parts of what moves have not begun to, the next one last."""
         self._part: list[tuple[bytes, int]] = []
         """What is left of the one that has, the next ones last."""
-        self._added = 0
+        # What the transaction did, until it is over.
+        self._added: list[tuple[bytes, int]] = []
+        self._moved: list[tuple[bytes, int]] = []
 
     def load(self, db: sqlite3.Connection) -> None:
         """What is not on the disk yet, as the tables have it. Readers find all the while what they found before."""
@@ -53,15 +58,19 @@ class StartIndex:
             last = max(last, number)
             count += 1
         self._generations = ({}, late)
-        self._late_count, self._last, self._added = count, last, 0
+        self._late_count, self._last = count, last
         self._parts, self._part = [], []
+        self._added, self._moved = [], []
+        self._begin_if_many()
+
+    @property
+    def is_moving(self) -> bool:
+        return bool(self._generations[0])
 
     def add(self, start: bytes, number: int) -> None:
         """A row is being written. It may be found before it is there, and by its id then nothing is."""
         _put(self._generations[1], start, number)
-        self._last = max(self._last, number)
-        self._late_count += 1
-        self._added += 1
+        self._added.append((start, number))
 
     def late(self, start: bytes) -> list[int]:
         """Candidates among the newest. Look here first, and at the disk after that: never the other way round."""
@@ -81,22 +90,16 @@ class StartIndex:
             ]
         return list(dict.fromkeys(found))
 
-    def move(self, db: sqlite3.Connection) -> None:
-        """Part of a transaction, the last before its end: a few of those that are late go to the disk."""
-        moving, late = self._generations
-        if not moving and self._late_count >= LATE_MAX:
-            self._generations = moving, _ = late, {}
-            self._parts = sorted(moving, reverse=True)
-            self._until, self._late_count = self._last, 0
-        if moving:
-            self._move(db, moving, MOVED_MIN + 2 * self._added)  # it is over before as many are late again
-        self._added = 0
+    def move(self, db: sqlite3.Connection, count: int | None = None) -> None:
+        """Part of a transaction, the last before its end: a few of those that move, or `count`, go to the disk."""
+        if self.is_moving:  # it is over before as many are late again
+            self._move(db, MOVED_MIN + 2 * len(self._added) if count is None else count)
 
-    def _move(self, db: sqlite3.Connection, moving: _Generation, count: int) -> None:
-        run: list[tuple[bytes, int]] = []
+    def _move(self, db: sqlite3.Connection, count: int) -> None:
+        run = self._moved
         while len(run) < count and (self._part or self._parts):
             if not self._part:
-                part = moving[self._parts.pop()]
+                part = self._generations[0][self._parts.pop()]
                 self._part = sorted(
                     [(start, each) for start, here in part.items() for each in _ids(here)], reverse=True
                 )
@@ -107,8 +110,28 @@ class StartIndex:
 
     def committed(self) -> None:
         """The transaction is on the disk: what has moved is found there from now on."""
-        if self._generations[0] and not self._part and not self._parts:
+        if self._added:
+            self._late_count += len(self._added)
+            self._last = self._added[-1][1]
+        self._added, self._moved = [], []
+        if self.is_moving and not self._part and not self._parts:
             self._generations = ({}, self._generations[1])
+        self._begin_if_many()
+
+    def _begin_if_many(self) -> None:
+        if not self.is_moving and self._late_count >= LATE_MAX:
+            self._generations = moving, _ = self._generations[1], {}
+            self._parts = sorted(moving, reverse=True)
+            self._until, self._late_count = self._last, 0
+
+    def rolled_back(self, db: sqlite3.Connection) -> None:
+        """The transaction left nothing. Should the tables have more than is known here, they are read again."""
+        for start, number in self._added:
+            _take(self._generations[1], start, number)
+        self._part += reversed(self._moved)
+        self._added, self._moved = [], []
+        if db.execute(self._rows, (self._last,)).fetchone() is not None:
+            self.load(db)
 
 
 def _put(generation: _Generation, start: bytes, number: int) -> None:
@@ -118,6 +141,17 @@ def _put(generation: _Generation, start: bytes, number: int) -> None:
         part[start] = number
     else:  # two that begin alike: by chance never, by somebody's hard work perhaps
         part[start] = (*_ids(here), number)
+
+
+def _take(generation: _Generation, start: bytes, number: int) -> None:
+    part = generation[start[:1]]
+    left = tuple(each for each in _ids(part[start]) if each != number)
+    if left:
+        part[start] = left
+    else:
+        del part[start]
+    if not part:
+        del generation[start[:1]]
 
 
 def _ids(here: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -122,20 +122,20 @@ def test_whatever_was_committed_is_found_and_nothing_else(history: list[tuple[st
 
 
 def test_the_newest_are_in_memory_and_go_to_the_disk_a_few_with_each_commit(tables: Tables) -> None:
-    for number in range(LATE - 1):
+    for number in range(LATE):
         tables.write(number)
     assert tables.on_disk() == [0, 0]
-    tables.write(LATE - 1)
+    tables.write(LATE)
     moved = MOVED + 2
     assert tables.on_disk() == [moved, moved]
-    tables.write(LATE)
-    assert tables.on_disk() == [LATE, LATE]
     tables.write(LATE + 1)
+    assert tables.on_disk() == [LATE, LATE]
+    tables.write(LATE + 2)
     assert tables.on_disk() == [LATE, LATE], "those that came meanwhile wait until there are enough of them again"
     tables.close()
     tables.open()
-    assert all(tables.has(number) for number in range(LATE + 2))
-    assert tables.ledger.starts.digests._late_count == 2, "what is on the disk is not read again"
+    assert all(tables.has(number) for number in range(LATE + 3))
+    assert tables.ledger.starts.digests._late_count == 3, "what is on the disk is not read again"
 
 
 def test_what_a_reader_looks_for_while_it_moves_is_found(tables: Tables) -> None:
@@ -171,6 +171,49 @@ def test_a_reader_misses_nothing_while_a_commit_that_failed_is_forgotten(tables:
     tables.writer.set_trace_callback(None)
     assert all(asked)
     assert len(asked) > 10
+
+
+def in_memory(tables: Tables) -> int:
+    digests = tables.ledger.starts.digests
+    return sum(len(part) for generation in digests._generations for part in generation.values())
+
+
+def test_memory_is_bounded_though_every_second_transaction_fails(tables: Tables) -> None:
+    for number in range(4 * LATE):
+        tables.fails = True
+        with pytest.raises(Failed):
+            tables.write(number, 80)
+        tables.fails = False
+        tables.write(number)
+        assert in_memory(tables) <= 2 * LATE
+    assert min(tables.on_disk()) >= 2 * LATE
+    assert all(tables.has(number) for number in range(4 * LATE))
+    assert not tables.has(80)
+
+
+def test_a_transaction_that_fails_costs_no_reading_of_what_was_known(tables: Tables) -> None:
+    for number in range(LATE // 2):
+        tables.write(number)
+    statements: list[str] = []
+    tables.writer.set_trace_callback(statements.append)
+    tables.fails = True
+    with pytest.raises(Failed):
+        tables.write(LATE // 2)
+    tables.writer.set_trace_callback(None)
+    assert not [each for each in statements if each.endswith(("sequence > 0", "id > 0"))]
+    assert in_memory(tables) == LATE // 2
+
+
+def test_a_move_that_was_cut_short_is_over_after_the_next_opening(tables: Tables) -> None:
+    number = 0
+    for _ in range(4):
+        for _ in range(LATE):
+            tables.write(number)
+            number += 1
+        tables.close()
+        tables.open()
+        assert in_memory(tables) < LATE
+        assert all(tables.has(each) for each in range(number))
 
 
 def test_those_that_begin_alike_are_all_found() -> None:
