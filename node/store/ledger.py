@@ -41,7 +41,7 @@ class NewDebts(NamedTuple):
 
 
 class Ledger:
-    """Used by one thread at a time. `before_commit` is called inside each transaction, last: a seam for tests."""
+    """Used by one thread at a time. `before_commit` is called inside each commit, last: a seam for tests."""
 
     def __init__(self, db: sqlite3.Connection, *, before_commit: Callable[[], None] | None = None) -> None:
         self.db = db

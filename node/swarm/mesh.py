@@ -123,8 +123,8 @@ class Outboxes:
 class Outbox(RpcQueue):
     """What waits to be written to one peer: bounded by number and by bytes. `on_full` hears of what is dropped.
 
-    While all of them together hold more than they may, each has its even share of that, so that peers who read nothing
-    take nothing from the others.
+    While all of them together hold more than they may, each has its even share of that, or one frame, so that peers who
+    read nothing take nothing from the others.
     """
 
     def __init__(self, limits: Limits, all_of_them: Outboxes, on_full: Callable[[], None]) -> None:
@@ -140,7 +140,7 @@ class Outbox(RpcQueue):
         if self.closed:
             return False
         size = rpc.ByteSize()
-        if self._bytes + size > self._most(size) or not super().push(rpc, priority):
+        if (self._bytes and self._bytes + size > self._most(size)) or not super().push(rpc, priority):
             self._on_full()
             return False
         self._add(size)

@@ -94,6 +94,7 @@ def test_peers_who_read_nothing_take_nothing_from_the_others() -> None:
             pass
     assert boxes.all.bytes <= 16_500
     assert [boxes.each[3].push(rpc(2_000)) for _ in range(3)] == [True, True, False], "an even share is 4,125"
+    assert [boxes.each[2].push(rpc(5_000)) for _ in range(2)] == [True, False], "or one that is longer"
 
 
 async def test_what_was_written_and_what_will_not_be_makes_room() -> None:
