@@ -5,9 +5,8 @@ that failed; so there is nothing to be undone anywhere else.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from sys import maxsize
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from node.store.base import Incoming, Merged, Origin
@@ -48,24 +47,9 @@ class Ledger:
         self._before_commit = before_commit
         self._merger = Merger(db)
         self._is_loaded = True
-        with suppress(sqlite3.Error):  # then it goes on a bit with each commit
-            self._end_moves()
-
-    def _end_moves(self) -> None:
-        """What was on its way into an index when the store was closed."""
-        moving = [index for index in self.starts.all() if index.is_moving]
-        if not moving:
-            return
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
-            for index in moving:
-                index.move(self.db, maxsize)
-            self.db.execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
-        for index in moving:
-            index.committed()
+        if self.starts.are_moving:  # when the store was closed
+            with suppress(sqlite3.Error), self._transaction():  # else they go on a bit with each commit
+                self.starts.move(db, all_of_it=True)
 
     @property
     def starts(self) -> Starts:
@@ -79,22 +63,25 @@ class Ledger:
         """All of it in one transaction; what each came to (a merge: a list of `Placed`). All or nothing."""
         if not self._is_loaded:
             self._load()
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             if lazies:
                 self._apply(lazies)
             results = self._carry_out(operations)
-            for index in self.starts.all():
-                index.move(self.db)
+            self.starts.move(self.db)
             if self._before_commit is not None:
                 self._before_commit()
+        return results
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
             self.db.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
-        for index in self.starts.all():
-            index.committed()
-        return results
+        self.starts.committed()
 
     def _roll_back(self) -> None:
         self._is_loaded = False

@@ -8,19 +8,13 @@ to a parent that is not held (yet), a row in `orphans` reminds.
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from node.store.base import IDEMPOTENCY_MS, Incoming, Origin
-from node.store.rows import (
-    ORIGIN_NUMBERS,
-    ROWS_MAX,
-    SIGN,
-    among,
-    insert,
-    parents_of,
-)  # fmt: skip
+from node.store.rows import ORIGIN_NUMBERS, SIGN, among, insert, parents_of
 from node.store.starts import Starts, start_of_digest, start_of_key
+from node.store.unwritten import Unwritten
 from protocols.envelope import Envelope, Notice
 from protocols.lineage import Lineage
 
@@ -67,25 +61,6 @@ class _Row:
     is_reissued: bool
 
 
-@dataclass(slots=True)
-class _Unwritten:
-    """Rows that were decided on and are written together."""
-
-    keys: list[tuple[Any, ...]] = field(default_factory=list)
-    versions: list[tuple[Any, ...]] = field(default_factory=list)
-    heads: dict[tuple[int, int], None] = field(default_factory=dict)
-    ended: list[tuple[int, int]] = field(default_factory=list)
-    orphans: list[tuple[bytes, bytes, int, int]] = field(default_factory=list)
-    found: list[bytes] = field(default_factory=list)
-    """Orphans' parents that came."""
-    hints: list[tuple[int, int]] = field(default_factory=list)
-    acknowledged: list[tuple[int, int]] = field(default_factory=list)
-    stand_ins: list[tuple[bytes, int]] = field(default_factory=list)
-    """Digests that were reissued, and the sequence of what says so."""
-    idempotency: list[tuple[str, bytes, int]] = field(default_factory=list)
-    unstaged: list[bytes] = field(default_factory=list)
-
-
 class Merger:
     """The versions' tables. Used by one thread at a time, within a transaction that somebody else makes."""
 
@@ -96,10 +71,9 @@ class Merger:
         self._key_ids: dict[bytes, int] = {}
         self._orphans: dict[bytes, list[tuple[int, int]]] = {}
         self._stand_ins: dict[bytes, list[tuple[int, str]]] = {}
-        self._unwritten = _Unwritten()
+        self._unwritten = Unwritten()
         self._pruned_ms = 0
-        for index in self.starts.all():
-            index.load(db)
+        self.starts.load(db)
         self.load()
 
     def load(self) -> None:
@@ -115,8 +89,7 @@ class Merger:
         self._has_reissues = bool(db.execute("SELECT EXISTS (SELECT 1 FROM stand_ins)").fetchone()[0])
         self._holders: dict[str, int] = dict(db.execute("SELECT peer, id FROM holders"))
         self.staged: set[bytes] = {digest for (digest,) in db.execute("SELECT digest FROM staged")}
-        for index in self.starts.all():
-            index.rolled_back(db)
+        self.starts.rolled_back(db)
 
     def holder(self, peer: str) -> int:
         number = self._holders.get(peer)
@@ -356,39 +329,13 @@ class Merger:
 
     def _write(self) -> None:
         """Everything that was decided on."""
-        db, rows = self._db, self._unwritten
-        insert(db, "keys (id, key, address)", rows.keys)
-        insert(
-            db,
-            "versions (sequence, digest, key_id, version, author, deleted, origin, is_local, at_ms, parents, "
-            "content_type, size_bytes, encoded)",
-            rows.versions,
-        )
-        for start in range(0, len(rows.ended), ROWS_MAX):
-            ((key_places, key_ids),) = among([key_id for key_id, _ in rows.ended[start : start + ROWS_MAX]])
-            ((places, sequences),) = among([sequence for _, sequence in rows.ended[start : start + ROWS_MAX]])
-            # The plus keeps SQLite from trying every key with every sequence; a sequence has one key anyway.
-            db.execute(f"DELETE FROM heads WHERE key_id IN {key_places} AND +sequence IN {places}", key_ids + sequences)
-        insert(db, "heads (key_id, sequence)", list(rows.heads))
-        for places, values in among(rows.found):
-            db.execute(f"DELETE FROM orphans WHERE parent IN {places}", values)
-        found = set(rows.found)
-        orphans = [orphan for orphan in rows.orphans if orphan[0] not in found]
-        if orphans:
-            insert(db, "orphans (parent, child, key_id, version)", orphans, verb="INSERT OR IGNORE")
-            self._has_orphans = True
-        insert(db, "stand_ins (old, sequence)", rows.stand_ins, verb="INSERT OR IGNORE")
-        insert(db, "hints (holder, sequence)", rows.hints)
-        insert(db, "acknowledged (sequence, holder)", rows.acknowledged)
-        insert(db, "idempotency (name, digest, at_ms)", rows.idempotency, verb="INSERT OR IGNORE")
-        for places, values in among(rows.unstaged):
-            db.execute(f"DELETE FROM staged WHERE digest IN {places}", values)
+        rows, self._unwritten = self._unwritten, Unwritten()
+        self._has_orphans = rows.write(self._db) or self._has_orphans
         self.staged.difference_update(rows.unstaged)
-        self._unwritten = _Unwritten()
 
     def _forget(self) -> None:
         """What was looked up for a merge is not kept for the next."""
-        self._unwritten = _Unwritten()
+        self._unwritten = Unwritten()
         self._rows = {}
         self._key_ids = {}
         self._orphans = {}

@@ -12,7 +12,7 @@ Source: O'Neil et al., "The log-structured merge-tree" (1996), with two componen
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from node.store.rows import among, insert
@@ -90,14 +90,13 @@ class StartIndex:
             ]
         return list(dict.fromkeys(found))
 
-    def move(self, db: sqlite3.Connection, count: int | None = None) -> None:
-        """Part of a transaction, the last before its end: a few of those that move, or `count`, go to the disk."""
-        if self.is_moving:  # it is over before as many are late again
-            self._move(db, MOVED_MIN + 2 * len(self._added) if count is None else count)
-
-    def _move(self, db: sqlite3.Connection, count: int) -> None:
+    def move(self, db: sqlite3.Connection, *, all_of_it: bool = False) -> None:
+        """Part of a transaction, the last before its end: a few of those that move, or all, go to the disk."""
+        if not self.is_moving:
+            return
+        count = MOVED_MIN + 2 * len(self._added)  # it is over before as many are late again
         run = self._moved
-        while len(run) < count and (self._part or self._parts):
+        while (all_of_it or len(run) < count) and (self._part or self._parts):
             if not self._part:
                 part = self._generations[0][self._parts.pop()]
                 self._part = sorted(
@@ -159,7 +158,7 @@ def _ids(here: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Starts:
-    """The two of a store."""
+    """The two of a store, and what a statement has to know of them."""
 
     def __init__(self) -> None:
         self.digests = StartIndex(
@@ -167,8 +166,27 @@ class Starts:
         )
         self.keys = StartIndex("key_starts", "SELECT substr(key, 7, 11), id FROM keys WHERE id > ?")
 
-    def all(self) -> Iterable[StartIndex]:
-        return (self.digests, self.keys)
+        self._both = (self.digests, self.keys)
+
+    def load(self, db: sqlite3.Connection) -> None:
+        for index in self._both:
+            index.load(db)
+
+    @property
+    def are_moving(self) -> bool:
+        return any(index.is_moving for index in self._both)
+
+    def move(self, db: sqlite3.Connection, *, all_of_it: bool = False) -> None:
+        for index in self._both:
+            index.move(db, all_of_it=all_of_it)
+
+    def committed(self) -> None:
+        for index in self._both:
+            index.committed()
+
+    def rolled_back(self, db: sqlite3.Connection) -> None:
+        for index in self._both:
+            index.rolled_back(db)
 
     def digest(self, digest: bytes) -> dict[str, Any]:
         """What `DIGEST_IS` wants to know. In memory and at once: made before the statement that it is for."""
