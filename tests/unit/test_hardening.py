@@ -23,6 +23,7 @@ class Row(NamedTuple):
 
 
 HOST, HARD, LIMITS = "live/test_host.py", "live/test_host_hardening.py", "live/test_limits.py"
+FRAMES = "live/test_frames.py"
 LIBRARY, PUBSUB, CONDUCT = "live/test_library.py", "live/test_pubsub.py", "live/test_conduct.py"
 
 ROWS = (
@@ -127,7 +128,7 @@ ROWS = (
         "a peer that does not read absorbs 4 MiB, and then writes fail after 5 s",
         ("node/swarm/lanes.py", "node/swarm/stream.py"),
         (
-            f"{HOST}::test_a_full_queue_refuses_and_loses_nothing_of_what_it_took",
+            f"{FRAMES}::test_a_full_queue_refuses_and_loses_nothing_of_what_it_took",
             f"{PUBSUB}::test_a_peer_that_does_not_read_costs_a_bounded_queue_and_then_its_stream",
         ),
     ),
