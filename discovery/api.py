@@ -14,9 +14,9 @@ import trio
 
 from discovery.finder import FinderHealth, Sight
 from protocols import keys
-from protocols.codes import InvalidPayload
-from protocols.peers import Sighted
-from protocols.retry import backoff
+from protocols.errors import InvalidPayload
+from protocols.policy.address_book import Sighted
+from protocols.policy.backoff import backoff
 
 log = logging.getLogger(__name__)
 

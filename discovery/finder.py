@@ -1,14 +1,14 @@
 """What a finder is: something that sees peers, and says so.
 
-Many finders, one book: whatever they see goes to `protocols/peers.py` as a `Sighted`, with its source, and that decides
-whom to dial and when. A finder never dials, and never knows who is connected.
+Many finders, one book: whatever they see goes to `protocols/policy/address_book.py` as a `Sighted`, with its source,
+and that decides whom to dial and when. A finder never dials, and never knows who is connected.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from protocols.peers import Sighted
+from protocols.policy.address_book import Sighted
 
 Sight = Callable[[Sighted], None]
 """Told of every sighting, on the trio thread; quick, and does not raise. The same peer may come again."""

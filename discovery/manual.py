@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from discovery.finder import FinderHealth, Sight
-from protocols.peers import Sighted
+from protocols.policy.address_book import Sighted
 
 
 class Manual:

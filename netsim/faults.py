@@ -15,7 +15,7 @@ from itertools import product
 import trio
 
 from netsim.history import Event, History, Opened
-from netsim.scenario import Fault, FaultKind, LinkQuality, Scenario
+from netsim.scenario.model import Fault, FaultKind, LinkQuality, Scenario
 from netsim.world import World
 
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from netsim.checks.broken import Broken
+from netsim.checks.violation import Broken
 from netsim.history import Event, History, Operation, Outcome
 
 LINES_MAX = 16

@@ -1,15 +1,15 @@
 """A world: where a scenario is played. Virtual (one seed, one clock), or live (real processes), by this Protocol.
 
 A world keeps machines by name, each with a clock, a disk and a process that comes and goes, and the links between
-them. Everything here is told by `run.py` and `faults.py`. Times are seconds since everybody had met.
+them. Everything here is told by `runner.py` and `faults.py`. Times are seconds since everybody had met.
 """
 
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from netsim.history import Outcome, Receipt, Sample, Sight, State
-from netsim.plan import Call
-from netsim.scenario import LinkQuality
+from netsim.scenario.model import LinkQuality
+from netsim.scenario.plan import Call
 
 
 @dataclass(slots=True)
@@ -140,7 +140,7 @@ class World(Protocol):
         ...
 
     async def begin_lying(self, node: str) -> None:
-        """A machine is run by somebody else's program from now on (`liar.py`)."""
+        """A machine is run by somebody else's program from now on (`byzantine.py`)."""
         ...
 
     async def end_lying(self, node: str) -> None: ...

@@ -1,6 +1,6 @@
 """Puts a node together, and runs it in a world: a network, a store, a clock and chance, all handed in.
 
-In a process the world is libp2p, SQLite and the machine's clock (`node/commands/process.py`); in the simulator it is
+In a process the world is libp2p, SQLite and the machine's clock (`node/process/run.py`); in the simulator it is
 memory, one seed and one virtual clock. Nothing below here knows which.
 """
 
@@ -12,43 +12,43 @@ import trio
 from discovery.api import Api
 from discovery.finder import Finder
 from discovery.manual import Manual
-from node.config import Settings
+from node.config.flags import Flags, Force
+from node.config.settings import Settings
 from node.dht.base import DHT, Backend
-from node.dht.gate import Gate, Transition
+from node.dht.call_health import CallRecord
+from node.dht.call_metrics import Tally
+from node.dht.circuit_breaker import Gate, Transition
+from node.dht.dispatch import SwitchDHT
 from node.dht.hybrid import HybridDHT, Offered
 from node.dht.mock import MockDHT
 from node.dht.real import RealDHT
-from node.dht.record import CallRecord
-from node.dht.switch import SwitchDHT
-from node.dht.tally import Tally
-from node.flags import Flags, Force
 from node.metrics import Meters
-from node.services.audit import Audit
-from node.services.author import Author
-from node.services.finders import Switched
-from node.services.flags import FlagStore
-from node.services.gauges import Gauges
-from node.services.health import Health
-from node.services.journal import Journal, MemoryJournal
-from node.services.node import Node
-from node.services.peers import Neighbours
-from node.services.probes import Probes
-from node.services.publish import Publisher
-from node.services.reissue import Reissuer
-from node.services.resolve import Resolver
-from node.services.serve import Server
-from node.services.sweep import Sweeper
-from node.services.switches import Recorder, holds_otherwise, steer
+from node.node import Node
+from node.node_metrics import Gauges
+from node.services.control.audit import Audit
+from node.services.control.audit_file import Journal, MemoryJournal
+from node.services.control.flag_effects import Recorder, holds_otherwise, steer
+from node.services.control.flag_store import FlagStore
+from node.services.membership.finder_switch import Switched
+from node.services.membership.neighbours import Neighbours
+from node.services.observe.health import Health
+from node.services.observe.probes import Probes
+from node.services.reads.resolver import Resolver
+from node.services.writes.author import Author
+from node.services.writes.hint_assignment import Sweeper
+from node.services.writes.hinted_handoff import Publisher
+from node.services.writes.peer_server import Server
+from node.services.writes.reissue import Reissuer
 from node.store.base import Store
 from node.swarm.base import Network
-from node.swarm.calls import Calls
-from node.swarm.conduct import Conduct
-from node.swarm.courier import Courier
+from node.swarm.delivery import Courier
 from node.swarm.limits import USUAL, Limits
 from node.swarm.members import Members
-from protocols.codes import InvalidPayload
+from node.swarm.peer_policy import Conduct
+from node.swarm.rpc import Calls
+from protocols.errors import InvalidPayload
 from protocols.keys import PrivateKey
-from protocols.verified import Verified
+from protocols.policy.signature_cache import Verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,15 +17,15 @@ _COMMANDS = {
     "get": "node.commands.read",
     "history": "node.commands.read",
     "receipt": "node.commands.write",
-    "peers": "node.commands.look",
+    "peers": "node.commands.status",
     "health": "node.commands.health",
-    "id": "node.commands.look",
-    "pending": "node.commands.look",
+    "id": "node.commands.status",
+    "pending": "node.commands.status",
     "flags": "node.commands.flags",
     "audit": "node.commands.audit",
     "config": "node.commands.config",
     # The simulator stands above the node, which knows no more of it than this name.
-    "sim": "netsim.commands",
+    "sim": "netsim.commands.sim",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from protocols.machine import Machine, Tick
+from protocols.policy.machine import Machine, Tick
 
 E = TypeVar("E")
 F = TypeVar("F")

@@ -1,7 +1,7 @@
 """Numbers about a node for whoever watches it: the forms they have, and the place where its parts hand theirs in.
 
 A part counts in plain attributes of its own, which costs next to nothing, and registers a function here that answers
-them as families when somebody asks. Nothing here knows the text that they become: that is `node/api/metrics.py`.
+them as families when somebody asks. Nothing here knows the text that they become: that is `node/api/exposition.py`.
 
 Names are Prometheus' own way: base units at the end (`_seconds`, `_bytes`), `_total` for what only grows. Labels take
 values from lists that are known beforehand (backends, operations, routes), never addresses, keys or peers.

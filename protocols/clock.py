@@ -9,7 +9,7 @@ Clocks' (2014).
 from collections.abc import Iterable
 from typing import Final
 
-from protocols.codes import ClockAhead, NotLater
+from protocols.errors import ClockAhead, NotLater
 
 COUNTER_BITS: Final = 16
 COUNTER_MAX: Final = (1 << COUNTER_BITS) - 1

@@ -25,7 +25,7 @@ import msgpack
 
 from protocols import keys
 from protocols.clock import VERSION_MAX
-from protocols.codes import BadSignature, InvalidPayload, TooLarge, UnsupportedFormat
+from protocols.errors import BadSignature, InvalidPayload, TooLarge, UnsupportedFormat
 from protocols.ucxl import canonical_key
 
 FORMAT: Final = (1, 0)

@@ -15,7 +15,7 @@ import base58
 from nacl import bindings
 from nacl.exceptions import CryptoError
 
-from protocols.codes import InvalidPayload
+from protocols.errors import InvalidPayload
 
 SEED_BYTES: Final = 32
 PUBLIC_KEY_BYTES: Final = 32

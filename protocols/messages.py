@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from protocols.codes import BzzzError, Malformed, from_code
 from protocols.envelope import Notice
+from protocols.errors import BzzzError, Malformed, from_code
 from protocols.keys import public_key
 from protocols.ucxl import canonical_key
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from protocols.codes import InvalidTemporal, OutOfRange
+from protocols.errors import InvalidTemporal, OutOfRange
 
 _SHOWN_CHARS_MAX: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1)

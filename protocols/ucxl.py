@@ -17,7 +17,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
-from protocols.codes import InvalidAddress, InvalidTemporal
+from protocols.errors import InvalidAddress, InvalidTemporal
 from protocols.glob import path_matches
 from protocols.temporal import HEAD, parse_temporal, shown
 from protocols.temporal import AsOf as AsOf

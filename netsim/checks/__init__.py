@@ -1,1 +1,1 @@
-"""Checkers: each reads a history and says what of a promise was broken. Pure; `judge.py` has the list."""
+"""Checkers: each reads a history and says what of a promise was broken. Pure; `registry.py` has the list."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from netsim.checks.broken import Broken
+from netsim.checks.violation import Broken
 from netsim.history import History
 
 SPARE_TASKS = 60

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from netsim.checks.broken import Broken
 from netsim.checks.versions import Versions, heads_of
+from netsim.checks.violation import Broken
 from netsim.history import History, Operation
 
 

@@ -6,12 +6,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from netsim.demo.interrupts import Interrupted, Interrupts
-from netsim.demo.process import BZZZ, NodeFailed
 from netsim.demo.record import Record
-from netsim.demo.screen import JsonScreen, Screen, TextScreen
 from netsim.demo.story import Story
-from netsim.demo.swarm import Swarm
+from netsim.processes.interrupts import Interrupted, Interrupts
+from netsim.processes.node import BZZZ, NodeFailed
+from netsim.processes.screen import JsonScreen, Screen, TextScreen
+from netsim.processes.swarm import Swarm
 
 CREW = 5
 """How many calls are under way at once."""

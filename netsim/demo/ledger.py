@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from netsim.demo.client import Reply
+from netsim.processes.client import Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from netsim.demo.client import Reply
 from netsim.demo.ledger import Ledger, Spread
-from netsim.demo.screen import Screen
+from netsim.processes.client import Reply
+from netsim.processes.screen import Screen
 
 DEADLINE_MS = 100.0
 """The deadline of hybrid mode, which no call may exceed, whatever the swarm does."""

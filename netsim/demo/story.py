@@ -9,12 +9,12 @@ from concurrent.futures import Executor, as_completed
 from itertools import cycle
 from typing import TypeVar
 
-from netsim.demo.client import Reply
 from netsim.demo.ledger import Spread, Write
-from netsim.demo.process import NodeProcess
 from netsim.demo.record import Record
-from netsim.demo.screen import Screen
-from netsim.demo.swarm import Swarm
+from netsim.processes.client import Reply
+from netsim.processes.node import NodeProcess
+from netsim.processes.screen import Screen
+from netsim.processes.swarm import Swarm
 
 PATIENT_MS = 5_000
 """The deadline that the demonstration asks for where an answer matters more than its time."""

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from protocols.codes import InvalidPayload
+from protocols.errors import InvalidPayload
 
 _EXAMPLE = 'a JSON object, like {"backend": "mock", "reason": "..."}'
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from node.api import shapes
+from node.api import serialize
 from node.api.media import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE, TOKEN, is_media_type
 from node.dht.base import Answer, Provenance
-from protocols.codes import NotFound, Unavailable
 from protocols.envelope import Envelope, Notice
+from protocols.errors import NotFound, Unavailable
 
 _HEADER_NAME = re.compile(TOKEN)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
@@ -69,9 +69,9 @@ class Found:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "envelope": shapes.envelope(self.envelope),
-            "siblings": [shapes.notice(sibling) for sibling in self.siblings],
-            "provenance": shapes.provenance(self.provenance),
+            "envelope": serialize.envelope(self.envelope),
+            "siblings": [serialize.notice(sibling) for sibling in self.siblings],
+            "provenance": serialize.provenance(self.provenance),
         }
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from node.api.media import DEFAULT_TYPE, is_media_type
 from node.api.query import refuse
-from protocols.codes import InvalidPayload
+from protocols.errors import InvalidPayload
 
 _META_PREFIX = b"ucxl-meta-"
 _TAG = re.compile(r'(?:W/)?"([0-9a-fA-F]{64})"|([0-9a-fA-F]{64})')

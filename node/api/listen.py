@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 import trio
 
-from node.settings import values
-from node.sockets import NO_ROOM
+from node.accept_errors import NO_ROOM
+from node.config import values
 
 BACKLOG = 1024
 """Connections that may wait to be accepted. The system drops what is more, and who is dropped knocks again only after a

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NoReturn
 
-from protocols.codes import InvalidPayload
+from protocols.errors import InvalidPayload
 
 ENVELOPE_TYPE = "application/vnd.bzzz.envelope"
 JSON_TYPE = "application/json"

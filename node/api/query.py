@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from node.dht.base import Consistency
 from protocols import ucxl
-from protocols.codes import InvalidAddress, InvalidPayload, InvalidTemporal
+from protocols.errors import InvalidAddress, InvalidPayload, InvalidTemporal
 from protocols.ucxl import Address
 
 TIMEOUT_MS_MAX = 60_000

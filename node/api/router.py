@@ -9,11 +9,11 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from node.api import shapes
+from node.api import serialize
 from node.api.media import JSON_TYPE
 from node.api.routes import RESOURCES, Answering, Reply
-from node.services.node import Node
-from protocols.codes import BzzzError, Internal, MethodNotAllowed, NotFound
+from node.node import Node
+from protocols.errors import BzzzError, Internal, MethodNotAllowed, NotFound
 
 
 def router(node: Node) -> ASGIApp:
@@ -60,7 +60,9 @@ class _Resource:
         return reply
 
     def _rendered(self, reply: Reply, request_id: str) -> Response:
-        body = shapes.response(reply.code, reply.message, reply.data, request_id=request_id, now_ms=self._node.now_ms())
+        body = serialize.response(
+            reply.code, reply.message, reply.data, request_id=request_id, now_ms=self._node.now_ms()
+        )
         status = int(reply.code.split("-", 2)[1])
         return Response(body, status_code=status, headers={**reply.headers, "Content-Type": JSON_TYPE})
 

@@ -1,7 +1,7 @@
 """What the API answers: one plain function for each path and method, from a request to a reply, over the `Node`.
 
 `RESOURCES` is the whole of it. A function answers a `Reply`, which becomes JSON in the UCXL shape, or a Starlette
-`Response` where content itself is served; or raises one of the errors of `protocols.codes`, which the guard puts
+`Response` where content itself is served; or raises one of the errors of `protocols.errors`, which the guard puts
 into words. No function here knows the server, the store or the swarm.
 """
 
@@ -13,17 +13,17 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from node.api import headers, metrics, shapes
+from node.api import exposition, headers, serialize
 from node.api.body import json_object
 from node.api.content import Found, serve_content
 from node.api.media import ENVELOPE_TYPE, JSON_TYPE, check_content, preferred
 from node.api.query import Query
+from node.config.changes import read_change
 from node.dht.base import Durability, Receipt
-from node.services.author import Write
-from node.services.node import Node
-from node.settings.changes import read_change
-from protocols import codes
-from protocols.codes import InvalidPayload, NotFound, Unavailable
+from node.node import Node
+from node.services.writes.author import Write
+from protocols import errors
+from protocols.errors import InvalidPayload, NotFound, Unavailable
 
 REPLICATED_SECONDS = 10.0
 """How long `replicated=true` waits when no `timeout_ms` is given."""
@@ -36,7 +36,7 @@ class Reply:
 
     data: Mapping[str, Any]
     message: str = "ok"
-    code: str = codes.OK
+    code: str = errors.OK
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -127,7 +127,7 @@ async def _written(node: Node, query: Query, write: Callable[[], Awaitable[Recei
     receipt = await write()
     if query.flag("replicated"):
         receipt = await _replicated(node, receipt, deadline)
-    return _receipt(receipt, code=codes.CREATED if receipt.is_replicated else codes.ACCEPTED)
+    return _receipt(receipt, code=errors.CREATED if receipt.is_replicated else errors.ACCEPTED)
 
 
 async def _replicated(node: Node, receipt: Receipt, deadline: float) -> Receipt:
@@ -142,7 +142,7 @@ async def _replicated(node: Node, receipt: Receipt, deadline: float) -> Receipt:
 
 def _receipt(receipt: Receipt, *, code: str) -> Reply:
     return Reply(
-        data=shapes.receipt(receipt),
+        data=serialize.receipt(receipt),
         message=_DURABILITY_IN_WORDS[receipt.durability].format(receipt),
         code=code,
         headers={"ETag": f'"{receipt.digest.hex()}"', "UCXL-Version": str(receipt.version)},
@@ -170,7 +170,7 @@ async def get_receipt(node: Node, request: Request) -> Reply:
     receipt = await node.author.receipt(log_id=log, sequence=sequence, digest=digest)
     if query.flag("replicated"):
         receipt = await _replicated(node, receipt, deadline)
-    return _receipt(receipt, code=codes.OK)
+    return _receipt(receipt, code=errors.OK)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ async def get_history(node: Node, request: Request) -> Reply:
         limit=limit or LIST_MAX,
         timeout=query.timeout(),
     )
-    return Reply(data=shapes.history(history))
+    return Reply(data=serialize.history(history))
 
 
 # -- the node ---------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ async def get_history(node: Node, request: Request) -> Reply:
 
 async def get_peers(node: Node, request: Request) -> Reply:
     Query(request)
-    return Reply(data={"peers": [shapes.peer(peer) for peer in node.peers()]})
+    return Reply(data={"peers": [serialize.peer(peer) for peer in node.peers()]})
 
 
 async def get_node(node: Node, request: Request) -> Reply:
@@ -223,11 +223,11 @@ async def get_node(node: Node, request: Request) -> Reply:
             "network": node.network,
             "backend": node.dht.backend.value,
             "multiaddrs": list(node.addresses()),
-            "started_at": shapes.rfc3339(node.started_ms),
+            "started_at": serialize.rfc3339(node.started_ms),
             "uptime_ms": max(0, node.now_ms() - node.started_ms),
             "log": node.store.log_id,
             "sequence": node.store.last_sequence,
-            "resolver": shapes.counts(node.resolver.counts),
+            "resolver": serialize.counts(node.resolver.counts),
         }
     )
 
@@ -248,21 +248,21 @@ async def get_pending(node: Node, request: Request) -> Reply:
         )
     limit = query.number("limit", 1, LIST_MAX) or LIST_MAX
     hints = None if state is None else await node.store.hints(is_refused=state == "refused", limit=limit)
-    return Reply(data=shapes.pending(node.store.pending(), hints, now_ms=node.now_ms()))
+    return Reply(data=serialize.pending(node.store.pending(), hints, now_ms=node.now_ms()))
 
 
 async def get_health(node: Node, request: Request) -> Reply:
     Query(request)
     report = node.health()
     if report.status == "failed":
-        raise Unavailable("; ".join(report.reasons) or "this node has failed", **shapes.health(report))
-    return Reply(data=shapes.health(report), message="; ".join(report.reasons) or report.status)
+        raise Unavailable("; ".join(report.reasons) or "this node has failed", **serialize.health(report))
+    return Reply(data=serialize.health(report), message="; ".join(report.reasons) or report.status)
 
 
 async def get_flags(node: Node, request: Request) -> Reply:
     """What can change while the node runs: the values in force, who set them, and what there is to know of them."""
     Query(request)
-    return Reply(data=shapes.flags(node), message="; ".join(node.flags.notes()) or "ok")
+    return Reply(data=serialize.flags(node), message="; ".join(node.flags.notes()) or "ok")
 
 
 async def patch_flags(node: Node, request: Request) -> Reply:
@@ -270,7 +270,7 @@ async def patch_flags(node: Node, request: Request) -> Reply:
     Query(request)
     told = json_object(await request.body())
     await node.flags.change(read_change(told, author=headers.caller(request)))
-    return Reply(data=shapes.flags(node), message="; ".join(node.flags.notes()) or "ok")
+    return Reply(data=serialize.flags(node), message="; ".join(node.flags.notes()) or "ok")
 
 
 async def get_audit(node: Node, request: Request) -> Reply:
@@ -278,7 +278,7 @@ async def get_audit(node: Node, request: Request) -> Reply:
     query = Query(request, "after", "limit")
     after, limit = query.number("after", 0, 2**31) or 0, query.number("limit", 1, LIST_MAX) or LIST_MAX
     lines = await node.audit.lines(after=after, limit=limit)
-    return Reply(data=shapes.audit(node, lines, after=after))
+    return Reply(data=serialize.audit(node, lines, after=after))
 
 
 async def get_ready(node: Node, request: Request) -> Reply:
@@ -295,7 +295,7 @@ async def get_metrics(node: Node, request: Request) -> Response:
         raise NotFound(
             "metrics are switched off on this node; start it with BZZZ_METRICS_ENABLED=true", path="/metrics"
         )
-    return Response(metrics.exposition(node.meters), headers={"Content-Type": metrics.CONTENT_TYPE})
+    return Response(exposition.exposition(node.meters), headers={"Content-Type": exposition.CONTENT_TYPE})
 
 
 RESOURCES: Mapping[str, Mapping[str, Answering]] = {

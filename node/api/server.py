@@ -36,10 +36,10 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, H11SendableEvent
 from starlette.types import ASGIApp
 
-from node.api import shapes
-from node.api.guard import TooSlow
+from node.api import serialize
 from node.api.listen import Acceptor, url_of
-from protocols.codes import BzzzError, InvalidPayload, Unavailable
+from node.api.middleware import TooSlow
+from protocols.errors import BzzzError, InvalidPayload, Unavailable
 
 _log = structlog.get_logger("bzzz.api")
 
@@ -336,7 +336,7 @@ class _Http1(H11Protocol):
 
     async def refuse(self, error: BzzzError) -> None:
         """Answer what never became a request."""
-        body = shapes.error(error, path="", request_id=os.urandom(8).hex(), now_ms=self._now_ms())
+        body = serialize.error(error, path="", request_id=os.urandom(8).hex(), now_ms=self._now_ms())
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode("ascii")),

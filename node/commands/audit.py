@@ -74,7 +74,7 @@ def _line(text: object) -> str:
 @talks_to_node
 def verify(*, client: Client, as_json: bool, file: str | None, node: str | None) -> None:
     """Check every line: its signature, and that it follows the one before. Exit code 1 names the first broken one."""
-    from protocols.audit import check
+    from protocols.audit_log import check
 
     told: dict[str, Any] = {}
     if file:

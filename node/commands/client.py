@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from node.settings import values
+from node.config import values
 
 DEFAULT_API = "127.0.0.1:8080"
 JSON_TYPE = "application/json"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from node.commands.process import Ready
-    from node.config import Settings
+    from node.config.settings import Settings
+    from node.process.run import Ready
 
 
 @click.command("up")
@@ -66,7 +66,7 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     says what holds, and who set it. What is marked as a flag in config/hybrid.yaml also changes while the node runs: by
     'bzzz flags set', or by an edit of the file, which is read again within two seconds, or at once on SIGHUP.
     """  # fmt: skip
-    from node.config import ConfigError, load
+    from node.config.settings import ConfigError, load
 
     def again() -> "Settings":
         return load({**flags, "open": open_, "mdns": False if no_mdns else None})
@@ -78,7 +78,7 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     for note in settings.notes:
         click.echo(f"bzzz: {note}", err=True)
 
-    from node.commands.process import NodeFailed, NotStarted, run
+    from node.process.run import NodeFailed, NotStarted, run
 
     try:
         run(settings, _say_json if as_json else _say, again)

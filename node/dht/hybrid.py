@@ -13,16 +13,16 @@ from typing import NamedTuple, Protocol
 
 import trio
 
-from node.dht.asking import Unanswered
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
-from node.dht.gate import Gate
+from node.dht.call_metrics import Tally, outcome_of_error, outcome_of_read
+from node.dht.circuit_breaker import Gate
+from node.dht.hedged_query import Unanswered
 from node.dht.mock import MockDHT, stalled
 from node.dht.real import RealDHT, local_answer
-from node.dht.tally import Tally, outcome_of_error, outcome_of_read
 from node.store.base import Incoming, Origin, Standing, Store
 from node.swarm.members import Members
-from protocols.codes import Indeterminate, Unavailable
 from protocols.envelope import Envelope, Notice
+from protocols.errors import Indeterminate, Unavailable
 
 RESERVE_SECONDS = 0.015
 """Kept back from the deadline for ourselves when the swarm is waited for."""

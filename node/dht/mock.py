@@ -9,10 +9,10 @@ from collections.abc import Callable
 import trio
 
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
-from node.dht.tally import Tally, outcome_of_error
+from node.dht.call_metrics import Tally, outcome_of_error
 from node.store.base import Incoming, Origin, Store
-from protocols.codes import Indeterminate
 from protocols.envelope import Envelope
+from protocols.errors import Indeterminate
 
 PROVIDE_TTL_MS = 48 * 3600 * 1000
 """How long a provider is remembered (the libp2p kad-dht specification's provider record expiry)."""

@@ -10,20 +10,20 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from node.dht import gaps
-from node.dht.asking import Asked
+from node.dht import history_backfill
 from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
-from node.dht.holders import Holders, is_majority
-from node.dht.learning import Learner
+from node.dht.hedged_query import Asked
+from node.dht.ingest import Learner
 from node.dht.mock import PROVIDE_TTL_MS
-from node.dht.votes import Votes
+from node.dht.replica_query import Holders, is_majority
+from node.dht.write_quorum import Votes
 from node.store.base import Incoming, Origin, Standing, Store
-from node.swarm.calls import Calls
-from node.swarm.conduct import Conduct
-from node.swarm.courier import Courier
+from node.swarm.delivery import Courier
 from node.swarm.members import Members
-from protocols.codes import BzzzError, Indeterminate, StorageFull, Unavailable
+from node.swarm.peer_policy import Conduct
+from node.swarm.rpc import Calls
 from protocols.envelope import Envelope, Notice, order_key
+from protocols.errors import BzzzError, Indeterminate, StorageFull, Unavailable
 from protocols.messages import (
     ENVELOPES_MAX,
     ByDigest,
@@ -37,7 +37,7 @@ from protocols.messages import (
     Versions,
     VersionsAre,
 )
-from protocols.verified import Verified
+from protocols.policy.signature_cache import Verified
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class RealDHT:
             return heads
         try:
             with trio.move_on_at(deadline):
-                await gaps.close(self._calls, self._learner, key, later[0], ours, deadline=deadline)
+                await history_backfill.close(self._calls, self._learner, key, later[0], ours, deadline=deadline)
         except BzzzError as error:
             log.info("whether %d heads were superseded cannot be told now: %s", len(ours), error.message)
         return await self._store.heads(key)

@@ -1,7 +1,7 @@
 """What a store is: one door in (`merge`), many readers out.
 
 Every accepted envelope enters by `merge`, is committed, gets the next sequence number of this node's log, and only
-then is seen by anyone. Two stores keep this contract, `sqlite.py` (a node's) and `memory.py` (its twin for tests,
+then is seen by anyone. Two stores keep this contract, `store.py` (a node's) and `memory.py` (its twin for tests,
 the simulator and throw-away nodes); `tests/contract/test_store.py` is run over both.
 
 Who calls: the backends, the services and the API, all on the trio thread. Methods marked `async` may wait for the
@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import trio
 
-from node.store.followers import Followers
+from node.store.change_listeners import Followers
 from protocols.envelope import Envelope, Notice
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000

@@ -1,4 +1,4 @@
-"""The store in memory: the twin of `sqlite.py`, for tests, the simulator and nodes that are thrown away.
+"""The store in memory: the twin of `store.py`, for tests, the simulator and nodes that are thrown away.
 
 Plain dicts and lists. Nothing here waits, so each call is one step to everybody else and costs a microsecond or two;
 only with `before_commit` given does a write wait, and possibly fail, where the disk's commit would: that is how the
@@ -30,14 +30,14 @@ from node.store.base import (
     Standing,
     Version,
 )
-from node.store.bell import Bell
-from node.store.debts import Debts
-from node.store.faults import translated
-from node.store.followers import Followers
-from node.store.ticket import Letter, Ticket
-from protocols.codes import NotFound, StorageFull, Unavailable
+from node.store.change_listeners import Followers
+from node.store.completion import Letter, Ticket
+from node.store.errors import translated
+from node.store.hint_index import Debts
+from node.store.signal import Bell
 from protocols.envelope import Envelope, Notice, order_key
-from protocols.lineage import Lineage
+from protocols.errors import NotFound, StorageFull, Unavailable
+from protocols.heads import Lineage
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """The seam under the swarm: frames to peers. Two networks keep it: libp2p (`host.py`) and the simulator's.
 
 A network moves whole frames between peers that know each other by their Ed25519 peer ids, and says who came and who
-went. It knows nothing of requests, envelopes or members: that is `calls.py`, above. `send` never waits, so that no
+went. It knows nothing of requests, envelopes or members: that is `rpc.py`, above. `send` never waits, so that no
 caller can be cancelled in the middle of a write: what is to be written is queued, bounded, and written by one task
 for each stream.
 """

@@ -1,8 +1,8 @@
 """The numbers: how much of this node a peer, or all of them, may have.
 
 What stands here is what may be had; what happens to who wants more stands where it is refused, and is counted in
-`counters.py`. The sizes that both ends have to agree on are part of the contract, in `base.py`: the longest frame is
-`FRAME_BYTES_MAX`, refused by its length before anything of it is kept.
+`limit_counters.py`. The sizes that both ends have to agree on are part of the contract, in `base.py`: the longest frame
+is `FRAME_BYTES_MAX`, refused by its length before anything of it is kept.
 """
 
 import ipaddress

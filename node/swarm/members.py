@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from node.store.base import Member
-from protocols.holders import nearest
+from protocols.placement import nearest
 
 WANTED_KEPT_MAX = 65536
 """Keys whose holders are kept worked out."""

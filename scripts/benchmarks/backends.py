@@ -8,12 +8,12 @@ import trio
 
 from benchmarks.envelopes import KEY, START_MS, ready
 from benchmarks.figures import Bound, Figure
-from netsim.nodes import VirtualSwarm
-from netsim.schedule import run_virtual
-from node.config import Settings
+from netsim.virtual.nodes import VirtualSwarm
+from netsim.virtual.scheduler import run_virtual
+from node.config.settings import Settings
 from node.dht.base import DHT
 from node.dht.mock import MockDHT
-from node.services.node import Node
+from node.node import Node
 from node.store.base import Incoming, Origin
 from node.store.memory import MemoryStore
 from protocols.envelope import Envelope

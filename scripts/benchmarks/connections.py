@@ -12,11 +12,11 @@ import psutil
 import trio
 
 from benchmarks.figures import Bound, Figure
-from netsim.demo.interrupts import Interrupts
-from netsim.demo.process import NodeProcess
-from node.swarm import dial
-from node.swarm.address import parse
-from node.swarm.upgrade import Upgrader
+from netsim.processes.interrupts import Interrupts
+from netsim.processes.node import NodeProcess
+from node.swarm.libp2p import dial
+from node.swarm.libp2p.address import parse
+from node.swarm.libp2p.upgrade import Upgrader
 
 COMERS = 5_000
 WARM = COMERS // 5

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from benchmarks.figures import percentile
-from node.services.node import Node
+from node.node import Node
 from protocols.envelope import Envelope
 
 

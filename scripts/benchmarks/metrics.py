@@ -15,9 +15,9 @@ import trio
 from benchmarks.envelopes import KEY, START_MS, ready
 from benchmarks.figures import Bound, Figure
 from node import app
-from node.api.metrics import exposition
-from node.config import Settings
-from node.services.node import Node
+from node.api.exposition import exposition
+from node.config.settings import Settings
+from node.node import Node
 from node.store.memory import MemoryStore
 from protocols.envelope import Envelope
 

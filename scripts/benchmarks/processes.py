@@ -12,16 +12,16 @@ import trio
 
 from benchmarks.envelopes import ready
 from benchmarks.figures import Bound, Figure, percentile
-from netsim.demo.interrupts import Interrupts
-from netsim.demo.process import NodeProcess
+from netsim.processes.interrupts import Interrupts
+from netsim.processes.node import NodeProcess
 from node import app
-from node.config import Settings
+from node.config.settings import Settings
 from node.dht.mock import MockDHT
-from node.services.node import Node
-from node.store.sqlite import SqliteStore
-from node.swarm.host import Host
-from protocols.breaker import State
+from node.node import Node
+from node.store.sqlite.store import SqliteStore
+from node.swarm.libp2p.host import Host
 from protocols.keys import PrivateKey
+from protocols.policy.breaker import State
 
 PEERS = 4
 IDLE_SECONDS = 15

@@ -22,22 +22,23 @@ from benchmarks.envelopes import sealed
 from benchmarks.foreground import Foreground
 from benchmarks.loads import load
 from node import app
-from node.api.guard import Door, Guard
 from node.api.listen import bind
+from node.api.middleware import Door, Guard
 from node.api.router import router
 from node.api.server import serve
-from node.commands import memory, threads
-from node.config import Settings
+from node.config.changes import read_change
+from node.config.settings import Settings
 from node.dht.base import Consistency
-from node.services.node import Node
-from node.settings.changes import read_change
-from node.store.sqlite import SqliteStore
-from node.swarm.calls import Calls
-from node.swarm.host import Host
-from protocols.breaker import State
+from node.node import Node
+from node.process import gc as memory
+from node.process import threads
+from node.store.sqlite.store import SqliteStore
+from node.swarm.libp2p.host import Host
+from node.swarm.rpc import Calls
 from protocols.envelope import Envelope
 from protocols.keys import PrivateKey
 from protocols.messages import Ping
+from protocols.policy.breaker import State
 from protocols.ucxl import Address, parse
 
 

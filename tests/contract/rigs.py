@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from node import app
-from node.config import Settings
+from node.config.settings import Settings
 from node.dht.base import DHT, Backend
-from node.services.node import Node
+from node.node import Node
 from node.store.memory import MemoryStore
-from node.swarm.host import Host
+from node.swarm.libp2p.host import Host
 from protocols.clock import version
 from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey

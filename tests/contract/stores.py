@@ -10,7 +10,7 @@ import trio
 
 from node.store.base import Incoming, Merged, Origin, Store
 from node.store.memory import MemoryStore
-from node.store.sqlite import SqliteStore
+from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope, Notice, seal
 from protocols.keys import PrivateKey
 

@@ -5,7 +5,7 @@ import trio
 
 from node.dht.base import Backend, Consistency, Durability
 from node.dht.mock import MockDHT
-from protocols.codes import Indeterminate, StorageFull, Unavailable
+from protocols.errors import Indeterminate, StorageFull, Unavailable
 from tests.contract.rigs import KEY, KEYS, Disk, envelope, now_ms, rig
 
 BACKENDS = ("mock", "real", "hybrid")

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.store.base import Incoming, Member, Merged, Origin, Pending, Store
-from protocols.codes import NotFound
 from protocols.envelope import Envelope, Notice, notice_of, order_key
-from protocols.lineage import Lineage
+from protocols.errors import NotFound
+from protocols.heads import Lineage
 from tests.contract.stores import (
     ALICE,
     AUTHOR,

@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from node.store.base import Incoming, Member, Merged, Store
-from protocols.codes import StorageFull, Unavailable
 from protocols.envelope import Envelope
+from protocols.errors import StorageFull, Unavailable
 from tests.contract.stores import ALICE, BOB, CAROL, NOW, StoreRig, digests, envelope, from_peer, local, put
 
 Write = Callable[[Store], Awaitable[Any]]

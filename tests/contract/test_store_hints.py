@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from node.store.base import Hint, Incoming, Merged, Origin, Pending, Store
-from protocols.codes import NotFound
+from protocols.errors import NotFound
 from tests.contract.stores import (
     ALICE,
     BOB,

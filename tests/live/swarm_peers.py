@@ -11,9 +11,9 @@ from pathlib import Path
 import trio
 
 from node.swarm.base import Lane
-from node.swarm.conduct import Conduct
-from node.swarm.host import Host
+from node.swarm.libp2p.host import Host
 from node.swarm.limits import USUAL, Limits
+from node.swarm.peer_policy import Conduct
 from protocols.keys import PrivateKey
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)

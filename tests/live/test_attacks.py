@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from netsim.demo.interrupts import Interrupts
-from netsim.demo.process import NodeProcess
-from tests.live.attacks import hearing
-from tests.live.attacks.catalogue import ATTACKS
-from tests.live.attacks.siege import lay
-from tests.live.attacks.target import find
-from tests.live.attacks.web import get
+from attacks import hearing
+from attacks.catalogue import ATTACKS
+from attacks.siege import lay
+from attacks.target import find
+from attacks.web import get
+from netsim.processes.interrupts import Interrupts
+from netsim.processes.node import NodeProcess
 
 CHEAP = ("connects-and-disconnects", "resets-in-the-middle", "members-who-come-and-go")
 ROUNDS = 4

@@ -8,10 +8,10 @@ import psutil
 import pytest
 import trio
 
-from node.swarm import yamux
 from node.swarm.base import DialFailed, Lane, ListenFailed
-from node.swarm.dial import ADDRESSES_MAX
-from node.swarm.host import Host
+from node.swarm.libp2p import yamux
+from node.swarm.libp2p.dial import ADDRESSES_MAX
+from node.swarm.libp2p.host import Host
 from protocols.keys import PrivateKey
 from tests.live.swarm_peers import AGREES, LOOPBACK, Told, echoing, joined, mute, running, seeds_in_order
 

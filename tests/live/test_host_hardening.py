@@ -21,19 +21,19 @@ from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from multiaddr import Multiaddr
 
-from node.swarm import library, wire, yamux
 from node.swarm.base import DialFailed, Lane
-from node.swarm.host import PROTOCOL, Host
+from node.swarm.libp2p import release, tcp, yamux
+from node.swarm.libp2p.host import PROTOCOL, Host
+from node.swarm.libp2p.upgrade import Upgrader
+from node.swarm.libp2p.yamux_stream import MuxStream
 from node.swarm.limits import USUAL, Limits
-from node.swarm.stream import MuxStream
-from node.swarm.upgrade import Upgrader
 from tests.live.swarm_peers import Told, joined, running, seeds_in_order
 
 ECHO = TProtocol("/test/echo/1.0.0")
 
 
-async def connected_wire(host: Host) -> wire.Wire:
-    return await wire.connect(socket.AF_INET, "127.0.0.1", int(host.addresses[0].split("/")[4]))
+async def connected_wire(host: Host) -> tcp.Wire:
+    return await tcp.connect(socket.AF_INET, "127.0.0.1", int(host.addresses[0].split("/")[4]))
 
 
 @contextlib.asynccontextmanager
@@ -361,13 +361,13 @@ async def test_dialling_a_host_that_has_no_lanes_fails_in_time(is_smaller_here: 
 def test_another_release_of_libp2p_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libp2p, "__version__", "0.9.0")
     with pytest.raises(ImportError, match=r"libp2p 0\.9\.0 is installed"):
-        importlib.reload(library)
+        importlib.reload(release)
 
 
 def test_libp2p_says_nothing_of_what_is_normal_and_installs_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
-    library.configure_logging()
+    release.configure_logging()
     assert not logging.getLogger("libp2p.network.swarm").isEnabledFor(logging.ERROR)
     logging.debug("this would install a handler that writes to stderr")
     assert [type(handler) for handler in root.handlers] == [logging.NullHandler]

@@ -15,21 +15,21 @@ from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
-from node.swarm import host as host_module
-from node.swarm import listen
-from node.swarm import stream as stream_module
-from node.swarm import yamux as yamux_module
 from node.swarm.base import DialFailed, Lane
-from node.swarm.conduct import Conduct
-from node.swarm.counters import Watch
-from node.swarm.host import PROTOCOL, Host
+from node.swarm.libp2p import host as host_module
+from node.swarm.libp2p import listen
+from node.swarm.libp2p import yamux as yamux_module
+from node.swarm.libp2p import yamux_stream as stream_module
+from node.swarm.libp2p.host import PROTOCOL, Host
+from node.swarm.libp2p.multistream import propose
+from node.swarm.libp2p.tcp import Wire
+from node.swarm.libp2p.upgrade import Upgrader
+from node.swarm.libp2p.yamux import Mux
+from node.swarm.libp2p.yamux_stream import MuxStream
+from node.swarm.limit_counters import Watch
 from node.swarm.limits import Limits
-from node.swarm.negotiate import propose
-from node.swarm.stream import MuxStream
-from node.swarm.upgrade import Upgrader
-from node.swarm.wire import Wire
-from node.swarm.yamux import Mux
-from protocols.score import Score
+from node.swarm.peer_policy import Conduct
+from protocols.policy.reputation import Score
 from tests.live.swarm_peers import LOOPBACK, joined, running, seeds_in_order
 from tests.live.test_host_hardening import assert_ends, assert_serves, connected_wire, frame, intruder
 

@@ -21,14 +21,14 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from node.swarm.host import Host
+from node.swarm.libp2p.gossipsub_parts import PROTOCOLS
+from node.swarm.libp2p.host import Host
+from node.swarm.libp2p.multistream import accept, propose
+from node.swarm.libp2p.pubsub import PubSub
+from node.swarm.libp2p.yamux import Mux
+from node.swarm.libp2p.yamux_stream import MuxStream
 from node.swarm.limits import USUAL, Limits
-from node.swarm.mesh import PROTOCOLS
-from node.swarm.negotiate import accept, propose
-from node.swarm.pubsub import PubSub
-from node.swarm.stream import MuxStream
-from node.swarm.yamux import Mux
-from protocols.codes import TooLarge, Unavailable
+from protocols.errors import TooLarge, Unavailable
 from protocols.keys import PrivateKey
 from tests.live.swarm_peers import Told, joined, running
 from tests.live.test_host_hardening import assert_serves, intruder, plain

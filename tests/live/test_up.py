@@ -273,7 +273,9 @@ def refusal(*arguments: str, environment: dict[str, str] | None = None) -> str:
 
 
 def test_settings_that_are_wrong_are_one_clear_line_and_leave_nothing(tmp_path: Path) -> None:
-    """Which ones there are, and in which words, is in `tests/unit/test_config.py`; this is how they reach a person."""
+    """Which ones there are, and in which words, is in `tests/unit/node/config/test_settings.py`; this is how they reach
+    a person.
+    """
     data = tmp_path / "data"
     line = refusal("--data-dir", str(data), "--api", "0.0.0.0:0")
     assert "0.0.0.0:0 is not on loopback" in line

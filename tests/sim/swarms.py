@@ -13,12 +13,12 @@ from errno import ENOSPC
 
 import trio
 
-from netsim.nodes import VirtualSwarm
-from netsim.schedule import START_MS, run_virtual
-from node.config import Settings
+from netsim.virtual.nodes import VirtualSwarm
+from netsim.virtual.scheduler import START_MS, run_virtual
+from node.config.settings import Settings
 from node.dht.base import Answer, Consistency, Receipt
-from node.services.author import Write
-from node.services.node import Node
+from node.node import Node
+from node.services.writes.author import Write
 from node.store.memory import MemoryStore
 from protocols.clock import version
 from protocols.envelope import Envelope, seal

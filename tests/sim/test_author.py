@@ -7,7 +7,8 @@ import trio
 
 from node.dht.base import Consistency
 from protocols.clock import version
-from protocols.codes import (
+from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, Envelope
+from protocols.errors import (
     BadSignature,
     BzzzError,
     ClockAhead,
@@ -22,7 +23,6 @@ from protocols.codes import (
     UnknownParents,
     UnsupportedFormat,
 )
-from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, Envelope
 from protocols.keys import PrivateKey
 from protocols.ucxl import parse
 from tests.sim.swarms import (

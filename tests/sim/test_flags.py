@@ -5,12 +5,12 @@ import random
 import pytest
 import trio
 
+from node.config.changes import read_change
+from node.config.flags import share_of
 from node.dht.base import Backend, Consistency, Durability
-from node.flags import share_of
-from node.services.node import Node
-from node.settings.changes import read_change
-from protocols.breaker import State
-from protocols.codes import InvalidPayload, Unavailable
+from node.node import Node
+from protocols.errors import InvalidPayload, Unavailable
+from protocols.policy.breaker import State
 from tests.sim.swarms import content, counted, get, heads_at, key, over_seeds, paid, put, swarm_of, until, within
 
 REAL_DEADLINE = 1.0

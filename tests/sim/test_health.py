@@ -3,13 +3,13 @@
 import pytest
 import trio
 
-from netsim.nodes import VirtualSwarm
+from netsim.virtual.nodes import VirtualSwarm
+from node.config.changes import read_change
 from node.dht.base import Consistency
-from node.services.health import ComponentHealth
-from node.services.node import Node
-from node.settings.changes import read_change
-from protocols.breaker import State
-from protocols.codes import Indeterminate, StorageFull, Unavailable
+from node.node import Node
+from node.services.observe.health import ComponentHealth
+from protocols.errors import Indeterminate, StorageFull, Unavailable
+from protocols.policy.breaker import State
 from tests.sim.swarms import Disk, get, over_seeds, paid, put, running, swarm_of, until
 
 NEVER_MS = 3_600_000

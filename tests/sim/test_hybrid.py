@@ -6,14 +6,14 @@ import random
 import pytest
 import trio
 
-from netsim.nodes import VirtualSwarm
-from netsim.wires import Link
+from netsim.virtual.links import Link
+from netsim.virtual.nodes import VirtualSwarm
 from node.dht.base import Backend, Consistency
-from node.services.node import Node
-from protocols.breaker import State
-from protocols.codes import ClockAhead, Indeterminate, NotFound, StorageFull, Unavailable
+from node.node import Node
 from protocols.envelope import Envelope, order_key
-from protocols.holders import nearest
+from protocols.errors import ClockAhead, Indeterminate, NotFound, StorageFull, Unavailable
+from protocols.placement import nearest
+from protocols.policy.breaker import State
 from protocols.ucxl import parse
 from tests.sim.swarms import (
     READING,

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import trio
 
-from netsim.nodes import VirtualSwarm
-from node.config import Settings
+from netsim.virtual.nodes import VirtualSwarm
+from node.config.settings import Settings
 from tests.sim.swarms import met, over_seeds, put, running, until
 
 

@@ -10,14 +10,14 @@ import httpx
 import pytest
 import trio
 
-from netsim.nodes import VirtualSwarm
-from netsim.schedule import run_virtual
-from node.api.guard import Door, Guard
-from node.api.metrics import exposition
+from netsim.virtual.nodes import VirtualSwarm
+from netsim.virtual.scheduler import run_virtual
+from node.api.exposition import exposition
+from node.api.middleware import Door, Guard
 from node.api.router import router
 from node.dht.base import Consistency
 from node.logs import formatter
-from node.services.node import Node
+from node.node import Node
 from tests.sim.swarms import get, met, over_seeds, paid, put, running, swarm_of, until
 from tests.unit.expositions import Read, read
 

@@ -2,12 +2,12 @@
 
 import trio
 
-from netsim.nodes import VirtualSwarm
-from netsim.schedule import run_virtual
-from node.config import Settings
+from netsim.virtual.nodes import VirtualSwarm
+from netsim.virtual.scheduler import run_virtual
+from node.config.settings import Settings
 from node.dht.base import Consistency
-from node.services.author import Write
-from node.services.node import Node
+from node.node import Node
+from node.services.writes.author import Write
 from protocols.ucxl import parse
 
 NAMES = ("n1", "n2", "n3")

@@ -6,12 +6,12 @@ import random
 import pytest
 import trio
 
-from netsim.wires import Link
+from netsim.virtual.links import Link
 from node.dht.base import Backend, Consistency, Durability
-from node.services.node import Node
-from protocols.codes import BzzzError, ClockAhead, Indeterminate, NotFound, StorageFull, Unavailable
+from node.node import Node
 from protocols.envelope import Envelope
-from protocols.holders import nearest
+from protocols.errors import BzzzError, ClockAhead, Indeterminate, NotFound, StorageFull, Unavailable
+from protocols.placement import nearest
 from tests.sim.swarms import (
     Disk,
     content,

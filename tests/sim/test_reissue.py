@@ -5,12 +5,12 @@ import random
 import pytest
 import trio
 
-from netsim.nodes import VirtualSwarm
+from netsim.virtual.nodes import VirtualSwarm
 from node.dht.base import Consistency
-from node.services.node import Node
+from node.node import Node
 from protocols.clock import AHEAD_MS_MAX, ahead_ms
-from protocols.codes import Indeterminate, NotFound
 from protocols.envelope import ENCODED_BYTES_MAX, Envelope, seal
+from protocols.errors import Indeterminate, NotFound
 from tests.sim.swarms import (
     CLIENT,
     Disk,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from netsim.checks.judge import CHECKS
+from netsim.checks.registry import CHECKS
 from netsim.report import told
-from netsim.run import Played, play
-from netsim.scenario_file import load, names
+from netsim.runner import Played, play
+from netsim.scenario.toml import load, names
 
 ROOT = Path(__file__).parents[2]
 FEW = range(2)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import trio
 
 from node.swarm.base import DialFailed, Lane, Network, Receiver
-from node.swarm.calls import Calls, Promise, Served
 from node.swarm.limits import Limits
+from node.swarm.rpc import Calls, Promise, Served
 from protocols import messages
-from protocols.codes import Forbidden
+from protocols.errors import Forbidden
 from protocols.messages import Frame, Reply, Request
 
 

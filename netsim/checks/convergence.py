@@ -1,0 +1,59 @@
+"""Promise 5: nodes that can talk to each other end up equal, within the scenario's bound."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from netsim.checks.versions import heads_of
+from netsim.checks.violation import Broken
+from netsim.history import History, State
+
+
+def settles(history: History) -> Iterator[Broken]:
+    """After healing, all is well within the bound: equal heads, nothing owed, breakers closed."""
+    if history.healed_at is not None and history.settled_at is None:
+        yield Broken(
+            check="settles",
+            text=f"{history.setting.settle_seconds:g} s after healing all was not well: {history.unsettled}",
+            nodes=tuple(node for node in history.setting.nodes if node in history.unsettled.split()),
+        )
+
+
+def equal(history: History) -> Iterator[Broken]:
+    """The same heads everywhere: in the stores of all that should hold a key, and in what every node answers."""
+    social = {state.node: state for state in history.states if state.backend != "mock"}
+    uneven = {} if history.setting.spreads_all else _unacknowledged(history)
+    for key, holders in history.setting.holders.items():
+        heads = {node: _heads(social[node], key, uneven.get(key, {})) for node in holders if node in social}
+        yield from _compare(key, heads, "holds")
+    answers: dict[str, dict[str, tuple[str, ...]]] = {}
+    for read in history.reads:
+        if read.is_final and read.node in social and read.sight is not None and read.key not in uneven:
+            answers.setdefault(read.key, {})[read.node] = tuple(head.digest for head in read.sight.heads)
+    for key, told in answers.items():
+        yield from _compare(key, told, "answers with")
+
+
+def _unacknowledged(history: History) -> dict[str, dict[str, None]]:
+    """By key: the versions that nodes hold, or know of, and nobody acknowledged."""
+    acknowledged = {op.receipt.digest for op in history.writes if op.receipt is not None}
+    found: dict[str, dict[str, None]] = {}
+    for state in history.states:
+        for key, refs in state.versions.items():
+            for ref in refs:
+                if ref.digest not in acknowledged:
+                    found.setdefault(key, {})[ref.digest] = None
+    return found
+
+
+def _heads(state: State, key: str, without: dict[str, None]) -> tuple[str, ...]:
+    """The heads that a node has, or would have without some versions."""
+    if not without:
+        return state.heads.get(key, ())
+    refs = tuple(ref for ref in state.versions.get(key, ()) if ref.digest not in without)
+    return tuple(sorted(heads_of(replace(state, versions={key: refs}), key)))
+
+
+def _compare(key: str, heads: dict[str, tuple[str, ...]], verb: str) -> Iterator[Broken]:
+    if len({*heads.values()}) > 1:
+        told = "; ".join(f"{node} {verb} {'+'.join(digests) or 'nothing'}" for node, digests in heads.items())
+        yield Broken(check="equal", text=f"in the end the heads of {key} differ: {told}", key=key, nodes=tuple(heads))

@@ -1,0 +1,1 @@
+"""The commands of `bzzz sim`, one file each."""

@@ -1,0 +1,1 @@
+"""The virtual world: whole nodes in memory, on one virtual clock, reproducible from one seed."""

@@ -1,0 +1,292 @@
+"""A node's place in the virtual net: its `Network` (node/swarm/base.py), whose connections behave as TCP's do.
+
+A connection is made by three messages (SYN, SYN-ACK, ACK), ends by one (FIN), and has two ends, each with an idea of
+its own: an end that gave up is closed at once, and the other believes in it until the FIN has come through, however
+long the net is cut. A dial across a cut hangs until its timeout. When two nodes dial each other at the same time, the
+connection whose dialler had its answer first is the one, and both dials end with it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from zlib import crc32
+
+import trio
+
+from netsim.virtual.links import Pipe, Wires
+from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, Network, Receiver
+
+_ADDRESS = re.compile(r"/memory/([0-9]{1,9})(?:/p2p/([A-Za-z0-9]+))?", re.ASCII)
+
+
+class _State(Enum):
+    OPENING = "opening"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True, eq=False)
+class _End:
+    """One side of a connection, and the pipes that lead away from it."""
+
+    owner: "Endpoint"
+    peer: str
+    address: str
+    dialled: bool
+    state: _State
+    control: Pipe
+    lanes: tuple[Pipe, Pipe]
+    arrivals: tuple[Callable[[bytes], None], Callable[[bytes], None]] = field(init=False)
+    """What takes a frame that came in, by lane."""
+    other: "_End" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.arrivals = (
+            lambda frame: self.owner.frame_arrived(self, Lane.SMALL, frame),
+            lambda frame: self.owner.frame_arrived(self, Lane.BULK, frame),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Dial:
+    """One call of `dial`: addresses that have not answered yet, and why the others are out."""
+
+    open: dict[str, str | None]
+    """Each address, and the peer it names."""
+    failed: dict[str, str]
+    peer: str | None = None
+    over: trio.Event = field(default_factory=trio.Event)
+
+    def succeed(self, peer: str) -> None:
+        self.peer = peer
+        self.over.set()
+
+    def fail(self, address: str, reason: str) -> None:
+        if address in self.open:
+            del self.open[address]
+            self.failed[address] = reason
+        if not self.open:
+            self.over.set()
+
+
+class Endpoint:
+    """The `Network` of one life of a node; `VirtualNet.attach` makes it, a new one for each life.
+
+    `residents` are all endpoints by the number in their addresses, the latest life of each.
+    """
+
+    def __init__(self, wires: Wires, peer_id: str, number: int, residents: "dict[int, Endpoint]") -> None:
+        self._wires = wires
+        self._peer_id = peer_id
+        self._name = wires.name_of(peer_id)
+        self._number = number
+        self._residents = residents
+        self._receiver: Receiver | None = None
+        self._has_run = False
+        self._ends: dict[str, _End] = {}
+        self._dials: dict[_Dial, None] = {}
+        self._inbound = 0
+
+    @property
+    def peer_id(self) -> str:
+        return self._peer_id
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address,) if self._receiver is not None else ()
+
+    @property
+    def address(self) -> str:
+        """The same in every life of this node, and known before it runs."""
+        return f"/memory/{self._number}/p2p/{self._peer_id}"
+
+    @property
+    def is_running(self) -> bool:
+        return self._receiver is not None
+
+    async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        assert not self._has_run, "a node that starts again attaches anew"
+        self._has_run = True
+        self._receiver = receiver
+        self._wires.trace.note(self._name, "listens", self.address)
+        try:
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            self.stop("stopped")
+
+    def stop(self, reason: str) -> None:
+        """Gone at once: nobody is told here any more, and peers learn it as soon as a message can reach them."""
+        if self._receiver is None:
+            return
+        self._receiver = None
+        self._wires.trace.note(self._name, reason)
+        for end in self._ends.values():
+            self._close(end, f"{self._name} {reason}")
+        self._ends.clear()
+        for dial in list(self._dials):
+            for address in list(dial.open):
+                dial.fail(address, f"this node {reason}")
+
+    def connected_peers(self) -> tuple[str, ...]:
+        return tuple(self._ends)
+
+    def send(self, peer: str, lane: Lane, frame: bytes) -> bool:
+        assert len(frame) <= FRAME_BYTES_MAX, f"a frame of {len(frame)} bytes would cost the connection"
+        end = self._ends.get(peer)
+        if end is None:
+            return False
+        pipe = end.lanes[lane]
+        if not pipe.takes(len(frame)):
+            self._wires.trace.note(self._name, "queue-full", self._wires.name_of(peer), lane.name, len(frame))
+            return False
+        self._wires.carry_frame(pipe, frame, end.other.arrivals[lane])
+        return True
+
+    def disconnect(self, peer: str, reason: str) -> None:
+        end = self._ends.pop(peer, None)
+        if end is not None:
+            self._close(end, f"{self._name} disconnected: {reason}")
+            self._wires.agenda.at(trio.current_time(), self._tell_disconnected, peer, reason)
+
+    # -- dialling ---------------------------------------------------------------------------------------------
+
+    async def dial(self, addresses: Sequence[str], *, timeout: float) -> str:
+        await trio.lowlevel.checkpoint()
+        dial = self._sort(addresses)
+        for peer in dial.open.values():
+            if peer in self._ends:
+                assert peer is not None
+                return peer
+        self._dials[dial] = None
+        try:
+            for address, peer in dial.open.items():
+                self._send_syn(dial, address, peer)
+            if dial.open:
+                with trio.move_on_after(timeout):
+                    await dial.over.wait()
+        finally:
+            del self._dials[dial]
+            dial.over.set()
+        if dial.peer is not None:
+            return dial.peer
+        unanswered = dict.fromkeys(dial.open, f"no answer within {timeout:g} s")
+        reasons = "; ".join(f"{address}: {reason}" for address, reason in {**dial.failed, **unanswered}.items())
+        raise DialFailed(reasons or "there is no address to dial")
+
+    def _sort(self, addresses: Sequence[str]) -> _Dial:
+        """Those that can be tried, and why the others cannot."""
+        dial = _Dial({}, {})
+        for address in addresses:
+            match = _ADDRESS.fullmatch(address)
+            if self._receiver is None:
+                dial.failed[address] = "this node's network does not run"
+            elif match is None:
+                dial.failed[address] = "not an address of this net: /memory/<number>/p2p/<peer id>"
+            elif int(match[1]) == self._number:
+                dial.failed[address] = "that is this node itself"
+            else:
+                dial.open[address] = match[2]
+        return dial
+
+    def _send_syn(self, dial: _Dial, address: str, peer: str | None) -> None:
+        match = _ADDRESS.fullmatch(address)
+        assert match is not None, f"{address} was sorted out"
+        self._wires.trace.note(self._name, "dials", address)
+        number = int(match[1])
+        resident = self._residents.get(number)
+        target = address if resident is None else resident.peer_id
+        there, back = Pipe(self._peer_id, target), Pipe(target, self._peer_id)
+        self._wires.carry(there, self._syn_arrived, dial, address, number, peer, there, back)
+
+    def _syn_arrived(self, dial: _Dial, address: str, number: int, peer: str | None, there: Pipe, back: Pipe) -> None:
+        """Over there: whoever lives at the address now answers for it."""
+        resident = self._residents.get(number)
+        if resident is None or not resident.is_running:
+            self._wires.carry(back, dial.fail, address, "connection refused: nobody listens there")
+        elif peer not in (None, resident.peer_id):
+            self._wires.carry(back, dial.fail, address, f"another peer lives there: {resident.peer_id}")
+        else:
+            self._wires.carry(back, self._syn_ack_arrived, dial, address, resident, there, back)
+
+    def _syn_ack_arrived(self, dial: _Dial, address: str, resident: "Endpoint", there: Pipe, back: Pipe) -> None:
+        if dial.over.is_set() or self._receiver is None:
+            return
+        theirs = resident._ends.get(self._peer_id)
+        if theirs is not None and theirs.other.owner is self and theirs.other.state is _State.OPENING:
+            return  # they dialled us, and their ACK is under way: it ends this dial as well
+        peer = resident.peer_id
+        if peer in self._ends:
+            dial.succeed(peer)
+            return
+        resident._inbound += 1
+        remote = f"/memory/{(self._number + 1) * 100_000 + resident._inbound}/p2p/{self._peer_id}"
+        ours = _End(self, peer, address, True, _State.OPENING, there, (Pipe(*_way(there)), Pipe(*_way(there))))
+        other = _End(
+            resident, self._peer_id, remote, False, _State.OPENING, back, (Pipe(*_way(back)), Pipe(*_way(back)))
+        )
+        ours.other, other.other = other, ours
+        self._open(ours)
+        self._wires.carry(there, resident.ack_arrived, other)
+
+    def ack_arrived(self, end: _End) -> None:
+        """The dialler's last word of the handshake has come, or the first frame in its place."""
+        if end.state is not _State.OPENING:
+            return
+        if self._receiver is None:
+            self._close(end, f"{self._name} is gone")
+            return
+        former = self._ends.pop(end.peer, None)
+        if former is not None:  # its FIN is still under way
+            self._close(former, "replaced by a newer connection")
+            self._tell_disconnected(end.peer, "replaced by a newer connection")
+        self._open(end)
+
+    def _open(self, end: _End) -> None:
+        assert self._receiver is not None
+        end.state = _State.OPEN
+        self._ends[end.peer] = end
+        how = "dialled" if end.dialled else "was-dialled"
+        self._wires.trace.note(self._name, "connected", self._wires.name_of(end.peer), how)
+        self._receiver.connected(end.peer, end.address, end.dialled)
+        for dial in list(self._dials):
+            if end.peer in dial.open.values() or end.address in dial.open:
+                dial.succeed(end.peer)
+
+    # -- connections ------------------------------------------------------------------------------------------
+
+    def frame_arrived(self, end: _End, lane: Lane, frame: bytes) -> None:
+        """A whole frame came out of a pipe; of a connection that is closed here, nobody hears it."""
+        if end.state is _State.OPENING:
+            self.ack_arrived(end)
+        if end.state is _State.OPEN and self._receiver is not None:
+            self._wires.trace.note(
+                self._name, "received", self._wires.name_of(end.peer), lane.name, len(frame), crc32(frame)
+            )
+            self._receiver.received(end.peer, lane, frame)
+
+    def fin_arrived(self, end: _End, reason: str) -> None:
+        """The other side has closed, some time ago."""
+        was_open = end.state is _State.OPEN
+        end.state = _State.CLOSED
+        if was_open and self._ends.get(end.peer) is end:
+            del self._ends[end.peer]
+            self._tell_disconnected(end.peer, reason)
+
+    def _close(self, end: _End, reason: str) -> None:
+        end.state = _State.CLOSED
+        self._wires.carry(end.control, end.other.owner.fin_arrived, end.other, reason)
+
+    def _tell_disconnected(self, peer: str, reason: str) -> None:
+        if self._receiver is not None:
+            self._wires.trace.note(self._name, "disconnected", self._wires.name_of(peer), reason)
+            self._receiver.disconnected(peer, reason)
+
+
+def _way(pipe: Pipe) -> tuple[str, str]:
+    return pipe.source, pipe.target
+
+
+def _keeps_the_contract(endpoint: Endpoint) -> Network:
+    return endpoint

@@ -1,0 +1,148 @@
+"""Whole nodes in the virtual world: each is `app.run` over a virtual network, a store in memory and its own wall clock.
+
+    async with VirtualSwarm.open(seed, ("n1", "n2", "n3")) as swarm:
+        receipt = await swarm["n1"].put("ucxl://...", b"...")
+        swarm.net.partition(...)
+
+A node can be crashed and started again, with its store or with a new one.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from hashlib import sha256
+
+import trio
+
+from netsim.virtual.links import Link
+from netsim.virtual.network import VirtualNet
+from netsim.virtual.scheduler import WallClock, chance
+from netsim.virtual.trace import Trace
+from node import app
+from node.config.settings import Settings
+from node.node import Node
+from node.store.memory import MemoryStore
+from node.swarm.limits import USUAL
+from protocols.keys import PrivateKey
+from protocols.policy.signature_cache import Verified
+
+
+class VirtualNode:
+    """One machine: its key, wall clock and disk stay, the process on it comes and goes."""
+
+    def __init__(self, name: str, net: VirtualNet, seed: int, settings: Settings, verified: Verified) -> None:
+        self.name = name
+        self.key = PrivateKey.from_seed(sha256(f"{seed}/{name}".encode()).digest())
+        self.peer = self.key.peer_id
+        self.clock = WallClock()
+        self.store = MemoryStore(log_id=sha256(f"{seed}/{name}/0".encode()).hexdigest()[:16])
+        self.settings = settings
+        self.limits = USUAL
+        self.node: Node | None = None
+        self._net = net
+        self._seed = seed
+        self._verified = verified
+        self._disks = 0
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    @property
+    def running(self) -> Node:
+        assert self.node is not None, f"{self.name} does not run"
+        return self.node
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The process, until it is stopped."""
+        is_alone = self.settings.backend == "mock"
+        world = app.World(
+            key=self.key,
+            network=None if is_alone else self._net.attach(self.peer, name=self.name),
+            store=self.store,
+            now_ms=self.clock.now_ms,
+            chance=chance(self._seed, self.name).random,
+            limits=self.limits,
+            verified=self._verified,
+        )
+        self._scope, self._ended = trio.CancelScope(), trio.Event()
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self.node = await nursery.start(app.run, world, self.settings)
+                    task_status.started()
+        finally:
+            self.node = None
+            self._ended.set()
+
+    async def crash(self) -> None:
+        """Kill the process; what its store has committed stays."""
+        if self.settings.backend != "mock":
+            self._net.crash(self.peer)
+        await self.stop()
+
+    async def stop(self) -> None:
+        self._scope.cancel()
+        await self._ended.wait()
+
+    def lose_disk(self) -> None:
+        """The next process on this machine begins with an empty store."""
+        assert self.node is None, f"{self.name} still runs"
+        self._disks += 1
+        self.store = MemoryStore(log_id=sha256(f"{self._seed}/{self.name}/{self._disks}".encode()).hexdigest()[:16])
+
+
+class VirtualSwarm:
+    """The machines of one run by name, the net between them, and the trace of what happened."""
+
+    def __init__(self, seed: int, names: Iterable[str], *, settings: Settings, link: Link | None = None) -> None:
+        self.trace = Trace()
+        self.net = VirtualNet(seed, self.trace, link=link)
+        self._seed = seed
+        self._settings = settings
+        self._verified = Verified()
+        """One for all: whether a signature is right does not depend on who asks, and nothing they do is dearer."""
+        self.nodes: dict[str, VirtualNode] = {}
+        for name in names:
+            self.add(name)
+        self.nursery: trio.Nursery | None = None
+        """In which processes are started; `open` sets it."""
+
+    def __getitem__(self, name: str) -> VirtualNode:
+        return self.nodes[name]
+
+    def peers(self, *names: str) -> list[str]:
+        """The peer ids of these machines."""
+        return [self.nodes[name].peer for name in names]
+
+    def add(self, name: str) -> VirtualNode:
+        """One more machine like the others; nothing runs on it yet."""
+        assert name not in self.nodes, f"there is a {name} already"
+        machine = self.nodes[name] = VirtualNode(name, self.net, self._seed, self._settings, self._verified)
+        return machine
+
+    async def start(self, name: str) -> Node:
+        """Start the process on a machine: it is bootstrapped with those that run already, or ever did."""
+        assert self.nursery is not None, "the swarm is not open"
+        machine = self.nodes[name]
+        known = (m.peer for m in self.nodes.values() if m is not machine and self.net.is_known(m.peer))
+        others = tuple(self.net.address_of(peer) for peer in known)
+        machine.settings = replace(machine.settings, name=name, bootstrap=others)
+        await self.nursery.start(machine.run)
+        return machine.running
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, seed: int, names: Iterable[str], *, settings: Settings, link: Link | None = None
+    ) -> AsyncIterator["VirtualSwarm"]:
+        """A swarm whose machines all run, and meet; everything is stopped at the end."""
+        swarm = cls(seed, names, settings=settings, link=link)
+        async with trio.open_nursery() as nursery:
+            swarm.nursery = nursery
+            await nursery.start(swarm.net.run)
+            for name in swarm.nodes:
+                await swarm.start(name)
+            yield swarm
+            for machine in swarm.nodes.values():
+                if machine.node is not None:
+                    await machine.stop()
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,62 @@
+"""What comes in over HTTP, counted: requests by route, method and status, and how long they took.
+
+A path that is no route is counted as `other`, and so is a method that no route takes: what a stranger makes up must
+not become a label.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from node.metrics import Family, Histogram, Kind, gauge
+from node.node import Node
+
+OTHER = "other"
+METHODS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS")
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Traffic:
+    """Told by the guard of each request, as it begins and as it ends."""
+
+    def __init__(self, routes: Iterable[str]) -> None:
+        self._routes = frozenset(routes)
+        self._requests: dict[tuple[str, ...], int] = {}
+        self._durations: dict[tuple[str, ...], Histogram] = {}
+        self._under_way = 0
+
+    @classmethod
+    def of(cls, node: Node, routes: Iterable[str]) -> "Traffic | None":
+        """Registered with a node; None where metrics are off."""
+        if node.meters is None:
+            return None
+        traffic = cls(routes)
+        node.meters.register(traffic.families)
+        return traffic
+
+    def begun(self) -> None:
+        self._under_way += 1
+
+    def ended(self, path: str, method: str, status: int, seconds: float) -> None:
+        """`status` is 0 when the client was gone before it could be answered."""
+        self._under_way -= 1
+        route = path if path in self._routes else OTHER
+        method = method if method in METHODS else OTHER
+        key = (route, method, str(status))
+        self._requests[key] = self._requests.get(key, 0) + 1
+        duration = self._durations.get((route, method))
+        if duration is None:
+            duration = self._durations[route, method] = Histogram(BOUNDS)
+        duration.observe(seconds)
+
+    def families(self) -> list[Family]:
+        requests: Mapping[tuple[str, ...], float] = dict(sorted(self._requests.items()))
+        return [
+            Family(
+                "bzzz_http_requests_total", "Requests to the API that ended; code 0: the client was gone before.",
+                Kind.COUNTER, ("route", "method", "code"), requests,
+            ),
+            Family(
+                "bzzz_http_request_duration_seconds", "How long requests to the API took.",
+                Kind.HISTOGRAM, ("route", "method"), dict(sorted(self._durations.items())),
+            ),
+            gauge("bzzz_http_requests_in_progress", "Requests to the API under way.", self._under_way),
+        ]  # fmt: skip

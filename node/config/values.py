@@ -1,0 +1,229 @@
+"""Text from a file, the environment or a command line into values, with errors that a person can act on.
+
+Every reader takes what the source gave (text, or what YAML made of it), answers the value, and raises `ValueError`
+with a whole clause that names the value and says how to write it. None of them reads a clock, a file or a socket;
+`node/config/settings.py` adds where the value came from.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
+_TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
+_DNS = ("dns", "dns4", "dns6")
+
+
+def text(value: object) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not text")
+    return str(value)
+
+
+def flag(value: object) -> bool:
+    word = str(value).strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+def one_of(*choices: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        word = str(value).strip().lower()
+        if word not in choices:
+            raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
+        return word
+
+    return read
+
+
+def name(value: object) -> str:
+    """What a node or a network is called: like a name in a UCXL address."""
+    word = text(value)
+    if not _NAME.fullmatch(word):
+        raise ValueError(f"{word!r} is not a name: 1 to 64 letters, digits, '-', '_' and '.'")
+    return word
+
+
+def count(low: int, high: int) -> Callable[[object], int]:
+    """A whole number in a range, both ends included."""
+
+    def read(value: object) -> int:
+        try:
+            number = int(str(value).strip())
+        except ValueError:
+            raise ValueError(f"{value!r} is not a whole number") from None
+        if not low <= number <= high:
+            raise ValueError(f"{number} is out of range: {low} to {high}")
+        return number
+
+    return read
+
+
+def percent(value: object) -> float:
+    """A share, 0 to 100; a percent sign after it does no harm."""
+    try:
+        share = float(str(value).strip().removesuffix("%")) if not isinstance(value, bool) else -1.0
+    except ValueError:
+        raise ValueError(f"{value!r} is not a percentage; write it like 25") from None
+    if not 0.0 <= share <= 100.0:
+        raise ValueError(f"{value!r} is out of range: 0 to 100 percent")
+    return share
+
+
+def milliseconds(value: object) -> int:
+    """A duration: `500ms`, `1.5s`, `5m`, `24h`, `7d`; a bare number is milliseconds."""
+    match = _DURATION.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration; write it like 500ms, 30s or 5m")
+    return round(float(match[1]) * _UNITS_MS[match[2] or "ms"])
+
+
+def duration(ms: int) -> str:
+    """Milliseconds as `milliseconds` reads them, in the largest unit that goes into them."""
+    unit, size = max(((unit, size) for unit, size in _UNITS_MS.items() if ms % size == 0), key=lambda one: one[1])
+    return f"{ms // size}{unit}"
+
+
+def milliseconds_between(low: int, high: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        duration = milliseconds(value)
+        if not low <= duration <= high:
+            raise ValueError(f"{value!r} is out of range: {low} ms to {high} ms")
+        return duration
+
+    return read
+
+
+def hours(value: object) -> float:
+    """A long duration: `24h`, `7d`; a bare number is hours. At least a minute, at most a year."""
+    bare = str(value).strip()
+    duration = milliseconds(f"{bare}h" if bare.replace(".", "", 1).isdigit() else value) / _UNITS_MS["h"]
+    if not 1 / 60 <= duration <= 24 * 366:
+        raise ValueError(f"{value!r} is out of range: a minute to a year")
+    return duration
+
+
+def host_port(value: object) -> str:
+    """`host:port` with an IP address or a host name; `[::1]:8080` for IPv6; an `http://` before it does no harm."""
+    host, port = split_host_port(text(value))
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_host_port(address: str) -> tuple[str, int]:
+    """The host (an IPv6 address without its brackets) and the port."""
+    wrong = ValueError(f"{address!r} is not host:port; write it like 127.0.0.1:8080")
+    bare = address.removeprefix("http://").rstrip("/")
+    host, separator, port = bare.rpartition(":")
+    if not separator or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise wrong
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if ":" not in host:
+            raise wrong
+    elif ":" in host:
+        raise ValueError(f"{address!r} is not host:port; an IPv6 address stands in brackets, like [::1]:8080")
+    if _ip_of(host) is None and (not _HOST.fullmatch(host) or host.rpartition(".")[2].isdigit()):
+        raise wrong
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host names this machine alone. A name other than localhost never counts: it may point anywhere."""
+    address = _ip_of(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
+
+
+def _ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def bootstrap_node(value: object) -> str:
+    """A node to begin with: a multiaddr, or the `host:port` of its API, which is asked where the node is."""
+    node = text(value)
+    if node.startswith("/"):
+        return dial_address(node)
+    try:
+        return host_port(node)
+    except ValueError:
+        raise ValueError(
+            f"{node!r} is neither a multiaddr to dial, like /ip4/192.0.2.7/tcp/4001, nor the host:port of a node's API"
+        ) from None
+
+
+def listen_address(value: object) -> str:
+    return _multiaddr(text(value), "listen")
+
+
+def dial_address(value: object) -> str:
+    return _multiaddr(text(value), "dial")
+
+
+def _multiaddr(address: str, purpose: str) -> str:
+    """A TCP multiaddr of the shape we listen on (an IP address, a port) or dial (also a DNS name, /p2p/ at the end)."""
+    may_dial = purpose == "dial"
+    shape = "/ip4/127.0.0.1/tcp/4001" + ("/p2p/12D3KooW..." if may_dial else "")
+    wrong = ValueError(f"{address!r} is not a multiaddr to {purpose}; write it like {shape}")
+    parts = address.removesuffix("/").split("/")
+    if len(parts) not in ((5, 7) if may_dial else (5,)) or parts[0] or parts[3] != "tcp":
+        raise wrong
+    if parts[5:6] not in ([], ["p2p"]):
+        raise wrong
+    kind, host, port = parts[1], parts[2], parts[4]
+    ip = _ip_of(host)
+    if (ip is None or kind != f"ip{ip.version}") and not (may_dial and kind in _DNS and _HOST.fullmatch(host)):
+        raise wrong
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
+        raise wrong
+    if parts[6:] and not _is_peer_id(parts[6]):
+        raise ValueError(f"{address!r} does not end in the id of a node, which begins with 12D3KooW")
+    return "/".join(parts)
+
+
+def peer_id(value: object) -> str:
+    """The id of a node."""
+    word = text(value)
+    if not _is_peer_id(word):
+        raise ValueError(f"{word!r} is not the id of a node, which begins with 12D3KooW and which `bzzz id` prints")
+    return word
+
+
+def _is_peer_id(text: str) -> bool:
+    from protocols import keys  # here, because the commands that talk to a node never see a peer id
+    from protocols.errors import InvalidPayload
+
+    try:
+        keys.public_key(text)
+    except InvalidPayload:
+        return False
+    return True
+
+
+def is_loopback_multiaddr(address: str) -> bool:
+    return is_loopback(address.split("/")[2])
+
+
+def many(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+    """A list, or text with commas; doubles are taken once, in order."""
+
+    def read_all(value: object) -> tuple[str, ...]:
+        parts: Sequence[object]
+        if isinstance(value, str):
+            parts = [part for part in value.split(",") if part.strip()]
+        elif isinstance(value, list | tuple):
+            parts = value
+        else:
+            raise ValueError(f"{value!r} is not a list")
+        return tuple(dict.fromkeys(read(part) for part in parts))
+
+    return read_all

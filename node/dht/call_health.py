@@ -1,0 +1,81 @@
+"""Calls observed: how many there were, how many failed, and whether they fail again and again.
+
+A call has failed when it did not do what it was asked for and the caller can do nothing about that: `Unavailable`,
+`Indeterminate`. What the caller did wrong, and that nothing is there, are answers.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+from protocols.errors import Indeterminate, Unavailable
+from protocols.policy.hysteresis import Steady
+
+FAILING_AFTER = 3
+"""So many calls in a row that failed, within"""
+FAILING_SECONDS = 60.0
+"""this time, say that something is wrong;"""
+WELL_AFTER = 2
+"""so many in a row that did not, or"""
+QUIET_SECONDS = 10.0
+"""this time without a failed one, that it is over."""
+
+
+class CallRecord:
+    """What became of calls. `on_change` is told when the verdict changes: quick, does not wait, does not raise.
+
+    `with record:` round a call records it. It is held by many calls at once, and keeps nothing of any of them.
+    """
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        self.on_change = on_change
+        self.count = 0
+        self.errors = 0
+        self.last_at: float | None = None
+        """When the last one ended, on trio's clock."""
+        self.latency_seconds = 0.0
+        """A running mean, of those whose time was told."""
+        self._time = trio.lowlevel.current_clock().current_time
+        self._steady = Steady(
+            worse_after=FAILING_AFTER,
+            better_after=WELL_AFTER,
+            within_seconds=FAILING_SECONDS,
+            forget_seconds=QUIET_SECONDS,
+        )
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self.ended(error)
+
+    def ended(self, error: BaseException | None) -> None:
+        """A call ended, with this error if it is not None."""
+        if error is None:
+            self.succeeded()
+        elif isinstance(error, Unavailable | Indeterminate):
+            self.failed(error.message)
+
+    def succeeded(self, seconds: float | None = None) -> None:
+        self.count += 1
+        self.last_at = self._time()
+        if seconds is not None:
+            self._took(seconds)
+        if not self._steady.is_quiet() and self._steady.saw_good(self.last_at):
+            self.on_change()
+
+    def failed(self, why: str, seconds: float | None = None) -> None:
+        self.count += 1
+        self.errors += 1
+        self.last_at = self._time()
+        if seconds is not None:
+            self._took(seconds)
+        if self._steady.saw_bad(why, self.last_at):
+            self.on_change()
+
+    def _took(self, seconds: float) -> None:
+        self.latency_seconds += (seconds - self.latency_seconds) / (8 if self.latency_seconds else 1)
+
+    def failing(self, what: str = "calls") -> str:
+        """Why they fail again and again, in words; '' when they do not. `what` is what a person calls them."""
+        return f"{what} fail, the last with: {self._steady.why}" if self._steady.is_bad(self._time()) else ""

@@ -1,0 +1,228 @@
+"""The way to the swarm, and the breaker that shuts it: runs `protocols/policy/breaker.py` and pings in its name.
+
+An operation that its caller gives little time may be over before a far swarm can have answered it. Then nothing is
+known yet, and it is judged later, when those who were asked have had their time: the caller does not wait for that.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import trio
+
+from node.driver import Driver
+from node.swarm.members import Members
+from node.swarm.rpc import FAIR_SECONDS, LATE_SECONDS, Calls
+from node.swarm.rpc import Abandoned as CallAbandoned
+from protocols.errors import BzzzError
+from protocols.messages import Ping
+from protocols.policy import breaker
+from protocols.policy.breaker import Breaker, State
+
+log = logging.getLogger(__name__)
+
+PROBE_PEERS_MAX = 8
+"""How many connected peers one probe pings, side by side; one answer is enough."""
+PROBE_SECONDS = 0.5
+"""How long they may take to answer it; longer when their answers usually take long."""
+JUDGED_LATER_MAX = 64
+"""Operations that wait for their judgement; what comes beyond says no more than they do."""
+CHANGES_KEPT = 64
+_BECAME = {State.OPEN: "opened", State.CLOSED: "closed", State.HALF_OPEN: "half-opened"}
+
+
+class Transition(NamedTuple):
+    """One change of the breaker, for the log, the health report and the metrics."""
+
+    at_ms: int
+    before: State
+    after: State
+    why: str
+
+    @property
+    def text(self) -> str:
+        """The change and its evidence: `opened: 3 operations unanswered in 2.1 s; asked n2, n3, n4`."""
+        return f"{_BECAME[self.after]}: {self.why}"
+
+
+class Gate:
+    """Asked before each call to the swarm (`is_open`, in the sense of a gate), told after it."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        members: Members,
+        *,
+        threshold: int,
+        backoff_seconds: float,
+        chance: Callable[[], float],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._calls = calls
+        self._members = members
+        self._now_ms = now_ms
+        self._breaker = Breaker(threshold=threshold, backoff_seconds=backoff_seconds, chance=chance)
+        self._driver: Driver[breaker.Event, breaker.Effect] = Driver(self._breaker, self._carry_out)
+        self._nursery: trio.Nursery | None = None
+        self._judged_later = 0
+        self.failures = 0
+        """How many operations and probes no peer answered."""
+        self.openings = 0
+        """How often it opened, of itself or because somebody forced it."""
+        self.transitions: deque[Transition] = deque(maxlen=CHANGES_KEPT)
+        self.recoveries = 0
+        self.opened_at_ms: int | None = None
+        self.recovered_at_ms: int | None = None
+        self.on_transition: Callable[[Transition], None] = lambda _: None
+        """Told of each change in the moment of it: quick, does not wait, does not raise."""
+
+    @property
+    def lets_through(self) -> bool:
+        """True: the swarm may be asked (the breaker is closed)."""
+        return self._breaker.is_closed
+
+    @property
+    def state(self) -> State:
+        return self._breaker.state
+
+    @property
+    def why(self) -> str:
+        """The evidence of the breaker's last change, in words."""
+        return self._breaker.why
+
+    @property
+    def generation(self) -> int:
+        """Named again with the outcome of a call that begins now."""
+        return self._breaker.generation
+
+    def succeeded(self, generation: int) -> None:
+        self._driver.tell(breaker.Succeeded(generation))
+
+    def failed(self, generation: int, evidence: str, asked: Sequence[str] = ()) -> None:
+        """`asked` are the peers that did not answer."""
+        self.failures += 1
+        names = tuple(map(self._members.name_of, asked))
+        self._driver.tell(breaker.Failed(generation, evidence, names))
+
+    def unanswered(
+        self, generation: int, *, since: float, until: float, evidence: str, asked: Sequence[str] = ()
+    ) -> None:
+        """These peers were asked, and what was waited for did not come in that time (trio's clock).
+
+        When any peer answered anything meanwhile, the swarm is there: it refused, or our own work stands before this.
+        When we were late ourselves, or the caller was in too much of a hurry for anybody, nothing is known. When it
+        was too short a time for these peers, who usually take longer, it is judged when that is over.
+        """
+        if self._has_answered(since):
+            self.succeeded(generation)
+        elif until - since >= FAIR_SECONDS and trio.current_time() <= until + LATE_SECONDS:
+            due = since + self._calls.round_trips.patience_with(asked or self._members.reachable(), least=FAIR_SECONDS)
+            if due <= until:
+                self.failed(generation, evidence, asked)
+            elif self._nursery is not None and self._judged_later < JUDGED_LATER_MAX:
+                self._judged_later += 1
+                self._nursery.start_soon(self._judge_later, generation, since, due, evidence, tuple(asked))
+
+    async def _judge_later(
+        self, generation: int, since: float, due: float, evidence: str, asked: tuple[str, ...]
+    ) -> None:
+        try:
+            await trio.sleep_until(due)
+        finally:
+            self._judged_later -= 1
+        if self._has_answered(since):
+            self.succeeded(generation)
+        elif trio.current_time() <= due + LATE_SECONDS:
+            self.failed(generation, evidence, asked)
+
+    def _has_answered(self, since: float) -> bool:
+        return any(self._calls.answered_at(presence.member.peer) > since for presence in self._members.all())
+
+    def unasked(self, generation: int, evidence: str) -> None:
+        """Nobody was asked, for none of those who should be can be reached: a failure when there is nobody else."""
+        if not self._members.reachable():
+            self.failed(generation, evidence)
+
+    def heard(self, peer: str) -> None:
+        """A frame of this peer came."""
+        if self._breaker.learned is State.OPEN:
+            self.sign_of_life(f"a frame of {self._members.name_of(peer)}")
+
+    def sign_of_life(self, evidence: str) -> None:
+        """A peer was dialled or sighted."""
+        if self._breaker.learned is State.OPEN:
+            self._driver.tell(breaker.SignOfLife(evidence))
+
+    def force(self, state: State, why: str) -> None:
+        """Somebody wants it open or closed; what the breaker learns meanwhile holds again after `release`."""
+        self._driver.tell(breaker.Forced(state, why))
+
+    def release(self, why: str) -> None:
+        """The force is over, if there was one."""
+        self._driver.tell(breaker.Released(why))
+
+    def tune(self, *, threshold: int, backoff_seconds: float) -> None:
+        """Other limits from now on; what was counted stays."""
+        self._driver.tell(breaker.Tuned(threshold, backoff_seconds))
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                await self._driver.run()
+            finally:
+                self._nursery = None  # before it closes: a connection may still come up, or a call fail
+
+    def _carry_out(self, effect: breaker.Effect) -> None:
+        match effect:
+            case breaker.Probe(generation) if self._nursery is not None:
+                self._nursery.start_soon(self._probe, generation)
+            case breaker.Changed(before, after, why):
+                transition = Transition(self._now_ms(), before, after, why)
+                self.transitions.append(transition)
+                self._count(transition)
+                self.on_transition(transition)
+                level = logging.WARNING if after is State.OPEN and before is State.CLOSED else logging.INFO
+                log.log(level, "the breaker %s (it was %s)", transition.text, before)
+            case _:
+                pass
+
+    def _count(self, transition: Transition) -> None:
+        """From closed to anything else is an opening, the way back a recovery, by itself or because it was forced."""
+        if transition.before is State.CLOSED:
+            self.openings += 1
+            self.opened_at_ms = transition.at_ms
+        elif transition.after is State.CLOSED:
+            self.recoveries += 1
+            self.recovered_at_ms = transition.at_ms
+
+    async def _probe(self, generation: int) -> None:
+        peers = [p.member.peer for p in self._members.all() if p.is_connected][:PROBE_PEERS_MAX]
+        outcomes: list[bool | None] = []
+        answered: list[str] = []
+
+        async def ping(peer: str, scope: trio.CancelScope) -> None:
+            started = trio.current_time()
+            patience = self._calls.round_trips.patience(peer, least=PROBE_SECONDS)
+            try:
+                await self._calls.call(peer, Ping(), timeout=patience)
+            except CallAbandoned:
+                outcomes.append(None)
+            except BzzzError:
+                outcomes.append(False)
+            else:
+                outcomes.append(True)
+                ms = (trio.current_time() - started) * 1000.0
+                answered.append(f"{self._members.name_of(peer)} answered a ping in {ms:.1f} ms")
+                scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for peer in peers:
+                nursery.start_soon(ping, peer, nursery.cancel_scope)
+        if True in outcomes:
+            self._driver.tell(breaker.Succeeded(generation, answered[0]))
+        elif None in outcomes:
+            self._driver.tell(breaker.Abandoned(generation))
+        else:
+            self.failed(generation, "a ping was not answered" if peers else "no peer is connected", peers)

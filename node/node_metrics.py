@@ -1,0 +1,139 @@
+"""What a node is like at this moment, as numbers: its flags, its breaker, what it owes, its store and its swarm.
+
+Nothing is counted here: everything is asked of the parts that know it, when somebody wants to see it.
+"""
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from node.dht.base import Backend
+from node.dht.circuit_breaker import Gate
+from node.metrics import Family, Kind, counter, gauge, state
+from node.node import Node
+from protocols.policy.breaker import State
+
+
+class Gauges:
+    """Of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def families(self) -> Iterator[Family]:
+        yield from self._about()
+        yield from self._switching()
+        yield from self._resolver()
+        if self._node.gate is not None:
+            yield from _breaker(self._node.gate)
+        yield from self._owed()
+        yield from self._store()
+        yield from self._swarm()
+
+    def _about(self) -> Iterator[Family]:
+        node = self._node
+        built = ("version", "python")
+        made_of = (_version(), platform.python_version())
+        yield Family("bzzz_build_info", "What this node runs; always 1.", Kind.GAUGE, built, {made_of: 1.0})
+        named = ("name", "network", "peer_id")
+        who = (node.name, node.network, node.peer_id)
+        yield Family("bzzz_node_info", "Who this node is; always 1.", Kind.GAUGE, named, {who: 1.0})
+        started = node.started_ms / 1000.0
+        yield gauge("bzzz_node_start_time_seconds", "When this node started, since the Unix epoch.", started)
+
+    def _switching(self) -> Iterator[Family]:
+        dht, flags = self._node.dht, self._node.flags.current
+        names = [backend.value for backend in Backend]
+        yield state("bzzz_dht_backend", "Which backend is in force: 1.", "backend", names, dht.backend.value)
+        yield gauge(
+            "bzzz_dht_rollout_ratio", "The share of addresses the backend is used for.", flags.rollout_percent / 100.0
+        )
+        forced = float(flags.override is not None)
+        yield gauge("bzzz_flags_override_active", "1 while somebody forces something.", forced)
+        yield counter("bzzz_dht_switches_total", "How often the backend in force became another.", dht.switches)
+        results: dict[tuple[str, ...], float] = {
+            ("compared",): dht.shadow_reads,
+            ("failed",): dht.shadow_failures,
+            ("skipped",): dht.shadow_skipped,
+        }
+        yield Family("bzzz_dht_shadow_reads_total", "Shadow reads of the swarm.", Kind.COUNTER, ("result",), results)
+        mismatches = dht.shadow_mismatches
+        yield counter(
+            "bzzz_dht_shadow_mismatches_total", "Shadow reads in which the swarm knew a head more.", mismatches
+        )
+
+    def _resolver(self) -> Iterator[Family]:
+        counts = self._node.resolver.counts
+        lookups: dict[tuple[str, ...], float] = {
+            ("hit",): counts.hits,
+            ("miss",): counts.misses,
+            ("expired",): counts.expired,
+            ("coalesced",): counts.coalesced,
+        }
+        what = "Reads that the resolver's cache was asked for, by what became of them."
+        yield Family("bzzz_resolver_lookups_total", what, Kind.COUNTER, ("result",), lookups)
+        dropped: dict[tuple[str, ...], float] = {("changed",): counts.invalidated, ("room",): counts.evicted}
+        what = "Answers that the resolver's cache dropped, by reason."
+        yield Family("bzzz_resolver_dropped_total", what, Kind.COUNTER, ("reason",), dropped)
+        yield gauge("bzzz_resolver_entries", "Answers in the resolver's cache.", counts.entries)
+        yield gauge("bzzz_resolver_bytes", "What the resolver's cache holds.", counts.size_bytes)
+
+    def _owed(self) -> Iterator[Family]:
+        pending = self._node.store.pending()
+        oldest = 0.0 if pending.oldest_at_ms is None else max(0, self._node.now_ms() - pending.oldest_at_ms) / 1000.0
+        yield gauge("bzzz_hints_owed", "Copies that this node owes to other nodes.", pending.count)
+        yield gauge("bzzz_hints_quarantined", "Copies that a holder refused for good.", pending.refused)
+        yield gauge("bzzz_hints_oldest_age_seconds", "How old the oldest write is of which a copy is owed.", oldest)
+        at_risk = self._node.store.measures().at_risk
+        yield gauge("bzzz_writes_at_risk", "Writes of this node that fewer nodes have than should.", at_risk)
+
+    def _store(self) -> Iterator[Family]:
+        store = self._node.store
+        measures = store.measures()
+        yield gauge("bzzz_store_versions", "Versions that this node holds or knows of.", measures.versions)
+        yield gauge("bzzz_store_log_sequence", "The last entry of this node's log.", store.last_sequence)
+        if measures.size_bytes is not None:
+            yield gauge("bzzz_store_size_bytes", "The store's files on the disk.", measures.size_bytes)
+        yield counter("bzzz_store_commits_total", "Transactions committed since the start.", measures.commits)
+        failures = measures.commit_failures
+        yield counter("bzzz_store_commit_failures_total", "Transactions that failed since the start.", failures)
+        is_failing = float(bool(store.last_failure))
+        yield gauge("bzzz_store_failing", "1 while the last transaction failed.", is_failing)
+
+    def _swarm(self) -> Iterator[Family]:
+        peers = self._node.peers()
+        reachable = sum(peer.is_connected and not peer.is_suspect for peer in peers)
+        yield gauge("bzzz_swarm_members", "Other nodes of the swarm that this one remembers.", len(peers))
+        yield gauge("bzzz_swarm_connected", "Those of them that are connected.", sum(p.is_connected for p in peers))
+        yield gauge("bzzz_swarm_reachable", "Those that are connected and answer.", reachable)
+        offsets = [abs(peer.clock_offset_ms) / 1000.0 for peer in peers if peer.clock_offset_ms is not None]
+        yield gauge(
+            "bzzz_swarm_clock_offset_max_seconds", "By how much the clock differs most from that of a node.",
+            max(offsets, default=0.0),
+        )  # fmt: skip
+        kinds: dict[tuple[str, ...], float] = {(kind,): count for kind, count in self._node.counters().items()}
+        yield Family(
+            "bzzz_swarm_limits_total",
+            "How often each limit on what peers may have of this node was hit, and what of theirs was refused.",
+            Kind.COUNTER, ("kind",), kinds,
+        )  # fmt: skip
+
+
+def _breaker(gate: Gate) -> Iterator[Family]:
+    states = [each.value for each in State]
+    yield state("bzzz_breaker_state", "What the breaker to the swarm is: 1.", "state", states, gate.state.value)
+    yield counter("bzzz_breaker_openings_total", "How often the breaker opened.", gate.openings)
+    yield counter("bzzz_breaker_recoveries_total", "How often the breaker closed again.", gate.recoveries)
+    if gate.opened_at_ms is not None:
+        opened = gate.opened_at_ms / 1000.0
+        yield gauge("bzzz_breaker_last_opening_timestamp_seconds", "When the breaker last opened.", opened)
+    if gate.recovered_at_ms is not None:
+        recovered = gate.recovered_at_ms / 1000.0
+        yield gauge("bzzz_breaker_last_recovery_timestamp_seconds", "When the breaker last closed again.", recovered)
+
+
+def _version() -> str:
+    try:
+        return version("bzzz")
+    except PackageNotFoundError:
+        return "unknown"

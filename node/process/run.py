@@ -1,0 +1,211 @@
+"""One process, one node: the real world put together, started in an order that leaves nothing half done, and ended.
+
+What can fail is taken in turn, the exclusive and cheap first: the API's port, the data directory and its lock, the
+identity, the store; then the swarm (importing libp2p takes a second or two), and the server last. Whatever fails, what
+came before it is given back, and the reason is one line.
+"""
+
+import os
+import random
+import resource
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from node import app, logs
+from node.api.http_metrics import Traffic
+from node.api.listen import BindFailed, bind
+from node.api.middleware import Door, Guard
+from node.api.router import router
+from node.api.routes import RESOURCES
+from node.api.server import serve
+from node.app import World
+from node.config import values
+from node.config.settings import Settings
+from node.node import Node
+from node.process import gc, threads
+from node.process.identity import IdentityRefused, load_or_create
+from node.services.control.audit_file import FILE_NAME, FileJournal, JournalRefused
+from node.services.control.config_reload import Reloader
+from node.store.base import StoreRefused
+from node.store.sqlite.file_lock import lock_directory
+from node.store.sqlite.store import SqliteStore
+from node.swarm.base import ListenFailed, Network
+from node.swarm.limits import USUAL, Limits, within
+from node.swarm.peer_policy import Conduct
+from protocols.keys import PrivateKey
+
+STORE_NAME = "store.db"
+STOP_SECONDS_MAX = 1.5
+"""How long ending may take before whatever is still under way is cancelled."""
+DESCRIPTORS_WANTED = 8192
+"""Files and sockets: the default of many systems, 1,024, is too few for a thousand idle connections."""
+
+_Refusal = (BindFailed, IdentityRefused, StoreRefused, JournalRefused, ListenFailed)
+_log = structlog.get_logger("bzzz")
+
+
+class NotStarted(Exception):
+    """The node did not start, and left nothing running; the message is one line that says why and what to do."""
+
+
+class NodeFailed(Exception):
+    """The node ended by itself, which it never should; the log has the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What a person or a script is told once the node answers."""
+
+    name: str
+    backend: str
+    peer_id: str
+    multiaddrs: tuple[str, ...]
+    api: str
+
+
+def run(settings: Settings, say: Callable[[Ready], None], again: Callable[[], Settings]) -> None:
+    """Run a node until SIGINT or SIGTERM. `say` is called once, when it is ready; `again` reads the configuration anew,
+    when one of its files has changed or SIGHUP comes, and raises `ConfigError`. Raises `NotStarted`."""
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        with ExitStack() as held:
+            listening = held.enter_context(closing(bind(settings.api)))
+            held.enter_context(_data_dir(settings.data_dir))
+            key = load_or_create(settings.data_dir, seed=os.urandom(32))
+            store = SqliteStore.open(settings.data_dir / STORE_NAME, random_id=os.urandom(8).hex())
+            journal = held.enter_context(closing(FileJournal(settings.data_dir / FILE_NAME)))
+            conduct = Conduct(allow=settings.allow, deny=settings.deny)
+            limits = within(USUAL, descriptors=_descriptors())
+            world = World(
+                key=key,
+                network=None if settings.backend == "mock" else _network(key, settings, conduct, limits),
+                store=store,
+                now_ms=lambda: time.time_ns() // 1_000_000,
+                chance=random.SystemRandom().random,
+                conduct=conduct,
+                limits=limits,
+                journal=journal,
+            )
+            trio.run(_live, world, settings, listening, say, again)
+    except Exception as error:
+        if isinstance(refusal := _sole(error), _Refusal):
+            raise NotStarted(" ".join(str(refusal).split())) from None
+        _log.exception("the node failed")
+        raise NodeFailed("the node failed, which is a defect; what it was is in the log above") from None
+
+
+@contextmanager
+def _data_dir(path: Path) -> Iterator[None]:
+    """The data directory, made when it is not there (for its owner alone), and ours until the end."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.listdir(path)
+    except OSError as error:
+        raise StoreRefused(
+            f"the data directory {path} cannot be used: {error.strerror or error}; name another with --data-dir"
+        ) from error
+    lock = lock_directory(path)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _network(key: PrivateKey, settings: Settings, conduct: Conduct, limits: Limits) -> Network:
+    from node.swarm.libp2p.host import Host  # it imports libp2p
+
+    return Host(key, settings.listen, conduct=conduct, limits=limits)
+
+
+def _descriptors() -> int:
+    """How many files and sockets this process may have open: as many as it is allowed to, once it has asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_WANTED, hard)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    if soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
+    return soft
+
+
+async def _live(
+    world: World,
+    settings: Settings,
+    listening: socket.socket,
+    say: Callable[[Ready], None],
+    again: Callable[[], Settings],
+) -> None:
+    """Start the node, then its API; end them the other way round."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # When the receivers below are gone again: one more Ctrl-C, while the process closes, is not to be its death.
+        signal.signal(number, signal.SIG_IGN)
+    with (
+        trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hangups,
+    ):
+        async with trio.open_nursery() as services:
+            stopping = trio.Event()
+            services.start_soon(_stop_on_signal, signals, stopping, services.cancel_scope)
+            services.start_soon(gc.run)
+            node = await services.start(app.run, world, settings)
+            reloader = Reloader(settings, again, flags=node.flags, conduct=node.conduct, audit=node.audit)
+            services.start_soon(reloader.run)
+            services.start_soon(_reload_on_signal, hangups, reloader)
+            async with trio.open_nursery() as front:
+                guarded = _guarded(node, settings)
+                url = await front.start(partial(serve, guarded, listening, now_ms=node.now_ms, stopping=stopping))
+                ready = Ready(
+                    name=node.name,
+                    backend=node.dht.backend.value,
+                    peer_id=node.peer_id,
+                    multiaddrs=node.addresses(),
+                    api=url,
+                )
+                gc.set_aside()
+                threads.take_short_turns()
+                _log.info("ready", peer_id=ready.peer_id, multiaddrs=ready.multiaddrs, api=url, backend=ready.backend)
+                if not stopping.is_set():
+                    say(ready)
+            services.cancel_scope.cancel()
+    _log.info("stopped")
+
+
+def _guarded(node: Node, settings: Settings) -> Guard:
+    host, _ = settings.api_host_port
+    token = settings.api_token.reveal() if settings.api_token else None
+    door = Door(is_loopback=values.is_loopback(host), token=token)
+    return Guard(router(node), door, now_ms=node.now_ms, traffic=Traffic.of(node, RESOURCES))
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event, everything: trio.CancelScope) -> None:
+    """The first signal lets what is under way end; the second does not, nor does time."""
+    async for number in signals:
+        _log.info("stopping", signal=signal.Signals(number).name)
+        if stopping.is_set():
+            everything.cancel()
+        stopping.set()
+        everything.deadline = trio.current_time() + STOP_SECONDS_MAX
+
+
+async def _reload_on_signal(hangups: AsyncIterator[int], reloader: Reloader) -> None:
+    async for _ in hangups:
+        _log.info("reading the configuration again", signal="SIGHUP")
+        await reloader.reload("SIGHUP")
+
+
+def _sole(error: BaseException) -> BaseException:
+    """The one error inside groups of one: the nurseries on the way put them round it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,1 @@
+"""What an operator changes while the node runs, and the audit log of those changes."""

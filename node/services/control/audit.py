@@ -1,0 +1,103 @@
+"""The audit log of a node: appends acts to its journal, one after another, each signed and chained to the one before.
+
+An act is in the log before it has any effect. Who did it is what the caller said; on loopback nobody is asked to prove
+it, and off loopback whoever has the API's token may write any name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from node.services.control.audit_file import Journal
+from protocols import audit_log
+from protocols.audit_log import GENESIS, Broken, Entry
+from protocols.errors import BzzzError
+from protocols.keys import PrivateKey
+
+PAGE = 1000
+
+
+class Audit:
+    """One for each node. `state` is what the last entry left behind, or {} when that entry cannot be trusted."""
+
+    def __init__(self, journal: Journal, key: PrivateKey, *, now_ms: Callable[[], int]) -> None:
+        self._journal = journal
+        self._key = key
+        self._now_ms = now_ms
+        self._lock = trio.Lock()
+        self._head = GENESIS if journal.last is None else audit_log.hash_of(journal.last)
+        self._sequence = journal.count
+        self._fault = ""
+        self._failure = ""
+        self.state: Mapping[str, Any] = self._last_state()
+
+    @property
+    def sequence(self) -> int:
+        """How many entries there are."""
+        return self._sequence
+
+    @property
+    def head(self) -> str:
+        """The hash of the last line: whoever noted it can tell later that no lines were cut off."""
+        return self._head
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with it, in words."""
+        return tuple(fault for fault in (self._fault, self._journal.fault, self._failure) if fault)
+
+    def _last_state(self) -> Mapping[str, Any]:
+        if self._journal.last is None:
+            return {}
+        try:
+            entry = audit_log.read(self._journal.last)
+            if entry.node != self._key.peer_id:
+                raise Broken(f"it is of another node ({entry.node})")
+        except Broken as broken:
+            self._fault = (
+                f"the last line of the audit log ({self._sequence}) cannot be trusted: {broken}; what was set at run "
+                "time before is not in force (bzzz audit verify)"
+            )
+            return {}
+        self._sequence = max(self._sequence, entry.sequence)
+        return entry.state if isinstance(entry.state, dict) else {}
+
+    async def append(
+        self,
+        act: str,
+        *,
+        author: str,
+        reason: str = "",
+        details: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Write down an act; durable when it returns. `state` stays what it was unless given.
+
+        Raises `StorageFull` or `Unavailable`, and then nothing was written.
+        """
+        async with self._lock:
+            entry = Entry(
+                sequence=self._sequence + 1,
+                at_ms=self._now_ms(),
+                act=act,
+                author=author,
+                reason=reason,
+                details=details or {},
+                state=self.state if state is None else state,
+                node=self._key.peer_id,
+                previous=self._head,
+            )
+            line = audit_log.seal(self._key, entry)
+            try:
+                await self._journal.append(line)
+            except BzzzError as error:
+                self._failure = error.message
+                raise
+            self._failure = ""
+            self._sequence, self._head, self.state = entry.sequence, audit_log.hash_of(line), entry.state
+            return entry
+
+    async def lines(self, *, after: int = 0, limit: int = PAGE) -> list[bytes]:
+        """Lines as they are, so that whoever reads them can check them. Raises `Unavailable`."""
+        return await self._journal.lines(after=after, limit=min(limit, PAGE))

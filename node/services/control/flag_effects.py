@@ -1,0 +1,82 @@
+"""Puts flags in force in the parts that go by them, and writes the breaker's switches into the audit log.
+
+The order of a change: calls first, then the breaker, then what is owed. A breaker that opens or closes, by itself or
+because somebody forces it, is one entry; its tries in between are in the log of the process alone.
+"""
+
+import logging
+from typing import Any
+
+import trio
+
+from node.config.flags import Flags, Force
+from node.dht.circuit_breaker import Gate, Transition
+from node.services.control.audit import Audit
+from protocols.errors import BzzzError
+from protocols.policy.breaker import State
+
+log = logging.getLogger(__name__)
+
+WAITING_MAX = 256
+"""Switches that wait to be written down; the audit log says how many were lost beyond."""
+
+_STATES = {Force.OPEN: State.OPEN, Force.CLOSED: State.CLOSED}
+
+
+def steer(gate: Gate, before: Flags, after: Flags) -> None:
+    """Have the breaker go by the flags; what it has learned stays."""
+    limits = (after.threshold_errors, after.backoff_ms)
+    if limits != (before.threshold_errors, before.backoff_ms):
+        gate.tune(threshold=after.threshold_errors, backoff_seconds=after.backoff_ms / 1000.0)
+    if after.override == before.override:
+        return
+    override = after.override
+    if override is not None and override.force in _STATES:
+        gate.force(_STATES[override.force], f"forced by {override.author}: {override.reason}")
+    else:
+        gate.release("no longer forced")
+
+
+def holds_otherwise(before: Flags, after: Flags) -> bool:
+    """Whether other keys may be held back after a change than before."""
+
+    def what(flags: Flags) -> tuple[bool, bool, float]:
+        return flags.sync_enabled, flags.in_force == "mock", flags.rollout_percent
+
+    return what(before) != what(after)
+
+
+class Recorder:
+    """Writes down each opening and closing of the breaker, in order, without holding anybody up."""
+
+    def __init__(self, audit: Audit, *, author: str) -> None:
+        self._audit = audit
+        self._author = author
+        self._send, self._receive = trio.open_memory_channel[Transition](WAITING_MAX)
+        self._lost = 0
+
+    def changed(self, transition: Transition) -> None:
+        if (transition.before is State.CLOSED) == (transition.after is State.CLOSED):
+            return
+        try:
+            self._send.send_nowait(transition)
+        except trio.WouldBlock:
+            self._lost += 1
+
+    async def run(self) -> None:
+        async for transition in self._receive:
+            details: dict[str, Any] = {
+                "before": transition.before,
+                "after": transition.after,
+                "at_ms": transition.at_ms,
+            }
+            if self._lost:
+                details["lost_before"] = self._lost
+            try:
+                await self._audit.append(
+                    "breaker.changed", author=self._author, reason=transition.text, details=details
+                )
+                self._lost = 0
+            except BzzzError as error:
+                self._lost += 1
+                log.error("a switch of the breaker could not be written down: %s", error.message)

@@ -1,0 +1,1 @@
+"""Which nodes are members of the swarm, and how this node stays connected to them."""

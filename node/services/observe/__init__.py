@@ -1,0 +1,1 @@
+"""How the node is: the health report and the probes behind it."""

@@ -1,0 +1,43 @@
+"""What a disk says when it fails, in the words of this project."""
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+
+from protocols.errors import BzzzError, StorageFull, Unavailable
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def translated(error: OSError | sqlite3.Error, path: Path | None = None) -> BzzzError:
+    """`StorageFull` when there is no room, else `Unavailable`; `details['reason']` holds what the disk said."""
+    where = str(path) if path is not None else "the store"
+    if is_full(error, path):
+        return StorageFull(
+            f"{where}: there is no room on the disk, nothing of this was written, and reads go on; make room, then "
+            "try again",
+            reason=str(error),
+        )  # fmt: skip
+    return Unavailable(
+        f"{where}: the disk failed ({error}), nothing of this was acknowledged; look after the disk, then try again",
+        reason=str(error),
+    )
+
+
+def is_full(error: OSError | sqlite3.Error, path: Path | None) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF == sqlite3.SQLITE_FULL:
+        return True
+    # Some paths of SQLite (the shared memory beside the log, a quota) tell of a full disk as of any other failure.
+    return code & 0xFF == sqlite3.SQLITE_IOERR and path is not None and not _has_room(path)
+
+
+def _has_room(path: Path) -> bool:
+    try:
+        room = os.statvfs(path.parent)
+    except OSError:
+        return True
+    return room.f_bavail * room.f_frsize >= 64 * 1024

@@ -1,0 +1,222 @@
+"""What is asked of the tables: plain functions over a connection that only reads, run in the reader's thread."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from node.store.base import Change, Member, Version
+from node.store.hint_index import Debts
+from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, Starts
+from node.store.sqlite.rows import ITEM_COLUMNS, ORIGINS, SIGN, STAND_IN, among, item_of, parents_of
+from protocols.envelope import Envelope, Notice, decode, order_key
+
+_ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.key_id"
+_CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
+
+
+def heads(db: sqlite3.Connection, starts: Starts, key: bytes) -> tuple[Envelope | Notice, ...]:
+    rows = db.execute(
+        f"SELECT {ITEM_COLUMNS} FROM keys k JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
+        f"WHERE {KEY_IS}",
+        starts.key(key),
+    )  # fmt: skip
+    return tuple(sorted((item_of(row) for row in rows), key=order_key, reverse=True))
+
+
+def by_digest(db: sqlite3.Connection, starts: Starts, digest: bytes, until: int) -> Envelope | Notice | None:
+    """A version among the entries up to and with `until`: what is committed is published a moment later."""
+    row = db.execute(
+        f"{_ITEM} WHERE {DIGEST_IS} AND v.sequence <= :until", starts.digest(digest) | {"until": until}
+    ).fetchone()
+    return item_of(row) if row is not None else None
+
+
+def versions(db: sqlite3.Connection, starts: Starts, key: bytes, after: int, limit: int) -> list[Version]:
+    return [
+        Version(
+            address=address, digest=digest, version=version + SIGN, author=author, deleted=bool(deleted),
+            parents=parents_of(parents), content_type=content_type, size_bytes=size_bytes, is_held=bool(is_held),
+            is_head=bool(is_head), reissued_as=reissued_as,
+        )
+        for (
+            address, digest, version, author, deleted, parents, content_type, size_bytes, is_held, is_head, reissued_as
+        ) in db.execute(
+            "SELECT k.address, v.digest, v.version, v.author, v.deleted, v.parents, v.content_type, v.size_bytes, "
+            f"v.encoded IS NOT NULL, h.sequence IS NOT NULL, {STAND_IN} "
+            "FROM versions v JOIN keys k ON k.id = v.key_id "
+            "LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
+            f"WHERE v.key_id = (SELECT k.id FROM keys k WHERE {KEY_IS}) "
+            "ORDER BY v.version, v.author, v.digest LIMIT :limit OFFSET :after",
+            starts.key(key) | {"limit": limit, "after": after},
+        )
+    ]  # fmt: skip
+
+
+def stand_in(db: sqlite3.Connection, starts: Starts, digest: bytes) -> bytes:
+    while True:
+        row = db.execute(f"SELECT {STAND_IN} FROM versions v WHERE {DIGEST_IS}", starts.digest(digest)).fetchone()
+        if row is None or row[0] is None:
+            return digest
+        digest = row[0]
+
+
+def count_versions(db: sqlite3.Connection, starts: Starts, key: bytes) -> int:
+    row = db.execute(
+        f"SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE {KEY_IS}", starts.key(key)
+    ).fetchone()  # fmt: skip
+    return int(row[0])
+
+
+def count_learned(db: sqlite3.Connection) -> int:
+    """Entries of the log that are no version's first."""
+    return int(db.execute("SELECT count(*) FROM learned").fetchone()[0])
+
+
+def idempotent(db: sqlite3.Connection, name: str) -> bytes | None:
+    digest: bytes | None = _one(db, "SELECT digest FROM idempotency WHERE name = ?", name)
+    return digest
+
+
+def log(db: sqlite3.Connection, after: int, until: int) -> list[Change]:
+    """The entries above `after`, up to and with `until`."""
+    return _changes(
+        db,
+        f"SELECT v.sequence, {_CHANGE}, v.origin, v.at_ms FROM versions v JOIN keys k ON k.id = v.key_id "
+        "WHERE v.sequence > :after AND v.sequence <= :until UNION ALL "
+        f"SELECT l.sequence, {_CHANGE}, l.origin, l.at_ms FROM learned l JOIN versions v ON v.sequence = l.of "
+        "JOIN keys k ON k.id = v.key_id WHERE l.sequence > :after AND l.sequence <= :until ORDER BY 1",
+        {"after": after, "until": until},
+    )  # fmt: skip
+
+
+def own_writes(db: sqlite3.Connection, after: int, until: int, limit: int) -> list[Change]:
+    return _changes(
+        db,
+        f"SELECT v.sequence, {_CHANGE}, v.origin, v.at_ms FROM versions v JOIN keys k ON k.id = v.key_id "
+        "WHERE v.is_local = 1 AND v.reissued_as IS NULL AND v.sequence > :after AND v.sequence <= :until "
+        "ORDER BY v.sequence LIMIT :limit",
+        {"after": after, "until": until, "limit": limit},
+    )
+
+
+def _changes(db: sqlite3.Connection, query: str, values: dict[str, int]) -> list[Change]:
+    return [
+        Change(sequence, digest, key, address, version + SIGN, author, bool(deleted), ORIGINS[origin], at_ms)
+        for sequence, digest, key, address, version, author, deleted, origin, at_ms in db.execute(query, values)
+    ]
+
+
+class Stood(NamedTuple):
+    """A local write in the tables."""
+
+    sequence: int
+    digest: bytes
+    key: bytes
+    address: str
+    at_ms: int
+    acknowledged: tuple[str, ...]
+
+
+def standing(db: sqlite3.Connection, starts: Starts, digest: bytes | None, sequence: int | None) -> Stood | None:
+    """A local write by either; of one that was reissued, that which stands in for it."""
+    condition = DIGEST_IS if digest is not None else "v.sequence = :sequence"
+    while True:
+        row = db.execute(
+            "SELECT v.sequence, v.digest, k.key, k.address, v.at_ms, v.is_local, v.reissued_as FROM versions v "
+            f"JOIN keys k ON k.id = v.key_id WHERE {condition}",
+            starts.digest(digest) if digest is not None else {"sequence": sequence},
+        ).fetchone()
+        if row is None or not row[5]:
+            return None
+        if row[6] is None:
+            break
+        condition, digest = DIGEST_IS, row[6]
+    peers = db.execute(
+        "SELECT h.peer FROM acknowledged a JOIN holders h ON h.id = a.holder WHERE a.sequence = ? ORDER BY h.peer",
+        (row[0],),
+    )
+    found, key, address, at_ms = row[1:5]
+    return Stood(row[0], found, key, address, at_ms, tuple(peer for (peer,) in peers))
+
+
+class Owed(NamedTuple):
+    """A hint in the tables."""
+
+    digest: bytes
+    key: bytes
+    address: str
+    attempts: int
+    next_try_ms: int
+    refusal: str
+    at_ms: int
+
+
+def owed(db: sqlite3.Connection, holder: str, sequences: Sequence[int]) -> dict[int, Owed]:
+    found: dict[int, Owed] = {}
+    number = _one(db, "SELECT id FROM holders WHERE peer = ?", holder)
+    for places, values in among(sequences):
+        for sequence, *row in db.execute(
+            "SELECT h.sequence, v.digest, k.key, k.address, h.attempts, h.next_try_ms, h.refusal, v.at_ms "
+            "FROM hints h JOIN versions v ON v.sequence = h.sequence JOIN keys k ON k.id = v.key_id "
+            f"WHERE h.holder = ? AND h.sequence IN {places}",
+            (number, *values),
+        ):
+            found[sequence] = Owed(*row)
+    return found
+
+
+def at_ms(db: sqlite3.Connection, sequence: int) -> int:
+    """When a version was merged; 0 for a sequence that is none's first."""
+    return int(_one(db, "SELECT at_ms FROM versions WHERE sequence = ?", sequence) or 0)
+
+
+def staged(db: sqlite3.Connection, digest: bytes) -> Envelope | None:
+    encoded = _one(db, "SELECT encoded FROM staged WHERE digest = ?", digest)
+    return decode(encoded) if encoded is not None else None
+
+
+def staged_under(db: sqlite3.Connection, idempotency_key: str) -> Envelope | None:
+    encoded = _one(db, "SELECT encoded FROM staged WHERE idempotency_key = ? ORDER BY rowid DESC", idempotency_key)
+    return decode(encoded) if encoded is not None else None
+
+
+def providers(db: sqlite3.Connection, key: bytes, now_ms: int) -> list[str]:
+    rows = db.execute("SELECT peer FROM providers WHERE key = ? AND expires_ms > ? ORDER BY peer", (key, now_ms))
+    return [peer for (peer,) in rows]
+
+
+# -- once, at the start ---------------------------------------------------------------------------------------------
+
+
+def log_id(db: sqlite3.Connection) -> str:
+    return str(_one(db, "SELECT value FROM meta WHERE name = ?", "log_id"))
+
+
+def members(db: sqlite3.Connection) -> dict[str, Member]:
+    return {
+        peer: Member(
+            peer=peer, name=name, addresses=tuple(json.loads(addresses)), first_seen_ms=first_seen_ms,
+            last_seen_ms=last_seen_ms, labels=json.loads(labels),
+        )
+        for peer, name, addresses, first_seen_ms, last_seen_ms, labels in db.execute("SELECT * FROM members")
+    }  # fmt: skip
+
+
+def cursors(db: sqlite3.Connection) -> dict[str, int]:
+    return dict(db.execute("SELECT name, sequence FROM cursors"))
+
+
+def debts(db: sqlite3.Connection) -> Debts:
+    """Every hint, as memory keeps it: a million take about a second."""
+    found = Debts()
+    for holder, sequence, next_try_ms, is_refused in db.execute(
+        "SELECT o.peer, h.sequence, h.next_try_ms, h.is_refused FROM holders o JOIN hints h ON h.holder = o.id"
+    ):
+        found.add(holder, sequence, next_try_ms=next_try_ms, is_refused=bool(is_refused))
+    return found
+
+
+def _one(db: sqlite3.Connection, query: str, value: object) -> Any:
+    row = db.execute(query, (value,)).fetchone()
+    return row[0] if row is not None else None

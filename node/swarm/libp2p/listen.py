@@ -1,0 +1,111 @@
+"""Listening: sockets that are ours alone, and the addresses that others can reach them at.
+
+libp2p sets SO_REUSEPORT, so that a second process on the same port starts without an error and the kernel deals the
+connections out between the two. These sockets do not set it: a port that anybody else listens on, in whatever way, is
+an error, and nobody can join in later.
+"""
+
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Iterable, Sequence
+
+import ifaddr
+import trio
+
+from node.accept_errors import NO_ROOM
+from node.swarm.base import ListenFailed
+from node.swarm.libp2p.address import IP, Endpoint, parse
+from node.swarm.libp2p.tcp import Wire
+from node.swarm.limit_counters import Watch
+
+BACKLOG = 1024
+_HINTS = {
+    errno.EADDRINUSE: "another program or node listens there: stop it, or choose another port (0 is any free one)",
+    errno.EADDRNOTAVAIL: "this machine does not have that address: name one of its own, or /ip4/0.0.0.0 for all",
+    errno.EACCES: "this user may not listen there: choose a port from 1024 on",
+}
+
+
+def bind(listen: Sequence[str]) -> list[socket.socket]:
+    """Sockets that listen at these multiaddrs, in their order; either all or none. Raises `ListenFailed`."""
+    sockets: list[socket.socket] = []
+    try:
+        for text in listen:
+            sockets.append(_bind(text))
+    except BaseException:
+        close(sockets)
+        raise
+    return sockets
+
+
+def close(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        with contextlib.suppress(RuntimeError):  # Outside trio nobody waits on it either.
+            trio.lowlevel.notify_closing(sock)
+        sock.close()
+
+
+def announced(sockets: Iterable[socket.socket]) -> tuple[Endpoint, ...]:
+    """Concrete addresses: the port in use for port 0, and one for each interface in the place of 'all of them'."""
+    found: dict[Endpoint, None] = {}
+    for sock in sockets:
+        host, port = sock.getsockname()[:2]
+        kind = "ip6" if sock.family == socket.AF_INET6 else "ip4"
+        hosts = _interfaces(kind) if ipaddress.ip_address(host).is_unspecified else [host]
+        found.update({Endpoint(kind=kind, host=host, port=port): None for host in hosts})
+    return tuple(found)
+
+
+async def accept(sock: socket.socket, watch: Watch) -> Wire:
+    """The next connection. Waits while there is none, and a moment when this process has no descriptors left.
+
+    `watch` hears of the latter.
+    """
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            return Wire(sock.accept()[0])
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if why := NO_ROOM.get(error.errno or 0):
+                watch.hit("out_of_descriptors", "", f"cannot take another connection now, and tries again: {why}")
+                await trio.sleep(0.1)
+
+
+def _bind(text: str) -> socket.socket:
+    try:
+        endpoint = parse(text)
+    except ValueError as error:
+        raise ListenFailed(f"cannot listen on {text}: {error}") from error
+    if endpoint.kind not in IP:
+        raise ListenFailed(f"cannot listen on {text}: a name is for dialling; write /ip4/<address>/tcp/<port>, or ip6")
+    sock = socket.socket(socket.AF_INET6 if endpoint.kind == "ip6" else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if endpoint.kind == "ip6":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((endpoint.host, endpoint.port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        why = os.strerror(error.errno) if error.errno else str(error)
+        hint = _HINTS.get(error.errno or 0, "choose another address")
+        raise ListenFailed(f"cannot listen on {text}: {why}; {hint}") from error
+    return sock
+
+
+def _interfaces(kind: str) -> list[str]:
+    """This machine's addresses, loopback included; those of one link alone left out, for they need its name."""
+    hosts = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            if kind == "ip4" and isinstance(ip.ip, str):
+                hosts.append(ip.ip)
+            elif kind == "ip6" and not isinstance(ip.ip, str) and not ipaddress.ip_address(ip.ip[0]).is_link_local:
+                hosts.append(ip.ip[0])
+    return hosts

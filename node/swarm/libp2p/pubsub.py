@@ -1,0 +1,108 @@
+"""Topics: say something to whoever listens, for announcements and notices. Content never takes this way.
+
+Delivery is best effort: a message reaches those who are connected when it is said, usually within milliseconds, and
+once. It may be lost, and an old one may be repeated by somebody; what is said must bear both. The author is proved.
+An unsubscribe followed by a subscribe can stay deaf for a minute, so there is only a subscribe.
+
+Nothing of it runs, and libp2p's part is not set up, before somebody subscribes or publishes.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from node.swarm.limit_counters import Watch
+from node.swarm.limits import USUAL, Limits
+from protocols.errors import TooLarge, Unavailable
+
+if TYPE_CHECKING:
+    from node.swarm.libp2p.gossipsub import Gossip
+    from node.swarm.libp2p.host import Host
+
+HEARTBEAT_SECONDS = 1.0
+START_SECONDS = 5.0
+"""How long `publish` waits for the host to run."""
+
+Handler = Callable[[str, bytes], None]
+"""Told the author's peer id and the data; on the trio thread, quick. Should it raise, that message is lost for it."""
+Validator = Callable[[str, bytes], bool]
+"""Whether a message of this author is to be delivered and handed on to others; one that raises has refused it."""
+
+
+class PubSub:
+    """`run` is its life, beside that of a host; the rest may be called at any time."""
+
+    def __init__(self, *, limits: Limits = USUAL, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        self._limits = limits
+        self._heartbeat_seconds = heartbeat_seconds
+        self._topics: dict[str, tuple[Handler, Validator | None]] = {}
+        self._gossip: Gossip | None = None
+        self._watch = Watch()
+        self._is_wanted = trio.Event()
+        self._is_up = trio.Event()
+
+    async def run(self, host: "Host", *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take part in the topics over a host that runs already, until cancelled."""
+        task_status.started()
+        await self._is_wanted.wait()
+        from node.swarm.libp2p.gossipsub import Gossip  # these import libp2p, and most of the time nobody wants it
+        from node.swarm.libp2p.gossipsub_parts import Tasks
+
+        assert host.library is not None, "the host runs"
+        self._watch = host.conduct.watch
+        async with trio.open_nursery() as nursery:
+            tasks = Tasks(nursery)
+            gossip = Gossip(host.library, tasks, self._limits, self._deliver, heartbeat_seconds=self._heartbeat_seconds)
+            try:
+                gossip.start()
+                self._gossip = gossip
+                self._is_up.set()
+                while True:
+                    self._is_wanted = trio.Event()
+                    for topic in self._topics:
+                        await gossip.subscribe(topic)
+                    await self._is_wanted.wait()
+            finally:
+                tasks.is_running = False
+                self._gossip = None
+                self._is_up = trio.Event()
+                gossip.stop()
+
+    def subscribe(self, topic: str, handler: Handler, validator: Validator | None = None) -> None:
+        """Hear what others say on a topic, from now on. One handler a topic; our own words are not heard."""
+        assert topic not in self._topics, f"{topic} has a handler already"
+        self._topics[topic] = (handler, validator)
+        self._is_wanted.set()
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Say something on a topic. Raises `TooLarge`, or `Unavailable` while there is no host."""
+        if len(data) > self._limits.gossip_message_bytes_max:
+            most = self._limits.gossip_message_bytes_max
+            raise TooLarge(f"a message of {len(data):,} bytes is too long to be announced: {most:,} are the most")
+        self._is_wanted.set()
+        with trio.move_on_after(START_SECONDS):
+            await self._is_up.wait()
+        if self._gossip is None:
+            raise Unavailable("nothing can be announced: this node's host does not run")
+        await self._gossip.publish(topic, data)
+
+    def peers(self, topic: str) -> tuple[str, ...]:
+        """Who is connected and listens to a topic."""
+        if self._gossip is None:
+            return ()
+        return tuple(str(peer) for peer in self._gossip.peer_topics.get(topic, ()) if peer in self._gossip.peers)
+
+    def _deliver(self, topic: str, author: str, data: bytes) -> bool:
+        handler, validator = self._topics[topic]
+        try:
+            if validator is not None and not validator(author, data):
+                return False
+        except Exception as error:
+            self._watch.hit("gossip_failed", topic, f"the validator failed, which refuses a message: {error!r:.200}")
+            return False
+        try:
+            handler(author, data)
+        except Exception as error:
+            self._watch.hit("gossip_failed", topic, f"a message could not be handled: {error!r:.200}")
+        return True

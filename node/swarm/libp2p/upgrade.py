@@ -1,0 +1,104 @@
+"""From a TCP connection to a muxed one: noise alone, yamux alone, and the peer's id proved on the way.
+
+The handshakes are libp2p's own (multistream-select, noise XX); after them its layers are peeled off, and the session's
+keys and the socket go on in `noise.py` and `yamux.py`. No other security or muxer is ever offered or accepted,
+plaintext least of all (`new_host` accepts that unless told otherwise).
+"""
+
+import os
+
+from libp2p.crypto.ed25519 import Ed25519PrivateKey
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.x25519 import create_new_key_pair as new_noise_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+from libp2p.security.noise import patterns
+from libp2p.security.noise.messages import NoiseHandshakePayload
+from libp2p.security.noise.patterns import PatternXX
+from libp2p.security.noise.pb.noise_pb2 import NoiseHandshakePayload as PayloadMessage
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.secure_session import SecureSession
+
+from node.swarm.libp2p import yamux
+from node.swarm.libp2p.multistream import accept, propose
+from node.swarm.libp2p.noise import Cipher
+from node.swarm.libp2p.tcp import Wire
+from node.swarm.limit_counters import Watch
+from node.swarm.limits import USUAL, Limits
+
+YAMUX = TProtocol(yamux.PROTOCOL)
+_ED25519 = b"\x08\x01\x12\x20"
+"""How the protobuf of an Ed25519 public key begins; 32 bytes of key follow, and nothing else."""
+
+
+class Payload(NoiseHandshakePayload):
+    """Who the other side says it is, under an Ed25519 key alone, as every peer id here is.
+
+    libp2p takes RSA and secp256k1 keys as well. Such a peer would be connected under an id that nothing else here can
+    read, and may choose an RSA exponent that takes 50 ms to check a signature with. There is no seam for it in the
+    handshake, so this class takes the place of libp2p's own there.
+    """
+
+    @classmethod
+    def deserialize(cls, protobuf_bytes: bytes) -> NoiseHandshakePayload:
+        key = PayloadMessage.FromString(protobuf_bytes).identity_key
+        if len(key) != len(_ED25519) + 32 or not key.startswith(_ED25519):
+            raise ValueError("the other side's key is not an Ed25519 key")
+        return super().deserialize(protobuf_bytes)
+
+
+patterns.NoiseHandshakePayload = Payload  # type: ignore[attr-defined]
+
+
+class Upgrader:
+    """Holds the node's identity. Both directions raise whatever libp2p raises, and are bounded by their callers."""
+
+    def __init__(self, seed: bytes, *, limits: Limits = USUAL, watch: Watch | None = None) -> None:
+        private = Ed25519PrivateKey.from_bytes(seed)
+        self.key_pair = KeyPair(private, private.get_public_key())
+        self.noise_key = new_noise_key_pair().private_key
+        self.limits = limits
+        self._watch = watch
+
+    async def outbound(self, wire: Wire) -> yamux.Mux:
+        """Of a connection we dialled. Who answered is the result's `peer_id`; it is proved, but not yet wanted."""
+        raw = RawConnection(wire, True)
+        await propose(raw, NOISE)
+        session = await self._handshake().handshake_outbound(raw, None)
+        await propose(session, YAMUX)
+        return self._mux(wire, session, is_initiator=True)
+
+    async def inbound(self, wire: Wire) -> yamux.Mux:
+        """Of a connection that came."""
+        raw = RawConnection(wire, False)
+        await accept(raw, {NOISE: None})
+        session = await self._handshake().handshake_inbound(raw)
+        await accept(session, {YAMUX: None})
+        return self._mux(wire, session, is_initiator=False)
+
+    def _handshake(self) -> PatternXX:
+        return PatternXX(ID.from_pubkey(self.key_pair.public_key), self.key_pair.private_key, self.noise_key)
+
+    def _mux(self, wire: Wire, session: object, *, is_initiator: bool) -> yamux.Mux:
+        assert isinstance(session, SecureSession)
+        return yamux.Mux(
+            wire,
+            Cipher(session),
+            session.get_remote_peer(),
+            is_initiator=is_initiator,
+            early=session._drain(None),
+            limits=self.limits,
+            watch=self._watch,
+        )
+
+
+def in_words(error: BaseException) -> str:
+    """What went wrong with a connection, without libp2p's wrappings, which often say nothing."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno) if error.errno > 0 else str(error)
+    return str(error) or type(error).__name__

@@ -1,0 +1,1 @@
+"""What each node decides by itself, without asking anybody: pure state machines and values, like all of `protocols`."""

@@ -1,0 +1,176 @@
+"""Members who say hello, and anything they like afterwards: attackers within the store protocol."""
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from libp2p.custom_types import TProtocol
+
+from attacks.guests import now_ms, written
+from attacks.intruders import HANDSHAKE_SECONDS, Intruder
+from attacks.lines import Fell, patient
+from attacks.target import Target
+from node.swarm.base import Lane
+from node.swarm.libp2p.host import PROTOCOL
+from node.swarm.libp2p.lanes import RANK, Splitter, name_lane, read_lane
+from node.swarm.libp2p.multistream import propose
+from node.swarm.libp2p.yamux_stream import MuxStream
+from protocols import messages
+from protocols.envelope import Envelope
+from protocols.keys import PrivateKey
+from protocols.messages import (
+    Heads,
+    HeadsAre,
+    Hello,
+    Members,
+    MembersAre,
+    Merge,
+    MergedAll,
+    Ping,
+    Pong,
+    Reply,
+    Request,
+)
+
+_PROTOCOL = TProtocol(PROTOCOL)
+Answering = Callable[[Request, Reply | None], Reply | None]
+"""How a member answers what it is asked, given how one should; None: not at all."""
+
+REQUEST_SECONDS = 5.0
+
+
+class Member:
+    """An intruder with both lanes. Its peer id comes before the target's, so that it is the one to open them."""
+
+    def __init__(self, intruder: Intruder, key: PrivateKey, target: Target, answering: Answering | None = None) -> None:
+        """The intruder's muxer runs."""
+        self.intruder = intruder
+        self.key = key
+        self.replies = 0
+        """How many frames came that answer something."""
+        self._target = target
+        self._answering = answering or (lambda request, honest: honest)
+        self._lanes: dict[Lane, MuxStream] = {}
+        self._number = 0
+        self._answers: dict[int, Reply] = {}
+        self._came = trio.Event()
+
+    @property
+    def is_over(self) -> bool:
+        return self.intruder.mux.is_closed
+
+    async def open_lanes(self, *, is_reading: bool = True) -> None:
+        """Raises `Fell`. Without `is_reading` nothing that comes on them is taken, and no window given back."""
+        try:
+            with trio.fail_after(patient(HANDSHAKE_SECONDS)):
+                for lane in Lane:
+                    stream = await self.intruder.mux.open_stream(RANK[lane])
+                    await propose(stream, _PROTOCOL)
+                    await name_lane(stream, lane)
+                    if await read_lane(stream) is not lane:
+                        raise Fell("the target named another lane than it was told")
+                    self._lanes[lane] = stream
+        except Fell:
+            raise
+        except Exception as error:
+            raise Fell(f"the lanes of a member were not opened: {error!r}") from error
+        if is_reading:
+            for stream in self._lanes.values():
+                stream.attach(Splitter(self._received, lambda why: None).feed, lambda how: self._wake())
+
+    async def say_hello(self) -> None:
+        """Raises `Fell` unless it is answered with a hello."""
+        reply = await self.ask(self.hello())
+        if not isinstance(reply, Hello):
+            raise Fell(f"hello was answered with {reply}")
+
+    def hello(self, *, network: str = "", name: str = "member", addresses: tuple[str, ...] = ()) -> Hello:
+        return Hello(network or self._target.network, name, "", now_ms(), addresses)
+
+    async def send(self, data: bytes, lane: Lane = Lane.SMALL) -> bool:
+        """A frame with this body, whatever it is; waits while much is queued. False when the lane is over."""
+        return await self.send_raw(len(data).to_bytes(4, "big") + data, lane)
+
+    async def send_raw(self, data: bytes, lane: Lane = Lane.SMALL) -> bool:
+        """Bytes on a lane, which need not be frames. False when the lane is over."""
+        try:
+            await self._lanes[lane].write(data)
+        except Exception:
+            return False
+        return True
+
+    async def ask(self, request: Request, lane: Lane = Lane.SMALL) -> Reply:
+        """Raises `Fell` when no answer comes within five seconds."""
+        self._number += 1
+        number = self._number
+        await self.send(messages.encode_request(number, request), lane)
+        await self.until(lambda: number in self._answers, f"a {type(request).__name__} was not answered")
+        return self._answers.pop(number)
+
+    async def write(self, content: bytes, *, parents: tuple[bytes, ...] = ()) -> Envelope:
+        """A version that the target has committed. Raises `Fell`."""
+        envelope = written(self.key, content, path=f"of/{self._number}", parents=parents)
+        reply = await self.ask(Merge((envelope.encoded,)), Lane.BULK)
+        if reply != MergedAll(1, ()):
+            raise Fell(f"a member's version was not taken: {reply}")
+        return envelope
+
+    def stop_reading(self, *, socket_too: bool) -> None:
+        """From now on nothing that comes on a lane is taken; or nothing that comes at all."""
+        self.intruder.wire.is_deaf = socket_too
+        for stream in self._lanes.values():
+            stream.attach(lambda data: None, lambda how: None)
+            stream._give_back = lambda size: None  # type: ignore[method-assign]
+
+    async def until(self, condition: Callable[[], bool], what: str, *, seconds: float = REQUEST_SECONDS) -> None:
+        """Raises `Fell`, with these words, when it is not so in time, or the connection is over."""
+        with trio.move_on_after(patient(seconds)):
+            while not condition():
+                if self.is_over:
+                    raise Fell(f"{what}: {self.intruder.mux.reason}")
+                await self._came.wait()
+            return
+        raise Fell(f"{what} within {seconds:g} s")
+
+    async def until_answered(self, count: int, *, seconds: float = REQUEST_SECONDS) -> None:
+        """Until so many frames in all have answered something. Raises `Fell`."""
+        await self.until(lambda: self.replies >= count, f"no {count} answers came", seconds=seconds)
+
+    async def until_over(self, seconds: float = 5.0) -> None:
+        """Raises `Fell` when the target still keeps the connection then."""
+        with trio.move_on_after(seconds):
+            await self.intruder.mux.event_closed.wait()
+            return
+        raise Fell(f"a member that broke the rules was still connected after {seconds:g} s")
+
+    def _honest(self, request: Request) -> Reply | None:
+        match request:
+            case Hello():
+                return self.hello()
+            case Ping():
+                return Pong(now_ms(), 0, 0)
+            case Members():
+                return MembersAre(())
+            case Heads():
+                return HeadsAre((), ())
+            case _:
+                return None
+
+    def _received(self, data: bytes) -> None:
+        decoded = messages.decode(data)
+        if decoded.is_reply:
+            self.replies += 1
+            if decoded.id <= self._number:
+                self._answers[decoded.id] = decoded.message  # type: ignore[assignment]  # what is_reply is a Reply
+        else:
+            request: Any = decoded.message
+            reply = self._answering(request, self._honest(request))
+            stream = self._lanes[Lane.SMALL]
+            if reply is not None and not stream.is_done:
+                body = messages.encode_reply(decoded.id, reply)
+                stream.offer(len(body).to_bytes(4, "big"), body)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._came.set()
+        self._came = trio.Event()

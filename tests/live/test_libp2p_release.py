@@ -1,0 +1,191 @@
+"""What libp2p does on its own, and does not here: dial, forget addresses, block peers, announce what is no address."""
+
+import contextlib
+import os
+import socket
+
+import pytest
+import trio
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.identity.identify.identify import ID as IDENTIFY
+from libp2p.identity.identify.pb.identify_pb2 import Identify
+from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.network.exceptions import SwarmException
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.protocol_muxer.exceptions import MultiselectClientError
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
+from libp2p.utils.varint import encode_varint_prefixed
+from multiaddr import Multiaddr
+
+from node.swarm.base import DialFailed
+from node.swarm.libp2p.host import Host
+from node.swarm.libp2p.multistream import accept, propose
+from node.swarm.libp2p.upgrade import Upgrader
+from node.swarm.libp2p.yamux import Mux
+from node.swarm.libp2p.yamux_stream import MuxStream
+from node.swarm.limits import Limits
+from protocols.keys import PrivateKey
+from tests.live.swarm_peers import joined, running
+from tests.live.test_host_hardening import assert_ends, assert_serves, connected_wire, intruder
+
+
+async def test_nothing_is_dialled_but_by_our_host() -> None:
+    """A plain host's connector dials whatever its peer store knows, up to two hundred connections."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    with listener.socket:
+        async with running() as (host, _), running() as (other, other_told):
+            assert host.library is not None
+            stranger = ID.from_base58(other.peer_id)
+            address = Multiaddr(other.addresses[0].split("/p2p/")[0])
+            host.library.get_peerstore().add_addrs(stranger, [address], 1000)
+            for attempt in (
+                host.library.connect(info_from_p2p_addr(Multiaddr(other.addresses[0]))),
+                host.library.new_stream(stranger, [TProtocol("/ipfs/ping/1.0.0")]),
+                host._swarm.dial_peer(stranger),
+            ):
+                with pytest.raises(SwarmException):
+                    await attempt
+            assert other_told.comings == []
+            assert not other._half_open and not other._swarm.all()
+
+
+async def test_an_address_that_was_refused_or_forgotten_is_dialled_again_at_once() -> None:
+    """The library forgets addresses after two minutes, and blocks a peer for one after a dial that was refused."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    seed = os.urandom(32)
+    async with running() as (host, _):
+        async with running(seed=seed) as (other, _):
+            peer = other.peer_id
+        address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer}"
+        for _ in range(3):
+            with pytest.raises(DialFailed, match="nothing listens there"):
+                await host.dial([address], timeout=5)
+        async with running([f"/ip4/127.0.0.1/tcp/{port}"], seed=seed):
+            assert host.library is not None
+            host.library.get_peerstore().clear_addrs(ID.from_base58(peer))
+            assert await host.dial([address], timeout=5) == peer
+
+
+async def test_a_dial_on_loopback_takes_well_under_fifty_milliseconds() -> None:
+    """The library's own takes a quarter of a second, always. The best of several counts: a machine may be busy."""
+    took = []
+    async with running() as (one, _), running() as (two, _):
+        for _ in range(10):
+            started = trio.current_time()
+            await one.dial(two.addresses, timeout=5)
+            took.append(trio.current_time() - started)
+            one.disconnect(two.peer_id, "again")
+            while one._swarm.all() or two._swarm.all():
+                await trio.sleep(0.01)
+    assert min(took) < 0.05
+
+
+async def test_libp2p_announces_concrete_addresses_alone() -> None:
+    async with running(["/ip4/0.0.0.0/tcp/0"]) as (host, _):
+        assert host.library is not None
+        announced = [str(address) for address in host.library.get_addrs()]
+        assert any(address.startswith("/ip4/127.0.0.1/") for address in announced)
+        assert not any("0.0.0.0" in address or "/tcp/0" in address for address in announced)
+
+
+async def test_a_plain_stream_goes_by_the_connection_that_stays() -> None:
+    async with joined() as (one, _, two, _):
+        assert one.library is not None
+        (connection,) = one._swarm.of(two.peer_id)
+        stream = await one.library.new_stream(connection.mux.peer_id, [TProtocol("/ipfs/ping/1.0.0")])
+        assert stream.muxed_conn is connection.mux
+        await stream.reset()
+        assert stream not in connection.streams
+
+
+@pytest.mark.parametrize(
+    "garbage", [encode_varint_prefixed(b"\xff" * 200), b"\xff" * 20, encode_varint_prefixed(bytes(1 << 20) + b"x")]
+)
+async def test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against_it(garbage: bytes) -> None:
+    """The library takes garbage without a word, from the same peer again and again."""
+    honest = encode_varint_prefixed(Identify(protocols=["/of/mine"]).SerializeToString())
+    async with running() as (host, told), intruder(host) as mux:
+
+        async def push(body: bytes) -> None:
+            stream = await mux.open_stream()
+            await propose(stream, ID_PUSH)
+            await stream.write(body)
+            await assert_ends(stream)
+            await stream.reset()
+
+        await push(honest)
+        (connection,) = host._swarm.all()
+        assert host._swarm.peerstore.get_protocols(connection.mux.peer_id) == ["/of/mine"]
+        assert host.conduct.watch.counters.offences == 0
+        with trio.fail_after(5), contextlib.suppress(MuxedStreamError, MuxedConnUnavailable, MultiselectClientError):
+            while not mux.is_closed:
+                await push(garbage)
+        await mux.event_closed.wait()
+        assert host.conduct.watch.counters.connections_forfeited == 1
+        await assert_serves(host, told)
+
+
+async def test_garbage_for_an_answer_to_who_it_is_is_held_against_a_peer() -> None:
+    """The library takes it without a word, each time that the peer comes."""
+    seed = os.urandom(32)
+
+    async def come(host: Host) -> None:
+        async def answer(stream: MuxStream) -> None:
+            with contextlib.suppress(BaseLibp2pError):
+                await accept(stream, {IDENTIFY: None})
+                await stream.write(encode_varint_prefixed(b"\xff" * 200))
+
+        async def serve(nursery: trio.Nursery, mux: Mux) -> None:
+            with contextlib.suppress(MuxedConnUnavailable):
+                while True:
+                    nursery.start_soon(answer, await mux.accept_stream())
+
+        mux = await Upgrader(seed).outbound(await connected_wire(host))
+        offences = host.conduct.watch.counters.offences
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mux.start)
+            nursery.start_soon(serve, nursery, mux)
+            while host.conduct.watch.counters.offences == offences:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+    async with running() as (host, told):
+        with trio.fail_after(5):
+            while not host.conduct.watch.counters.connections_forfeited:
+                await come(host)
+        assert host.conduct.watch.counters.offences == 9
+        await assert_serves(host, told)
+
+
+async def test_nothing_is_kept_of_a_peer_that_is_gone() -> None:
+    """The library keeps what thousands of peers said of themselves, and does not ask again who comes back changed."""
+    async with running() as (host, told):
+        store = host._swarm.peerstore
+        for _ in range(5):
+            async with running() as (other, _):
+                await other.dial(host.addresses, timeout=5)
+                while not store.peer_data_map.keys() - {host._swarm.get_peer_id()}:
+                    await trio.sleep(0.01)
+                peer = other.peer_id
+            await told.until_gone(peer)
+        while host._swarm.all():
+            await trio.sleep(0.01)
+        assert set(store.peer_data_map) == {host._swarm.get_peer_id()}
+        assert not store.peer_record_map
+
+
+async def test_a_crowd_that_says_where_it_is_does_not_make_a_host_forget_who_it_is_itself() -> None:
+    """A plain host keeps a thousand peers, and forgets first who has no address: itself, and with it its key."""
+    async with running(limits=Limits(connections_max=8)) as (host, _):
+        store = host._swarm.peerstore
+        strangers = [ID.from_base58(PrivateKey.from_seed(os.urandom(32)).peer_id) for _ in range(9)]
+        for stranger in strangers:
+            store.add_addr(stranger, Multiaddr("/ip4/127.0.0.1/tcp/9"), 1000)
+        assert len(store.peer_data_map) == 9, "eight, and this node"
+        assert host._swarm.get_peer_id() in store.peer_data_map
+        assert host.library is not None
+        assert host.library.get_public_key().to_bytes()

@@ -1,0 +1,227 @@
+"""Bugs to be planted, for tests alone: the proof that the simulation finds what it is there to find.
+
+Each replaces one function of a node, named by a string, by one with the bug in it, for as long as `planted` lasts, in
+this process. `seeds` is within how many seeds of its scenario, from 0 on, it must be found, and `checks` are those one
+of which must find it.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from netsim.runner import Played, play
+from netsim.scenario.toml import load
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bug:
+    name: str
+    about: str
+    target: str
+    """module:Class.function"""
+    spoil: Callable[[Function], Function]
+    """The function with the bug in it, made of the right one."""
+    scenario: str
+    seeds: int
+    checks: tuple[str, ...]
+
+
+@contextmanager
+def planted(bug: Bug) -> Iterator[None]:
+    """While this lasts every node of this process has the bug."""
+    module, _, path = bug.target.partition(":")
+    owner_name, _, name = path.partition(".")
+    owner = getattr(importlib.import_module(module), owner_name)
+    right = getattr(owner, name)
+    setattr(owner, name, bug.spoil(right))
+    try:
+        yield
+    finally:
+        setattr(owner, name, right)
+
+
+def found(bug: Bug) -> Played | None:
+    """The first run that finds a planted bug; None when `bug.seeds` seeds do not."""
+    scenario = load(bug.scenario)
+    with planted(bug):
+        for seed in range(bug.seeds):
+            played = play(scenario, seed)
+            if played.unexpected:
+                return played
+    return None
+
+
+# -- the bugs -------------------------------------------------------------------------------------------------------
+
+
+def _drop_a_hint(right: Function) -> Function:
+    def owe(store: Any, sequence: int, holders: Any, acknowledged: Any) -> None:
+        right(store, sequence, tuple(holders)[sequence % 7 == 0 :], acknowledged)
+
+    return owe
+
+
+def _answer_before_commit(right: Function) -> Function:
+    """The receiving side: what it was handed is acknowledged at once, and merged when the disk has time."""
+
+    def take(server: Any, peer: str, encoded: Any, start: int, handing: Any) -> None:
+        right(server, peer, encoded, start, type(handing)(len(encoded)))  # whose commit nobody hears of
+
+    return take
+
+
+def _stay_half_open(right: Function) -> Function:
+    from protocols.policy.breaker import State
+
+    def handle(breaker: Any, event: Any, now: float) -> Any:
+        if breaker.state is State.HALF_OPEN:
+            breaker._deadline = None
+            return ()
+        return right(breaker, event, now)
+
+    return handle
+
+
+def _keep_one_head(right: Function) -> Function:
+    return lambda lineage: right(lineage)[-1:]
+
+
+def _answer_from_before(right: Function) -> Function:
+    async def get(dht: Any, key: bytes, **options: Any) -> Any:
+        answer = await right(dht, key, **options)
+        before = vars(dht).setdefault("_before", {})
+        count, earlier = before.get(key, (0, answer))
+        before[key] = (count + 1, answer)
+        return earlier if count % 5 == 4 else answer
+
+    return get
+
+
+def _confirm_before_commit(right: Function) -> Function:
+    """The writing side: what is handed to the store is there and confirmed at once; a failed commit takes it back."""
+
+    async def commit(store: Any, batch: list[tuple[Any, Any]]) -> None:
+        before = store.last_sequence
+        wait, store.before_commit = store.before_commit, None
+        await right(store, batch)
+        store.before_commit = wait
+        is_committed = False
+        try:
+            if wait is not None:
+                await wait()
+            is_committed = True
+        except OSError:
+            pass
+        finally:
+            if not is_committed:
+                _forget_after(store, before)
+
+    return commit
+
+
+def _forget_after(store: Any, sequence: int) -> None:
+    incoming_of = importlib.import_module("node.store.base").Incoming
+    again = type(store)(log_id=store.log_id)
+    for at in range(min(sequence, store.last_sequence)):
+        incoming = incoming_of(store._held[store._digests[at]], store._origins[at])
+        again._merge([incoming], store._times[at])
+    kept = ("before_commit", "_gathered", "_handed_in", "_grown", "_members", "_staged", "_cursors")
+    vars(store).update({name: value for name, value in vars(again).items() if name not in kept})
+
+
+def _show_staged(right: Function) -> Function:
+    async def heads(store: Any, key: bytes) -> Any:
+        return (*(one.envelope for one in store._staged.values() if one.envelope.key == key), *await right(store, key))
+
+    return heads
+
+
+def _expire_a_second_late(right: Function) -> Function:
+    def fresh(dht: Any, since: float, now: float) -> Any:
+        dht._freshness += 1.0
+        try:
+            return right(dht, since, now)
+        finally:
+            dht._freshness -= 1.0
+
+    return fresh
+
+
+BUGS = (
+    Bug(
+        name="hint-dropped",
+        about="now and then one of the holders is not written down as owed",
+        target="node.store.memory:MemoryStore._owe",
+        spoil=_drop_a_hint,
+        scenario="partition",
+        seeds=3,
+        checks=("replicas", "equal", "settles", "nothing-lost", "up-to-date"),
+    ),
+    Bug(
+        name="hint-paid-before-the-commit",
+        about="a holder acknowledges what its disk has not confirmed",
+        target="node.services.writes.peer_server:Server._take",
+        spoil=_answer_before_commit,
+        scenario="disk-full",
+        seeds=3,
+        checks=("honest", "replicas", "equal", "settles", "nothing-lost", "up-to-date"),
+    ),
+    Bug(
+        name="breaker-stuck-half-open",
+        about="the outcome of a probe changes nothing",
+        target="protocols.policy.breaker:Breaker.handle",
+        spoil=_stay_half_open,
+        scenario="fallback",
+        seeds=3,
+        checks=("settles",),
+    ),
+    Bug(
+        name="sibling-lost-in-merge",
+        about="of several heads the latest alone is kept",
+        target="protocols.heads:Lineage.heads",
+        spoil=_keep_one_head,
+        scenario="partition",
+        seeds=3,
+        checks=("siblings-kept",),
+    ),
+    Bug(
+        name="stale-head-after-a-newer-one",
+        about="every fifth read of a key is answered with what the one before it was",
+        target="node.dht.hybrid:HybridDHT.get",
+        spoil=_answer_from_before,
+        scenario="standard",
+        seeds=3,
+        checks=("never-back", "siblings-kept", "up-to-date", "honest", "nothing-lost", "equal"),
+    ),
+    Bug(
+        name="acknowledged-before-the-commit",
+        about="a write is confirmed before the disk has it",
+        target="node.store.memory:MemoryStore._commit",
+        spoil=_confirm_before_commit,
+        scenario="standard",
+        seeds=10,
+        checks=("survives-a-crash", "nothing-lost", "never-back", "honest", "siblings-kept"),
+    ),
+    Bug(
+        name="staged-envelope-shown",
+        about="what was staged for a write that is not decided is shown as a head",
+        target="node.store.memory:MemoryStore.heads",
+        spoil=_show_staged,
+        scenario="pure-real",
+        seeds=5,
+        checks=("nothing-made-up", "never-back", "siblings-kept", "survives-a-crash"),
+    ),
+    Bug(
+        name="expiry-off-by-one",
+        about="a local answer counts as fresh for one second too long",
+        target="node.dht.hybrid:HybridDHT._fresh",
+        spoil=_expire_a_second_late,
+        scenario="partition",
+        seeds=5,
+        checks=("honest",),
+    ),
+)

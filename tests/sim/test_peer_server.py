@@ -1,0 +1,131 @@
+"""What peers hand in: each envelope is taken or refused by itself, and nothing is acknowledged before its commit."""
+
+import errno
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import trio
+import trio.testing
+
+from node.services.membership.neighbours import Neighbours
+from node.services.writes.peer_server import VERIFIED_AT_ONCE, Server
+from node.store.memory import MemoryStore
+from node.swarm.rpc import Calls
+from protocols.envelope import seal
+from protocols.errors import StorageFull, Unavailable
+from protocols.keys import PrivateKey
+from protocols.messages import Failed, Merge, MergedAll, Reply
+from protocols.policy.signature_cache import Verified
+from tests.unit.one_end import OneEnd, calls_over
+
+AUTHOR = PrivateKey.from_seed(bytes(32))
+NOW = 1_800_000_000_000
+MANY = 2 * VERIFIED_AT_ONCE + 5
+
+
+class Friends:
+    """`Neighbours` that know everybody, until they are told otherwise."""
+
+    def __init__(self) -> None:
+        self.are_known = True
+
+    def knows(self, _: str) -> bool:
+        return self.are_known
+
+    def connected(self, *_: object) -> None: ...
+
+    disconnected = heard = missed = connected
+
+
+def encoded(count: int) -> list[bytes]:
+    return [
+        seal(
+            AUTHOR, address=f"ucxl://a:r@p:t/*^/{n}", content=b"x", content_type="text/plain", version=1, parents=()
+        ).encoded
+        for n in range(count)
+    ]  # fmt: skip
+
+
+class Peer:
+    """Hands messages in, and hears what is answered."""
+
+    def __init__(self, net: OneEnd, calls: Calls, store: MemoryStore, friends: Friends) -> None:
+        self.net, self.calls, self.store, self.friends = net, calls, store, friends
+        self._number = 0
+
+    def hand_in(self, envelopes: Sequence[bytes]) -> int:
+        self._number += 1
+        self.net.ask("a", self._number, Merge(tuple(envelopes)))
+        return self._number
+
+    async def answer_to(self, number: int) -> Reply:
+        while True:
+            replies = dict(self.net.replies("a"))
+            if number in replies:
+                return replies[number]
+            await trio.testing.wait_all_tasks_blocked()
+            assert number in dict(self.net.replies("a")), "nothing moves any more, and it is not answered"
+
+
+@pytest.fixture
+async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
+    store, friends, net = MemoryStore(log_id="00112233445566aa"), Friends(), OneEnd()
+    neighbours: Neighbours = friends  # type: ignore[assignment]
+    server = Server(store, neighbours, verified=Verified(), now_ms=lambda: NOW, heard=lambda _: None)
+    async with trio.open_nursery() as nursery, calls_over(net, server) as calls:
+        await nursery.start(store.run)
+        net.come("a")
+        yield Peer(net, calls, store, friends)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("count", [1, VERIFIED_AT_ONCE - 1, VERIFIED_AT_ONCE, MANY])
+async def test_a_message_is_acknowledged_after_all_of_it_was_committed(count: int, peer: Peer) -> None:
+    go_on = trio.Event()
+    peer.store.before_commit = go_on.wait
+    number = peer.hand_in(encoded(count))
+    await trio.testing.wait_all_tasks_blocked()
+    assert peer.net.replies("a") == [], "nothing of it is on the disk"
+    go_on.set()
+    assert await peer.answer_to(number) == MergedAll(count, ())
+    assert peer.store.last_sequence == count
+
+
+async def test_what_is_refused_is_named_by_its_place_and_the_rest_is_taken(peer: Peer) -> None:
+    envelopes = encoded(MANY)
+    for at in (3, MANY - 1):
+        envelopes[at] = envelopes[at][:-1] + bytes([envelopes[at][-1] ^ 1])
+    envelopes[VERIFIED_AT_ONCE + 1] = b"garbage"
+    answer = await peer.answer_to(peer.hand_in(envelopes))
+    assert isinstance(answer, MergedAll)
+    assert [at for at, _ in answer.refusals] == [3, VERIFIED_AT_ONCE + 1, MANY - 1]
+    assert peer.store.last_sequence == MANY - 3
+
+
+async def test_a_message_of_garbage_alone_is_answered(peer: Peer) -> None:
+    answer = await peer.answer_to(peer.hand_in([b"garbage"]))
+    assert isinstance(answer, MergedAll)
+    assert [at for at, _ in answer.refusals] == [0]
+
+
+@pytest.mark.parametrize("count", [1, MANY])
+async def test_a_message_of_which_a_part_was_not_written_is_not_acknowledged(count: int, peer: Peer) -> None:
+    async def fail() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    peer.store.before_commit = fail
+    answer = await peer.answer_to(peer.hand_in(encoded(count)))
+    assert isinstance(answer, Failed)
+    assert isinstance(answer.error, StorageFull)
+    peer.store.before_commit = None
+    assert await peer.answer_to(peer.hand_in(encoded(count))) == MergedAll(count, ())
+    assert peer.store.last_sequence == count
+
+
+async def test_no_more_is_taken_of_a_message_whose_peer_is_known_no_longer(peer: Peer) -> None:
+    number = peer.hand_in(encoded(MANY))
+    peer.friends.are_known = False
+    answer = await peer.answer_to(number)
+    assert isinstance(answer, Failed)
+    assert isinstance(answer.error, Unavailable)
+    assert peer.store.last_sequence < MANY

@@ -1,0 +1,128 @@
+"""Bootstrap nodes named by their API: what is asked, what is believed, and that a switch turns it off."""
+
+import json
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discovery.api import ANSWER_BYTES_MAX, Api, NoAnswer, read_bootstrap
+from discovery.finder import FinderHealth, Sight
+from node.services.membership.finder_switch import Switched
+from protocols.keys import PrivateKey
+from protocols.policy.address_book import Sighted
+
+PEER = PrivateKey.from_seed(b"\x05" * 32).peer_id
+ADDRESS = f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}"
+
+
+def answer(status: str = "200", **data: Any) -> bytes:
+    told = {"peer_id": PEER, "multiaddrs": [ADDRESS], "network": "bzzz", **data}
+    return f"HTTP/1.1 {status} x\r\nA: b\r\n\r\n".encode() + json.dumps({"response": {"data": told}}).encode()
+
+
+def test_an_answer_is_a_sighting() -> None:
+    sighted = read_bootstrap(answer(), network="bzzz")
+    assert (sighted.peer, sighted.addresses, sighted.source) == (PEER, (ADDRESS,), "configuration")
+
+
+@pytest.mark.parametrize(
+    ("raw", "part"),
+    [
+        (answer("404"), "no node"),
+        (b"", "no node"),
+        (b"SSH-2.0-OpenSSH\r\n", "no node"),
+        (b"HTTP/1.1 200 OK\r\n\r\n<html>", "no node"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 50_000, "no node"),
+        (answer(peer_id="nonsense"), "no node"),
+        (answer(peer_id=7), "no node"),
+        (answer(network="other"), "'other', not 'bzzz'"),
+        (answer(multiaddrs=[]), "backend is mock"),
+        (answer(multiaddrs="x"), "no address"),
+        (answer(multiaddrs=["/ip4/127.0.0.1/tcp/4001", 7, "x" * 1000]), "no address"),
+    ],
+)
+def test_an_answer_that_is_none_is_refused(raw: bytes, part: str) -> None:
+    with pytest.raises(NoAnswer, match=part):
+        read_bootstrap(raw, network="bzzz")
+
+
+@given(st.binary(max_size=200))
+def test_whatever_answers_is_a_sighting_or_a_refusal(raw: bytes) -> None:
+    with pytest.raises(NoAnswer):
+        read_bootstrap(raw, network="bzzz")
+    with pytest.raises(NoAnswer):
+        read_bootstrap(b"HTTP/1.1 200 OK\r\n\r\n" + raw, network="bzzz")
+
+
+async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    requests: list[bytes] = []
+    replies = [b"nonsense", b"x" * (ANSWER_BYTES_MAX + 1), answer()]
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            requests.append(bytes(await stream.receive_some(1000)))
+            await stream.send_all(replies[min(len(requests), len(replies)) - 1])
+
+    sights: list[Sighted] = []
+    seen = trio.Event()
+
+    def sight(sighted: Sighted) -> None:
+        sights.append(sighted)
+        seen.set()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(
+            trio.serve_tcp,
+            serve,
+            0,
+        )
+        port = listeners[0].socket.getsockname()[1]
+        finder = Api((f"127.0.0.1:{port}", "127.0.0.1:1"), network="bzzz", chance=lambda: 0.0)
+        nursery.start_soon(finder.run, sight)
+        await seen.wait()
+        nursery.cancel_scope.cancel()
+    assert sights[0].peer == PEER
+    assert len(requests) == 3
+    assert requests[0].startswith(b"GET /v1/bootstrap HTTP/1.0\r\nHost: 127.0.0.1:")
+    assert "127.0.0.1:1: it cannot be reached" in caplog.text
+    told = finder.health()
+    assert told.errors >= 1
+    assert any("127.0.0.1:1: it cannot be reached" in fault for fault in told.faults)
+    assert told.looked_at is not None
+
+
+async def test_a_finder_runs_while_its_switch_is_on() -> None:
+    runs = 0
+    is_on = False
+    flipped = trio.Event()
+
+    class Endless:
+        def health(self) -> FinderHealth:
+            return FinderHealth(faults=("nobody is there",), errors=3)
+
+        async def run(self, sight: Sight) -> None:
+            nonlocal runs
+            runs += 1
+            try:
+                await trio.sleep_forever()
+            finally:
+                runs -= 1
+
+    async def changed() -> None:
+        await flipped.wait()
+
+    async with trio.open_nursery() as nursery:
+        switched = Switched(Endless(), lambda: is_on, changed)
+        nursery.start_soon(switched.run, lambda _: None)
+        for expected in (0, 1, 0, 1):
+            await trio.testing.wait_all_tasks_blocked()
+            assert runs == expected
+            assert switched.health() == FinderHealth(faults=("nobody is there",) if is_on else (), errors=3)
+            is_on = not is_on
+            before, flipped = flipped, trio.Event()
+            before.set()
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,120 @@
+"""What a live client makes of a node's answers, and of none."""
+
+import json
+from typing import Any
+
+import pytest
+
+from netsim.history import Outcome, Ref
+from netsim.processes.client import Client, Reply
+from netsim.processes.workload_client import LiveClient, failure, took
+from netsim.scenario.model import Parents
+from netsim.scenario.plan import Call
+
+A, B = "a" * 64, "b" * 64
+
+
+class Scripted(Client):
+    """Answers what it is told to, and keeps what it was asked."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self.replies = list(replies)
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+
+    def call(self, method: str, path: str, *args: Any, **kwargs: Any) -> Reply:
+        self.asked.append((method, path, kwargs))
+        return self.replies.pop(0)
+
+
+def success(status: int, **data: object) -> Reply:
+    body = json.dumps({"response": {"data": data}}).encode()
+    return Reply(status=status, elapsed_ms=1.0, body=body, headers={"Server-Timing": "node;dur=12.500"})
+
+
+def error(status: int, code: str, **details: object) -> Reply:
+    body = json.dumps({"error": {"code": code, "message": "why", "details": details}}).encode()
+    return Reply(status=status, elapsed_ms=1.0, body=body)
+
+
+def version(digest: str, *parents: str, **others: object) -> dict[str, object]:
+    return {"digest": digest, "version": "7", "author": "peer", "deleted": False, "parents": list(parents), **others}
+
+
+def call(kind: str = "write", how: str = "node", id: int = 4) -> Call:
+    return Call(id=id, at=0.0, client="c1", node="n1", kind=kind, key="k1", how=how, size_bytes=20)
+
+
+RECEIPT: dict[str, Any] = {
+    "digest": A, "version": "7", "parents": [B], "backend": "real", "durability": "replicated", "acknowledged": 1,
+    "wanted": 4, "quorum": 1, "log": "0" * 16, "sequence": 3,
+}  # fmt: skip
+PROVENANCE = {
+    "backend": "mock", "source": "local", "age_ms": 3.0, "replicas": 1, "siblings": 1, "degraded": False, "reason": ""
+}  # fmt: skip
+
+
+def client() -> LiveClient:
+    return LiveClient(lambda peer: {"peer": "n1"}.get(peer, peer))
+
+
+@pytest.mark.parametrize("status", [201, 202])
+def test_a_receipt_becomes_an_acknowledged_write_with_the_nodes_own_time(status: int) -> None:
+    answer = client().make(Scripted(success(status, **RECEIPT)), call(), ())
+    assert (answer.outcome, answer.digest, answer.took) == (Outcome.OK, A[:16], 0.0125)
+    assert answer.receipt is not None and answer.receipt.parents == (B[:16],)
+
+
+def test_a_write_names_its_operation_and_what_its_client_saw_in_full() -> None:
+    api, one = Scripted(success(201, **RECEIPT), success(201, **RECEIPT), success(201, **RECEIPT)), client()
+    one.make(api, call(), ())
+    one.make(api, call(how=Parents.SEEN, id=5), (A[:16],))
+    one.make(api, call(how=Parents.NONE, id=6), ())
+    headers = [asked[2]["headers"] for asked in api.asked]
+    assert [told["UCXL-Meta-op"] for told in headers] == ["4", "5", "6"]
+    assert [told.get("UCXL-Parents") for told in headers] == [None, A, ""]
+
+
+def test_a_read_has_all_heads_and_knows_who_wrote_the_one_with_content() -> None:
+    data = {"envelope": version(A, B, meta={"op": "9"}), "siblings": [version(B)], "provenance": PROVENANCE}
+    answer = client().make(Scripted(success(200, **data)), call("read", "auto"), ())
+    assert answer.sight is not None and answer.sight.source == "local"
+    assert answer.sight.heads == (
+        Ref(A[:16], 7, "n1", 9, False, (B[:16],), True),
+        Ref(B[:16], 7, "n1", 0, False, (), False),
+    )
+
+
+def test_nothing_there_is_an_answer() -> None:
+    answer = client().make(Scripted(error(404, "UCXL-404-NOT_FOUND")), call("read", "auto"), ())
+    assert answer.outcome is Outcome.OK and answer.sight is not None and answer.sight.heads == ()
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "digest"),
+    [
+        (error(503, "UCXL-503-UNAVAILABLE"), Outcome.FAILED, ""),
+        (error(409, "UCXL-409-CONFLICT", digest=A), Outcome.FAILED, ""),
+        (error(504, "UCXL-504-INDETERMINATE", digest=A), Outcome.UNKNOWN, A[:16]),
+        (error(500, "UCXL-500-INTERNAL"), Outcome.UNKNOWN, ""),
+        (Reply(status=0, elapsed_ms=1.0, problem="reset"), Outcome.UNKNOWN, ""),
+        (Reply(status=502, elapsed_ms=1.0, body=b"<html>"), Outcome.UNKNOWN, ""),
+    ],
+)
+def test_only_what_a_node_rules_out_counts_as_failed(reply: Reply, outcome: Outcome, digest: str) -> None:
+    answer = failure(reply)
+    assert (answer.outcome, answer.digest) == (outcome, digest)
+    assert answer.error
+
+
+def test_what_is_held_and_acknowledged_is_read_over_all_pages() -> None:
+    one = client()
+    one.make(Scripted(success(201, **RECEIPT)), call(), ())
+    told = [version(A, B, held=True), version(B, held=True), version("c" * 64, held=False)]
+    pages = Scripted(success(200, versions=told[:2], total=3), success(200, versions=told[2:], total=3))
+    assert one.acknowledged(pages, "k1") == {A[:16]}
+    assert not pages.replies
+
+
+def test_a_node_that_does_not_say_how_long_it_took_is_believed_nothing() -> None:
+    assert took(Reply(status=200, elapsed_ms=1.0)) is None
+    assert took(Reply(status=200, elapsed_ms=1.0, headers={"Server-Timing": "cache;dur=9, node;dur=7.25"})) == 0.00725

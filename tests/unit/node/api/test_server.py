@@ -1,0 +1,440 @@
+"""The server's own promises, over real sockets on loopback: what one client does, no other one and no node notices."""
+
+import errno
+import json
+import os
+import resource
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from functools import partial
+from typing import NoReturn
+
+import pytest
+import trio
+from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
+from trio.testing import wait_all_tasks_blocked
+
+from node.api.listen import AT_ONCE, Acceptor, BindFailed, bind, url_of
+from node.api.middleware import Door, Guard, Limits
+from node.api.server import ServerLimits, serve
+
+QUICK = ServerLimits(
+    header_seconds_max=0.2, idle_seconds_max=0.4, write_seconds_max=0.3, linger_seconds_max=0.3, grace_seconds=0.3
+)
+PATIENT = ServerLimits()
+BIG = 32 * 1024 * 1024
+
+
+async def answer(send: Send, body: bytes) -> None:
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says the size of the body it got; sleeps, fails or says much when it is asked for that."""
+    if scope["path"] == "/sleep":
+        await trio.sleep_forever()
+    if scope["path"] == "/nap":
+        await trio.sleep(0.1)
+    if scope["path"] == "/big":
+        await answer(send, b"x" * BIG)
+        return
+    if scope["path"] == "/raise":
+        raise RuntimeError("a defect")
+    message = await receive()
+    await answer(send, b"%d" % len(message.get("body", b"")))
+
+
+class Server:
+    def __init__(self, where: tuple[str, int], stop: Callable[[], Awaitable[None]]) -> None:
+        self.where = where
+        self.stop = stop
+
+    async def connect(self) -> trio.SocketStream:
+        return await trio.open_tcp_stream(*self.where)
+
+    async def get(self, path: str = "/") -> bytes:
+        stream = await self.connect()
+        async with stream:
+            await stream.send_all(request(path, close=True))
+            return await read_all(stream)
+
+
+def request(path: str = "/", *, close: bool = False, method: str = "GET", headers: str = "") -> bytes:
+    last = "Connection: close" if close else "X-Keep: 1"
+    return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}{last}\r\n\r\n".encode()
+
+
+def is_status(status: int, answer: bytes) -> bool:
+    return answer.startswith(b"HTTP/1.1 %d" % status)
+
+
+async def read_all(stream: trio.SocketStream) -> bytes:
+    """Until the server closes."""
+    found = b""
+    while data := await stream.receive_some(65536):
+        found += data
+    return found
+
+
+@asynccontextmanager
+async def running(limits: ServerLimits = PATIENT, body: Limits | None = None) -> AsyncIterator[Server]:
+    stopping, stopped = trio.Event(), trio.Event()
+    guarded = Guard(app, Door(is_loopback=True, token=None), now_ms=lambda: 0, limits=body or Limits())
+    listening = bind("127.0.0.1:0")
+    where = listening.getsockname()
+
+    async def live(task_status: trio.TaskStatus[str]) -> None:
+        await serve(guarded, listening, now_ms=lambda: 0, stopping=stopping, limits=limits, task_status=task_status)
+        stopped.set()
+
+    async def stop() -> None:
+        stopping.set()
+        await stopped.wait()
+
+    async with trio.open_nursery() as nursery:
+        assert await nursery.start(live) == f"http://127.0.0.1:{where[1]}"
+        yield Server(where, stop)
+        await stop()
+
+
+async def test_requests_are_answered_on_one_connection_in_turn() -> None:
+    async with running() as server, await server.connect() as stream:
+        await stream.send_all(request() + request())
+        found = b""
+        while found.count(b"HTTP/1.1 200") < 2:
+            more = await stream.receive_some()
+            assert more, "it closed the connection after the first"
+            found += more
+
+
+async def test_a_port_that_is_taken_is_an_error_that_says_what_to_do() -> None:
+    with bind("127.0.0.1:0") as first:
+        port = first.getsockname()[1]
+        with pytest.raises(BindFailed, match=f"127.0.0.1:{port}.*another process.*--api"):
+            bind(f"127.0.0.1:{port}")
+
+
+def test_an_address_of_another_machine_is_an_error() -> None:
+    with pytest.raises(BindFailed, match="no address of this machine"):
+        bind("192.0.2.1:8080")
+
+
+def test_ipv6_and_names_can_be_listened_on() -> None:
+    with bind("localhost:0") as named:
+        assert url_of(named).startswith("http://127.0.0.1:")
+    if socket.has_ipv6:
+        with bind("[::1]:0") as listening:
+            assert url_of(listening).startswith("http://[::1]:")
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x00\xff\xfe\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",  # no Host
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # a TLS client
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"GET /" + b"a" * 200_000,
+        b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 50_000,
+        b"GET /%ff%fe?a=%ff HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nConnection: Upgrade\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\nHost: [\r\nOrigin: http://[\r\n\r\n",
+    ],
+    ids=range(16),
+)
+async def test_garbage_costs_its_own_connection_alone(garbage: bytes) -> None:
+    async with running(QUICK) as server:
+        async with await server.connect() as stream:
+            with trio.move_on_after(5) as in_time:
+                try:
+                    await stream.send_all(garbage)
+                    await read_all(stream)
+                except trio.BrokenResourceError:
+                    pass
+            assert not in_time.cancelled_caught, "the connection is still open"
+        assert is_status(200, await server.get())
+
+
+async def test_what_cannot_be_read_is_refused_in_the_ucxl_shape() -> None:
+    async with running() as server, await server.connect() as stream:
+        await stream.send_all(b"nonsense\r\n\r\n")
+        head, _, body = (await read_all(stream)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400")
+        assert json.loads(body)["error"]["code"] == "UCXL-400-INVALID_PAYLOAD"
+
+
+async def test_headers_that_never_end_are_answered_and_cut_off() -> None:
+    async with running(QUICK) as server, await server.connect() as stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: ")
+        head, _, body = (await read_all(stream)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408")
+        assert json.loads(body)["error"]["retryable"] is True
+
+
+async def test_a_connection_that_says_nothing_is_closed() -> None:
+    async with running(QUICK) as server, await server.connect() as stream:
+        assert await read_all(stream) == b""
+
+
+async def test_a_body_that_never_ends_is_answered_and_cut_off() -> None:
+    async with running(QUICK, Limits(body_seconds_max=0.2)) as server, await server.connect() as stream:
+        await stream.send_all(request(method="PUT", headers="Content-Length: 10\r\n") + b"abc")
+        head, _, body = (await read_all(stream)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408")
+        assert json.loads(body)["error"]["details"]["received_bytes"] == 3
+
+
+async def test_a_client_that_never_reads_is_cut_off_and_does_not_delay_the_end() -> None:
+    async with (
+        running(ServerLimits(write_seconds_max=60, grace_seconds=0.2)) as server,
+        await server.connect() as stream,
+    ):
+        await stream.send_all(request("/big"))
+        await stream.receive_some(1)  # the answer has begun
+        with trio.fail_after(2):
+            await server.stop()
+
+
+async def test_a_client_that_reads_too_slowly_loses_its_connection() -> None:
+    async with running(QUICK) as server, await server.connect() as stream:
+        await stream.send_all(request("/big"))
+        await trio.sleep(2 * QUICK.write_seconds_max)
+        got = 0
+        with pytest.raises(trio.BrokenResourceError):
+            while data := await stream.receive_some(65536):
+                got += len(data)
+            raise trio.BrokenResourceError  # closed politely: the same to the client
+        assert got < BIG
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_too_long_a_body_is_refused_early_and_the_answer_arrives(announced: bool) -> None:
+    """Eight times what is allowed: the client is still sending when the answer comes, and gets to read it."""
+    body = b"y" * 8_000_000
+    framing = f"Content-Length: {len(body)}\r\n" if announced else "Transfer-Encoding: chunked\r\n"
+    framed = body if announced else b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    async with running() as server, await server.connect() as stream:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_send, stream, request(method="PUT", headers=framing) + framed)
+            head, _, body = (await read_all(stream)).partition(b"\r\n\r\n")
+            nursery.cancel_scope.cancel()
+        assert head.startswith(b"HTTP/1.1 413")
+        assert json.loads(body)["error"]["code"] == "UCXL-413-TOO_LARGE"
+
+
+async def _send(stream: trio.SocketStream, data: bytes) -> None:
+    with suppress(trio.BrokenResourceError):
+        await stream.send_all(data)
+
+
+async def test_a_defect_in_one_request_is_a_500_and_the_next_one_works() -> None:
+    async with running() as server:
+        found = await server.get("/raise")
+        assert is_status(500, found)
+        assert b"UCXL-500-INTERNAL" in found
+        assert b"a defect" not in found
+        assert is_status(200, await server.get())
+
+
+async def test_requests_under_way_end_well_when_the_node_stops() -> None:
+    async with running() as server, await server.connect() as stream, await server.connect() as idle:
+        await stream.send_all(request("/nap"))
+        await idle.send_all(request())
+        found = b""
+        while not found.endswith(b"\r\n\r\n0"):
+            found += await idle.receive_some()
+        async with trio.open_nursery() as nursery:
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            nursery.start_soon(server.stop)
+            assert is_status(200, await read_all(stream))
+            assert await read_all(idle) == b""
+
+
+async def test_a_request_that_would_wait_for_ever_does_not_delay_the_end() -> None:
+    async with running(QUICK) as server, await server.connect() as stream:
+        await stream.send_all(request("/sleep"))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        with trio.fail_after(2):
+            await server.stop()
+
+
+async def test_too_many_connections_with_work_to_do_are_told_so() -> None:
+    async with running(ServerLimits(connections_max=2)) as server:
+        async with await server.connect() as one, await server.connect() as two:
+            for stream in (one, two):
+                await stream.send_all(request("/sleep"))
+            await wait_all_tasks_blocked(0.05)
+            found = await server.get()
+            assert is_status(503, found)
+            assert b"UCXL-503-UNAVAILABLE" in found
+        for _ in range(100):
+            if is_status(200, await server.get()):
+                return
+            await trio.sleep(0.01)
+        raise AssertionError("the places were not given back")
+
+
+async def test_too_many_requests_at_once_are_asked_to_come_back() -> None:
+    async with running(QUICK, Limits(requests_max=1)) as server, await server.connect() as stream:
+        await stream.send_all(request("/sleep"))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        found = await server.get()
+        assert is_status(429, found)
+        assert b"retry-after: 1" in found
+
+
+async def test_head_is_a_get_without_its_body() -> None:
+    async with running() as server, await server.connect() as stream:
+        await stream.send_all(request(method="HEAD", close=True))
+        head, _, body = (await read_all(stream)).partition(b"\r\n\r\n")
+        assert b"content-length: 1" in head
+        assert body == b""
+
+
+async def test_clients_that_vanish_leave_nothing_behind() -> None:
+    async with running() as server:
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(partial(_vanish, server, number))
+        assert is_status(200, await server.get())
+
+
+async def _vanish(server: Server, number: int) -> None:
+    """Leave with a reset, at one of several bad moments."""
+    stream = await server.connect()
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    moments = [
+        b"",
+        b"GET / HT",
+        request("/nap"),
+        request("/big"),
+        request(method="PUT", headers="Content-Length: 9\r\n"),
+    ]
+    await stream.send_all(moments[number % len(moments)])
+    await stream.aclose()
+
+
+async def test_a_crowd_that_comes_at_once_waits_to_be_accepted_and_nobody_is_turned_away() -> None:
+    with closing(bind("127.0.0.1:0")) as listening, ExitStack() as crowd:
+        for _ in range(600):  # nobody accepts meanwhile, so the system alone holds them
+            crowd.enter_context(closing(socket.create_connection(listening.getsockname(), timeout=5)))
+        acceptor = Acceptor(listening)
+        taken = [await acceptor.accept() for _ in range(600 // AT_ONCE)]
+        assert [len(some) for some in taken] == [AT_ONCE] * len(taken)
+        for stream in (stream for some in taken for stream in some):
+            await stream.aclose()
+
+
+async def test_without_descriptors_left_connections_wait_until_there_are_some() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with closing(bind("127.0.0.1:0")) as listening, socket.create_connection(listening.getsockname()):
+        acceptor = Acceptor(listening)
+        spare = os.dup(0)  # the lowest that is free
+        os.close(spare)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+            with trio.move_on_after(0.3), capture_logs() as told:
+                await acceptor.accept()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert ["this process has no file descriptors left" in line["event"] for line in told] == [True], (
+            "one line, though it tried often"
+        )
+        (stream,) = await acceptor.accept()
+        await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EMFILE, "this process has no file descriptors left; raise its limit (ulimit -n)"),
+        (errno.ENFILE, "this machine has no file descriptors left; raise its limit (sysctl fs.file-max)"),
+        (errno.ENOBUFS, "this machine has no memory left for sockets"),
+        (errno.ENOMEM, "this machine has no memory left for sockets"),
+    ],
+)
+async def test_who_cannot_take_a_connection_is_told_what_is_short_and_where(number: int, words: str) -> None:
+    class Short(socket.socket):
+        def accept(self) -> NoReturn:
+            raise OSError(number, os.strerror(number))
+
+    with Short() as listening, closing(socket.socket()) as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        waiting.connect(listening.getsockname())
+        with trio.move_on_after(0.05), capture_logs() as told:
+            await Acceptor(listening).accept()
+        assert [words in line["event"] for line in told] == [True]
+
+
+async def test_connections_that_are_merely_held_give_way_to_one_that_comes() -> None:
+    async with running(ServerLimits(connections_max=4)) as server:
+        slow = [await server.connect() for _ in range(2)]
+        for stream in slow:
+            await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
+        held = []
+        for _ in range(8):
+            held.append(await server.connect())
+            await held[-1].send_all(request())
+            assert is_status(200, await held[-1].receive_some())
+        for stream in (*slow, *held[:4]):
+            with suppress(trio.BrokenResourceError):
+                await read_all(stream)
+        await held[-1].send_all(request())
+        assert is_status(200, await held[-1].receive_some()), "who has waited least is still there"
+        for stream in (*slow, *held):
+            await stream.aclose()
+
+
+async def test_who_leaves_in_the_middle_of_a_body_gives_its_place_back_at_once() -> None:
+    async with running(PATIENT, Limits(requests_max=1)) as server:
+        async with await server.connect() as stream:
+            await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
+            await wait_all_tasks_blocked(0.05)
+            assert is_status(429, await server.get())
+        with trio.fail_after(2):
+            while not is_status(200, await server.get()):
+                await trio.sleep(0.01)
+
+
+async def test_probes_are_answered_however_much_there_is_to_do() -> None:
+    async with running(PATIENT, Limits(requests_max=1)) as server, await server.connect() as stream:
+        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
+        await wait_all_tasks_blocked(0.05)
+        assert is_status(429, await server.get())
+        assert is_status(200, await server.get("/health"))
+
+
+async def test_who_leaves_while_it_is_answered_leaves_nothing_behind() -> None:
+    """An answer that ended after its client was gone began to wait for the next request, for a minute."""
+    async with running(PATIENT) as server:
+        for number in range(20):
+            stream = await server.connect()
+            await stream.send_all(request("/nap") * 2)
+            await trio.sleep(0.002 * number)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await stream.aclose()
+        with trio.fail_after(5):
+            while any("_idle_timeout" in name for name in task_names()):
+                await trio.sleep(0.01)
+
+
+def task_names() -> list[str]:
+    found: list[str] = []
+    tasks = [trio.lowlevel.current_root_task()]
+    while tasks and (task := tasks.pop()) is not None:
+        found.append(task.name)
+        tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found

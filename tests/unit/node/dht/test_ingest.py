@@ -1,0 +1,71 @@
+"""What peers answered with: what cannot be taken is left out, counted, and does not flood the log."""
+
+import pytest
+import trio.testing
+
+from node.dht.ingest import Learner
+from node.store.memory import MemoryStore
+from node.swarm.limit_counters import SILENCE_SECONDS
+from node.swarm.peer_policy import Conduct
+from protocols.clock import AHEAD_MS_MAX, version
+from protocols.envelope import Envelope, notice_of, seal
+from protocols.keys import PrivateKey
+from protocols.policy.signature_cache import Verified
+from protocols.ucxl import key_of
+
+NOW_MS = 1_700_000_000_000
+ADDRESS = "ucxl://agent:role@project:task/*^/thing"
+KEY = key_of(ADDRESS)
+AUTHOR = PrivateKey.from_seed(b"\x01" * 32)
+AHEAD = AHEAD_MS_MAX + 1000
+WHY = (
+    f"the version is {AHEAD} ms ahead of this node's clock, and at most {AHEAD_MS_MAX} are taken: one of the two "
+    "clocks is wrong; it can be sent again once that is mended, or that moment has come"
+)
+
+
+def learner_over(conduct: Conduct) -> Learner:
+    return Learner(MemoryStore(log_id="ab" * 8), verified=Verified(), now_ms=lambda: NOW_MS, conduct=conduct)
+
+
+def envelope(number: int, at_ms: int) -> Envelope:
+    return seal(
+        AUTHOR, address=ADDRESS, content=b"%d" % number, content_type="text/plain",
+        version=version(NOW_MS + at_ms, number), parents=(),
+    )  # fmt: skip
+
+
+async def test_many_that_are_ahead_of_the_clock_are_one_line_a_minute_for_a_peer(
+    mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    conduct, good = Conduct(), envelope(0, 0)
+    learner = learner_over(conduct)
+    ahead = [envelope(number, AHEAD) for number in range(50)]
+
+    def sift() -> None:
+        answers = [("a", one.encoded) for one in (*ahead, good)]
+        assert list(learner.sift(KEY, answers)) == [good.digest], "what is good of it is taken"
+
+    sift()
+    sift()
+    assert await learner.note(KEY, [("a", notice_of(one)) for one in ahead[:20]]) == 20
+    mock_clock.jump(SILENCE_SECONDS)
+    sift()
+    learner.sift(KEY, [("b", ahead[0].encoded)])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"a: left out 50 of the envelopes that it answered with; the first: {WHY}",
+        f"a: left out 50 of the envelopes that it answered with; the first: {WHY} (and 70 more like it before)",
+        f"b: left out 1 of the envelopes that it answered with; the first: {WHY}",
+    ]
+    assert conduct.watch.counters.answers_left_out == 171
+    assert conduct.watch.counters.offences == 0, "whose clock is wrong, nobody knows"
+    assert conduct.complaint("a") == ""
+
+
+async def test_notices_that_are_ahead_are_one_line_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    conduct = Conduct()
+    ahead = [("a", notice_of(envelope(number, AHEAD))) for number in range(50)]
+    assert await learner_over(conduct).note(KEY, ahead) == 50
+    (record,) = caplog.records
+    assert record.getMessage() == f"a: left out 50 of the notices that it answered with; the first: {WHY}"
+    assert conduct.watch.counters.answers_left_out == 50

@@ -1,0 +1,225 @@
+"""The audit log: what was written can be read again, and nothing in it can be changed without being named."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.services.control.audit import Audit
+from node.services.control.audit_file import FileJournal, Journal, JournalRefused, MemoryJournal, read_lines
+from protocols.audit_log import GENESIS, check, hash_of, read
+from protocols.errors import StorageFull, Unavailable
+from protocols.keys import PrivateKey
+
+KEY = PrivateKey.from_seed(b"\x05" * 32)
+OTHER = PrivateKey.from_seed(b"\x06" * 32)
+
+
+def audit(journal: Journal, key: PrivateKey = KEY) -> Audit:
+    return Audit(journal, key, now_ms=lambda: 1_700_000_000_000)
+
+
+async def log_of(count: int, key: PrivateKey = KEY) -> list[bytes]:
+    written = audit(MemoryJournal(), key)
+    for number in range(count):
+        await written.append("flags.changed", author="ada", reason=f"{number}: because ä", details={"n": number})
+    return await written.lines()
+
+
+# -- the chain --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_written_is_read_again_and_good() -> None:
+    lines = await log_of(5)
+    verdict = check(lines)
+    assert (verdict.good, verdict.broken, verdict.node) == (5, None, KEY.peer_id)
+    assert verdict.head == hash_of(lines[-1])
+    entry = read(lines[2])
+    assert (entry.sequence, entry.act, entry.author) == (3, "flags.changed", "ada")
+    assert (entry.reason, entry.details) == ("2: because ä", {"n": 2})
+    assert entry.previous == hash_of(lines[1])
+    assert read(lines[0]).previous == GENESIS
+    assert check([]).head == GENESIS
+
+
+LINES: list[bytes] = []
+
+
+@given(at=st.integers(0, 4), data=st.data())
+async def test_any_changed_byte_breaks_its_line_and_no_earlier_one(at: int, data: st.DataObject) -> None:
+    lines = LINES or await log_of(5)
+    LINES[:] = lines
+    position = data.draw(st.integers(0, len(lines[at]) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda b: b != lines[at][position] and b != 10))
+    changed = list(lines)
+    changed[at] = lines[at][:position] + bytes([byte]) + lines[at][position + 1 :]
+    verdict = check(changed)
+    assert (verdict.broken, verdict.good) == (at + 1, at)
+    assert verdict.why
+
+
+@pytest.mark.parametrize(
+    ("tamper", "broken", "why"),
+    [
+        (lambda lines: lines[:2] + lines[3:], 3, "lines are missing"),
+        (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], 2, "moved"),
+        (lambda lines: [*lines[:2], lines[1], *lines[2:]], 3, "put in"),
+        (lambda lines: lines[1:], 1, "lines are missing"),
+        (lambda lines: [*lines[:2], b"", *lines[2:]], 3, "no entry"),
+        (lambda lines: [*lines[:2], b"{}", *lines[2:]], 3, "no entry"),
+        (lambda lines: [*lines[:2], b"[" * 100_000, *lines[2:]], 3, "no entry"),
+        (lambda lines: [*lines[:2], lines[2] + b" ", *lines[3:]], 3, "not written as the node writes"),
+        (lambda lines: [*lines[:2], lines[2].replace(b"\\u00e4", "ä".encode()), *lines[3:]], 3, "not written as"),
+    ],
+)
+async def test_lines_taken_out_moved_put_in_or_rewritten_are_named(
+    tamper: Callable[[list[bytes]], list[bytes]], broken: int, why: str
+) -> None:
+    verdict = check(tamper(await log_of(5)))
+    assert verdict.broken == broken
+    assert why in verdict.why
+
+
+async def test_a_line_of_another_node_does_not_fit_though_it_is_signed() -> None:
+    ours, theirs = await log_of(3), await log_of(3, OTHER)
+    assert check([ours[0], theirs[1], ours[2]]).broken == 2
+    assert check(theirs).broken is None
+    verdict = check(theirs, node=KEY.peer_id)
+    assert (verdict.broken, "another node" in verdict.why) == (1, True)
+
+
+async def test_a_forger_who_signs_anew_what_follows_is_seen_by_the_first_line_that_he_cannot_sign() -> None:
+    """Whoever has no key of the node can put no line of his own between, however well it chains."""
+    forged = audit(MemoryJournal(), OTHER)
+    for line in (await log_of(2))[:2]:
+        await forged._journal.append(line)
+    forged = audit(forged._journal, OTHER)
+    await forged.append("flags.changed", author="mallory", reason="nothing to see")
+    assert check(await forged.lines()).broken == 3
+
+
+# -- the file ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_is_there_again_after_a_restart_and_goes_on_where_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    first = FileJournal(path)
+    log = audit(first)
+    for number in range(3):
+        await log.append("act", author="a", details={"n": number}, state={"n": number})
+    first.close()
+    again = FileJournal(path)
+    log = audit(again)
+    assert (log.sequence, log.state, log.faults) == (3, {"n": 2}, ())
+    await log.append("act", author="a")
+    assert log.state == {"n": 2}, "what an act leaves behind stays until another says otherwise"
+    assert check(read_lines(path, 0, 100)).good == 4
+    assert [read(line).sequence for line in await log.lines(after=1, limit=2)] == [2, 3]
+    assert path.stat().st_mode & 0o777 == 0o600
+    again.close()
+
+
+async def test_what_a_crash_left_unfinished_is_cut_off_and_everything_before_it_stays(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    journal = FileJournal(path)
+    await audit(journal).append("act", author="a")
+    await audit(journal).append("act", author="a")
+    journal.close()
+    whole = path.read_bytes()
+    for cut in range(1, len(whole) - whole.index(b"\n")):
+        path.write_bytes(whole[:-cut])
+        journal = FileJournal(path)
+        log = audit(journal)
+        await log.append("act", author="b")
+        journal.close()
+        assert check(read_lines(path, 0, 100)).good == 2
+        if cut > 3:
+            break
+
+
+async def test_an_entry_that_cannot_be_written_is_an_error_and_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.log"
+    journal = FileJournal(path)
+    log = audit(journal)
+    await log.append("act", author="a")
+    write = os.write
+
+    def half(file: int, data: bytes) -> int:
+        return write(file, data[: len(data) // 2])
+
+    monkeypatch.setattr("node.services.control.audit_file.os.write", half)
+    with pytest.raises(StorageFull, match="nothing is changed"):
+        await log.append("act", author="a")
+    assert "cannot be written" in log.faults[0]
+
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("node.services.control.audit_file.os.write", write)
+    fsync = os.fsync
+    monkeypatch.setattr("node.services.control.audit_file.os.fsync", broken)
+    with pytest.raises(Unavailable, match="Input/output error"):
+        await log.append("act", author="a")
+    monkeypatch.setattr("node.services.control.audit_file.os.fsync", fsync)
+    await log.append("act", author="a")
+    assert log.sequence == 2
+    assert not list(log.faults)
+    assert check(read_lines(path, 0, 100)).good == 2
+    journal.close()
+
+
+async def test_what_somebody_else_writes_or_cuts_off_while_the_node_runs_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    journal = FileJournal(path)
+    log = audit(journal)
+    for _ in range(3):
+        await log.append("act", author="a")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]))
+    await log.append("act", author="a")
+    assert "somebody wrote in it" in log.faults[0]
+    verdict = check(read_lines(path, 0, 100))
+    assert verdict.broken == 3, "the gap stays to be seen"
+    journal.close()
+
+
+async def test_a_file_that_is_taken_away_is_begun_anew_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    journal = FileJournal(path)
+    log = audit(journal)
+    await log.append("act", author="a")
+    path.rename(tmp_path / "elsewhere")
+    await log.append("act", author="a")
+    assert "taken away or replaced" in log.faults[0]
+    assert check(read_lines(path, 0, 100)).broken == 1, "it does not begin at the beginning"
+    assert check(read_lines(tmp_path / "elsewhere", 0, 100)).good == 1
+    journal.close()
+
+
+async def test_a_last_line_that_was_tampered_with_is_told_and_its_state_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    journal = FileJournal(path)
+    await audit(journal).append("act", author="a", state={"x": 1})
+    journal.close()
+    path.write_bytes(path.read_bytes().replace(b'"x":1', b'"x":2'))
+    journal = FileJournal(path)
+    log = audit(journal)
+    assert log.state == {}
+    assert "line of the audit log (1) cannot be trusted" in log.faults[0]
+    await log.append("act", author="a")
+    assert check(read_lines(path, 0, 100)).broken == 1
+    journal.close()
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "audit.log").mkdir()
+    with pytest.raises(JournalRefused, match="does not start without it"):
+        FileJournal(tmp_path / "audit.log")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JournalRefused):
+        FileJournal(tmp_path / "link")

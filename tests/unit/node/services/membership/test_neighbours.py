@@ -1,0 +1,42 @@
+"""The neighbourhood's shell: that it can be told of a peer at any moment, also while it is being stopped."""
+
+import trio
+import trio.testing
+
+from node.services.membership.neighbours import Neighbours
+from node.store.memory import MemoryStore
+from node.swarm.members import Members
+from node.swarm.rpc import Calls
+from tests.unit.one_end import OneEnd
+
+ROUNDS = 50
+"""In what order trio runs what can run is chance: so often, every order comes up."""
+
+
+def neighbours(net: OneEnd) -> Neighbours:
+    return Neighbours(
+        network=net,
+        calls=Calls(net),
+        members=Members(net.peer_id, replication=20),
+        store=MemoryStore(log_id="ab" * 8),
+        network_name="test",
+        name="n1",
+        finders=(),
+        forget_seconds=60.0,
+        now_ms=lambda: 0,
+        chance=lambda: 0.0,
+        on_sign_of_life=lambda why: None,
+    )
+
+
+async def test_a_peer_that_comes_or_goes_while_the_node_stops_is_no_error() -> None:
+    for _ in range(ROUNDS):
+        here = neighbours(OneEnd())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(here.run)
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                for _ in range(12):  # more turns than it needs to end
+                    here.connected("p2", "/ip4/127.0.0.1/tcp/1", True)
+                    here.disconnected("p2", "this node stops")
+                    await trio.lowlevel.checkpoint()

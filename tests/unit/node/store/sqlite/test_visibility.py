@@ -1,0 +1,53 @@
+"""What is on the disk a moment before it is published must not be seen by one reader while another still misses it."""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from node.store.base import Incoming, Origin
+from node.store.sqlite.store import SqliteStore
+from node.store.sqlite.transaction import Ledger
+from protocols.envelope import seal
+from protocols.keys import PrivateKey
+
+
+async def test_a_version_is_not_seen_by_its_digest_before_it_is_seen_as_a_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a read that is told 'you hold this digest' looks for the head and finds nothing: absent, by mistake."""
+    committed, may_publish = threading.Event(), threading.Event()
+    commit: Callable[..., list[Any]] = Ledger.commit
+
+    def commit_and_dawdle(ledger: Ledger, operations: Sequence[Any], *rest: Any) -> list[Any]:
+        results = commit(ledger, operations, *rest)
+        if operations:
+            committed.set()
+            may_publish.wait(10)
+        return results
+
+    monkeypatch.setattr(Ledger, "commit", commit_and_dawdle)
+    envelope = seal(
+        PrivateKey.from_seed(bytes(32)), address="ucxl://a:b@c:d/*^/x", content=b"x", content_type="text/plain",
+        version=1 << 40, parents=(),
+    )  # fmt: skip
+    store = SqliteStore.open(tmp_path / "store.sqlite", random_id="0123456789abcdef")
+
+    async def merge() -> None:
+        await store.merge([Incoming(envelope, Origin.PEER)], now_ms=1)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        assert await store.heads(envelope.key) == ()
+        async with trio.open_nursery() as merging:
+            merging.start_soon(merge)
+            await trio.to_thread.run_sync(committed.wait, 10)
+            seen = await store.by_digest(envelope.digest), await store.heads(envelope.key)
+            may_publish.set()
+        assert seen == (None, ())
+        assert await store.by_digest(envelope.digest) == envelope
+        assert await store.heads(envelope.key) == (envelope,)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,65 @@
+"""Waiting for the acknowledgements of a write: who is woken when, and that nothing is left of who does not wait."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from node.store.sqlite.write_cache import Bells
+
+settled = trio.testing.wait_all_tasks_blocked
+
+
+@asynccontextmanager
+async def waiters(bells: Bells, *counts: int) -> AsyncIterator[list[int]]:
+    """One for each count, of write 7; which of them woke."""
+    woken: list[int] = []
+
+    async def wait(count: int) -> None:
+        await bells.listen(7, count)
+        woken.append(count)
+
+    async with trio.open_nursery() as nursery:
+        for count in counts:
+            nursery.start_soon(wait, count)
+        await settled()
+        yield woken
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_waits_for_more_sleeps_until_there_is_enough_for_somebody() -> None:
+    bells = Bells()
+    async with waiters(bells, 3, 2) as woken:
+        bells.ring(7, 1)
+        bells.ring(8, 5)
+        await settled()
+        assert woken == []
+        bells.ring(7, 2)
+        await settled()
+        assert sorted(woken) == [2, 3], "each looks again by itself"
+    assert len(bells) == 0
+
+
+async def test_what_is_known_otherwise_wakes_everybody() -> None:
+    bells = Bells()
+    async with waiters(bells, 3) as woken:
+        bells.ring(7)
+        await settled()
+        assert woken == [3]
+
+
+@pytest.mark.parametrize("leavers", [1, 2])
+async def test_who_waits_no_longer_leaves_nothing_behind(leavers: int) -> None:
+    bells = Bells()
+    async with waiters(bells, 9) as woken:
+        async with waiters(bells, *[2] * leavers):
+            assert len(bells) == 1
+        assert len(bells) == 1, "one still waits"
+        bells.ring(7, 9)
+        await settled()
+        assert woken == [9]
+    async with waiters(bells, *[2] * leavers):
+        assert len(bells) == 1
+    assert len(bells) == 0

@@ -1,0 +1,223 @@
+"""What ends or deafens a plain libp2p 0.8.1 host: each point, where it is closed here, and the test that says so.
+
+Each test named here does to our host what ends, deafens or misleads a plain one; `tests/live/test_plain_libp2p.py`
+does to a plain one what S1 to S7 and S9 say, and some of the rest. When a release of libp2p mends a point, its row is
+where to look for what can go. S8 is closed by not using libp2p's `KadDHT`: the DHT is our own, and no stream of that
+protocol is served.
+"""
+
+import ast
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[5]
+
+
+class Row(NamedTuple):
+    point: str
+    closed_in: tuple[str, ...]
+    by: tuple[str, ...]
+    """Tests, as 'file::name'."""
+
+
+HOST, HARD, LIMITS = "live/test_host.py", "live/test_host_hardening.py", "live/test_limits.py"
+FRAMES = "live/test_frames.py"
+LIBRARY, PUBSUB, CONDUCT = "live/test_libp2p_release.py", "live/test_pubsub.py", "live/test_peer_policy.py"
+
+ROWS = (
+    # What breaks an unhardened host.
+    Row(
+        "S1: 250 connections in its life, and then no more",
+        ("node/swarm/libp2p/host.py", "node/swarm/libp2p/adapters.py"),
+        (f"{HARD}::test_connections_that_ended_give_their_place_back",),
+    ),
+    Row(
+        "S2: a stream handler that raises ends the host",
+        ("node/swarm/libp2p/adapters.py",),
+        (f"{HARD}::test_a_stream_handler_that_raises_costs_its_stream",),
+    ),
+    Row(
+        "S3: 24 bytes that are not UTF-8 end the host",
+        ("node/swarm/libp2p/multistream.py",),
+        (f"{HARD}::test_a_bad_opening_of_a_stream_costs_that_stream", f"{HARD}::test_garbage_on_the_port_harms_nobody"),
+    ),
+    Row(
+        "S4: a garbage RPC, a bad from_id or key, or a validator that raises ends the host",
+        ("node/swarm/libp2p/gossipsub.py", "node/swarm/libp2p/gossipsub_parts.py"),
+        (
+            f"{PUBSUB}::test_garbage_costs_its_stream_and_then_its_connection_and_nobody_else",
+            f"{PUBSUB}::test_validators_and_handlers_that_raise_refuse_and_end_nothing",
+        ),
+    ),
+    Row(
+        "S5: plaintext and secio are accepted",
+        ("node/swarm/libp2p/upgrade.py",),
+        (f"{HARD}::test_nothing_but_noise_secures_a_connection",),
+    ),
+    Row(
+        "S6: a frozen peer is never noticed, disconnecting it can hang, and a mute listener holds a dial for minutes",
+        ("node/swarm/libp2p/yamux.py", "node/swarm/libp2p/dial.py", "protocols/policy/failure_detector.py"),
+        (
+            f"{HOST}::test_a_frozen_peer_is_given_up_though_nobody_speaks_to_it",
+            f"{HOST}::test_a_frozen_peer_can_be_disconnected_at_once",
+            f"{HOST}::test_a_listener_that_stays_mute_fails_the_dial_in_time",
+            f"{HOST}::test_a_killed_peer_is_gone_at_once",
+            f"{CONDUCT}::test_a_frozen_peer_is_suspect_at_its_first_missed_deadline_and_trusted_at_its_first_answer",
+        ),
+    ),
+    Row(
+        "S7: a write that is cancelled under backpressure corrupts the connection",
+        ("node/swarm/libp2p/yamux.py",),
+        (f"{HARD}::test_a_write_that_is_cancelled_under_backpressure_leaves_the_connection_whole",),
+    ),
+    Row(
+        "S8: one frozen peer makes KadDHT wait for 10 to 20 s, and 12 idle streams disable it",
+        ("node/dht/hedged_query.py", "node/dht/real.py", "node/swarm/libp2p/adapters.py"),
+        (
+            "sim/test_real.py::test_what_was_perhaps_written_is_shown_by_nobody_until_the_same_envelope_ends_it",
+            "sim/test_real.py::test_no_answer_of_the_real_backend_is_false",
+            "sim/test_hybrid.py::test_no_call_waits_past_its_deadline_when_all_peers_freeze_in_the_middle_of_it",
+            f"{LIMITS}::test_a_peer_has_so_many_streams_for_a_protocol_and_others_have_theirs",
+        ),
+    ),
+    Row(
+        "S9: one address a peer is dialled, and a dead one blocks the peer for a minute",
+        ("node/swarm/libp2p/dial.py",),
+        (
+            f"{HOST}::test_dead_addresses_do_not_keep_a_living_one_from_winning",
+            f"{LIBRARY}::test_an_address_that_was_refused_or_forgotten_is_dialled_again_at_once",
+        ),
+    ),
+    # Construction and life.
+    Row(
+        "the connector dials everything in the peer store",
+        ("node/swarm/libp2p/adapters.py",),
+        (f"{LIBRARY}::test_nothing_is_dialled_but_by_our_host",),
+    ),
+    Row(
+        "leaving run() leaks sockets, and the others still see us connected",
+        ("node/swarm/libp2p/host.py", "node/swarm/libp2p/listen.py"),
+        (f"{HOST}::test_the_end_closes_every_socket_and_tells_everyone",),
+    ),
+    Row(
+        "SO_REUSEPORT: a second process on the same port starts without an error",
+        ("node/swarm/libp2p/listen.py",),
+        (f"{HOST}::test_a_port_in_use_is_an_error_even_if_its_holder_shares_it",),
+    ),
+    Row(
+        "0.0.0.0 stays literal in what is announced",
+        ("node/swarm/libp2p/listen.py",),
+        (
+            f"{HOST}::test_addresses_are_concrete_and_name_the_peer",
+            f"{LIBRARY}::test_libp2p_announces_concrete_addresses_alone",
+        ),
+    ),
+    Row(
+        "two who dial each other at once have two connections",
+        ("node/swarm/libp2p/peer_links.py",),
+        (f"{HOST}::test_dialling_each_other_at_once_leaves_one_connection_to_both",),
+    ),
+    Row(
+        "256 streams that nobody closed, and new_stream waits for ever",
+        ("node/swarm/libp2p/yamux.py", "node/swarm/libp2p/adapters.py"),
+        (f"{LIMITS}::test_our_own_streams_are_given_up_when_the_other_side_says_nothing",),
+    ),
+    Row(
+        "a peer that does not read absorbs 4 MiB, and then writes fail after 5 s",
+        ("node/swarm/libp2p/lanes.py", "node/swarm/libp2p/yamux_stream.py"),
+        (
+            f"{FRAMES}::test_a_full_queue_refuses_and_loses_nothing_of_what_it_took",
+            f"{PUBSUB}::test_a_peer_that_does_not_read_costs_a_bounded_queue_and_then_its_stream",
+        ),
+    ),
+    Row(
+        "the peer store forgets addresses after two minutes, and a refused dial blocks the peer",
+        ("node/swarm/libp2p/dial.py", "node/services/membership/neighbours.py"),
+        (
+            f"{LIBRARY}::test_an_address_that_was_refused_or_forgotten_is_dialled_again_at_once",
+            f"{CONDUCT}::test_whom_a_node_met_it_finds_again_after_a_restart_by_its_own_address_book",
+        ),
+    ),
+    Row(
+        "what a peer said of itself is kept after it left, and not asked again",
+        ("node/swarm/libp2p/adapters.py",),
+        (f"{LIBRARY}::test_nothing_is_kept_of_a_peer_that_is_gone",),
+    ),
+    Row(
+        "a thousand peers that say where they are make it forget its own key, and identify is over",
+        ("node/swarm/libp2p/adapters.py",),
+        (f"{LIBRARY}::test_a_crowd_that_says_where_it_is_does_not_make_a_host_forget_who_it_is_itself",),
+    ),
+    Row(
+        "the resource manager denies who comes often, and then everyone",
+        ("node/swarm/limits.py", "node/swarm/libp2p/host.py"),
+        (
+            f"{LIMITS}::test_the_same_peer_may_come_again_as_often_as_it_likes",
+            f"{LIMITS}::test_an_idle_connection_gives_way_when_there_are_too_many",
+        ),
+    ),
+    Row(
+        "normal events are logged as errors, and a root handler is installed",
+        ("node/swarm/libp2p/release.py",),
+        (f"{HARD}::test_libp2p_says_nothing_of_what_is_normal_and_installs_no_handler",),
+    ),
+    Row(
+        "there is no gate by peer id",
+        ("node/swarm/peer_policy.py", "node/swarm/libp2p/host.py"),
+        (f"{LIMITS}::test_the_lists_hold_at_once_and_both_ways",),
+    ),
+    Row(
+        "250 half-open connections fill the inbound limiter",
+        ("node/swarm/libp2p/host.py",),
+        (
+            f"{LIMITS}::test_a_thousand_idle_connections_and_three_hundred_half_open_ones_keep_nobody_waiting",
+            f"{HARD}::test_half_open_connections_make_room_for_a_new_one",
+        ),
+    ),
+    Row(
+        "connect() takes 251 ms flat",
+        ("node/swarm/libp2p/dial.py",),
+        (f"{LIBRARY}::test_a_dial_on_loopback_takes_well_under_fifty_milliseconds",),
+    ),
+    Row(
+        "garbage that is pushed as identity is taken without a word, again and again",
+        ("node/swarm/libp2p/adapters.py",),
+        (f"{LIBRARY}::test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against_it",),
+    ),
+    # GossipSub.
+    Row(
+        "messages are dropped in silence: over 10 a second, over 32 in a queue or a channel",
+        ("node/swarm/libp2p/gossipsub.py", "node/swarm/libp2p/gossipsub_parts.py"),
+        (f"{PUBSUB}::test_a_burst_of_a_hundred_arrives_whole_and_once_two_hosts_further",),
+    ),
+    Row(
+        "what is said after a restart is taken for a repetition",
+        ("node/swarm/libp2p/gossipsub.py",),
+        (f"{PUBSUB}::test_a_node_that_starts_again_at_once_is_not_taken_for_a_repetition",),
+    ),
+    # All of it.
+    Row(
+        "another release may mend, rename or break any of it",
+        ("node/swarm/libp2p/release.py",),
+        (f"{HARD}::test_another_release_of_libp2p_is_refused",),
+    ),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.point.split(":")[0])
+def test_each_point_is_closed_where_it_is_said_to_be_and_has_its_test(row: Row) -> None:
+    assert row.closed_in and row.by
+    for path in row.closed_in:
+        assert (ROOT / path).is_file()
+    for named in row.by:
+        path, _, name = named.partition("::")
+        tree = ast.parse((ROOT / "tests" / path).read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)}
+
+
+def test_nothing_uses_the_dht_of_libp2p() -> None:
+    """S8 stays closed as long as this holds, too."""
+    for path in (ROOT / "node").rglob("*.py"):
+        assert "libp2p.kad_dht" not in path.read_text(encoding="utf-8")

@@ -1,0 +1,95 @@
+"""The numbers fit together, subnets are told apart, and what hits a limit is counted and said once."""
+
+import logging
+from dataclasses import fields
+
+import pytest
+import trio
+import trio.testing
+
+from node.swarm.limit_counters import KEPT_MAX, LINES_PER_KIND_MAX, SILENCE_SECONDS, Counters, Watch
+from node.swarm.limits import USUAL, Limits, public, small, subnet, within
+
+
+@pytest.mark.parametrize("limits", [USUAL, small(), public(), within(USUAL, descriptors=64)])
+def test_presets_fit_together(limits: Limits) -> None:
+    assert limits.half_open_max < limits.connections_max
+    assert limits.connections_per_peer_max <= min(limits.connections_per_subnet_max, limits.connections_max)
+    assert limits.serving_bytes_max <= limits.serving_bytes_in_all_max
+    assert limits.gossip_message_bytes_max < limits.gossip_rpc_bytes_max <= limits.gossip_queue_bytes_max
+    assert all(getattr(limits, one.name) > 0 for one in fields(limits))
+
+
+def test_connections_leave_descriptors_for_everything_else() -> None:
+    assert within(USUAL, descriptors=1024).connections_max == 768
+    assert within(USUAL, descriptors=1024).half_open_max == 384
+    assert within(USUAL, descriptors=1_000_000) == USUAL
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("8.8.8.8", "8.8.8.0/24"),
+        ("8.8.8.255", "8.8.8.0/24"),
+        ("2001:4860:4860::8888", "2001:4860:4860::/48"),
+        ("2001:4860:4860:ffff::1", "2001:4860:4860::/48"),
+        ("::ffff:8.8.4.4", "8.8.4.0/24"),
+        ("127.0.0.1", None),
+        ("::1", None),
+        ("10.1.2.3", None),
+        ("192.168.7.7", None),
+        ("172.16.0.1", None),
+        ("169.254.1.1", None),
+        ("fe80::1", None),
+        ("fd00::1", None),
+        ("", None),
+        ("nonsense", None),
+    ],
+)
+def test_public_addresses_are_counted_by_their_subnet_and_others_are_not(host: str, expected: str | None) -> None:
+    assert subnet(host) == expected
+
+
+async def test_a_kind_and_peer_have_one_line_a_minute_and_every_hit_counts(
+    caplog: pytest.LogCaptureFixture, mock_clock: trio.testing.MockClock
+) -> None:
+    caplog.set_level(logging.WARNING)
+    watch = Watch()
+    for _ in range(3):
+        for _ in range(100):
+            watch.hit("streams_slow", "a", "says nothing")
+            watch.hit("streams_slow", "b", "says nothing", times=2)
+            watch.hit("streams_refused", "a", "has too many")
+        mock_clock.jump(SILENCE_SECONDS / 2)
+    assert watch.counters.streams_slow == 900
+    assert watch.counters.streams_refused == 300
+    assert [record.getMessage() for record in caplog.records] == [
+        "a: says nothing", "b: says nothing", "a: has too many",
+        "a: says nothing (and 199 more like it before)",
+        "b: says nothing (and 398 more like it before)",
+        "a: has too many (and 199 more like it before)",
+    ]  # fmt: skip
+
+
+async def test_a_crowd_has_few_lines_and_is_not_remembered(
+    caplog: pytest.LogCaptureFixture, mock_clock: trio.testing.MockClock
+) -> None:
+    caplog.set_level(logging.WARNING)
+    watch = Watch()
+    for minute in range(100):
+        for number in range(200):
+            watch.hit("handshakes_failed", f"{minute}.{number}", "is a stranger")
+        mock_clock.jump(SILENCE_SECONDS)
+    assert len(caplog.records) == 100 * LINES_PER_KIND_MAX
+    assert len(watch._said) <= min(KEPT_MAX, 3 * LINES_PER_KIND_MAX)
+
+
+def test_every_counter_is_a_plain_number_that_begins_at_zero() -> None:
+    counters = Counters().as_dict()
+    assert set(counters.values()) == {0}
+    assert {type(value) for value in counters.values()} == {int}
+
+
+async def test_a_kind_that_is_not_there_is_a_mistake() -> None:
+    with pytest.raises(AttributeError):
+        Watch().hit("no_such_thing", "a", "")

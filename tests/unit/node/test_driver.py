@@ -1,0 +1,172 @@
+"""The driver under a mock clock: ticks when the machine's deadline comes, and effects before `tell` returns."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+import trio.testing
+
+from node.driver import Driver
+from protocols.policy.machine import Tick
+
+Clock = trio.testing.MockClock
+
+
+@dataclass(frozen=True)
+class Want:
+    """Told to wake at this time (None: never), and to answer these effects."""
+
+    deadline: float | None
+    effects: tuple[str, ...] = ()
+
+
+@dataclass
+class Alarm:
+    """A machine that wakes when it was told to, and writes down when it was told what."""
+
+    deadline: float | None = None
+    ticks: list[float] = field(default_factory=list)
+    on_tick: Callable[[float], float | None] = lambda now: None
+
+    def handle(self, event: Want | Tick, now: float) -> Sequence[str]:
+        if isinstance(event, Want):
+            self.deadline = event.deadline
+            return event.effects
+        if self.deadline is None or now < self.deadline:
+            return ()
+        self.ticks.append(now)
+        self.deadline = self.on_tick(now)
+        return ("rang",)
+
+
+@asynccontextmanager
+async def running(driver: Driver[Any, str]) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_tick_comes_at_the_deadline(autojump_clock: Clock) -> None:
+    alarm, told = Alarm(deadline=5.0), list[str]()
+    async with running(Driver(alarm, told.append)):
+        await trio.sleep(4.9)
+        assert alarm.ticks == []
+        await trio.sleep(100)
+    assert alarm.ticks == [5.0]
+    assert told == ["rang"]
+
+
+async def test_a_deadline_that_is_renewed_at_each_tick_keeps_its_pace(autojump_clock: Clock) -> None:
+    alarm = Alarm(deadline=1.0, on_tick=lambda now: now + 1.0)
+    async with running(Driver(alarm, lambda effect: None)):
+        await trio.sleep(10.5)
+    assert alarm.ticks == [float(second) for second in range(1, 11)]
+
+
+async def test_an_event_that_moves_the_deadline_forward_wakes_it_in_time(autojump_clock: Clock) -> None:
+    alarm = Alarm(deadline=1000.0)
+    driver = Driver(alarm, lambda effect: None)
+    async with running(driver):
+        await trio.sleep(1)
+        driver.tell(Want(3.0))
+        await trio.sleep(9)
+    assert alarm.ticks == [3.0]
+
+
+async def test_an_event_that_sets_the_first_deadline_wakes_it(autojump_clock: Clock) -> None:
+    alarm = Alarm()
+    driver = Driver(alarm, lambda effect: None)
+    async with running(driver):
+        await trio.sleep(50)
+        driver.tell(Want(60.0))
+        await trio.sleep(50)
+    assert alarm.ticks == [60.0]
+
+
+async def test_a_deadline_that_was_put_off_or_dropped_is_not_ticked_at(autojump_clock: Clock) -> None:
+    alarm = Alarm(deadline=5.0)
+    driver = Driver(alarm, lambda effect: None)
+    async with running(driver):
+        await trio.sleep(1)
+        driver.tell(Want(20.0))
+        await trio.sleep(10)
+        assert alarm.ticks == []
+        driver.tell(Want(None))
+        await trio.sleep(100)
+        assert alarm.ticks == []
+        driver.tell(Want(120.0))
+        await trio.sleep(100)
+    assert alarm.ticks == [120.0]
+
+
+async def test_a_deadline_in_the_past_is_due_now(autojump_clock: Clock) -> None:
+    alarm = Alarm()
+    driver = Driver(alarm, lambda effect: None)
+    async with running(driver):
+        await trio.sleep(10)
+        driver.tell(Want(3.0))
+        await trio.testing.wait_all_tasks_blocked()
+        assert alarm.ticks == [10.0]
+
+
+async def test_a_machine_that_never_has_enough_starves_nobody_else(autojump_clock: Clock) -> None:
+    alarm = Alarm(deadline=0.0, on_tick=lambda now: now)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Driver[Want, str](alarm, lambda effect: None).run)
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert alarm.ticks
+
+
+async def test_effects_are_carried_out_in_order_before_tell_returns(autojump_clock: Clock) -> None:
+    told = list[str]()
+    driver = Driver(Alarm(), told.append)
+    driver.tell(Want(None, ("one", "two", "three")))
+    assert told == ["one", "two", "three"]
+
+
+async def test_what_is_told_before_it_runs_is_done_and_its_deadline_is_kept(autojump_clock: Clock) -> None:
+    alarm, told = Alarm(), list[str]()
+    driver = Driver(alarm, told.append)
+    driver.tell(Want(2.0, ("early",)))
+    assert told == ["early"]
+    async with running(driver):
+        await trio.sleep(3)
+    assert alarm.ticks == [2.0]
+
+
+async def test_who_carries_out_an_effect_may_tell_the_machine_something(autojump_clock: Clock) -> None:
+    alarm, told = Alarm(deadline=100.0), list[str]()
+
+    def carry_out(effect: str) -> None:
+        told.append(effect)
+        if effect == "connect":
+            driver.tell(Want(7.0, ("connected",)))
+
+    driver = Driver(alarm, carry_out)
+    async with running(driver):
+        driver.tell(Want(50.0, ("connect",)))
+        await trio.sleep(10)
+    assert told == ["connect", "connected", "rang"]
+    assert alarm.ticks == [7.0]
+
+
+async def test_the_time_of_an_event_is_when_it_was_told(autojump_clock: Clock) -> None:
+    seen = list[float]()
+
+    class Watch:
+        deadline = None
+
+        def handle(self, event: str | Tick, now: float) -> Sequence[str]:
+            seen.append(now)
+            return ()
+
+    driver = Driver[str, str](Watch(), lambda effect: None)
+    await trio.sleep(2.5)
+    driver.tell("now")
+    assert seen == [2.5]
