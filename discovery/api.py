@@ -30,11 +30,11 @@ ADDRESSES_MAX = 16
 ADDRESS_CHARACTERS_MAX = 256
 
 
-class NoAnswer(Exception):
+class BootstrapFailed(Exception):
     """What was asked is no node of this swarm, or cannot be reached; the message says why."""
 
 
-class Api:
+class ApiFinder:
     """`apis` are `host:port`, an IPv6 address in brackets; `network` is the swarm whose nodes are looked for."""
 
     def __init__(self, apis: Sequence[str], *, network: str, chance: Callable[[], float]) -> None:
@@ -67,7 +67,7 @@ class Api:
                 sight(await self._ask(api))
                 failures = 0
                 self._faults.pop(api, None)
-            except NoAnswer as error:
+            except BootstrapFailed as error:
                 failures += 1
                 self._errors += 1
                 if self._faults.get(api) != str(error):
@@ -83,7 +83,7 @@ class Api:
         with trio.move_on_after(ASK_SECONDS) as in_time:
             answer = await _fetch(api)
         if in_time.cancelled_caught:
-            raise NoAnswer(f"it did not answer within {ASK_SECONDS:g} s")
+            raise BootstrapFailed(f"it did not answer within {ASK_SECONDS:g} s")
         return read_bootstrap(answer, network=self._network)
 
 
@@ -97,29 +97,29 @@ async def _fetch(api: str) -> bytes:
             async for piece in stream:
                 answer += piece
                 if len(answer) > ANSWER_BYTES_MAX:
-                    raise NoAnswer("what answers there is no node: it says too much")
+                    raise BootstrapFailed("what answers there is no node: it says too much")
             return bytes(answer)
     except (OSError, trio.BrokenResourceError, UnicodeError) as error:
-        raise NoAnswer(f"it cannot be reached ({error})") from error
+        raise BootstrapFailed(f"it cannot be reached ({error})") from error
 
 
 def read_bootstrap(answer: bytes, *, network: str) -> Sighted:
-    """The sighting in an HTTP answer to `/v1/bootstrap`. Raises `NoAnswer`."""
+    """The sighting in an HTTP answer to `/v1/bootstrap`. Raises `BootstrapFailed`."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status = head.split(b"\r\n", 1)[0].split()
     if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or status[1] != b"200":
-        raise NoAnswer("what answers there is no node")
+        raise BootstrapFailed("what answers there is no node")
     try:
         data = json.loads(body)["response"]["data"]
         peer, addresses, theirs = data["peer_id"], data["multiaddrs"], data["network"]
         keys.public_key(peer)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidPayload):
-        raise NoAnswer("what answers there is no node") from None
+        raise BootstrapFailed("what answers there is no node") from None
     if theirs != network:
-        raise NoAnswer(f"it is of the swarm {theirs!r}, not {network!r}")
+        raise BootstrapFailed(f"it is of the swarm {theirs!r}, not {network!r}")
     good = tuple(address for address in _listed(addresses) if address.endswith(f"/p2p/{peer}"))
     if not good:
-        raise NoAnswer("it has no address: its backend is mock")
+        raise BootstrapFailed("it has no address: its backend is mock")
     return Sighted(peer=peer, addresses=good[:ADDRESSES_MAX], source="configuration")
 
 

@@ -6,7 +6,7 @@ from discovery.finder import FinderHealth, Sight
 from protocols.policy.address_book import Sighted
 
 
-class Manual:
+class ManualFinder:
     """`addresses` are multiaddrs, with /p2p/<id> at their end or without. They are dialled for ever."""
 
     def __init__(self, addresses: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ class Ref(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class ReceiptRecord:
     """What a write was answered with, and what was true of it at that moment."""
 
     digest: str
@@ -99,7 +99,7 @@ class Operation:
     """Why this call counts for safety alone, or ''."""
     is_final: bool = False
     """True: made when everything had healed."""
-    receipt: Receipt | None = None
+    receipt: ReceiptRecord | None = None
     """Of a write that is ok; of an unknown one the digest may be in `digest`."""
     sight: Sight | None = None
     digest: str = ""
@@ -143,7 +143,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class NodeState:
     """What one node held when the run was over."""
 
     at: float
@@ -210,7 +210,7 @@ class History:
     events: list[Event] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
-    states: list[State] = field(default_factory=list)
+    states: list[NodeState] = field(default_factory=list)
     """Of those nodes that ran at the end; empty when the run did not get that far."""
     healed_at: float | None = None
     settled_at: float | None = None
@@ -240,9 +240,16 @@ class History:
         """The whole history, a JSON object a line; byte-identical for equal histories."""
         end = {"healed_at": self.healed_at, "settled_at": self.settled_at, "unsettled": self.unsettled}
         yield _line("Setting", asdict(self.setting))
-        for items in (self.operations, self.events, self.opened, self.samples, self.states):
+        kinds: dict[str, list[Any]] = {
+            "Operation": self.operations,
+            "Event": self.events,
+            "Opened": self.opened,
+            "Sample": self.samples,
+            "State": self.states,
+        }
+        for kind, items in kinds.items():
             for item in items:
-                yield _line(type(item).__name__, asdict(item))
+                yield _line(kind, asdict(item))
         yield _line("End", end)
 
     @classmethod
@@ -297,12 +304,12 @@ def _operation(t: dict[str, Any]) -> Operation:
     if receipt is not None:
         held_by = receipt["held_by"]
         held = None if held_by is None else tuple(held_by)
-        receipt = Receipt(**{**receipt, "parents": tuple(receipt["parents"]), "held_by": held})
+        receipt = ReceiptRecord(**{**receipt, "parents": tuple(receipt["parents"]), "held_by": held})
     if sight is not None:
         sight = Sight(**{**sight, "heads": tuple(map(_ref, sight["heads"]))})
     return Operation(**{**t, "outcome": Outcome(t["outcome"]), "receipt": receipt, "sight": sight})
 
 
-def _state(t: dict[str, Any]) -> State:
+def _state(t: dict[str, Any]) -> NodeState:
     versions = {key: tuple(map(_ref, rows)) for key, rows in t["versions"].items()}
-    return State(**{**t, "heads": _tuples(t["heads"]), "versions": versions})
+    return NodeState(**{**t, "heads": _tuples(t["heads"]), "versions": versions})

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from netsim.checks.violation import Broken
+from netsim.checks.violation import Violation
 from netsim.history import Event, History, Operation, Outcome
 
 LINES_MAX = 16
@@ -22,7 +22,7 @@ def command(scenario: str, seed: int) -> str:
     return f"bzzz sim run {shlex.quote(scenario)} --world virtual --seed {seed}"
 
 
-def told(scenario: str, seed: int, history: History, broken: Iterable[Broken], *, again: str = "") -> str:
+def told(scenario: str, seed: int, history: History, broken: Iterable[Violation], *, again: str = "") -> str:
     """The whole story of one failed run. `scenario` is its name or file, as it was asked for; `again` what replays it,
     where that is not `command`."""
     by_check = [(check, list(group)) for check, group in groupby(broken, key=lambda one: one.check)]
@@ -41,7 +41,7 @@ def told(scenario: str, seed: int, history: History, broken: Iterable[Broken], *
     return "\n".join(lines)
 
 
-def _story(history: History, broken: Broken) -> Iterator[str]:
+def _story(history: History, broken: Violation) -> Iterator[str]:
     """The few events that matter, in order."""
     operations = _taking_part(history, broken)
     times = [op.called for op in operations]
@@ -56,7 +56,7 @@ def _story(history: History, broken: Broken) -> Iterator[str]:
         yield f"{at:8.3f} s  {text}"
 
 
-def _taking_part(history: History, broken: Broken) -> list[Operation]:
+def _taking_part(history: History, broken: Violation) -> list[Operation]:
     """The calls that a broken promise names, by number or by what they wrote."""
     digests = {*_DIGEST.findall(broken.text)}
     ids = {*broken.operations}

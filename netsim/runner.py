@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import trio
 
 from netsim.checks.registry import judge
-from netsim.checks.violation import Broken
+from netsim.checks.violation import Violation
 from netsim.faults import Nemesis
 from netsim.history import History, Operation, Setting
 from netsim.scenario.model import Scenario
@@ -22,7 +22,7 @@ from netsim.scenario.plan import Call, Plan, plan_of
 from netsim.virtual.scheduler import run_virtual
 from netsim.virtual.trace import Trace
 from netsim.virtual.world import VirtualWorld
-from netsim.world import Answer, World
+from netsim.world import CallResult, World
 from protocols.policy.rtt import stretched
 
 POLL_SECONDS = 0.25
@@ -42,11 +42,11 @@ class Played:
     scenario: Scenario
     seed: int
     history: History
-    broken: tuple[Broken, ...]
+    broken: tuple[Violation, ...]
     trace: str = ""
 
     @property
-    def unexpected(self) -> tuple[Broken, ...]:
+    def unexpected(self) -> tuple[Violation, ...]:
         """What was broken, and is not expected to be."""
         return tuple(one for one in self.broken if one.check not in self.scenario.expected_to_fail)
 
@@ -57,12 +57,12 @@ def play(scenario: Scenario, seed: int, *, with_trace: bool = False) -> Played:
     plan = plan_of(scenario, seed)
     history = History(setting=setting_of(plan))
     traces: list[Trace] = []
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[Violation, ...] = ()
     with _quiet():
         try:
             run_virtual(seed, _in_virtual_world, plan, history, traces, limit_seconds=limit)
         except Exception as error:
-            broken = (Broken(check=RUNS_THROUGH, text=in_words(error)),)
+            broken = (Violation(check=RUNS_THROUGH, text=in_words(error)),)
     trace = str(traces[0]) if with_trace and traces else ""
     return Played(scenario=scenario, seed=seed, history=history, broken=broken + judge(history), trace=trace)
 
@@ -165,7 +165,7 @@ class Run:
             )
         )
 
-    def _learn(self, call: Call, answer: Answer) -> None:
+    def _learn(self, call: Call, answer: CallResult) -> None:
         if answer.receipt is not None:
             self._seen[call.client, call.key] = (answer.receipt.digest,)
         elif answer.sight is not None:

@@ -7,7 +7,7 @@ them. Everything here is told by `runner.py` and `faults.py`. Times are seconds 
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from netsim.history import Outcome, Receipt, Sample, Sight, State
+from netsim.history import NodeState, Outcome, ReceiptRecord, Sample, Sight
 from netsim.scenario.model import LinkQuality
 from netsim.scenario.plan import Call
 
@@ -41,13 +41,13 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class CallResult:
     """What came of one call. `digest` is the version that was or may have been written."""
 
     outcome: Outcome
     error: str = ""
     digest: str = ""
-    receipt: Receipt | None = None
+    receipt: ReceiptRecord | None = None
     sight: Sight | None = None
     took: float | None = None
     """See `Operation.took`."""
@@ -94,14 +94,14 @@ class World(Protocol):
 
     # -- calls ------------------------------------------------------------------------------------------------
 
-    async def call(self, call: Call, parents: tuple[str, ...]) -> Answer:
+    async def call(self, call: Call, parents: tuple[str, ...]) -> CallResult:
         """Make one call, and wait for its answer. `parents` are for a write that names what its client saw.
 
         Unknown when the node is stopped meanwhile.
         """
         ...
 
-    async def look(self, node: str) -> State:
+    async def look(self, node: str) -> NodeState:
         """What a running node holds and how it is."""
         ...
 

@@ -9,50 +9,50 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from discovery.api import Api
+from discovery.api import ApiFinder
 from discovery.finder import Finder
-from discovery.manual import Manual
+from discovery.manual import ManualFinder
 from node.config.flags import Flags, Force
 from node.config.settings import Settings
 from node.dht.base import DHT, Backend
-from node.dht.call_health import CallRecord
-from node.dht.call_metrics import Tally
-from node.dht.circuit_breaker import Gate, Transition
-from node.dht.dispatch import SwitchDHT
-from node.dht.hybrid import HybridDHT, Offered
+from node.dht.call_health import CallHealth
+from node.dht.call_metrics import CallMetrics
+from node.dht.circuit_breaker import CircuitBreaker, Transition
+from node.dht.dispatch import DispatchDHT
+from node.dht.hybrid import HandoffResult, HybridDHT
 from node.dht.mock import MockDHT
 from node.dht.real import RealDHT
 from node.metrics import Meters
 from node.node import Node
-from node.node_metrics import Gauges
+from node.node_metrics import NodeMetrics
 from node.services.control.audit import Audit
-from node.services.control.audit_file import Journal, MemoryJournal
-from node.services.control.flag_effects import Recorder, holds_otherwise, steer
+from node.services.control.audit_file import AuditStorage, MemoryAuditStorage
+from node.services.control.flag_effects import BreakerAuditor, holds_otherwise, steer
 from node.services.control.flag_store import FlagStore
-from node.services.membership.finder_switch import Switched
+from node.services.membership.finder_switch import FinderSwitch
 from node.services.membership.neighbours import Neighbours
-from node.services.observe.health import Health
+from node.services.observe.health import HealthMonitor
 from node.services.observe.probes import Probes
 from node.services.reads.resolver import Resolver
 from node.services.writes.author import Author
-from node.services.writes.hint_assignment import Sweeper
-from node.services.writes.hinted_handoff import Publisher
-from node.services.writes.peer_server import Server
+from node.services.writes.hint_assignment import HintAssignment
+from node.services.writes.hinted_handoff import HintedHandoff
+from node.services.writes.peer_server import PeerServer
 from node.services.writes.reissue import Reissuer
 from node.store.base import Store
 from node.swarm.base import Network
-from node.swarm.delivery import Courier
-from node.swarm.limits import USUAL, Limits
+from node.swarm.delivery import Delivery
+from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.members import Members
-from node.swarm.peer_policy import Conduct
-from node.swarm.rpc import Calls
+from node.swarm.peer_policy import PeerPolicy
+from node.swarm.rpc import Rpc
 from protocols.errors import InvalidPayload
 from protocols.keys import PrivateKey
-from protocols.policy.signature_cache import Verified
+from protocols.policy.signature_cache import SignatureCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class Environment:
     """What a node lives in. `network` is None for the mock backend: no host, no socket."""
 
     key: PrivateKey
@@ -62,17 +62,17 @@ class World:
     """The wall clock, Unix milliseconds. Deadlines run on trio's clock."""
     chance: Callable[[], float]
     """Draws from [0, 1)."""
-    conduct: Conduct = field(default_factory=Conduct)
+    peer_policy: PeerPolicy = field(default_factory=PeerPolicy)
     """Whom the node deals with; the network asks it too."""
-    limits: Limits = USUAL
-    journal: Journal = field(default_factory=MemoryJournal)
+    limits: SwarmLimits = USUAL
+    journal: AuditStorage = field(default_factory=MemoryAuditStorage)
     """Where the audit log is kept."""
-    verified: Verified = field(default_factory=Verified)
+    verified: SignatureCache = field(default_factory=SignatureCache)
     """The signatures that were checked; many nodes in one process may share it."""
 
 
 async def run(
-    world: World, settings: Settings, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
+    world: Environment, settings: Settings, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Run a node until cancelled; started with it once it answers calls. Raises `ListenFailed` before that."""
     store = world.store
@@ -84,32 +84,34 @@ async def run(
             nursery.cancel_scope.cancel()
 
 
-async def _run_over_store(world: World, settings: Settings, task_status: trio.TaskStatus[Node]) -> None:
+async def _run_over_store(world: Environment, settings: Settings, task_status: trio.TaskStatus[Node]) -> None:
     members = Members(world.key.peer_id, replication=settings.replication, members=world.store.members())
     audit = Audit(world.journal, world.key, now_ms=world.now_ms)
     refuse = _refuse_swarm if world.network is None else _refuse_nothing
     flags = FlagStore(settings, audit, now_ms=world.now_ms, refuse=refuse)
     meters = Meters() if settings.metrics_enabled else None
-    tally = Tally(now_ms=world.now_ms)
+    call_metrics = CallMetrics(now_ms=world.now_ms)
     if meters:
-        meters.register(tally.families)
+        meters.register(call_metrics.families)
     async with trio.open_nursery() as nursery:
         await flags.begin()
         nursery.start_soon(flags.run)
         if world.network is None:
-            dht = SwitchDHT(
+            dht = DispatchDHT(
                 flags.current,
-                lambda f: {Backend.MOCK: _mock(world, members, f, tally)},
+                lambda f: {Backend.MOCK: _mock(world, members, f, call_metrics)},
                 store=world.store,
-                tally=tally,
+                call_metrics=call_metrics,
             )
             flags.subscribe(lambda _, after: dht.turn(after))
-            node = _node(world, settings, dht, members, flags, audit, meters, tally)
+            node = _node(world, settings, dht, members, flags, audit, meters, call_metrics)
             nursery.start_soon(node.resolver.run)
             nursery.start_soon(node.watch.run)
             task_status.started(node)
         else:
-            await _run_in_swarm(world, settings, world.network, members, flags, audit, meters, tally, task_status)
+            await _run_in_swarm(
+                world, settings, world.network, members, flags, audit, meters, call_metrics, task_status
+            )
 
 
 def _refuse_nothing(_: Flags) -> None:
@@ -128,36 +130,36 @@ def _refuse_swarm(flags: Flags) -> None:
         )  # fmt: skip
 
 
-def _mock(world: World, members: Members, flags: Flags, tally: Tally) -> MockDHT:
+def _mock(world: Environment, members: Members, flags: Flags, call_metrics: CallMetrics) -> MockDHT:
     return MockDHT(
         world.store,
         own=world.key.peer_id,
         now_ms=world.now_ms,
         wanted=members.wanted,
         deadline_seconds=flags.real_deadline_ms / 1000.0,
-        tally=tally,
+        call_metrics=call_metrics,
     )
 
 
 async def _run_in_swarm(
-    world: World,
+    world: Environment,
     settings: Settings,
     network: Network,
     members: Members,
     flags: FlagStore,
     audit: Audit,
     meters: Meters | None,
-    tally: Tally,
+    call_metrics: CallMetrics,
     task_status: trio.TaskStatus[Node],
 ) -> None:
-    store, now_ms, conduct = world.store, world.now_ms, world.conduct
-    conduct.part = network.disconnect
-    calls = Calls(network, conduct=conduct, limits=world.limits)
-    courier = Courier(calls)
+    store, now_ms, peer_policy = world.store, world.now_ms, world.peer_policy
+    peer_policy.part = network.disconnect
+    rpc = Rpc(network, peer_policy=peer_policy, limits=world.limits)
+    delivery = Delivery(rpc)
     verified = world.verified
-    recorder = Recorder(audit, author=settings.name)
-    gate = Gate(
-        calls,
+    recorder = BreakerAuditor(audit, author=settings.name)
+    breaker = CircuitBreaker(
+        rpc,
         members,
         threshold=flags.current.threshold_errors,
         backoff_seconds=flags.current.backoff_ms / 1000.0,
@@ -165,19 +167,19 @@ async def _run_in_swarm(
         now_ms=now_ms,
     )
 
-    def transition(changed: Transition) -> None:
+    def breaker_change(changed: Transition) -> None:
         recorder.changed(changed)
         node.watch.sign_of_life()
 
     def sign_of_life(evidence: str) -> None:
-        gate.sign_of_life(evidence)
+        breaker.sign_of_life(evidence)
         node.watch.sign_of_life()
 
-    gate.on_transition = transition
+    breaker.on_breaker_change = breaker_change
     finders = _finders(world, settings, flags)
     neighbours = Neighbours(
         network=network,
-        calls=calls,
+        rpc=rpc,
         members=members,
         store=store,
         network_name=settings.network,
@@ -187,89 +189,93 @@ async def _run_in_swarm(
         now_ms=now_ms,
         chance=world.chance,
         on_sign_of_life=sign_of_life,
-        conduct=conduct,
+        peer_policy=peer_policy,
         limits=world.limits,
         may_exchange=lambda: flags.current.discovery_exchange,
     )
-    calls.served = Server(
+    rpc.served = PeerServer(
         store,
         neighbours,
         verified=verified,
         now_ms=now_ms,
-        heard=gate.heard,
-        conduct=conduct,
+        heard=breaker.heard,
+        peer_policy=peer_policy,
     )
-    publisher = Publisher(
+    hinted_handoff = HintedHandoff(
         store,
-        courier,
+        delivery,
         members,
         now_ms=now_ms,
         chance=world.chance,
         on_own_clock_ahead=lambda envelope: reissuer.refused(envelope.digest),
         holds_back=lambda key: flags.current.holds_back(key),
-        watch=conduct.watch,
+        watch=peer_policy.watch,
     )
-    sweeper = Sweeper(store, members, on_owed=publisher.look_again, on_forgotten=publisher.forget)
+    hint_assignment = HintAssignment(
+        store, members, on_owed=hinted_handoff.look_again, on_forgotten=hinted_handoff.forget
+    )
 
     def backends(of: Flags) -> Mapping[Backend, DHT]:
         """The backends that these flags ask for, over what stays."""
-        mock = _mock(world, members, of, tally)
+        mock = _mock(world, members, of, call_metrics)
         real = RealDHT(
             store=store,
-            calls=calls,
-            courier=courier,
+            rpc=rpc,
+            delivery=delivery,
             members=members,
             verified=verified,
             now_ms=now_ms,
             write_quorum=of.write_quorum or 2,
             read_quorum=of.read_quorum,
             deadline_seconds=of.real_deadline_ms / 1000.0,
-            conduct=conduct,
+            peer_policy=peer_policy,
         )
         hybrid = HybridDHT(
             store=store,
             mock=mock,
             real=real,
-            gate=gate,
+            breaker=breaker,
             members=members,
-            offer=publisher.offer if of.sync_enabled else _offer_nobody,
+            offer=hinted_handoff.offer if of.sync_enabled else _offer_nobody,
             now_ms=now_ms,
             write_quorum=of.write_quorum or 1,
             deadline_seconds=of.deadline_ms / 1000.0,
             read_freshness_seconds=of.read_freshness_ms / 1000.0,
             has_fallback=of.has_fallback,
-            tally=tally,
+            call_metrics=call_metrics,
         )
         is_shut = of.override is not None and of.override.force is Force.OPEN
         # Real asks no breaker; hybrid without fallback, with the breaker open, is what it comes to: errors at once.
         return {Backend.MOCK: mock, Backend.REAL: hybrid if is_shut else real, Backend.HYBRID: hybrid}
 
-    dht = SwitchDHT(
+    dht = DispatchDHT(
         flags.current,
         backends,
         store=store,
-        may_ask=lambda: gate.lets_through,
-        stretch=calls.round_trips.stretched,
-        tally=tally,
+        may_ask=lambda: breaker.lets_through,
+        stretch=rpc.round_trips.stretched,
+        call_metrics=call_metrics,
     )
 
     def turned(before: Flags, after: Flags) -> None:
         dht.turn(after)
-        steer(gate, before, after)
+        steer(breaker, before, after)
         if holds_otherwise(before, after):
-            publisher.look_through()
+            hinted_handoff.look_through()
 
     flags.subscribe(turned)
-    node = _node(world, settings, dht, members, flags, audit, meters, tally, gate=gate, calls=calls, finders=finders)
-    steer(gate, replace(flags.current, override=None), flags.current)
+    node = _node(
+        world, settings, dht, members, flags, audit, meters, call_metrics, breaker=breaker, rpc=rpc, finders=finders
+    )
+    steer(breaker, replace(flags.current, override=None), flags.current)
     reissuer = Reissuer(store, node.author, members, world.key, now_ms=now_ms)
     async with trio.open_nursery() as nursery:
-        await nursery.start(calls.run)
+        await nursery.start(rpc.run)
         for task in (
-            courier.run,
-            gate.run,
-            publisher.run,
-            sweeper.run,
+            delivery.run,
+            breaker.run,
+            hinted_handoff.run,
+            hint_assignment.run,
             reissuer.run,
             dht.run,
             recorder.run,
@@ -281,49 +287,49 @@ async def _run_in_swarm(
         task_status.started(node)
 
 
-def _offer_nobody(*_: object, **__: object) -> Offered:
+def _offer_nobody(*_: object, **__: object) -> HandoffResult:
     """What is written is owed, and handed over once the flags allow it."""
-    return Offered((), False)
+    return HandoffResult((), False)
 
 
-def _finders(world: World, settings: Settings, flags: FlagStore) -> list[Finder]:
+def _finders(world: Environment, settings: Settings, flags: FlagStore) -> list[Finder]:
     """The configured nodes: those whose address is known, and those whose API is to be asked for it."""
     addresses = [node for node in settings.bootstrap if node.startswith("/")]
     apis = [node for node in settings.bootstrap if not node.startswith("/")]
-    found: list[Finder] = [Manual(addresses), Api(apis, network=settings.network, chance=world.chance)]
-    return [Switched(finder, lambda: flags.current.discovery_configured, flags.changed) for finder in found]
+    found: list[Finder] = [ManualFinder(addresses), ApiFinder(apis, network=settings.network, chance=world.chance)]
+    return [FinderSwitch(finder, lambda: flags.current.discovery_configured, flags.changed) for finder in found]
 
 
 def _node(
-    world: World,
+    world: Environment,
     settings: Settings,
-    dht: SwitchDHT,
+    dht: DispatchDHT,
     members: Members,
     flags: FlagStore,
     audit: Audit,
     meters: Meters | None,
-    tally: Tally,
+    call_metrics: CallMetrics,
     *,
-    gate: Gate | None = None,
-    calls: Calls | None = None,
+    breaker: CircuitBreaker | None = None,
+    rpc: Rpc | None = None,
     finders: Sequence[Finder] = (),
 ) -> Node:
     """The node over its parts; without a gate and calls, one that is alone."""
     store, now_ms = world.store, world.now_ms
     resolver = Resolver(dht, store, flags=flags.current, fresh_since=members.fresh_since)
     flags.subscribe(lambda _, after: resolver.turn(after))
-    requests = CallRecord()
-    health = Health(
+    requests = CallHealth()
+    health = HealthMonitor(
         dht=dht,
         flags=flags,
         store=store,
         members=members,
-        gate=gate,
+        breaker=breaker,
         resolver=resolver,
         finders=finders,
         sources=len(settings.bootstrap),
-        probes=Probes(own=world.key.peer_id, store=store, resolver=resolver, members=members, calls=calls),
-        tally=tally,
+        probes=Probes(own=world.key.peer_id, store=store, resolver=resolver, members=members, rpc=rpc),
+        call_metrics=call_metrics,
         requests=requests,
         now_ms=now_ms,
     )
@@ -341,13 +347,13 @@ def _node(
         health=health,
         requests=requests,
         network=world.network,
-        gate=gate,
-        conduct=world.conduct,
+        breaker=breaker,
+        peer_policy=world.peer_policy,
         flags=flags,
         audit=audit,
         meters=meters,
         now_ms=now_ms,
     )
     if meters is not None:
-        meters.register(Gauges(node).families)
+        meters.register(NodeMetrics(node).families)
     return node

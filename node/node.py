@@ -3,19 +3,19 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from node.dht.call_health import CallRecord
-from node.dht.circuit_breaker import Gate
-from node.dht.dispatch import SwitchDHT
+from node.dht.call_health import CallHealth
+from node.dht.circuit_breaker import CircuitBreaker
+from node.dht.dispatch import DispatchDHT
 from node.metrics import Meters
 from node.services.control.audit import Audit
 from node.services.control.flag_store import FlagStore
-from node.services.observe.health import Health, HealthReport
+from node.services.observe.health import HealthMonitor, HealthReport
 from node.services.reads.resolver import Resolver
 from node.services.writes.author import Author
 from node.store.base import Store
 from node.swarm.base import Network
 from node.swarm.members import Members
-from node.swarm.peer_policy import Conduct
+from node.swarm.peer_policy import PeerPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class PeerStatus:
 
 
 class Node:
-    """Made by `app.run`; lives as long as that runs. `gate` and `network` are None on the mock backend."""
+    """Made by `app.run`; lives as long as that runs. `breaker` and `network` are None on the mock backend."""
 
     def __init__(
         self,
@@ -45,16 +45,16 @@ class Node:
         name: str,
         network_name: str,
         started_ms: int,
-        dht: SwitchDHT,
+        dht: DispatchDHT,
         author: Author,
         resolver: Resolver,
         store: Store,
         members: Members,
-        health: Health,
-        requests: CallRecord,
+        health: HealthMonitor,
+        requests: CallHealth,
         network: Network | None,
-        gate: Gate | None,
-        conduct: Conduct,
+        breaker: CircuitBreaker | None,
+        peer_policy: PeerPolicy,
         flags: FlagStore,
         audit: Audit,
         meters: Meters | None,
@@ -69,8 +69,8 @@ class Node:
         self.resolver = resolver
         self.store = store
         self.now_ms = now_ms
-        self.gate = gate
-        self.conduct = conduct
+        self.breaker = breaker
+        self.peer_policy = peer_policy
         """The allow list and the deny list, which may be changed while it runs, and what became of bad input."""
         self.flags = flags
         self.audit = audit
@@ -89,7 +89,7 @@ class Node:
 
     def peers(self) -> list[PeerStatus]:
         """Every member known, those that are connected first."""
-        owing = self.store.owing()
+        hint_counts = self.store.hint_counts()
         peers = [
             PeerStatus(
                 peer=p.member.peer,
@@ -98,7 +98,7 @@ class Node:
                 is_connected=p.is_connected,
                 is_suspect=p.is_suspect,
                 last_seen_ms=self.now_ms() if p.is_connected and not p.is_suspect else p.member.last_seen_ms,
-                owed=owing.get(p.member.peer, 0),
+                owed=hint_counts.get(p.member.peer, 0),
                 clock_offset_ms=p.clock_offset_ms,
                 round_trip_ms=None if p.round_trip_seconds is None else p.round_trip_seconds * 1000.0,
             )
@@ -108,7 +108,7 @@ class Node:
 
     def counters(self) -> Mapping[str, int]:
         """How often each limit was hit since the start, and what was refused from peers, by name."""
-        return self.conduct.watch.counters.as_dict()
+        return self.peer_policy.watch.counters.as_dict()
 
     def health(self) -> HealthReport:
         return self.watch.report()

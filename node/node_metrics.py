@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from node.dht.base import Backend
-from node.dht.circuit_breaker import Gate
+from node.dht.circuit_breaker import CircuitBreaker
 from node.metrics import Family, Kind, counter, gauge, state
 from node.node import Node
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 
 
-class Gauges:
+class NodeMetrics:
     """Of one node."""
 
     def __init__(self, node: Node) -> None:
@@ -24,8 +24,8 @@ class Gauges:
         yield from self._about()
         yield from self._switching()
         yield from self._resolver()
-        if self._node.gate is not None:
-            yield from _breaker(self._node.gate)
+        if self._node.breaker is not None:
+            yield from _breaker(self._node.breaker)
         yield from self._owed()
         yield from self._store()
         yield from self._swarm()
@@ -119,16 +119,16 @@ class Gauges:
         )  # fmt: skip
 
 
-def _breaker(gate: Gate) -> Iterator[Family]:
-    states = [each.value for each in State]
-    yield state("bzzz_breaker_state", "What the breaker to the swarm is: 1.", "state", states, gate.state.value)
-    yield counter("bzzz_breaker_openings_total", "How often the breaker opened.", gate.openings)
-    yield counter("bzzz_breaker_recoveries_total", "How often the breaker closed again.", gate.recoveries)
-    if gate.opened_at_ms is not None:
-        opened = gate.opened_at_ms / 1000.0
+def _breaker(breaker: CircuitBreaker) -> Iterator[Family]:
+    states = [each.value for each in BreakerState]
+    yield state("bzzz_breaker_state", "What the breaker to the swarm is: 1.", "state", states, breaker.state.value)
+    yield counter("bzzz_breaker_openings_total", "How often the breaker opened.", breaker.openings)
+    yield counter("bzzz_breaker_recoveries_total", "How often the breaker closed again.", breaker.recoveries)
+    if breaker.opened_at_ms is not None:
+        opened = breaker.opened_at_ms / 1000.0
         yield gauge("bzzz_breaker_last_opening_timestamp_seconds", "When the breaker last opened.", opened)
-    if gate.recovered_at_ms is not None:
-        recovered = gate.recovered_at_ms / 1000.0
+    if breaker.recovered_at_ms is not None:
+        recovered = breaker.recovered_at_ms / 1000.0
         yield gauge("bzzz_breaker_last_recovery_timestamp_seconds", "When the breaker last closed again.", recovered)
 
 

@@ -23,7 +23,7 @@ _DOMAIN = b"bzzz audit 1\0"
 _FIELDS = frozenset({"sequence", "at_ms", "act", "author", "reason", "details", "state", "node", "previous"})
 
 
-class Broken(Exception):
+class ChainBroken(Exception):
     """A line is not what a node wrote there; the message says how that shows."""
 
 
@@ -66,20 +66,20 @@ def hash_of(line: bytes) -> str:
 
 
 def read(line: bytes) -> Entry:
-    """The entry of a line, its signature checked; not its place in the chain. Raises `Broken`."""
+    """The entry of a line, its signature checked; not its place in the chain. Raises `ChainBroken`."""
     try:
         told = json.loads(line)
         signature = bytes.fromhex(told.pop("signature"))
         if told.keys() != _FIELDS:
-            raise Broken("it is no entry of an audit log")
+            raise ChainBroken("it is no entry of an audit log")
         entry = Entry(**told)
         canonical = _canonical({**told, "signature": signature.hex()})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise Broken("it is no entry of an audit log") from None
+        raise ChainBroken("it is no entry of an audit log") from None
     if not keys.verify(str(entry.node), _DOMAIN + _canonical(told), signature):
-        raise Broken("its signature does not fit: it was changed")
+        raise ChainBroken("its signature does not fit: it was changed")
     if canonical != line:
-        raise Broken("it is not written as the node writes it: it was changed")
+        raise ChainBroken("it is not written as the node writes it: it was changed")
     return entry
 
 
@@ -94,7 +94,7 @@ def check(lines: Iterable[bytes], *, node: str | None = None) -> Verdict:
             entry = read(line)
             node = node or entry.node
             _check_place(entry, number, head, node)
-        except Broken as broken:
+        except ChainBroken as broken:
             return Verdict(good, head, node or "", number, str(broken))
         good, head = number, hash_of(line)
     return Verdict(good, head, node or "")
@@ -102,11 +102,11 @@ def check(lines: Iterable[bytes], *, node: str | None = None) -> Verdict:
 
 def _check_place(entry: Entry, number: int, head: str, node: str) -> None:
     if entry.node != node:
-        raise Broken(f"it is of another node ({entry.node})")
+        raise ChainBroken(f"it is of another node ({entry.node})")
     if entry.sequence != number:
-        raise Broken(f"it is entry {entry.sequence}: lines are missing, or were moved or put in")
+        raise ChainBroken(f"it is entry {entry.sequence}: lines are missing, or were moved or put in")
     if entry.previous != head:
-        raise Broken("it does not follow the line before it, which was changed")
+        raise ChainBroken("it does not follow the line before it, which was changed")
 
 
 def _canonical(told: Mapping[str, Any]) -> bytes:

@@ -28,7 +28,7 @@ class Added(NamedTuple):
     superseded: tuple[bytes, ...]
 
 
-class Lineage:
+class HeadSet:
     """The versions of one key, as far as heads need them. Digests are 32 bytes, versions readings of the clock."""
 
     __slots__ = ("_authors", "_heads", "_named_by", "_reissued_by", "_versions")

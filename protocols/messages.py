@@ -87,28 +87,28 @@ class Refusal(NamedTuple):
         return from_code(self.code, self.message, self.details)
 
 
-class MergedAll(NamedTuple):
+class MergeReply(NamedTuple):
     """The answer to a `Merge`: what was refused, by position. All else is committed."""
 
     total: int
     refusals: tuple[tuple[int, Refusal], ...]
 
 
-class Heads(NamedTuple):
+class GetHeads(NamedTuple):
     """What are the heads of this key? Envelopes whose digests are in `have` need not be sent."""
 
     key: bytes
     have: tuple[bytes, ...]
 
 
-class HeadsAre(NamedTuple):
+class HeadsReply(NamedTuple):
     """The digests of all heads, the latest first, and the encoded envelopes that were not in `have`."""
 
     digests: tuple[bytes, ...]
     envelopes: tuple[bytes, ...]
 
 
-class Versions(NamedTuple):
+class GetVersions(NamedTuple):
     """Which versions of this key do you know, from the `after`-th on?"""
 
     key: bytes
@@ -116,60 +116,60 @@ class Versions(NamedTuple):
     limit: int
 
 
-class VersionsAre(NamedTuple):
+class VersionsReply(NamedTuple):
     """Notices in the total order; `total` says how many there are in all."""
 
     notices: tuple[Notice, ...]
     total: int
 
 
-class ByDigest(NamedTuple):
+class GetByDigest(NamedTuple):
     """Give me these versions."""
 
     digests: tuple[bytes, ...]
 
 
-class EnvelopesAre(NamedTuple):
+class EnvelopesReply(NamedTuple):
     """Those of them that are held here, encoded; the asker tells them by their digests."""
 
     envelopes: tuple[bytes, ...]
 
 
-class Members(NamedTuple):
+class GetMembers(NamedTuple):
     """Whom do you know?"""
 
 
-class MemberIs(NamedTuple):
+class MemberEntry(NamedTuple):
     peer: str
     addresses: tuple[str, ...]
 
 
-class MembersAre(NamedTuple):
-    members: tuple[MemberIs, ...]
+class MembersReply(NamedTuple):
+    members: tuple[MemberEntry, ...]
 
 
-class Provide(NamedTuple):
+class AddProvider(NamedTuple):
     """I provide this key for so long."""
 
     key: bytes
     ttl_ms: int
 
 
-class Noted(NamedTuple):
+class ProviderAdded(NamedTuple):
     """The answer to what needs no other."""
 
 
-class Providers(NamedTuple):
+class GetProviders(NamedTuple):
     """Who provides this key?"""
 
     key: bytes
 
 
-class ProvidersAre(NamedTuple):
-    providers: tuple[MemberIs, ...]
+class ProvidersReply(NamedTuple):
+    providers: tuple[MemberEntry, ...]
 
 
-class Failed(NamedTuple):
+class FailedReply(NamedTuple):
     """The answer to a request that could not be carried out."""
 
     code: str
@@ -177,7 +177,7 @@ class Failed(NamedTuple):
     details: dict[str, Any]
 
     @classmethod
-    def of(cls, error: BzzzError) -> "Failed":
+    def of(cls, error: BzzzError) -> "FailedReply":
         return cls(error.code, _sendable_text(error.message), _sendable(error.details))
 
     @property
@@ -185,8 +185,19 @@ class Failed(NamedTuple):
         return from_code(self.code, self.message, self.details)
 
 
-Request = Hello | Ping | Merge | Heads | Versions | ByDigest | Members | Provide | Providers
-Reply = Hello | Pong | MergedAll | HeadsAre | VersionsAre | EnvelopesAre | MembersAre | Noted | ProvidersAre | Failed
+Request = Hello | Ping | Merge | GetHeads | GetVersions | GetByDigest | GetMembers | AddProvider | GetProviders
+Reply = (
+    Hello
+    | Pong
+    | MergeReply
+    | HeadsReply
+    | VersionsReply
+    | EnvelopesReply
+    | MembersReply
+    | ProviderAdded
+    | ProvidersReply
+    | FailedReply
+)
 Message = Request | Reply
 
 
@@ -273,9 +284,9 @@ def _refusal(value: Any) -> tuple[int, Refusal]:
     return _int(at), Refusal(_text(code), _text(message), _details(details), bool(retryable))
 
 
-def _member(value: Any) -> MemberIs:
+def _member(value: Any) -> MemberEntry:
     peer, addresses = _fields(value, 2)[:2]
-    return MemberIs(_text(peer), _addresses(addresses))
+    return MemberEntry(_text(peer), _addresses(addresses))
 
 
 def _notice(value: Any) -> Notice:
@@ -323,40 +334,40 @@ _addresses = _many(_text, ADDRESSES_MAX)
 _members = _many(_member, MEMBERS_MAX)
 
 _REPLY_OFFSET = 64
-"""A reply's kind is its request's and this much, or that of a `Failed`."""
+"""A reply's kind is its request's and this much, or that of a `FailedReply`."""
 _FAILED = 127
 
 _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     1: (Hello, (_text, _text, _text, _int, _addresses)),
     2: (Ping, ()),
     3: (Merge, (_encoded,)),
-    4: (Heads, (_key, _digests)),
-    5: (Versions, (_key, _int, _int)),
-    6: (ByDigest, (_digests,)),
-    7: (Members, ()),
-    8: (Provide, (_key, _int)),
-    9: (Providers, (_key,)),
+    4: (GetHeads, (_key, _digests)),
+    5: (GetVersions, (_key, _int, _int)),
+    6: (GetByDigest, (_digests,)),
+    7: (GetMembers, ()),
+    8: (AddProvider, (_key, _int)),
+    9: (GetProviders, (_key,)),
 }
 _TRAILING: dict[int, Callable[[Any], Any]] = {3: _traces}
 """The field that came with a later minor version, and may be missing; how it is read never fails."""
 _REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     65: (Hello, (_text, _text, _text, _int, _addresses)),
     66: (Pong, (_int, _int, _int)),
-    67: (MergedAll, (_int, _many(_refusal, ENVELOPES_MAX))),
-    68: (HeadsAre, (_digests, _encoded)),
-    69: (VersionsAre, (_many(_notice, ENVELOPES_MAX), _int)),
-    70: (EnvelopesAre, (_encoded,)),
-    71: (MembersAre, (_members,)),
-    72: (Noted, ()),
-    73: (ProvidersAre, (_members,)),
-    _FAILED: (Failed, (_text, _text, _details)),
+    67: (MergeReply, (_int, _many(_refusal, ENVELOPES_MAX))),
+    68: (HeadsReply, (_digests, _encoded)),
+    69: (VersionsReply, (_many(_notice, ENVELOPES_MAX), _int)),
+    70: (EnvelopesReply, (_encoded,)),
+    71: (MembersReply, (_members,)),
+    72: (ProviderAdded, ()),
+    73: (ProvidersReply, (_members,)),
+    _FAILED: (FailedReply, (_text, _text, _details)),
 }
 _REQUEST_KINDS: Mapping[type[Any], int] = {kind: number for number, (kind, _) in _REQUESTS.items()}
 _REPLY_KINDS: Mapping[type[Any], int] = {kind: number for number, (kind, _) in _REPLIES.items()}
 
 
 def is_answer(reply: Reply, request: type[Any]) -> bool:
-    """Whether this is how a request of that class is answered: by the reply of its own kind, or by a `Failed`."""
+    """Whether this is how a request of that class is answered: by the reply of its own kind, or by a `FailedReply`."""
     kind = _REPLY_KINDS[type(reply)]
     return kind == _FAILED or kind == _REQUEST_KINDS[request] + _REPLY_OFFSET
 
@@ -373,9 +384,9 @@ def encode_reply(number: int, reply: Reply) -> bytes:
     """The frame of an answer to the request of that number."""
     fields: tuple[Any, ...] = tuple(reply)
     match reply:
-        case VersionsAre():
+        case VersionsReply():
             fields = ([_notice_fields(notice) for notice in reply.notices], reply.total)
-        case MergedAll():
+        case MergeReply():
             fields = (reply.total, [[at, *refusal] for at, refusal in reply.refusals])
         case _:
             pass

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator
 
-from netsim.checks.violation import Broken
+from netsim.checks.violation import Violation
 from netsim.history import History
 
 SPARE_TASKS = 60
 """Clients, faults and the world's own."""
 
 
-def bounded(history: History) -> Iterator[Broken]:
+def bounded(history: History) -> Iterator[Violation]:
     """Queues keep their sizes, and tasks end."""
     setting = history.setting
     for sample in history.samples:
         if sample.frames > setting.frames_per_link:
-            yield Broken(
+            yield Violation(
                 check="bounded",
                 text=f"{sample.frames} frames were under way in one lane at {sample.at:.1f} s; at most "
                 f"{setting.frames_per_link} are allowed",
@@ -22,7 +22,7 @@ def bounded(history: History) -> Iterator[Broken]:
             )
         allowed = setting.tasks_per_node * max(1, sample.nodes) + SPARE_TASKS
         if sample.tasks > allowed:
-            yield Broken(
+            yield Violation(
                 check="bounded",
                 text=f"{sample.tasks} tasks lived at {sample.at:.1f} s over {sample.nodes} nodes, of {allowed} at most",
                 at=sample.at,

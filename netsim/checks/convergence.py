@@ -4,21 +4,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from netsim.checks.versions import heads_of
-from netsim.checks.violation import Broken
-from netsim.history import History, State
+from netsim.checks.violation import Violation
+from netsim.history import History, NodeState
 
 
-def settles(history: History) -> Iterator[Broken]:
+def settles(history: History) -> Iterator[Violation]:
     """After healing, all is well within the bound: equal heads, nothing owed, breakers closed."""
     if history.healed_at is not None and history.settled_at is None:
-        yield Broken(
+        yield Violation(
             check="settles",
             text=f"{history.setting.settle_seconds:g} s after healing all was not well: {history.unsettled}",
             nodes=tuple(node for node in history.setting.nodes if node in history.unsettled.split()),
         )
 
 
-def equal(history: History) -> Iterator[Broken]:
+def equal(history: History) -> Iterator[Violation]:
     """The same heads everywhere: in the stores of all that should hold a key, and in what every node answers."""
     social = {state.node: state for state in history.states if state.backend != "mock"}
     uneven = {} if history.setting.spreads_all else _unacknowledged(history)
@@ -45,7 +45,7 @@ def _unacknowledged(history: History) -> dict[str, dict[str, None]]:
     return found
 
 
-def _heads(state: State, key: str, without: dict[str, None]) -> tuple[str, ...]:
+def _heads(state: NodeState, key: str, without: dict[str, None]) -> tuple[str, ...]:
     """The heads that a node has, or would have without some versions."""
     if not without:
         return state.heads.get(key, ())
@@ -53,7 +53,9 @@ def _heads(state: State, key: str, without: dict[str, None]) -> tuple[str, ...]:
     return tuple(sorted(heads_of(replace(state, versions={key: refs}), key)))
 
 
-def _compare(key: str, heads: dict[str, tuple[str, ...]], verb: str) -> Iterator[Broken]:
+def _compare(key: str, heads: dict[str, tuple[str, ...]], verb: str) -> Iterator[Violation]:
     if len({*heads.values()}) > 1:
         told = "; ".join(f"{node} {verb} {'+'.join(digests) or 'nothing'}" for node, digests in heads.items())
-        yield Broken(check="equal", text=f"in the end the heads of {key} differ: {told}", key=key, nodes=tuple(heads))
+        yield Violation(
+            check="equal", text=f"in the end the heads of {key} differ: {told}", key=key, nodes=tuple(heads)
+        )

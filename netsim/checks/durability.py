@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from netsim.checks.versions import Versions
-from netsim.checks.violation import Broken
+from netsim.checks.versions import VersionGraph
+from netsim.checks.violation import Violation
 from netsim.history import History, Operation, Outcome
 
 
-def survives_a_crash(history: History) -> Iterator[Broken]:
+def survives_a_crash(history: History) -> Iterator[Violation]:
     """Promise 1. What a process comes up with holds all that its predecessors on that disk acknowledged or showed."""
     for opened in history.opened:
         found = set(opened.digests)
@@ -19,7 +19,7 @@ def survives_a_crash(history: History) -> Iterator[Broken]:
             for digest in shown:
                 if digest not in found:
                     what = "acknowledged" if op.receipt else "showed"
-                    yield Broken(
+                    yield Violation(
                         check="survives-a-crash",
                         text=f"{op.node} {what} {digest} of {op.key} at {op.returned:.3f} s, and came up without it "
                         f"at {opened.at:.3f} s",
@@ -30,12 +30,12 @@ def survives_a_crash(history: History) -> Iterator[Broken]:
                     )
 
 
-def nothing_lost(history: History) -> Iterator[Broken]:
+def nothing_lost(history: History) -> Iterator[Violation]:
     """Promise 2. After healing each acknowledged write is readable, or superseded by a newer one, at every node.
 
     A write is excused whose every copy, when it was acknowledged, was on a disk that is gone since.
     """
-    versions = Versions(history)
+    versions = VersionGraph(history)
     backends = {state.node: state.backend for state in history.states}
     final: defaultdict[str, list[tuple[Operation, set[str]]]] = defaultdict(list)
     for read in history.reads:
@@ -49,7 +49,7 @@ def nothing_lost(history: History) -> Iterator[Broken]:
         ]
         if missing:
             who = "nobody" if len(missing) == len(backends) else "not " + ", ".join(read.node for read in missing)
-            yield Broken(
+            yield Violation(
                 check="nothing-lost",
                 text=f"{op.node} acknowledged {op.digest} of {op.key} at {op.returned:.3f} s; at "
                 f"{missing[-1].returned:.3f} s {who} knows it or anything on top of it",
@@ -59,9 +59,9 @@ def nothing_lost(history: History) -> Iterator[Broken]:
             )
 
 
-def replicas(history: History) -> Iterator[Broken]:
+def replicas(history: History) -> Iterator[Violation]:
     """After healing each acknowledged write is held by every node that should hold its key."""
-    versions = Versions(history)
+    versions = VersionGraph(history)
     held = {s.node: {ref.digest for refs in s.versions.values() for ref in refs if ref.is_held} for s in history.states}
     backends = {state.node: state.backend for state in history.states}
     for op in _acknowledged(history):
@@ -70,7 +70,7 @@ def replicas(history: History) -> Iterator[Broken]:
             wanted = [op.node]
         lacking = [n for n in wanted if n in held and not any(one in held[n] for one in versions.stands_for(op.digest))]
         if lacking:
-            yield Broken(
+            yield Violation(
                 check="replicas",
                 text=f"{op.node} acknowledged {op.digest} of {op.key} at {op.returned:.3f} s; {len(wanted)} should "
                 f"hold it, and {', '.join(lacking)} did not in the end",

@@ -3,17 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from netsim.checks.violation import Broken
+from netsim.checks.violation import Violation
 from netsim.history import History, Operation, Outcome
 
 
-def in_time(history: History) -> Iterator[Broken]:
+def in_time(history: History) -> Iterator[Violation]:
     """Promise 6. Every call to a working node ends within its backend's deadline."""
     setting = history.setting
     for op in history.operations:
         allowed = max(setting.deadline_seconds[backend] for backend in op.backends)
         if not op.excused and op.seconds > allowed + setting.slack_seconds:
-            yield Broken(
+            yield Violation(
                 check="in-time",
                 text=f"a {op.kind} of {op.key} at {op.node} ({op.backend}) took "
                 f"{op.seconds * 1000:.1f} ms, and may take {allowed * 1000:.0f}",
@@ -24,7 +24,7 @@ def in_time(history: History) -> Iterator[Broken]:
             )
 
 
-def answers(history: History) -> Iterator[Broken]:
+def answers(history: History) -> Iterator[Violation]:
     """A working hybrid node with a working disk takes every write, and answers every read of what it has.
 
     Where a setting allows a share of errors, only more than that are broken, and then each of them.
@@ -35,7 +35,7 @@ def answers(history: History) -> Iterator[Broken]:
     unanswered = [op for op in due if op.outcome is not Outcome.OK]
     if len(unanswered) > history.setting.errors_max * len(due):
         for op in unanswered:
-            yield Broken(
+            yield Violation(
                 check="answers",
                 text=f"a {op.kind} of {op.key} at {op.node} was {op.outcome}, and node and disk work: {op.error}",
                 key=op.key,

@@ -3,18 +3,18 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from netsim.checks.versions import Versions, heads_of
-from netsim.checks.violation import Broken
+from netsim.checks.versions import VersionGraph, heads_of
+from netsim.checks.violation import Violation
 from netsim.history import History, Operation
 
 
-def never_back(history: History) -> Iterator[Broken]:
+def never_back(history: History) -> Iterator[Violation]:
     """Promise 4. A read is answered with nothing earlier than what that node had answered before it was asked."""
     for op, digest, before, versions in _forgotten(history):
         latest = max((versions.order(head.digest) for head in op.sight.heads), default=None) if op.sight else None
         if latest is None or latest < versions.order(digest):
             now = "absent" if latest is None else latest[2]
-            yield Broken(
+            yield Violation(
                 check="never-back",
                 text=f"{op.node} answered {op.key} with {digest} at {before.returned:.3f} s, and with {now}, which is "
                 f"older, to a read that began at {op.called:.3f} s",
@@ -25,12 +25,12 @@ def never_back(history: History) -> Iterator[Broken]:
             )
 
 
-def siblings_kept(history: History) -> Iterator[Broken]:
+def siblings_kept(history: History) -> Iterator[Violation]:
     """Promise 3. A head stays one until a later version names it; and heads are all that nothing held names."""
     for op, digest, before, versions in _forgotten(history):
         latest = max((versions.order(head.digest) for head in op.sight.heads), default=None) if op.sight else None
         if latest is not None and latest >= versions.order(digest):
-            yield Broken(
+            yield Violation(
                 check="siblings-kept",
                 text=f"{op.node} answered {op.key} with {digest} at {before.returned:.3f} s; at {op.returned:.3f} s it "
                 "was gone, and nothing had been written on top of it",
@@ -39,11 +39,11 @@ def siblings_kept(history: History) -> Iterator[Broken]:
                 operations=(before.id, op.id),
                 at=op.returned,
             )
-    refs = Versions(history).refs
+    refs = VersionGraph(history).refs
     for state in history.states:
         for old, new in state.reissued.items():
             if old in refs and new in refs and refs[old].author != refs[new].author:
-                yield Broken(
+                yield Violation(
                     check="siblings-kept",
                     text=f"{state.node} takes {old} by {refs[old].author} for reissued as {new}, which is by "
                     f"{refs[new].author}: nobody ends what another wrote",
@@ -52,7 +52,7 @@ def siblings_kept(history: History) -> Iterator[Broken]:
                 )
         for key in state.versions:
             if missing := sorted(heads_of(state, key) - {*state.heads.get(key, ())}):
-                yield Broken(
+                yield Violation(
                     check="siblings-kept",
                     text=f"{state.node} holds {missing[0]} of {key}, which nothing supersedes, and it is no head there",
                     key=key,
@@ -61,9 +61,9 @@ def siblings_kept(history: History) -> Iterator[Broken]:
                 )
 
 
-def _forgotten(history: History) -> Iterator[tuple[Operation, str, Operation, Versions]]:
+def _forgotten(history: History) -> Iterator[tuple[Operation, str, Operation, VersionGraph]]:
     """Reads that do not account for a version which the same disk had shown before: (read, version, shown by)."""
-    versions = Versions(history)
+    versions = VersionGraph(history)
     groups: defaultdict[tuple[str, int, str], list[Operation]] = defaultdict(list)
     for op in history.operations:
         if op.receipt is not None or op.sight is not None:
@@ -82,7 +82,7 @@ def _forgotten(history: History) -> Iterator[tuple[Operation, str, Operation, Ve
                     yield read, digest, before, versions
 
 
-def _add(must: dict[str, Operation], op: Operation, versions: Versions) -> None:
+def _add(must: dict[str, Operation], op: Operation, versions: VersionGraph) -> None:
     """What is shown from now on: the new heads, and those before that they do not account for."""
     digests = [op.receipt.digest] if op.receipt else [head.digest for head in op.sight.heads] if op.sight else []
     covered = versions.covered(digests)

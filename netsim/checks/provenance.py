@@ -3,16 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from netsim.checks.versions import Versions
-from netsim.checks.violation import Broken
-from netsim.history import History, Operation, Outcome, Receipt, Sight
+from netsim.checks.versions import VersionGraph
+from netsim.checks.violation import Violation
+from netsim.history import History, Operation, Outcome, ReceiptRecord, Sight
 
 AGE_STEP_MS = 11.0
 """Ages are told to 10 ms."""
 STALE_SLACK_SECONDS = 0.02
 
 
-def honest(history: History) -> Iterator[Broken]:
+def honest(history: History) -> Iterator[Violation]:
     """Promise 7, each answer by itself: nothing is missing from it, and nothing in it contradicts itself."""
     lost = {node for node, _ in history.lost_disks()}
     reissued = {old for state in history.states for old in state.reissued}
@@ -21,7 +21,7 @@ def honest(history: History) -> Iterator[Broken]:
         faults = [*_of_receipt(op, op.receipt, history, can_count)] if op.receipt else []
         faults += _of_sight(op, op.sight, history) if op.sight else []
         for fault in faults:
-            yield Broken(
+            yield Violation(
                 check="honest",
                 text=f"a {op.kind} of {op.key} at {op.node} was answered at {op.returned:.3f} s, and {fault}",
                 key=op.key,
@@ -31,7 +31,7 @@ def honest(history: History) -> Iterator[Broken]:
             )
 
 
-def _of_receipt(op: Operation, receipt: Receipt, history: History, can_count: bool) -> Iterator[str]:
+def _of_receipt(op: Operation, receipt: ReceiptRecord, history: History, can_count: bool) -> Iterator[str]:
     if not (receipt.log_id and receipt.sequence > 0 and receipt.digest and receipt.version):
         yield "its receipt does not say what was written where"
     if receipt.acknowledged > receipt.wanted:
@@ -72,7 +72,7 @@ def _of_sight(op: Operation, sight: Sight, history: History) -> Iterator[str]:
         yield "calls absent what it could not ask for"
 
 
-def up_to_date(history: History) -> Iterator[Broken]:
+def up_to_date(history: History) -> Iterator[Violation]:
     """Promise 7, held against what others did: an answer of an age has all that was acknowledged before; and
     'absent' is not said of what most of the holders had.
 
@@ -87,7 +87,7 @@ def up_to_date(history: History) -> Iterator[Broken]:
         return
     if not setting.is_known_to_all:
         return
-    versions = Versions(history)
+    versions = VersionGraph(history)
     writes: defaultdict[str, list[Operation]] = defaultdict(list)
     for op in history.writes:
         if op.outcome is Outcome.OK and op.node in social:
@@ -123,8 +123,8 @@ def _has_most(write: Operation, nodes: tuple[str, ...]) -> bool:
     return held_by is not None and 2 * (len(held_by) - 1) > len(nodes) - 1
 
 
-def _late(read: Operation, write: Operation, what: str) -> Broken:
-    return Broken(
+def _late(read: Operation, write: Operation, what: str) -> Violation:
+    return Violation(
         check="up-to-date",
         text=f"{read.node} answered {read.key} at {read.returned:.3f} s with what was {what}, without "
         f"{write.digest}, which {write.node} had acknowledged at {write.returned:.3f} s",
@@ -135,11 +135,11 @@ def _late(read: Operation, write: Operation, what: str) -> Broken:
     )
 
 
-def nothing_made_up(history: History) -> Iterator[Broken]:
+def nothing_made_up(history: History) -> Iterator[Violation]:
     """What is shown or held was written: no version of a write that failed, none that nobody wrote, none unheld."""
     ops = history.by_id()
     honest_nodes = {node for node in history.setting.nodes if node not in history.setting.liars}
-    known = Versions(history).refs
+    known = VersionGraph(history).refs
     seen: dict[str, tuple[str, str, tuple[int, ...], float | None]] = {}
     for read in history.reads:
         for head in read.sight.heads if read.sight is not None else ():
@@ -160,7 +160,7 @@ def nothing_made_up(history: History) -> Iterator[Broken]:
         else:
             why = f"{author} said that it had failed ({writer.error})" if writer.outcome is Outcome.FAILED else ""
         if why:
-            yield Broken(
+            yield Violation(
                 check="nothing-made-up",
                 text=f"{node} showed {digest} of {key}, but {why}",
                 key=key,
@@ -173,7 +173,7 @@ def nothing_made_up(history: History) -> Iterator[Broken]:
             held = {ref.digest for ref in state.versions.get(key, ())}
             for digest in heads:
                 if digest not in held:
-                    yield Broken(
+                    yield Violation(
                         check="nothing-made-up",
                         text=f"{state.node} shows {digest} as a head of {key}, and has no such version",
                         key=key,

@@ -8,10 +8,10 @@ from netsim.checks.durability import nothing_lost, replicas, survives_a_crash
 from netsim.checks.latency import answers, in_time
 from netsim.checks.order import never_back, siblings_kept
 from netsim.checks.provenance import honest, nothing_made_up, up_to_date
-from netsim.checks.violation import Broken
+from netsim.checks.violation import Violation
 from netsim.history import History
 
-CHECKS: dict[str, Callable[[History], Iterator[Broken]]] = {
+CHECKS: dict[str, Callable[[History], Iterator[Violation]]] = {
     "survives-a-crash": survives_a_crash,
     "nothing-lost": nothing_lost,
     "siblings-kept": siblings_kept,
@@ -29,6 +29,6 @@ CHECKS: dict[str, Callable[[History], Iterator[Broken]]] = {
 """The seven promises of DESIGN section 1 in their order (the last one is three checks), then what follows from them."""
 
 
-def judge(history: History) -> tuple[Broken, ...]:
+def judge(history: History) -> tuple[Violation, ...]:
     """Everything that was broken."""
     return tuple(broken for check in CHECKS.values() for broken in check(history))

@@ -6,10 +6,10 @@ Written anew from DESIGN section 4, on purpose: the checker must not share the c
 from collections import defaultdict
 from collections.abc import Iterable
 
-from netsim.history import History, Ref, State
+from netsim.history import History, NodeState, Ref
 
 
-class Versions:
+class VersionGraph:
     """The registry over one history. Digests as the history has them."""
 
     def __init__(self, history: History) -> None:
@@ -75,7 +75,7 @@ class Versions:
         return digest in covered or any(one in covered for one in self.stands_for(digest))
 
 
-def heads_of(state: State, key: str) -> set[str]:
+def heads_of(state: NodeState, key: str) -> set[str]:
     """The heads that follow from the versions a node holds: those that no later one of them names."""
     refs = {ref.digest: ref for ref in state.versions.get(key, ()) if ref.digest not in state.reissued}
     named: defaultdict[str, int] = defaultdict(int)

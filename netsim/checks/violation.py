@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Broken:
+class Violation:
     """`text` is a sentence. The rest is for `report.py`, which tells what led to it."""
 
     check: str

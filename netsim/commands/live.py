@@ -32,7 +32,7 @@ def live_command(
     are turned between the backends, while four writers and five readers call them. Then all is healed, and must be
     well. The exit code is 1 if a check broke. The seed draws who suffers what and when; the rest is up to the machine.
     """
-    from netsim.processes.run import Live
+    from netsim.processes.run import ProcessRun
     from netsim.processes.screen import JsonScreen, TextScreen
 
     if scenario:
@@ -42,7 +42,7 @@ def live_command(
         )
     if history is not None and not history.absolute().parent.is_dir():  # said now, and not after the run
         raise click.UsageError(f"{history} cannot be written: there is no directory {history.absolute().parent}")
-    live = Live(seconds=seconds, seed=seed, screen=JsonScreen() if as_json else TextScreen(), keep=keep)
+    live = ProcessRun(seconds=seconds, seed=seed, screen=JsonScreen() if as_json else TextScreen(), keep=keep)
     code = live.play()
     if history is not None:
         try:

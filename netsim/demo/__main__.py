@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from netsim.demo.record import Record
 from netsim.demo.story import Story
 from netsim.processes.interrupts import Interrupted, Interrupts
-from netsim.processes.node import BZZZ, NodeFailed
+from netsim.processes.node import BZZZ, NodeProcessFailed
 from netsim.processes.screen import JsonScreen, Screen, TextScreen
 from netsim.processes.swarm import Swarm
 
@@ -87,7 +87,7 @@ def _run(
             is_kept = True
         else:
             story.end()
-    except NodeFailed as error:
+    except NodeProcessFailed as error:
         record.fail(str(error))
     except Interrupted:
         record.fail("interrupted: ending the nodes")

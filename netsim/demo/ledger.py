@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from netsim.processes.client import Reply
+from netsim.processes.client import NodeReply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
+class AcknowledgedWrite:
     """One acknowledged write."""
 
     address: str
@@ -21,7 +21,7 @@ class Write:
     is_replicated: bool
 
     @classmethod
-    def of(cls, address: str, content: bytes, author: str, reply: Reply) -> "Write | None":
+    def of(cls, address: str, content: bytes, author: str, reply: NodeReply) -> "AcknowledgedWrite | None":
         """The write as the receipt tells it; None when it was not acknowledged."""
         if reply.status not in (201, 202):
             return None
@@ -32,18 +32,18 @@ class Write:
         )  # fmt: skip
 
 
-class Ledger:
+class WriteLedger:
     """The acknowledged writes, in the order in which they were acknowledged."""
 
     def __init__(self) -> None:
-        self.writes: list[Write] = []
+        self.writes: list[AcknowledgedWrite] = []
 
-    def add(self, write: Write) -> None:
+    def add(self, write: AcknowledgedWrite) -> None:
         self.writes.append(write)
 
-    def newest(self) -> dict[str, Write]:
+    def newest(self) -> dict[str, AcknowledgedWrite]:
         """For each address, in the order of their first writes, the newest write of it."""
-        found: dict[str, Write] = {}
+        found: dict[str, AcknowledgedWrite] = {}
         for write in self.writes:
             known = found.get(write.address)
             if known is None or write.version > known.version:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from netsim.demo.ledger import Ledger, Spread
-from netsim.processes.client import Reply
+from netsim.demo.ledger import Spread, WriteLedger
+from netsim.processes.client import NodeReply
 from netsim.processes.screen import Screen
 
 DEADLINE_MS = 100.0
@@ -19,7 +19,7 @@ class Record:
         self._screen = screen
         self._replication = replication
         self._facts: dict[str, Any] = {}
-        self.ledger = Ledger()
+        self.ledger = WriteLedger()
         self.holds = True
         self.lost = 0
 
@@ -54,7 +54,7 @@ class Record:
     def keep(self, name: str, fact: Any) -> None:
         self._facts[name] = fact
 
-    def judge(self, name: str, what: str, answers: Sequence[tuple[bool, Reply]]) -> None:
+    def judge(self, name: str, what: str, answers: Sequence[tuple[bool, NodeReply]]) -> None:
         """Calls made in the frost, each with whether its answer was right: it must have come in time, too."""
         right = sum(1 for is_right, _ in answers if is_right)
         in_time = sum(1 for is_right, reply in answers if is_right and reply.elapsed_ms <= DEADLINE_MS)
@@ -68,7 +68,7 @@ class Record:
         )  # fmt: skip
         self.explain([reply for is_right, reply in answers if not is_right])
 
-    def explain(self, replies: Sequence[Reply]) -> None:
+    def explain(self, replies: Sequence[NodeReply]) -> None:
         """The first few answers that were not what they should be."""
         for reply in replies[:EXPLAINED_MAX]:
             self._screen.note(str(reply))

@@ -9,9 +9,9 @@ from concurrent.futures import Executor, as_completed
 from itertools import cycle
 from typing import TypeVar
 
-from netsim.demo.ledger import Spread, Write
+from netsim.demo.ledger import AcknowledgedWrite, Spread
 from netsim.demo.record import Record
-from netsim.processes.client import Reply
+from netsim.processes.client import NodeReply
 from netsim.processes.node import NodeProcess
 from netsim.processes.screen import Screen
 from netsim.processes.swarm import Swarm
@@ -74,7 +74,7 @@ class Story:
         self._screen.act("write", f"writing {self._count} envelopes, on each node in turn")
         jobs = [(number, node) for number, node in zip(range(self._count), cycle(self._swarm.nodes), strict=False)]
 
-        def put(job: tuple[int, NodeProcess]) -> Reply:
+        def put(job: tuple[int, NodeProcess]) -> NodeReply:
             number, node = job
             return node.ask().put(self._address(number), self._content(number, node))
 
@@ -98,7 +98,7 @@ class Story:
         of_whom = "a node that does not hold it" if is_partial else "a node that did not write it"
         self._screen.act("read", f"reading each of them from the swarm, by {of_whom}")
 
-        def read(write: Write) -> tuple[bool, Reply]:
+        def read(write: AcknowledgedWrite) -> tuple[bool, NodeReply]:
             others = [node for node in self._swarm.nodes if node.name != write.author]
             start = _turn(write.address, len(others))
             others = others[start:] + others[:start]
@@ -121,13 +121,15 @@ class Story:
         )  # fmt: skip
         self._record.explain([reply for write, (_, reply) in results if not _is(reply, write)])
 
-    def _carry_on(self, awake: NodeProcess, held: Sequence[Write], unheld: Sequence[Write]) -> None:
+    def _carry_on(
+        self, awake: NodeProcess, held: Sequence[AcknowledgedWrite], unheld: Sequence[AcknowledgedWrite]
+    ) -> None:
         """Puts and gets on the one node that is awake, one after the other from the first moment of the frost."""
         self._screen.act("frozen", f"four of five are frozen (SIGSTOP); {awake.name} writes and reads alone")
         own = [write for write in held if write.author == awake.name]
-        puts: list[Reply] = []
-        gets: list[tuple[Write, Reply]] = []
-        absent: list[Reply] = []
+        puts: list[NodeReply] = []
+        gets: list[tuple[AcknowledgedWrite, NodeReply]] = []
+        absent: list[NodeReply] = []
         for turn in range(FROZEN_CALLS):
             is_update = turn % 2 == 1 and bool(own)
             address = own[turn % len(own)].address if is_update else self._address(self._count + turn)
@@ -192,7 +194,7 @@ class Story:
         newest = self._ledger.newest()
         jobs = [(write, node) for write in self._ledger.writes for node in nodes]
 
-        def ask(job: tuple[Write, NodeProcess]) -> Reply:
+        def ask(job: tuple[AcknowledgedWrite, NodeProcess]) -> NodeReply:
             write, node = job
             is_newest = newest[write.address] is write
             consistency = "swarm" if self._replication < len(nodes) - 1 else "local"
@@ -234,15 +236,15 @@ class Story:
     def _content(self, number: int, node: NodeProcess) -> bytes:
         return f"Note {number}, written on {node.name}. ".encode().ljust(CONTENT_BYTES, b".")
 
-    def _enter(self, address: str, content: bytes, node: NodeProcess, reply: Reply) -> None:
-        write = Write.of(address, content, node.name, reply)
+    def _enter(self, address: str, content: bytes, node: NodeProcess, reply: NodeReply) -> None:
+        write = AcknowledgedWrite.of(address, content, node.name, reply)
         if write is not None:
             self._ledger.add(write)
 
-    def _known_to(self, node: NodeProcess) -> tuple[list[Write], list[Write]]:
+    def _known_to(self, node: NodeProcess) -> tuple[list[AcknowledgedWrite], list[AcknowledgedWrite]]:
         """The writes that this node holds itself, and those that it does not."""
-        held: list[Write] = []
-        unheld: list[Write] = []
+        held: list[AcknowledgedWrite] = []
+        unheld: list[AcknowledgedWrite] = []
         for write in self._ledger.writes:
             reply = node.ask().get(write.address, consistency="local")
             (unheld if _is_absent(reply) else held).append(write)
@@ -266,16 +268,16 @@ def _turn(address: str, count: int) -> int:
     return sum(address.encode()) % count
 
 
-def _is(reply: Reply, write: Write) -> bool:
+def _is(reply: NodeReply, write: AcknowledgedWrite) -> bool:
     return reply.status == 200 and reply.body == write.content and reply.digest == write.digest
 
 
-def _is_absent(reply: Reply) -> bool:
+def _is_absent(reply: NodeReply) -> bool:
     """This node does not hold it: it knows nothing of it (404), or that it is elsewhere (503)."""
     return reply.status in (404, 503)
 
 
-def _patiently(ask: Callable[[], Reply]) -> Reply:
+def _patiently(ask: Callable[[], NodeReply]) -> NodeReply:
     """Ask again, a few times, where the answer was 'try later'."""
     reply = ask()
     for _ in range(5):

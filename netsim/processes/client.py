@@ -14,7 +14,7 @@ _SLACK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class NodeReply:
     """What came back, and after how many milliseconds. Status 0: nothing did, and `problem` says why."""
 
     status: int
@@ -51,7 +51,7 @@ class Reply:
             return f"HTTP {self.status}, {len(self.body)} bytes"
 
 
-class Client:
+class NodeClient:
     """One node's API. Safe to use from several threads; nothing is ever sent twice behind the caller's back."""
 
     def __init__(self, api: str) -> None:
@@ -60,12 +60,14 @@ class Client:
     def close(self) -> None:
         self._pool.close()
 
-    def put(self, address: str, content: bytes, *, timeout_ms: int | None = None) -> Reply:
+    def put(self, address: str, content: bytes, *, timeout_ms: int | None = None) -> NodeReply:
         fields = {"address": address} | ({"timeout_ms": str(timeout_ms)} if timeout_ms else {})
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         return self.call("PUT", "/v1/envelope", fields, headers=headers, timeout_ms=timeout_ms, body=content)
 
-    def get(self, address: str, *, consistency: str = "auto", digest: str = "", timeout_ms: int | None = None) -> Reply:
+    def get(
+        self, address: str, *, consistency: str = "auto", digest: str = "", timeout_ms: int | None = None
+    ) -> NodeReply:
         fields = {"address": address, "consistency": consistency}
         if digest:
             fields["digest"] = digest
@@ -92,7 +94,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         timeout_ms: int | None = None,
         body: bytes | None = None,
-    ) -> Reply:
+    ) -> NodeReply:
         """One request; it is waited for a while longer than `timeout_ms`, the deadline that it names itself."""
         query = "?" + urlencode(fields, quote_via=quote) if fields else ""
         seconds = (timeout_ms or 0) / 1000 + _SLACK_SECONDS
@@ -100,8 +102,8 @@ class Client:
         try:
             answer = self._pool.request(method, path + query, body=body, headers=headers, timeout=seconds)
         except urllib3.exceptions.HTTPError as error:
-            return Reply(
+            return NodeReply(
                 status=0, elapsed_ms=(time.perf_counter() - start) * 1000, problem=f"{type(error).__name__}: {error}"
             )
         elapsed_ms = (time.perf_counter() - start) * 1000
-        return Reply(status=answer.status, elapsed_ms=elapsed_ms, body=answer.data, headers=answer.headers)
+        return NodeReply(status=answer.status, elapsed_ms=elapsed_ms, body=answer.data, headers=answer.headers)

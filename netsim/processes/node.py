@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from netsim.processes.client import Client
+from netsim.processes.client import NodeClient
 from netsim.processes.interrupts import Interrupts
 
 BZZZ = Path(sys.executable).with_name("bzzz")
@@ -23,7 +23,7 @@ END_SECONDS_MAX = 3.0
 """For five at once on two cores: one alone has two seconds."""
 
 
-class NodeFailed(Exception):
+class NodeProcessFailed(Exception):
     """A node did not do what every node does; the message says which, what, and what it said itself."""
 
 
@@ -45,7 +45,7 @@ class NodeProcess:
         self.peer_id = ""
         self.api = ""
         self.multiaddrs: tuple[str, ...] = ()
-        self.client: Client | None = None
+        self.client: NodeClient | None = None
 
     @property
     def pid(self) -> int:
@@ -56,7 +56,7 @@ class NodeProcess:
     def log(self) -> Path:
         return self._folder / "node.log"
 
-    def ask(self) -> Client:
+    def ask(self) -> NodeClient:
         """Its API. Only of a node that is ready."""
         assert self.client is not None
         return self.client
@@ -77,22 +77,24 @@ class NodeProcess:
             )  # fmt: skip
 
     def wait_ready(self) -> None:
-        """Wait for its ready line. Raises `NodeFailed` when it ends before, or takes longer than a minute."""
+        """Wait for its ready line. Raises `NodeProcessFailed` when it ends before, or takes longer than a minute."""
         deadline = time.monotonic() + READY_SECONDS_MAX
         while not (line := self._ready_line()):
             code = self._process.poll() if self._process else None
             if code is not None:
-                raise NodeFailed(
+                raise NodeProcessFailed(
                     f"node {self.name} ended with exit code {code} before it was ready{self._last_words()}"
                 )
             if time.monotonic() > deadline:
-                raise NodeFailed(f"node {self.name} was not ready after {READY_SECONDS_MAX:g} s{self._last_words()}")
+                raise NodeProcessFailed(
+                    f"node {self.name} was not ready after {READY_SECONDS_MAX:g} s{self._last_words()}"
+                )
             time.sleep(0.02)
         told = json.loads(line)
         self.peer_id, self.api, self.multiaddrs = told["peer_id"], told["api"], tuple(told["multiaddrs"])
         if self.client is not None:
             self.client.close()
-        self.client = Client(self.api)
+        self.client = NodeClient(self.api)
 
     def configure(self, configuration: str) -> None:
         """Replace its file whole: a start reads it, and `reload` has a running node read it."""
@@ -125,10 +127,10 @@ class NodeProcess:
         self._send(signal.SIGCONT)
 
     def check_runs(self) -> None:
-        """Raise `NodeFailed` when it has ended, which it was not asked to."""
+        """Raise `NodeProcessFailed` when it has ended, which it was not asked to."""
         code = self._process.poll() if self._process else None
         if code is not None:
-            raise NodeFailed(f"node {self.name} ended by itself, with exit code {code}{self._last_words()}")
+            raise NodeProcessFailed(f"node {self.name} ended by itself, with exit code {code}{self._last_words()}")
 
     def wait_ended(self, deadline: float) -> int | None:
         """Its exit code; None when it was still there at `deadline` (monotonic seconds) and had to be killed."""

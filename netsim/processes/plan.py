@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from netsim.scenario.model import Fault, FaultKind, Limits, Parents, Scenario, Workload
+from netsim.scenario.model import Fault, FaultKind, Parents, Scenario, ScenarioLimits, Workload
 from netsim.scenario.plan import Call, Plan, plan_of
 
 NODES = ("n1", "n2", "n3", "n4", "n5")
@@ -63,7 +63,7 @@ def live_scenario(seconds: float, seed: int) -> Scenario:
         workload=Workload(
             clients=9, readers=5, calls_per_second=180.0, writes=0.8, deletes=0.0, keys=60, skew=0.6, swarm=0.0
         ),
-        limits=Limits(faults_seconds=seconds, settle_seconds=90.0),
+        limits=ScenarioLimits(faults_seconds=seconds, settle_seconds=90.0),
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
     )
 

@@ -12,14 +12,14 @@ import trio
 
 from netsim.checks.latency import calls_due
 from netsim.checks.registry import CHECKS, judge
-from netsim.checks.violation import Broken
+from netsim.checks.violation import Violation
 from netsim.demo.ledger import Spread
 from netsim.history import History, Outcome
-from netsim.processes.node import NodeFailed
+from netsim.processes.node import NodeProcessFailed
 from netsim.processes.plan import ERRORS_MAX, SLACK_SECONDS, live_plan
 from netsim.processes.screen import Screen
 from netsim.processes.workload_client import NoAnswer
-from netsim.processes.world import LiveWorld
+from netsim.processes.world import ProcessWorld
 from netsim.report import told
 from netsim.runner import RUNS_THROUGH, Run, in_words, setting_of
 from netsim.scenario.plan import Plan
@@ -30,7 +30,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(slots=True, kw_only=True)
-class Live:
+class ProcessRun:
     """One run: what is asked for, and what became of it."""
 
     seconds: float
@@ -38,7 +38,7 @@ class Live:
     screen: Screen
     keep: bool = False
     history: History = field(init=False)
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[Violation, ...] = ()
     interrupted: int | None = None
     """The signal that ended it."""
     _plan: Plan = field(init=False)
@@ -63,8 +63,8 @@ class Live:
             trio.run(self._until_interrupted)
         except Exception as error:
             cause = _innermost(error)
-            words = str(cause) if isinstance(cause, NodeFailed | NoAnswer) else in_words(error)
-            self.broken += (Broken(check=RUNS_THROUGH, text=words),)
+            words = str(cause) if isinstance(cause, NodeProcessFailed | NoAnswer) else in_words(error)
+            self.broken += (Violation(check=RUNS_THROUGH, text=words),)
         if self.interrupted is None:
             self.broken += judge(self.history)
         return self._say(time.monotonic() - began)
@@ -92,10 +92,10 @@ class Live:
             if kind == "heal":
                 self.screen.act("settle", "waiting until nobody owes anything and all have the same heads")
 
-        world: LiveWorld
-        opened: list[LiveWorld] = []
+        world: ProcessWorld
+        opened: list[ProcessWorld] = []
         try:
-            async with LiveWorld.open(self._plan.scenario, note, keep=lambda: self.keep) as world:
+            async with ProcessWorld.open(self._plan.scenario, note, keep=lambda: self.keep) as world:
                 opened.append(world)
                 self.screen.act("suffer", "nodes are frozen, killed, parted and turned, under calls")
                 await Run(self._plan, world, self.history).play()
@@ -104,9 +104,9 @@ class Live:
         finally:
             for one in opened:
                 if one.complaints:
-                    self.broken += (Broken(check=ENDS, text="; ".join(one.complaints)),)
+                    self.broken += (Violation(check=ENDS, text="; ".join(one.complaints)),)
 
-    def _introduce(self, world: LiveWorld) -> None:
+    def _introduce(self, world: ProcessWorld) -> None:
         """Say how to talk to what is kept, and how to end it."""
         path = Path(world.folder) / "history.jsonl"
         path.write_text("".join(f"{line}\n" for line in self.history.lines()), "utf-8")

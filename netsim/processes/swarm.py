@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from netsim.processes.interrupts import Interrupts
-from netsim.processes.node import END_SECONDS_MAX, NodeFailed, NodeProcess
+from netsim.processes.node import END_SECONDS_MAX, NodeProcess, NodeProcessFailed
 
 NAMES = ("ada", "bob", "cleo", "dan", "eve")
 MEET_SECONDS_MAX = 60.0
@@ -52,12 +52,14 @@ class Swarm:
         self.wait_connected()
 
     def wait_connected(self) -> None:
-        """Wait until every node is connected to every other one; raises `NodeFailed` after a minute."""
+        """Wait until every node is connected to every other one; raises `NodeProcessFailed` after a minute."""
         wanted = len(self.nodes) - 1
         deadline = time.monotonic() + MEET_SECONDS_MAX
         while lonely := [node.name for node in self.nodes if node.ask().connected_peers() < wanted]:
             if time.monotonic() > deadline:
-                raise NodeFailed(f"after {MEET_SECONDS_MAX:g} s {', '.join(lonely)} had not found all {wanted} others")
+                raise NodeProcessFailed(
+                    f"after {MEET_SECONDS_MAX:g} s {', '.join(lonely)} had not found all {wanted} others"
+                )
             time.sleep(0.05)
 
     def addresses_without(self, node: NodeProcess) -> list[str]:

@@ -5,19 +5,19 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from netsim.history import DIGEST_DIGITS, Outcome, Receipt, Ref, Sight
-from netsim.processes.client import Client, Reply
+from netsim.history import DIGEST_DIGITS, Outcome, ReceiptRecord, Ref, Sight
+from netsim.processes.client import NodeClient, NodeReply
 from netsim.scenario.model import Parents
 from netsim.scenario.plan import Call
 from netsim.virtual.client import OP, address_of
-from netsim.world import Answer
+from netsim.world import CallResult
 
 PAGE = 1000
 _TOOK = re.compile(r"\bnode;dur=([0-9.]+)")
 _JSON = {"Accept": "application/json"}
 
 
-class LiveClient:
+class WorkloadClient:
     """`name_of` turns a peer id into the node's name. One for all nodes: a client follows what it saw anywhere."""
 
     def __init__(self, name_of: Callable[[str], str]) -> None:
@@ -27,13 +27,13 @@ class LiveClient:
         """Versions whose writer is known, by digest."""
         self._acknowledged: set[str] = set()
 
-    def make(self, api: Client, call: Call, parents: Iterable[str]) -> Answer:
+    def make(self, api: NodeClient, call: Call, parents: Iterable[str]) -> CallResult:
         """Make one call, and wait for its answer. May be called by several threads at once."""
         return self._write(api, call, parents) if call.is_write else self._read(api, call)
 
     # -- writing ----------------------------------------------------------------------------------------------
 
-    def _write(self, api: Client, call: Call, parents: Iterable[str]) -> Answer:
+    def _write(self, api: NodeClient, call: Call, parents: Iterable[str]) -> CallResult:
         headers = {"Content-Type": "text/plain", f"UCXL-Meta-{OP}": str(call.id)}
         if call.how == Parents.NONE:
             headers["UCXL-Parents"] = ""
@@ -48,7 +48,7 @@ class LiveClient:
             return failure(reply)
         told = reply.data
         digest = self._short(told["digest"])
-        receipt = Receipt(
+        receipt = ReceiptRecord(
             digest=digest,
             version=int(told["version"]),
             parents=tuple(map(self._short, told["parents"])),
@@ -63,16 +63,16 @@ class LiveClient:
         ref = Ref(digest, receipt.version, call.node, call.id, is_delete, receipt.parents)
         self.refs[digest] = ref
         self._acknowledged.add(digest)
-        return Answer(outcome=Outcome.OK, digest=digest, receipt=receipt, took=took(reply))
+        return CallResult(outcome=Outcome.OK, digest=digest, receipt=receipt, took=took(reply))
 
     # -- reading ----------------------------------------------------------------------------------------------
 
-    def _read(self, api: Client, call: Call) -> Answer:
+    def _read(self, api: NodeClient, call: Call) -> CallResult:
         reply = self._get(api, call.key, consistency=call.how)
         if reply.status not in (200, 404):
             return failure(reply)
         told = reply.data.get("provenance", _UNTOLD)
-        return Answer(
+        return CallResult(
             outcome=Outcome.OK,
             took=took(reply),
             sight=Sight(
@@ -87,10 +87,10 @@ class LiveClient:
             ),
         )
 
-    def _get(self, api: Client, key: str, **fields: str) -> Reply:
+    def _get(self, api: NodeClient, key: str, **fields: str) -> NodeReply:
         return api.call("GET", "/v1/envelope", {"address": address_of(key).canonical, **fields}, headers=_JSON)
 
-    def _heads(self, reply: Reply) -> tuple[Ref, ...]:
+    def _heads(self, reply: NodeReply) -> tuple[Ref, ...]:
         data = reply.data
         if not data:
             return ()
@@ -111,11 +111,11 @@ class LiveClient:
             self.refs[digest] = ref
         return ref
 
-    def acknowledged(self, api: Client, key: str) -> set[str]:
+    def acknowledged(self, api: NodeClient, key: str) -> set[str]:
         """The digests of what a node itself holds of a key, as far as they were acknowledged. Raises `NoAnswer`."""
         return {self._short(told["digest"]) for told in self._history(api, key) if told["held"]} & self._acknowledged
 
-    def versions(self, api: Client, key: str) -> tuple[tuple[Ref, ...], tuple[str, ...], dict[str, str]]:
+    def versions(self, api: NodeClient, key: str) -> tuple[tuple[Ref, ...], tuple[str, ...], dict[str, str]]:
         """All that a node itself holds of a key: the versions, the heads (the latest first), what was reissued as what.
 
         Raises `NoAnswer`.
@@ -136,7 +136,7 @@ class LiveClient:
         heads.sort(key=lambda ref: ref.order, reverse=True)
         return tuple(refs), tuple(ref.digest for ref in heads), reissued
 
-    def _history(self, api: Client, key: str) -> list[dict[str, Any]]:
+    def _history(self, api: NodeClient, key: str) -> list[dict[str, Any]]:
         versions: list[dict[str, Any]] = []
         while True:
             fields = {"address": address_of(key).canonical, "consistency": "local", "limit": str(PAGE)}
@@ -160,22 +160,22 @@ class NoAnswer(Exception):
     """A node that should be well did not say what it was asked for; the message says which of that."""
 
 
-def took(reply: Reply) -> float | None:
+def took(reply: NodeReply) -> float | None:
     """The seconds that the node says it took; None when it says nothing."""
     found = _TOOK.search(reply.headers.get("Server-Timing", ""))
     return float(found[1]) / 1000 if found else None
 
 
-def failure(reply: Reply) -> Answer:
+def failure(reply: NodeReply) -> CallResult:
     """What an answer that is no success means for a history: it did not happen, or nobody knows."""
     if reply.status == 0:
-        return Answer(outcome=Outcome.UNKNOWN, error=f"no answer: {reply.problem}")
+        return CallResult(outcome=Outcome.UNKNOWN, error=f"no answer: {reply.problem}")
     try:
         digest = str(json.loads(reply.body)["error"]["details"].get("digest", ""))[:DIGEST_DIGITS]
     except (ValueError, KeyError, TypeError, AttributeError):
         digest = ""
     is_unknown = reply.status in (500, 502, 504)
-    return Answer(
+    return CallResult(
         outcome=Outcome.UNKNOWN if is_unknown else Outcome.FAILED,
         error=str(reply),
         digest=digest if is_unknown else "",

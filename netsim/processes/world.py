@@ -16,16 +16,16 @@ from typing import Any, TypeVar
 
 import trio
 
-from netsim.history import Outcome, Ref, Sample, State
+from netsim.history import NodeState, Outcome, Ref, Sample
 from netsim.processes.interrupts import Interrupts
 from netsim.processes.node import NodeProcess
 from netsim.processes.plan import unplayable
 from netsim.processes.swarm import Swarm
-from netsim.processes.workload_client import LiveClient, NoAnswer
+from netsim.processes.workload_client import NoAnswer, WorkloadClient
 from netsim.scenario.model import LinkQuality, Scenario
 from netsim.scenario.plan import Call
 from netsim.virtual.client import address_of, short
-from netsim.world import Answer, Condition, World
+from netsim.world import CallResult, Condition, World
 from node.store.sqlite.store import SqliteStore
 from protocols.placement import nearest
 
@@ -33,14 +33,14 @@ FLIP_PATIENCE_MS = 30_000
 """A flip that a frozen node has not read yet is waited for: given up, it would come over a later one."""
 THREADS = 64
 WATCH_SECONDS = 0.25
-_GONE = Answer(outcome=Outcome.UNKNOWN, error="the node was gone before it answered")
+_GONE = CallResult(outcome=Outcome.UNKNOWN, error="the node was gone before it answered")
 
 Result = TypeVar("Result")
 Note = Callable[[str, str], None]
 """Told what was done to the world: when, as text, and what."""
 
 
-class LiveWorld:
+class ProcessWorld:
     """Made by `open`. Keeps the contract of `World`, as far as processes can."""
 
     def __init__(self, scenario: Scenario, swarm: Swarm, note: Note) -> None:
@@ -48,7 +48,7 @@ class LiveWorld:
         self._swarm = swarm
         self._machines = {machine.name: machine for machine in swarm.nodes}
         self._conditions = {name: Condition(scenario.backend_of(name)) for name in self._machines}
-        self._client = LiveClient(self._name_of)
+        self._client = WorkloadClient(self._name_of)
         self._names: dict[str, str] = {}
         self._note = note
         self._began_at = trio.current_time()
@@ -65,7 +65,7 @@ class LiveWorld:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, scenario: Scenario, note: Note, *, keep: Callable[[], bool]) -> AsyncIterator["LiveWorld"]:
+    async def open(cls, scenario: Scenario, note: Note, *, keep: Callable[[], bool]) -> AsyncIterator["ProcessWorld"]:
         """A world whose processes all run, and have met. Whatever happens, none is left, and no file; unless `keep`
         says so at the end of a run that came to its end. Raises `NodeFailed`; `AssertionError`, before anything is
         started, for a scenario that asks for what processes cannot suffer."""
@@ -207,16 +207,16 @@ class LiveWorld:
 
     # -- calls ------------------------------------------------------------------------------------------------
 
-    async def call(self, call: Call, parents: tuple[str, ...]) -> Answer:
+    async def call(self, call: Call, parents: tuple[str, ...]) -> CallResult:
         machine = self._machines[call.node]
         if not self._conditions[call.node].is_running:
             return _GONE
         return await self._in_thread(partial(self._client.make, machine.ask(), call, parents))
 
-    async def look(self, node: str) -> State:
+    async def look(self, node: str) -> NodeState:
         return await self._in_thread(partial(self._look, self._machines[node], self.now()))
 
-    def _look(self, machine: NodeProcess, at: float) -> State:
+    def _look(self, machine: NodeProcess, at: float) -> NodeState:
         api = machine.ask()
         heads: dict[str, tuple[str, ...]] = {}
         versions: dict[str, tuple[Ref, ...]] = {}
@@ -227,7 +227,7 @@ class LiveWorld:
                 versions[key], heads[key] = found, heads_of
             reissued |= reissued_of
         owed, flags = self._told(machine, "/v1/pending"), self._told(machine, "/v1/flags")
-        return State(
+        return NodeState(
             at=at,
             node=machine.name,
             backend=flags["in_force"],
@@ -363,5 +363,5 @@ def _unsuffered(fault: str, why: str) -> AssertionError:
     return AssertionError(f"the fault '{fault}' came to a live world, which never suffers it: {why}")
 
 
-def _keeps_the_contract(world: LiveWorld) -> World:
+def _keeps_the_contract(world: ProcessWorld) -> World:
     return world

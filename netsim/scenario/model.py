@@ -2,7 +2,7 @@
 
 It is read from TOML by `toml.py`, and made concrete for one seed by `plan.py`. Nodes are called n1, n2, ...;
 times are seconds since everybody has met, sizes bytes. A run has two phases: the faults, while safety is checked, and
-then the healing, after which everything must be well within `Limits.settle_seconds`.
+then the healing, after which everything must be well within `ScenarioLimits.settle_seconds`.
 """
 
 from dataclasses import dataclass, field
@@ -129,7 +129,7 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ScenarioLimits:
     """When things end, and how much is too much."""
 
     faults_seconds: float = 20.0
@@ -156,7 +156,7 @@ class Scenario:
     commit_ms: float = 0.3
     """What a good disk takes to commit."""
     workload: Workload = field(default_factory=Workload)
-    limits: Limits = field(default_factory=Limits)
+    limits: ScenarioLimits = field(default_factory=ScenarioLimits)
     faults: tuple[Fault, ...] = ()
     chaos: Chaos | None = None
     expected_to_fail: dict[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from netsim.checks.registry import CHECKS
-from netsim.scenario.model import BACKENDS, Chaos, Fault, FaultKind, Limits, LinkQuality, Scenario, Workload
+from netsim.scenario.model import BACKENDS, Chaos, Fault, FaultKind, LinkQuality, Scenario, ScenarioLimits, Workload
 from netsim.scenario.validate import contradictions
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
@@ -141,10 +141,10 @@ class _Reader:
 
     # -- its parts --------------------------------------------------------------------------------------------
 
-    def _limits(self, table: Mapping[str, Any]) -> Limits:
-        self._known(table, [one.name for one in fields(Limits)], "limits")
-        default = Limits()
-        return Limits(
+    def _limits(self, table: Mapping[str, Any]) -> ScenarioLimits:
+        self._known(table, [one.name for one in fields(ScenarioLimits)], "limits")
+        default = ScenarioLimits()
+        return ScenarioLimits(
             faults_seconds=self._number(table, "limits.faults_seconds", 0.1, SECONDS_MAX, default.faults_seconds),
             settle_seconds=self._number(table, "limits.settle_seconds", 0.1, SECONDS_MAX, default.settle_seconds),
             tasks_per_node=self._whole(table, "limits.tasks_per_node", 1, 100_000, default.tasks_per_node),
@@ -181,7 +181,7 @@ class _Reader:
             reordering=self._share(table, f"{at}.reordering", default.reordering),
         )
 
-    def _workload(self, table: Mapping[str, Any], limits: Limits) -> Workload:
+    def _workload(self, table: Mapping[str, Any], limits: ScenarioLimits) -> Workload:
         self._known(table, [one.name for one in fields(Workload)], "workload")
         default = Workload()
         shares = ("writes", "deletes", "seen", "blind", "local", "swarm")
@@ -236,7 +236,7 @@ class _Reader:
         self._known(table, CHECKS, "expected_to_fail")
         return {name: self._text(table, f"expected_to_fail.{name}") for name in table}
 
-    def _fault(self, table: Mapping[str, Any], number: int, limits: Limits) -> Fault:
+    def _fault(self, table: Mapping[str, Any], number: int, limits: ScenarioLimits) -> Fault:
         at = f"fault {number}"
         kind = FaultKind(self._word(table, f"{at}.kind", tuple(FaultKind), None))
         self._known(table, ("kind", "at", *FAULT_KEYS[kind]), f"{at} ({kind})")

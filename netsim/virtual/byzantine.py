@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from netsim.virtual.client import address_of
-from netsim.virtual.endpoint import Endpoint
+from netsim.virtual.endpoint import VirtualEndpoint
 from netsim.virtual.scheduler import chance
 from node.swarm.base import BULK_BYTES_MIN, DialFailed, Lane
 from protocols import messages
@@ -25,25 +25,25 @@ from protocols.clock import version
 from protocols.envelope import Envelope, decode, seal
 from protocols.keys import PrivateKey
 from protocols.messages import (
-    ByDigest,
-    EnvelopesAre,
-    Heads,
-    HeadsAre,
+    EnvelopesReply,
+    GetByDigest,
+    GetHeads,
+    GetMembers,
+    GetProviders,
+    GetVersions,
+    HeadsReply,
     Hello,
-    Members,
-    MembersAre,
+    MembersReply,
     Merge,
-    MergedAll,
+    MergeReply,
     Message,
-    Noted,
     Ping,
     Pong,
-    Providers,
-    ProvidersAre,
+    ProviderAdded,
+    ProvidersReply,
     Reply,
     Request,
-    Versions,
-    VersionsAre,
+    VersionsReply,
 )
 
 KEY = "lies"
@@ -53,13 +53,13 @@ EVERY_SECONDS = 0.4
 REDIAL_SECONDS = 1.0
 
 
-class Liar:
+class ByzantineNode:
     """One life of it. The `Receiver` of its endpoint."""
 
     def __init__(
         self,
         key: PrivateKey,
-        endpoint: Endpoint,
+        endpoint: VirtualEndpoint,
         *,
         addresses: Sequence[str],
         now_ms: Callable[[], int],
@@ -115,19 +115,19 @@ class Liar:
                 return Pong(self._now_ms(), 0, 0)
             case Merge():
                 self._handed = [*self._handed, *request.envelopes][-REPLAYED_MAX:]
-                return MergedAll(len(request.envelopes), ())
-            case Heads():
-                return HeadsAre((), ())
-            case Versions():
-                return VersionsAre((), 0)
-            case ByDigest():
-                return EnvelopesAre(tuple(self._handed[:1]))
-            case Members():
-                return MembersAre(())
-            case Providers():
-                return ProvidersAre(())
+                return MergeReply(len(request.envelopes), ())
+            case GetHeads():
+                return HeadsReply((), ())
+            case GetVersions():
+                return VersionsReply((), 0)
+            case GetByDigest():
+                return EnvelopesReply(tuple(self._handed[:1]))
+            case GetMembers():
+                return MembersReply(())
+            case GetProviders():
+                return ProvidersReply(())
             case _:
-                return Noted()
+                return ProviderAdded()
 
     def _hello(self) -> Hello:
         return Hello("bzzz", "liar", "0" * 16, self._now_ms(), (self._endpoint.address,))

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from netsim.history import DIGEST_DIGITS, Outcome, Receipt, Ref, Sight
+from netsim.history import DIGEST_DIGITS, Outcome, ReceiptRecord, Ref, Sight
 from netsim.scenario.model import Parents
 from netsim.scenario.plan import Call
-from netsim.world import Answer
+from netsim.world import CallResult
 from node.dht.base import Consistency
 from node.node import Node
-from node.services.writes.author import Write
+from node.services.writes.author import WriteRequest
 from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError, Indeterminate
 from protocols.ucxl import Address, parse
@@ -37,7 +37,7 @@ def ref_of(item: Envelope | Notice, name_of: Callable[[str], str]) -> Ref:
     )  # fmt: skip
 
 
-class Client:
+class VirtualClient:
     """`name_of` turns a peer id into the node's name."""
 
     def __init__(self, name_of: Callable[[str], str]) -> None:
@@ -48,24 +48,24 @@ class Client:
         """The digest that a history shortens; of no version at all when none of ours was answered with it."""
         return self._full.get(digest, b"")
 
-    async def call(self, node: Node, call: Call, parents: Iterable[str]) -> Answer:
+    async def call(self, node: Node, call: Call, parents: Iterable[str]) -> CallResult:
         try:
             if call.is_write:
                 return await self._write(node, call, parents)
             return await self._read(node, call)
         except Indeterminate as error:
             digest = str(error.details.get("digest", ""))[:DIGEST_DIGITS]
-            return Answer(outcome=Outcome.UNKNOWN, error=_in_words(error), digest=digest)
+            return CallResult(outcome=Outcome.UNKNOWN, error=_in_words(error), digest=digest)
         except BzzzError as error:
-            return Answer(outcome=Outcome.FAILED, error=_in_words(error))
+            return CallResult(outcome=Outcome.FAILED, error=_in_words(error))
 
-    async def _write(self, node: Node, call: Call, parents: Iterable[str]) -> Answer:
+    async def _write(self, node: Node, call: Call, parents: Iterable[str]) -> CallResult:
         named: tuple[bytes, ...] | None = None
         if call.how == Parents.NONE:
             named = ()
         elif call.how == Parents.SEEN:
             named = tuple(self._full[digest] for digest in parents if digest in self._full)
-        write = Write(
+        write = WriteRequest(
             address=address_of(call.key),
             content=call.content(),
             content_type="text/plain",
@@ -75,10 +75,10 @@ class Client:
         )
         receipt = await node.author.write(write)
         self._full[short(receipt.digest)] = receipt.digest
-        return Answer(
+        return CallResult(
             outcome=Outcome.OK,
             digest=short(receipt.digest),
-            receipt=Receipt(
+            receipt=ReceiptRecord(
                 digest=short(receipt.digest),
                 version=receipt.version,
                 parents=tuple(map(short, receipt.parents)),
@@ -92,12 +92,12 @@ class Client:
             ),
         )
 
-    async def _read(self, node: Node, call: Call) -> Answer:
+    async def _read(self, node: Node, call: Call) -> CallResult:
         answer = await node.dht.get(address_of(call.key).key, consistency=Consistency(call.how))
         for head in answer.heads:
             self._full[short(head.digest)] = head.digest
         told = answer.provenance
-        return Answer(
+        return CallResult(
             outcome=Outcome.OK,
             sight=Sight(
                 heads=tuple(ref_of(head, self._name_of) for head in answer.heads),

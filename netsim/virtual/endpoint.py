@@ -14,7 +14,7 @@ from zlib import crc32
 
 import trio
 
-from netsim.virtual.links import Pipe, Wires
+from netsim.virtual.links import Links, Pipe
 from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, Network, Receiver
 
 _ADDRESS = re.compile(r"/memory/([0-9]{1,9})(?:/p2p/([A-Za-z0-9]+))?", re.ASCII)
@@ -30,7 +30,7 @@ class _State(Enum):
 class _End:
     """One side of a connection, and the pipes that lead away from it."""
 
-    owner: "Endpoint"
+    owner: "VirtualEndpoint"
     peer: str
     address: str
     dialled: bool
@@ -70,13 +70,13 @@ class _Dial:
             self.over.set()
 
 
-class Endpoint:
+class VirtualEndpoint:
     """The `Network` of one life of a node; `VirtualNet.attach` makes it, a new one for each life.
 
     `residents` are all endpoints by the number in their addresses, the latest life of each.
     """
 
-    def __init__(self, wires: Wires, peer_id: str, number: int, residents: "dict[int, Endpoint]") -> None:
+    def __init__(self, wires: Links, peer_id: str, number: int, residents: "dict[int, VirtualEndpoint]") -> None:
         self._wires = wires
         self._peer_id = peer_id
         self._name = wires.name_of(peer_id)
@@ -210,7 +210,7 @@ class Endpoint:
         else:
             self._wires.carry(back, self._syn_ack_arrived, dial, address, resident, there, back)
 
-    def _syn_ack_arrived(self, dial: _Dial, address: str, resident: "Endpoint", there: Pipe, back: Pipe) -> None:
+    def _syn_ack_arrived(self, dial: _Dial, address: str, resident: "VirtualEndpoint", there: Pipe, back: Pipe) -> None:
         if dial.over.is_set() or self._receiver is None:
             return
         theirs = resident._ends.get(self._peer_id)
@@ -288,5 +288,5 @@ def _way(pipe: Pipe) -> tuple[str, str]:
     return pipe.source, pipe.target
 
 
-def _keeps_the_contract(endpoint: Endpoint) -> Network:
+def _keeps_the_contract(endpoint: VirtualEndpoint) -> Network:
     return endpoint

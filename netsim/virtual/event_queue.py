@@ -16,7 +16,7 @@ from netsim.virtual.scheduler import clock_stops_at
 Args = TypeVarTuple("Args")
 
 
-class Agenda:
+class EventQueue:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._sequence = 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from netsim.virtual.event_queue import Agenda
+from netsim.virtual.event_queue import EventQueue
 from netsim.virtual.scheduler import chance
 from netsim.virtual.trace import Trace
 
@@ -61,7 +61,7 @@ class Pipe:
         return self.frames < QUEUE_FRAMES_MAX and self.bytes + size <= QUEUE_BYTES_MAX
 
 
-class Wires:
+class Links:
     """Carries things, and knows who is cut from whom and who is frozen. Nodes go by their peer ids.
 
     Where a trace speaks of a node it uses the name that it was given; the net itself is 'net' there.
@@ -69,7 +69,7 @@ class Wires:
 
     def __init__(self, seed: int, trace: Trace, *, link: Link | None = None) -> None:
         self.trace = trace
-        self.agenda = Agenda()
+        self.agenda = EventQueue()
         self._rng = chance(seed, "net")
         self._link = link or Link()
         self._links: dict[tuple[str, str], Link] = {}

@@ -11,22 +11,22 @@ them); `at` puts one down for later. See `schedule.run_virtual` for the clock an
 from collections.abc import Callable
 from typing import TypeVarTuple
 
-from netsim.virtual.endpoint import Endpoint
-from netsim.virtual.links import Link, Wires
+from netsim.virtual.endpoint import VirtualEndpoint
+from netsim.virtual.links import Link, Links
 from netsim.virtual.trace import Trace
 
 Args = TypeVarTuple("Args")
 
 
-class VirtualNet(Wires):
+class VirtualNetwork(Links):
     """One for each run. Its own task, `run`, must be started before the first node's network."""
 
     def __init__(self, seed: int, trace: Trace, *, link: Link | None = None) -> None:
         super().__init__(seed, trace, link=link)
         self._numbers: dict[str, int] = {}
-        self._residents: dict[int, Endpoint] = {}
+        self._residents: dict[int, VirtualEndpoint] = {}
 
-    def attach(self, peer_id: str, *, name: str | None = None) -> Endpoint:
+    def attach(self, peer_id: str, *, name: str | None = None) -> VirtualEndpoint:
         """The network of a node's next life. Its address and its name stay the same in all of them.
 
         `name` is what the trace calls it: n1, n2, ... in the order of coming, unless told otherwise.
@@ -40,7 +40,7 @@ class VirtualNet(Wires):
             f"there is a {name} already"
         )
         self._names[peer_id] = name
-        self._residents[number] = endpoint = Endpoint(self, peer_id, number, self._residents)
+        self._residents[number] = endpoint = VirtualEndpoint(self, peer_id, number, self._residents)
         return endpoint
 
     def is_known(self, peer_id: str) -> bool:

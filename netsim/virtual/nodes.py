@@ -15,7 +15,7 @@ from hashlib import sha256
 import trio
 
 from netsim.virtual.links import Link
-from netsim.virtual.network import VirtualNet
+from netsim.virtual.network import VirtualNetwork
 from netsim.virtual.scheduler import WallClock, chance
 from netsim.virtual.trace import Trace
 from node import app
@@ -24,13 +24,13 @@ from node.node import Node
 from node.store.memory import MemoryStore
 from node.swarm.limits import USUAL
 from protocols.keys import PrivateKey
-from protocols.policy.signature_cache import Verified
+from protocols.policy.signature_cache import SignatureCache
 
 
 class VirtualNode:
     """One machine: its key, wall clock and disk stay, the process on it comes and goes."""
 
-    def __init__(self, name: str, net: VirtualNet, seed: int, settings: Settings, verified: Verified) -> None:
+    def __init__(self, name: str, net: VirtualNetwork, seed: int, settings: Settings, verified: SignatureCache) -> None:
         self.name = name
         self.key = PrivateKey.from_seed(sha256(f"{seed}/{name}".encode()).digest())
         self.peer = self.key.peer_id
@@ -54,7 +54,7 @@ class VirtualNode:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The process, until it is stopped."""
         is_alone = self.settings.backend == "mock"
-        world = app.World(
+        world = app.Environment(
             key=self.key,
             network=None if is_alone else self._net.attach(self.peer, name=self.name),
             store=self.store,
@@ -95,10 +95,10 @@ class VirtualSwarm:
 
     def __init__(self, seed: int, names: Iterable[str], *, settings: Settings, link: Link | None = None) -> None:
         self.trace = Trace()
-        self.net = VirtualNet(seed, self.trace, link=link)
+        self.net = VirtualNetwork(seed, self.trace, link=link)
         self._seed = seed
         self._settings = settings
-        self._verified = Verified()
+        self._verified = SignatureCache()
         """One for all: whether a signature is right does not depend on who asks, and nothing they do is dearer."""
         self.nodes: dict[str, VirtualNode] = {}
         for name in names:

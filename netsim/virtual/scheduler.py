@@ -28,7 +28,7 @@ import trio
 from trio._core import _run as trio_run
 from trio.testing import MockClock
 
-from netsim.virtual.stall_detector import Standstill
+from netsim.virtual.stall_detector import StallDetector
 
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
@@ -58,7 +58,7 @@ def run_virtual(
     when time no longer passes.
     """
     limit = trio.CancelScope()
-    standstill = Standstill(limit)
+    standstill = StallDetector(limit)
 
     async def within_limit() -> Result:
         # Without any deadline a world in which nobody can run any more would spin for ever instead of ending.

@@ -14,7 +14,7 @@ TURNS = 100_000
 NAMES_MAX = 3
 
 
-class Standstill(trio.abc.Instrument):
+class StallDetector(trio.abc.Instrument):
     """Cancels `scope` when time stands still; `spinners` says then who was busy, and `time` when."""
 
     def __init__(self, scope: trio.CancelScope) -> None:

@@ -11,27 +11,27 @@ from math import ceil
 
 import trio
 
-from netsim.history import Outcome, Ref, Sample, State
+from netsim.history import NodeState, Outcome, Ref, Sample
 from netsim.scenario.model import LinkQuality, Scenario
 from netsim.scenario.plan import Call
-from netsim.virtual.byzantine import Liar
-from netsim.virtual.client import Client, address_of, ref_of, short
+from netsim.virtual.byzantine import ByzantineNode
+from netsim.virtual.client import VirtualClient, address_of, ref_of, short
 from netsim.virtual.disk import Disk
 from netsim.virtual.links import Link
 from netsim.virtual.nodes import VirtualSwarm
 from netsim.virtual.trace import Trace
-from netsim.world import Answer, Condition, World
+from netsim.world import CallResult, Condition, World
 from node.config.changes import read_change
 from node.config.settings import Settings
 from node.node import Node
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError
 from protocols.placement import nearest
-from protocols.policy.breaker import State as BreakerState
+from protocols.policy.breaker import BreakerState
 from protocols.ucxl import parse
 
 MEET_SECONDS_MAX = 60.0
-_GONE = Answer(outcome=Outcome.UNKNOWN, error="the node was gone before it answered")
+_GONE = CallResult(outcome=Outcome.UNKNOWN, error="the node was gone before it answered")
 
 
 class VirtualWorld:
@@ -47,7 +47,7 @@ class VirtualWorld:
         self._conditions = {node: Condition(scenario.backend_of(node)) for node in scenario.nodes}
         self._calls: dict[str, dict[trio.CancelScope, None]] = {node: {} for node in scenario.nodes}
         self._names = {machine.peer: name for name, machine in self._swarm.nodes.items()}
-        self._client = Client(lambda peer: self._names.get(peer, peer))
+        self._client = VirtualClient(lambda peer: self._names.get(peer, peer))
         self._liars: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         for name in scenario.nodes:
@@ -159,7 +159,7 @@ class VirtualWorld:
 
     # -- calls ------------------------------------------------------------------------------------------------
 
-    async def call(self, call: Call, parents: tuple[str, ...]) -> Answer:
+    async def call(self, call: Call, parents: tuple[str, ...]) -> CallResult:
         node = self._swarm[call.node].node
         answer = _GONE
         if node is not None:
@@ -181,7 +181,7 @@ class VirtualWorld:
     async def _holds(self, name: str, digest: str) -> bool:
         return isinstance(await self._swarm[name].store.by_digest(self._client.whole(digest)), Envelope)
 
-    async def look(self, node: str) -> State:
+    async def look(self, node: str) -> NodeState:
         running = self._swarm[node].running
         keys = sorted(
             {change.address for change in await running.store.log(after=0, limit=running.store.last_sequence)}
@@ -196,7 +196,7 @@ class VirtualWorld:
             known = [await running.store.by_digest(version.digest) for version in listed]
             versions[name] = tuple(ref_of(item, self._name_of) for item in known if item is not None)
             reissued |= {short(v.digest): short(v.reissued_as) for v in listed if v.reissued_as is not None}
-        return State(
+        return NodeState(
             at=self.now(),
             node=node,
             backend=self._conditions[node].backend,
@@ -205,7 +205,7 @@ class VirtualWorld:
             reissued=reissued,
             owed=sum(self._owing(running).values()),
             refused=running.store.pending().refused,
-            breaker=str(running.gate.state) if running.gate else str(BreakerState.CLOSED),
+            breaker=str(running.breaker.state) if running.breaker else str(BreakerState.CLOSED),
         )
 
     def _name_of(self, peer: str) -> str:
@@ -237,18 +237,18 @@ class VirtualWorld:
         for name, node in nodes.items():
             if self._disks[name].is_busy:
                 return f"the disk of {name} is at work"
-            if owing := self._owing(node):
-                told = ", ".join(f"{count} to {other}" for other, count in owing.items())
+            if hint_counts := self._owing(node):
+                told = ", ".join(f"{count} to {other}" for other, count in hint_counts.items())
                 return f"{name} still owes hints: {told}"
-            if node.gate is not None and not node.gate.lets_through:
-                return f"the breaker of {name} is {node.gate.state} ({node.gate.why})"
+            if node.breaker is not None and not node.breaker.lets_through:
+                return f"the breaker of {name} is {node.breaker.state} ({node.breaker.why})"
         return self._strangers() or await self._unequal(nodes)
 
     def _owing(self, node: Node) -> dict[str, int]:
         """How many hints a node owes to each that runs: those for a node that is gone for good wait for its return."""
         social = self._social()
-        owing = {self._name_of(peer): count for peer, count in node.store.owing().items()}
-        return {name: count for name, count in owing.items() if name in social}
+        hint_counts = {self._name_of(peer): count for peer, count in node.store.hint_counts().items()}
+        return {name: count for name, count in hint_counts.items() if name in social}
 
     async def _unequal(self, nodes: dict[str, Node]) -> str:
         for number in range(1, self._scenario.workload.keys + 1):
@@ -322,7 +322,7 @@ class VirtualWorld:
         machine = self._swarm[node]
         assert self._nursery is not None, "the world is not open"
         others = [m.peer for m in self._swarm.nodes.values() if m.node is not None]
-        liar = Liar(
+        liar = ByzantineNode(
             machine.key,
             self._swarm.net.attach(machine.peer, name=node),
             addresses=[self._swarm.net.address_of(peer) for peer in others],
@@ -346,7 +346,7 @@ def _link(quality: LinkQuality) -> Link:
     )
 
 
-def _told(answer: Answer) -> str:
+def _told(answer: CallResult) -> str:
     """An answer in the trace: enough to tell two apart."""
     if answer.sight is not None:
         return "+".join(head.digest for head in answer.sight.heads) or "absent"

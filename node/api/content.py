@@ -22,7 +22,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundContent:
     """The version to answer with, its siblings, and where they came from."""
 
     envelope: Envelope
@@ -30,7 +30,7 @@ class Found:
     provenance: Provenance
 
     @classmethod
-    def of(cls, answer: Answer) -> "Found":
+    def of(cls, answer: Answer) -> "FoundContent":
         """The latest head with its content. Raises `NotFound`, or `Unavailable` when only its notice is here."""
         if not answer.heads:
             raise NotFound("nothing has been written there")
@@ -75,7 +75,7 @@ class Found:
         }
 
 
-def serve_content(found: Found, form: str, headers: dict[str, str]) -> Response:
+def serve_content(found: FoundContent, form: str, headers: dict[str, str]) -> Response:
     """The signed bytes, or the content under its own type with its meta as headers."""
     if form == ENVELOPE_TYPE:
         return Response(found.envelope.encoded, headers={**headers, "Content-Type": ENVELOPE_TYPE})

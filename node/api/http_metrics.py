@@ -14,7 +14,7 @@ METHODS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS")
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
-class Traffic:
+class HttpMetrics:
     """Told by the guard of each request, as it begins and as it ends."""
 
     def __init__(self, routes: Iterable[str]) -> None:
@@ -24,7 +24,7 @@ class Traffic:
         self._under_way = 0
 
     @classmethod
-    def of(cls, node: Node, routes: Iterable[str]) -> "Traffic | None":
+    def of(cls, node: Node, routes: Iterable[str]) -> "HttpMetrics | None":
         """Registered with a node; None where metrics are off."""
         if node.meters is None:
             return None

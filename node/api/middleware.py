@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from node import trace
 from node.api import serialize
-from node.api.http_metrics import Traffic
+from node.api.http_metrics import HttpMetrics
 from node.config import values
 from protocols.clock import AHEAD_MS_MAX
 from protocols.envelope import ENCODED_BYTES_MAX
@@ -52,7 +52,7 @@ class TooSlow(Malformed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class RequestLimits:
     body_bytes_max: int = ENCODED_BYTES_MAX
     body_seconds_max: float = 15.0
     """How long the whole body may take to arrive."""
@@ -62,34 +62,34 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
+class ApiAccess:
     """Who is let in. `is_loopback`: the API listens on this machine alone."""
 
     is_loopback: bool
     token: str | None = field(repr=False)
 
 
-class Guard:
+class Middleware:
     """`now_ms` is the wall clock in Unix milliseconds; `new_id` makes request ids, `new_trace` 32 hex digits."""
 
     def __init__(
         self,
         app: ASGIApp,
-        door: Door,
+        door: ApiAccess,
         *,
         now_ms: Callable[[], int],
-        limits: Limits | None = None,
+        limits: RequestLimits | None = None,
         new_id: Callable[[], str] = lambda: os.urandom(8).hex(),
         new_trace: Callable[[], str] = lambda: os.urandom(16).hex(),
-        traffic: Traffic | None = None,
+        traffic: HttpMetrics | None = None,
     ) -> None:
         self._app = app
         self._door = door
         self._now_ms = now_ms
-        self._limits = limits or Limits()
+        self._limits = limits or RequestLimits()
         self._new_id = new_id
         self._new_trace = new_trace
-        self._traffic = traffic or Traffic(())
+        self._traffic = traffic or HttpMetrics(())
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.api import serialize
 from node.api.media import JSON_TYPE
-from node.api.routes import RESOURCES, Answering, Reply
+from node.api.routes import RESOURCES, Answering, RouteReply
 from node.node import Node
 from protocols.errors import BzzzError, Internal, MethodNotAllowed, NotFound
 
@@ -44,7 +44,7 @@ class _Resource:
         response = reply if isinstance(reply, Response) else self._rendered(reply, scope["state"]["request_id"])
         await response(scope, receive, send)
 
-    async def _answered(self, answering: Answering, request: Request) -> Reply | Response:
+    async def _answered(self, answering: Answering, request: Request) -> RouteReply | Response:
         """The reply; and for the health report how long it took, and whether it was this API that failed."""
         requests, started = self._node.requests, trio.current_time()
         try:
@@ -59,7 +59,7 @@ class _Resource:
         requests.succeeded(trio.current_time() - started)
         return reply
 
-    def _rendered(self, reply: Reply, request_id: str) -> Response:
+    def _rendered(self, reply: RouteReply, request_id: str) -> Response:
         body = serialize.response(
             reply.code, reply.message, reply.data, request_id=request_id, now_ms=self._node.now_ms()
         )

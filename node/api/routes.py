@@ -1,6 +1,6 @@
 """What the API answers: one plain function for each path and method, from a request to a reply, over the `Node`.
 
-`RESOURCES` is the whole of it. A function answers a `Reply`, which becomes JSON in the UCXL shape, or a Starlette
+`RESOURCES` is the whole of it. A function answers a `RouteReply`, which becomes JSON in the UCXL shape, or a Starlette
 `Response` where content itself is served; or raises one of the errors of `protocols.errors`, which the guard puts
 into words. No function here knows the server, the store or the swarm.
 """
@@ -15,13 +15,13 @@ from starlette.responses import Response
 
 from node.api import exposition, headers, serialize
 from node.api.body import json_object
-from node.api.content import Found, serve_content
+from node.api.content import FoundContent, serve_content
 from node.api.media import ENVELOPE_TYPE, JSON_TYPE, check_content, preferred
 from node.api.query import Query
 from node.config.changes import read_change
 from node.dht.base import Durability, Receipt
 from node.node import Node
-from node.services.writes.author import Write
+from node.services.writes.author import WriteRequest
 from protocols import errors
 from protocols.errors import InvalidPayload, NotFound, Unavailable
 
@@ -31,7 +31,7 @@ LIST_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class RouteReply:
     """A success: what was done, and the data."""
 
     data: Mapping[str, Any]
@@ -40,26 +40,26 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Answering = Callable[[Node, Request], Awaitable[Reply | Response]]
+Answering = Callable[[Node, Request], Awaitable[RouteReply | Response]]
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-async def put_envelope(node: Node, request: Request) -> Reply:
+async def put_envelope(node: Node, request: Request) -> RouteReply:
     """Write a version: content with its headers, or a signed envelope as it is."""
     return await _write(node, request, must_be_absent=False)
 
 
-async def post_envelope(node: Node, request: Request) -> Reply:
+async def post_envelope(node: Node, request: Request) -> RouteReply:
     """The same, where nothing may be yet: 409 when something is there."""
     return await _write(node, request, must_be_absent=True)
 
 
-async def delete_envelope(node: Node, request: Request) -> Reply:
+async def delete_envelope(node: Node, request: Request) -> RouteReply:
     """Write a tombstone; the history stays."""
     query = Query(request, "address", "replicated", "timeout_ms")
-    write = Write(
+    write = WriteRequest(
         address=query.address_to_write(),
         deleted=True,
         meta=headers.meta(request),
@@ -71,7 +71,7 @@ async def delete_envelope(node: Node, request: Request) -> Reply:
     return await _written(node, query, lambda: node.author.write(write))
 
 
-async def _write(node: Node, request: Request, *, must_be_absent: bool) -> Reply:
+async def _write(node: Node, request: Request, *, must_be_absent: bool) -> RouteReply:
     query = Query(request, "address", "replicated", "timeout_ms")
     media_type = headers.content_type(request)
     if media_type.partition(";")[0].strip().lower() == ENVELOPE_TYPE:
@@ -79,7 +79,7 @@ async def _write(node: Node, request: Request, *, must_be_absent: bool) -> Reply
     address = query.address_to_write()
     content = await request.body()
     check_content(content, media_type)
-    write = Write(
+    write = WriteRequest(
         address=address,
         content=content,
         content_type=media_type,
@@ -92,7 +92,7 @@ async def _write(node: Node, request: Request, *, must_be_absent: bool) -> Reply
     return await _written(node, query, lambda: node.author.write(write))
 
 
-async def _write_signed(node: Node, request: Request, query: Query, *, must_be_absent: bool) -> Reply:
+async def _write_signed(node: Node, request: Request, query: Query, *, must_be_absent: bool) -> RouteReply:
     """A signed envelope says its own address, parents and meta: what contradicts it is refused, not dropped."""
     if headers.meta(request) or headers.parents(request) is not None:
         raise InvalidPayload(
@@ -122,7 +122,7 @@ def _patience(query: Query) -> float | None:
     return query.timeout() or (REPLICATED_SECONDS if query.flag("replicated") else None)
 
 
-async def _written(node: Node, query: Query, write: Callable[[], Awaitable[Receipt]]) -> Reply:
+async def _written(node: Node, query: Query, write: Callable[[], Awaitable[Receipt]]) -> RouteReply:
     deadline = trio.current_time() + (_patience(query) or 0.0)
     receipt = await write()
     if query.flag("replicated"):
@@ -140,8 +140,8 @@ async def _replicated(node: Node, receipt: Receipt, deadline: float) -> Receipt:
     return later._replace(elapsed_ms=receipt.elapsed_ms + (trio.current_time() - started) * 1000.0)
 
 
-def _receipt(receipt: Receipt, *, code: str) -> Reply:
-    return Reply(
+def _receipt(receipt: Receipt, *, code: str) -> RouteReply:
+    return RouteReply(
         data=serialize.receipt(receipt),
         message=_DURABILITY_IN_WORDS[receipt.durability].format(receipt),
         code=code,
@@ -157,7 +157,7 @@ _DURABILITY_IN_WORDS = {
 }
 
 
-async def get_receipt(node: Node, request: Request) -> Reply:
+async def get_receipt(node: Node, request: Request) -> RouteReply:
     """How durable a write is by now, by its digest or its place in this node's log."""
     query = Query(request, "log", "sequence", "digest", "replicated", "timeout_ms")
     digest, log, sequence = query.digest(), query.text("log"), query.number("sequence", 1, 2**63 - 1)
@@ -176,23 +176,23 @@ async def get_receipt(node: Node, request: Request) -> Reply:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-async def get_envelope(node: Node, request: Request) -> Reply | Response:
+async def get_envelope(node: Node, request: Request) -> RouteReply | Response:
     """One version: its content, all of it as JSON, or its signed bytes, as `Accept` asks."""
     query = Query(request, "address", "consistency", "digest", "timeout_ms")
     answer = await node.resolver.resolve(
         query.address(), consistency=query.consistency(), digest=query.digest(), timeout=query.timeout()
     )
-    found = Found.of(answer)
+    found = FoundContent.of(answer)
     form = preferred(headers.header(request, "accept"))
     told = found.headers(form)
     if headers.is_unchanged(request, found.envelope.digest):
         return Response(status_code=304, headers=told)
     if form == JSON_TYPE:
-        return Reply(data=found.as_json(), headers=told)
+        return RouteReply(data=found.as_json(), headers=told)
     return serve_content(found, form, told)
 
 
-async def get_history(node: Node, request: Request) -> Reply:
+async def get_history(node: Node, request: Request) -> RouteReply:
     """The versions of an address in their order, the first one first."""
     query = Query(request, "address", "consistency", "after", "limit", "timeout_ms")
     after, limit = query.number("after", 0, 2**31), query.number("limit", 1, LIST_MAX)
@@ -203,20 +203,20 @@ async def get_history(node: Node, request: Request) -> Reply:
         limit=limit or LIST_MAX,
         timeout=query.timeout(),
     )
-    return Reply(data=serialize.history(history))
+    return RouteReply(data=serialize.history(history))
 
 
 # -- the node ---------------------------------------------------------------------------------------------------------
 
 
-async def get_peers(node: Node, request: Request) -> Reply:
+async def get_peers(node: Node, request: Request) -> RouteReply:
     Query(request)
-    return Reply(data={"peers": [serialize.peer(peer) for peer in node.peers()]})
+    return RouteReply(data={"peers": [serialize.peer(peer) for peer in node.peers()]})
 
 
-async def get_node(node: Node, request: Request) -> Reply:
+async def get_node(node: Node, request: Request) -> RouteReply:
     Query(request)
-    return Reply(
+    return RouteReply(
         data={
             "peer_id": node.peer_id,
             "name": node.name,
@@ -232,13 +232,13 @@ async def get_node(node: Node, request: Request) -> Reply:
     )
 
 
-async def get_bootstrap(node: Node, request: Request) -> Reply:
+async def get_bootstrap(node: Node, request: Request) -> RouteReply:
     """What another node needs to find this one, and nothing else: this path is open."""
     Query(request)
-    return Reply(data={"peer_id": node.peer_id, "multiaddrs": list(node.addresses()), "network": node.network})
+    return RouteReply(data={"peer_id": node.peer_id, "multiaddrs": list(node.addresses()), "network": node.network})
 
 
-async def get_pending(node: Node, request: Request) -> Reply:
+async def get_pending(node: Node, request: Request) -> RouteReply:
     """What is owed to other nodes; with `state=owed` or `state=refused` also each hint."""
     query = Query(request, "state", "limit")
     state = query.text("state")
@@ -248,44 +248,44 @@ async def get_pending(node: Node, request: Request) -> Reply:
         )
     limit = query.number("limit", 1, LIST_MAX) or LIST_MAX
     hints = None if state is None else await node.store.hints(is_refused=state == "refused", limit=limit)
-    return Reply(data=serialize.pending(node.store.pending(), hints, now_ms=node.now_ms()))
+    return RouteReply(data=serialize.pending(node.store.pending(), hints, now_ms=node.now_ms()))
 
 
-async def get_health(node: Node, request: Request) -> Reply:
+async def get_health(node: Node, request: Request) -> RouteReply:
     Query(request)
     report = node.health()
     if report.status == "failed":
         raise Unavailable("; ".join(report.reasons) or "this node has failed", **serialize.health(report))
-    return Reply(data=serialize.health(report), message="; ".join(report.reasons) or report.status)
+    return RouteReply(data=serialize.health(report), message="; ".join(report.reasons) or report.status)
 
 
-async def get_flags(node: Node, request: Request) -> Reply:
+async def get_flags(node: Node, request: Request) -> RouteReply:
     """What can change while the node runs: the values in force, who set them, and what there is to know of them."""
     Query(request)
-    return Reply(data=serialize.flags(node), message="; ".join(node.flags.notes()) or "ok")
+    return RouteReply(data=serialize.flags(node), message="; ".join(node.flags.notes()) or "ok")
 
 
-async def patch_flags(node: Node, request: Request) -> Reply:
+async def patch_flags(node: Node, request: Request) -> RouteReply:
     """Change flags, all of them or none: a JSON object of names, with `reason`, and `author` of who changes them."""
     Query(request)
     told = json_object(await request.body())
     await node.flags.change(read_change(told, author=headers.caller(request)))
-    return Reply(data=serialize.flags(node), message="; ".join(node.flags.notes()) or "ok")
+    return RouteReply(data=serialize.flags(node), message="; ".join(node.flags.notes()) or "ok")
 
 
-async def get_audit(node: Node, request: Request) -> Reply:
+async def get_audit(node: Node, request: Request) -> RouteReply:
     """Lines of the audit log as they are, so that whoever reads them can check hashes and signatures himself."""
     query = Query(request, "after", "limit")
     after, limit = query.number("after", 0, 2**31) or 0, query.number("limit", 1, LIST_MAX) or LIST_MAX
     lines = await node.audit.lines(after=after, limit=limit)
-    return Reply(data=serialize.audit(node, lines, after=after))
+    return RouteReply(data=serialize.audit(node, lines, after=after))
 
 
-async def get_ready(node: Node, request: Request) -> Reply:
+async def get_ready(node: Node, request: Request) -> RouteReply:
     Query(request)
     if not node.is_ready():
         raise Unavailable("this node is not ready yet", ready=False)
-    return Reply(data={"ready": True})
+    return RouteReply(data={"ready": True})
 
 
 async def get_metrics(node: Node, request: Request) -> Response:

@@ -11,14 +11,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from node.dht.base import History, Provenance, Receipt
+from node.dht.base import Provenance, Receipt, VersionHistory
 from node.node import Node, PeerStatus
 from node.services.observe.health import HealthReport
 from node.store.base import Hint, Pending, Version
 from protocols import clock
 from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError
-from protocols.policy.cache import Counts
+from protocols.policy.cache import CacheCounts
 
 SOURCE = "bzzz-node/v1"
 PATH_CHARS_MAX = 200
@@ -142,7 +142,7 @@ def notice(one: Envelope | Notice) -> dict[str, Any]:
     }
 
 
-def history(one: History) -> dict[str, Any]:
+def history(one: VersionHistory) -> dict[str, Any]:
     return {
         "versions": [version(each) for each in one.versions],
         "total": one.total,
@@ -152,7 +152,7 @@ def history(one: History) -> dict[str, Any]:
     }
 
 
-def counts(one: Counts) -> dict[str, int]:
+def counts(one: CacheCounts) -> dict[str, int]:
     """What the answers that the resolver keeps were good for."""
     return asdict(one)
 
@@ -230,7 +230,7 @@ def flags(node: Node) -> dict[str, Any]:
         },
         "notes": store.notes(),
         "faults": list(store.faults),
-        "breaker": None if node.gate is None else {"state": node.gate.state.value, "why": node.gate.why},
+        "breaker": None if node.breaker is None else {"state": node.breaker.state.value, "why": node.breaker.why},
         "switches": dht.switches,
         "shadow": {
             "reads": dht.shadow_reads,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from node.commands.client import Client, Failure, print_json, print_table, talks_to_node
+from node.commands.client import ApiClient, Failure, print_json, print_table, talks_to_node
 
 _file = click.option("--file", metavar="FILE", help="Read this log, audit.log in a data directory, and ask no node.")
 _PAGE = 1000
@@ -24,7 +24,7 @@ def audit_command() -> None:
 @_file
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only the last N entries.")
 @talks_to_node
-def show(*, client: Client, as_json: bool, file: str | None, last: int | None) -> None:
+def show(*, client: ApiClient, as_json: bool, file: str | None, last: int | None) -> None:
     """Print the entries, the first one first. With --json each on a line of its own, as it was written."""
     lines = list(_of_file(file) if file else _of_node(client))
     first = max(0, len(lines) - last) if last else 0
@@ -72,7 +72,7 @@ def _line(text: object) -> str:
 @_file
 @click.option("--node", metavar="PEER", help="The peer id of the node whose log it must be.")
 @talks_to_node
-def verify(*, client: Client, as_json: bool, file: str | None, node: str | None) -> None:
+def verify(*, client: ApiClient, as_json: bool, file: str | None, node: str | None) -> None:
     """Check every line: its signature, and that it follows the one before. Exit code 1 names the first broken one."""
     from protocols.audit_log import check
 
@@ -121,7 +121,7 @@ def _of_file(file: str) -> Iterator[bytes]:
         raise click.BadParameter(f"{file} cannot be read ({error.strerror})", param_hint="'--file'") from None
 
 
-def _of_node(client: Client) -> Iterator[bytes]:
+def _of_node(client: ApiClient) -> Iterator[bytes]:
     after = 0
     while True:
         lines = client.call("GET", "/v1/audit", {"after": after, "limit": _PAGE}).data["lines"]

@@ -46,7 +46,7 @@ class Failure(click.ClickException):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ApiReply:
     status: int
     headers: Mapping[str, str]
     """By name in lower case."""
@@ -64,7 +64,7 @@ class Reply:
         return str(json.loads(self.body)["response"]["message"])
 
 
-class Client:
+class ApiClient:
     """One node's API, at `host:port`."""
 
     def __init__(self, api: str, token: str | None) -> None:
@@ -80,7 +80,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         seconds: float = 0.0,
-    ) -> Reply:
+    ) -> ApiReply:
         """One request; what is None in `query` is left out. Raises `Failure`, for answers that are errors too."""
         told = {name: value for name, value in (query or {}).items() if value is not None}
         target = path + ("?" + urlencode(told, quote_via=quote, safe="/:@*~^") if told else "")
@@ -124,14 +124,14 @@ def _sendable(name: str, value: str) -> str:
 
 def _exchange(
     connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: bytes | None
-) -> Reply:
+) -> ApiReply:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: the answer says why
         connection.request(method, target, body=body, headers=dict(headers))
     response = connection.getresponse()
-    return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+    return ApiReply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
-def _refusal(reply: Reply) -> Failure:
+def _refusal(reply: ApiReply) -> Failure:
     try:
         error = json.loads(reply.body)["error"]
         message = str(error["message"])
@@ -159,7 +159,7 @@ def talks_to_node(command: Callable[..., None]) -> Callable[..., None]:
             address = values.host_port(api)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="'--api' (BZZZ_API)") from None
-        command(client=Client(address, _token(api_token_file)), **rest)
+        command(client=ApiClient(address, _token(api_token_file)), **rest)
 
     return with_client
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from node.commands.client import JSON_TYPE, Client, print_json, print_table, talks_to_node
+from node.commands.client import JSON_TYPE, ApiClient, print_json, print_table, talks_to_node
 
 _reason = click.option("--reason", metavar="TEXT", default="", help="Why, for the audit log.")
 _author = click.option("--author", metavar="NAME", help="Who, for the audit log.  [default: who runs the command]")
@@ -32,7 +32,7 @@ def flags_command() -> None:
 
 @flags_command.command("show")
 @talks_to_node
-def show(*, client: Client, as_json: bool) -> None:
+def show(*, client: ApiClient, as_json: bool) -> None:
     """Print each flag, its value and who set it."""
     _tell(client.call("GET", "/v1/flags").data, as_json)
 
@@ -42,7 +42,7 @@ def show(*, client: Client, as_json: bool) -> None:
 @_reason
 @_author
 @talks_to_node
-def set_(*, client: Client, as_json: bool, changes: tuple[str, ...], reason: str, author: str | None) -> None:
+def set_(*, client: ApiClient, as_json: bool, changes: tuple[str, ...], reason: str, author: str | None) -> None:
     """Set flags: backend=mock, rollout_percent=25, deadline_ms=200ms, fallback_on_error=false ..."""
     told: dict[str, Any] = {}
     for change in changes:
@@ -60,7 +60,7 @@ def set_(*, client: Client, as_json: bool, changes: tuple[str, ...], reason: str
 @_reason
 @_author
 @talks_to_node
-def unset(*, client: Client, as_json: bool, names: tuple[str, ...], reason: str, author: str | None) -> None:
+def unset(*, client: ApiClient, as_json: bool, names: tuple[str, ...], reason: str, author: str | None) -> None:
     """Go back to what is configured."""
     _change(client, dict.fromkeys(names), reason, author, as_json)
 
@@ -71,7 +71,7 @@ def unset(*, client: Client, as_json: bool, names: tuple[str, ...], reason: str,
 @click.option("--for", "expires_in", metavar="DURATION", default="1h", show_default=True, help="For how long.")
 @_author
 @talks_to_node
-def force(*, client: Client, as_json: bool, what: str, reason: str, expires_in: str, author: str | None) -> None:
+def force(*, client: ApiClient, as_json: bool, what: str, reason: str, expires_in: str, author: str | None) -> None:
     """Override: this machine alone (mock), or the breaker open or closed, whatever it has learned.
 
     It ends by itself after its time, or by 'bzzz flags release'.
@@ -83,12 +83,12 @@ def force(*, client: Client, as_json: bool, what: str, reason: str, expires_in: 
 @_reason
 @_author
 @talks_to_node
-def release(*, client: Client, as_json: bool, reason: str, author: str | None) -> None:
+def release(*, client: ApiClient, as_json: bool, reason: str, author: str | None) -> None:
     """End the override."""
     _change(client, {"override": None}, reason, author, as_json)
 
 
-def _change(client: Client, told: dict[str, Any], reason: str, author: str | None, as_json: bool) -> None:
+def _change(client: ApiClient, told: dict[str, Any], reason: str, author: str | None, as_json: bool) -> None:
     body = {**told, "reason": reason, "author": author or _who()}
     headers = {"Content-Type": JSON_TYPE}
     _tell(client.call("PATCH", "/v1/flags", headers=headers, body=json.dumps(body).encode()).data, as_json)

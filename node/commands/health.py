@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from node.commands.client import Client, Failure, print_json, table, talks_to_node
+from node.commands.client import ApiClient, Failure, print_json, table, talks_to_node
 
 CLEAR = "\x1b[H\x1b[2J"
 """Home, and nothing left of what was on the screen (ECMA-48: CUP, ED)."""
@@ -39,7 +39,7 @@ class _Every(click.ParamType[float]):
     help="Ask again every so many seconds (2), until Ctrl-C; a node that is away is waited for.",
 )  # fmt: skip
 @talks_to_node
-def health_command(*, client: Client, as_json: bool, every: float | None) -> None:
+def health_command(*, client: ApiClient, as_json: bool, every: float | None) -> None:
     """Say how the node is, and why. Exit code 1 when it has failed.
 
     With --watch the screen is drawn anew each time, and --json gives one line for each report.
@@ -55,7 +55,7 @@ def health_command(*, client: Client, as_json: bool, every: float | None) -> Non
     click.get_current_context().exit(code)
 
 
-def _report(client: Client) -> tuple[dict[str, Any], int]:
+def _report(client: ApiClient) -> tuple[dict[str, Any], int]:
     """What the node says of itself, and the exit code for that: one that has failed says so as an error."""
     try:
         return client.call("GET", "/health").data, 0
@@ -65,7 +65,7 @@ def _report(client: Client) -> tuple[dict[str, Any], int]:
         return dict(failure.error["details"]), 1
 
 
-def _watch(client: Client, every: float, as_json: bool) -> None:
+def _watch(client: ApiClient, every: float, as_json: bool) -> None:
     """Until Ctrl-C, which is how this ends and no failure."""
     is_screen = sys.stdout.isatty()
     try:
@@ -82,7 +82,7 @@ def _watch(client: Client, every: float, as_json: bool) -> None:
         click.echo("", err=True)
 
 
-def _told(client: Client, as_json: bool) -> str:
+def _told(client: ApiClient, as_json: bool) -> str:
     """One report, or why there is none now. Raises `Failure` for what will be the same at the next try."""
     try:
         data, _ = _report(client)

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from node.commands.client import Client, Reply, in_words, print_json, print_table, talks_to_node, timeout_option
+from node.commands.client import ApiClient, ApiReply, in_words, print_json, print_table, talks_to_node, timeout_option
 
 _CONSISTENCIES = click.Choice(["auto", "local", "swarm"])
 _consistency_option = click.option(
@@ -21,7 +21,7 @@ _consistency_option = click.option(
 @talks_to_node
 def get_command(
     *,
-    client: Client,
+    client: ApiClient,
     as_json: bool,
     address: str,
     digest: str | None,
@@ -44,7 +44,7 @@ def get_command(
     _warn(reply)
 
 
-def _warn(reply: Reply) -> None:
+def _warn(reply: ApiReply) -> None:
     """What a reader should know of where it came from, on standard error."""
     headers = reply.headers
     if headers.get("ucxl-degraded") == "true":
@@ -66,7 +66,7 @@ def _warn(reply: Reply) -> None:
 @talks_to_node
 def history_command(
     *,
-    client: Client,
+    client: ApiClient,
     as_json: bool,
     address: str,
     after: int | None,

@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from node.commands.client import Client, in_words, print_json, print_table, talks_to_node
+from node.commands.client import ApiClient, in_words, print_json, print_table, talks_to_node
 
 
 @click.command("peers")
 @talks_to_node
-def peers_command(*, client: Client, as_json: bool) -> None:
+def peers_command(*, client: ApiClient, as_json: bool) -> None:
     """List the nodes that this one knows."""
     data = client.call("GET", "/v1/peers").data
     if as_json:
@@ -29,7 +29,7 @@ def _peer(peer: dict[str, Any]) -> tuple[str, ...]:
 
 @click.command("id")
 @talks_to_node
-def id_command(*, client: Client, as_json: bool) -> None:
+def id_command(*, client: ApiClient, as_json: bool) -> None:
     """Say who the node is, and where other nodes reach it."""
     data = client.call("GET", "/v1/node").data
     if as_json:
@@ -46,7 +46,7 @@ def id_command(*, client: Client, as_json: bool) -> None:
 @click.option("--refused", "state", flag_value="refused", help="List what was refused for good.")
 @click.option("--owed", "state", flag_value="owed", help="List what is still to be sent.")
 @talks_to_node
-def pending_command(*, client: Client, as_json: bool, state: str | None) -> None:
+def pending_command(*, client: ApiClient, as_json: bool, state: str | None) -> None:
     """Say what this node still owes to others."""
     data = client.call("GET", "/v1/pending", {"state": state}).data
     if as_json:

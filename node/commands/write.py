@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from node.commands.client import Client, Failure, print_json, talks_to_node, timeout_option
+from node.commands.client import ApiClient, Failure, print_json, talks_to_node, timeout_option
 
 CONTENT_BYTES_MAX = 1_048_576
 """An encoded envelope has no more, so neither has its content."""
@@ -39,7 +39,7 @@ def _conditional(command: Callable[..., None]) -> Callable[..., None]:
 @talks_to_node
 def put_command(
     *,
-    client: Client,
+    client: ApiClient,
     as_json: bool,
     address: str,
     file: str | None,
@@ -60,7 +60,7 @@ def put_command(
 @_conditional
 @talks_to_node
 def delete_command(
-    *, client: Client, as_json: bool, address: str, replicated: bool, timeout_ms: int | None, **conditions: Any
+    *, client: ApiClient, as_json: bool, address: str, replicated: bool, timeout_ms: int | None, **conditions: Any
 ) -> None:
     """Mark what is at ADDRESS as deleted. Its history stays."""
     _write(client, "DELETE", address, _headers(**conditions), None, replicated, timeout_ms, as_json)
@@ -75,7 +75,7 @@ def delete_command(
 @talks_to_node
 def receipt_command(
     *,
-    client: Client,
+    client: ApiClient,
     as_json: bool,
     digest: str | None,
     log: str | None,
@@ -92,7 +92,7 @@ def receipt_command(
 
 
 def _write(
-    client: Client,
+    client: ApiClient,
     method: str,
     address: str,
     headers: dict[str, str],

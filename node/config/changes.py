@@ -32,7 +32,7 @@ _IN_WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class FlagChange:
     """A change as somebody asked for it, read and sound in itself. None as a value: back to what is configured."""
 
     values: Mapping[str, Any]
@@ -43,7 +43,7 @@ class Change:
     ends_override: bool = False
 
 
-def read_change(told: Mapping[str, Any], *, author: str) -> Change:
+def read_change(told: Mapping[str, Any], *, author: str) -> FlagChange:
     """Read what came as JSON. `author` is who asks, unless the change names another. Raises `InvalidPayload`."""
     names: dict[str, Any] = {}
     for given, value in told.items():
@@ -57,7 +57,7 @@ def read_change(told: Mapping[str, Any], *, author: str) -> Change:
             raise _refusal(name, value, "once", f"{name} is set twice, once under another of its names")
         names[name] = None if value is None else _read(name, value)
     reason = _words("reason", told.get("reason", ""), WORDS_MAX)
-    change = Change(
+    change = FlagChange(
         values=names, reason=reason, author=_words("author", told.get("author", ""), NAME_MAX) or author,
         **_read_override(told, reason),
     )  # fmt: skip

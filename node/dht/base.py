@@ -95,7 +95,7 @@ class Answer(NamedTuple):
     provenance: Provenance
 
 
-class History(NamedTuple):
+class VersionHistory(NamedTuple):
     """Versions in the total order, the first one first."""
 
     versions: tuple[Version, ...]
@@ -152,7 +152,7 @@ class DHT(Protocol):
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
         timeout: float | None = None,
-    ) -> History: ...  # fmt: skip
+    ) -> VersionHistory: ...  # fmt: skip
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
         """Say that this node provides a key; answer how many peers took note."""

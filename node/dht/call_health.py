@@ -9,7 +9,7 @@ from collections.abc import Callable
 import trio
 
 from protocols.errors import Indeterminate, Unavailable
-from protocols.policy.hysteresis import Steady
+from protocols.policy.hysteresis import Hysteresis
 
 FAILING_AFTER = 3
 """So many calls in a row that failed, within"""
@@ -21,7 +21,7 @@ QUIET_SECONDS = 10.0
 """this time without a failed one, that it is over."""
 
 
-class CallRecord:
+class CallHealth:
     """What became of calls. `on_change` is told when the verdict changes: quick, does not wait, does not raise.
 
     `with record:` round a call records it. It is held by many calls at once, and keeps nothing of any of them.
@@ -36,7 +36,7 @@ class CallRecord:
         self.latency_seconds = 0.0
         """A running mean, of those whose time was told."""
         self._time = trio.lowlevel.current_clock().current_time
-        self._steady = Steady(
+        self._steady = Hysteresis(
             worse_after=FAILING_AFTER,
             better_after=WELL_AFTER,
             within_seconds=FAILING_SECONDS,

@@ -1,9 +1,9 @@
 """What became of the calls to the DHT: how many by backend, operation and outcome, how long they took, which failed.
 
 Calls that go to the swarm, or to the disk, take a tenth of a millisecond or more: each is counted and timed
-(`Metered`), and those that asked the swarm are on record for the health report. A read that is answered out of memory
-takes half a microsecond, of which even a second coroutine would be a fifth: the backends count these themselves, in a
-`Quick`, and time every 64th.
+(`MeteredDHT`), and those that asked the swarm are on record for the health report. A read that is answered out of
+memory takes half a microsecond, of which even a second coroutine would be a fifth: the backends count these themselves,
+in a `SampledCalls`, and time every 64th.
 """
 
 from collections import deque
@@ -13,8 +13,8 @@ from typing import Self
 
 import trio
 
-from node.dht.base import DHT, Answer, Backend, Consistency, History, Provenance, Provider, Receipt
-from node.dht.call_health import CallRecord
+from node.dht.base import DHT, Answer, Backend, Consistency, Provenance, Provider, Receipt, VersionHistory
+from node.dht.call_health import CallHealth
 from node.metrics import Family, Histogram, Kind, gauge
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError, Indeterminate, Internal, StorageFull, TooManyRequests, Unavailable
@@ -28,7 +28,7 @@ RATIO_SECONDS = 300.0
 MARK_SECONDS = 10.0
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     LOCAL = "local"
     """Answered by this machine, as it should be."""
     SWARM = "swarm"
@@ -48,39 +48,39 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-ERRORS = frozenset({Outcome.UNAVAILABLE, Outcome.INDETERMINATE, Outcome.FAILED})
-FALLBACKS = frozenset({Outcome.PENDING, Outcome.FALLBACK})
+ERRORS = frozenset({CallOutcome.UNAVAILABLE, CallOutcome.INDETERMINATE, CallOutcome.FAILED})
+FALLBACKS = frozenset({CallOutcome.PENDING, CallOutcome.FALLBACK})
 
 
-def outcome_of_error(error: BaseException) -> Outcome:
+def outcome_of_error(error: BaseException) -> CallOutcome:
     match error:
         case Indeterminate():
-            return Outcome.INDETERMINATE
+            return CallOutcome.INDETERMINATE
         case Unavailable() | TooManyRequests():
-            return Outcome.UNAVAILABLE
+            return CallOutcome.UNAVAILABLE
         case StorageFull() | Internal():
-            return Outcome.FAILED
+            return CallOutcome.FAILED
         case BzzzError():
-            return Outcome.REFUSED
+            return CallOutcome.REFUSED
         case trio.Cancelled():
-            return Outcome.CANCELLED
+            return CallOutcome.CANCELLED
         case _:
-            return Outcome.FAILED
+            return CallOutcome.FAILED
 
 
-def outcome_of_receipt(receipt: Receipt) -> Outcome:
+def outcome_of_receipt(receipt: Receipt) -> CallOutcome:
     if receipt.quorum == 0:
-        return Outcome.LOCAL
-    return Outcome.REPLICATED if receipt.is_replicated else Outcome.PENDING
+        return CallOutcome.LOCAL
+    return CallOutcome.REPLICATED if receipt.is_replicated else CallOutcome.PENDING
 
 
-def outcome_of_read(provenance: Provenance) -> Outcome:
+def outcome_of_read(provenance: Provenance) -> CallOutcome:
     if provenance.source == "local":
-        return Outcome.FALLBACK if provenance.is_degraded else Outcome.LOCAL
-    return Outcome.PARTIAL if provenance.is_degraded else Outcome.SWARM
+        return CallOutcome.FALLBACK if provenance.is_degraded else CallOutcome.LOCAL
+    return CallOutcome.PARTIAL if provenance.is_degraded else CallOutcome.SWARM
 
 
-class Quick:
+class SampledCalls:
     """Calls of one operation that are answered out of memory. For each the backend takes one from `left` as it begins;
     when none is left, it waits for `again`, and says with `took` how long this one took.
 
@@ -115,29 +115,29 @@ class Quick:
         return self._shown
 
 
-class Tally:
+class CallMetrics:
     """One a node. It outlives the backends, which are made anew at each change of flags."""
 
     def __init__(self, *, now_ms: Callable[[], int] = lambda: 0) -> None:
         self._now_ms = now_ms
-        self._quick: dict[tuple[str, str], Quick] = {}
+        self._quick: dict[tuple[str, str], SampledCalls] = {}
         self._requests: dict[tuple[str, ...], int] = {}
         self._latencies: dict[tuple[str, ...], Histogram] = {}
         self._fallbacks: dict[tuple[str, ...], int] = {}
         self._last_fallback_ms = 0
         self._marks: deque[tuple[float, dict[str, tuple[int, int]]]] = deque()
-        self.record = CallRecord()
+        self.record = CallHealth()
         """Of the calls that asked the swarm, in backends real and hybrid."""
 
-    def quick(self, backend: Backend, operation: str) -> Quick:
+    def quick(self, backend: Backend, operation: str) -> SampledCalls:
         """Where a backend counts an operation of its own that is answered out of memory."""
-        return self._quick.setdefault((backend.value, operation), Quick())
+        return self._quick.setdefault((backend.value, operation), SampledCalls())
 
     def count(
         self,
         backend: Backend,
         operation: str,
-        outcome: Outcome,
+        outcome: CallOutcome,
         seconds: float | None = None,
         error: BaseException | None = None,
     ) -> None:
@@ -152,7 +152,7 @@ class Tally:
         if outcome in FALLBACKS:
             self._fallbacks[(operation,)] = self._fallbacks.get((operation,), 0) + 1
             self._last_fallback_ms = self._now_ms()
-        if backend is not Backend.MOCK and outcome is not Outcome.LOCAL:
+        if backend is not Backend.MOCK and outcome is not CallOutcome.LOCAL:
             self.record.ended(error)
 
     def timing(self, backend: Backend, operation: str) -> "Timing":
@@ -165,7 +165,7 @@ class Tally:
         """By backend, operation and outcome."""
         found = dict(self._requests)
         for (backend, operation), quick in self._quick.items():
-            key = (backend, operation, Outcome.LOCAL.value)
+            key = (backend, operation, CallOutcome.LOCAL.value)
             found[key] = found.get(key, 0) + quick.count
         return {key: number for key, number in sorted(found.items()) if number}
 
@@ -173,7 +173,7 @@ class Tally:
         found = dict(self._latencies)
         for (backend, operation), quick in self._quick.items():
             if any(quick.latency.counts):
-                found[backend, operation, Outcome.LOCAL.value] = quick.latency
+                found[backend, operation, CallOutcome.LOCAL.value] = quick.latency
         return dict(sorted(found.items()))
 
     def error_ratios(self) -> dict[tuple[str, ...], float]:
@@ -233,13 +233,13 @@ class Tally:
 class Timing:
     """One call, from entering to leaving. `what` is what that came to; the error that it ends with it sees."""
 
-    __slots__ = ("_backend", "_operation", "_started", "_tally", "what")
+    __slots__ = ("_backend", "_call_metrics", "_operation", "_started", "what")
 
-    def __init__(self, tally: Tally, backend: Backend, operation: str) -> None:
-        self._tally = tally
+    def __init__(self, call_metrics: CallMetrics, backend: Backend, operation: str) -> None:
+        self._call_metrics = call_metrics
         self._backend = backend
         self._operation = operation
-        self.what = Outcome.ANSWERED
+        self.what = CallOutcome.ANSWERED
         self._started = trio.current_time()
 
     def __enter__(self) -> Self:
@@ -247,15 +247,15 @@ class Timing:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         outcome = self.what if error is None else outcome_of_error(error)
-        self._tally.count(self._backend, self._operation, outcome, trio.current_time() - self._started, error)
+        self._call_metrics.count(self._backend, self._operation, outcome, trio.current_time() - self._started, error)
 
 
-class Metered:
+class MeteredDHT:
     """A backend whose calls are counted and timed. Those operations that it counts by itself go straight to it."""
 
-    def __init__(self, dht: DHT, tally: Tally, *, counts_itself: frozenset[str]) -> None:
+    def __init__(self, dht: DHT, call_metrics: CallMetrics, *, counts_itself: frozenset[str]) -> None:
         self._dht = dht
-        self._tally = tally
+        self._call_metrics = call_metrics
         self.backend = dht.backend
         self.write_quorum = dht.write_quorum
         self.get = dht.get if "get" in counts_itself else self._get
@@ -269,7 +269,7 @@ class Metered:
         timeout: float | None = None,
         on_merged: Callable[[], None] | None = None,
     ) -> Receipt:
-        with self._tally.timing(self.backend, "put") as timing:
+        with self._call_metrics.timing(self.backend, "put") as timing:
             receipt = await self._dht.put(
                 envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=on_merged
             )
@@ -279,7 +279,7 @@ class Metered:
     async def _get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
-        with self._tally.timing(self.backend, "get") as timing:
+        with self._call_metrics.timing(self.backend, "get") as timing:
             answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
             timing.what = outcome_of_read(answer.provenance)
             return answer
@@ -287,7 +287,7 @@ class Metered:
     async def get_version(
         self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
-        with self._tally.timing(self.backend, "get_version") as timing:
+        with self._call_metrics.timing(self.backend, "get_version") as timing:
             answer = await self._dht.get_version(key, digest, consistency=consistency, timeout=timeout)
             timing.what = outcome_of_read(answer.provenance)
             return answer
@@ -295,8 +295,8 @@ class Metered:
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
         timeout: float | None = None,
-    ) -> History:  # fmt: skip
-        with self._tally.timing(self.backend, "history") as timing:
+    ) -> VersionHistory:  # fmt: skip
+        with self._call_metrics.timing(self.backend, "history") as timing:
             history = await self._dht.history(
                 key, consistency=consistency, after=after, limit=limit, timeout=timeout
             )  # fmt: skip
@@ -304,9 +304,9 @@ class Metered:
             return history
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
-        with self._tally.timing(self.backend, "provide"):
+        with self._call_metrics.timing(self.backend, "provide"):
             return await self._dht.provide(key, timeout=timeout)
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
-        with self._tally.timing(self.backend, "find_providers"):
+        with self._call_metrics.timing(self.backend, "find_providers"):
             return await self._dht.find_providers(key, timeout=timeout)

@@ -13,12 +13,12 @@ import trio
 
 from node.driver import Driver
 from node.swarm.members import Members
-from node.swarm.rpc import FAIR_SECONDS, LATE_SECONDS, Calls
-from node.swarm.rpc import Abandoned as CallAbandoned
+from node.swarm.rpc import FAIR_SECONDS, LATE_SECONDS, Rpc
+from node.swarm.rpc import CallAbandoned as CallAbandoned
 from protocols.errors import BzzzError
 from protocols.messages import Ping
 from protocols.policy import breaker
-from protocols.policy.breaker import Breaker, State
+from protocols.policy.breaker import Breaker, BreakerState
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +29,15 @@ PROBE_SECONDS = 0.5
 JUDGED_LATER_MAX = 64
 """Operations that wait for their judgement; what comes beyond says no more than they do."""
 CHANGES_KEPT = 64
-_BECAME = {State.OPEN: "opened", State.CLOSED: "closed", State.HALF_OPEN: "half-opened"}
+_BECAME = {BreakerState.OPEN: "opened", BreakerState.CLOSED: "closed", BreakerState.HALF_OPEN: "half-opened"}
 
 
 class Transition(NamedTuple):
     """One change of the breaker, for the log, the health report and the metrics."""
 
     at_ms: int
-    before: State
-    after: State
+    before: BreakerState
+    after: BreakerState
     why: str
 
     @property
@@ -46,12 +46,12 @@ class Transition(NamedTuple):
         return f"{_BECAME[self.after]}: {self.why}"
 
 
-class Gate:
+class CircuitBreaker:
     """Asked before each call to the swarm (`is_open`, in the sense of a gate), told after it."""
 
     def __init__(
         self,
-        calls: Calls,
+        rpc: Rpc,
         members: Members,
         *,
         threshold: int,
@@ -59,7 +59,7 @@ class Gate:
         chance: Callable[[], float],
         now_ms: Callable[[], int],
     ) -> None:
-        self._calls = calls
+        self._rpc = rpc
         self._members = members
         self._now_ms = now_ms
         self._breaker = Breaker(threshold=threshold, backoff_seconds=backoff_seconds, chance=chance)
@@ -74,7 +74,7 @@ class Gate:
         self.recoveries = 0
         self.opened_at_ms: int | None = None
         self.recovered_at_ms: int | None = None
-        self.on_transition: Callable[[Transition], None] = lambda _: None
+        self.on_breaker_change: Callable[[Transition], None] = lambda _: None
         """Told of each change in the moment of it: quick, does not wait, does not raise."""
 
     @property
@@ -83,7 +83,7 @@ class Gate:
         return self._breaker.is_closed
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         return self._breaker.state
 
     @property
@@ -117,7 +117,7 @@ class Gate:
         if self._has_answered(since):
             self.succeeded(generation)
         elif until - since >= FAIR_SECONDS and trio.current_time() <= until + LATE_SECONDS:
-            due = since + self._calls.round_trips.patience_with(asked or self._members.reachable(), least=FAIR_SECONDS)
+            due = since + self._rpc.round_trips.patience_with(asked or self._members.reachable(), least=FAIR_SECONDS)
             if due <= until:
                 self.failed(generation, evidence, asked)
             elif self._nursery is not None and self._judged_later < JUDGED_LATER_MAX:
@@ -137,7 +137,7 @@ class Gate:
             self.failed(generation, evidence, asked)
 
     def _has_answered(self, since: float) -> bool:
-        return any(self._calls.answered_at(presence.member.peer) > since for presence in self._members.all())
+        return any(self._rpc.answered_at(presence.member.peer) > since for presence in self._members.all())
 
     def unasked(self, generation: int, evidence: str) -> None:
         """Nobody was asked, for none of those who should be can be reached: a failure when there is nobody else."""
@@ -146,15 +146,15 @@ class Gate:
 
     def heard(self, peer: str) -> None:
         """A frame of this peer came."""
-        if self._breaker.learned is State.OPEN:
+        if self._breaker.learned is BreakerState.OPEN:
             self.sign_of_life(f"a frame of {self._members.name_of(peer)}")
 
     def sign_of_life(self, evidence: str) -> None:
         """A peer was dialled or sighted."""
-        if self._breaker.learned is State.OPEN:
+        if self._breaker.learned is BreakerState.OPEN:
             self._driver.tell(breaker.SignOfLife(evidence))
 
-    def force(self, state: State, why: str) -> None:
+    def force(self, state: BreakerState, why: str) -> None:
         """Somebody wants it open or closed; what the breaker learns meanwhile holds again after `release`."""
         self._driver.tell(breaker.Forced(state, why))
 
@@ -182,18 +182,20 @@ class Gate:
                 transition = Transition(self._now_ms(), before, after, why)
                 self.transitions.append(transition)
                 self._count(transition)
-                self.on_transition(transition)
-                level = logging.WARNING if after is State.OPEN and before is State.CLOSED else logging.INFO
+                self.on_breaker_change(transition)
+                level = (
+                    logging.WARNING if after is BreakerState.OPEN and before is BreakerState.CLOSED else logging.INFO
+                )
                 log.log(level, "the breaker %s (it was %s)", transition.text, before)
             case _:
                 pass
 
     def _count(self, transition: Transition) -> None:
         """From closed to anything else is an opening, the way back a recovery, by itself or because it was forced."""
-        if transition.before is State.CLOSED:
+        if transition.before is BreakerState.CLOSED:
             self.openings += 1
             self.opened_at_ms = transition.at_ms
-        elif transition.after is State.CLOSED:
+        elif transition.after is BreakerState.CLOSED:
             self.recoveries += 1
             self.recovered_at_ms = transition.at_ms
 
@@ -204,9 +206,9 @@ class Gate:
 
         async def ping(peer: str, scope: trio.CancelScope) -> None:
             started = trio.current_time()
-            patience = self._calls.round_trips.patience(peer, least=PROBE_SECONDS)
+            patience = self._rpc.round_trips.patience(peer, least=PROBE_SECONDS)
             try:
-                await self._calls.call(peer, Ping(), timeout=patience)
+                await self._rpc.call(peer, Ping(), timeout=patience)
             except CallAbandoned:
                 outcomes.append(None)
             except BzzzError:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import trio
 
 from node.config.flags import Flags
-from node.dht.base import DHT, Answer, Backend, Consistency, History, Provider, Receipt
-from node.dht.call_metrics import Metered, Tally
+from node.dht.base import DHT, Answer, Backend, Consistency, Provider, Receipt, VersionHistory
+from node.dht.call_metrics import CallMetrics, MeteredDHT
 from node.store.base import Store
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError
@@ -29,7 +29,7 @@ SHADOWS_MAX = 16
 _AUTO = Consistency.AUTO
 
 
-class Begun(NamedTuple):
+class Operation(NamedTuple):
     """What an operation of several calls goes by from its beginning to its end."""
 
     dht: DHT
@@ -42,10 +42,10 @@ class Begun(NamedTuple):
         return max(0.0, self.deadline - trio.current_time())
 
 
-class SwitchDHT:
+class DispatchDHT:
     """`make` makes the backends that flags ask for; `may_ask` says whether the swarm may be asked for a shadow read.
 
-    What calls come to is counted in `tally`; shadow reads, which nobody called for, are not among them.
+    What calls come to is counted in `call_metrics`; shadow reads, which nobody called for, are not among them.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class SwitchDHT:
         *,
         store: Store,
         may_ask: Callable[[], bool] = lambda: False,
-        tally: Tally | None = None,
+        call_metrics: CallMetrics | None = None,
         stretch: Stretch = as_configured,
     ) -> None:
         """`stretch` says what the real backend's deadline is where answers take long."""
@@ -72,7 +72,7 @@ class SwitchDHT:
         self.shadow_mismatches = 0
         self.shadow_failures = 0
         self.shadow_skipped = 0
-        self._tally = tally or Tally()
+        self._call_metrics = call_metrics or CallMetrics()
         self._take(flags)
 
     def _take(self, flags: Flags) -> None:
@@ -83,7 +83,7 @@ class SwitchDHT:
         self._chosen = self._backends[Backend(flags.in_force)]
 
     def _metered(self, dht: DHT) -> DHT:
-        return Metered(dht, self._tally, counts_itself=getattr(dht, "counts_itself", frozenset()))
+        return MeteredDHT(dht, self._call_metrics, counts_itself=getattr(dht, "counts_itself", frozenset()))
 
     def turn(self, flags: Flags) -> None:
         """Calls that begin from now on go by these flags."""
@@ -100,7 +100,7 @@ class SwitchDHT:
     def write_quorum(self) -> int:
         return self._chosen.write_quorum
 
-    def begin(self, key: bytes, timeout: float | None = None, *, at: float | None = None) -> Begun:
+    def begin(self, key: bytes, timeout: float | None = None, *, at: float | None = None) -> Operation:
         """The backend for an operation on a key that begins now (or began `at`, on trio's clock), and until when it
         may take: as long as that backend gives a call, or `timeout` seconds.
 
@@ -115,7 +115,7 @@ class SwitchDHT:
                     timeout = self._stretch(self._flags.real_deadline_ms / 1000.0)
                 case Backend.MOCK:
                     timeout = self._flags.real_deadline_ms / 1000.0
-        return Begun(dht, (trio.current_time() if at is None else at) + timeout)
+        return Operation(dht, (trio.current_time() if at is None else at) + timeout)
 
     def _for(self, key: bytes) -> DHT:
         if self._flags.rollout_percent >= 100.0 or self._flags.lets_through(key):
@@ -161,7 +161,7 @@ class SwitchDHT:
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
         timeout: float | None = None,
-    ) -> History:  # fmt: skip
+    ) -> VersionHistory:  # fmt: skip
         return await self._for(key).history(key, consistency=consistency, after=after, limit=limit, timeout=timeout)
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 
 import trio
 
-from node.swarm.rpc import LATE_SECONDS, Calls
+from node.swarm.rpc import LATE_SECONDS, Rpc
 from protocols.errors import BzzzError, Unavailable
-from protocols.messages import Failed, Reply, Request
+from protocols.messages import FailedReply, Reply, Request
 
 PATIENCE_SECONDS = 0.05
 """Who had less than this to answer, for it was asked just before the deadline, is not blamed for its silence; nor who
@@ -31,7 +31,7 @@ class Unanswered(Unavailable):
 
 
 @dataclass(slots=True)
-class Asked:
+class QueryResult:
     """What came of it: the answers by peer in the order they came, and who was asked in vain."""
 
     answers: dict[str, Reply] = field(default_factory=dict)
@@ -47,21 +47,21 @@ class Asked:
 
 
 async def ask(
-    calls: Calls,
+    rpc: Rpc,
     peers: Sequence[str],
     request: Callable[[str], Request],
     *,
     at_first: int,
-    is_enough: Callable[[Asked], bool],
+    is_enough: Callable[[QueryResult], bool],
     deadline: float,
-) -> Asked:
+) -> QueryResult:
     """Ask until it is enough, everybody has answered, or the deadline (trio's clock) is over.
 
     `request` makes the message for a peer. `at_first` (1 or more) are asked side by side, and as many again when those
     have answered and it is not enough. An error that a peer answered with counts as silence: it told nothing.
     """
-    asked = Asked()
-    round_trips = calls.round_trips
+    asked = QueryResult()
+    round_trips = rpc.round_trips
     hedge_most = (deadline - trio.current_time()) / HEDGES_MIN
     rest = list(peers)
     under_way: dict[str, tuple[int, float]] = {}
@@ -73,14 +73,14 @@ async def ask(
 
             def on_reply(reply: Reply | BzzzError, peer: str = peer) -> None:
                 under_way.pop(peer, None)
-                if isinstance(reply, BzzzError | Failed):
+                if isinstance(reply, BzzzError | FailedReply):
                     asked.silent.append(peer)
                     send_next()
                 else:
                     asked.answers[peer] = reply
                 woken.set()
 
-            number = calls.ask(peer, request(peer), on_reply)
+            number = rpc.ask(peer, request(peer), on_reply)
             asked.asked.append(peer)
             if number is not None:
                 under_way[peer] = number, trio.current_time()
@@ -108,5 +108,5 @@ async def ask(
             asked.silent.append(peer)
             patience = round_trips.patience(peer, least=PATIENCE_SECONDS)
             had_its_time = now >= deadline and now - asked_at >= patience
-            calls.give_up(peer, number, is_missed=had_its_time and not asked.is_late)
+            rpc.give_up(peer, number, is_missed=had_its_time and not asked.is_late)
     return asked

@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol
 
 import trio
 
-from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
-from node.dht.call_metrics import Tally, outcome_of_error, outcome_of_read
-from node.dht.circuit_breaker import Gate
+from node.dht.base import Answer, Backend, Consistency, Provenance, Provider, Receipt, VersionHistory
+from node.dht.call_metrics import CallMetrics, outcome_of_error, outcome_of_read
+from node.dht.circuit_breaker import CircuitBreaker
 from node.dht.hedged_query import Unanswered
 from node.dht.mock import MockDHT, stalled
 from node.dht.real import RealDHT, local_answer
@@ -32,7 +32,7 @@ AGE_STEP_SECONDS = 0.01
 _AUTO = Consistency.AUTO
 
 
-class Offered(NamedTuple):
+class HandoffResult(NamedTuple):
     """What becomes of a write that was handed to who pays hints."""
 
     holders: tuple[str, ...]
@@ -41,12 +41,12 @@ class Offered(NamedTuple):
     """One of them has little or nothing to take before it: its silence says something."""
 
 
-class Offer(Protocol):
+class Handoff(Protocol):
     """Who pays hints. Answers at once, and raises nothing."""
 
     def __call__(
         self, sequence: int, envelope: Envelope | None, holders: tuple[str, ...], *, is_first: bool
-    ) -> Offered:
+    ) -> HandoffResult:
         """Hand over a merged write: the envelope if it is new here, and whether it is all that is here of its address,
         so that nothing has to reach its holders before it."""
         ...
@@ -57,7 +57,7 @@ class HybridDHT:
 
     Without `has_fallback`, what would be pending or degraded is an error: `Unavailable` when nothing was written,
     `Indeterminate` when it was, and the swarm did not acknowledge it in time. Gets, which are quick when this store
-    answers them, it counts in `tally` itself.
+    answers them, it counts in `call_metrics` itself.
     """
 
     backend = Backend.HYBRID
@@ -69,20 +69,20 @@ class HybridDHT:
         store: Store,
         mock: MockDHT,
         real: RealDHT,
-        gate: Gate,
+        breaker: CircuitBreaker,
         members: Members,
-        offer: Offer,
+        offer: Handoff,
         now_ms: Callable[[], int],
         write_quorum: int,
         deadline_seconds: float,
         read_freshness_seconds: float,
         has_fallback: bool = True,
-        tally: Tally | None = None,
+        call_metrics: CallMetrics | None = None,
     ) -> None:
         self._store = store
         self._mock = mock
         self._real = real
-        self._gate = gate
+        self._breaker = breaker
         self._members = members
         self._offer = offer
         self._now_ms = now_ms
@@ -91,8 +91,8 @@ class HybridDHT:
         self._freshness = read_freshness_seconds
         self._has_fallback = has_fallback
         self._time = trio.lowlevel.current_clock().current_time
-        self._tally = tally or Tally()
-        self._gets = self._tally.quick(Backend.HYBRID, "get")
+        self._call_metrics = call_metrics or CallMetrics()
+        self._gets = self._call_metrics.quick(Backend.HYBRID, "get")
         self._said_age = -1.0
         self._said = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
 
@@ -153,32 +153,32 @@ class HybridDHT:
         return [head.digest for head in heads] == [envelope.digest]
 
     def _require_swarm(self, wanted: tuple[str, ...]) -> None:
-        if not self._gate.lets_through:
-            raise Unavailable(f"the breaker is {self._gate.state}: {self._gate.why}; nothing was written")
+        if not self._breaker.lets_through:
+            raise Unavailable(f"the breaker is {self._breaker.state}: {self._breaker.why}; nothing was written")
         if not any(self._members.is_reachable(peer) for peer in wanted):
             raise Unavailable(
                 f"none of the {len(wanted)} members that should hold this can be reached; nothing was written"
             )
 
     async def _acknowledged(
-        self, envelope: Envelope, wanted: tuple[str, ...], offered: Offered, sequence: int, until: float
+        self, envelope: Envelope, wanted: tuple[str, ...], offered: HandoffResult, sequence: int, until: float
     ) -> Standing:
         """How the write stands at the latest at `until`; at once when it is on its way to nobody."""
-        if wanted and self._gate.lets_through:
-            generation, since = self._gate.generation, trio.current_time()
+        if wanted and self._breaker.lets_through:
+            generation, since = self._breaker.generation, trio.current_time()
             count = min(self.write_quorum, len(offered.holders))
             standing = None
             if count:
                 with trio.move_on_at(until):
                     standing = await self._store.replicated(envelope.digest, count)
             if not count:
-                self._gate.unasked(generation, "no holder can be reached")
+                self._breaker.unasked(generation, "no holder can be reached")
             elif standing is not None:
-                self._gate.succeeded(generation)
+                self._breaker.succeeded(generation)
                 return standing
             elif offered.is_next:
                 evidence = "nobody acknowledged a write"
-                self._gate.unanswered(generation, since=since, until=until, evidence=evidence, asked=offered.holders)
+                self._breaker.unanswered(generation, since=since, until=until, evidence=evidence, asked=offered.holders)
         standing = await self._store.standing(digest=envelope.digest)
         return standing or Standing(sequence, envelope.digest, (), len(wanted), self._now_ms())
 
@@ -195,7 +195,7 @@ class HybridDHT:
             local = await self._store.heads(key)
         except BaseException as error:
             gets.others += 1
-            self._tally.count(Backend.HYBRID, "get", outcome_of_error(error))
+            self._call_metrics.count(Backend.HYBRID, "get", outcome_of_error(error))
             raise
         if consistency is _AUTO and local:
             since = self._members.fresh_since(key)
@@ -204,7 +204,7 @@ class HybridDHT:
                     gets.took(started)
                 return Answer(local, provenance if len(local) == 1 else provenance._replace(siblings=len(local) - 1))
         gets.others += 1
-        with self._tally.timing(Backend.HYBRID, "get") as timing:
+        with self._call_metrics.timing(Backend.HYBRID, "get") as timing:
             answer = await self._get_otherwise(
                 key, local, consistency, began + (self._deadline if timeout is None else timeout)
             )
@@ -257,22 +257,24 @@ class HybridDHT:
         """Ask the swarm within what is left of the deadline, and tell the breaker. Raises `Unavailable`."""
         if not len(self._members):
             raise Unavailable("no other member of the swarm is known yet", members=0)
-        if not self._gate.lets_through:
-            raise Unavailable(f"the breaker is {self._gate.state}: {self._gate.why}", breaker=str(self._gate.state))
-        generation, since, until = self._gate.generation, trio.current_time(), deadline - RESERVE_SECONDS
+        if not self._breaker.lets_through:
+            raise Unavailable(
+                f"the breaker is {self._breaker.state}: {self._breaker.why}", breaker=str(self._breaker.state)
+            )
+        generation, since, until = self._breaker.generation, trio.current_time(), deadline - RESERVE_SECONDS
         if until <= since:
             raise Unavailable("nothing was left of the deadline to ask the swarm")
         try:
             answer = await operation(until - since)
         except (Unavailable, Indeterminate) as error:
             if error.details.get("asked") == 0:
-                self._gate.unasked(generation, error.message)
+                self._breaker.unasked(generation, error.message)
             else:
                 peers = error.peers if isinstance(error, Unanswered) else ()
                 evidence = "nobody answered a read" if peers else error.message
-                self._gate.unanswered(generation, since=since, until=until, evidence=evidence, asked=peers)
+                self._breaker.unanswered(generation, since=since, until=until, evidence=evidence, asked=peers)
             raise
-        self._gate.succeeded(generation)
+        self._breaker.succeeded(generation)
         return answer
 
     async def get_version(
@@ -291,7 +293,7 @@ class HybridDHT:
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
         timeout: float | None = None,
-    ) -> History:  # fmt: skip
+    ) -> VersionHistory:  # fmt: skip
         deadline = self._until(timeout)
         since = self._members.fresh_since(key)
         is_fresh = since is not None and self._fresh(since, self._time()) is not None
@@ -321,7 +323,7 @@ class HybridDHT:
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
         await self._mock.provide(key)
-        if not len(self._members) or not self._gate.lets_through:
+        if not len(self._members) or not self._breaker.lets_through:
             return 0
         try:
             return await self._real.provide(key, timeout=self._deadline if timeout is None else timeout)
@@ -329,7 +331,7 @@ class HybridDHT:
             return 0
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
-        if len(self._members) and self._gate.lets_through:
+        if len(self._members) and self._breaker.lets_through:
             try:
                 return await self._real.find_providers(key, timeout=self._deadline if timeout is None else timeout)
             except Unavailable:

@@ -4,22 +4,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from node.store.base import Incoming, Origin, Store
 from node.store.batch_get import by_digests
-from node.swarm.peer_policy import Conduct
+from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import check_not_ahead
 from protocols.envelope import Envelope, Notice, decode
 from protocols.errors import BadSignature, BzzzError, Malformed, TooLarge
 from protocols.policy.reputation import Offence
-from protocols.policy.signature_cache import Verified
+from protocols.policy.signature_cache import SignatureCache
 
 
-class Learner:
+class Ingest:
     """Takes envelopes and notices from peers into the store. What a peer sent wrong is left out, counted and said."""
 
     def __init__(
-        self, store: Store, *, verified: Verified, now_ms: Callable[[], int], conduct: Conduct | None = None
+        self,
+        store: Store,
+        *,
+        verified: SignatureCache,
+        now_ms: Callable[[], int],
+        peer_policy: PeerPolicy | None = None,
     ) -> None:
-        """`conduct` hears of peers that answer with what no author can have signed."""
-        self._conduct = conduct or Conduct()
+        """`peer_policy` hears of peers that answer with what no author can have signed."""
+        self._peer_policy = peer_policy or PeerPolicy()
         self._store = store
         self._verified = verified
         self._now_ms = now_ms
@@ -55,12 +60,12 @@ class Learner:
                 continue
             if envelope.key != key:
                 what = f"answered with {envelope.address}, which was not asked for"
-                self._conduct.watch.count("answers_wrong")
-                self._conduct.blame(peer, Offence.WRONG_ANSWER, what)
+                self._peer_policy.watch.count("answers_wrong")
+                self._peer_policy.blame(peer, Offence.WRONG_ANSWER, what)
                 continue
             good[envelope.digest] = envelope
         for peer, ones in bad.items():
-            self._conduct.blame_for(peer, ones, were_asked_for=True)
+            self._peer_policy.blame_for(peer, ones, were_asked_for=True)
         self._say_left_out("envelopes", refused)
         return good
 
@@ -100,4 +105,4 @@ class Learner:
         """Once for each peer, however many there were: who is flooded must not flood the log."""
         for peer, errors in refused.items():
             said = f"left out {len(errors)} of the {what} that it answered with; the first: {errors[0].message}"
-            self._conduct.watch.hit("answers_left_out", peer, said, times=len(errors), line="offences")
+            self._peer_policy.watch.hit("answers_left_out", peer, said, times=len(errors), line="offences")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import trio
 
-from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
-from node.dht.call_metrics import Tally, outcome_of_error
+from node.dht.base import Answer, Backend, Consistency, Provenance, Provider, Receipt, VersionHistory
+from node.dht.call_metrics import CallMetrics, outcome_of_error
 from node.store.base import Incoming, Origin, Store
 from protocols.envelope import Envelope
 from protocols.errors import Indeterminate
@@ -23,7 +23,7 @@ _ABSENT = Answer((), Provenance(Backend.MOCK, "local", 0.0, 0, 0, False))
 
 class MockDHT:
     """`wanted` names the known holders of a key; `now_ms` is the wall clock; a put fails when the disk takes longer
-    than `deadline_seconds`. Gets and puts, which are quick, it counts in `tally` itself."""
+    than `deadline_seconds`. Gets and puts, which are quick, it counts in `call_metrics` itself."""
 
     backend = Backend.MOCK
     counts_itself = frozenset({"get", "put"})
@@ -37,16 +37,16 @@ class MockDHT:
         now_ms: Callable[[], int],
         wanted: Callable[[bytes], tuple[str, ...]] = lambda _: (),
         deadline_seconds: float = 1.0,
-        tally: Tally | None = None,
+        call_metrics: CallMetrics | None = None,
     ) -> None:
         self._store = store
         self._own = own
         self._now_ms = now_ms
         self._wanted = wanted
         self._deadline = deadline_seconds
-        self._tally = tally or Tally()
-        self._gets = self._tally.quick(Backend.MOCK, "get")
-        self._puts = self._tally.quick(Backend.MOCK, "put")
+        self._call_metrics = call_metrics or CallMetrics()
+        self._gets = self._call_metrics.quick(Backend.MOCK, "get")
+        self._puts = self._call_metrics.quick(Backend.MOCK, "put")
 
     async def put(
         self,
@@ -66,7 +66,7 @@ class MockDHT:
         incoming = Incoming(envelope, Origin.LOCAL, wanted, (), idempotency_key)
         now_ms = self._now_ms()
         try:
-            merged = self._store.merge_at_once((incoming,), now_ms=now_ms)
+            merged = self._store.merge_without_waiting((incoming,), now_ms=now_ms)
             if merged is None:
                 with trio.move_on_after(self._deadline if timeout is None else timeout):
                     merged = await self._store.merge((incoming,), now_ms=now_ms)
@@ -74,7 +74,7 @@ class MockDHT:
                     raise stalled(envelope)
         except BaseException as error:
             puts.others += 1
-            self._tally.count(Backend.MOCK, "put", outcome_of_error(error), trio.current_time() - started)
+            self._call_metrics.count(Backend.MOCK, "put", outcome_of_error(error), trio.current_time() - started)
             raise
         sequence = merged[0].sequence
         if on_merged is not None:
@@ -97,7 +97,7 @@ class MockDHT:
             heads = await self._store.heads(key)
         except BaseException as error:
             gets.others += 1
-            self._tally.count(Backend.MOCK, "get", outcome_of_error(error))
+            self._call_metrics.count(Backend.MOCK, "get", outcome_of_error(error))
             raise
         if started is not None:
             gets.took(started)
@@ -116,9 +116,9 @@ class MockDHT:
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
         timeout: float | None = None,
-    ) -> History:  # fmt: skip
+    ) -> VersionHistory:  # fmt: skip
         versions = await self._store.versions(key, after=after, limit=limit)
-        return History(tuple(versions), await self._store.count_versions(key), True, _LOCAL)
+        return VersionHistory(tuple(versions), await self._store.count_versions(key), True, _LOCAL)
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
         await self._store.provide(key, self._own, expires_ms=self._now_ms() + PROVIDE_TTL_MS)

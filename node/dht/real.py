@@ -11,33 +11,33 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from node.dht import history_backfill
-from node.dht.base import Answer, Backend, Consistency, History, Provenance, Provider, Receipt
-from node.dht.hedged_query import Asked
-from node.dht.ingest import Learner
+from node.dht.base import Answer, Backend, Consistency, Provenance, Provider, Receipt, VersionHistory
+from node.dht.hedged_query import QueryResult
+from node.dht.ingest import Ingest
 from node.dht.mock import PROVIDE_TTL_MS
-from node.dht.replica_query import Holders, is_majority
-from node.dht.write_quorum import Votes
+from node.dht.replica_query import ReplicaQuery, is_majority
+from node.dht.write_quorum import WriteQuorum
 from node.store.base import Incoming, Origin, Standing, Store
-from node.swarm.delivery import Courier
+from node.swarm.delivery import Delivery
 from node.swarm.members import Members
-from node.swarm.peer_policy import Conduct
-from node.swarm.rpc import Calls
+from node.swarm.peer_policy import PeerPolicy
+from node.swarm.rpc import Rpc
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.errors import BzzzError, Indeterminate, StorageFull, Unavailable
 from protocols.messages import (
     ENVELOPES_MAX,
-    ByDigest,
-    EnvelopesAre,
-    Heads,
-    HeadsAre,
-    Noted,
-    Provide,
-    Providers,
-    ProvidersAre,
-    Versions,
-    VersionsAre,
+    AddProvider,
+    EnvelopesReply,
+    GetByDigest,
+    GetHeads,
+    GetProviders,
+    GetVersions,
+    HeadsReply,
+    ProviderAdded,
+    ProvidersReply,
+    VersionsReply,
 )
-from protocols.policy.signature_cache import Verified
+from protocols.policy.signature_cache import SignatureCache
 
 log = logging.getLogger(__name__)
 
@@ -53,29 +53,29 @@ class RealDHT:
         self,
         *,
         store: Store,
-        calls: Calls,
-        courier: Courier,
+        rpc: Rpc,
+        delivery: Delivery,
         members: Members,
-        verified: Verified,
+        verified: SignatureCache,
         now_ms: Callable[[], int],
         write_quorum: int,
         read_quorum: int,
         deadline_seconds: float,
-        conduct: Conduct | None = None,
+        peer_policy: PeerPolicy | None = None,
     ) -> None:
         self._store = store
-        self._calls = calls
-        self._courier = courier
+        self._rpc = rpc
+        self._delivery = delivery
         self._members = members
         self._now_ms = now_ms
         self.write_quorum = write_quorum
         self._read_quorum = read_quorum
-        self._holders = Holders(calls, members, at_first=read_quorum)
+        self._holders = ReplicaQuery(rpc, members, at_first=read_quorum)
         self._deadline = deadline_seconds
-        self._learner = Learner(store, verified=verified, now_ms=now_ms, conduct=conduct)
+        self._ingest = Ingest(store, verified=verified, now_ms=now_ms, peer_policy=peer_policy)
 
     def _until(self, timeout: float | None) -> float:
-        seconds = self._calls.round_trips.stretched(self._deadline) if timeout is None else timeout
+        seconds = self._rpc.round_trips.stretched(self._deadline) if timeout is None else timeout
         return trio.current_time() + seconds
 
     # -- put --------------------------------------------------------------------------------------------------
@@ -124,18 +124,18 @@ class RealDHT:
             address=envelope.address,
         )
 
-    async def _collect(self, envelope: Envelope, wanted: tuple[str, ...]) -> Votes:
+    async def _collect(self, envelope: Envelope, wanted: tuple[str, ...]) -> WriteQuorum:
         """Hand the envelope to its holders and wait until the votes decide."""
         peers = tuple(peer for peer in wanted if self._members.is_reachable(peer))
         if len(peers) < self.write_quorum:  # a suspect is better than nobody
             peers = wanted
-        votes = Votes(
-            envelope, peers, self.write_quorum, courier=self._courier, members=self._members, store=self._store
+        votes = WriteQuorum(
+            envelope, peers, self.write_quorum, delivery=self._delivery, members=self._members, store=self._store
         )
         await votes.decided.wait()
         return votes
 
-    async def _judge(self, envelope: Envelope, votes: Votes) -> None:
+    async def _judge(self, envelope: Envelope, votes: WriteQuorum) -> None:
         if len(votes.acknowledged) >= votes.quorum:
             return
         if votes.unreachable == votes.handed:
@@ -149,7 +149,7 @@ class RealDHT:
         )
 
     async def _keep(
-        self, envelope: Envelope, wanted: tuple[str, ...], votes: Votes, idempotency_key: str | None
+        self, envelope: Envelope, wanted: tuple[str, ...], votes: WriteQuorum, idempotency_key: str | None
     ) -> Standing:
         acknowledged = tuple(votes.acknowledged)
         owed = tuple(peer for peer in wanted if peer not in acknowledged)
@@ -181,7 +181,7 @@ class RealDHT:
         united, note = await self._unite(key, asked, have, deadline)
         if not united and not is_majority(asked, wanted):
             raise self._holders.unanswered(asked, wanted)
-        digests = {peer: r.digests for peer, r in asked.answers.items() if isinstance(r, HeadsAre)}
+        digests = {peer: r.digests for peer, r in asked.answers.items() if isinstance(r, HeadsReply)}
         if lacking := await self._lacking(united, digests):
             note = note or f"this node cannot take {lacking} heads that the holders named; its log says why"
             if not united:
@@ -207,32 +207,34 @@ class RealDHT:
             return heads
         try:
             with trio.move_on_at(deadline):
-                await history_backfill.close(self._calls, self._learner, key, later[0], ours, deadline=deadline)
+                await history_backfill.close(self._rpc, self._ingest, key, later[0], ours, deadline=deadline)
         except BzzzError as error:
             log.info("whether %d heads were superseded cannot be told now: %s", len(ours), error.message)
         return await self._store.heads(key)
 
-    async def _ask_heads(self, key: bytes, have: tuple[bytes, ...], deadline: float) -> tuple[Asked, tuple[str, ...]]:
-        def is_enough(asked: Asked) -> bool:
-            found = have or any(isinstance(r, HeadsAre) and r.digests for r in asked.answers.values())
+    async def _ask_heads(
+        self, key: bytes, have: tuple[bytes, ...], deadline: float
+    ) -> tuple[QueryResult, tuple[str, ...]]:
+        def is_enough(asked: QueryResult) -> bool:
+            found = have or any(isinstance(r, HeadsReply) and r.digests for r in asked.answers.values())
             if found:
                 return len(asked.answers) >= min(self._read_quorum, len(wanted))
             return is_majority(asked, wanted)
 
         wanted = self._members.wanted(key)
-        asked = await self._holders.ask(wanted, lambda _: Heads(key, have), is_enough, deadline)
+        asked = await self._holders.ask(wanted, lambda _: GetHeads(key, have), is_enough, deadline)
         return asked, wanted
 
     async def _unite(
-        self, key: bytes, asked: Asked, have: tuple[bytes, ...], deadline: float
+        self, key: bytes, asked: QueryResult, have: tuple[bytes, ...], deadline: float
     ) -> tuple[tuple[Envelope | Notice, ...], str]:
         """What everybody knows, kept and then shown; and why that may be less than it, or ''."""
-        answers = [(peer, r) for peer, r in asked.answers.items() if isinstance(r, HeadsAre)]
+        answers = [(peer, r) for peer, r in asked.answers.items() if isinstance(r, HeadsReply)]
         encoded = [(peer, one) for peer, reply in answers for one in reply.envelopes]
         note = ""
         try:
             with trio.move_on_at(deadline) as scope:
-                await self._learner.learn(key, encoded)
+                await self._ingest.learn(key, encoded)
                 for peer, reply in answers:
                     await self._fetch_rest(key, peer, reply, have, deadline)
             if scope.cancelled_caught:
@@ -248,7 +250,7 @@ class RealDHT:
         return sum([await self._store.by_digest(digest) is None for digest in sorted(others)])
 
     async def _fetch_rest(
-        self, key: bytes, peer: str, reply: HeadsAre, have: tuple[bytes, ...], deadline: float
+        self, key: bytes, peer: str, reply: HeadsReply, have: tuple[bytes, ...], deadline: float
     ) -> None:
         """Heads that did not fit into a peer's answer: many siblings, or large ones."""
         missing = [digest for digest in reply.digests if digest not in have]
@@ -258,10 +260,10 @@ class RealDHT:
             if not missing:
                 return
             seconds = max(0.0, deadline - trio.current_time())
-            more = await self._calls.call(peer, ByDigest(tuple(missing)), timeout=seconds)
-            envelopes = more.envelopes if isinstance(more, EnvelopesAre) else ()
+            more = await self._rpc.call(peer, GetByDigest(tuple(missing)), timeout=seconds)
+            envelopes = more.envelopes if isinstance(more, EnvelopesReply) else ()
             told = len(envelopes)
-            await self._learner.learn(key, [(peer, one) for one in envelopes])
+            await self._ingest.learn(key, [(peer, one) for one in envelopes])
 
     def _repair(
         self, heads: tuple[Envelope | Notice, ...], known: dict[str, tuple[bytes, ...]], wanted: tuple[str, ...]
@@ -270,7 +272,7 @@ class RealDHT:
         for peer, digests in known.items():
             for head in sorted(heads, key=order_key):
                 if peer in wanted and head.digest not in digests and isinstance(head, Envelope):
-                    self._courier.deliver(peer, head, lambda _: None)
+                    self._delivery.deliver(peer, head, lambda _: None)
 
     async def get_version(
         self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
@@ -282,22 +284,22 @@ class RealDHT:
 
         good: dict[str, dict[bytes, Envelope]] = {}
 
-        def has_it(asked: Asked) -> bool:
+        def has_it(asked: QueryResult) -> bool:
             for peer, reply in asked.answers.items():
-                if peer not in good and isinstance(reply, EnvelopesAre):
-                    good[peer] = self._learner.sift(key, [(peer, one) for one in reply.envelopes])
+                if peer not in good and isinstance(reply, EnvelopesReply):
+                    good[peer] = self._ingest.sift(key, [(peer, one) for one in reply.envelopes])
             return any(digest in envelopes for envelopes in good.values())
 
         wanted = self._members.wanted(key)
         asked = await self._holders.ask(
-            wanted, lambda _: ByDigest((digest,)), lambda a: has_it(a) or is_majority(a, wanted), deadline
+            wanted, lambda _: GetByDigest((digest,)), lambda a: has_it(a) or is_majority(a, wanted), deadline
         )
         found = next((envelopes[digest] for envelopes in good.values() if digest in envelopes), None)
         if found is None:
             if not is_majority(asked, wanted):
                 raise self._holders.unanswered(asked, wanted)
             return Answer((), Provenance(Backend.REAL, "swarm", 0.0, 0, 0, False))
-        note = await self._in_time(self._learner.keep((found,)), deadline)
+        note = await self._in_time(self._ingest.keep((found,)), deadline)
         replicas = sum(digest in envelopes for envelopes in good.values())
         return Answer((found,), Provenance(Backend.REAL, "swarm", 0.0, replicas, 0, bool(note), note))
 
@@ -315,7 +317,7 @@ class RealDHT:
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
         timeout: float | None = None,
-    ) -> History:  # fmt: skip
+    ) -> VersionHistory:  # fmt: skip
         deadline = self._until(timeout)
         provenance = Provenance(Backend.REAL, "local", None, 1, 0, False)
         note = ""
@@ -326,7 +328,7 @@ class RealDHT:
         if note and not total:
             raise Unavailable(f"whether it has a history cannot be told now: {note}", answered=1)
         versions = await self._store.versions(key, after=after, limit=limit)
-        return History(tuple(versions), total, not note, provenance)
+        return VersionHistory(tuple(versions), total, not note, provenance)
 
     async def _gather_history(self, key: bytes, deadline: float) -> str:
         """Note every version that the holders know, page by page; why that may be less than a majority's, or ''."""
@@ -337,9 +339,9 @@ class RealDHT:
         if not peers:
             raise Unavailable("none of the members that should hold this can be reached", asked=0, wanted=len(wanted))
         while peers:
-            asked = await self._holders.ask_all(tuple(peers), Versions(key, after, ENVELOPES_MAX), deadline)
-            pages = {peer: r for peer, r in asked.answers.items() if isinstance(r, VersionsAre)}
-            noting = self._learner.note(key, [(peer, n) for peer, page in pages.items() for n in page.notices])
+            asked = await self._holders.ask_all(tuple(peers), GetVersions(key, after, ENVELOPES_MAX), deadline)
+            pages = {peer: r for peer, r in asked.answers.items() if isinstance(r, VersionsReply)}
+            noting = self._ingest.note(key, [(peer, n) for peer, page in pages.items() for n in page.notices])
             if note := await self._in_time(noting, deadline):
                 return note
             after += ENVELOPES_MAX
@@ -353,16 +355,16 @@ class RealDHT:
         deadline = self._until(timeout)
         await self._store.provide(key, self._members.own, expires_ms=self._now_ms() + PROVIDE_TTL_MS)
         wanted = self._members.wanted(key)
-        asked = await self._holders.ask_all(wanted, Provide(key, PROVIDE_TTL_MS), deadline)
-        return sum(isinstance(reply, Noted) for reply in asked.answers.values())
+        asked = await self._holders.ask_all(wanted, AddProvider(key, PROVIDE_TTL_MS), deadline)
+        return sum(isinstance(reply, ProviderAdded) for reply in asked.answers.values())
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
         deadline = self._until(timeout)
         wanted = self._members.wanted(key)
-        asked = await self._holders.ask(wanted, lambda _: Providers(key), lambda a: is_majority(a, wanted), deadline)
+        asked = await self._holders.ask(wanted, lambda _: GetProviders(key), lambda a: is_majority(a, wanted), deadline)
         found: dict[str, tuple[str, ...]] = {}
         for reply in asked.answers.values():
-            for provider in reply.providers if isinstance(reply, ProvidersAre) else ():
+            for provider in reply.providers if isinstance(reply, ProvidersReply) else ():
                 found.setdefault(provider.peer, provider.addresses)
         for peer in await self._store.providers(key, now_ms=self._now_ms()):
             found.setdefault(peer, ())

@@ -2,20 +2,20 @@
 
 from collections.abc import Callable
 
-from node.dht.hedged_query import Asked, Unanswered, ask
+from node.dht.hedged_query import QueryResult, Unanswered, ask
 from node.swarm.members import Members
-from node.swarm.rpc import Calls
+from node.swarm.rpc import Rpc
 from protocols.errors import Unavailable
-from protocols.messages import ByDigest, Heads, Provide, Providers, Versions
+from protocols.messages import AddProvider, GetByDigest, GetHeads, GetProviders, GetVersions
 
-Question = Heads | Versions | ByDigest | Provide | Providers
+Question = GetHeads | GetVersions | GetByDigest | AddProvider | GetProviders
 
 
-class Holders:
+class ReplicaQuery:
     """`at_first` is how many are asked at once; the others follow when those do not answer soon."""
 
-    def __init__(self, calls: Calls, members: Members, *, at_first: int) -> None:
-        self._calls = calls
+    def __init__(self, rpc: Rpc, members: Members, *, at_first: int) -> None:
+        self._rpc = rpc
         self._members = members
         self._at_first = at_first
 
@@ -23,10 +23,10 @@ class Holders:
         self,
         wanted: tuple[str, ...],
         request: Callable[[str], Question],
-        is_enough: Callable[[Asked], bool],
+        is_enough: Callable[[QueryResult], bool],
         deadline: float,
         at_first: int | None = None,
-    ) -> Asked:
+    ) -> QueryResult:
         """Ask the reachable ones. Raises `Unavailable` when nobody can be asked or nobody answers."""
         peers = [peer for peer in wanted if self._members.is_reachable(peer)]
         if not peers:
@@ -34,16 +34,16 @@ class Holders:
                 f"none of the {len(wanted)} members that should hold this can be reached", asked=0, wanted=len(wanted)
             )
         first = self._at_first if at_first is None else at_first
-        asked = await ask(self._calls, peers, request, at_first=first, is_enough=is_enough, deadline=deadline)
+        asked = await ask(self._rpc, peers, request, at_first=first, is_enough=is_enough, deadline=deadline)
         if not asked.answers:
             raise self.unanswered(asked, wanted)
         return asked
 
-    async def ask_all(self, peers: tuple[str, ...], request: Versions | Provide, deadline: float) -> Asked:
+    async def ask_all(self, peers: tuple[str, ...], request: GetVersions | AddProvider, deadline: float) -> QueryResult:
         """Ask all of them at once, and wait for all."""
         return await self.ask(peers, lambda _: request, lambda a: len(a.answers) >= len(peers), deadline, len(peers))
 
-    def unanswered(self, asked: Asked, wanted: tuple[str, ...]) -> Unanswered:
+    def unanswered(self, asked: QueryResult, wanted: tuple[str, ...]) -> Unanswered:
         """The error that says so."""
         return Unanswered(
             f"too few of the {len(wanted)} members that should hold this answered "
@@ -55,6 +55,6 @@ class Holders:
         )
 
 
-def is_majority(asked: Asked, wanted: tuple[str, ...]) -> bool:
+def is_majority(asked: QueryResult, wanted: tuple[str, ...]) -> bool:
     """Whether most of the holders answered: then what none of them has is absent."""
     return 2 * len(asked.answers) > len(wanted)

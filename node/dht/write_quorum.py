@@ -3,14 +3,14 @@
 import trio
 
 from node.store.base import Store
-from node.swarm.delivery import Courier
+from node.swarm.delivery import Delivery
 from node.swarm.members import Members
 from node.swarm.rpc import Silent, Unreachable
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError, Indeterminate, Malformed, Unavailable
 
 
-class Votes:
+class WriteQuorum:
     """On one envelope that is staged; `decided` is set once the quorum has it, or cannot be reached any more."""
 
     def __init__(
@@ -19,7 +19,7 @@ class Votes:
         peers: tuple[str, ...],
         quorum: int,
         *,
-        courier: Courier,
+        delivery: Delivery,
         members: Members,
         store: Store,
     ) -> None:
@@ -34,7 +34,7 @@ class Votes:
         self.sequence: int | None = None
         """Where it stands in this node's log once it was merged; who acknowledges it later is noted there."""
         self._envelope = envelope
-        self._courier = courier
+        self._delivery = delivery
         self._members = members
         self._store = store
         for peer in peers:
@@ -56,7 +56,7 @@ class Votes:
             if error is None and self.sequence is not None:
                 self._store.acknowledge(peer, (self.sequence,))
 
-        if not self._courier.deliver(peer, self._envelope, done):
+        if not self._delivery.deliver(peer, self._envelope, done):
             self._count(peer, Unreachable(f"too much waits for {peer} already"))
 
     def _count(self, peer: str, error: BzzzError | None) -> None:

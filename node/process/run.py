@@ -21,26 +21,26 @@ import structlog
 import trio
 
 from node import app, logs
-from node.api.http_metrics import Traffic
+from node.api.http_metrics import HttpMetrics
 from node.api.listen import BindFailed, bind
-from node.api.middleware import Door, Guard
+from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.api.routes import RESOURCES
 from node.api.server import serve
-from node.app import World
+from node.app import Environment
 from node.config import values
 from node.config.settings import Settings
 from node.node import Node
 from node.process import gc, threads
 from node.process.identity import IdentityRefused, load_or_create
-from node.services.control.audit_file import FILE_NAME, FileJournal, JournalRefused
-from node.services.control.config_reload import Reloader
+from node.services.control.audit_file import FILE_NAME, AuditFile, AuditFileRefused
+from node.services.control.config_reload import ConfigReload
 from node.store.base import StoreRefused
 from node.store.sqlite.file_lock import lock_directory
 from node.store.sqlite.store import SqliteStore
 from node.swarm.base import ListenFailed, Network
-from node.swarm.limits import USUAL, Limits, within
-from node.swarm.peer_policy import Conduct
+from node.swarm.limits import USUAL, SwarmLimits, within
+from node.swarm.peer_policy import PeerPolicy
 from protocols.keys import PrivateKey
 
 STORE_NAME = "store.db"
@@ -49,7 +49,7 @@ STOP_SECONDS_MAX = 1.5
 DESCRIPTORS_WANTED = 8192
 """Files and sockets: the default of many systems, 1,024, is too few for a thousand idle connections."""
 
-_Refusal = (BindFailed, IdentityRefused, StoreRefused, JournalRefused, ListenFailed)
+_Refusal = (BindFailed, IdentityRefused, StoreRefused, AuditFileRefused, ListenFailed)
 _log = structlog.get_logger("bzzz")
 
 
@@ -82,16 +82,16 @@ def run(settings: Settings, say: Callable[[Ready], None], again: Callable[[], Se
             held.enter_context(_data_dir(settings.data_dir))
             key = load_or_create(settings.data_dir, seed=os.urandom(32))
             store = SqliteStore.open(settings.data_dir / STORE_NAME, random_id=os.urandom(8).hex())
-            journal = held.enter_context(closing(FileJournal(settings.data_dir / FILE_NAME)))
-            conduct = Conduct(allow=settings.allow, deny=settings.deny)
+            journal = held.enter_context(closing(AuditFile(settings.data_dir / FILE_NAME)))
+            peer_policy = PeerPolicy(allow=settings.allow, deny=settings.deny)
             limits = within(USUAL, descriptors=_descriptors())
-            world = World(
+            world = Environment(
                 key=key,
-                network=None if settings.backend == "mock" else _network(key, settings, conduct, limits),
+                network=None if settings.backend == "mock" else _network(key, settings, peer_policy, limits),
                 store=store,
                 now_ms=lambda: time.time_ns() // 1_000_000,
                 chance=random.SystemRandom().random,
-                conduct=conduct,
+                peer_policy=peer_policy,
                 limits=limits,
                 journal=journal,
             )
@@ -120,10 +120,10 @@ def _data_dir(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _network(key: PrivateKey, settings: Settings, conduct: Conduct, limits: Limits) -> Network:
+def _network(key: PrivateKey, settings: Settings, peer_policy: PeerPolicy, limits: SwarmLimits) -> Network:
     from node.swarm.libp2p.host import Host  # it imports libp2p
 
-    return Host(key, settings.listen, conduct=conduct, limits=limits)
+    return Host(key, settings.listen, peer_policy=peer_policy, limits=limits)
 
 
 def _descriptors() -> int:
@@ -140,7 +140,7 @@ def _descriptors() -> int:
 
 
 async def _live(
-    world: World,
+    world: Environment,
     settings: Settings,
     listening: socket.socket,
     say: Callable[[Ready], None],
@@ -159,7 +159,7 @@ async def _live(
             services.start_soon(_stop_on_signal, signals, stopping, services.cancel_scope)
             services.start_soon(gc.run)
             node = await services.start(app.run, world, settings)
-            reloader = Reloader(settings, again, flags=node.flags, conduct=node.conduct, audit=node.audit)
+            reloader = ConfigReload(settings, again, flags=node.flags, peer_policy=node.peer_policy, audit=node.audit)
             services.start_soon(reloader.run)
             services.start_soon(_reload_on_signal, hangups, reloader)
             async with trio.open_nursery() as front:
@@ -181,11 +181,11 @@ async def _live(
     _log.info("stopped")
 
 
-def _guarded(node: Node, settings: Settings) -> Guard:
+def _guarded(node: Node, settings: Settings) -> Middleware:
     host, _ = settings.api_host_port
     token = settings.api_token.reveal() if settings.api_token else None
-    door = Door(is_loopback=values.is_loopback(host), token=token)
-    return Guard(router(node), door, now_ms=node.now_ms, traffic=Traffic.of(node, RESOURCES))
+    door = ApiAccess(is_loopback=values.is_loopback(host), token=token)
+    return Middleware(router(node), door, now_ms=node.now_ms, traffic=HttpMetrics.of(node, RESOURCES))
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event, everything: trio.CancelScope) -> None:
@@ -198,7 +198,7 @@ async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event, eve
         everything.deadline = trio.current_time() + STOP_SECONDS_MAX
 
 
-async def _reload_on_signal(hangups: AsyncIterator[int], reloader: Reloader) -> None:
+async def _reload_on_signal(hangups: AsyncIterator[int], reloader: ConfigReload) -> None:
     async for _ in hangups:
         _log.info("reading the configuration again", signal="SIGHUP")
         await reloader.reload("SIGHUP")

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import trio
 
-from node.store.change_listeners import Followers
+from node.store.change_listeners import ChangeListeners
 from protocols.envelope import Envelope, Notice
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
@@ -137,7 +137,7 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measures:
+class StoreStats:
     """How much there is in a store, and what became of its writing since it was opened."""
 
     versions: int
@@ -181,7 +181,7 @@ class Store(Protocol):
         """What the last commit failed with, in words; '' when it succeeded (or there was none yet)."""
         ...
 
-    def measures(self) -> Measures:
+    def measures(self) -> StoreStats:
         """For whoever watches it; quick, though it asks the file system for sizes."""
         ...
 
@@ -207,7 +207,7 @@ class Store(Protocol):
         """
         ...
 
-    def merge_soon(
+    def merge_in_background(
         self, batch: Sequence[Incoming], *, now_ms: int, told: Callable[[list[Merged] | BaseException], None]
     ) -> None:
         """Like `merge`, for whoever has no task that could wait: `told` is called once, with what it came to or the
@@ -216,7 +216,7 @@ class Store(Protocol):
         """
         ...
 
-    def merge_at_once(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:
+    def merge_without_waiting(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:
         """Like `merge`, where no disk has to be waited for; None, and nothing done, where one has."""
         ...
 
@@ -269,7 +269,7 @@ class Store(Protocol):
     # -- the log ----------------------------------------------------------------------------------------------
 
     @property
-    def followers(self) -> Followers:
+    def change_listeners(self) -> ChangeListeners:
         """Told of each key whose versions change, in the step in which that becomes visible here."""
         ...
 
@@ -280,11 +280,11 @@ class Store(Protocol):
 
     async def log(self, *, after: int, limit: int = 1000) -> list[Change]: ...
 
-    async def own_writes(self, *, after: int, limit: int = 1000) -> list[Change]:
+    async def local_writes(self, *, after: int, limit: int = 1000) -> list[Change]:
         """Like `log`, but only the first entries of local writes that were not reissued."""
         ...
 
-    async def grown(self, after: int) -> int:
+    async def wait_until_grown(self, after: int) -> int:
         """Wait until `last_sequence` is greater than `after`; answer it."""
         ...
 
@@ -306,7 +306,7 @@ class Store(Protocol):
         """When the next hint for a holder is due (0: now), in Unix milliseconds; None when nothing is owed to it."""
         ...
 
-    def owing(self) -> dict[str, int]:
+    def hint_counts(self) -> dict[str, int]:
         """How many hints are to be paid to each holder that is owed any; those in quarantine left out."""
         ...
 
@@ -325,7 +325,7 @@ class Store(Protocol):
         """Put a hint in quarantine: refused for good, shown, kept."""
         ...
 
-    async def retry_refused(self) -> int:
+    async def retry_quarantined(self) -> int:
         """Take every hint out of quarantine and make it due; answer how many."""
         ...
 

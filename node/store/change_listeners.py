@@ -11,7 +11,7 @@ from contextlib import contextmanager
 Told = Callable[[bytes], None]
 
 
-class Followers:
+class ChangeListeners:
     """Costs a store that nobody follows one look."""
 
     __slots__ = ("_all",)

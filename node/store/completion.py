@@ -12,7 +12,7 @@ import trio
 T = TypeVar("T")
 
 
-class Ticket(Generic[T]):
+class Completion(Generic[T]):
     """One waiter at most. A waiter that is cancelled leaves; the work goes on, and the others do not notice.
 
     It is a third cheaper than an event and a field, and every durable write needs one.
@@ -50,7 +50,7 @@ class Ticket(Generic[T]):
         return trio.lowlevel.Abort.SUCCEEDED
 
 
-class Letter:
+class CallbackCompletion:
     """`told` is called once: quick, on the trio thread, and it must not raise."""
 
     __slots__ = ("_told",)

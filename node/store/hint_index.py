@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 CHUNK_BITS = 4096
 
 
-class Sequences:
+class SequenceSet:
     """A set of sequences, read in ascending order."""
 
     __slots__ = ("_chunks", "_count")
@@ -76,15 +76,15 @@ class Sequences:
             bits_by_chunk[chunk] = bits_by_chunk.get(chunk, 0) | bits
 
 
-class Debt:
+class HolderHints:
     """What one holder is owed."""
 
     __slots__ = ("_due_at", "_queue", "due", "parked", "refused")
 
     def __init__(self) -> None:
-        self.due = Sequences()
-        self.parked = Sequences()
-        self.refused = Sequences()
+        self.due = SequenceSet()
+        self.parked = SequenceSet()
+        self.refused = SequenceSet()
         self._due_at: dict[int, int] = {}
         self._queue: list[tuple[int, int]] = []
         """When each parked one is due, the earliest first; an entry that `_due_at` contradicts is passed over."""
@@ -133,11 +133,11 @@ class Debt:
         return min((first for first in (self.due.first(), self.parked.first()) if first is not None), default=None)
 
 
-class Debts:
+class HintIndex:
     """All of them. Holders are peer ids."""
 
     def __init__(self) -> None:
-        self._debts: dict[str, Debt] = {}
+        self._debts: dict[str, HolderHints] = {}
         self.refused = 0
         """How many are in quarantine."""
 
@@ -145,7 +145,7 @@ class Debts:
         """A holder is owed a write; False when it is already."""
         debt = self._debts.get(holder)
         if debt is None:
-            debt = self._debts[holder] = Debt()
+            debt = self._debts[holder] = HolderHints()
         elif sequence in debt:
             return False
         if not is_refused and not next_try_ms:
@@ -210,7 +210,7 @@ class Debts:
         self.refused += 1
         return True
 
-    def retry_refused(self) -> list[tuple[str, int]]:
+    def retry_quarantined(self) -> list[tuple[str, int]]:
         """Everything in quarantine is due; answers what was."""
         found = self.quarantined()
         for holder, sequence in found:
@@ -254,7 +254,7 @@ class Debts:
         debt = self._debts.get(holder)
         return debt.next_due() if debt is not None else None
 
-    def owing(self) -> dict[str, int]:
+    def hint_counts(self) -> dict[str, int]:
         """How many each holder is to be paid, by holder."""
         return {holder: count for holder in sorted(self._debts) if (count := len(self._debts[holder]))}
 
@@ -286,7 +286,7 @@ class Debts:
             found += [(sequence, holder) for sequence in mine]
         return sorted(found)[:limit]
 
-    def _tidy(self, holder: str, debt: Debt) -> None:
+    def _tidy(self, holder: str, debt: HolderHints) -> None:
         if not debt.due and not debt.parked and not debt.refused:
             del self._debts[holder]
 
@@ -295,5 +295,5 @@ def _lowest_bit(bits: int) -> int:
     return (bits & -bits).bit_length() - 1
 
 
-def _first_of(sequences: Sequences, limit: int) -> list[int]:
+def _first_of(sequences: SequenceSet, limit: int) -> list[int]:
     return [sequence for sequence, _ in zip(sequences.after(0), range(limit), strict=False)]

@@ -22,22 +22,22 @@ from node.store.base import (
     Change,
     Hint,
     Incoming,
-    Measures,
     Member,
     Merged,
     Origin,
     Pending,
     Standing,
+    StoreStats,
     Version,
 )
-from node.store.change_listeners import Followers
-from node.store.completion import Letter, Ticket
+from node.store.change_listeners import ChangeListeners
+from node.store.completion import CallbackCompletion, Completion
 from node.store.errors import translated
-from node.store.hint_index import Debts
-from node.store.signal import Bell
+from node.store.hint_index import HintIndex
+from node.store.signal import Signal
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.errors import NotFound, StorageFull, Unavailable
-from protocols.heads import Lineage
+from protocols.heads import HeadSet
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class _Write:
         self.acknowledged: list[str] = []
         self.tries: dict[str, tuple[int, int, str]] = {}
         """By holder: attempts, next try, last refusal."""
-        self.bell = Bell()
+        self.bell = Signal()
 
 
 _UNTRIED = (0, 0, "")
@@ -79,8 +79,8 @@ class MemoryStore:
         self._failure = ""
         self._commits = 0
         self.before_commit = before_commit
-        self._gathered: list[tuple[Callable[[], Any], Ticket[Any] | Letter]] = []
-        self._handed_in = Bell()
+        self._gathered: list[tuple[Callable[[], Any], Completion[Any] | CallbackCompletion]] = []
+        self._handed_in = Signal()
         # The log, a column each: what is not a container costs the garbage collector nothing.
         self._digests: list[bytes] = []
         self._origins: list[Origin] = []
@@ -91,7 +91,7 @@ class MemoryStore:
         self._heads: dict[bytes, tuple[Envelope | Notice, ...]] = {}
         self._histories: dict[bytes, list[bytes]] = {}
         """Of those keys alone that have had more than one version."""
-        self._lineages: dict[bytes, Lineage] = {}
+        self._lineages: dict[bytes, HeadSet] = {}
         """Of those keys alone whose versions are not one straight line."""
         self._latest: int | None = 0
         self._reissued: dict[bytes, bytes] = {}
@@ -100,18 +100,18 @@ class MemoryStore:
         self._adopted: set[int] = set()
         """Versions that came from a peer first and were then written here."""
         self._idempotent: dict[str, tuple[bytes, int]] = {}
-        self._grown = Bell()
-        self.followers = Followers()
+        self._grown = Signal()
+        self.change_listeners = ChangeListeners()
         self._cursors: dict[str, int] = {}
         self._writes: dict[int, _Write] = {}
-        self._debts = Debts()
+        self._debts = HintIndex()
         self._staged: dict[bytes, _Staged] = {}
         self._members: dict[str, Member] = {}
         self._providers: dict[bytes, dict[str, int]] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
-        batch: list[tuple[Callable[[], Any], Ticket[Any] | Letter]] = []
+        batch: list[tuple[Callable[[], Any], Completion[Any] | CallbackCompletion]] = []
         try:
             while True:
                 while not self._gathered:
@@ -124,7 +124,7 @@ class MemoryStore:
                 ticket.fail(Unavailable("the store was closed before this was written; try again when it is open"))
             self._gathered = []
 
-    async def _commit(self, batch: list[tuple[Callable[[], Any], Ticket[Any] | Letter]]) -> None:
+    async def _commit(self, batch: list[tuple[Callable[[], Any], Completion[Any] | CallbackCompletion]]) -> None:
         try:
             if self.before_commit is not None:
                 self.committing_since = trio.current_time()
@@ -155,32 +155,32 @@ class MemoryStore:
         """Do it once the disk has said yes; at once when nobody asks the disk."""
         if self.before_commit is None and not self._gathered:
             return operation()
-        ticket: Ticket[T] = Ticket()
+        ticket: Completion[T] = Completion()
         self._gathered.append((operation, ticket))
         self._handed_in.ring()
         return await ticket.wait()
 
     # -- the one door -----------------------------------------------------------------------------------------
 
-    def merge_at_once(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:
+    def merge_without_waiting(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:
         if self.before_commit is None and not self._gathered:
             return self._merge(batch, now_ms)
         return None
 
     async def merge(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged]:
-        merged = self.merge_at_once(batch, now_ms=now_ms)
+        merged = self.merge_without_waiting(batch, now_ms=now_ms)
         if merged is not None:
             return merged
         return await self._written(partial(self._merge, batch, now_ms))
 
-    def merge_soon(
+    def merge_in_background(
         self, batch: Sequence[Incoming], *, now_ms: int, told: Callable[[list[Merged] | BaseException], None]
     ) -> None:
-        merged = self.merge_at_once(batch, now_ms=now_ms)
+        merged = self.merge_without_waiting(batch, now_ms=now_ms)
         if merged is not None:
             told(merged)
         else:
-            self._gathered.append((partial(self._merge, batch, now_ms), Letter(told)))
+            self._gathered.append((partial(self._merge, batch, now_ms), CallbackCompletion(told)))
             self._handed_in.ring()
 
     def _merge(self, batch: Sequence[Incoming], now_ms: int) -> list[Merged]:
@@ -198,7 +198,7 @@ class MemoryStore:
             self._held[digest] = item
             self._sequences[digest] = sequence
             self._place(item)
-            self.followers.tell(item.key)
+            self.change_listeners.tell(item.key)
         else:
             sequence, is_new = self._sequences[digest], self._learn(known, item, origin, now_ms)
         if self._staged and isinstance(item, Envelope):
@@ -266,7 +266,7 @@ class MemoryStore:
             for table in (self._histories, self._lineages, self._heads):
                 table.pop(key, None)
             return
-        lineage = self._lineages[key] = Lineage()
+        lineage = self._lineages[key] = HeadSet()
         for digest in history:
             item = self._held[digest]
             if digest in self._reissued:
@@ -275,7 +275,7 @@ class MemoryStore:
                 lineage.add(digest, item.version, item.parents, author=item.author, reissues=item.reissues)
         self._heads[key] = self._ordered(lineage)
 
-    def _ordered(self, lineage: Lineage) -> tuple[Envelope | Notice, ...]:
+    def _ordered(self, lineage: HeadSet) -> tuple[Envelope | Notice, ...]:
         heads = [self._held[digest] for digest in lineage.heads()]
         if len(heads) > 1:
             heads.sort(key=order_key, reverse=True)
@@ -292,7 +292,7 @@ class MemoryStore:
         self._held[more.digest] = more
         is_reissue = isinstance(known, Notice) and self._note_reissue(more)
         for key in {known.key: None, more.key: None}:
-            self.followers.tell(key)
+            self.change_listeners.tell(key)
         lineage = self._lineages.get(more.key)
         if lineage is not None and not is_reissue and _is_as_said(known, more):
             lineage.add(more.digest, more.version, more.parents)
@@ -349,7 +349,7 @@ class MemoryStore:
             self._latest = None
         (merged,) = self._merge([Incoming(replacement, Origin.LOCAL, holders)], now_ms)
         self._rebuild(item.key)
-        self.followers.tell(item.key)
+        self.change_listeners.tell(item.key)
         if sequence in self._writes:
             self._writes[sequence].bell.ring()
         return merged
@@ -419,7 +419,7 @@ class MemoryStore:
     async def log(self, *, after: int, limit: int = 1000) -> list[Change]:
         return [self._change(sequence) for sequence in range(after + 1, min(after + limit, self.last_sequence) + 1)]
 
-    async def own_writes(self, *, after: int, limit: int = 1000) -> list[Change]:
+    async def local_writes(self, *, after: int, limit: int = 1000) -> list[Change]:
         own = filter(self._is_own, range(after + 1, self.last_sequence + 1))
         return [self._change(sequence) for sequence in islice(own, limit)]
 
@@ -435,7 +435,7 @@ class MemoryStore:
             self._times[at],
         )  # fmt: skip
 
-    async def grown(self, after: int) -> int:
+    async def wait_until_grown(self, after: int) -> int:
         while self.last_sequence <= after:
             await self._grown.listen()
         return self.last_sequence
@@ -464,8 +464,8 @@ class MemoryStore:
     def next_due(self, holder: str) -> int | None:
         return self._debts.next_due(holder)
 
-    def owing(self) -> dict[str, int]:
-        return self._debts.owing()
+    def hint_counts(self) -> dict[str, int]:
+        return self._debts.hint_counts()
 
     def acknowledge(self, holder: str, sequences: Iterable[int]) -> None:
         for sequence in sequences:
@@ -490,8 +490,8 @@ class MemoryStore:
         if self._debts.refuse(holder, sequence):
             self._tried(holder, sequence, 0, refusal)
 
-    async def retry_refused(self) -> int:
-        return await self._written(lambda: len(self._debts.retry_refused()))
+    async def retry_quarantined(self) -> int:
+        return await self._written(lambda: len(self._debts.retry_quarantined()))
 
     async def owe(self, debts: Iterable[tuple[int, str]]) -> int:
         asked = list(debts)
@@ -511,8 +511,8 @@ class MemoryStore:
             self._writes[sequence].tries.pop(holder, None)
         return released
 
-    def measures(self) -> Measures:
-        return Measures(
+    def measures(self) -> StoreStats:
+        return StoreStats(
             versions=len(self._held), size_bytes=None, commits=self._commits, commit_failures=self.failures,
             at_risk=self._debts.writes(),
         )  # fmt: skip

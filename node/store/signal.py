@@ -7,7 +7,7 @@ cancelled takes nothing with it.
 import trio
 
 
-class Bell:
+class Signal:
     """Costs nothing to ring while nobody listens."""
 
     __slots__ = ("_event",)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import trio
 
 from node import trace as tracing
-from node.swarm.rpc import LATE_SECONDS, Abandoned, Calls, Silent, Unreachable
+from node.swarm.rpc import LATE_SECONDS, CallAbandoned, Rpc, Silent, Unreachable
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError, Unavailable
-from protocols.messages import ENVELOPES_MAX, Failed, Merge, MergedAll, Reply
+from protocols.messages import ENVELOPES_MAX, FailedReply, Merge, MergeReply, Reply
 
 BATCHES_MAX = 8
 """Messages under way to one peer."""
@@ -33,7 +33,7 @@ BYTES_PER_SECOND_MIN = 1_000_000
 """What a peer's link is taken to carry at least: large batches get more time."""
 
 Done = Callable[[BzzzError | None], None]
-"""Told once: None when the peer has committed it, else its refusal, or `Silent`, `Abandoned`, `Unreachable`."""
+"""Told once: None when the peer has committed it, else its refusal, or `Silent`, `CallAbandoned`, `Unreachable`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,11 +62,11 @@ class _Route:
     keys: set[bytes] = field(default_factory=set)
 
 
-class Courier:
+class Delivery:
     """`timeout_seconds` is how long a peer may take for a small message, beside the way there and back."""
 
-    def __init__(self, calls: Calls, *, timeout_seconds: float = 1.0) -> None:
-        self._calls = calls
+    def __init__(self, rpc: Rpc, *, timeout_seconds: float = 1.0) -> None:
+        self._rpc = rpc
         self._timeout = timeout_seconds
         self._routes: dict[str, _Route] = {}
         self._dirty: dict[str, None] = {}
@@ -103,7 +103,7 @@ class Courier:
 
     def usual(self, peer: str) -> float:
         """How long a peer usually takes to answer, seconds; 0 when nothing is known of it."""
-        return self._calls.round_trips.usual(peer) or 0.0
+        return self._rpc.round_trips.usual(peer) or 0.0
 
     async def run(self) -> None:
         """Send what was handed in, and notice what was not answered, until cancelled."""
@@ -149,7 +149,7 @@ class Courier:
     def _ask(self, peer: str, route: _Route, parcels: list[_Parcel], size: int) -> bool:
         """Send them in one message. False: that cannot be done now."""
         ahead = sum(batch.size_bytes for batch in route.batches)
-        seconds = self._calls.round_trips.patience(peer, least=0.0) + (ahead + size) / BYTES_PER_SECOND_MIN
+        seconds = self._rpc.round_trips.patience(peer, least=0.0) + (ahead + size) / BYTES_PER_SECOND_MIN
         seconds += self._timeout
         batch = _Batch(parcels, size, trio.current_time() + seconds)
         trace, traces = _traces(parcels)
@@ -158,7 +158,7 @@ class Courier:
         def on_reply(reply: Reply | BzzzError) -> None:
             self._replied(peer, route, batch, reply)
 
-        number = self._calls.ask(peer, request, on_reply, trace)
+        number = self._rpc.ask(peer, request, on_reply, trace)
         if number is None:
             return False
         batch.number = number
@@ -192,10 +192,10 @@ class Courier:
 
     def _replied(self, peer: str, route: _Route, batch: _Batch, reply: Reply | BzzzError) -> None:
         route.batches.remove(batch)
-        if isinstance(reply, MergedAll) and reply.total == len(batch.parcels):
+        if isinstance(reply, MergeReply) and reply.total == len(batch.parcels):
             refusals = {at: refusal.error for at, refusal in reply.refusals}
             self._settle(route, batch, lambda at: refusals.get(at))
-        elif isinstance(reply, Failed):
+        elif isinstance(reply, FailedReply):
             self._fail(route, batch, self._failure(peer, reply.error))
         elif isinstance(reply, BzzzError):
             self._fail(route, batch, reply)
@@ -217,9 +217,9 @@ class Courier:
                     continue
                 is_late = now > batch.deadline + LATE_SECONDS
                 route.batches.remove(batch)
-                self._calls.give_up(peer, batch.number, is_missed=not is_late)
+                self._rpc.give_up(peer, batch.number, is_missed=not is_late)
                 error = (
-                    Abandoned("this process was too late itself to hear the answer", peer=peer)
+                    CallAbandoned("this process was too late itself to hear the answer", peer=peer)
                     if is_late
                     else Silent(f"{peer} did not acknowledge in time", peer=peer)
                 )

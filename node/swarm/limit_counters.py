@@ -27,8 +27,8 @@ class _Line:
 
 
 @dataclass(slots=True, kw_only=True)
-class Counters:
-    """Since the node started. Every name is the `kind` that `Watch.hit` takes."""
+class LimitCounts:
+    """Since the node started. Every name is the `kind` that `LimitCounters.hit` takes."""
 
     connections_refused: int = 0
     """That came when there were too many, and none could give way."""
@@ -93,11 +93,11 @@ class Counters:
         return asdict(self)
 
 
-class Watch:
+class LimitCounters:
     """Counts, and says so: `hit` is for whoever refuses something."""
 
-    def __init__(self, counters: Counters | None = None, log: logging.Logger | None = None) -> None:
-        self.counters = counters or Counters()
+    def __init__(self, counters: LimitCounts | None = None, log: logging.Logger | None = None) -> None:
+        self.counters = counters or LimitCounts()
         self._log = log or _log
         self._said: dict[tuple[str, str], _Line] = {}
         self._kinds: dict[str, _Line] = {}

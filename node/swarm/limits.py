@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class SwarmLimits:
     """The defaults are those of a node on a LAN with up to a few hundred others."""
 
     # Connections.
@@ -87,12 +87,12 @@ class Limits:
     """Of the messages of the last heartbeats, kept for who asks for them; above it the oldest go."""
 
 
-USUAL = Limits()
+USUAL = SwarmLimits()
 
 
-def small() -> Limits:
+def small() -> SwarmLimits:
     """For a small machine, or one whose node is a guest on it: a tenth of the connections and of the memory."""
-    return Limits(
+    return SwarmLimits(
         connections_max=400,
         members_max=512,
         half_open_max=64,
@@ -110,9 +110,9 @@ def small() -> Limits:
     )
 
 
-def public() -> Limits:
+def public() -> SwarmLimits:
     """For a node that anyone on the internet may dial: less patience, and less of everything for one place."""
-    return Limits(
+    return SwarmLimits(
         connections_per_peer_max=4,
         connections_per_subnet_max=32,
         upgrade_seconds=3.0,
@@ -125,7 +125,7 @@ def public() -> Limits:
     )
 
 
-def within(limits: Limits, *, descriptors: int) -> Limits:
+def within(limits: SwarmLimits, *, descriptors: int) -> SwarmLimits:
     """The same, but with no more connections than three quarters of the file descriptors that a process may have."""
     most = max(16, descriptors * 3 // 4)
     return replace(

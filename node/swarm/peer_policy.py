@@ -10,8 +10,8 @@ from hashlib import sha256
 
 import trio
 
-from node.swarm.limit_counters import Watch
-from protocols.policy.reputation import Offence, Score, Verdict
+from node.swarm.limit_counters import LimitCounters
+from protocols.policy.reputation import Offence, Penalty, Reputation
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class BadInput(Exception):
         self.offence = offence
 
 
-class Conduct:
+class PeerPolicy:
     """`allow` names the only peers that are welcome (nobody named: everyone), `deny` those who are not in any case."""
 
     def __init__(
@@ -37,17 +37,17 @@ class Conduct:
         *,
         allow: Iterable[str] = (),
         deny: Iterable[str] = (),
-        watch: Watch | None = None,
-        score: Score | None = None,
+        watch: LimitCounters | None = None,
+        score: Reputation | None = None,
     ) -> None:
-        self.watch = watch or Watch()
+        self.watch = watch or LimitCounters()
         self.part: Callable[[str, str], None] = lambda peer, reason: None
         """Ends all connections to a peer, for a reason; set by whoever has them."""
         self.listeners: list[Callable[[], None]] = []
         """Called after the lists changed."""
         self._allow = tuple(dict.fromkeys(allow))
         self._deny = tuple(dict.fromkeys(deny))
-        self._score = Score() if score is None else score
+        self._score = Reputation() if score is None else score
         self._bad: dict[bytes, None] = {}
 
     @property
@@ -90,11 +90,11 @@ class Conduct:
         was_out = self._score.is_out(peer, now)
         verdict = self._score.offend(peer, offence, now, times=times)
         reason = cost = ""
-        if verdict is Verdict.PLACE:
+        if verdict is Penalty.PLACE:
             reason = f"it misbehaved too often: {what}"
             cost = f"; it is not dealt with for {self._score.out_seconds(peer, now):.0f} s"
             self.watch.count("places_lost", not was_out)
-        elif verdict is Verdict.CONNECTION:
+        elif verdict is Penalty.CONNECTION:
             reason, cost = f"it misbehaved: {what}", "; it loses its connection"
             self.watch.count("connections_forfeited")
         self.watch.hit("offences", peer, f"{offence}: {what}{cost}", times=times)

@@ -14,13 +14,13 @@ import trio
 
 from node import trace as tracing
 from node.swarm.base import BULK_BYTES_MIN, Lane, Network
-from node.swarm.limits import USUAL, Limits
-from node.swarm.peer_policy import Conduct
+from node.swarm.limits import USUAL, SwarmLimits
+from node.swarm.peer_policy import PeerPolicy
 from protocols import messages
 from protocols.errors import BzzzError, Internal, Malformed, TooManyRequests, Unavailable
-from protocols.messages import Failed, Merge, Provide, Reply, Request
+from protocols.messages import AddProvider, FailedReply, Merge, Reply, Request
 from protocols.policy.reputation import Offence
-from protocols.policy.rtt import RoundTrips
+from protocols.policy.rtt import RttEstimator
 from protocols.traceparent import is_trace
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ FAIR_SECONDS = 0.02
 """Whoever had less than this to answer was not too slow: the caller was in a hurry."""
 LATE_KEPT_MAX = 64
 """Requests of each peer that nobody waits for any more, and whose answers are still to tell how long it takes."""
-_WITH_COMMIT = (Merge, Provide)
+_WITH_COMMIT = (Merge, AddProvider)
 """What waits for a disk tells nothing of the way."""
 
 
@@ -43,11 +43,11 @@ class Silent(Unavailable):
     """The request went out, and no answer to it came within the deadline: it may have been carried out."""
 
 
-class Abandoned(Unavailable):
+class CallAbandoned(Unavailable):
     """We were late ourselves: nothing is known of the peer."""
 
 
-class Promise:
+class DeferredReply:
     """An answer that comes later, and that no task waits for: `keep` it once, `then` say who is told."""
 
     __slots__ = ("_answer", "_told")
@@ -78,7 +78,7 @@ class Promise:
         return self._answer
 
 
-class Served(Protocol):
+class RpcService(Protocol):
     """Who answers peers, and hears who comes and goes. Plain functions must be quick and not raise."""
 
     def connected(self, peer: str, address: str, dialled: bool) -> None: ...
@@ -93,8 +93,8 @@ class Served(Protocol):
         """A deadline passed without an answer from this peer; `evidence` says to what, and how long it had."""
         ...
 
-    def serve(self, peer: str, request: Request, trace: str) -> Reply | Promise | Awaitable[Reply]:
-        """Answer a request: at once, later, or by something to wait for. Errors of the tree become a `Failed`."""
+    def serve(self, peer: str, request: Request, trace: str) -> Reply | DeferredReply | Awaitable[Reply]:
+        """Answer a request: at once, later, or by something to wait for. Errors of the tree become a `FailedReply`."""
         ...
 
 
@@ -103,21 +103,23 @@ _Waiting = dict[int, tuple[OnReply, type[Request], float]]
 """Who waits for an answer on one connection, and since when, by number; the object itself stands for the connection."""
 
 
-class Calls:
+class Rpc:
     """The `Receiver` over one network. `served` is set before `run`."""
 
-    served: Served
+    served: RpcService
 
-    def __init__(self, network: Network, *, conduct: Conduct | None = None, limits: Limits | None = None) -> None:
-        """`conduct` hears of peers that break the rules."""
+    def __init__(
+        self, network: Network, *, peer_policy: PeerPolicy | None = None, limits: SwarmLimits | None = None
+    ) -> None:
+        """`peer_policy` hears of peers that break the rules."""
         self._network = network
-        self._conduct = conduct or Conduct()
+        self._peer_policy = peer_policy or PeerPolicy()
         self._limits = limits or USUAL
         self._number = 0
         self._waiting: dict[str, _Waiting] = {}
         self._late: dict[str, dict[int, tuple[type[Request], float]]] = {}
         """By peer and number: what was asked when, and nobody waits for any more."""
-        self.round_trips = RoundTrips()
+        self.round_trips = RttEstimator()
         """Of the peers that are connected."""
         self._answered_at: dict[str, float] = {}
         self._serving: dict[str, int] = {}
@@ -147,7 +149,7 @@ class Calls:
         if waiting is None or len(waiting) >= self._limits.in_flight_max:
             if waiting is not None:
                 why = f"has not answered {len(waiting):,} requests of ours: no more go to it until some are answered"
-                self._conduct.watch.hit("requests_not_sent", peer, why)
+                self._peer_policy.watch.hit("requests_not_sent", peer, why)
             return None
         self._number += 1
         number = self._number
@@ -176,7 +178,7 @@ class Calls:
         return self._answered_at.get(peer, -inf)
 
     async def call(self, peer: str, request: Request, *, timeout: float, trace: str = "") -> Reply:
-        """Ask and wait. Raises `Unreachable`, `Silent`, `Abandoned`, or the error that the peer answered with."""
+        """Ask and wait. Raises `Unreachable`, `Silent`, `CallAbandoned`, or the error that the peer answered with."""
         replies: list[Reply | BzzzError] = []
         done = trio.Event()
 
@@ -198,11 +200,11 @@ class Calls:
                 self.give_up(peer, number, is_missed=is_over and had_its_time)
         if not replies:
             if trio.current_time() > deadline + LATE_SECONDS:
-                raise Abandoned(f"this process was too late itself to hear {peer}", peer=peer)
+                raise CallAbandoned(f"this process was too late itself to hear {peer}", peer=peer)
             raise Silent(f"{peer} did not answer within {timeout * 1000:.0f} ms", peer=peer)
         if isinstance(replies[0], BzzzError):
             raise replies[0]
-        if isinstance(replies[0], Failed):
+        if isinstance(replies[0], FailedReply):
             raise replies[0].error
         return replies[0]
 
@@ -224,8 +226,8 @@ class Calls:
         try:
             decoded = messages.decode(frame)
         except Malformed as error:
-            self._conduct.watch.count("messages_malformed")
-            self._conduct.blame(peer, Offence.BROKEN_RULES, f"malformed message: {error.message}")
+            self._peer_policy.watch.count("messages_malformed")
+            self._peer_policy.blame(peer, Offence.BROKEN_RULES, f"malformed message: {error.message}")
             self._network.disconnect(peer, f"malformed message: {error.message}")
             return
         self.served.heard(peer)
@@ -247,8 +249,8 @@ class Calls:
             on_reply(reply)
         else:
             why = f"answered a {request.__name__} with a {type(reply).__name__}, which says nothing of it"
-            self._conduct.watch.count("answers_wrong")
-            self._conduct.blame(peer, Offence.WRONG_ANSWER, why)
+            self._peer_policy.watch.count("answers_wrong")
+            self._peer_policy.blame(peer, Offence.WRONG_ANSWER, why)
             on_reply(Silent(f"{peer} {why}", peer=peer))
 
     def _took(self, peer: str, request: type[Request], asked_at: float, now: float) -> None:
@@ -268,13 +270,13 @@ class Calls:
 
     def _answer(self, peer: str, number: int, request: Request, trace: str, size: int) -> None:
         if why := self._overload(peer, size):
-            self._conduct.watch.count("requests_refused")
-            self._send(peer, messages.encode_reply(number, Failed.of(TooManyRequests(f"{why}; slow down"))))
+            self._peer_policy.watch.count("requests_refused")
+            self._send(peer, messages.encode_reply(number, FailedReply.of(TooManyRequests(f"{why}; slow down"))))
             return
         try:
             reply = self.served.serve(peer, request, trace)
         except BzzzError as error:
-            reply = Failed.of(error)
+            reply = FailedReply.of(error)
         if isinstance(reply, tuple):
             self._send(peer, messages.encode_reply(number, reply))
             return
@@ -286,7 +288,7 @@ class Calls:
         def told(answer: Reply | BaseException) -> None:
             self._served(peer, connection, number, answer, size)
 
-        if isinstance(reply, Promise):
+        if isinstance(reply, DeferredReply):
             reply.then(told)
         elif self._nursery is not None:
             self._nursery.start_soon(self._wait_for, reply, told)
@@ -303,10 +305,10 @@ class Calls:
             why = f"requests of {under_way:,} bytes of this peer are under way"
         elif (in_all := self._serving_bytes_in_all) and in_all + size > limits.serving_bytes_in_all_max:
             why = f"requests of {in_all:,} bytes of all peers are under way"
-            self._conduct.watch.hit("requests_refused_for_all", "", why)
+            self._peer_policy.watch.hit("requests_refused_for_all", "", why)
             return why
         if why:
-            self._conduct.blame(peer, Offence.FLOOD, why)
+            self._peer_policy.blame(peer, Offence.FLOOD, why)
         return why
 
     async def _wait_for(self, reply: Awaitable[Reply], told: Callable[[Reply | BaseException], None]) -> None:
@@ -333,10 +335,10 @@ class Calls:
         if not self._serving[peer]:
             del self._serving[peer], self._serving_bytes[peer]
         if isinstance(answer, BzzzError):
-            answer = Failed.of(answer)
+            answer = FailedReply.of(answer)
         elif isinstance(answer, Exception):
             log.error("a request of %s could not be carried out", peer, exc_info=answer)
-            answer = Failed.of(Internal("the peer met an error of its own"))
+            answer = FailedReply.of(Internal("the peer met an error of its own"))
         if self._waiting.get(peer) is connection and not isinstance(answer, BaseException):
             self._send(peer, messages.encode_reply(number, answer))
 

@@ -110,7 +110,7 @@ class _Target:
         return bool(new)
 
 
-class Peers:
+class AddressBook:
     """The machine. `own` is our peer id, which is never dialled; `chance` draws from [0, 1). Times in seconds."""
 
     def __init__(

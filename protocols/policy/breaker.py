@@ -20,7 +20,7 @@ from protocols.policy.backoff import backoff
 from protocols.policy.machine import Tick
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"
@@ -61,7 +61,7 @@ class SignOfLife:
 class Forced:
     """Somebody wants it open or closed, whatever it has learned, until `Released`. `why` names who and why."""
 
-    state: State
+    state: BreakerState
     why: str
 
 
@@ -91,8 +91,8 @@ class Probe:
 class Changed:
     """The state is another now, and this is why."""
 
-    before: State
-    after: State
+    before: BreakerState
+    after: BreakerState
     why: str
 
 
@@ -109,7 +109,7 @@ class Breaker:
     def __init__(
         self, *, threshold: int, backoff_seconds: float, chance: Callable[[], float], cap_seconds: float = 10.0
     ) -> None:
-        self.learned = State.CLOSED
+        self.learned = BreakerState.CLOSED
         """What it is beneath a force."""
         self.generation = 0
         self.changed_at: float | None = None
@@ -131,7 +131,7 @@ class Breaker:
         return self._deadline
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         return self._forced.state if self._forced else self.learned
 
     @property
@@ -146,20 +146,20 @@ class Breaker:
     @property
     def is_closed(self) -> bool:
         """True: calls may go to the swarm."""
-        return self.state is State.CLOSED
+        return self.state is BreakerState.CLOSED
 
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
         match event:
             case Succeeded(generation, evidence) if generation == self.generation:
                 return self._succeeded(evidence, now)
-            case Failed(generation) if generation == self.generation and self.learned is not State.OPEN:
+            case Failed(generation) if generation == self.generation and self.learned is not BreakerState.OPEN:
                 return self._failed(event, now)
-            case Abandoned(generation) if generation == self.generation and self.learned is State.HALF_OPEN:
+            case Abandoned(generation) if generation == self.generation and self.learned is BreakerState.HALF_OPEN:
                 return self._open("the probe was abandoned", now)
-            case SignOfLife(evidence) if self.learned is State.OPEN:
+            case SignOfLife(evidence) if self.learned is BreakerState.OPEN:
                 return self._half_open(f"a sign of life: {evidence}", now)
             case Tick() if self._deadline is not None and now >= self._deadline:
-                if self.learned is State.HALF_OPEN:
+                if self.learned is BreakerState.HALF_OPEN:
                     return self._open("the probe had no outcome", now)
                 return self._half_open("the backoff is over", now)
             case Forced():
@@ -174,12 +174,12 @@ class Breaker:
 
     def _succeeded(self, evidence: str, now: float) -> Sequence[Effect]:
         self._failures = 0
-        if self.learned is State.CLOSED:
+        if self.learned is BreakerState.CLOSED:
             return ()
-        return self._become(State.CLOSED, evidence or "the swarm answered a ping", now)
+        return self._become(BreakerState.CLOSED, evidence or "the swarm answered a ping", now)
 
     def _failed(self, event: Failed, now: float) -> Sequence[Effect]:
-        if self.learned is State.HALF_OPEN:
+        if self.learned is BreakerState.HALF_OPEN:
             self._openings += 1
             return self._open(_told((event.evidence, _named(event.asked))), now)
         if self._failures == 0:
@@ -196,16 +196,16 @@ class Breaker:
 
     def _open(self, why: str, now: float) -> Sequence[Effect]:
         wait = backoff(self._openings, base=self._base, cap=self._cap, chance=self._chance())
-        effects = self._become(State.OPEN, why, now)
+        effects = self._become(BreakerState.OPEN, why, now)
         self._deadline = now + wait
         return effects
 
     def _half_open(self, why: str, now: float) -> Sequence[Effect]:
-        effects = self._become(State.HALF_OPEN, why, now)
+        effects = self._become(BreakerState.HALF_OPEN, why, now)
         self._deadline = now + self._cap
         return (*effects, Probe(self.generation))
 
-    def _become(self, state: State, why: str, now: float) -> Sequence[Effect]:
+    def _become(self, state: BreakerState, why: str, now: float) -> Sequence[Effect]:
         before, self.learned = self.learned, state
         self.generation += 1
         self._learned_why = why

@@ -18,7 +18,7 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class CacheCounts:
     """What became of the calls that were looked for in a cache, each counted once; and of its entries."""
 
     hits: int = 0
@@ -35,12 +35,12 @@ class Counts:
     size_bytes: int = 0
 
 
-class Found(NamedTuple, Generic[V]):
+class CacheHit(NamedTuple, Generic[V]):
     value: V
     age_seconds: float
 
 
-class Reading:
+class CacheLoad:
     """One look-up that is under way. Stale: its key was dropped since it began."""
 
     __slots__ = ("is_stale", "key")
@@ -66,7 +66,7 @@ class Cache(Generic[V]):
         self._entries: OrderedDict[tuple[bytes, Hashable], _Entry[V]] = OrderedDict()
         self._parts: dict[bytes, dict[Hashable, None]] = {}
         """Which parts of a key are here."""
-        self._readings: dict[bytes, list[Reading]] = {}
+        self._readings: dict[bytes, list[CacheLoad]] = {}
         self._hits = self._misses = self._expired = self._invalidated = self._evicted = 0
         self.coalesced = 0
         """Counted by whoever lets callers share a look-up."""
@@ -76,8 +76,8 @@ class Cache(Generic[V]):
         return len(self._entries)
 
     @property
-    def counts(self) -> Counts:
-        return Counts(
+    def counts(self) -> CacheCounts:
+        return CacheCounts(
             hits=self._hits, misses=self._misses, expired=self._expired, coalesced=self.coalesced,
             invalidated=self._invalidated, evicted=self._evicted, entries=len(self), size_bytes=self.size_bytes,
         )  # fmt: skip
@@ -86,7 +86,7 @@ class Cache(Generic[V]):
 
     def peek(
         self, key: bytes, part: Hashable, *, now: float, since: float = -inf, age_max: float = inf
-    ) -> Found[V] | None:
+    ) -> CacheHit[V] | None:
         """What is here, unless its time is over or it is older than `age_max` seconds; nothing is counted but a hit.
 
         `since`: the caller knows that whatever is here of this key was right at that time, if that is later than what
@@ -100,7 +100,7 @@ class Cache(Generic[V]):
             return None
         self._entries.move_to_end((key, part))
         self._hits += 1
-        return Found(entry.value, age)
+        return CacheHit(entry.value, age)
 
     def missed(self, key: bytes, part: Hashable) -> None:
         """Count a call for which `peek` had nothing, and which is looked up now. What was too old goes."""
@@ -112,13 +112,15 @@ class Cache(Generic[V]):
 
     # -- keeping ----------------------------------------------------------------------------------------------
 
-    def begin(self, key: bytes) -> Reading:
+    def begin(self, key: bytes) -> CacheLoad:
         """A look-up begins. `keep` or `give_up` must follow, whatever comes of it."""
-        reading = Reading(key)
+        reading = CacheLoad(key)
         self._readings.setdefault(key, []).append(reading)
         return reading
 
-    def keep(self, reading: Reading, part: Hashable, value: V, *, since: float, until: float, size_bytes: int) -> bool:
+    def keep(
+        self, reading: CacheLoad, part: Hashable, value: V, *, since: float, until: float, size_bytes: int
+    ) -> bool:
         """The look-up is over, and this is what it found, right at `since` and to be kept until `until`.
 
         False when it is not kept: the key was dropped meanwhile, or it would never fit.
@@ -137,7 +139,7 @@ class Cache(Generic[V]):
             self._evicted += 1
         return True
 
-    def give_up(self, reading: Reading) -> None:
+    def give_up(self, reading: CacheLoad) -> None:
         """The look-up is over, and nothing is to be kept of it."""
         readings = self._readings.get(reading.key, [])
         if reading in readings:

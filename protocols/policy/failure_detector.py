@@ -13,38 +13,38 @@ from protocols.policy.machine import Tick
 
 
 @dataclass(frozen=True, slots=True)
-class Connected:
+class ConnectionOpened:
     peer: str
 
 
 @dataclass(frozen=True, slots=True)
-class Disconnected:
+class ConnectionClosed:
     peer: str
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class FrameReceived:
     """A frame came from a peer."""
 
     peer: str
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class DeadlineMissed:
     """A peer did not answer a request within the deadline that ran since its frame was written."""
 
     peer: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ponged:
+class PongReceived:
     """A peer answered a ping."""
 
     peer: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ping:
+class SendPing:
     peer: str
 
 
@@ -66,8 +66,8 @@ class GiveUp:
     silent_seconds: float
 
 
-Event = Connected | Disconnected | Heard | Missed | Ponged | Tick
-Effect = Ping | Suspected | Trusted | GiveUp
+Event = ConnectionOpened | ConnectionClosed | FrameReceived | DeadlineMissed | PongReceived | Tick
+Effect = SendPing | Suspected | Trusted | GiveUp
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class _Pulse:
     is_suspect: bool = False
 
 
-class Liveness:
+class FailureDetector:
     """The machine. All times in seconds.
 
     `deadline` may be too early, never too late: a frame only puts moments off, and finding the next one among many
@@ -113,18 +113,18 @@ class Liveness:
 
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
         match event:
-            case Connected(peer):
+            case ConnectionOpened(peer):
                 return self._connected(peer, now)
-            case Disconnected(peer):
+            case ConnectionClosed(peer):
                 self._pulses.pop(peer, None)
                 self._deadline = self._next_due()
                 return ()
-            case Heard(peer):
+            case FrameReceived(peer):
                 self._heard(peer, now)
                 return ()
-            case Ponged(peer):
+            case PongReceived(peer):
                 return self._ponged(peer, now)
-            case Missed(peer):
+            case DeadlineMissed(peer):
                 return self._missed(peer, now)
             case Tick():
                 return self._tick(now)
@@ -155,7 +155,7 @@ class Liveness:
         pulse.is_suspect = True
         pulse.ping_at = now + self._suspect_ping
         self._expect(pulse)
-        return (Suspected(peer), Ping(peer))
+        return (Suspected(peer), SendPing(peer))
 
     def _tick(self, now: float) -> Sequence[Effect]:
         due = self._deadline
@@ -172,7 +172,7 @@ class Liveness:
                 effects.append(GiveUp(peer, now - pulse.heard_at))
             elif now >= pulse.ping_at:
                 pulse.ping_at = now + (self._suspect_ping if pulse.is_suspect else self._ping)
-                effects.append(Ping(peer))
+                effects.append(SendPing(peer))
         self._deadline = self._next_due()
         return effects
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 
 CLOCK_OFF_MS_MAX = 10_000
 """A clock that differs from the majority's by more than this is degraded (DESIGN, section 4)."""
@@ -35,7 +35,7 @@ class SwarmFacts:
     members: int
     reachable: int
     suspects: int
-    breaker: State
+    breaker: BreakerState
     breaker_why: str
     clock_offsets_ms: tuple[float, ...]
     suspect_names: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
             names = f": {', '.join(facts.suspect_names)}" if facts.suspect_names else ""
             reasons.append(f"{facts.suspects} connected members do not answer{names}")
         reasons += [why for why in (facts.probe_failing, facts.calls_failing) if why]
-        if facts.breaker is not State.CLOSED:
+        if facts.breaker is not BreakerState.CLOSED:
             reasons.append(f"the breaker is {facts.breaker}: {facts.breaker_why}")
     if clock := judge_clock(facts.clock_offsets_ms):
         reasons.append(clock)

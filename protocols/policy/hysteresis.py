@@ -8,7 +8,7 @@ neither verdict waits for a long interval, and neither comes from a single momen
 from math import inf
 
 
-class Steady:
+class Hysteresis:
     """One thing that is observed again and again.
 
     Observations closer together than `apart_seconds` count as one. What is bad and was not seen to be for

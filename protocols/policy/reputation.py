@@ -35,7 +35,7 @@ POINTS = {
 }
 
 
-class Verdict(StrEnum):
+class Penalty(StrEnum):
     """What an offence costs now, beyond what it was sent on."""
 
     NOTHING = "nothing"
@@ -50,7 +50,7 @@ class _Record:
     is_out: bool = False
 
 
-class Score:
+class Reputation:
     """Told offences with the time in seconds; the same ones always give the same verdicts.
 
     `connection_at` and `place_at` are the points from which on an offence costs the connection, or the place;
@@ -80,7 +80,7 @@ class Score:
     def __len__(self) -> int:
         return len(self._records)
 
-    def offend(self, peer: str, offence: Offence, now: float, *, times: int = 1) -> Verdict:
+    def offend(self, peer: str, offence: Offence, now: float, *, times: int = 1) -> Penalty:
         """A peer did this, so many times at once."""
         record = self._records.get(peer)
         if record is None:
@@ -91,8 +91,8 @@ class Score:
         record.at = now
         if record.is_out or record.points >= self._place_at:
             record.is_out = True
-            return Verdict.PLACE
-        return Verdict.CONNECTION if record.points >= self._connection_at else Verdict.NOTHING
+            return Penalty.PLACE
+        return Penalty.CONNECTION if record.points >= self._connection_at else Penalty.NOTHING
 
     def points(self, peer: str, now: float) -> float:
         record = self._records.get(peer)

@@ -46,7 +46,7 @@ class _Way:
     """Their median; None while it has not been worked out since the last one came."""
 
 
-class RoundTrips:
+class RttEstimator:
     """Told of answers with `took`; asked for what may be expected. Times are seconds on one monotonic clock."""
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ def stretched(seconds: float, round_trip: float) -> float:
 
 
 Stretch = Callable[[float], float]
-"""`RoundTrips.stretched`, for those who need no more of it."""
+"""`RttEstimator.stretched`, for those who need no more of it."""
 
 
 def as_configured(seconds: float) -> float:

@@ -11,7 +11,7 @@ from protocols.envelope import Envelope, verify
 KEPT_MAX = 16_384
 
 
-class Verified:
+class SignatureCache:
     """A bounded memory; the oldest goes first."""
 
     def __init__(self, *, kept_max: int = KEPT_MAX) -> None:

@@ -4,7 +4,7 @@ Turner, "New directions in communications" (1986).
 """
 
 
-class Bucket:
+class TokenBucket:
     """`rate` tokens a second flow in, at most `burst` stay. Times in seconds."""
 
     def __init__(self, *, rate: float, burst: float, now: float) -> None:

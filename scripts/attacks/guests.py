@@ -10,19 +10,19 @@ from attacks.lines import Fell, patient
 from attacks.target import Target
 from node.swarm.base import DialFailed
 from node.swarm.libp2p.host import Host
-from node.swarm.rpc import Calls
+from node.swarm.rpc import Rpc
 from protocols.clock import HybridClock
 from protocols.envelope import Envelope, seal
 from protocols.errors import BzzzError, Unavailable
 from protocols.keys import PrivateKey
 from protocols.messages import (
-    Heads,
-    HeadsAre,
+    GetHeads,
+    GetMembers,
+    HeadsReply,
     Hello,
-    Members,
-    MembersAre,
+    MembersReply,
     Merge,
-    MergedAll,
+    MergeReply,
     Ping,
     Pong,
     Reply,
@@ -55,12 +55,12 @@ class Guest:
         self._key = key
         self._target = target
         self._host = Host(key, ())
-        self._calls = Calls(self._host)
-        self._calls.served = self
+        self._rpc = Rpc(self._host)
+        self._rpc.served = self
         self._last: tuple[bytes, ...] = ()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        await self._calls.run(task_status=task_status)
+        await self._rpc.run(task_status=task_status)
 
     async def enter(self) -> None:
         """Connect and say hello. Raises `Fell` when that takes more than three seconds, or is refused."""
@@ -80,10 +80,10 @@ class Guest:
     async def _use(self) -> None:
         envelope = written(self._key, b"of a guest", parents=self._last)
         merged = await self._ask(Merge((envelope.encoded,)), patient(SERVED_SECONDS))
-        if merged != MergedAll(1, ()):
+        if merged != MergeReply(1, ()):
             raise Fell(f"what a peer wrote was not taken: {merged}")
-        heads = await self._ask(Heads(envelope.key, ()), patient(SERVED_SECONDS))
-        if not isinstance(heads, HeadsAre) or envelope.encoded not in heads.envelopes:
+        heads = await self._ask(GetHeads(envelope.key, ()), patient(SERVED_SECONDS))
+        if not isinstance(heads, HeadsReply) or envelope.encoded not in heads.envelopes:
             raise Fell(f"what a peer wrote is not read back: {heads}")
         self._last = (envelope.digest,)
 
@@ -93,7 +93,7 @@ class Guest:
 
     async def _ask(self, request: Request, seconds: float) -> Reply:
         try:
-            return await self._calls.call(self._target.peer, request, timeout=seconds)
+            return await self._rpc.call(self._target.peer, request, timeout=seconds)
         except BzzzError as error:
             name = type(request).__name__
             raise Fell(f"a peer's {name} was not answered: {error.message} {self.partings[-1:]}") from error
@@ -121,12 +121,12 @@ class Guest:
                 return self._hello()
             case Ping():
                 return Pong(now_ms(), 0, 0)
-            case Members():
-                return MembersAre(())
+            case GetMembers():
+                return MembersReply(())
             case Merge():
-                return MergedAll(len(request.envelopes), ())
-            case Heads():
-                return HeadsAre((), ())
+                return MergeReply(len(request.envelopes), ())
+            case GetHeads():
+                return HeadsReply((), ())
             case _:
                 raise Unavailable("a guest has nothing to say to that")
 

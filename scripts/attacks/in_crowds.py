@@ -11,7 +11,7 @@ from attacks.witness import key_after, key_before
 from node.swarm.base import Lane
 from protocols import messages
 from protocols.keys import PrivateKey
-from protocols.messages import Heads, Ping
+from protocols.messages import GetHeads, Ping
 
 IDLE = 150
 TWINS = 24
@@ -54,7 +54,7 @@ async def resets_in_the_middle(siege: Siege) -> None:
             await member.send_raw(os.urandom(3))
         else:
             for _ in range(50):
-                await member.send(messages.encode_request(1 << 40, Heads(KEY, ())))
+                await member.send(messages.encode_request(1 << 40, GetHeads(KEY, ())))
             await member.send_raw(b"\0\1\0\0" + bytes(1000), Lane.BULK)
         await trio.sleep(0.002 * number)
         member.intruder.reset()

@@ -15,10 +15,10 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from attacks.lines import MULTISTREAM, Fell, patient, said
 from node.swarm.libp2p.noise import Forged
-from node.swarm.libp2p.tcp import Wire
+from node.swarm.libp2p.tcp import TcpConnection
 from node.swarm.libp2p.upgrade import Upgrader
-from node.swarm.libp2p.yamux import Mux
-from node.swarm.libp2p.yamux_stream import HEADER, MuxStream
+from node.swarm.libp2p.yamux import YamuxConnection
+from node.swarm.libp2p.yamux_stream import HEADER, YamuxStream
 from protocols.keys import PrivateKey
 
 HANDSHAKE_SECONDS = 3.0
@@ -30,7 +30,7 @@ def frame(kind: int, flags: int, number: int, length: int, body: bytes = b"", *,
     return HEADER.pack(version, kind, flags, number, length) + body
 
 
-class Ear(Wire):
+class Ear(TcpConnection):
     """A wire that can stop listening: nothing is read from the socket any more, and the kernel's buffers fill up."""
 
     is_deaf = False
@@ -49,7 +49,7 @@ class Ear(Wire):
 class Intruder:
     """One connection after its handshakes. Made by `intrude`."""
 
-    def __init__(self, wire: Ear, mux: Mux) -> None:
+    def __init__(self, wire: Ear, mux: YamuxConnection) -> None:
         self.wire = wire
         self.mux = mux
 
@@ -86,7 +86,7 @@ class Intruder:
 
     # With streams, while it runs.
 
-    async def stream(self, *protocols: str) -> MuxStream:
+    async def stream(self, *protocols: str) -> YamuxStream:
         """A new stream on which these protocols have been proposed; no answer is waited for."""
         stream = await self.mux.open_stream()
         if protocols:
@@ -141,7 +141,7 @@ async def ear(where: tuple[str, int], *, receive_bytes: int = 0) -> Ear:
         raise
 
 
-async def until_over(stream: MuxStream, seconds: float = 6.0) -> bytes:
+async def until_over(stream: YamuxStream, seconds: float = 6.0) -> bytes:
     """What came on a stream until the target ended it, or the connection. Raises `Fell` when it does not in time."""
     found = b""
     with trio.move_on_after(seconds):

@@ -14,18 +14,18 @@ from node.swarm.base import Lane
 from node.swarm.libp2p.host import PROTOCOL
 from node.swarm.libp2p.lanes import RANK, Splitter, name_lane, read_lane
 from node.swarm.libp2p.multistream import propose
-from node.swarm.libp2p.yamux_stream import MuxStream
+from node.swarm.libp2p.yamux_stream import YamuxStream
 from protocols import messages
 from protocols.envelope import Envelope
 from protocols.keys import PrivateKey
 from protocols.messages import (
-    Heads,
-    HeadsAre,
+    GetHeads,
+    GetMembers,
+    HeadsReply,
     Hello,
-    Members,
-    MembersAre,
+    MembersReply,
     Merge,
-    MergedAll,
+    MergeReply,
     Ping,
     Pong,
     Reply,
@@ -50,7 +50,7 @@ class Member:
         """How many frames came that answer something."""
         self._target = target
         self._answering = answering or (lambda request, honest: honest)
-        self._lanes: dict[Lane, MuxStream] = {}
+        self._lanes: dict[Lane, YamuxStream] = {}
         self._number = 0
         self._answers: dict[int, Reply] = {}
         self._came = trio.Event()
@@ -111,7 +111,7 @@ class Member:
         """A version that the target has committed. Raises `Fell`."""
         envelope = written(self.key, content, path=f"of/{self._number}", parents=parents)
         reply = await self.ask(Merge((envelope.encoded,)), Lane.BULK)
-        if reply != MergedAll(1, ()):
+        if reply != MergeReply(1, ()):
             raise Fell(f"a member's version was not taken: {reply}")
         return envelope
 
@@ -149,10 +149,10 @@ class Member:
                 return self.hello()
             case Ping():
                 return Pong(now_ms(), 0, 0)
-            case Members():
-                return MembersAre(())
-            case Heads():
-                return HeadsAre((), ())
+            case GetMembers():
+                return MembersReply(())
+            case GetHeads():
+                return HeadsReply((), ())
             case _:
                 return None
 

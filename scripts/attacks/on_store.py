@@ -18,25 +18,25 @@ from protocols import messages
 from protocols.errors import Forbidden
 from protocols.keys import peer_id_of
 from protocols.messages import (
-    ByDigest,
-    Failed,
-    Heads,
-    HeadsAre,
+    AddProvider,
+    FailedReply,
+    GetByDigest,
+    GetHeads,
+    GetMembers,
+    GetProviders,
+    GetVersions,
+    HeadsReply,
     Hello,
-    MemberIs,
-    Members,
-    MembersAre,
+    MemberEntry,
+    MembersReply,
     Merge,
-    MergedAll,
-    Noted,
+    MergeReply,
     Ping,
     Pong,
-    Provide,
-    Providers,
+    ProviderAdded,
     Reply,
     Request,
-    Versions,
-    VersionsAre,
+    VersionsReply,
 )
 from protocols.ucxl import key_of
 
@@ -138,18 +138,18 @@ async def swollen_messages(siege: Siege) -> None:
 async def requests_before_hello(siege: Siege) -> None:
     """Whoever has not said hello is answered nothing, and whoever is of another swarm is parted from."""
     requests: tuple[Request, ...] = (
-        Ping(), Merge(()), Heads(KEY, ()), Versions(KEY, 0, 10), ByDigest((bytes(32),)), Members(), Provide(KEY, 1000),
-        Providers(KEY),
+        Ping(), Merge(()), GetHeads(KEY, ()), GetVersions(KEY, 0, 10), GetByDigest((bytes(32),)), GetMembers(),
+        AddProvider(KEY, 1000), GetProviders(KEY),
     )  # fmt: skip
     member = await siege.member(says_hello=False, answering=lambda request, honest: None)
     for request in requests:
         reply = await member.ask(request)
-        if not isinstance(reply, Failed) or not isinstance(reply.error, Forbidden):
+        if not isinstance(reply, FailedReply) or not isinstance(reply.error, Forbidden):
             raise Fell(f"a {type(request).__name__} before hello was answered with {reply}")
     stranger = await siege.member(says_hello=False, answering=lambda request, honest: None)
-    for request in (stranger.hello(network="another"), Heads(KEY, ())):
+    for request in (stranger.hello(network="another"), GetHeads(KEY, ())):
         reply = await stranger.ask(request)
-        if not isinstance(reply, Failed) or not isinstance(reply.error, Forbidden):
+        if not isinstance(reply, FailedReply) or not isinstance(reply.error, Forbidden):
             raise Fell(f"a member of another swarm was answered with {reply}")
     await stranger.until_over()
 
@@ -188,8 +188,8 @@ async def broken_lanes(siege: Siege) -> None:
 
 async def unasked_answers(siege: Siege) -> None:
     """10,000 answers that nobody asked for, of every kind, and wrong ones to what was asked."""
-    wrong: list[Reply] = [Pong(0, 1 << 63, 1 << 63), HeadsAre((), ()), Noted(), MergedAll(1 << 40, ())]
-    wrong += [VersionsAre((), 1 << 63), MembersAre(()), Failed("UCXL-500-INTERNAL", "x" * 1024, {})]
+    wrong: list[Reply] = [Pong(0, 1 << 63, 1 << 63), HeadsReply((), ()), ProviderAdded(), MergeReply(1 << 40, ())]
+    wrong += [VersionsReply((), 1 << 63), MembersReply(()), FailedReply("UCXL-500-INTERNAL", "x" * 1024, {})]
     turn = 0
 
     def answer(request: Request, honest: Reply | None) -> Reply:
@@ -224,7 +224,7 @@ async def pipelined_pings(siege: Siege) -> None:
 async def pipelined_look_ups(siege: Siege) -> None:
     """20,000 look-ups in one go: each is answered or refused, or the connection given up, and nobody else waits."""
     member = await siege.member()
-    chunk = _framed(messages.encode_request(1 << 40, Heads(KEY, ()))) * 500
+    chunk = _framed(messages.encode_request(1 << 40, GetHeads(KEY, ()))) * 500
     for _ in range(40):
         if not await member.send_raw(chunk):
             break
@@ -243,7 +243,7 @@ async def unread_answers(siege: Siege) -> None:
 
     async def ask(is_deaf: bool) -> None:
         member = await siege.member()
-        request = messages.encode_request(1 << 40, Heads(envelope.key, ()))
+        request = messages.encode_request(1 << 40, GetHeads(envelope.key, ()))
         member.stop_reading(socket_too=is_deaf)
         with trio.move_on_after(3):
             for _ in range(400):
@@ -300,7 +300,7 @@ async def false_members(siege: Siege) -> None:
     listener.listen(4096)
     port = listener.getsockname()[1]
     calls = 0
-    told = [MemberIs(peer, _places(peer, port)) for peer in (_some_peer() for _ in range(messages.MEMBERS_MAX))]
+    told = [MemberEntry(peer, _places(peer, port)) for peer in (_some_peer() for _ in range(messages.MEMBERS_MAX))]
 
     async def take() -> None:
         nonlocal calls
@@ -310,7 +310,7 @@ async def false_members(siege: Siege) -> None:
             calls += 1
 
     def answer(request: Request, honest: Reply | None) -> Reply | None:
-        return MembersAre(tuple(told)) if isinstance(request, Members) else honest
+        return MembersReply(tuple(told)) if isinstance(request, GetMembers) else honest
 
     siege.nursery.start_soon(take)
     member = await siege.member(says_hello=False, answering=answer)

@@ -12,7 +12,7 @@ from attacks.intruders import Intruder, until_over
 from attacks.lines import MULTISTREAM, Fell, prefixed, said, varint
 from attacks.on_negotiation import BROKEN
 from attacks.siege import Attack, Siege
-from node.swarm.libp2p.yamux_stream import MuxStream
+from node.swarm.libp2p.yamux_stream import YamuxStream
 
 IDENTIFY, PUSH, PING = "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0"
 KAD = ("/ipfs/kad/1.0.0", "/bzzz/kad/1.0.0")
@@ -66,7 +66,7 @@ async def every_protocol(siege: Siege) -> None:
 async def broken_openings(siege: Siege) -> None:
     """Streams that do not get as far as naming a protocol: 24 such bytes end a plain libp2p host."""
     peer = await siege.peer()
-    streams: list[MuxStream] = []
+    streams: list[YamuxStream] = []
     for broken in BROKEN:
         for opening in (b"", said(MULTISTREAM), said(MULTISTREAM, PING)):
             stream = await peer.stream()
@@ -81,7 +81,7 @@ async def dribbled_streams(siege: Siege) -> None:
     """Streams that say what they are for a byte at a time, and one that never does: the target must not wait long."""
     peer = await siege.peer()
 
-    async def dribble(stream: MuxStream) -> None:
+    async def dribble(stream: YamuxStream) -> None:
         for one in said(MULTISTREAM, "/" + "x" * 60):
             await stream.write(bytes([one]))
             await trio.sleep(0.1)
@@ -116,7 +116,7 @@ async def pings_on_streams(siege: Siege) -> None:
     raise Fell(f"pings were not answered: {got} of {sent} bytes came back within 8 s")
 
 
-async def _pour(stream: MuxStream) -> None:
+async def _pour(stream: YamuxStream) -> None:
     with trio.move_on_after(3):
         while True:
             await stream.write(bytes(3200))

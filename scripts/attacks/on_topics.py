@@ -18,14 +18,15 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
-from attacks.hearing import TOPIC
 from attacks.intruders import Intruder, until_over
 from attacks.lines import prefixed
 from attacks.on_streams import GARBAGE, quietly
 from attacks.siege import Attack, Siege
 from node.swarm.libp2p import multistream
-from node.swarm.libp2p.yamux_stream import MuxStream
+from node.swarm.libp2p.yamux_stream import YamuxStream
 
+TOPIC = "attacks"
+"""The topic that the attacks speak on; the tests lay them on a node that listens to it."""
 MESHSUB = ("/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0")
 TIMES = 30
 """How often a peer sends the same garbage: more than any is borne."""
@@ -129,7 +130,7 @@ async def mute_listeners(siege: Siege) -> None:
             stream = await peer.mux.accept_stream()
             siege.nursery.start_soon(agree, stream)
 
-    async def agree(stream: MuxStream) -> None:
+    async def agree(stream: YamuxStream) -> None:
         with contextlib.suppress(BaseLibp2pError):
             await multistream.accept(stream, {TProtocol(one): None for one in MESHSUB})
 

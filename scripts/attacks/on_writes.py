@@ -13,7 +13,7 @@ from protocols.clock import version
 from protocols.envelope import Envelope, seal
 from protocols.errors import BzzzError, ClockAhead, Malformed, Rejected, TooLarge
 from protocols.keys import PrivateKey
-from protocols.messages import ByDigest, Heads, HeadsAre, Merge, MergedAll, Provide
+from protocols.messages import AddProvider, GetByDigest, GetHeads, HeadsReply, Merge, MergeReply
 from protocols.ucxl import key_of
 
 _SIGNATURE_BYTES = 64
@@ -57,8 +57,8 @@ async def forged_envelopes(siege: Siege) -> None:
         parents=(),
     )
     await _must_be_refused(siege, ahead.encoded, ClockAhead)
-    heads = await member.ask(Heads(honest.key, ()))
-    if heads != HeadsAre((), ()):
+    heads = await member.ask(GetHeads(honest.key, ()))
+    if heads != HeadsReply((), ()):
         raise Fell(f"something that was refused is there: {heads}")
 
 
@@ -70,7 +70,9 @@ def _by(envelope: Envelope, key: PrivateKey) -> bytes:
 async def _must_be_refused(siege: Siege, encoded: bytes, kind: type[BzzzError]) -> None:
     member = await siege.member()  # a new one for each: it may lose its place for it
     reply = await member.ask(Merge((encoded,)), Lane.BULK)
-    if not isinstance(reply, MergedAll) or [isinstance(refusal.error, kind) for _, refusal in reply.refusals] != [True]:
+    if not isinstance(reply, MergeReply) or [isinstance(refusal.error, kind) for _, refusal in reply.refusals] != [
+        True
+    ]:
         raise Fell(f"{encoded[:60]!r} ({len(encoded)} bytes) was answered with {reply}, not refused as {kind.__name__}")
 
 
@@ -83,8 +85,8 @@ async def replayed_envelopes(siege: Siege) -> None:
         for _ in range(40):
             await member.send(batch, Lane.BULK)
         await member.until_answered(40)
-    heads = await other.ask(Heads(envelope.key, ()))
-    if not isinstance(heads, HeadsAre) or heads.digests != (envelope.digest,):
+    heads = await other.ask(GetHeads(envelope.key, ()))
+    if not isinstance(heads, HeadsReply) or heads.digests != (envelope.digest,):
         raise Fell(f"after replays the heads are {heads}")
 
 
@@ -94,8 +96,8 @@ async def heavy_answers(siege: Siege) -> None:
     siblings = [written(member.key, os.urandom(256 * 1024), path="heavy") for _ in range(40)]
     for first in range(0, len(siblings), 4):
         await member.ask(Merge(tuple(one.encoded for one in siblings[first : first + 4])), Lane.BULK)
-    heads = messages.encode_request(1 << 40, Heads(siblings[0].key, ()))
-    same = messages.encode_request(1 << 40, ByDigest((siblings[0].digest,) * messages.ENVELOPES_MAX))
+    heads = messages.encode_request(1 << 40, GetHeads(siblings[0].key, ()))
+    same = messages.encode_request(1 << 40, GetByDigest((siblings[0].digest,) * messages.ENVELOPES_MAX))
     asker = await siege.member()
     asker.stop_reading(socket_too=False)
     for _ in range(500):
@@ -137,7 +139,7 @@ async def false_providers(siege: Siege) -> None:
     """5,000 keys that one member claims to provide."""
     member = await siege.member()
     for number in range(5_000):
-        request = Provide(key_of(f"ucxl://a:b@c:d/*^/{number}"), 1 << 63)
+        request = AddProvider(key_of(f"ucxl://a:b@c:d/*^/{number}"), 1 << 63)
         if not await member.send(messages.encode_request(1 << 40, request)):
             return
         if number % 500 == 499:

@@ -22,7 +22,7 @@ ENVELOPE = "application/vnd.bzzz.envelope"
 HEAD_END = b"\r\n\r\n"
 
 
-class Connection:
+class CallerConnection:
     """One kept connection."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -77,7 +77,7 @@ async def run(order: dict[str, Any]) -> dict[str, Any]:
     requests = requests_of(order)
     wanted, is_read = order["status"], order["do"] == "get"
     host, _, port = order["host"].rpartition(":")
-    free = [Connection(await trio.open_tcp_stream(host, int(port))) for _ in range(order["callers"])]
+    free = [CallerConnection(await trio.open_tcp_stream(host, int(port))) for _ in range(order["callers"])]
     print("ready", flush=True)
     sys.stdin.readline()
     next_request = 0

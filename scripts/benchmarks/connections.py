@@ -44,10 +44,10 @@ def _measured(node: NodeProcess) -> list[Figure]:
     started = time.perf_counter()
     trio.run(_come_and_go, node.multiaddrs[0], COMERS)
     passed = time.perf_counter() - started
-    grown = 100.0 * (_settled(process) / warm - 1.0)
+    wait_until_grown = 100.0 * (_settled(process) / warm - 1.0)
     what = f"{COMERS:,} came, proved who they are, and went"
     return [
-        _figure(f"{what}: growth of memory", grown, "%", Bound.AT_MOST, 10.0),
+        _figure(f"{what}: growth of memory", wait_until_grown, "%", Bound.AT_MOST, 10.0),
         _figure(f"{what}: growth of descriptors", process.num_fds() - descriptors, "", Bound.AT_MOST, 0.0),
         _figure(f"{what}: a second", COMERS / passed, "/s"),
     ]

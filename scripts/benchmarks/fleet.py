@@ -15,7 +15,7 @@ from typing import Any
 MEET_SECONDS_MAX = 60.0
 
 
-class Member:
+class FleetNode:
     """One worker process, spoken with by lines of JSON."""
 
     def __init__(
@@ -90,14 +90,16 @@ class Member:
 
 
 @contextmanager
-def fleet(count: int, *, backend: str = "hybrid", **settings: Any) -> Iterator[list[Member]]:
+def fleet(count: int, *, backend: str = "hybrid", **settings: Any) -> Iterator[list[FleetNode]]:
     """So many nodes that have all met; with `backend` mock alone, without a host."""
-    members: list[Member] = []
+    members: list[FleetNode] = []
     with TemporaryDirectory(prefix="bzzz-bench-") as folder:
         try:
             for number in range(1, count + 1):
                 known = [member.said["addresses"][0] for member in members if member.said["addresses"]]
-                members.append(Member(f"n{number}", Path(folder), backend=backend, bootstrap=known, settings=settings))
+                members.append(
+                    FleetNode(f"n{number}", Path(folder), backend=backend, bootstrap=known, settings=settings)
+                )
             deadline = time.monotonic() + MEET_SECONDS_MAX
             while backend != "mock" and any(m.do("state")["connected"] < count - 1 for m in members):
                 if time.monotonic() > deadline:

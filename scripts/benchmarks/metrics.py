@@ -74,9 +74,9 @@ def _settings(is_on: bool) -> Settings:
     return Settings(backend="mock", metrics_enabled=is_on)
 
 
-def _world() -> app.World:
+def _world() -> app.Environment:
     store = MemoryStore(log_id="0" * 16)
-    return app.World(key=KEY, network=None, store=store, now_ms=lambda: START_MS, chance=random.Random(1).random)
+    return app.Environment(key=KEY, network=None, store=store, now_ms=lambda: START_MS, chance=random.Random(1).random)
 
 
 async def _put_seconds(node: Node, envelopes: list[Envelope]) -> float:

@@ -21,7 +21,7 @@ from node.node import Node
 from node.store.sqlite.store import SqliteStore
 from node.swarm.libp2p.host import Host
 from protocols.keys import PrivateKey
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 
 PEERS = 4
 IDLE_SECONDS = 15
@@ -68,7 +68,7 @@ async def _frozen(folder: Path, peers: list[NodeProcess]) -> list[Figure]:
     """A node in this process, hybrid over a real disk, while every peer is stopped by SIGSTOP."""
     key = PrivateKey.from_seed(secrets.token_bytes(32))
     store = SqliteStore.open(folder / "bench.sqlite", random_id=secrets.token_hex(8))
-    world = app.World(
+    world = app.Environment(
         key=key,
         network=Host(key, ["/ip4/127.0.0.1/tcp/0"]),
         store=store,
@@ -90,7 +90,7 @@ async def _frozen(folder: Path, peers: list[NodeProcess]) -> list[Figure]:
 
 
 async def _measured(node: Node, mock: MockDHT, peers: list[NodeProcess]) -> list[Figure]:
-    assert node.gate is not None
+    assert node.breaker is not None
     run = secrets.token_hex(4)
     envelopes = iter(ready(40 + 4 * OPEN_CALLS, run=run))
     for _ in range(20):
@@ -98,7 +98,7 @@ async def _measured(node: Node, mock: MockDHT, peers: list[NodeProcess]) -> list
     for peer in peers:
         peer.freeze()
     at_first: list[float] = []
-    while node.gate.state is State.CLOSED and len(at_first) < 20:
+    while node.breaker.state is BreakerState.CLOSED and len(at_first) < 20:
         at_first.append(await _timed(node.dht.put, next(envelopes)))
     over, commits, reads = [], [], []
     for number in range(OPEN_CALLS):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.figures import Bound, Figure
-from benchmarks.fleet import Member, fleet
+from benchmarks.fleet import FleetNode, fleet
 
 PEERS = 4
 HINTS = ((1_000, 2.0), (100_000, 60.0))
@@ -38,7 +38,7 @@ def run() -> list[Figure]:
     return figures
 
 
-def _returns(members: list[Member], hints: int, seconds: float) -> Iterator[Figure]:
+def _returns(members: list[FleetNode], hints: int, seconds: float) -> Iterator[Figure]:
     one, others = members[0], members[1:]
     steady = _steady(one)
     one.do("make", count=hints // PEERS, run="owed")
@@ -60,7 +60,7 @@ def _returns(members: list[Member], hints: int, seconds: float) -> Iterator[Figu
     yield from _beside(f"{what}: meanwhile", got, steady, 3.0)
 
 
-def _flipped(one: Member) -> Iterator[Figure]:
+def _flipped(one: FleetNode) -> Iterator[Figure]:
     """The backend turned to mock and back, as by an operator: each time checked, written to the audit log, in force."""
     steady = _steady(one)
     one.do("make", count=int(STEADY_SECONDS * RATE / 2) + 1, run="flipped")
@@ -70,7 +70,7 @@ def _flipped(one: Member) -> Iterator[Figure]:
     yield from _beside("backend flipped every 100 ms", got, steady, 2.0)
 
 
-def _steady(one: Member) -> dict[str, Any]:
+def _steady(one: FleetNode) -> dict[str, Any]:
     """The foreground with nothing else; and what it reads, now and later."""
     one.do("make", count=READ, run="steady")
     one.do("put", callers=16, seconds=60.0)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.figures import Bound, Figure
-from benchmarks.fleet import Member, fleet
+from benchmarks.fleet import FleetNode, fleet
 
 SECONDS = 2.0
 CALLERS = (1, 8, 64, 256)
@@ -60,13 +60,13 @@ def _at(nodes: int) -> Iterator[Figure]:
                 yield from _gets(one, nodes)
 
 
-def _warm_up(one: Member) -> None:
+def _warm_up(one: FleetNode) -> None:
     """Until what SQLite writes ahead has its size on every disk: making that file longer costs half a commit."""
     one.do("make", count=MADE[64], run="warm")
     one.do("put", callers=64, seconds=SECONDS)
 
 
-def _round_trips(one: Member) -> Iterator[Figure]:
+def _round_trips(one: FleetNode) -> Iterator[Figure]:
     for callers in CALLERS:
         got = one.do("trip", callers=callers, seconds=SECONDS)
         what = f"2 nodes: stream round trip, {_by(callers)}"
@@ -75,7 +75,7 @@ def _round_trips(one: Member) -> Iterator[Figure]:
         yield _figure(what, got["rate"], "/s")
 
 
-def _put(one: Member, nodes: int, copies: int, callers: int) -> Iterator[Figure]:
+def _put(one: FleetNode, nodes: int, copies: int, callers: int) -> Iterator[Figure]:
     what = f"{nodes} nodes: put, {copies} {'copies' if copies > 1 else 'copy'}, {_by(callers)}"
     one.do("make", count=MADE[callers], run=f"c{callers}")
     got = one.do("put", callers=callers, seconds=SECONDS)
@@ -88,7 +88,7 @@ def _put(one: Member, nodes: int, copies: int, callers: int) -> Iterator[Figure]
     yield from _calls(f"{what}, HTTP", got)
 
 
-def _gets(one: Member, nodes: int) -> Iterator[Figure]:
+def _gets(one: FleetNode, nodes: int) -> Iterator[Figure]:
     for consistency, kind in (("auto", "of one"), ("swarm", f"newest of {min(3, nodes)}")):
         kind = "newest of three" if kind == "newest of 3" else kind
         for callers in CALLERS:
@@ -178,7 +178,7 @@ def _by(callers: int) -> str:
     return "1 caller" if callers == 1 else f"{callers} callers"
 
 
-def _settle(members: list[Member]) -> None:
+def _settle(members: list[FleetNode]) -> None:
     """Until nobody owes anything."""
     while any(member.do("state")["pending"] for member in members):
         pass

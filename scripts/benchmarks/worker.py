@@ -23,7 +23,7 @@ from benchmarks.foreground import Foreground
 from benchmarks.loads import load
 from node import app
 from node.api.listen import bind
-from node.api.middleware import Door, Guard
+from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.api.server import serve
 from node.config.changes import read_change
@@ -34,11 +34,11 @@ from node.process import gc as memory
 from node.process import threads
 from node.store.sqlite.store import SqliteStore
 from node.swarm.libp2p.host import Host
-from node.swarm.rpc import Calls
+from node.swarm.rpc import Rpc
 from protocols.envelope import Envelope
 from protocols.keys import PrivateKey
 from protocols.messages import Ping
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 from protocols.ucxl import Address, parse
 
 
@@ -103,11 +103,11 @@ class Worker:
 
     async def trip(self, order: dict[str, Any]) -> dict[str, Any]:
         """A ping and its answer on the long-lived stream."""
-        calls: Calls = self.node.gate._calls  # type: ignore[union-attr]  # a bench may look inside
+        rpc: Rpc = self.node.breaker._rpc  # type: ignore[union-attr]  # a bench may look inside
         peer = next(peer.peer for peer in self.node.peers() if peer.is_connected)
 
         async def one() -> bool:
-            await calls.call(peer, Ping(), timeout=5.0)
+            await rpc.call(peer, Ping(), timeout=5.0)
             return True
 
         return await load(one, callers=order["callers"], seconds=order["seconds"], most=1 << 30)
@@ -122,9 +122,9 @@ class Worker:
 
         What the calls themselves leave to be paid is later than that, and does not count.
         """
-        gate, store, owed_until_ms = self.node.gate, self.node.store, now_ms()
-        assert gate is not None
-        while gate.state is not State.CLOSED:
+        breaker, store, owed_until_ms = self.node.breaker, self.node.store, now_ms()
+        assert breaker is not None
+        while breaker.state is not BreakerState.CLOSED:
             await trio.sleep(0.001)
         closed_at = time.monotonic()
         paid_at = 0.0
@@ -173,11 +173,11 @@ async def live(told: dict[str, Any]) -> None:
     key = PrivateKey.from_seed(os.urandom(32))
     store = SqliteStore.open(folder / "store.db", random_id=os.urandom(8).hex())
     network = None if told["backend"] == "mock" else Host(key, ["/ip4/127.0.0.1/tcp/0"])
-    world = app.World(key=key, network=network, store=store, now_ms=now_ms, chance=random.random)
+    world = app.Environment(key=key, network=network, store=store, now_ms=now_ms, chance=random.random)
     settings = replace(Settings(), name=told["name"], **told["settings"], bootstrap=tuple(told["bootstrap"]))
     async with trio.open_nursery() as nursery:
         node = await nursery.start(app.run, world, settings)
-        guarded = Guard(router(node), Door(is_loopback=True, token=None), now_ms=now_ms)
+        guarded = Middleware(router(node), ApiAccess(is_loopback=True, token=None), now_ms=now_ms)
         api = await nursery.start(partial(serve, guarded, bind("127.0.0.1:0"), now_ms=now_ms, stopping=trio.Event()))
         say({"peer_id": node.peer_id, "addresses": node.addresses(), "api": api})
         worker = Worker(node, key)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from node.store.base import Incoming, Member, Merged, Origin, Pending, Store
 from protocols.envelope import Envelope, Notice, notice_of, order_key
 from protocols.errors import NotFound
-from protocols.heads import Lineage
+from protocols.heads import HeadSet
 from tests.contract.stores import (
     ALICE,
     AUTHOR,
@@ -60,7 +60,7 @@ async def test_twice_in_one_batch_is_once(store: Store) -> None:
     assert await put(store, local(item, ALICE), local(item, BOB), from_peer(item)) == [
         Merged(1, True), Merged(1, False), Merged(1, False),
     ]  # fmt: skip
-    assert store.owing() == {ALICE: 1, BOB: 1}
+    assert store.hint_counts() == {ALICE: 1, BOB: 1}
 
 
 async def test_an_empty_batch_is_nothing(store: Store) -> None:
@@ -124,11 +124,11 @@ async def test_what_is_not_there_is_none_or_empty(store: Store) -> None:
     assert await store.standing(digest=nobody.digest) is None
     assert await store.standing(sequence=1) is None
     assert await store.cursor("reader") == 0
-    assert await store.own_writes(after=0) == []
+    assert await store.local_writes(after=0) == []
     assert store.latest_version() == 0
     assert store.pending() == Pending(0, None, 0)
     assert (store.measures().versions, store.measures().at_risk) == (0, 0)
-    assert store.owing() == {}
+    assert store.hint_counts() == {}
     assert store.next_due(ALICE) is None
     with pytest.raises(NotFound):
         await store.replicated(nobody.digest, 1)
@@ -255,7 +255,7 @@ async def test_the_same_versions_give_the_same_heads_in_any_order_and_any_batche
 
         async for each in rig.now_and_after_a_restart(store):
             for key in {item.key for _, item in history}:
-                lineage = Lineage()
+                lineage = HeadSet()
                 held = {item.digest: item for _, item in history if item.key == key and isinstance(item, Envelope)}
                 for item in held.values():
                     lineage.add(item.digest, item.version, item.parents, author=item.author, reissues=item.reissues)
@@ -415,10 +415,10 @@ async def test_the_log_id_is_the_one_it_was_made_with(store: Store, rig: StoreRi
 
 
 async def test_everybody_who_waits_for_the_log_to_grow_is_woken(store: Store) -> None:
-    grown: list[tuple[int, int]] = []
+    wait_until_grown: list[tuple[int, int]] = []
 
     async def wait(after: int) -> None:
-        grown.append((after, await store.grown(after)))
+        wait_until_grown.append((after, await store.wait_until_grown(after)))
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -427,16 +427,16 @@ async def test_everybody_who_waits_for_the_log_to_grow_is_woken(store: Store) ->
             await trio.testing.wait_all_tasks_blocked()
             await put(store, from_peer(envelope(1)))
             await put(store, from_peer(envelope(2)), from_peer(envelope(3)))
-    assert sorted(after for after, _ in grown) == [0, 0, 1, 2]
-    assert all(last > after for after, last in grown)
-    assert await store.grown(2) == 3
+    assert sorted(after for after, _ in wait_until_grown) == [0, 0, 1, 2]
+    assert all(last > after for after, last in wait_until_grown)
+    assert await store.wait_until_grown(2) == 3
 
 
 async def test_what_is_merged_again_wakes_nobody(store: Store) -> None:
     await put(store, from_peer(envelope(1)))
     with trio.move_on_after(0.05) as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(store.grown, 1)
+            nursery.start_soon(store.wait_until_grown, 1)
             await put(store, from_peer(envelope(1)))
     assert scope.cancelled_caught
 
@@ -564,7 +564,7 @@ async def test_a_follower_is_told_of_each_key_that_changed_before_the_merge_retu
     told: list[bytes] = []
     one, other = envelope(1, path="x"), envelope(2, path="y")
     child = envelope(3, path="x", parents=(one.digest,))
-    with store.followers.joined(told.append):
+    with store.change_listeners.joined(told.append):
         await put(store, from_peer(child), local(other, ALICE))
         assert set(told) == {one.key, other.key}
         told.clear()
@@ -581,7 +581,7 @@ async def test_a_follower_is_told_when_more_is_known_of_a_version_and_when_one_i
     told: list[bytes] = []
     item, wrong = envelope(1, path="x"), envelope(5, path="y")
     await put(store, from_peer(notice_of(item)), local(wrong, ALICE))
-    with store.followers.joined(told.append):
+    with store.change_listeners.joined(told.append):
         await put(store, from_peer(item))
         assert set(told) == {item.key}
         told.clear()

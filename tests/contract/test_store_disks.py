@@ -25,7 +25,7 @@ async def put_and_hear(store: Store, *incoming: Incoming) -> list[Merged]:
         told.append(merged)
         is_told.set()
 
-    store.merge_soon(incoming, now_ms=NOW, told=hear)
+    store.merge_in_background(incoming, now_ms=NOW, told=hear)
     await is_told.wait()
     (merged,) = told
     if isinstance(merged, BaseException):
@@ -35,10 +35,10 @@ async def put_and_hear(store: Store, *incoming: Incoming) -> list[Merged]:
 
 WRITES: dict[str, Write] = {
     "merge": lambda store: put(store, local(envelope(9), BOB, key="k9")),
-    "merge_soon": lambda store: put_and_hear(store, local(envelope(9), BOB)),
+    "merge_in_background": lambda store: put_and_hear(store, local(envelope(9), BOB)),
     "reissue": lambda store: store.reissue(envelope(1).digest, envelope(9), (BOB,), now_ms=NOW),
     "refuse": lambda store: store.refuse(ALICE, 1, refusal="no"),
-    "retry_refused": lambda store: store.retry_refused(),
+    "retry_quarantined": lambda store: store.retry_quarantined(),
     "owe": lambda store: store.owe([(1, CAROL)]),
     "release": lambda store: store.release(ALICE),
     "stage": lambda store: store.stage(envelope(9), now_ms=NOW),
@@ -55,8 +55,8 @@ async def everything(store: Store) -> list[Any]:
     """What can be seen of a store."""
     key = envelope(1).key
     return [
-        await store.heads(key), await store.versions(key), await store.log(after=0), await store.own_writes(after=0),
-        await store.hints(), store.owing(), store.pending(), store.last_sequence, store.latest_version(),
+        await store.heads(key), await store.versions(key), await store.log(after=0), await store.local_writes(after=0),
+        await store.hints(), store.hint_counts(), store.pending(), store.last_sequence, store.latest_version(),
         await store.standing(sequence=1), await store.standing(digest=envelope(9).digest), await store.idempotent("k9"),
         await store.by_digest(envelope(9).digest), await store.staged(envelope(9).digest),
         await store.staged(envelope(7).digest), store.members(), await store.providers(key, now_ms=NOW),
@@ -144,11 +144,11 @@ async def test_acknowledgements_are_not_lost_by_a_commit_that_fails(store: Store
     await store.set_cursor("reader", 1)
     with pytest.raises(StorageFull):
         await put(store, local(envelope(2), ALICE))
-    assert store.owing() == {BOB: 1}
+    assert store.hint_counts() == {BOB: 1}
     rig.mend_disk()
     await put(store, local(envelope(3)))
     store = await rig.reopen()
-    assert store.owing() == {BOB: 1}
+    assert store.hint_counts() == {BOB: 1}
     assert store.next_due(BOB) == NOW + 5
     assert await store.cursor("reader") == 1
     standing = await store.standing(sequence=1)
@@ -166,9 +166,9 @@ async def test_nothing_is_seen_before_it_is_committed_and_reads_go_on_meanwhile(
     assert await everything(store) == before
     assert [hint.sequence for hint in await store.owed(ALICE, now_ms=NOW)] == [1]
     store.acknowledge(ALICE, [1])
-    assert store.owing() == {}
+    assert store.hint_counts() == {}
     go_on()
-    assert await store.grown(1) == 2
+    assert await store.wait_until_grown(1) == 2
     assert await digests(store, base.key) == [child.digest]
 
 
@@ -210,7 +210,7 @@ async def test_many_writers_at_once_get_a_sequence_each(store: Store) -> None:
         for number in range(40):
             nursery.start_soon(write, number)
     assert sorted(got) == list(range(1, 201))
-    assert store.owing() == {ALICE: 200}
+    assert store.hint_counts() == {ALICE: 200}
 
 
 async def test_what_was_handed_in_before_the_end_is_committed(store: Store, rig: StoreRig) -> None:
@@ -226,7 +226,7 @@ async def test_what_was_handed_in_before_the_end_is_committed(store: Store, rig:
         await trio.sleep(0)
     store = await rig.reopen()
     assert store.last_sequence == 1
-    assert store.owing() == {}
+    assert store.hint_counts() == {}
 
 
 async def test_a_reader_never_sees_a_key_go_back(store: Store, rig: StoreRig) -> None:

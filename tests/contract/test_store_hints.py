@@ -30,7 +30,7 @@ async def test_a_write_is_owed_to_its_holders_and_to_nobody_else(store: Store, r
     await put(store, local(one, ALICE, BOB), now_ms=NOW)
     await put(store, local(two, BOB), now_ms=NOW + 1)
     async for each in rig.now_and_after_a_restart(store):
-        assert each.owing() == {ALICE: 1, BOB: 2}
+        assert each.hint_counts() == {ALICE: 1, BOB: 2}
         assert each.pending() == Pending(3, NOW, 0)
         assert each.next_due(BOB) == 0
         assert each.next_due(CAROL) is None
@@ -45,8 +45,8 @@ async def test_a_write_is_owed_to_its_holders_and_to_nobody_else(store: Store, r
 
 async def test_what_came_from_peers_is_owed_to_nobody(store: Store) -> None:
     await put(store, Incoming(envelope(1), Origin.PEER, (ALICE,)), Incoming(envelope(2), Origin.SYNC, (ALICE,)))
-    assert store.owing() == {}
-    assert await store.own_writes(after=0) == []
+    assert store.hint_counts() == {}
+    assert await store.local_writes(after=0) == []
     assert await store.standing(digest=envelope(1).digest) is None
 
 
@@ -63,10 +63,10 @@ async def test_an_acknowledgement_counts_at_once(store: Store, rig: StoreRig) ->
     await put(store, local(two, ALICE), now_ms=NOW + 7)
     store.acknowledge(ALICE, [1])
     store.acknowledge(ALICE, [1])
-    assert store.owing() == {ALICE: 1, BOB: 1}
+    assert store.hint_counts() == {ALICE: 1, BOB: 1}
     assert [hint.sequence for hint in await store.owed(ALICE, now_ms=NOW)] == [2]
     store.acknowledge(BOB, iter([1, 2, 99]))
-    assert store.owing() == {ALICE: 1}
+    assert store.hint_counts() == {ALICE: 1}
     assert store.pending() == Pending(1, NOW + 7, 0)
     async for each in rig.now_and_after_a_restart(store):
         standing = await each.standing(digest=one.digest)
@@ -74,14 +74,14 @@ async def test_an_acknowledgement_counts_at_once(store: Store, rig: StoreRig) ->
         assert (standing.sequence, standing.digest, standing.wanted, standing.at_ms) == (1, one.digest, 2, NOW)
         assert set(standing.acknowledged) == {ALICE, BOB}
         assert await each.standing(sequence=1) is not None
-        assert each.owing() == {ALICE: 1}
+        assert each.hint_counts() == {ALICE: 1}
         assert [hint.sequence for hint in await each.owed(ALICE, now_ms=NOW)] == [2]
 
 
 async def test_those_who_have_it_already_are_owed_nothing(store: Store) -> None:
     item = envelope(1)
     await put(store, local(item, ALICE, BOB, BOB, acknowledged=(BOB, CAROL)))
-    assert store.owing() == {ALICE: 1}
+    assert store.hint_counts() == {ALICE: 1}
     standing = await store.standing(sequence=1)
     assert standing is not None
     assert set(standing.acknowledged) == {BOB, CAROL}
@@ -93,10 +93,10 @@ async def test_a_local_write_merged_again_is_owed_to_new_holders_alone(store: St
     await put(store, local(item, ALICE, BOB))
     store.acknowledge(ALICE, [1])
     assert await put(store, local(item, ALICE, BOB, CAROL)) == [Merged(1, False)]
-    assert store.owing() == {BOB: 1, CAROL: 1}
+    assert store.hint_counts() == {BOB: 1, CAROL: 1}
     await put(store, local(item, ALICE, acknowledged=(BOB,)))
     async for each in rig.now_and_after_a_restart(store):
-        assert each.owing() == {CAROL: 1}
+        assert each.hint_counts() == {CAROL: 1}
         standing = await each.standing(digest=item.digest)
         assert standing is not None
         assert set(standing.acknowledged) == {ALICE, BOB}
@@ -109,19 +109,19 @@ async def test_a_write_that_a_peer_brought_back_first_becomes_ours(store: Store,
     assert await store.standing(digest=item.digest) is None
     assert await put(store, local(item, ALICE, acknowledged=(BOB,))) == [Merged(1, False)]
     async for each in rig.now_and_after_a_restart(store):
-        assert each.owing() == {ALICE: 1}
+        assert each.hint_counts() == {ALICE: 1}
         standing = await each.standing(sequence=1)
         assert standing is not None
         assert (standing.acknowledged, standing.wanted) == ((BOB,), 2)
-        assert [change.sequence for change in await each.own_writes(after=0)] == [1]
+        assert [change.sequence for change in await each.local_writes(after=0)] == [1]
         assert [hint.digest for hint in await each.owed(ALICE, now_ms=NOW)] == [item.digest]
 
 
 async def test_own_writes_are_the_first_entries_of_what_was_written_here(store: Store) -> None:
     items = [envelope(version) for version in range(1, 7)]
     await put(store, *(local(item) if item.version % 2 else from_peer(item) for item in items))
-    assert [change.sequence for change in await store.own_writes(after=0)] == [1, 3, 5]
-    assert [change.digest for change in await store.own_writes(after=1, limit=1)] == [items[2].digest]
+    assert [change.sequence for change in await store.local_writes(after=0)] == [1, 3, 5]
+    assert [change.digest for change in await store.local_writes(after=1, limit=1)] == [items[2].digest]
 
 
 async def test_a_postponed_hint_waits_for_its_moment(store: Store, rig: StoreRig) -> None:
@@ -134,7 +134,7 @@ async def test_a_postponed_hint_waits_for_its_moment(store: Store, rig: StoreRig
     store.postpone(ALICE, 1, next_try_ms=NOW + 900, refusal="still ahead")
     async for each in rig.now_and_after_a_restart(store):
         assert each.next_due(ALICE) == NOW + 900
-        assert each.owing() == {ALICE: 1}
+        assert each.hint_counts() == {ALICE: 1}
         assert await each.owed(ALICE, now_ms=NOW + 899) == []
         (hint,) = await each.hints()
         assert (hint.attempts, hint.next_try_ms, hint.refusal) == (2, NOW + 900, "still ahead")
@@ -160,7 +160,7 @@ async def test_a_refused_hint_is_shown_and_kept_and_not_paid(store: Store, rig: 
     await store.refuse(ALICE, 1, refusal="the signature is wrong")
     async for each in rig.now_and_after_a_restart(store):
         assert each.pending() == Pending(2, NOW, 1)
-        assert each.owing() == {ALICE: 1, BOB: 1}
+        assert each.hint_counts() == {ALICE: 1, BOB: 1}
         assert [hint.sequence for hint in await each.owed(ALICE, now_ms=NOW + 10)] == [2]
         (hint,) = await each.hints(is_refused=True)
         assert (hint.holder, hint.sequence, hint.attempts, hint.refusal) == (ALICE, 1, 2, "the signature is wrong")
@@ -170,8 +170,8 @@ async def test_a_refused_hint_is_shown_and_kept_and_not_paid(store: Store, rig: 
         standing = await each.standing(sequence=1)
         assert standing is not None
         assert standing.wanted == 2
-    assert await each.retry_refused() == 1
-    assert await each.retry_refused() == 0
+    assert await each.retry_quarantined() == 1
+    assert await each.retry_quarantined() == 0
     assert each.pending() == Pending(3, NOW, 0)
     assert [hint.sequence for hint in await each.owed(ALICE, now_ms=NOW)] == [1, 2]
     assert [hint.sequence for hint in await (await rig.reopen()).owed(ALICE, now_ms=NOW)] == [1, 2]
@@ -200,7 +200,7 @@ async def test_debts_can_be_added_to_own_writes(store: Store, rig: StoreRig) -> 
     assert await store.owe(debts) == 2
     assert await store.owe(debts) == 0
     async for each in rig.now_and_after_a_restart(store):
-        assert each.owing() == {BOB: 2}
+        assert each.hint_counts() == {BOB: 2}
         assert each.pending() == Pending(2, NOW, 0)
         assert [hint.sequence for hint in await each.owed(BOB, now_ms=NOW)] == [1, 2]
         standing = await each.standing(sequence=1)
@@ -216,7 +216,7 @@ async def test_a_holder_that_is_forgotten_is_owed_nothing_and_wanted_no_longer(s
     assert await store.release(ALICE) == [1, 3, 4]
     assert await store.release(ALICE) == []
     async for each in rig.now_and_after_a_restart(store):
-        assert each.owing() == {BOB: 4}
+        assert each.hint_counts() == {BOB: 4}
         assert each.pending().refused == 0
         assert [hint.holder for hint in await each.hints()] == [BOB] * 4
         wanted = {sequence: await each.standing(sequence=sequence) for sequence in (1, 2)}
@@ -274,7 +274,7 @@ async def test_a_reissued_write_is_stood_in_for(store: Store, rig: StoreRig) -> 
     assert await store.reissue(wrong.digest, right, (ALICE, CAROL), now_ms=NOW + 4) == Merged(3, False)
     async for each in rig.now_and_after_a_restart(store):
         assert await digests(each, base.key) == [right.digest]
-        assert each.owing() == {ALICE: 1, CAROL: 1}
+        assert each.hint_counts() == {ALICE: 1, CAROL: 1}
         assert each.latest_version() == 5
         versions = {version.digest: version for version in await each.versions(base.key)}
         assert versions[wrong.digest].reissued_as == right.digest
@@ -284,7 +284,7 @@ async def test_a_reissued_write_is_stood_in_for(store: Store, rig: StoreRig) -> 
             assert (standing.sequence, standing.digest, standing.acknowledged, standing.wanted) == (
                 3, right.digest, (), 2
             )  # fmt: skip
-        assert [change.digest for change in await each.own_writes(after=0)] == [right.digest]
+        assert [change.digest for change in await each.local_writes(after=0)] == [right.digest]
         assert [change.digest for change in await each.log(after=0)] == [base.digest, wrong.digest, right.digest]
 
 
@@ -296,7 +296,7 @@ async def test_a_reissued_write_ends_no_head_and_is_none_whatever_comes_later(st
     await store.reissue(wrong.digest, right, (), now_ms=NOW)
     await put(store, from_peer(late), local(wrong, ALICE))
     assert await digests(store, base.key) == [right.digest, late.digest]
-    assert store.owing() == {}
+    assert store.hint_counts() == {}
 
 
 async def test_who_waits_for_a_reissued_write_waits_for_what_stands_in_for_it(store: Store) -> None:
@@ -347,7 +347,7 @@ async def test_what_is_owed_is_what_was_asked_for_less_what_was_paid_or_released
             case "refuse":
                 await store.refuse(holder, last, refusal="no")
             case "retry":
-                await store.retry_refused()
+                await store.retry_quarantined()
             case "postpone":
                 store.postpone(holder, last, next_try_ms=NOW + step, refusal="later")
             case _:

@@ -12,8 +12,8 @@ import trio
 
 from node.swarm.base import Lane
 from node.swarm.libp2p.host import Host
-from node.swarm.limits import USUAL, Limits
-from node.swarm.peer_policy import Conduct
+from node.swarm.limits import USUAL, SwarmLimits
+from node.swarm.peer_policy import PeerPolicy
 from protocols.keys import PrivateKey
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
@@ -76,12 +76,12 @@ async def running(
     *,
     seed: bytes | None = None,
     is_allowed: Callable[[str], bool] | None = None,
-    conduct: Conduct | None = None,
-    limits: Limits = USUAL,
+    peer_policy: PeerPolicy | None = None,
+    limits: SwarmLimits = USUAL,
 ) -> AsyncIterator[tuple[Host, Told]]:
     """A host that runs, and what it tells."""
     key = PrivateKey.from_seed(seed or os.urandom(32))
-    host = Host(key, listen, is_allowed=is_allowed, conduct=conduct, limits=limits)
+    host = Host(key, listen, is_allowed=is_allowed, peer_policy=peer_policy, limits=limits)
     told = Told()
     async with trio.open_nursery() as nursery:
         await nursery.start(host.run, told)

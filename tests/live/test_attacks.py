@@ -1,6 +1,6 @@
 """Every attack on a real node, in a process of its own: nobody else notices, and it gives everything back.
 
-What the attacks are, and what is looked at during and after each, is in `tests/live/attacks/`; `scripts/attack` lays
+What the attacks are, and what is looked at during and after each, is in `scripts/attacks/`; `scripts/attack` lays
 them on any node of this machine.
 """
 
@@ -10,13 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from attacks import hearing
 from attacks.catalogue import ATTACKS
+from attacks.on_topics import TOPIC
 from attacks.siege import lay
 from attacks.target import find
 from attacks.web import get
 from netsim.processes.interrupts import Interrupts
 from netsim.processes.node import NodeProcess
+from tests.live import topic_listening_node
 
 CHEAP = ("connects-and-disconnects", "resets-in-the-middle", "members-who-come-and-go")
 ROUNDS = 4
@@ -34,11 +35,11 @@ TOPICS = {
 """What has something to do with GossipSub, is laid on a node that hears a topic, and what it counts then."""
 
 
-class HearingProcess(NodeProcess):
+class ListeningProcess(NodeProcess):
     """A node that hears a topic."""
 
     def _command(self, bootstrap: Sequence[str]) -> list[str]:
-        return [hearing.__name__ if part == "node.cli" else part for part in super()._command(bootstrap)]
+        return [topic_listening_node.__name__ if part == "node.cli" else part for part in super()._command(bootstrap)]
 
 
 class Victim:
@@ -85,7 +86,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
 
 @pytest.fixture(scope="module")
 def hearer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
-    victim = Victim(tmp_path_factory.mktemp("hearer"), HearingProcess)
+    victim = Victim(tmp_path_factory.mktemp("hearer"), ListeningProcess)
     yield victim
     victim.end()
 
@@ -95,6 +96,10 @@ async def test_nobody_else_notices(victim: Victim, name: str) -> None:
     outcome = await lay(ATTACKS[name], await find(victim.api()))
     assert not outcome.fell, outcome
     assert "Traceback" not in victim.log()
+
+
+def test_the_attacks_speak_on_the_topic_that_the_node_listens_to() -> None:
+    assert topic_listening_node.TOPIC == TOPIC
 
 
 @pytest.mark.parametrize("name", TOPICS)

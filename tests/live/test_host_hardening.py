@@ -25,19 +25,19 @@ from node.swarm.base import DialFailed, Lane
 from node.swarm.libp2p import release, tcp, yamux
 from node.swarm.libp2p.host import PROTOCOL, Host
 from node.swarm.libp2p.upgrade import Upgrader
-from node.swarm.libp2p.yamux_stream import MuxStream
-from node.swarm.limits import USUAL, Limits
+from node.swarm.libp2p.yamux_stream import YamuxStream
+from node.swarm.limits import USUAL, SwarmLimits
 from tests.live.swarm_peers import Told, joined, running, seeds_in_order
 
 ECHO = TProtocol("/test/echo/1.0.0")
 
 
-async def connected_wire(host: Host) -> tcp.Wire:
+async def connected_wire(host: Host) -> tcp.TcpConnection:
     return await tcp.connect(socket.AF_INET, "127.0.0.1", int(host.addresses[0].split("/")[4]))
 
 
 @contextlib.asynccontextmanager
-async def intruder(host: Host) -> AsyncIterator[yamux.Mux]:
+async def intruder(host: Host) -> AsyncIterator[yamux.YamuxConnection]:
     """A connection of somebody who holds to the handshakes, and to nothing after them."""
     mux = await Upgrader(os.urandom(32)).outbound(await connected_wire(host))
     async with trio.open_nursery() as nursery:
@@ -70,7 +70,7 @@ async def test_connections_that_ended_give_their_place_back() -> None:
 
 
 async def test_half_open_connections_make_room_for_a_new_one() -> None:
-    async with running(limits=Limits(half_open_max=8)) as (host, told):
+    async with running(limits=SwarmLimits(half_open_max=8)) as (host, told):
         wires = [await connected_wire(host) for _ in range(30)]
         await assert_serves(host, told)
         assert len(host._half_open) <= 8
@@ -79,7 +79,7 @@ async def test_half_open_connections_make_room_for_a_new_one() -> None:
 
 
 async def test_a_connection_that_says_nothing_is_closed() -> None:
-    async with running(limits=Limits(upgrade_seconds=0.2)) as (host, _):
+    async with running(limits=SwarmLimits(upgrade_seconds=0.2)) as (host, _):
         silent = await connected_wire(host)
         assert await silent.read(100) == b"\x13/multistream/1.0.0\n"
         with trio.fail_after(3), pytest.raises(ConnectionClosedError):
@@ -176,7 +176,7 @@ async def test_lanes_that_break_their_rules_are_reset() -> None:
         assert str(mux.peer_id) not in [peer for _, peer in told.comings]
 
 
-async def assert_ends(stream: MuxStream) -> None:
+async def assert_ends(stream: YamuxStream) -> None:
     with trio.fail_after(3), contextlib.suppress(MuxedStreamError):
         while True:
             await stream.read(100)

@@ -23,9 +23,9 @@ from node.swarm.base import DialFailed
 from node.swarm.libp2p.host import Host
 from node.swarm.libp2p.multistream import accept, propose
 from node.swarm.libp2p.upgrade import Upgrader
-from node.swarm.libp2p.yamux import Mux
-from node.swarm.libp2p.yamux_stream import MuxStream
-from node.swarm.limits import Limits
+from node.swarm.libp2p.yamux import YamuxConnection
+from node.swarm.libp2p.yamux_stream import YamuxStream
+from node.swarm.limits import SwarmLimits
 from protocols.keys import PrivateKey
 from tests.live.swarm_peers import joined, running
 from tests.live.test_host_hardening import assert_ends, assert_serves, connected_wire, intruder
@@ -120,12 +120,12 @@ async def test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against
         await push(honest)
         (connection,) = host._swarm.all()
         assert host._swarm.peerstore.get_protocols(connection.mux.peer_id) == ["/of/mine"]
-        assert host.conduct.watch.counters.offences == 0
+        assert host.peer_policy.watch.counters.offences == 0
         with trio.fail_after(5), contextlib.suppress(MuxedStreamError, MuxedConnUnavailable, MultiselectClientError):
             while not mux.is_closed:
                 await push(garbage)
         await mux.event_closed.wait()
-        assert host.conduct.watch.counters.connections_forfeited == 1
+        assert host.peer_policy.watch.counters.connections_forfeited == 1
         await assert_serves(host, told)
 
 
@@ -134,30 +134,30 @@ async def test_garbage_for_an_answer_to_who_it_is_is_held_against_a_peer() -> No
     seed = os.urandom(32)
 
     async def come(host: Host) -> None:
-        async def answer(stream: MuxStream) -> None:
+        async def answer(stream: YamuxStream) -> None:
             with contextlib.suppress(BaseLibp2pError):
                 await accept(stream, {IDENTIFY: None})
                 await stream.write(encode_varint_prefixed(b"\xff" * 200))
 
-        async def serve(nursery: trio.Nursery, mux: Mux) -> None:
+        async def serve(nursery: trio.Nursery, mux: YamuxConnection) -> None:
             with contextlib.suppress(MuxedConnUnavailable):
                 while True:
                     nursery.start_soon(answer, await mux.accept_stream())
 
         mux = await Upgrader(seed).outbound(await connected_wire(host))
-        offences = host.conduct.watch.counters.offences
+        offences = host.peer_policy.watch.counters.offences
         async with trio.open_nursery() as nursery:
             nursery.start_soon(mux.start)
             nursery.start_soon(serve, nursery, mux)
-            while host.conduct.watch.counters.offences == offences:
+            while host.peer_policy.watch.counters.offences == offences:
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
 
     async with running() as (host, told):
         with trio.fail_after(5):
-            while not host.conduct.watch.counters.connections_forfeited:
+            while not host.peer_policy.watch.counters.connections_forfeited:
                 await come(host)
-        assert host.conduct.watch.counters.offences == 9
+        assert host.peer_policy.watch.counters.offences == 9
         await assert_serves(host, told)
 
 
@@ -180,7 +180,7 @@ async def test_nothing_is_kept_of_a_peer_that_is_gone() -> None:
 
 async def test_a_crowd_that_says_where_it_is_does_not_make_a_host_forget_who_it_is_itself() -> None:
     """A plain host keeps a thousand peers, and forgets first who has no address: itself, and with it its key."""
-    async with running(limits=Limits(connections_max=8)) as (host, _):
+    async with running(limits=SwarmLimits(connections_max=8)) as (host, _):
         store = host._swarm.peerstore
         strangers = [ID.from_base58(PrivateKey.from_seed(os.urandom(32)).peer_id) for _ in range(9)]
         for stranger in strangers:

@@ -22,14 +22,14 @@ from node.swarm.libp2p import yamux as yamux_module
 from node.swarm.libp2p import yamux_stream as stream_module
 from node.swarm.libp2p.host import PROTOCOL, Host
 from node.swarm.libp2p.multistream import propose
-from node.swarm.libp2p.tcp import Wire
+from node.swarm.libp2p.tcp import TcpConnection
 from node.swarm.libp2p.upgrade import Upgrader
-from node.swarm.libp2p.yamux import Mux
-from node.swarm.libp2p.yamux_stream import MuxStream
-from node.swarm.limit_counters import Watch
-from node.swarm.limits import Limits
-from node.swarm.peer_policy import Conduct
-from protocols.policy.reputation import Score
+from node.swarm.libp2p.yamux import YamuxConnection
+from node.swarm.libp2p.yamux_stream import YamuxStream
+from node.swarm.limit_counters import LimitCounters
+from node.swarm.limits import SwarmLimits
+from node.swarm.peer_policy import PeerPolicy
+from protocols.policy.reputation import Reputation
 from tests.live.swarm_peers import LOOPBACK, joined, running, seeds_in_order
 from tests.live.test_host_hardening import assert_ends, assert_serves, connected_wire, frame, intruder
 
@@ -37,7 +37,7 @@ ECHO = TProtocol("/test/echo/1.0.0")
 
 
 def count(host: Host, kind: str) -> int:
-    return host.conduct.watch.counters.as_dict()[kind]
+    return host.peer_policy.watch.counters.as_dict()[kind]
 
 
 def serve_echo(host: Host) -> None:
@@ -49,7 +49,7 @@ def serve_echo(host: Host) -> None:
     host.library.set_stream_handler(ECHO, echo)
 
 
-async def stream_of(mux: Mux) -> MuxStream:
+async def stream_of(mux: YamuxConnection) -> YamuxStream:
     stream = await mux.open_stream()
     await propose(stream, ECHO)
     return stream
@@ -58,7 +58,7 @@ async def stream_of(mux: Mux) -> MuxStream:
 _REFUSED = (MuxedStreamError, MuxedConnUnavailable, MultiselectClientError)
 
 
-async def is_served(mux: Mux) -> bool:
+async def is_served(mux: YamuxConnection) -> bool:
     try:
         stream = await stream_of(mux)
         await stream.write(b"there?")
@@ -106,7 +106,7 @@ async def test_who_hangs_up_in_the_handshake_is_counted_and_said_in_words(caplog
 
 
 async def test_an_idle_connection_gives_way_when_there_are_too_many() -> None:
-    async with running(limits=Limits(connections_max=10)) as (host, told), running() as (friend, _):
+    async with running(limits=SwarmLimits(connections_max=10)) as (host, told), running() as (friend, _):
         await friend.dial(host.addresses, timeout=5)
         await told.until_connected(friend.peer_id)
         async with contextlib.AsyncExitStack() as stack:
@@ -121,7 +121,7 @@ async def test_an_idle_connection_gives_way_when_there_are_too_many() -> None:
 
 async def test_when_all_connections_are_in_use_the_next_is_refused() -> None:
     async with contextlib.AsyncExitStack() as stack:
-        host, told = await stack.enter_async_context(running(limits=Limits(connections_max=3)))
+        host, told = await stack.enter_async_context(running(limits=SwarmLimits(connections_max=3)))
         others = [await stack.enter_async_context(running()) for _ in range(4)]
         for other, _ in others[:3]:
             await other.dial(host.addresses, timeout=5)
@@ -137,7 +137,7 @@ async def test_when_all_connections_are_in_use_the_next_is_refused() -> None:
 
 async def test_one_public_subnet_has_so_many_connections_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_module, "subnet", lambda host: "198.51.100.0/24")
-    async with running(limits=Limits(connections_per_subnet_max=3)) as (host, told):
+    async with running(limits=SwarmLimits(connections_per_subnet_max=3)) as (host, told):
         async with intruder(host), intruder(host):
             half_open = await connected_wire(host)
             assert await half_open.read(100)
@@ -164,7 +164,7 @@ async def test_the_same_peer_may_come_again_as_often_as_it_likes() -> None:
 
 
 async def test_a_connection_that_nobody_uses_is_closed_and_a_link_is_not() -> None:
-    limits = Limits(idle_seconds=1, negotiate_seconds=0.2, lanes_seconds=0.2)
+    limits = SwarmLimits(idle_seconds=1, negotiate_seconds=0.2, lanes_seconds=0.2)
     async with running(limits=limits) as (host, _), running() as (friend, _):
         await friend.dial(host.addresses, timeout=5)
         async with intruder(host) as mux:
@@ -179,7 +179,7 @@ async def test_a_connection_that_nobody_uses_is_closed_and_a_link_is_not() -> No
 
 async def test_a_peer_has_so_many_streams_for_a_protocol_and_others_have_theirs() -> None:
     """Twelve idle streams disable a plain host's DHT for everyone."""
-    async with running(limits=Limits(streams_per_protocol_max=4)) as (host, _):
+    async with running(limits=SwarmLimits(streams_per_protocol_max=4)) as (host, _):
         serve_echo(host)
         async with intruder(host) as greedy, intruder(host) as other:
             kept = [await stream_of(greedy) for _ in range(4)]
@@ -196,7 +196,7 @@ async def test_a_peer_has_so_many_streams_for_a_protocol_and_others_have_theirs(
 
 @pytest.mark.parametrize("is_first", [True, False])
 async def test_a_stream_that_says_nothing_for_too_long_is_reset(is_first: bool) -> None:
-    limits = Limits(first_byte_seconds=0.2, between_bytes_seconds=0.3)
+    limits = SwarmLimits(first_byte_seconds=0.2, between_bytes_seconds=0.3)
     async with running(limits=limits) as (host, _), intruder(host) as mux:
         serve_echo(host)
         stream = await stream_of(mux)
@@ -211,7 +211,7 @@ async def test_a_stream_that_says_nothing_for_too_long_is_reset(is_first: bool) 
 
 
 async def test_a_stream_that_does_not_say_what_it_is_for_is_reset() -> None:
-    async with running(limits=Limits(negotiate_seconds=0.2)) as (host, _), intruder(host) as mux:
+    async with running(limits=SwarmLimits(negotiate_seconds=0.2)) as (host, _), intruder(host) as mux:
         stream = await mux.open_stream()
         await stream.write(b"\x13/multistream/1.0.0\n")
         await assert_ends(stream)
@@ -220,7 +220,7 @@ async def test_a_stream_that_does_not_say_what_it_is_for_is_reset() -> None:
 
 async def test_a_lane_that_is_not_named_in_time_is_reset() -> None:
     smaller, larger = seeds_in_order()
-    async with running(seed=larger, limits=Limits(lanes_seconds=0.2)) as (host, told):
+    async with running(seed=larger, limits=SwarmLimits(lanes_seconds=0.2)) as (host, told):
         mux = await Upgrader(smaller).outbound(await connected_wire(host))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(mux.start)
@@ -268,7 +268,7 @@ async def test_a_connection_that_takes_no_byte_is_closed_counted_and_said(
 
 async def test_without_descriptors_left_who_comes_waits_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    watch = Watch()
+    watch = LimitCounters()
     (listening,) = listen.bind(LOOPBACK)
     with closing(listening), closing(socket.create_connection(listening.getsockname())):
         spare = os.dup(0)  # the lowest that is free
@@ -287,7 +287,7 @@ async def test_without_descriptors_left_who_comes_waits_and_it_is_said_once(capl
 
 async def test_our_own_streams_are_given_up_when_the_other_side_says_nothing() -> None:
     """In the library 256 of them that nobody closed make the next one wait for ever."""
-    async with running(limits=Limits(negotiate_seconds=0.1)) as (host, _), intruder(host) as mux:
+    async with running(limits=SwarmLimits(negotiate_seconds=0.1)) as (host, _), intruder(host) as mux:
         assert host.library is not None
         while not (connections := host._swarm.all()):
             await trio.sleep(0.01)
@@ -312,7 +312,7 @@ async def test_what_nobody_reads_ends_the_connection_that_sends_it() -> None:
     async def do_not_read(stream: INetStream) -> None:
         await trio.sleep_forever()
 
-    limits = Limits(unread_bytes_max=500_000, streams_per_protocol_max=100)
+    limits = SwarmLimits(unread_bytes_max=500_000, streams_per_protocol_max=100)
     async with running(limits=limits) as (host, told), intruder(host) as mux:
         assert host.library is not None
         host.library.set_stream_handler(ECHO, do_not_read)
@@ -345,7 +345,7 @@ async def test_what_is_reset_is_no_longer_unread() -> None:
 
 
 async def test_a_frame_that_is_begun_and_not_ended_costs_the_connection() -> None:
-    limits = Limits(frame_stall_seconds=1)
+    limits = SwarmLimits(frame_stall_seconds=1)
     async with running(limits=limits) as (host, told), running() as (other, _), running() as (friend, _):
         for each in (other, friend):
             await each.dial(host.addresses, timeout=5)
@@ -360,7 +360,7 @@ async def test_a_frame_that_is_begun_and_not_ended_costs_the_connection() -> Non
 
 
 async def test_a_frame_that_comes_a_byte_at_a_time_costs_the_connection_as_well() -> None:
-    async with running(limits=Limits(frame_seconds=2)) as (host, told), running() as (other, _):
+    async with running(limits=SwarmLimits(frame_seconds=2)) as (host, told), running() as (other, _):
         await other.dial(host.addresses, timeout=5)
         await told.until_connected(other.peer_id)
         (connection,) = other._swarm.of(host.peer_id)
@@ -373,7 +373,7 @@ async def test_a_frame_that_comes_a_byte_at_a_time_costs_the_connection_as_well(
 
 
 async def test_unfinished_frames_may_fill_so_much_memory_and_the_oldest_give_way() -> None:
-    limits = Limits(unfinished_bytes_in_all_max=1_000_000)
+    limits = SwarmLimits(unfinished_bytes_in_all_max=1_000_000)
     async with running(limits=limits) as (host, told), running() as (other, _), running() as (friend, _):
         for each in (other, friend):
             await each.dial(host.addresses, timeout=5)
@@ -408,8 +408,8 @@ async def test_a_frame_over_the_limit_and_a_full_queue_are_counted() -> None:
 
 async def test_a_flood_of_one_kind_is_one_line_and_one_number(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    async with running(limits=Limits(half_open_max=4)) as (host, told):
-        wires: list[Wire] = [await connected_wire(host) for _ in range(60)]
+    async with running(limits=SwarmLimits(half_open_max=4)) as (host, told):
+        wires: list[TcpConnection] = [await connected_wire(host) for _ in range(60)]
         await assert_serves(host, told)
         dropped = count(host, "half_open_dropped")
         assert dropped >= 50
@@ -433,9 +433,9 @@ async def offend(host: Host, seed: bytes) -> None:
 
 
 async def test_who_breaks_the_rules_again_and_again_loses_its_place_for_a_while() -> None:
-    conduct = Conduct(score=Score(half_life_seconds=2.0, place_at=45.0, back_at=25.0))
+    peer_policy = PeerPolicy(score=Reputation(half_life_seconds=2.0, place_at=45.0, back_at=25.0))
     seed = os.urandom(32)
-    async with running(conduct=conduct) as (host, told), running() as (friend, _):
+    async with running(peer_policy=peer_policy) as (host, told), running() as (friend, _):
         await friend.dial(host.addresses, timeout=5)
         async with running(seed=seed) as (rogue, _):
             peer = rogue.peer_id
@@ -443,7 +443,7 @@ async def test_who_breaks_the_rules_again_and_again_loses_its_place_for_a_while(
             await told.until_connected(peer)
         await told.until_gone(peer)
         with trio.fail_after(5):
-            while not conduct.complaint(peer):
+            while not peer_policy.complaint(peer):
                 await offend(host, seed)
         assert count(host, "places_lost") == 1
         async with running(seed=seed) as (rogue, _):
@@ -451,7 +451,7 @@ async def test_who_breaks_the_rules_again_and_again_loses_its_place_for_a_while(
                 await rogue.dial(host.addresses, timeout=5)
             with pytest.raises(DialFailed, match="it misbehaved, and is not dealt with for another"):
                 await host.dial(rogue.addresses, timeout=5)
-            while conduct.complaint(peer):
+            while peer_policy.complaint(peer):
                 await trio.sleep(0.05)
             assert await rogue.dial(host.addresses, timeout=5) == host.peer_id
         assert host.connected_peers()[0] == friend.peer_id
@@ -476,8 +476,8 @@ async def test_one_stream_of_garbage_costs_no_connection_and_many_do() -> None:
 
 
 async def test_the_lists_hold_at_once_and_both_ways() -> None:
-    conduct = Conduct()
-    async with running(conduct=conduct) as (host, told), running() as (one, one_told), running() as (two, _):
+    peer_policy = PeerPolicy()
+    async with running(peer_policy=peer_policy) as (host, told), running() as (one, one_told), running() as (two, _):
 
         async def may(other: Host) -> bool:
             """On connect, and on dial."""
@@ -497,14 +497,14 @@ async def test_the_lists_hold_at_once_and_both_ways() -> None:
         assert [await may(one), await may(two)] == [True, True]
         await one.dial(host.addresses, timeout=5)
         await told.until_connected(one.peer_id)
-        conduct.set_lists(deny=[one.peer_id])
+        peer_policy.set_lists(deny=[one.peer_id])
         assert host.connected_peers() == ()
         await one_told.until_gone(host.peer_id)
         assert [await may(one), await may(two)] == [False, True]
-        conduct.set_lists(deny=[], allow=[one.peer_id])
+        peer_policy.set_lists(deny=[], allow=[one.peer_id])
         assert [await may(one), await may(two)] == [True, False]
-        conduct.set_lists(deny=[one.peer_id])
+        peer_policy.set_lists(deny=[one.peer_id])
         assert [await may(one), await may(two)] == [False, False]
         assert count(host, "turned_away") == 4, "once for each time that one of them came"
-        conduct.set_lists(allow=[], deny=[])
+        peer_policy.set_lists(allow=[], deny=[])
         assert [await may(one), await may(two)] == [True, True]

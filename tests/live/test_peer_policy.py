@@ -13,17 +13,28 @@ import trio
 from node import app
 from node.config.settings import Settings
 from node.node import Node
-from node.services.writes.author import Write
+from node.services.writes.author import WriteRequest
 from node.store.memory import MemoryStore
 from node.swarm.base import DialFailed
 from node.swarm.libp2p.host import Host
-from node.swarm.peer_policy import Conduct
-from node.swarm.rpc import Calls
+from node.swarm.peer_policy import PeerPolicy
+from node.swarm.rpc import Rpc
 from protocols.clock import version
 from protocols.envelope import seal
 from protocols.errors import BzzzError
 from protocols.keys import PrivateKey
-from protocols.messages import Heads, HeadsAre, Hello, Members, MembersAre, Merge, MergedAll, Pong, Reply, Request
+from protocols.messages import (
+    GetHeads,
+    GetMembers,
+    HeadsReply,
+    Hello,
+    MembersReply,
+    Merge,
+    MergeReply,
+    Pong,
+    Reply,
+    Request,
+)
 from protocols.ucxl import parse
 from tests.live.swarm_peers import LOOPBACK
 
@@ -44,14 +55,14 @@ async def a_node(
     bootstrap: tuple[str, ...] = (),
     deny: tuple[str, ...] = (),
 ) -> AsyncIterator[Node]:
-    key, conduct = key or PrivateKey.from_seed(os.urandom(32)), Conduct(deny=deny)
-    world = app.World(
+    key, peer_policy = key or PrivateKey.from_seed(os.urandom(32)), PeerPolicy(deny=deny)
+    world = app.Environment(
         key=key,
-        network=Host(key, listen, conduct=conduct),
+        network=Host(key, listen, peer_policy=peer_policy),
         store=store or MemoryStore(log_id=os.urandom(8).hex()),
         now_ms=now_ms,
         chance=random.random,
-        conduct=conduct,
+        peer_policy=peer_policy,
     )
     async with trio.open_nursery() as nursery:
         settings = Settings(name=name, network=NETWORK, bootstrap=bootstrap)
@@ -67,9 +78,9 @@ async def until_met(node: Node, *peers: str) -> None:
 class Rogue:
     """A peer that says hello as one should, and then whatever the test likes."""
 
-    def __init__(self, host: Host, calls: Calls) -> None:
+    def __init__(self, host: Host, rpc: Rpc) -> None:
         self.host = host
-        self.calls = calls
+        self.rpc = rpc
         self.thawed = trio.Event()
         self.thawed.set()
 
@@ -90,10 +101,10 @@ class Rogue:
         match request:
             case Hello():
                 return self.hello()
-            case Members():
-                return MembersAre(())
-            case Heads():
-                return HeadsAre((), ())
+            case GetMembers():
+                return MembersReply(())
+            case GetHeads():
+                return HeadsReply((), ())
             case _:
                 return Pong(now_ms(), 0, 0)
 
@@ -102,21 +113,21 @@ class Rogue:
 
     async def join(self, node: Node) -> None:
         await self.host.dial(node.addresses(), timeout=5)
-        await self.calls.call(node.peer_id, self.hello(), timeout=5)
+        await self.rpc.call(node.peer_id, self.hello(), timeout=5)
 
-    async def hand_in(self, node: Node, *encoded: bytes) -> MergedAll:
-        reply = await self.calls.call(node.peer_id, Merge(encoded), timeout=5)
-        assert isinstance(reply, MergedAll)
+    async def hand_in(self, node: Node, *encoded: bytes) -> MergeReply:
+        reply = await self.rpc.call(node.peer_id, Merge(encoded), timeout=5)
+        assert isinstance(reply, MergeReply)
         return reply
 
 
 @contextlib.asynccontextmanager
 async def a_rogue(key: PrivateKey | None = None) -> AsyncIterator[Rogue]:
     host = Host(key or PrivateKey.from_seed(os.urandom(32)), LOOPBACK)
-    calls = Calls(host)
-    calls.served = rogue = Rogue(host, calls)
+    rpc = Rpc(host)
+    rpc.served = rogue = Rogue(host, rpc)
     async with trio.open_nursery() as nursery:
-        await nursery.start(calls.run)
+        await nursery.start(rpc.run)
         yield rogue
         nursery.cancel_scope.cancel()
 
@@ -154,7 +165,7 @@ async def test_one_bad_envelope_is_refused_and_who_makes_them_up_loses_its_place
                 if not rogue.host.connected_peers():
                     await rogue.join(node)
                 await rogue.hand_in(node, *(forged(number * 1000 + at) for at in range(4)))
-        while node.conduct.complaint(rogue.host.peer_id) == "":
+        while node.peer_policy.complaint(rogue.host.peer_id) == "":
             with contextlib.suppress(BzzzError, DialFailed):
                 await rogue.join(node)
                 await rogue.hand_in(node, *(forged(int.from_bytes(os.urandom(4))) for _ in range(4)))
@@ -185,14 +196,14 @@ async def test_who_is_denied_while_it_runs_is_no_member_any_more_and_may_come_ag
     ):
         await until_met(node, other.peer_id, third.peer_id)
         await until_met(third, other.peer_id)
-        node.conduct.set_lists(deny=[other.peer_id])
+        node.peer_policy.set_lists(deny=[other.peer_id])
         assert {peer.peer for peer in node.peers()} == {third.peer_id}
         while any(peer.is_connected for peer in other.peers() if peer.peer == node.peer_id):
             await trio.sleep(0.01)
         assert {member.peer for member in node.store.members()} <= {third.peer_id, other.peer_id}
         await until_met(node, third.peer_id)
         assert {peer.peer for peer in node.peers()} == {third.peer_id}, "others may speak of it, and it stays out"
-        node.conduct.set_lists(deny=[])
+        node.peer_policy.set_lists(deny=[])
         await until_met(node, other.peer_id, third.peer_id)
 
 
@@ -219,7 +230,7 @@ async def test_who_is_of_another_swarm_has_one_line_however_often_it_says_hello(
         await rogue.host.dial(node.addresses(), timeout=5)
         elsewhere = rogue.hello()._replace(network="elsewhere")
         for _ in range(400):
-            rogue.calls.ask(node.peer_id, elsewhere, lambda reply: None)
+            rogue.rpc.ask(node.peer_id, elsewhere, lambda reply: None)
         while rogue.host.connected_peers():
             await trio.sleep(0.01)
         lines = [record.getMessage() for record in caplog.records if record.name.startswith("node.")]
@@ -238,7 +249,9 @@ async def test_a_frozen_peer_is_suspect_at_its_first_missed_deadline_and_trusted
 
         for _ in range(2):
             rogue.freeze()
-            await node.author.write(Write(address=parse("ucxl://agent:role@project:task/*^/thing"), content=b"for it"))
+            await node.author.write(
+                WriteRequest(address=parse("ucxl://agent:role@project:task/*^/thing"), content=b"for it")
+            )
             with trio.fail_after(2):
                 while not is_suspect():
                     await trio.sleep(0.01)

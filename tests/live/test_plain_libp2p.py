@@ -33,7 +33,7 @@ from node.swarm.libp2p import release, tcp
 from node.swarm.libp2p.gossipsub_parts import PROTOCOLS
 from node.swarm.libp2p.multistream import propose
 from node.swarm.libp2p.upgrade import Upgrader
-from node.swarm.libp2p.yamux import Mux
+from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.libp2p.yamux_stream import WINDOW
 from tests.live.swarm_peers import AGREES, mute
 from tests.live.test_host_hardening import ECHO, plain
@@ -61,12 +61,12 @@ def place(host: IHost) -> Multiaddr:
     return Multiaddr(str(host.get_addrs()[0]).split("/p2p/")[0])
 
 
-async def a_wire(host: IHost) -> tcp.Wire:
+async def a_wire(host: IHost) -> tcp.TcpConnection:
     return await tcp.connect(socket.AF_INET, "127.0.0.1", int(str(place(host)).split("/")[4]))
 
 
 @contextlib.asynccontextmanager
-async def frozen(host: IHost) -> AsyncIterator[Mux]:
+async def frozen(host: IHost) -> AsyncIterator[YamuxConnection]:
     """A peer that shook hands and reads nothing, until it is started."""
     with trio.fail_after(3):
         mux = await Upgrader(os.urandom(32)).outbound(await a_wire(host))
@@ -77,7 +77,7 @@ async def frozen(host: IHost) -> AsyncIterator[Mux]:
 
 
 @contextlib.asynccontextmanager
-async def stranger(host: IHost) -> AsyncIterator[Mux]:
+async def stranger(host: IHost) -> AsyncIterator[YamuxConnection]:
     async with frozen(host) as mux, trio.open_nursery() as nursery:
         nursery.start_soon(mux.start)
         yield mux
@@ -183,7 +183,7 @@ STUCK_SECONDS = 0.5
 class Writers:
     """Handlers of a plain host that write a window each, and what of it the peer gets."""
 
-    def __init__(self, host: IHost, mux: Mux) -> None:
+    def __init__(self, host: IHost, mux: YamuxConnection) -> None:
         self._mux = mux
         self._changed = trio.Event()
         self._missing = 0

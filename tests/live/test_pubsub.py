@@ -25,9 +25,9 @@ from node.swarm.libp2p.gossipsub_parts import PROTOCOLS
 from node.swarm.libp2p.host import Host
 from node.swarm.libp2p.multistream import accept, propose
 from node.swarm.libp2p.pubsub import PubSub
-from node.swarm.libp2p.yamux import Mux
-from node.swarm.libp2p.yamux_stream import MuxStream
-from node.swarm.limits import USUAL, Limits
+from node.swarm.libp2p.yamux import YamuxConnection
+from node.swarm.libp2p.yamux_stream import YamuxStream
+from node.swarm.limits import USUAL, SwarmLimits
 from protocols.errors import TooLarge, Unavailable
 from protocols.keys import PrivateKey
 from tests.live.swarm_peers import Told, joined, running
@@ -39,7 +39,7 @@ TOPIC = "announcements"
 class Listener:
     """A host with topics, and what it heard on one of them."""
 
-    def __init__(self, host: Host, told: Told, limits: Limits) -> None:
+    def __init__(self, host: Host, told: Told, limits: SwarmLimits) -> None:
         self.host = host
         self.told = told
         self.pubsub = PubSub(limits=limits, heartbeat_seconds=0.2)
@@ -63,11 +63,11 @@ class Listener:
             await trio.sleep(0.01)
 
     def count(self, kind: str) -> int:
-        return self.host.conduct.watch.counters.as_dict()[kind]
+        return self.host.peer_policy.watch.counters.as_dict()[kind]
 
 
 @contextlib.asynccontextmanager
-async def listening(*, limits: Limits = USUAL) -> AsyncIterator[Listener]:
+async def listening(*, limits: SwarmLimits = USUAL) -> AsyncIterator[Listener]:
     async with running(limits=limits) as (host, told), trio.open_nursery() as nursery:
         listener = Listener(host, told, limits)
         await nursery.start(listener.pubsub.run, host)
@@ -287,7 +287,7 @@ GARBAGE: dict[str, bytes] = {
 }
 
 
-async def a_stream(host: Host, mux: object, protocol: str = PROTOCOLS[0]) -> MuxStream:
+async def a_stream(host: Host, mux: object, protocol: str = PROTOCOLS[0]) -> YamuxStream:
     stream = await mux.open_stream()  # type: ignore[attr-defined]
     with trio.fail_after(5):
         while True:
@@ -297,7 +297,7 @@ async def a_stream(host: Host, mux: object, protocol: str = PROTOCOLS[0]) -> Mux
                 stream = await mux.open_stream()  # type: ignore[attr-defined]
                 await trio.sleep(0.05)
             else:
-                assert isinstance(stream, MuxStream)
+                assert isinstance(stream, YamuxStream)
                 return stream
 
 
@@ -323,7 +323,7 @@ async def test_garbage_costs_its_stream_and_then_its_connection_and_nobody_else(
         await assert_serves(one.host, one.told)
 
 
-async def until_over(stream: MuxStream) -> None:
+async def until_over(stream: YamuxStream) -> None:
     with trio.fail_after(3), contextlib.suppress(MuxedStreamError):
         while True:
             await stream.read(100)
@@ -355,7 +355,7 @@ async def test_control_messages_about_anything_are_forgotten() -> None:
 
 
 async def test_who_says_too_much_is_read_slowly_and_others_are_not() -> None:
-    limits = Limits(gossip_rate=25.0, gossip_burst=60.0)
+    limits = SwarmLimits(gossip_rate=25.0, gossip_burst=60.0)
     async with listening(limits=limits) as one, listening() as two:
         await two.host.dial(one.host.addresses, timeout=5)
         await two.until_meets(one)
@@ -372,11 +372,11 @@ async def test_who_says_too_much_is_read_slowly_and_others_are_not() -> None:
             assert one.count("offences") == 0, "what is honest comes late, and is no offence"
 
 
-async def agree_to_gossip(mux: Mux) -> None:
+async def agree_to_gossip(mux: YamuxConnection) -> None:
     """Of all the streams that the other side opens take that for GossipSub alone."""
     spoken: dict[TProtocol | None, StreamHandlerFn | None] = dict.fromkeys(PROTOCOLS)
 
-    async def agree(stream: MuxStream) -> None:
+    async def agree(stream: YamuxStream) -> None:
         with contextlib.suppress(MultiselectError):
             await accept(stream, spoken)
             nursery.cancel_scope.cancel()
@@ -387,7 +387,7 @@ async def agree_to_gossip(mux: Mux) -> None:
 
 
 async def test_a_peer_that_does_not_read_costs_a_bounded_queue_and_then_its_stream() -> None:
-    limits = Limits(gossip_queue_max=50)
+    limits = SwarmLimits(gossip_queue_max=50)
     async with listening(limits=limits) as one, intruder(one.host) as mux:
         subscribed = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)])
         stream = await a_stream(one.host, mux)

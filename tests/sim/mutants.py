@@ -75,10 +75,10 @@ def _answer_before_commit(right: Function) -> Function:
 
 
 def _stay_half_open(right: Function) -> Function:
-    from protocols.policy.breaker import State
+    from protocols.policy.breaker import BreakerState
 
     def handle(breaker: Any, event: Any, now: float) -> Any:
-        if breaker.state is State.HALF_OPEN:
+        if breaker.state is BreakerState.HALF_OPEN:
             breaker._deadline = None
             return ()
         return right(breaker, event, now)
@@ -164,7 +164,7 @@ BUGS = (
     Bug(
         name="hint-paid-before-the-commit",
         about="a holder acknowledges what its disk has not confirmed",
-        target="node.services.writes.peer_server:Server._take",
+        target="node.services.writes.peer_server:PeerServer._take",
         spoil=_answer_before_commit,
         scenario="disk-full",
         seeds=3,
@@ -182,7 +182,7 @@ BUGS = (
     Bug(
         name="sibling-lost-in-merge",
         about="of several heads the latest alone is kept",
-        target="protocols.heads:Lineage.heads",
+        target="protocols.heads:HeadSet.heads",
         spoil=_keep_one_head,
         scenario="partition",
         seeds=3,

@@ -18,7 +18,7 @@ from netsim.virtual.scheduler import START_MS, run_virtual
 from node.config.settings import Settings
 from node.dht.base import Answer, Consistency, Receipt
 from node.node import Node
-from node.services.writes.author import Write
+from node.services.writes.author import WriteRequest
 from node.store.memory import MemoryStore
 from protocols.clock import version
 from protocols.envelope import Envelope, seal
@@ -69,7 +69,7 @@ def key(number: object = 0) -> bytes:
 
 
 async def put(node: Node, number: object = 0, content: bytes = b"content", **write: object) -> Receipt:
-    return await node.author.write(Write(address=thing(number), content=content, **write))  # type: ignore[arg-type]
+    return await node.author.write(WriteRequest(address=thing(number), content=content, **write))  # type: ignore[arg-type]
 
 
 async def get(node: Node, number: object = 0, consistency: Consistency = Consistency.AUTO) -> Answer:

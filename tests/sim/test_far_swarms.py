@@ -11,7 +11,7 @@ from node.config.settings import Settings
 from node.dht.base import Consistency
 from node.node import Node
 from protocols.errors import Unavailable
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 from tests.sim.swarms import content, get, met, names, over_seeds, paid, put, running, until, within
 
 DEADLINE = 0.1
@@ -23,8 +23,8 @@ FARTHEST = Link(latency_seconds=0.25, jitter_seconds=0.05)
 
 def watch(node: Node, seen: list[str]) -> None:
     """Note every change of the breaker, and everybody who is suspect."""
-    assert node.gate is not None
-    node.gate.on_transition = lambda transition: seen.append(f"{node.name}: {transition.text}")
+    assert node.breaker is not None
+    node.breaker.on_breaker_change = lambda transition: seen.append(f"{node.name}: {transition.text}")
 
 
 async def note_suspects(swarm: VirtualSwarm, seen: list[str]) -> None:
@@ -60,8 +60,8 @@ async def hybrid_from_afar(seed: int) -> None:
             nursery.cancel_scope.cancel()
         assert seen == []
         for node in running(swarm):
-            assert node.gate is not None
-            assert node.gate.state is State.CLOSED
+            assert node.breaker is not None
+            assert node.breaker.state is BreakerState.CLOSED
             assert node.health().status == "healthy", node.health().reasons
 
 
@@ -93,19 +93,19 @@ async def frozen_afar(seed: int) -> None:
     async with VirtualSwarm.open(seed, names(4), settings=Settings(), link=FAR) as swarm:
         await met(swarm)
         node = swarm["n1"].running
-        gate = node.gate
-        assert gate is not None
+        breaker = node.breaker
+        assert breaker is not None
         await put(node)
         await trio.sleep(3.0)
-        assert not gate.transitions
+        assert not breaker.transitions
         for name in ("n2", "n3", "n4"):
             swarm.net.freeze(swarm[name].peer)
         for number in range(100):
             with within(DEADLINE):
                 await put(node, number)
-            if gate.state is not State.CLOSED:
+            if breaker.state is not BreakerState.CLOSED:
                 break
-        opening = gate.transitions[0]
+        opening = breaker.transitions[0]
         assert opening.text.startswith("opened: 3 operations unanswered in ")
         assert "asked n" in opening.text
         assert set(opening.text.partition("asked ")[2].partition(";")[0].split(", ")) <= {"n2", "n3", "n4"}
@@ -116,9 +116,9 @@ async def frozen_afar(seed: int) -> None:
         await trio.sleep(random.Random(seed).random() * 20)
         for name in ("n2", "n3", "n4"):
             swarm.net.thaw(swarm[name].peer)
-        took = await until(lambda: gate.state is State.CLOSED, what="the breaker closes")
+        took = await until(lambda: breaker.state is BreakerState.CLOSED, what="the breaker closes")
         assert took < 12.0
-        assert "answered a ping in" in gate.why
+        assert "answered a ping in" in breaker.why
         await met(swarm)
         await paid(swarm)
 
@@ -151,8 +151,8 @@ async def becomes_far(seed: int) -> None:
                 await trio.sleep(0.2)
             nursery.cancel_scope.cancel()
         assert seen == []
-        assert node.gate is not None
-        assert node.gate.state is State.CLOSED
+        assert node.breaker is not None
+        assert node.breaker.state is BreakerState.CLOSED
         await paid(swarm)
 
 

@@ -10,7 +10,7 @@ from node.config.flags import share_of
 from node.dht.base import Backend, Consistency, Durability
 from node.node import Node
 from protocols.errors import InvalidPayload, Unavailable
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 from tests.sim.swarms import content, counted, get, heads_at, key, over_seeds, paid, put, swarm_of, until, within
 
 REAL_DEADLINE = 1.0
@@ -20,9 +20,9 @@ async def change(node: Node, **told: object) -> None:
     await node.flags.change(read_change(told, author="tester"))
 
 
-def breaker(node: Node) -> State:
-    assert node.gate is not None
-    return node.gate.state
+def breaker_state(node: Node) -> BreakerState:
+    assert node.breaker is not None
+    return node.breaker.state
 
 
 # -- no call fails ----------------------------------------------------------------------------------------------------
@@ -163,8 +163,8 @@ async def mock_and_back(seed: int) -> None:
         await change(node, sync_enabled=False)
         receipt = await put(node, "unsynced")
         assert receipt.durability is Durability.PENDING
-        assert node.gate is not None
-        assert node.gate.state is State.CLOSED, "that nobody was asked says nothing of the swarm"
+        assert node.breaker is not None
+        assert node.breaker.state is BreakerState.CLOSED, "that nobody was asked says nothing of the swarm"
         await trio.sleep(5.0)
         assert node.store.pending().count == 2
         await change(node, sync_enabled=True)
@@ -201,13 +201,13 @@ def test_a_node_that_holds_much_back_does_not_spin() -> None:
 async def forced(seed: int) -> None:
     async with swarm_of(seed, 3) as swarm:
         node = swarm["n1"].running
-        gate = node.gate
-        assert gate is not None
+        breaker = node.breaker
+        assert breaker is not None
         await put(node, "here")
         await change(node, override="open", reason="works on the switch", expires_in="5s")
-        assert breaker(node) is State.OPEN
+        assert breaker_state(node) is BreakerState.OPEN
         assert node.dht.backend is Backend.HYBRID
-        assert "works on the switch" in gate.why
+        assert "works on the switch" in breaker.why
         with within(0.0):
             assert not (await put(node)).is_replicated
             assert (await get(node, "here")).heads
@@ -222,7 +222,7 @@ async def forced(seed: int) -> None:
         report = node.health()
         assert report.status == "degraded"
         assert any("tester forces open" in reason for reason in report.reasons)
-        await until(lambda: gate.state is State.CLOSED, seconds=6.0, what="it ends by itself")
+        await until(lambda: breaker.state is BreakerState.CLOSED, seconds=6.0, what="it ends by itself")
         assert node.flags.current.override is None
         assert (await put(node)).is_replicated
 
@@ -232,9 +232,9 @@ async def forced(seed: int) -> None:
         for number in range(5):
             with within(0.1):
                 await put(node, number)
-        assert breaker(node) is State.CLOSED
+        assert breaker_state(node) is BreakerState.CLOSED
         await change(node, override=None)
-        assert breaker(node) is not State.CLOSED, "what it learned meanwhile holds again"
+        assert breaker_state(node) is not BreakerState.CLOSED, "what it learned meanwhile holds again"
         acts = [line for line in await node.audit.lines() if b"breaker.changed" in line]
         assert len(acts) >= 2
 

@@ -9,7 +9,7 @@ from node.dht.base import Consistency
 from node.node import Node
 from node.services.observe.health import ComponentHealth
 from protocols.errors import Indeterminate, StorageFull, Unavailable
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 from tests.sim.swarms import Disk, get, over_seeds, paid, put, running, swarm_of, until
 
 NEVER_MS = 3_600_000
@@ -53,9 +53,9 @@ async def one_late_answer(seed: int) -> None:
     async with swarm_of(seed, 2 + seed % 2, health_check_interval_ms=NEVER_MS) as swarm:
         node = swarm["n1"].running
         await healthy(swarm)
-        assert node.gate is not None
+        assert node.breaker is not None
         for _ in range(20):
-            node.gate._calls.served.missed(swarm["n2"].peer, "no answer to a Heads within 85 ms")
+            node.breaker._rpc.served.missed(swarm["n2"].peer, "no answer to a Heads within 85 ms")
             assert sum(peer.is_suspect for peer in node.peers()) == 1
             assert status(node) == "healthy"
             await until(lambda: not any(peer.is_suspect for peer in node.peers()), seconds=1.0)
@@ -70,19 +70,19 @@ def test_one_late_answer_is_no_illness() -> None:
 async def the_breaker_is_a_fact(seed: int) -> None:
     async with swarm_of(seed, 3, health_check_interval_ms=NEVER_MS) as swarm:
         node = swarm["n1"].running
-        gate = node.gate
-        assert gate is not None
+        breaker = node.breaker
+        assert breaker is not None
         await healthy(swarm)
         for name in ("n2", "n3"):
             swarm.net.freeze(swarm[name].peer)
         number = 0
-        while gate.state is State.CLOSED:
+        while breaker.state is BreakerState.CLOSED:
             await put(node, number := number + 1)
         assert any("operations unanswered in" in reason and "asked n" in reason for reason in node.health().reasons)
         assert component(node, "dht").error_count >= 3
         for name in ("n2", "n3"):
             swarm.net.thaw(swarm[name].peer)
-        await until(lambda: gate.state is State.CLOSED)
+        await until(lambda: breaker.state is BreakerState.CLOSED)
         assert not any("breaker" in reason for reason in node.health().reasons), "nor does its end wait for anything"
         await healthy(swarm)
 

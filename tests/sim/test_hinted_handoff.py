@@ -15,7 +15,7 @@ from node.config.settings import Settings
 from node.node import Node
 from protocols.envelope import Envelope, decode
 from protocols.errors import BzzzError, Indeterminate, InvalidPayload, Rejected, TooLarge, Unavailable
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 from tests.sim.swarms import (
     Disk,
     answer_late,
@@ -130,8 +130,8 @@ async def known_already(seed: int) -> None:
                 with within(0.05):
                     receipt = await node.author.write_envelope(one.encoded)
                 assert receipt.is_replicated, f"{name} says that nobody has it"
-                assert node.gate is not None
-                assert node.gate.state is State.CLOSED
+                assert node.breaker is not None
+                assert node.breaker.state is BreakerState.CLOSED
         await paid(swarm, seconds=2.0)
         for machine in swarm.nodes.values():
             await assert_once_and_in_order(machine.running, range(4))
@@ -150,12 +150,12 @@ async def a_backlog(seed: int) -> None:
         for number in range(2000):
             await put(writer, number, bytes(2000), timeout=0.001 if number % 100 else None)
         await until(lambda: not any(p.is_connected for p in writer.peers()))
-        assert writer.gate is not None
+        assert writer.breaker is not None
         swarm.net.set_link(Link(bytes_per_second=2e6))
         swarm.net.heal()
         await until(lambda: all(p.is_connected for p in writer.peers()))
-        await until(lambda: writer.gate is not None and writer.gate.state is State.CLOSED)
-        openings = len(writer.gate.transitions)
+        await until(lambda: writer.breaker is not None and writer.breaker.state is BreakerState.CLOSED)
+        openings = len(writer.breaker.transitions)
         number = 0
         while writer.store.pending().count:
             with within(0.1):
@@ -166,7 +166,7 @@ async def a_backlog(seed: int) -> None:
             number += 1
             await trio.sleep(0.01)
         assert number > 3, "the backlog was paid before anything could wait behind it"
-        assert len(writer.gate.transitions) == openings, writer.gate.why
+        assert len(writer.breaker.transitions) == openings, writer.breaker.why
         for machine in swarm.nodes.values():
             await assert_once_and_in_order(machine.running, range(1999 - number, 2000))
 
@@ -296,7 +296,7 @@ async def forgotten(seed: int) -> None:
         gone = swarm["n5"]
         await gone.crash()
         during = [(await put(writer, f"during{number}")).digest for number in range(40)]
-        owed = writer.store.owing()[gone.peer]
+        owed = writer.store.hint_counts()[gone.peer]
         assert owed
         disk = Disk.under(swarm["n1"].store)
         disk.is_full = True
@@ -383,7 +383,7 @@ async def refused_for_good(seed: int) -> None:
             writer = swarm["n1"].running
             assert writer.store.pending().refused == 1
             verdict.clear()
-            assert await writer.store.retry_refused() == 1
+            assert await writer.store.retry_quarantined() == 1
             await paid(swarm, seconds=5.0)
             assert await heads_at(holder.running, "bad") == [b"content"]
 
@@ -427,13 +427,13 @@ async def ahead_of_one(seed: int) -> None:
         for number in range(50):
             with within(0.1):
                 assert (await writer.author.write_envelope(envelope(number).encoded)).is_replicated
-        await until(lambda: writer.store.owing() == {slow.peer: 1}, seconds=2.0)
+        await until(lambda: writer.store.hint_counts() == {slow.peer: 1}, seconds=2.0)
         (hint,) = await writer.store.hints()
         assert hint.digest == ahead.digest
         assert "ahead" in hint.refusal
         assert writer.store.pending().refused == 0
-        assert writer.gate is not None
-        assert writer.gate.state is State.CLOSED
+        assert writer.breaker is not None
+        assert writer.breaker.state is BreakerState.CLOSED
         with counted(at_most=12_000):
             spent = await paid(swarm, seconds=70.0)
         assert spent > 25.0
@@ -448,13 +448,13 @@ async def own_clock_ahead(seed: int) -> None:
     """Every holder refuses: that is an answer, and no failure of the swarm."""
     async with swarm_of(seed, 3) as swarm:
         writer = swarm["n1"].running
-        assert writer.gate is not None
+        assert writer.breaker is not None
         swarm["n1"].clock.jump(120_000)
         for number in range(10):
             with within(0.1):
                 receipt = await put(writer, number)
             assert not receipt.is_replicated
-            assert writer.gate.state is State.CLOSED, writer.gate.why
+            assert writer.breaker.state is BreakerState.CLOSED, writer.breaker.why
         await paid(swarm, seconds=130.0)
         assert await content(swarm["n3"].running, 9) == b"content"
 
@@ -471,7 +471,7 @@ async def holder_is_full(seed: int) -> None:
     rng = random.Random(seed)
     async with swarm_of(seed, 3) as swarm:
         writer = swarm["n1"].running
-        assert writer.gate is not None
+        assert writer.breaker is not None
         full = [swarm["n2"]] if rng.random() < 0.5 else [swarm["n2"], swarm["n3"]]
         disks = [Disk.under(machine.store) for machine in full]
         for disk in disks:
@@ -483,13 +483,13 @@ async def holder_is_full(seed: int) -> None:
                 receipt = await put(writer, number, rng.randbytes(30))
             last[number] = receipt.digest
             assert receipt.is_replicated == (len(full) == 1)
-            assert writer.gate.state is State.CLOSED, writer.gate.why
+            assert writer.breaker.state is BreakerState.CLOSED, writer.breaker.why
             await trio.sleep(rng.random() * 0.2)
         for machine in full:
             assert machine.running.health().status == "failed"
         with counted(at_most=20_000):
             await trio.sleep(60.0)
-        assert set(writer.store.owing()) == {machine.peer for machine in full}
+        assert set(writer.store.hint_counts()) == {machine.peer for machine in full}
         assert all("room" in hint.refusal for hint in await writer.store.hints() if hint.attempts)
         assert writer.store.pending().refused == 0
         for disk in disks:

@@ -13,7 +13,7 @@ from node.node import Node
 from protocols.envelope import Envelope, order_key
 from protocols.errors import ClockAhead, Indeterminate, NotFound, StorageFull, Unavailable
 from protocols.placement import nearest
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 from protocols.ucxl import parse
 from tests.sim.swarms import (
     READING,
@@ -41,9 +41,9 @@ from tests.sim.swarms import (
 DEADLINE = 0.1
 
 
-def breaker(node: Node) -> State:
-    assert node.gate is not None
-    return node.gate.state
+def breaker_state(node: Node) -> BreakerState:
+    assert node.breaker is not None
+    return node.breaker.state
 
 
 # -- deadlines ------------------------------------------------------------------------------------------------------
@@ -116,10 +116,10 @@ async def breaker_opens_and_closes(seed: int) -> None:
         for machine in others:
             swarm.net.freeze(machine.peer)
         for number in range(3):
-            assert breaker(node) is State.CLOSED
+            assert breaker_state(node) is BreakerState.CLOSED
             with within(DEADLINE):
                 assert not (await put(node, number)).is_replicated
-        assert breaker(node) is State.OPEN
+        assert breaker_state(node) is BreakerState.OPEN
         for number in range(20):
             with within(0.0):
                 receipt = await put(node, number)
@@ -133,7 +133,7 @@ async def breaker_opens_and_closes(seed: int) -> None:
         await trio.sleep(rng.choice((0.5, 2.0, 4.5)))
         for machine in others:
             swarm.net.thaw(machine.peer)
-        await until(lambda: breaker(node) is State.CLOSED, seconds=2.0, what="the breaker is closed")
+        await until(lambda: breaker_state(node) is BreakerState.CLOSED, seconds=2.0, what="the breaker is closed")
         await paid(swarm, seconds=5.0)
         assert (await put(node, "after")).is_replicated
 
@@ -185,7 +185,7 @@ async def long_frozen(seed: int) -> None:
             swarm.net.thaw(machine.peer)
         back = await until(lambda: any(p.is_connected for p in node.peers()), seconds=6.0, what="somebody is back")
         assert back <= 6.0
-        await until(lambda: breaker(node) is State.CLOSED, seconds=2.0, what="the breaker is closed")
+        await until(lambda: breaker_state(node) is BreakerState.CLOSED, seconds=2.0, what="the breaker is closed")
         await paid(swarm, seconds=10.0)
 
 
@@ -290,7 +290,7 @@ async def cannot_take(seed: int) -> None:
             answer = await reader.dht.get_version(key(number), head.digest)
             assert answer.heads == (head,), "a version that is named may be shown without being kept"
             assert answer.provenance.is_degraded
-        assert breaker(reader) is State.CLOSED
+        assert breaker_state(reader) is BreakerState.CLOSED
 
 
 def farthest(swarm: VirtualSwarm, number: object) -> tuple[str, ...]:
@@ -348,10 +348,10 @@ async def dead_holders(seed: int) -> None:
         for _ in range(10):
             with within(0.0):
                 assert not (await put(node, 0)).is_replicated
-            assert breaker(node) is State.CLOSED
+            assert breaker_state(node) is BreakerState.CLOSED
             with within(DEADLINE), pytest.raises(Unavailable):
                 await get(node, 0, Consistency.SWARM)
-            assert breaker(node) is State.CLOSED, "nobody was asked, so nobody failed"
+            assert breaker_state(node) is BreakerState.CLOSED, "nobody was asked, so nobody failed"
 
 
 def test_that_the_holders_of_one_thing_are_gone_does_not_open_the_breaker() -> None:
@@ -368,7 +368,7 @@ async def impatient(seed: int) -> None:
                 await node.dht.get(key(number), consistency=Consistency.SWARM, timeout=0.016)
             with within(0.016):
                 await put(node, number, timeout=0.016)
-            assert breaker(node) is State.CLOSED
+            assert breaker_state(node) is BreakerState.CLOSED
             assert not any(p.is_suspect for p in node.peers())
         await paid(swarm)
 
@@ -496,7 +496,7 @@ async def steps_while_open(seed: int) -> None:
         swarm.net.heal()
         await met(swarm)
         await paid(swarm)
-        assert breaker(node) is State.CLOSED
+        assert breaker_state(node) is BreakerState.CLOSED
 
 
 def test_a_cut_in_one_direction_makes_nothing_spin() -> None:
@@ -574,7 +574,7 @@ async def no_fallback(seed: int) -> None:
         for name in ("n2", "n3"):
             swarm.net.thaw(swarm[name].peer)
         await met(swarm)
-        await until(lambda: breaker(node) is State.CLOSED)
+        await until(lambda: breaker_state(node) is BreakerState.CLOSED)
         await paid(swarm)
         for number in range(12):
             assert (await put(node, number, b"new", idempotency_key=str(number))).is_replicated

@@ -13,7 +13,7 @@ import trio
 from netsim.virtual.nodes import VirtualSwarm
 from netsim.virtual.scheduler import run_virtual
 from node.api.exposition import exposition
-from node.api.middleware import Door, Guard
+from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.dht.base import Consistency
 from node.logs import formatter
@@ -76,7 +76,7 @@ async def peers_freeze_and_thaw(seed: int) -> None:
 
         for machine in others:
             swarm.net.thaw(machine.peer)
-        await until(lambda: node.gate is not None and node.gate.lets_through, what="the breaker closes")
+        await until(lambda: node.breaker is not None and node.breaker.lets_through, what="the breaker closes")
         await paid(swarm)
         after = metrics(node)
         assert value(after, "bzzz_breaker_recoveries_total") >= 1
@@ -114,7 +114,7 @@ def logged() -> Iterator[Callable[[], list[dict[str, object]]]]:
 
 
 async def asked(node: Node, method: str, **more: object) -> httpx.Response:
-    guard = Guard(router(node), Door(is_loopback=True, token=None), now_ms=node.now_ms)
+    guard = Middleware(router(node), ApiAccess(is_loopback=True, token=None), now_ms=node.now_ms)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://127.0.0.1:8080") as http:
         return await http.request(method, "/v1/envelope", **more)  # type: ignore[arg-type]
 
@@ -136,7 +136,7 @@ async def a_call_is_traced(backend: str) -> None:
         with logged() as lines:
             params = {"address": ADDRESS, "consistency": "swarm"}
             found = await asked(two, "GET", params=params)
-            of_get = _served(lines(), "Heads", two)
+            of_get = _served(lines(), "GetHeads", two)
             access = [line for line in lines() if line.get("status") == 200]
         assert found.content == b"x"
         made = found.headers["traceparent"].split("-")[1]

@@ -7,7 +7,7 @@ from netsim.virtual.scheduler import run_virtual
 from node.config.settings import Settings
 from node.dht.base import Consistency
 from node.node import Node
-from node.services.writes.author import Write
+from node.services.writes.author import WriteRequest
 from protocols.ucxl import parse
 
 NAMES = ("n1", "n2", "n3")
@@ -19,7 +19,7 @@ def address(number: int) -> str:
 
 
 async def put(node: Node, number: int, content: bytes) -> bytes:
-    receipt = await node.author.write(Write(address=parse(address(number)), content=content))
+    receipt = await node.author.write(WriteRequest(address=parse(address(number)), content=content))
     return receipt.digest
 
 
@@ -43,14 +43,14 @@ async def partition_and_heal(seed: int) -> str:
     async with VirtualSwarm.open(seed, NAMES, settings=SETTINGS) as swarm:
         await met(swarm)
         n1, n2, n3 = (swarm[name].running for name in NAMES)
-        receipt = await n1.author.write(Write(address=parse(address(0)), content=b"before"))
+        receipt = await n1.author.write(WriteRequest(address=parse(address(0)), content=b"before"))
         assert receipt.is_replicated
         assert await content(n3, 0, Consistency.SWARM) == b"before"
 
         swarm.net.partition(swarm.peers("n1"), swarm.peers("n2", "n3"))
         for number in range(1, 6):
             started = trio.current_time()
-            receipt = await n1.author.write(Write(address=parse(address(number)), content=b"alone %d" % number))
+            receipt = await n1.author.write(WriteRequest(address=parse(address(number)), content=b"alone %d" % number))
             assert not receipt.is_replicated
             assert trio.current_time() - started <= 0.1
         for number in range(6, 9):

@@ -8,14 +8,14 @@ import trio
 import trio.testing
 
 from node.services.membership.neighbours import Neighbours
-from node.services.writes.peer_server import VERIFIED_AT_ONCE, Server
+from node.services.writes.peer_server import VERIFIED_AT_ONCE, PeerServer
 from node.store.memory import MemoryStore
-from node.swarm.rpc import Calls
+from node.swarm.rpc import Rpc
 from protocols.envelope import seal
 from protocols.errors import StorageFull, Unavailable
 from protocols.keys import PrivateKey
-from protocols.messages import Failed, Merge, MergedAll, Reply
-from protocols.policy.signature_cache import Verified
+from protocols.messages import FailedReply, Merge, MergeReply, Reply
+from protocols.policy.signature_cache import SignatureCache
 from tests.unit.one_end import OneEnd, calls_over
 
 AUTHOR = PrivateKey.from_seed(bytes(32))
@@ -49,8 +49,8 @@ def encoded(count: int) -> list[bytes]:
 class Peer:
     """Hands messages in, and hears what is answered."""
 
-    def __init__(self, net: OneEnd, calls: Calls, store: MemoryStore, friends: Friends) -> None:
-        self.net, self.calls, self.store, self.friends = net, calls, store, friends
+    def __init__(self, net: OneEnd, rpc: Rpc, store: MemoryStore, friends: Friends) -> None:
+        self.net, self.rpc, self.store, self.friends = net, rpc, store, friends
         self._number = 0
 
     def hand_in(self, envelopes: Sequence[bytes]) -> int:
@@ -71,11 +71,11 @@ class Peer:
 async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
     store, friends, net = MemoryStore(log_id="00112233445566aa"), Friends(), OneEnd()
     neighbours: Neighbours = friends  # type: ignore[assignment]
-    server = Server(store, neighbours, verified=Verified(), now_ms=lambda: NOW, heard=lambda _: None)
-    async with trio.open_nursery() as nursery, calls_over(net, server) as calls:
+    server = PeerServer(store, neighbours, verified=SignatureCache(), now_ms=lambda: NOW, heard=lambda _: None)
+    async with trio.open_nursery() as nursery, calls_over(net, server) as rpc:
         await nursery.start(store.run)
         net.come("a")
-        yield Peer(net, calls, store, friends)
+        yield Peer(net, rpc, store, friends)
         nursery.cancel_scope.cancel()
 
 
@@ -87,7 +87,7 @@ async def test_a_message_is_acknowledged_after_all_of_it_was_committed(count: in
     await trio.testing.wait_all_tasks_blocked()
     assert peer.net.replies("a") == [], "nothing of it is on the disk"
     go_on.set()
-    assert await peer.answer_to(number) == MergedAll(count, ())
+    assert await peer.answer_to(number) == MergeReply(count, ())
     assert peer.store.last_sequence == count
 
 
@@ -97,14 +97,14 @@ async def test_what_is_refused_is_named_by_its_place_and_the_rest_is_taken(peer:
         envelopes[at] = envelopes[at][:-1] + bytes([envelopes[at][-1] ^ 1])
     envelopes[VERIFIED_AT_ONCE + 1] = b"garbage"
     answer = await peer.answer_to(peer.hand_in(envelopes))
-    assert isinstance(answer, MergedAll)
+    assert isinstance(answer, MergeReply)
     assert [at for at, _ in answer.refusals] == [3, VERIFIED_AT_ONCE + 1, MANY - 1]
     assert peer.store.last_sequence == MANY - 3
 
 
 async def test_a_message_of_garbage_alone_is_answered(peer: Peer) -> None:
     answer = await peer.answer_to(peer.hand_in([b"garbage"]))
-    assert isinstance(answer, MergedAll)
+    assert isinstance(answer, MergeReply)
     assert [at for at, _ in answer.refusals] == [0]
 
 
@@ -115,10 +115,10 @@ async def test_a_message_of_which_a_part_was_not_written_is_not_acknowledged(cou
 
     peer.store.before_commit = fail
     answer = await peer.answer_to(peer.hand_in(encoded(count)))
-    assert isinstance(answer, Failed)
+    assert isinstance(answer, FailedReply)
     assert isinstance(answer.error, StorageFull)
     peer.store.before_commit = None
-    assert await peer.answer_to(peer.hand_in(encoded(count))) == MergedAll(count, ())
+    assert await peer.answer_to(peer.hand_in(encoded(count))) == MergeReply(count, ())
     assert peer.store.last_sequence == count
 
 
@@ -126,6 +126,6 @@ async def test_no_more_is_taken_of_a_message_whose_peer_is_known_no_longer(peer:
     number = peer.hand_in(encoded(MANY))
     peer.friends.are_known = False
     answer = await peer.answer_to(number)
-    assert isinstance(answer, Failed)
+    assert isinstance(answer, FailedReply)
     assert isinstance(answer.error, Unavailable)
     assert peer.store.last_sequence < MANY

@@ -165,7 +165,7 @@ async def foreign_authors(seed: int) -> None:
         on_top = await put(node, "foreign", b"on top")
         own = await put(node, "own", b"own")
         machine.clock.jump(-YEAR)
-        await until(lambda: node.store.owing() == {swarm["n2"].peer: 2}, seconds=60.0, what="the rest is paid")
+        await until(lambda: node.store.hint_counts() == {swarm["n2"].peer: 2}, seconds=60.0, what="the rest is paid")
         assert await heads_at(swarm["n2"].running, "own") == [b"own"]
         assert (await node.author.receipt(digest=own.digest)).reissued_as is not None
         assert (await node.author.receipt(digest=on_top.digest)).reissued_as is None
@@ -252,7 +252,7 @@ async def clock_behind(seed: int) -> None:
             receipt = await put(swarm["n2"].running, number)
             assert receipt.is_replicated
         assert node_status(swarm["n2"].running) == "healthy"
-        await until(lambda: set(swarm["n2"].running.store.owing()) == {machine.peer}, seconds=5.0)
+        await until(lambda: set(swarm["n2"].running.store.hint_counts()) == {machine.peer}, seconds=5.0)
         with pytest.raises(NotFound):
             await content(machine.running, 0, Consistency.LOCAL)
         await until(lambda: "clock" in " ".join(machine.running.health().reasons), seconds=10.0)
@@ -329,7 +329,7 @@ async def taken_and_not_told(seed: int) -> None:
         swarm.net.cut(other.peer, machine.peer)
         receipt = await put(node, "ahead", b"ahead")
         assert receipt.acknowledged == 0
-        taken = other.store.grown(0)
+        taken = other.store.wait_until_grown(0)
         with trio.fail_after(60.0):
             await taken
         if seed % 2:

@@ -298,7 +298,7 @@ def test_a_machine_alone_keeps_what_takes_several_reads_of_its_store() -> None:
 # -- what a change takes away -----------------------------------------------------------------------------------------
 
 
-async def own_writes(seed: int) -> None:
+async def local_writes(seed: int) -> None:
     """Whoever writes here reads it back here, whatever was kept or is under way."""
     rng = random.Random(seed)
     async with swarm_of(seed, 4, **FEW) as swarm:
@@ -328,7 +328,7 @@ async def own_writes(seed: int) -> None:
 
 
 def test_a_writer_reads_its_own_write_back_whatever_was_kept() -> None:
-    over_seeds(own_writes)
+    over_seeds(local_writes)
 
 
 async def by_a_peer(seed: int) -> None:
@@ -466,7 +466,7 @@ async def degraded(seed: int) -> None:
         for peer in others:
             swarm.net.thaw(peer)
         await met(swarm)
-        await until(lambda: reader.gate is not None and reader.gate.lets_through)
+        await until(lambda: reader.breaker is not None and reader.breaker.lets_through)
         for address in (thing(number), at("~~0", number)):
             assert not (await read(reader, address)).provenance.is_degraded
 
@@ -593,7 +593,7 @@ async def gaps(seed: int) -> None:
         for peer in others:
             swarm.net.thaw(peer)
         await met(swarm)
-        await until(lambda: reader.gate is not None and reader.gate.lets_through)
+        await until(lambda: reader.breaker is not None and reader.breaker.lets_through)
         answer = await read(reader, at("~~2"))
         assert answer.heads == (first,)
         assert not answer.provenance.is_degraded

@@ -103,7 +103,7 @@ def test_one_seed_gives_one_trace_and_one_history_in_every_process() -> None:
 
 def test_the_simulator_does_without_libp2p_and_threads() -> None:
     code = (
-        "import sys, threading; from netsim.run import play; from netsim.scenario_file import load;"
+        "import sys, threading; from netsim.runner import play; from netsim.scenario.toml import load;"
         "played = play(load('partition'), 1); "
         "sys.exit('libp2p' in sys.modules or threading.active_count() > 1 or bool(played.broken))"
     )

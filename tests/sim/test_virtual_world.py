@@ -15,9 +15,9 @@ import pytest
 import trio
 from trio._core import _run as trio_run
 
-from netsim.virtual.endpoint import Endpoint
+from netsim.virtual.endpoint import VirtualEndpoint
 from netsim.virtual.links import QUEUE_FRAMES_MAX, Link
-from netsim.virtual.network import VirtualNet
+from netsim.virtual.network import VirtualNetwork
 from netsim.virtual.scheduler import START_MS, Stuck, WallClock, chance, run_virtual
 from netsim.virtual.trace import Trace
 from node.swarm.base import DialFailed, Lane
@@ -69,12 +69,12 @@ class Town:
     def __init__(self, seed: int, nursery: trio.Nursery, link: Link | None) -> None:
         self.seed = seed
         self.trace = Trace()
-        self.net = VirtualNet(seed, self.trace, link=link)
+        self.net = VirtualNetwork(seed, self.trace, link=link)
         self.nursery = nursery
         self.ears: dict[str, Ear] = {}
         self.lives: dict[str, trio.CancelScope] = {}
 
-    async def move_in(self, peer: str) -> Endpoint:
+    async def move_in(self, peer: str) -> VirtualEndpoint:
         endpoint = self.net.attach(peer)
         ear = self.ears[peer] = Ear()
 
@@ -85,7 +85,7 @@ class Town:
         await self.nursery.start(live)
         return endpoint
 
-    async def pair(self) -> tuple[Endpoint, Endpoint, Ear, Ear]:
+    async def pair(self) -> tuple[VirtualEndpoint, VirtualEndpoint, Ear, Ear]:
         """Alpha and beta, connected: alpha has dialled."""
         alpha, beta = await self.move_in(ALPHA), await self.move_in(BETA)
         await alpha.dial(beta.addresses, timeout=5)
@@ -120,7 +120,7 @@ def numbered(count: int) -> list[bytes]:
     return [b"frame %d" % number for number in range(count)]
 
 
-def put(sender: Endpoint, peer: str, frames: Sequence[bytes], lane: Lane = Lane.SMALL) -> None:
+def put(sender: VirtualEndpoint, peer: str, frames: Sequence[bytes], lane: Lane = Lane.SMALL) -> None:
     for frame in frames:
         assert sender.send(peer, lane, frame)
 
@@ -339,7 +339,7 @@ def test_two_who_dial_each_other_at_once_get_one_connection() -> None:
         alpha, beta = await town.move_in(ALPHA), await town.move_in(BETA)
         answers: list[str] = []
 
-        async def dial(one: Endpoint, other: Endpoint, after: float) -> None:
+        async def dial(one: VirtualEndpoint, other: VirtualEndpoint, after: float) -> None:
             await trio.sleep(after)
             answers.append(await one.dial(other.addresses, timeout=1))
 
@@ -633,7 +633,7 @@ async def chaos(seed: int, trace_of: list[Trace]) -> None:
     link = Link(loss=0.02, duplication=0.02, reordering=0.05)
     async with town(seed, link=link) as built, AsyncExitStack():
         trace_of.append(built.trace)
-        endpoints: dict[str, Endpoint] = {}
+        endpoints: dict[str, VirtualEndpoint] = {}
 
         async def work(peer: str, rng: random.Random) -> None:
             while trio.current_time() < 60:
@@ -683,7 +683,7 @@ async def chaos(seed: int, trace_of: list[Trace]) -> None:
         await all_is_well(built, endpoints)
 
 
-async def all_is_well(built: Town, endpoints: dict[str, Endpoint]) -> None:
+async def all_is_well(built: Town, endpoints: dict[str, VirtualEndpoint]) -> None:
     """No fault is left: everybody can reach everybody, and both sides of each connection agree."""
     built.net.heal()
     built.net.set_link(Link())
@@ -744,7 +744,7 @@ def test_a_trace_line_is_time_node_event_and_facts() -> None:
 
 
 def test_the_virtual_world_does_without_libp2p() -> None:
-    code = "import sys, netsim.virtual, netsim.schedule; sys.exit('libp2p' in sys.modules)"
+    code = "import sys, netsim.virtual.network, netsim.virtual.scheduler; sys.exit('libp2p' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -2,7 +2,19 @@
 
 from dataclasses import replace
 
-from netsim.history import Event, History, Opened, Operation, Outcome, Receipt, Ref, Sample, Setting, Sight, State
+from netsim.history import (
+    Event,
+    History,
+    NodeState,
+    Opened,
+    Operation,
+    Outcome,
+    ReceiptRecord,
+    Ref,
+    Sample,
+    Setting,
+    Sight,
+)
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 NODES = ("n1", "n2")
@@ -37,15 +49,15 @@ def operation(id: int, node: str, called: float, returned: float, **others: obje
     return replace(plain, **others)  # type: ignore[arg-type]
 
 
-def receipt(digest: str, version: int, *, parents: tuple[str, ...] = (), **others: object) -> Receipt:
-    plain = Receipt(
+def receipt(digest: str, version: int, *, parents: tuple[str, ...] = (), **others: object) -> ReceiptRecord:
+    plain = ReceiptRecord(
         digest=digest, version=version, parents=parents, backend="real", durability="replicated", acknowledged=1,
         wanted=1, quorum=1, log_id="0" * 16, sequence=1, held_by=NODES,
     )  # fmt: skip
     return replace(plain, **others)  # type: ignore[arg-type]
 
 
-def write(id: int, node: str, at: float, got: Receipt, **others: object) -> Operation:
+def write(id: int, node: str, at: float, got: ReceiptRecord, **others: object) -> Operation:
     return operation(id, node, at, at + 0.01, kind="write", how="node", receipt=got, digest=got.digest, **others)
 
 
@@ -61,8 +73,8 @@ def read(id: int, node: str, at: float, seen: Sight, **others: object) -> Operat
     return operation(id, node, at, at + 0.01, sight=seen, **others)
 
 
-def state(node: str, heads: tuple[str, ...], refs: tuple[Ref, ...], **others: object) -> State:
-    plain = State(
+def state(node: str, heads: tuple[str, ...], refs: tuple[Ref, ...], **others: object) -> NodeState:
+    plain = NodeState(
         at=30.0, node=node, backend="hybrid", heads={"k1": heads}, versions={"k1": refs}, reissued={}, owed=0,
         refused=0, breaker="closed",
     )  # fmt: skip

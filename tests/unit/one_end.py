@@ -10,8 +10,8 @@ from typing import NamedTuple
 import trio
 
 from node.swarm.base import DialFailed, Lane, Network, Receiver
-from node.swarm.limits import Limits
-from node.swarm.rpc import Calls, Promise, Served
+from node.swarm.limits import SwarmLimits
+from node.swarm.rpc import DeferredReply, Rpc, RpcService
 from protocols import messages
 from protocols.errors import Forbidden
 from protocols.messages import Frame, Reply, Request
@@ -105,11 +105,11 @@ class OneEnd:
 
 
 class Told:
-    """A `Served` that writes down what it is told, and answers what the test has put there."""
+    """A `RpcService` that writes down what it is told, and answers what the test has put there."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, ...]] = []
-        self.answers: dict[type[object], Reply | Promise | Awaitable[Reply] | Exception] = {}
+        self.answers: dict[type[object], Reply | DeferredReply | Awaitable[Reply] | Exception] = {}
         self.traces: list[str] = []
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
@@ -124,7 +124,7 @@ class Told:
     def missed(self, peer: str, evidence: str) -> None:
         self.told.append(("missed", peer))
 
-    def serve(self, peer: str, request: Request, trace: str) -> Reply | Promise | Awaitable[Reply]:
+    def serve(self, peer: str, request: Request, trace: str) -> Reply | DeferredReply | Awaitable[Reply]:
         self.traces.append(trace)
         answer = self.answers.get(type(request), Forbidden("nobody said what to answer"))
         if isinstance(answer, Exception):
@@ -137,15 +137,15 @@ class Told:
 
 
 @asynccontextmanager
-async def calls_over(net: OneEnd, served: Served, *, limits: Limits | None = None) -> AsyncIterator[Calls]:
-    """`Calls` that run over a network until the block ends."""
-    calls = Calls(net, limits=limits)
-    calls.served = served
+async def calls_over(net: OneEnd, served: RpcService, *, limits: SwarmLimits | None = None) -> AsyncIterator[Rpc]:
+    """`Rpc` that run over a network until the block ends."""
+    rpc = Rpc(net, limits=limits)
+    rpc.served = served
     async with trio.open_nursery() as nursery:
-        await nursery.start(calls.run)
-        yield calls
+        await nursery.start(rpc.run)
+        yield rpc
         nursery.cancel_scope.cancel()
 
 
-def _keeps_the_contract(net: OneEnd, told: Told) -> tuple[Network, Served]:
+def _keeps_the_contract(net: OneEnd, told: Told) -> tuple[Network, RpcService]:
     return net, told

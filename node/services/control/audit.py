@@ -9,9 +9,9 @@ from typing import Any
 
 import trio
 
-from node.services.control.audit_file import Journal
+from node.services.control.audit_file import AuditStorage
 from protocols import audit_log
-from protocols.audit_log import GENESIS, Broken, Entry
+from protocols.audit_log import GENESIS, ChainBroken, Entry
 from protocols.errors import BzzzError
 from protocols.keys import PrivateKey
 
@@ -21,8 +21,8 @@ PAGE = 1000
 class Audit:
     """One for each node. `state` is what the last entry left behind, or {} when that entry cannot be trusted."""
 
-    def __init__(self, journal: Journal, key: PrivateKey, *, now_ms: Callable[[], int]) -> None:
-        self._journal = journal
+    def __init__(self, journal: AuditStorage, key: PrivateKey, *, now_ms: Callable[[], int]) -> None:
+        self._storage = journal
         self._key = key
         self._now_ms = now_ms
         self._lock = trio.Lock()
@@ -45,16 +45,16 @@ class Audit:
     @property
     def faults(self) -> tuple[str, ...]:
         """What is wrong with it, in words."""
-        return tuple(fault for fault in (self._fault, self._journal.fault, self._failure) if fault)
+        return tuple(fault for fault in (self._fault, self._storage.fault, self._failure) if fault)
 
     def _last_state(self) -> Mapping[str, Any]:
-        if self._journal.last is None:
+        if self._storage.last is None:
             return {}
         try:
-            entry = audit_log.read(self._journal.last)
+            entry = audit_log.read(self._storage.last)
             if entry.node != self._key.peer_id:
-                raise Broken(f"it is of another node ({entry.node})")
-        except Broken as broken:
+                raise ChainBroken(f"it is of another node ({entry.node})")
+        except ChainBroken as broken:
             self._fault = (
                 f"the last line of the audit log ({self._sequence}) cannot be trusted: {broken}; what was set at run "
                 "time before is not in force (bzzz audit verify)"
@@ -90,7 +90,7 @@ class Audit:
             )
             line = audit_log.seal(self._key, entry)
             try:
-                await self._journal.append(line)
+                await self._storage.append(line)
             except BzzzError as error:
                 self._failure = error.message
                 raise
@@ -100,4 +100,4 @@ class Audit:
 
     async def lines(self, *, after: int = 0, limit: int = PAGE) -> list[bytes]:
         """Lines as they are, so that whoever reads them can check them. Raises `Unavailable`."""
-        return await self._journal.lines(after=after, limit=min(limit, PAGE))
+        return await self._storage.lines(after=after, limit=min(limit, PAGE))

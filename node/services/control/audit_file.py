@@ -1,6 +1,6 @@
 """Where the audit log is kept: lines that are appended, durable before anyone is told, and never written again.
 
-`FileJournal` is a file in the data directory; `MemoryJournal` is its twin for a node in memory. Whoever writes holds
+`AuditFile` is a file in the data directory; `MemoryAuditStorage` is its twin for a node in memory. Whoever writes holds
 the lock of `node/services/control/audit.py`: one line at a time.
 """
 
@@ -18,11 +18,11 @@ from protocols.errors import StorageFull, Unavailable
 FILE_NAME = "audit.log"
 
 
-class JournalRefused(Exception):
+class AuditFileRefused(Exception):
     """The audit log cannot be used; the message says why and what to do. Nothing was changed."""
 
 
-class Journal(Protocol):
+class AuditStorage(Protocol):
     """Lines without their line breaks, in the order they were appended."""
 
     @property
@@ -47,7 +47,7 @@ class Journal(Protocol):
         ...
 
 
-class MemoryJournal:
+class MemoryAuditStorage:
     """Kept as long as somebody holds it."""
 
     fault = ""
@@ -70,11 +70,11 @@ class MemoryJournal:
         return self._lines[after : after + limit]
 
 
-class FileJournal:
+class AuditFile:
     """A file for its owner alone. What a crash left unfinished at its end was acknowledged to nobody: it is cut off."""
 
     def __init__(self, path: Path) -> None:
-        """Open it, or make it. Raises `JournalRefused`. To be called by whoever holds the directory's lock."""
+        """Open it, or make it. Raises `AuditFileRefused`. To be called by whoever holds the directory's lock."""
         self._path = path
         self.count = 0
         self.last: bytes | None = None
@@ -83,7 +83,7 @@ class FileJournal:
             self._file = _open(path)
             self._end = self._take_stock()
         except OSError as error:
-            raise JournalRefused(
+            raise AuditFileRefused(
                 f"the audit log {path} cannot be used: {error.strerror or error}; every change of a flag is written "
                 "there first, so the node does not start without it"
             ) from error

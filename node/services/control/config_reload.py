@@ -16,7 +16,7 @@ from node.config.file import ConfigError, refuse_torn
 from node.config.settings import Settings
 from node.services.control.audit import Audit
 from node.services.control.flag_store import FlagStore
-from node.swarm.peer_policy import Conduct
+from node.swarm.peer_policy import PeerPolicy
 from protocols.errors import BzzzError
 
 log = logging.getLogger(__name__)
@@ -27,17 +27,23 @@ Stamp = tuple[int, int, int] | None
 """What shows that a file changed: its inode, the time it was written (nanoseconds) and its size. None: not there."""
 
 
-class Reloader:
+class ConfigReload:
     """`again` reads the whole configuration anew, and raises `ConfigError`; `settings` are those of the start."""
 
     def __init__(
-        self, settings: Settings, again: Callable[[], Settings], *, flags: FlagStore, conduct: Conduct, audit: Audit
+        self,
+        settings: Settings,
+        again: Callable[[], Settings],
+        *,
+        flags: FlagStore,
+        peer_policy: PeerPolicy,
+        audit: Audit,
     ) -> None:
         self._last = settings
         self._files = settings.files
         self._again = again
         self._flags = flags
-        self._conduct = conduct
+        self._peer_policy = peer_policy
         self._audit = audit
         self._lock = trio.Lock()
         self.looks = 0
@@ -88,7 +94,7 @@ class Reloader:
             return
         details = {"allow": list(settings.allow), "deny": list(settings.deny)}
         await self._audit.append("lists.changed", author=author, details=details)
-        self._conduct.set_lists(allow=settings.allow, deny=settings.deny)
+        self._peer_policy.set_lists(allow=settings.allow, deny=settings.deny)
 
     async def _stamps(self) -> tuple[Stamp, ...]:
         stamps = await trio.to_thread.run_sync(lambda: tuple(_stamp(path) for path in self._files))

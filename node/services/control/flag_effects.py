@@ -10,31 +10,31 @@ from typing import Any
 import trio
 
 from node.config.flags import Flags, Force
-from node.dht.circuit_breaker import Gate, Transition
+from node.dht.circuit_breaker import CircuitBreaker, Transition
 from node.services.control.audit import Audit
 from protocols.errors import BzzzError
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 
 log = logging.getLogger(__name__)
 
 WAITING_MAX = 256
 """Switches that wait to be written down; the audit log says how many were lost beyond."""
 
-_STATES = {Force.OPEN: State.OPEN, Force.CLOSED: State.CLOSED}
+_STATES = {Force.OPEN: BreakerState.OPEN, Force.CLOSED: BreakerState.CLOSED}
 
 
-def steer(gate: Gate, before: Flags, after: Flags) -> None:
+def steer(breaker: CircuitBreaker, before: Flags, after: Flags) -> None:
     """Have the breaker go by the flags; what it has learned stays."""
     limits = (after.threshold_errors, after.backoff_ms)
     if limits != (before.threshold_errors, before.backoff_ms):
-        gate.tune(threshold=after.threshold_errors, backoff_seconds=after.backoff_ms / 1000.0)
+        breaker.tune(threshold=after.threshold_errors, backoff_seconds=after.backoff_ms / 1000.0)
     if after.override == before.override:
         return
     override = after.override
     if override is not None and override.force in _STATES:
-        gate.force(_STATES[override.force], f"forced by {override.author}: {override.reason}")
+        breaker.force(_STATES[override.force], f"forced by {override.author}: {override.reason}")
     else:
-        gate.release("no longer forced")
+        breaker.release("no longer forced")
 
 
 def holds_otherwise(before: Flags, after: Flags) -> bool:
@@ -46,7 +46,7 @@ def holds_otherwise(before: Flags, after: Flags) -> bool:
     return what(before) != what(after)
 
 
-class Recorder:
+class BreakerAuditor:
     """Writes down each opening and closing of the breaker, in order, without holding anybody up."""
 
     def __init__(self, audit: Audit, *, author: str) -> None:
@@ -56,7 +56,7 @@ class Recorder:
         self._lost = 0
 
     def changed(self, transition: Transition) -> None:
-        if (transition.before is State.CLOSED) == (transition.after is State.CLOSED):
+        if (transition.before is BreakerState.CLOSED) == (transition.after is BreakerState.CLOSED):
             return
         try:
             self._send.send_nowait(transition)

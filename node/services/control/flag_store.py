@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from node.config.changes import Change, read_change
+from node.config.changes import FlagChange, read_change
 from node.config.flags import NAMES, Flags, Override, check, notes, over
 from node.config.settings import Settings
 from node.services.control.audit import Audit
@@ -103,7 +103,7 @@ class FlagStore:
 
     # -- changes ----------------------------------------------------------------------------------------------
 
-    async def change(self, change: Change) -> Flags:
+    async def change(self, change: FlagChange) -> Flags:
         """Put a change in force, whole. Raises `InvalidPayload`, `StorageFull` or `Unavailable`: nothing changed."""
         async with self._lock:
             set_here = dict(self._set_here)
@@ -118,7 +118,7 @@ class FlagStore:
             self._lost = ""
             return self.current
 
-    def _override(self, change: Change) -> Override:
+    def _override(self, change: FlagChange) -> Override:
         assert change.force is not None
         now_ms = self._now_ms()
         return Override(

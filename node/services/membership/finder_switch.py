@@ -8,7 +8,7 @@ import trio
 from discovery.finder import Finder, FinderHealth, Sight
 
 
-class Switched:
+class FinderSwitch:
     """`is_on` says whether it may run; `changed` waits until that may be another answer."""
 
     def __init__(self, finder: Finder, is_on: Callable[[], bool], changed: Callable[[], Awaitable[None]]) -> None:

@@ -14,19 +14,19 @@ from discovery.finder import Finder
 from node.driver import Driver
 from node.store.base import Member, Store
 from node.swarm.base import DialFailed, Network
-from node.swarm.limits import USUAL, Limits
+from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.members import Members, Presence
-from node.swarm.peer_policy import Conduct
-from node.swarm.rpc import Calls
+from node.swarm.peer_policy import PeerPolicy
+from node.swarm.rpc import Rpc
 from node.trace import following
 from protocols.errors import BzzzError, Forbidden, TooManyRequests
-from protocols.messages import ADDRESSES_MAX, MEMBERS_MAX, Hello, MemberIs, MembersAre, Ping, Pong, Reply
-from protocols.messages import Members as AskMembers
+from protocols.messages import ADDRESSES_MAX, MEMBERS_MAX, Hello, MemberEntry, MembersReply, Ping, Pong, Reply
+from protocols.messages import GetMembers as AskMembers
 from protocols.policy import address_book, failure_detector
-from protocols.policy.address_book import Peers
-from protocols.policy.failure_detector import Liveness
+from protocols.policy.address_book import AddressBook
+from protocols.policy.failure_detector import FailureDetector
 from protocols.policy.reputation import Offence
-from protocols.policy.token_bucket import Bucket
+from protocols.policy.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Neighbours:
         self,
         *,
         network: Network,
-        calls: Calls,
+        rpc: Rpc,
         members: Members,
         store: Store,
         network_name: str,
@@ -68,13 +68,13 @@ class Neighbours:
         now_ms: Callable[[], int],
         chance: Callable[[], float],
         on_sign_of_life: Callable[[str], None],
-        conduct: Conduct | None = None,
-        limits: Limits = USUAL,
+        peer_policy: PeerPolicy | None = None,
+        limits: SwarmLimits = USUAL,
         may_exchange: Callable[[], bool] = lambda: True,
     ) -> None:
         """`may_exchange` says whether members are asked whom they know."""
         self._network = network
-        self._calls = calls
+        self._rpc = rpc
         self._members = members
         self._store = store
         self._network_name = network_name
@@ -85,19 +85,21 @@ class Neighbours:
         self._on_sign_of_life = on_sign_of_life
         self._limits = limits
         self._may_exchange = may_exchange
-        self._conduct = conduct or Conduct()
-        self._conduct.listeners.append(self._recheck)
+        self._peer_policy = peer_policy or PeerPolicy()
+        self._peer_policy.listeners.append(self._recheck)
         self._forget_seconds = forget_seconds
         self._nursery: trio.Nursery | None = None
         self._hearsay_dials = trio.CapacityLimiter(HEARSAY_DIALS_MAX)
         self._parting: dict[str, int] = {}
         """Peers of another swarm that are still told so, and how often they said hello."""
-        self._lines: Bucket | None = None
+        self._lines: TokenBucket | None = None
         self._lines_kept_silent = 0
         self._peers = Driver[address_book.Event, address_book.Effect](
-            Peers(members.own, chance=chance, forget_seconds=forget_seconds), self._carry_out_peers
+            AddressBook(members.own, chance=chance, forget_seconds=forget_seconds), self._carry_out_peers
         )
-        self._liveness = Driver[failure_detector.Event, failure_detector.Effect](Liveness(), self._carry_out_liveness)
+        self._liveness = Driver[failure_detector.Event, failure_detector.Effect](
+            FailureDetector(), self._carry_out_liveness
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Dial, greet, ping and exchange until cancelled."""
@@ -135,13 +137,13 @@ class Neighbours:
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         self._note("connected to %s at %s (%s)", peer, address, "dialled" if dialled else "it dialled us")
         self._peers.tell(address_book.Connected(peer))
-        self._liveness.tell(failure_detector.Connected(peer))
+        self._liveness.tell(failure_detector.ConnectionOpened(peer))
         self._start(self._greet, peer)
 
     def disconnected(self, peer: str, reason: str) -> None:
         self._note("disconnected from %s: %s", peer, reason)
         self._parting.pop(peer, None)
-        self._liveness.tell(failure_detector.Disconnected(peer))
+        self._liveness.tell(failure_detector.ConnectionClosed(peer))
         if presence := self._members.get(peer):
             presence.is_connected = False
             presence.is_suspect = False
@@ -149,17 +151,17 @@ class Neighbours:
         self._peers.tell(address_book.Disconnected(peer))
 
     def heard(self, peer: str) -> None:
-        self._liveness.tell(failure_detector.Heard(peer))
+        self._liveness.tell(failure_detector.FrameReceived(peer))
 
     def missed(self, peer: str, evidence: str) -> None:
         if (presence := self._members.get(peer)) and not presence.is_suspect:
             presence.suspect_why = evidence
-        self._liveness.tell(failure_detector.Missed(peer))
+        self._liveness.tell(failure_detector.DeadlineMissed(peer))
 
     def _note(self, line: str, *facts: object) -> None:
         """Say in the log who comes, goes or is suspect, unless there are so many of them that it would be flooded."""
         now = trio.current_time()
-        lines = self._lines = self._lines or Bucket(rate=LINES_PER_SECOND, burst=LINES_AT_ONCE, now=now)
+        lines = self._lines = self._lines or TokenBucket(rate=LINES_PER_SECOND, burst=LINES_AT_ONCE, now=now)
         if lines.take(0.0, now) > 0.0:
             self._lines_kept_silent += 1
             log.debug(line, *facts)
@@ -189,7 +191,7 @@ class Neighbours:
             if peer in self._parting:
                 self._parting[peer] += 1
                 if self._parting[peer] > 1:
-                    self._conduct.blame(peer, Offence.FLOOD, "says hello again and again, and is of another swarm")
+                    self._peer_policy.blame(peer, Offence.FLOOD, "says hello again and again, and is of another swarm")
             raise Forbidden(
                 f"this node is of the swarm {self._network_name!r}, not {hello.network!r}", reason="network"
             )
@@ -204,12 +206,12 @@ class Neighbours:
         if self._members.get(peer) is not None or len(self._members) < most:
             return ""
         why = f"{most} members are remembered, which is the most: it may join when some were forgotten"
-        self._conduct.watch.hit("members_refused", "", why)
+        self._peer_policy.watch.hit("members_refused", "", why)
         return why
 
     def answer_members(self) -> Reply:
         known = [p.member for p in self._members.all() if p.member.addresses]
-        return MembersAre(tuple(MemberIs(m.peer, m.addresses[:ADDRESSES_MAX]) for m in known[:MEMBERS_MAX]))
+        return MembersReply(tuple(MemberEntry(m.peer, m.addresses[:ADDRESSES_MAX]) for m in known[:MEMBERS_MAX]))
 
     def _hello(self) -> Hello:
         addresses = self._network.addresses[:ADDRESSES_MAX]
@@ -228,7 +230,7 @@ class Neighbours:
 
     def _carry_out_liveness(self, effect: failure_detector.Effect) -> None:
         match effect:
-            case failure_detector.Ping(peer):
+            case failure_detector.SendPing(peer):
                 self._start(self._ping, peer)
             case failure_detector.Suspected(peer):
                 self._suspect(peer, True)
@@ -278,7 +280,7 @@ class Neighbours:
             return
         sent_ms = self._now_ms()
         try:
-            reply = await self._calls.call(peer, self._hello(), timeout=HELLO_SECONDS)
+            reply = await self._rpc.call(peer, self._hello(), timeout=HELLO_SECONDS)
         except Forbidden as error:
             self._part(peer, error.message)
             return
@@ -299,7 +301,7 @@ class Neighbours:
             return
         self._parting[peer] = 0
         what = f"is of another swarm ({network:.80}): parted, and not dialled again"
-        self._conduct.watch.hit("other_swarms", peer, what, line="offences")
+        self._peer_policy.watch.hit("other_swarms", peer, what, line="offences")
         self._start(self._part_soon, peer)
 
     async def _part_soon(self, peer: str) -> None:
@@ -331,15 +333,15 @@ class Neighbours:
     async def _ping(self, peer: str) -> None:
         presence = self._members.get(peer)
         least = SUSPECT_PING_SECONDS if presence and presence.is_suspect else PING_SECONDS
-        patience = self._calls.round_trips.patience(peer, least=least)
+        patience = self._rpc.round_trips.patience(peer, least=least)
         started, sent_ms = trio.current_time(), self._now_ms()
         try:
-            reply = await self._calls.call(peer, Ping(), timeout=patience)
+            reply = await self._rpc.call(peer, Ping(), timeout=patience)
         except BzzzError:
             return  # a silent peer was reported by the call
         if isinstance(reply, Pong) and presence is not None:
             self._ponged(presence, reply, started, sent_ms)
-            self._liveness.tell(failure_detector.Ponged(peer))
+            self._liveness.tell(failure_detector.PongReceived(peer))
 
     def _ponged(self, presence: Presence, pong: Pong, started: float, sent_ms: int) -> None:
         now, now_ms = trio.current_time(), self._now_ms()
@@ -360,7 +362,7 @@ class Neighbours:
         """The lists changed, or may have since the last run: whom they exclude is no member, and is owed nothing."""
         for presence in self._members.all():
             peer = presence.member.peer
-            if not self._conduct.is_listed(peer):
+            if not self._peer_policy.is_listed(peer):
                 log.info("forgot %s: it is not allowed here", peer)
                 self._members.forget(peer)
                 self._start(self._forget, peer)
@@ -382,15 +384,15 @@ class Neighbours:
         if not self._may_exchange():
             return
         try:
-            reply = await self._calls.call(peer, AskMembers(), timeout=HELLO_SECONDS)
+            reply = await self._rpc.call(peer, AskMembers(), timeout=HELLO_SECONDS)
         except BzzzError:
             return
-        for member in reply.members if isinstance(reply, MembersAre) else ():
+        for member in reply.members if isinstance(reply, MembersReply) else ():
             is_new = self._members.get(member.peer) is None and member.peer != self._members.own
-            if is_new and self._conduct.is_listed(member.peer):
+            if is_new and self._peer_policy.is_listed(member.peer):
                 self._hear_of(member, peer)
 
-    def _hear_of(self, member: MemberIs, teller: str) -> None:
+    def _hear_of(self, member: MemberEntry, teller: str) -> None:
         addresses = [address for address in member.addresses if address.endswith(f"/p2p/{member.peer}")]
         self._peers.tell(
             address_book.Sighted(

@@ -14,15 +14,15 @@ import trio
 
 from discovery.finder import Finder
 from node.dht.base import DHT
-from node.dht.call_health import CallRecord
-from node.dht.call_metrics import Tally
-from node.dht.circuit_breaker import Gate
+from node.dht.call_health import CallHealth
+from node.dht.call_metrics import CallMetrics
+from node.dht.circuit_breaker import CircuitBreaker
 from node.services.control.flag_store import FlagStore
-from node.services.observe.probes import Probes, Seen
+from node.services.observe.probes import ProbeResult, Probes
 from node.services.reads.resolver import Resolver
 from node.store.base import Store
 from node.swarm.members import Members, Presence
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 from protocols.policy.health import (
     DiscoveryFacts,
     Status,
@@ -34,7 +34,7 @@ from protocols.policy.health import (
     judge_swarm,
     worst,
 )
-from protocols.policy.hysteresis import Steady
+from protocols.policy.hysteresis import Hysteresis
 
 SOON_SECONDS = 0.5
 """When to look again at what is stirred, or wrong."""
@@ -73,12 +73,12 @@ class _Probed:
     """What probes of one component came to."""
 
     def __init__(self) -> None:
-        self.steady = Steady(worse_after=2, better_after=2, within_seconds=10.0, apart_seconds=APART_SECONDS)
+        self.steady = Hysteresis(worse_after=2, better_after=2, within_seconds=10.0, apart_seconds=APART_SECONDS)
         self.errors = 0
         self.at: float | None = None
         self.latency_seconds = 0.0
 
-    def saw(self, seen: Seen, now: float) -> None:
+    def saw(self, seen: ProbeResult, now: float) -> None:
         self.at = now
         if seen.failing:
             self.errors += 1
@@ -91,8 +91,8 @@ class _Probed:
         return self.steady.why if self.steady.is_bad(now) else ""
 
 
-class Health:
-    """Judges when asked; probes while it runs. `gate` is None where there is no swarm."""
+class HealthMonitor:
+    """Judges when asked; probes while it runs. `breaker` is None where there is no swarm."""
 
     def __init__(
         self,
@@ -101,32 +101,32 @@ class Health:
         flags: FlagStore,
         store: Store,
         members: Members,
-        gate: Gate | None,
+        breaker: CircuitBreaker | None,
         resolver: Resolver,
         finders: Sequence[Finder],
         sources: int,
         probes: Probes,
-        tally: Tally,
-        requests: CallRecord,
+        call_metrics: CallMetrics,
+        requests: CallHealth,
         now_ms: Callable[[], int],
     ) -> None:
-        """`sources` is how many bootstrap nodes are configured; `tally` counts the DHT's calls, `requests` the
+        """`sources` is how many bootstrap nodes are configured; `call_metrics` counts the DHT's calls, `requests` the
         API's."""
         self._in_force = dht
         self._flags = flags
         self._store = store
         self._members = members
-        self._gate = gate
+        self._breaker = breaker
         self._resolver = resolver
         self._finders = tuple(finders)
         self._sources = sources
         self._probes = probes
-        self._calls = tally.record
+        self._calls = call_metrics.record
         self._requests = requests
         self._now_ms = now_ms
         self._started_at = trio.current_time()
         self._probed = {name: _Probed() for name in ("dht", "store", "resolver")}
-        self._suspects = Steady(worse_after=2, better_after=2, within_seconds=10.0, apart_seconds=APART_SECONDS)
+        self._suspects = Hysteresis(worse_after=2, better_after=2, within_seconds=10.0, apart_seconds=APART_SECONDS)
         self._suspected: tuple[Presence, ...] = ()
         """Those whom the last look found suspect, or the last one that found any."""
         self._probed_at = -inf
@@ -186,7 +186,7 @@ class Health:
         return self._probed_at + seconds
 
     async def _probe(self, nursery: trio.Nursery) -> None:
-        async def observe(name: str, probe: Callable[[], Awaitable[Seen | None]]) -> None:
+        async def observe(name: str, probe: Callable[[], Awaitable[ProbeResult | None]]) -> None:
             if (seen := await probe()) is not None:
                 self._probed[name].saw(seen, trio.current_time())
 
@@ -208,7 +208,11 @@ class Health:
 
     def _is_in_swarm(self) -> bool:
         """Whether the swarm may be asked: an open breaker pings by itself."""
-        return self._in_force.backend != "mock" and self._gate is not None and self._gate.state is not State.OPEN
+        return (
+            self._in_force.backend != "mock"
+            and self._breaker is not None
+            and self._breaker.state is not BreakerState.OPEN
+        )
 
     # -- the report -------------------------------------------------------------------------------------------
 
@@ -237,7 +241,7 @@ class Health:
         return sum(presence.is_connected for presence in self._members.all())
 
     def _dht(self) -> ComponentHealth:
-        now, gate, probed = trio.current_time(), self._gate, self._probed["dht"]
+        now, breaker, probed = trio.current_time(), self._breaker, self._probed["dht"]
         connected = [p for p in self._members.all() if p.is_connected]
         suspects = self._suspected if self._suspects.is_bad(now) else ()
         in_swarm = self._is_in_swarm()
@@ -250,8 +254,8 @@ class Health:
                 f"{p.member.name or p.member.peer[-8:]} ({p.suspect_why})" if p.suspect_why else p.member.name
                 for p in suspects[:SUSPECTS_NAMED_MAX]
             ),
-            breaker=gate.state if gate else State.CLOSED,
-            breaker_why=gate.why if gate else "",
+            breaker=breaker.state if breaker else BreakerState.CLOSED,
+            breaker_why=breaker.why if breaker else "",
             clock_offsets_ms=tuple(p.clock_offset_ms for p in connected if p.clock_offset_ms is not None),
             calls_failing=self._calls.failing(),
             probe_failing=probed.failing(now) if in_swarm else "",
@@ -263,7 +267,7 @@ class Health:
             backend=self._in_force.backend,
             status=status,
             last_check_ms=self._last_ms(probed.at, self._calls.last_at),
-            error_count=self._calls.errors + probed.errors + (gate.failures if gate else 0),
+            error_count=self._calls.errors + probed.errors + (breaker.failures if breaker else 0),
             latency_ms=probed.latency_seconds * 1000.0,
             reasons=reasons,
         )

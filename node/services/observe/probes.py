@@ -16,9 +16,9 @@ from node.dht.base import Consistency
 from node.services.reads.resolver import Resolver
 from node.store.base import Store
 from node.swarm.members import Members
-from node.swarm.rpc import Abandoned, Calls
+from node.swarm.rpc import CallAbandoned, Rpc
 from protocols.errors import BzzzError, NotFound
-from protocols.messages import Heads
+from protocols.messages import GetHeads
 from protocols.policy.rtt import PATIENCE_SECONDS_MAX
 from protocols.ucxl import parse
 
@@ -29,7 +29,7 @@ PEER_SECONDS = 0.5
 PEERS_ASKED = 3
 
 
-class Seen(NamedTuple):
+class ProbeResult(NamedTuple):
     """What came of a probe: how long it took, and why it is bad, or ''."""
 
     seconds: float
@@ -37,14 +37,14 @@ class Seen(NamedTuple):
 
 
 class Probes:
-    """Asks when told to. `calls` is None where there is no swarm."""
+    """Asks when told to. `rpc` is None where there is no swarm."""
 
-    def __init__(self, *, own: str, store: Store, resolver: Resolver, members: Members, calls: Calls | None) -> None:
+    def __init__(self, *, own: str, store: Store, resolver: Resolver, members: Members, rpc: Rpc | None) -> None:
         self._own = own
         self._store = store
         self._resolver = resolver
         self._members = members
-        self._calls = calls
+        self._rpc = rpc
         self._count = 0
         self._turn = 0
 
@@ -53,7 +53,7 @@ class Probes:
         self._count += 1
         return hashlib.sha256(f"bzzz health probe\0{self._own}\0{self._store.log_id}\0{self._count}".encode()).digest()
 
-    async def store(self) -> Seen:
+    async def store(self) -> ProbeResult:
         """Look up a version that is not there: through the store's own queue of readers."""
         digest = self._ephemeral()
         return await self._timed(lambda: self._store.by_digest(digest), "the store did not answer a look-up")
@@ -68,7 +68,7 @@ class Probes:
             await self._store.set_cursor("health", self._store.last_sequence)
             await self._store.unstage(self._ephemeral())
 
-    async def resolver(self) -> Seen:
+    async def resolver(self) -> ProbeResult:
         """Resolve an address at which nothing is, from this store alone."""
         address = parse(f"ucxl://health:probe@bzzz:health/*^/{self._ephemeral().hex()}")
 
@@ -78,7 +78,7 @@ class Probes:
 
         return await self._timed(resolve, "the resolver did not answer")
 
-    async def _timed(self, ask: Callable[[], Awaitable[object]], silent: str) -> Seen:
+    async def _timed(self, ask: Callable[[], Awaitable[object]], silent: str) -> ProbeResult:
         started = trio.current_time()
         failing = ""
         try:
@@ -88,15 +88,15 @@ class Probes:
                 failing = f"{silent} within {PROBE_SECONDS:g} s"
         except BzzzError as error:
             failing = error.message
-        return Seen(trio.current_time() - started, failing)
+        return ProbeResult(trio.current_time() - started, failing)
 
-    async def swarm(self) -> Seen | None:
+    async def swarm(self) -> ProbeResult | None:
         """Ask a few members for what nobody has; each time others. One answer is enough, and tells how long it takes.
 
         None: there was nobody to ask, or we were late ourselves, and nothing was learned.
         """
         reachable = self._members.reachable()
-        if self._calls is None or not reachable:
+        if self._rpc is None or not reachable:
             return None
         self._turn = (self._turn + 1) % len(reachable)
         peers = (reachable[self._turn :] + reachable[: self._turn])[:PEERS_ASKED]
@@ -105,20 +105,20 @@ class Probes:
         silent: list[str] = []
         async with trio.open_nursery() as nursery:
             for peer in peers:
-                nursery.start_soon(self._ask, self._calls, peer, key, took, silent)
+                nursery.start_soon(self._ask, self._rpc, peer, key, took, silent)
         if took:
-            return Seen(sorted(took)[(len(took) - 1) // 2])
+            return ProbeResult(sorted(took)[(len(took) - 1) // 2])
         if not silent:
             return None
         names = ", ".join(map(self._members.name_of, silent))
-        return Seen(0.0, f"no member answers a probe; asked {names}")
+        return ProbeResult(0.0, f"no member answers a probe; asked {names}")
 
-    async def _ask(self, calls: Calls, peer: str, key: bytes, took: list[float], silent: list[str]) -> None:
-        started, trips = trio.current_time(), calls.round_trips
+    async def _ask(self, rpc: Rpc, peer: str, key: bytes, took: list[float], silent: list[str]) -> None:
+        started, trips = trio.current_time(), rpc.round_trips
         least = PATIENCE_SECONDS_MAX if trips.usual(peer) is None else PEER_SECONDS  # it may be as far as can be
         try:
-            await calls.call(peer, Heads(key, ()), timeout=trips.patience(peer, least=least))
-        except Abandoned:
+            await rpc.call(peer, GetHeads(key, ()), timeout=trips.patience(peer, least=least))
+        except CallAbandoned:
             pass
         except BzzzError:
             silent.append(peer)

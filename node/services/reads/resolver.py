@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable
 import trio
 
 from node.config.flags import Flags
-from node.dht.base import Answer, Backend, Consistency, History
-from node.dht.call_health import CallRecord
-from node.dht.dispatch import Begun, SwitchDHT
-from node.services.reads.resolver_cache import Recall
+from node.dht.base import Answer, Backend, Consistency, VersionHistory
+from node.dht.call_health import CallHealth
+from node.dht.dispatch import DispatchDHT, Operation
+from node.services.reads.resolver_cache import ResolverCache
 from node.store.base import Store, Version
 from node.store.batch_get import by_digests
 from protocols.clock import ms_of
 from protocols.envelope import Envelope
 from protocols.errors import Deleted, NotFound, OutOfRange, Unavailable
-from protocols.policy.cache import Counts
+from protocols.policy.cache import CacheCounts
 from protocols.ucxl import Address, Head, Temporal, pick, require_one
 
 PAGE = 1000
@@ -35,7 +35,7 @@ class Resolver:
 
     def __init__(
         self,
-        dht: SwitchDHT,
+        dht: DispatchDHT,
         store: Store,
         *,
         flags: Flags,
@@ -46,26 +46,26 @@ class Resolver:
         self._store = store
         self._fresh_since = fresh_since
         self._time = trio.lowlevel.current_clock().current_time
-        self.record = CallRecord()
+        self.record = CallHealth()
         """What became of the look-ups that neither memory nor one look into the store answered."""
-        self._recall = Recall(store, flags, fresh_since=fresh_since)
+        self._resolver_cache = ResolverCache(store, flags, fresh_since=fresh_since)
         self.turn(flags)
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> CacheCounts:
         """What the kept answers were good for."""
-        return self._recall.counts
+        return self._resolver_cache.counts
 
     def turn(self, flags: Flags) -> None:
         """Calls that begin from now on go by these flags."""
         self._flags = flags
         self._freshness = flags.read_freshness_ms / 1000.0
         self._is_alone = flags.in_force == Backend.MOCK
-        self._recall.turn(flags)
+        self._resolver_cache.turn(flags)
 
     async def run(self) -> None:
         """Keep answers, and share look-ups, until cancelled."""
-        await self._recall.run()
+        await self._resolver_cache.run()
 
     async def resolve(
         self,
@@ -120,8 +120,8 @@ class Resolver:
         begun = self._dht.begin(key, timeout)
         part = address.temporal if digest is None else digest
         is_head = isinstance(part, Head)
-        if consistency is _AUTO and self._recall.is_on and not (is_head and begun.dht.backend is Backend.MOCK):
-            return await self._recall.answer(
+        if consistency is _AUTO and self._resolver_cache.is_on and not (is_head and begun.dht.backend is Backend.MOCK):
+            return await self._resolver_cache.answer(
                 key, part, begun, lambda: self._look_up(address, key, part, _AUTO, begun), is_shared=timeout is None
             )
         if not is_head:
@@ -130,7 +130,7 @@ class Resolver:
         return await self._with_content(address, key, answer, consistency, begun)
 
     async def _look_up(
-        self, address: Address, key: bytes, part: Temporal | bytes, consistency: Consistency, begun: Begun
+        self, address: Address, key: bytes, part: Temporal | bytes, consistency: Consistency, begun: Operation
     ) -> Answer:
         with self.record:
             if isinstance(part, bytes):
@@ -142,7 +142,7 @@ class Resolver:
             return await self._with_content(address, key, answer, consistency, begun)
 
     async def _with_content(
-        self, address: Address, key: bytes, answer: Answer, consistency: Consistency, begun: Begun
+        self, address: Address, key: bytes, answer: Answer, consistency: Consistency, begun: Operation
     ) -> Answer:
         """The answer, its first version with its content. Raises `NotFound` when it is empty."""
         if not answer.heads:
@@ -152,10 +152,10 @@ class Resolver:
             return answer
         return answer._replace(heads=(await self._content(key, first.digest, consistency, begun), *answer.heads[1:]))
 
-    async def _version(self, key: bytes, digest: bytes, consistency: Consistency, begun: Begun) -> Answer:
+    async def _version(self, key: bytes, digest: bytes, consistency: Consistency, begun: Operation) -> Answer:
         return await begun.dht.get_version(key, digest, consistency=consistency, timeout=begun.left)
 
-    async def _content(self, key: bytes, digest: bytes, consistency: Consistency, begun: Begun) -> Envelope:
+    async def _content(self, key: bytes, digest: bytes, consistency: Consistency, begun: Operation) -> Envelope:
         """A version that is known to exist. That nobody who was asked has it is no proof that it does not."""
         held = await self._version(key, digest, consistency, begun)
         if not held.heads or not isinstance(held.heads[0], Envelope):
@@ -167,7 +167,7 @@ class Resolver:
 
     # -- over the history -------------------------------------------------------------------------------------
 
-    async def _at(self, address: Address, key: bytes, consistency: Consistency, begun: Begun) -> Answer:
+    async def _at(self, address: Address, key: bytes, consistency: Consistency, begun: Operation) -> Answer:
         history = await self._whole(key, consistency, begun)
         where = history.provenance
         if not history.versions:
@@ -183,14 +183,14 @@ class Resolver:
         envelope = await self._content(key, chosen.digest, consistency, begun)
         return Answer((envelope,), where._replace(siblings=0))
 
-    async def _whole(self, key: bytes, consistency: Consistency, begun: Begun) -> History:
+    async def _whole(self, key: bytes, consistency: Consistency, begun: Operation) -> VersionHistory:
         """The whole history that counts: a version that was reissued is there once, as what stands in for it."""
         history = await self._known(key, consistency, begun)
         if history.missing and history.provenance.source == "local" and consistency is _AUTO:
             history = await self._without_gaps(key, history, begun)
         return history._replace(versions=tuple(v for v in history.versions if v.reissued_as is None))
 
-    async def _known(self, key: bytes, consistency: Consistency, begun: Begun) -> History:
+    async def _known(self, key: bytes, consistency: Consistency, begun: Operation) -> VersionHistory:
         """What the backend tells, and what is missing from it in words."""
         history = await self._page(key, consistency, begun, after=0, limit=PAGE)
         versions: list[Version] = list(history.versions)
@@ -201,7 +201,7 @@ class Resolver:
             versions.extend(page)
         return await self._with_missing(history._replace(versions=tuple(versions)))
 
-    async def _without_gaps(self, key: bytes, history: History, begun: Begun) -> History:
+    async def _without_gaps(self, key: bytes, history: VersionHistory, begun: Operation) -> VersionHistory:
         """This machine's history has gaps: what the holders know; or what is here, marked."""
         why = ""
         if begun.dht.backend is Backend.HYBRID and not history.provenance.is_degraded:
@@ -214,7 +214,7 @@ class Resolver:
         is_complete = begun.dht.backend is Backend.MOCK  # nobody else is to be asked
         return history._replace(is_complete=is_complete, provenance=where)
 
-    async def _with_missing(self, history: History) -> History:
+    async def _with_missing(self, history: VersionHistory) -> VersionHistory:
         """Say which versions these were written on top of and nobody has told of."""
         shown = {version.digest for version in history.versions}
         named = [parent for version in history.versions for parent in version.parents if parent not in shown]
@@ -232,7 +232,9 @@ class Resolver:
         found = await by_digests(self._store, asked) if asked else {}
         return tuple(digest for digest, version in found.items() if version is None)
 
-    async def _page(self, key: bytes, consistency: Consistency, begun: Begun, *, after: int, limit: int) -> History:
+    async def _page(
+        self, key: bytes, consistency: Consistency, begun: Operation, *, after: int, limit: int
+    ) -> VersionHistory:
         """Part of the history, from where the flags say that it comes from."""
         is_distributed = self._flags.use_distributed_resolver and consistency is _AUTO
         if not is_distributed or begun.dht.backend is not Backend.HYBRID:
@@ -257,7 +259,7 @@ class Resolver:
         after: int = 0,
         limit: int = PAGE,
         timeout: float | None = None,
-    ) -> History:
+    ) -> VersionHistory:
         """The versions of an address, the first one first. Raises `NotFound` when there is none."""
         key = require_one(address).key
         begun = self._dht.begin(key, timeout)

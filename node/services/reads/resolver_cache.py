@@ -23,12 +23,12 @@ import trio
 
 from node.config.flags import Flags
 from node.dht.base import Answer, Backend
-from node.dht.dispatch import Begun
-from node.services.reads.single_flight import Lookups
+from node.dht.dispatch import Operation
+from node.services.reads.single_flight import SingleFlight
 from node.store.base import Store
 from protocols.envelope import Envelope
 from protocols.errors import NotFound, Unavailable
-from protocols.policy.cache import Cache, Counts, Found, Reading
+from protocols.policy.cache import Cache, CacheCounts, CacheHit, CacheLoad
 from protocols.ucxl import Head
 
 ENTRIES_MAX: Final = 4096
@@ -43,7 +43,7 @@ Kept = Answer | NotFound
 LookUp = Callable[[], Awaitable[Answer]]
 
 
-class Recall:
+class ResolverCache:
     """`fresh_since` says since when this node, as a holder of a key, may lack something of it (`Members`).
 
     Nothing is kept or shared unless `run` runs.
@@ -61,7 +61,7 @@ class Recall:
         self._store = store
         self._fresh_since = fresh_since
         self._cache: Cache[Kept] = Cache(entries_max=entries_max, bytes_max=bytes_max)
-        self._lookups: Lookups[Answer] = Lookups()
+        self._lookups: SingleFlight[Answer] = SingleFlight()
         self._flags = flags
         self._freshness = 0.0
         self._ttl = 0.0
@@ -69,7 +69,7 @@ class Recall:
         self.turn(flags)
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> CacheCounts:
         return self._cache.counts
 
     @property
@@ -86,7 +86,7 @@ class Recall:
 
     async def run(self) -> None:
         """Keep, share and forget until cancelled."""
-        with self._store.followers.joined(self._cache.drop):
+        with self._store.change_listeners.joined(self._cache.drop):
             try:
                 await self._lookups.run()
             finally:
@@ -94,7 +94,7 @@ class Recall:
 
     # -- answering --------------------------------------------------------------------------------------------
 
-    async def answer(self, key: bytes, part: Hashable, begun: Begun, look_up: LookUp, *, is_shared: bool) -> Answer:
+    async def answer(self, key: bytes, part: Hashable, begun: Operation, look_up: LookUp, *, is_shared: bool) -> Answer:
         """What is kept of this part of a key, what somebody is fetching already, or what `look_up` finds.
 
         A look-up that is shared takes as long as its backend gives a call; one with a time of its own is not shared.
@@ -121,7 +121,7 @@ class Recall:
         looking = partial(self._look_up, reading, part, look_up, is_mock=is_mock)
         return await (self._lookups.begin((key, part), reading, looking).wait() if is_shared else looking())
 
-    async def _look_up(self, reading: Reading, part: Hashable, look_up: LookUp, *, is_mock: bool) -> Answer:
+    async def _look_up(self, reading: CacheLoad, part: Hashable, look_up: LookUp, *, is_mock: bool) -> Answer:
         started, flags = trio.current_time(), self._flags
         try:
             answer = await look_up()
@@ -157,7 +157,7 @@ class Recall:
         return [head.digest for head in heads] == [head.digest for head in answer.heads]
 
 
-def _told(found: Found[Kept], *, is_mock: bool) -> Answer:
+def _told(found: CacheHit[Kept], *, is_mock: bool) -> Answer:
     """What is kept, from where it came then, with the age that it has now."""
     kept = found.value
     if isinstance(kept, NotFound):

@@ -12,19 +12,19 @@ from typing import Generic, TypeVar
 import trio
 
 from protocols.errors import BzzzError, Internal, Unavailable
-from protocols.policy.cache import Reading
+from protocols.policy.cache import CacheLoad
 
 log = logging.getLogger(__name__)
 
 V = TypeVar("V")
 
 
-class Lookup(Generic[V]):
+class Flight(Generic[V]):
     """One that is under way, or over. `reading` says whether what it finds is still wanted."""
 
     __slots__ = ("_error", "_over", "_value", "reading", "started")
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: CacheLoad) -> None:
         self.reading = reading
         self.started = trio.current_time()
         self._over = trio.Event()
@@ -54,12 +54,12 @@ class Lookup(Generic[V]):
             self._over.set()
 
 
-class Lookups(Generic[V]):
+class SingleFlight(Generic[V]):
     """Those under way, by name. Without `run`, none is."""
 
     def __init__(self) -> None:
         self._nursery: trio.Nursery | None = None
-        self._all: dict[Hashable, Lookup[V]] = {}
+        self._all: dict[Hashable, Flight[V]] = {}
 
     @property
     def is_running(self) -> bool:
@@ -73,19 +73,19 @@ class Lookups(Generic[V]):
             finally:
                 self._nursery = None  # before it closes: who asks then looks up alone
 
-    def get(self, name: Hashable) -> Lookup[V] | None:
+    def get(self, name: Hashable) -> Flight[V] | None:
         """The one that who asks now may wait for: nothing changed since it began."""
         lookup = self._all.get(name)
         return None if lookup is None or lookup.reading.is_stale else lookup
 
-    def begin(self, name: Hashable, reading: Reading, look_up: Callable[[], Awaitable[V]]) -> Lookup[V]:
+    def begin(self, name: Hashable, reading: CacheLoad, look_up: Callable[[], Awaitable[V]]) -> Flight[V]:
         """Look something up; who asks for it later may wait for this one."""
         assert self._nursery is not None, "look-ups are shared while `run` does"
-        lookup = self._all[name] = Lookup[V](reading)
+        lookup = self._all[name] = Flight[V](reading)
         self._nursery.start_soon(self._run, name, lookup, look_up)
         return lookup
 
-    async def _run(self, name: Hashable, lookup: Lookup[V], look_up: Callable[[], Awaitable[V]]) -> None:
+    async def _run(self, name: Hashable, lookup: Flight[V], look_up: Callable[[], Awaitable[V]]) -> None:
         try:
             await lookup.run(look_up)
         finally:

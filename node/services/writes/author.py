@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from node.dht.base import Backend, Consistency, Receipt
-from node.dht.dispatch import Begun, SwitchDHT
+from node.dht.dispatch import DispatchDHT, Operation
 from node.store.base import Standing, Store
 from protocols.clock import HybridClock, check_not_ahead
 from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, REISSUES, Envelope, Notice, decode, seal, verify
@@ -37,7 +37,7 @@ UNCERTAIN_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
+class WriteRequest:
     """What a caller wants to be written."""
 
     address: Address
@@ -73,7 +73,7 @@ class Author:
 
     def __init__(
         self,
-        dht: SwitchDHT,
+        dht: DispatchDHT,
         store: Store,
         key: PrivateKey,
         *,
@@ -90,7 +90,7 @@ class Author:
 
     # -- writing ----------------------------------------------------------------------------------------------
 
-    async def write(self, write: Write) -> Receipt:
+    async def write(self, write: WriteRequest) -> Receipt:
         """Sign and write a version. Raises `InvalidAddress`, `Conflict`, `UnknownParents`, `NotLater`, `TooLarge`,
         and what the DHT raises."""
         started = trio.current_time()
@@ -153,7 +153,7 @@ class Author:
             )
         verify(envelope)
         check_not_ahead(envelope.version, self._now_ms())
-        condition = Write(
+        condition = WriteRequest(
             address=parse(envelope.address), if_match=if_match, any_match=any_match, must_be_absent=must_be_absent
         )
         async with self.turn(envelope.key, begun.deadline) as free:
@@ -172,7 +172,7 @@ class Author:
         envelope: Envelope,
         idempotency_key: str | None,
         started: float,
-        begun: Begun,
+        begun: Operation,
         on_merged: Callable[[], None],
     ) -> Receipt:
         left = max(0.001, begun.left)
@@ -227,7 +227,9 @@ class Author:
         for each in settled:
             self._unsettled.pop(each, None)
 
-    async def _earlier(self, idempotency_key: str | None, address: str, again: Write | Envelope) -> Receipt | None:
+    async def _earlier(
+        self, idempotency_key: str | None, address: str, again: WriteRequest | Envelope
+    ) -> Receipt | None:
         """The receipt of the write that was made under this key before. Raises `Conflict` if it was another one."""
         if idempotency_key is None:
             return None
@@ -239,7 +241,7 @@ class Author:
             _check_same(earlier, address, again)
         return await self.receipt(digest=digest)
 
-    async def _uncertain_write(self, idempotency_key: str | None, address: str, again: Write) -> Envelope | None:
+    async def _uncertain_write(self, idempotency_key: str | None, address: str, again: WriteRequest) -> Envelope | None:
         """The very envelope that was written under this key before, when the swarm may have it: another one, with
         the same content, would be a second effect of one wish."""
         staged = await self._store.staged_under(idempotency_key) if idempotency_key is not None else None
@@ -247,7 +249,7 @@ class Author:
             _check_same(staged, address, again)
         return staged
 
-    async def _checked_heads(self, key: bytes, write: Write, begun: Begun) -> tuple[Envelope | Notice, ...]:
+    async def _checked_heads(self, key: bytes, write: WriteRequest, begun: Operation) -> tuple[Envelope | Notice, ...]:
         """The heads this write goes on top of, its conditions held against them. Raises `Conflict`."""
         heads = await self._store.heads(key)
         if not write.is_conditional:
@@ -267,7 +269,7 @@ class Author:
         return heads
 
     async def _parents(
-        self, key: bytes, heads: Iterable[Envelope | Notice], named: tuple[bytes, ...] | None, begun: Begun
+        self, key: bytes, heads: Iterable[Envelope | Notice], named: tuple[bytes, ...] | None, begun: Operation
     ) -> dict[bytes, int | None]:
         """The digests a write names as its parents, with their versions.
 
@@ -278,7 +280,7 @@ class Author:
             return dict(list(known.items())[:PARENTS_MAX])
         return {digest: known.get(digest) or await self._version_of(key, digest, begun) for digest in named}
 
-    async def _version_of(self, key: bytes, digest: bytes, begun: Begun) -> int | None:
+    async def _version_of(self, key: bytes, digest: bytes, begun: Operation) -> int | None:
         parent = await self._store.by_digest(digest)
         if parent is None and begun.dht.backend is not Backend.MOCK:
             try:
@@ -334,12 +336,12 @@ class Author:
         )  # fmt: skip
 
 
-def _left_to_ask(begun: Begun) -> float:
+def _left_to_ask(begun: Operation) -> float:
     """How long the swarm may be asked about a write before it is written."""
     return max(0.0, begun.left - COMMIT_SECONDS)
 
 
-def _check_same(earlier: Envelope | Notice, address: str, again: Write | Envelope) -> None:
+def _check_same(earlier: Envelope | Notice, address: str, again: WriteRequest | Envelope) -> None:
     """Refuse a key that stands for another write: its content would be acknowledged, and written nowhere."""
     if earlier.address != address:
         raise Conflict(
@@ -352,7 +354,7 @@ def _check_same(earlier: Envelope | Notice, address: str, again: Write | Envelop
         )
 
 
-def _says_the_same(earlier: Envelope | Notice, again: Write | Envelope) -> bool:
+def _says_the_same(earlier: Envelope | Notice, again: WriteRequest | Envelope) -> bool:
     """As far as is known here. A second try may differ in what is said about the content, but not in the content."""
     if isinstance(again, Envelope):
         return earlier.digest == again.digest

@@ -34,7 +34,7 @@ class _Sweep:
         return bool(self.at) and (now - self.at[0] < AGAIN_SECONDS or self.at[-1] - self.at[0] >= AGAIN_SECONDS)
 
 
-class Sweeper:
+class HintAssignment:
     """`on_owed` is told who is owed more than before, `on_forgotten` who is owed nothing any more."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Sweeper:
         sweep: so every new member is swept again a while later, when any such write is in the store.
         """
         while True:
-            for peer in [peer for peer in self._store.owing() if self._members.get(peer) is None]:
+            for peer in [peer for peer in self._store.hint_counts() if self._members.get(peer) is None]:
                 await self._guarded(self._release(peer), peer)
             for member in [presence.member for presence in self._members.all()]:
                 swept = self._swept.get(member.peer)
@@ -83,7 +83,7 @@ class Sweeper:
         await self._store.settled()  # also the writes of those who did not know this member yet
         name = f"owed/{member.peer}/{member.first_seen_ms}"
         after = await self._store.cursor(name)
-        while changes := await self._store.own_writes(after=after, limit=PAGE):
+        while changes := await self._store.local_writes(after=after, limit=PAGE):
             debts = [(c.sequence, member.peer) for c in changes if member.peer in self._members.wanted(c.key)]
             if debts and await self._store.owe(debts):
                 self._on_owed(member.peer)

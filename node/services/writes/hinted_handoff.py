@@ -16,14 +16,14 @@ from math import inf
 import trio
 
 from node import trace as tracing
-from node.dht.hybrid import Offered
-from node.services.writes.send_window import WINDOW, WINDOW_IN_TURN, WINDOW_SECONDS, Account
+from node.dht.hybrid import HandoffResult
+from node.services.writes.send_window import WINDOW, WINDOW_IN_TURN, WINDOW_SECONDS, SendWindow
 from node.store.base import Hint, Store
 from node.store.batch_get import by_digests
-from node.swarm.delivery import Courier
-from node.swarm.limit_counters import Watch
+from node.swarm.delivery import Delivery
+from node.swarm.limit_counters import LimitCounters
 from node.swarm.members import Members
-from node.swarm.rpc import Abandoned, Silent, Unreachable
+from node.swarm.rpc import CallAbandoned, Silent, Unreachable
 from protocols.clock import AHEAD_MS_MAX, ahead_ms
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError, ClockAhead, Malformed, StorageFull, TooManyRequests
@@ -57,33 +57,33 @@ BACK_MS = 1000
 ANY_TIME_MS = 1 << 62
 
 
-class Publisher:
+class HintedHandoff:
     """`on_own_clock_ahead` is called with a version of ours that a peer refused and that our own clock calls ahead."""
 
     def __init__(
         self,
         store: Store,
-        courier: Courier,
+        delivery: Delivery,
         members: Members,
         *,
         now_ms: Callable[[], int],
         chance: Callable[[], float],
         on_own_clock_ahead: Callable[[Envelope], None],
         holds_back: Callable[[bytes], bool] = lambda _: False,
-        watch: Watch | None = None,
+        watch: LimitCounters | None = None,
     ) -> None:
         """`holds_back` says whether what is owed of a key is kept for now, `watch` hears what is refused for good."""
         self._store = store
-        self._courier = courier
+        self._delivery = delivery
         self._members = members
         self._now_ms = now_ms
         self._chance = chance
         self._on_own_clock_ahead = on_own_clock_ahead
         self._holds_back = holds_back
-        self._watch = watch or Watch()
+        self._watch = watch or LimitCounters()
         self._offered: OrderedDict[int, str] = OrderedDict()
         """Sequences of writes whose calls may still wait for them, and the traces of these calls."""
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, SendWindow] = {}
         self._started_at_ms: float | None = None
         """What the wall clock showed, as it goes now, when trio's clock began."""
         self._woken = trio.Event()
@@ -107,7 +107,7 @@ class Publisher:
             await self._wake_parked_if_clock_went_back()
             is_news, self._is_news = self._is_news, False
             next_at = trio.current_time() + RESCAN_SECONDS
-            for peer, owed in self._store.owing().items():
+            for peer, owed in self._store.hint_counts().items():
                 if self._members.is_reachable(peer):
                     next_at = min(next_at, self._see_to(peer, owed, is_news, nursery))
                 else:
@@ -117,7 +117,7 @@ class Publisher:
 
     def _see_to(self, peer: str, owed: int, is_news: bool, nursery: trio.Nursery) -> float:
         """Begin to pay a holder, if it is time and there is something to send; answer when to look again."""
-        account = self._accounts.setdefault(peer, Account())
+        account = self._accounts.setdefault(peer, SendWindow())
         now = trio.current_time()
         if account.is_paying:
             account.is_asked_again = account.is_asked_again or is_news
@@ -135,7 +135,7 @@ class Publisher:
                 return inf
         return account.look_at
 
-    async def _pay_in_turn(self, peer: str, account: Account) -> None:
+    async def _pay_in_turn(self, peer: str, account: SendWindow) -> None:
         try:
             account.look_at = await self._pay(peer, account)
         except BzzzError as error:
@@ -156,7 +156,7 @@ class Publisher:
 
     def offer(
         self, sequence: int, envelope: Envelope | None, holders: tuple[str, ...], *, is_first: bool = False
-    ) -> Offered:
+    ) -> HandoffResult:
         """A write was merged just now: send it at once where nothing waits before it, or nothing of its address does
         because it `is_first` there.
 
@@ -168,7 +168,7 @@ class Publisher:
         if len(self._offered) > OFFERED_MAX:
             self._offered.popitem(last=False)
         for peer in holders:
-            account = self._accounts.setdefault(peer, Account())
+            account = self._accounts.setdefault(peer, SendWindow())
             is_reachable = self._members.is_reachable(peer)
             is_free = (account.is_at_end or is_first) and account.has_room_unread and is_reachable
             has_little = account.bytes_under_way <= LITTLE_BYTES
@@ -182,11 +182,11 @@ class Publisher:
                 self._wake()
             if is_reachable and not account.paused_until:
                 under_way.append(peer)
-        return Offered(tuple(under_way), is_next)
+        return HandoffResult(tuple(under_way), is_next)
 
     def look_again(self, peer: str) -> None:
         """A holder is owed more than it was."""
-        self._accounts.setdefault(peer, Account()).rewind()
+        self._accounts.setdefault(peer, SendWindow()).rewind()
         self._wake()
 
     def look_through(self) -> None:
@@ -201,14 +201,14 @@ class Publisher:
 
     # -- paying -----------------------------------------------------------------------------------------------
 
-    async def _pay(self, peer: str, account: Account) -> float:
+    async def _pay(self, peer: str, account: SendWindow) -> float:
         """Send what is due to a holder, as far as its window allows; answer when to look again."""
         now = trio.current_time()
         account.paused_until = 0.0
         account.window = self._window(peer)
         is_rescan = not account.under_way or now - account.rewound_at >= RESCAN_SECONDS
         if account.is_at_end and is_rescan:
-            rest = self._store.owing().get(peer, 0) - len(account.under_way)
+            rest = self._store.hint_counts().get(peer, 0) - len(account.under_way)
             if rest > len(account.held) or (rest and now - account.rewound_at >= HELD_RESCAN_SECONDS):
                 account.rewind()
         if not account.cursor:
@@ -224,12 +224,12 @@ class Publisher:
 
     def _window(self, peer: str) -> int:
         """How many of those whose turn it is may be under way. What goes out in one window is no backlog."""
-        if self._store.owing().get(peer, 0) <= WINDOW:
+        if self._store.hint_counts().get(peer, 0) <= WINDOW:
             return WINDOW
-        return min(WINDOW, WINDOW_IN_TURN * (1 + int(self._courier.usual(peer) / WINDOW_SECONDS)))
+        return min(WINDOW, WINDOW_IN_TURN * (1 + int(self._delivery.usual(peer) / WINDOW_SECONDS)))
 
-    async def _send_due(self, peer: str, account: Account) -> None:
-        while account.has_room and self._courier.room(peer) > 0 and self._members.is_reachable(peer):
+    async def _send_due(self, peer: str, account: SendWindow) -> None:
+        while account.has_room and self._delivery.room(peer) > 0 and self._members.is_reachable(peer):
             turn, news = account.turn, account.news
             ahead = sum(sequence > account.cursor for sequence in account.under_way)
             if not account.read:
@@ -249,7 +249,7 @@ class Publisher:
                 if not is_sent:
                     return
 
-    async def _send_hints(self, peer: str, account: Account, hints: list[Hint], turn: int) -> bool:
+    async def _send_hints(self, peer: str, account: SendWindow, hints: list[Hint], turn: int) -> bool:
         """Send those that are not under way. False: stop here, for there is no room, or reading begins anew."""
         wanted = [h.digest for h in hints if h.sequence not in account.under_way and not self._is_held(h)]
         envelopes = await by_digests(self._store, wanted)
@@ -270,7 +270,7 @@ class Publisher:
     def _is_held(self, hint: Hint) -> bool:
         return self._holds_back(hint.key) and hint.sequence not in self._offered
 
-    def _send(self, peer: str, account: Account, sequence: int, envelope: Envelope, attempts: int) -> bool:
+    def _send(self, peer: str, account: SendWindow, sequence: int, envelope: Envelope, attempts: int) -> bool:
         """Hand it to the courier, once at a time. False: too much waits for that peer."""
 
         def done(error: BzzzError | None) -> None:
@@ -280,13 +280,13 @@ class Publisher:
             return True
         account.under_way[sequence] = len(envelope.encoded)
         account.bytes_under_way += len(envelope.encoded)
-        if self._courier.deliver(peer, envelope, done, self._offered.get(sequence, "")):
+        if self._delivery.deliver(peer, envelope, done, self._offered.get(sequence, "")):
             return True
         account.settle(sequence)
         return False
 
     def _settled(
-        self, peer: str, account: Account, sequence: int, envelope: Envelope, attempts: int, error: BzzzError | None
+        self, peer: str, account: SendWindow, sequence: int, envelope: Envelope, attempts: int, error: BzzzError | None
     ) -> None:
         if error is not None or not account.is_at_end:  # else nothing waits for the room that this gives back
             self._wake()
@@ -302,7 +302,7 @@ class Publisher:
             case None:
                 account.failures = 0
                 self._store.acknowledge(peer, (sequence,))
-            case Silent() | Abandoned() | Unreachable() | Malformed():  # nothing is known of it
+            case Silent() | CallAbandoned() | Unreachable() | Malformed():  # nothing is known of it
                 account.pause(PAUSE_SECONDS, HOLD_OFF_CAP_SECONDS, self._chance(), trio.current_time())
                 account.rewind()
             case ClockAhead():
@@ -321,7 +321,7 @@ class Publisher:
         if is_ours and ahead_ms(envelope.version, self._now_ms()) > AHEAD_MS_MAX:
             self._on_own_clock_ahead(envelope)
 
-    def _hold_off(self, peer: str, account: Account, sequence: int, attempts: int, error: BzzzError) -> None:
+    def _hold_off(self, peer: str, account: SendWindow, sequence: int, attempts: int, error: BzzzError) -> None:
         """The peer takes nothing now. All that was under way is due again at the same moment: order is kept."""
         is_for_all = account.failures < FAILURES_TOGETHER_MAX or isinstance(error, StorageFull | TooManyRequests)
         if not is_for_all and account.paused_until <= trio.current_time():
@@ -336,7 +336,7 @@ class Publisher:
         next_try_ms = self._now_ms() + int(seconds * 1000)
         self._store.postpone(peer, sequence, next_try_ms=next_try_ms, refusal=error.message)
 
-    async def _refuse(self, peer: str, account: Account, sequence: int, refusal: str) -> None:
+    async def _refuse(self, peer: str, account: SendWindow, sequence: int, refusal: str) -> None:
         try:
             await self._store.refuse(peer, sequence, refusal=refusal)
         except BzzzError as error:
@@ -363,12 +363,12 @@ class Publisher:
         started_at, self._started_at_ms = self._started_at_ms, is_at - now * 1000.0
         if started_at is not None and self._started_at_ms >= started_at - BACK_MS:
             return
-        for peer in self._store.owing():
+        for peer in self._store.hint_counts():
             try:
                 await self._store.owed(peer, limit=1, now_ms=ANY_TIME_MS)
             except BzzzError as error:
                 log.warning("what is owed to %s cannot be read now: %s", peer, error.message)
-            self._accounts.setdefault(peer, Account()).rewind()
+            self._accounts.setdefault(peer, SendWindow()).rewind()
             self._is_news = True
 
     # -- waking -----------------------------------------------------------------------------------------------
@@ -377,8 +377,8 @@ class Publisher:
         """For what was written and not offered here; what is offered does not wait for it."""
         sequence = self._store.last_sequence
         while True:
-            sequence = await self._store.grown(sequence)
-            if self._store.owing():  # else it came from peers
+            sequence = await self._store.wait_until_grown(sequence)
+            if self._store.hint_counts():  # else it came from peers
                 self._wake()
             await trio.sleep(GROWN_SECONDS)
 

@@ -11,35 +11,35 @@ import trio
 
 from node.services.membership.neighbours import Neighbours
 from node.store.base import Incoming, Merged, Origin, Store
-from node.swarm.peer_policy import Conduct
-from node.swarm.rpc import Promise
+from node.swarm.peer_policy import PeerPolicy
+from node.swarm.rpc import DeferredReply
 from protocols.clock import check_not_ahead
 from protocols.envelope import Envelope, Notice, decode
 from protocols.errors import BadSignature, BzzzError, Forbidden, Malformed, TooLarge, Unavailable
 from protocols.messages import (
     ENVELOPES_MAX,
-    ByDigest,
-    EnvelopesAre,
-    Heads,
-    HeadsAre,
+    AddProvider,
+    EnvelopesReply,
+    GetByDigest,
+    GetHeads,
+    GetMembers,
+    GetProviders,
+    GetVersions,
+    HeadsReply,
     Hello,
-    MemberIs,
-    Members,
+    MemberEntry,
     Merge,
-    MergedAll,
-    Noted,
+    MergeReply,
     Ping,
     Pong,
-    Provide,
-    Providers,
-    ProvidersAre,
+    ProviderAdded,
+    ProvidersReply,
     Refusal,
     Reply,
     Request,
-    Versions,
-    VersionsAre,
+    VersionsReply,
 )
-from protocols.policy.signature_cache import Verified
+from protocols.policy.signature_cache import SignatureCache
 
 ANSWER_BYTES_MAX = 4 << 20
 """Envelopes in one answer; what does not fit is left out, and can be asked for by its digest."""
@@ -51,7 +51,7 @@ LONG_MS = 365 * 24 * 3600 * 1000
 PROVIDE_TTL_MS_MAX = 48 * 3600 * 1000
 
 
-class Server:
+class PeerServer:
     """Answers requests from the store. Plain functions: on the trio thread, quick, not raising."""
 
     def __init__(
@@ -59,14 +59,14 @@ class Server:
         store: Store,
         neighbours: Neighbours,
         *,
-        verified: Verified,
+        verified: SignatureCache,
         now_ms: Callable[[], int],
         heard: Callable[[str], None],
-        conduct: Conduct | None = None,
+        peer_policy: PeerPolicy | None = None,
     ) -> None:
-        """`conduct` hears of peers that hand in what no author can have signed."""
+        """`peer_policy` hears of peers that hand in what no author can have signed."""
         self._store = store
-        self._conduct = conduct or Conduct()
+        self._peer_policy = peer_policy or PeerPolicy()
         self._verified = verified
         self._neighbours = neighbours
         self._now_ms = now_ms
@@ -89,7 +89,7 @@ class Server:
     def missed(self, peer: str, evidence: str) -> None:
         self._neighbours.missed(peer, evidence)
 
-    def serve(self, peer: str, request: Request, trace: str) -> Reply | Promise | Awaitable[Reply]:
+    def serve(self, peer: str, request: Request, trace: str) -> Reply | DeferredReply | Awaitable[Reply]:
         if isinstance(request, Hello):
             return self._neighbours.answer_hello(peer, request)
         if not self._neighbours.knows(peer):
@@ -99,23 +99,23 @@ class Server:
                 return self._pong(peer)
             case Merge():
                 return self._merge(peer, request.envelopes)
-            case Heads():
+            case GetHeads():
                 return self._heads(request)
-            case Versions():
+            case GetVersions():
                 return self._versions(request)
-            case ByDigest():
+            case GetByDigest():
                 return self._by_digest(request.digests)
-            case Members():
+            case GetMembers():
                 return self._neighbours.answer_members()
-            case Provide():
+            case AddProvider():
                 return self._provide(peer, request)
-            case Providers():
+            case GetProviders():
                 return self._providers(request.key)
 
     def _pong(self, peer: str) -> Reply | Awaitable[Reply]:
         # The wall clock as it went furthest ahead: one that was set back would make what is owed look young.
         self._ahead_ms = max(self._ahead_ms, self._now_ms() - trio.current_time() * 1000.0)
-        owed = self._store.owing().get(peer, 0)
+        owed = self._store.hint_counts().get(peer, 0)
         return self._pong_owing(peer, owed) if owed else Pong(self._now_ms(), 0, 0)
 
     async def _pong_owing(self, peer: str, owed: int) -> Reply:
@@ -126,7 +126,7 @@ class Server:
         age_ms = int(trio.current_time() * 1000.0 + self._ahead_ms) - due[0].at_ms if due else LONG_MS
         return Pong(now_ms, owed, max(0, age_ms) if len(due) >= owed and age_ms > -100 else LONG_MS)
 
-    def _merge(self, peer: str, encoded: Sequence[bytes]) -> Promise | Awaitable[Reply]:
+    def _merge(self, peer: str, encoded: Sequence[bytes]) -> DeferredReply | Awaitable[Reply]:
         handing = _Handing(len(encoded))
         if len(encoded) >= VERIFIED_AT_ONCE:
             return self._merge_in_turns(peer, encoded, handing)
@@ -164,17 +164,17 @@ class Server:
                 if isinstance(error, BadSignature | Malformed | TooLarge):
                     bad.append(one)
         if bad:
-            self._conduct.blame_for(peer, bad, were_asked_for=False)
+            self._peer_policy.blame_for(peer, bad, were_asked_for=False)
         if incoming:
             handing.parts += 1
-            self._store.merge_soon(incoming, now_ms=self._now_ms(), told=handing.came)
+            self._store.merge_in_background(incoming, now_ms=self._now_ms(), told=handing.came)
 
-    async def _heads(self, request: Heads) -> Reply:
+    async def _heads(self, request: GetHeads) -> Reply:
         heads = (await self._store.heads(request.key))[:ENVELOPES_MAX]
         wanted = (head for head in heads if head.digest not in request.have)
-        return HeadsAre(tuple(head.digest for head in heads), _fitting(wanted))
+        return HeadsReply(tuple(head.digest for head in heads), _fitting(wanted))
 
-    async def _versions(self, request: Versions) -> Reply:
+    async def _versions(self, request: GetVersions) -> Reply:
         limit = min(request.limit, ENVELOPES_MAX)
         versions = await self._store.versions(request.key, after=request.after, limit=limit)
         notices = tuple(
@@ -182,7 +182,7 @@ class Server:
             for v in versions
             if v.reissued_as is None
         )
-        return VersionsAre(notices, await self._store.count_versions(request.key))
+        return VersionsReply(notices, await self._store.count_versions(request.key))
 
     async def _by_digest(self, digests: tuple[bytes, ...]) -> Reply:
         found: list[Envelope] = []
@@ -194,25 +194,25 @@ class Server:
                 size += len(one.encoded)
             if size > ANSWER_BYTES_MAX:  # what is more would not fit, and must not be held meanwhile
                 break
-        return EnvelopesAre(_fitting(found))
+        return EnvelopesReply(_fitting(found))
 
-    async def _provide(self, peer: str, request: Provide) -> Reply:
+    async def _provide(self, peer: str, request: AddProvider) -> Reply:
         if request.ttl_ms == 0:
             raise Malformed("a provider says for how long it provides; 0 ms is not a time")
         expires_ms = self._now_ms() + min(request.ttl_ms, PROVIDE_TTL_MS_MAX)
         await self._store.provide(request.key, peer, expires_ms=expires_ms)
-        return Noted()
+        return ProviderAdded()
 
     async def _providers(self, key: bytes) -> Reply:
         peers = await self._store.providers(key, now_ms=self._now_ms())
-        return ProvidersAre(tuple(MemberIs(peer, self._neighbours.addresses_of(peer)) for peer in peers))
+        return ProvidersReply(tuple(MemberEntry(peer, self._neighbours.addresses_of(peer)) for peer in peers))
 
 
 class _Handing:
     """What becomes of one message's envelopes: it is answered when all are checked and all parts of them committed."""
 
     def __init__(self, total: int) -> None:
-        self.promise = Promise()
+        self.promise = DeferredReply()
         self.refusals: list[tuple[int, Refusal]] = []
         self.parts = 1
         """How much is not done yet: the checking, and each part that was handed in."""
@@ -231,7 +231,7 @@ class _Handing:
     def _less(self) -> None:
         self.parts -= 1
         if not self.parts:
-            self.promise.keep(self._error or MergedAll(self._total, tuple(self.refusals)))
+            self.promise.keep(self._error or MergeReply(self._total, tuple(self.refusals)))
 
 
 def _fitting(items: Iterable[Envelope | Notice]) -> tuple[bytes, ...]:

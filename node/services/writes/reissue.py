@@ -115,7 +115,7 @@ class Reissuer:
     async def _reissue_all(self) -> int:
         """Issue again whatever is ahead, and put the clock back that gave it out; answer how many there were."""
         after, latest, count = 0, 0, 0
-        while changes := await self._store.own_writes(after=after, limit=PAGE):
+        while changes := await self._store.local_writes(after=after, limit=PAGE):
             mended: set[bytes] = set()
             for change in changes:
                 if not self._is_ahead(change.version):

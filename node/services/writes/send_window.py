@@ -22,7 +22,7 @@ WINDOW_BYTES = 8 << 20
 
 
 @dataclass(slots=True)
-class Account:
+class SendWindow:
     """How far a holder's hints have been read, which are under way, and whether it is left in peace."""
 
     cursor: int = 0

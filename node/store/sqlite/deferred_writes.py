@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Lazies:
+class DeferredWrites:
     """Acknowledgements, postponements and cursors, in the order in which they came as far as that matters."""
 
     paid: dict[str, list[int]] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Lazies:
         before = self.postponed.get((holder, sequence), (0, 0, ""))[0]
         self.postponed[holder, sequence] = (before + attempts, next_try_ms, refusal)
 
-    def add(self, later: "Lazies") -> None:
+    def add(self, later: "DeferredWrites") -> None:
         """What came after these."""
         for (holder, sequence), (attempts, next_try_ms, refusal) in later.postponed.items():
             self.postpone(holder, sequence, attempts, next_try_ms, refusal)

@@ -10,7 +10,7 @@ from typing import Self
 from node.store.base import StoreRefused
 
 
-class Lock:
+class FileLock:
     """Held from `take` until `release`. Two in one process exclude each other as well."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -50,6 +50,6 @@ class Lock:
             self._descriptor = None
 
 
-def lock_directory(directory: Path) -> Lock:
+def lock_directory(directory: Path) -> FileLock:
     """Lock a data directory for this process. Raises `StoreRefused`."""
-    return Lock.take(directory / "lock", what=f"the data directory {directory}")
+    return FileLock.take(directory / "lock", what=f"the data directory {directory}")

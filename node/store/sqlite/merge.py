@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from node.store.base import IDEMPOTENCY_MS, Incoming, Origin
-from node.store.sqlite.prefix_index import Starts, start_of_digest, start_of_key
-from node.store.sqlite.row_buffer import Unwritten
+from node.store.sqlite.prefix_index import PrefixIndexes, start_of_digest, start_of_key
+from node.store.sqlite.row_buffer import RowBuffer
 from node.store.sqlite.rows import ORIGIN_NUMBERS, SIGN, among, insert, parents_of
 from protocols.envelope import Envelope, Notice
-from protocols.heads import Lineage
+from protocols.heads import HeadSet
 
 PRUNE_MS = 60_000
 
@@ -66,12 +66,12 @@ class Merger:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self.starts = Starts()
+        self.starts = PrefixIndexes()
         self._rows: dict[bytes, _Row] = {}
         self._key_ids: dict[bytes, int] = {}
         self._orphans: dict[bytes, list[tuple[int, int]]] = {}
         self._stand_ins: dict[bytes, list[tuple[int, str]]] = {}
-        self._unwritten = Unwritten()
+        self._unwritten = RowBuffer()
         self._pruned_ms = 0
         self.starts.load(db)
         self.load()
@@ -311,7 +311,7 @@ class Merger:
 
     def rebuild(self, key_id: int) -> None:
         """The heads of a key from scratch."""
-        lineage = Lineage()
+        lineage = HeadSet()
         sequences: dict[bytes, int] = {}
         for digest, sequence, version, parents, author in self._db.execute(
             "SELECT digest, sequence, version, parents, author FROM versions WHERE key_id = ? AND reissued_as IS NULL",
@@ -329,13 +329,13 @@ class Merger:
 
     def _write(self) -> None:
         """Everything that was decided on."""
-        rows, self._unwritten = self._unwritten, Unwritten()
+        rows, self._unwritten = self._unwritten, RowBuffer()
         self._has_orphans = rows.write(self._db) or self._has_orphans
         self.staged.difference_update(rows.unstaged)
 
     def _forget(self) -> None:
         """What was looked up for a merge is not kept for the next."""
-        self._unwritten = Unwritten()
+        self._unwritten = RowBuffer()
         self._rows = {}
         self._key_ids = {}
         self._orphans = {}

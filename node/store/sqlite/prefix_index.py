@@ -26,7 +26,7 @@ _Generation = dict[bytes, dict[bytes, int | tuple[int, ...]]]
 """Row ids by start, and these by their first byte: so that what is large is never sorted at once."""
 
 
-class StartIndex:
+class PrefixIndex:
     """From starts to row ids. Written in one thread, within its transactions; read in any."""
 
     def __init__(self, name: str, rows: str) -> None:
@@ -157,14 +157,14 @@ def _ids(here: int | tuple[int, ...]) -> tuple[int, ...]:
     return here if isinstance(here, tuple) else (here,)
 
 
-class Starts:
+class PrefixIndexes:
     """The two of a store, and what a statement has to know of them."""
 
     def __init__(self) -> None:
-        self.digests = StartIndex(
+        self.digests = PrefixIndex(
             "digest_starts", "SELECT substr(digest, 1, 8), sequence FROM versions WHERE sequence > ?"
         )
-        self.keys = StartIndex("key_starts", "SELECT substr(key, 7, 11), id FROM keys WHERE id > ?")
+        self.keys = PrefixIndex("key_starts", "SELECT substr(key, 7, 11), id FROM keys WHERE id > ?")
 
         self._both = (self.digests, self.keys)
 

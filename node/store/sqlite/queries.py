@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from node.store.base import Change, Member, Version
-from node.store.hint_index import Debts
-from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, Starts
+from node.store.hint_index import HintIndex
+from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, PrefixIndexes
 from node.store.sqlite.rows import ITEM_COLUMNS, ORIGINS, SIGN, STAND_IN, among, item_of, parents_of
 from protocols.envelope import Envelope, Notice, decode, order_key
 
@@ -15,7 +15,7 @@ _ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.k
 _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
 
 
-def heads(db: sqlite3.Connection, starts: Starts, key: bytes) -> tuple[Envelope | Notice, ...]:
+def heads(db: sqlite3.Connection, starts: PrefixIndexes, key: bytes) -> tuple[Envelope | Notice, ...]:
     rows = db.execute(
         f"SELECT {ITEM_COLUMNS} FROM keys k JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
         f"WHERE {KEY_IS}",
@@ -24,7 +24,7 @@ def heads(db: sqlite3.Connection, starts: Starts, key: bytes) -> tuple[Envelope 
     return tuple(sorted((item_of(row) for row in rows), key=order_key, reverse=True))
 
 
-def by_digest(db: sqlite3.Connection, starts: Starts, digest: bytes, until: int) -> Envelope | Notice | None:
+def by_digest(db: sqlite3.Connection, starts: PrefixIndexes, digest: bytes, until: int) -> Envelope | Notice | None:
     """A version among the entries up to and with `until`: what is committed is published a moment later."""
     row = db.execute(
         f"{_ITEM} WHERE {DIGEST_IS} AND v.sequence <= :until", starts.digest(digest) | {"until": until}
@@ -32,7 +32,7 @@ def by_digest(db: sqlite3.Connection, starts: Starts, digest: bytes, until: int)
     return item_of(row) if row is not None else None
 
 
-def versions(db: sqlite3.Connection, starts: Starts, key: bytes, after: int, limit: int) -> list[Version]:
+def versions(db: sqlite3.Connection, starts: PrefixIndexes, key: bytes, after: int, limit: int) -> list[Version]:
     return [
         Version(
             address=address, digest=digest, version=version + SIGN, author=author, deleted=bool(deleted),
@@ -53,7 +53,7 @@ def versions(db: sqlite3.Connection, starts: Starts, key: bytes, after: int, lim
     ]  # fmt: skip
 
 
-def stand_in(db: sqlite3.Connection, starts: Starts, digest: bytes) -> bytes:
+def stand_in(db: sqlite3.Connection, starts: PrefixIndexes, digest: bytes) -> bytes:
     while True:
         row = db.execute(f"SELECT {STAND_IN} FROM versions v WHERE {DIGEST_IS}", starts.digest(digest)).fetchone()
         if row is None or row[0] is None:
@@ -61,7 +61,7 @@ def stand_in(db: sqlite3.Connection, starts: Starts, digest: bytes) -> bytes:
         digest = row[0]
 
 
-def count_versions(db: sqlite3.Connection, starts: Starts, key: bytes) -> int:
+def count_versions(db: sqlite3.Connection, starts: PrefixIndexes, key: bytes) -> int:
     row = db.execute(
         f"SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE {KEY_IS}", starts.key(key)
     ).fetchone()  # fmt: skip
@@ -90,7 +90,7 @@ def log(db: sqlite3.Connection, after: int, until: int) -> list[Change]:
     )  # fmt: skip
 
 
-def own_writes(db: sqlite3.Connection, after: int, until: int, limit: int) -> list[Change]:
+def local_writes(db: sqlite3.Connection, after: int, until: int, limit: int) -> list[Change]:
     return _changes(
         db,
         f"SELECT v.sequence, {_CHANGE}, v.origin, v.at_ms FROM versions v JOIN keys k ON k.id = v.key_id "
@@ -118,7 +118,7 @@ class Stood(NamedTuple):
     acknowledged: tuple[str, ...]
 
 
-def standing(db: sqlite3.Connection, starts: Starts, digest: bytes | None, sequence: int | None) -> Stood | None:
+def standing(db: sqlite3.Connection, starts: PrefixIndexes, digest: bytes | None, sequence: int | None) -> Stood | None:
     """A local write by either; of one that was reissued, that which stands in for it."""
     condition = DIGEST_IS if digest is not None else "v.sequence = :sequence"
     while True:
@@ -207,9 +207,9 @@ def cursors(db: sqlite3.Connection) -> dict[str, int]:
     return dict(db.execute("SELECT name, sequence FROM cursors"))
 
 
-def debts(db: sqlite3.Connection) -> Debts:
+def debts(db: sqlite3.Connection) -> HintIndex:
     """Every hint, as memory keeps it: a million take about a second."""
-    found = Debts()
+    found = HintIndex()
     for holder, sequence, next_try_ms, is_refused in db.execute(
         "SELECT o.peer, h.sequence, h.next_try_ms, h.is_refused FROM holders o JOIN hints h ON h.holder = o.id"
     ):

@@ -11,16 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from node.store.completion import Letter, Ticket
+from node.store.completion import CallbackCompletion, Completion
 from node.store.errors import translated
-from node.store.signal import Bell
+from node.store.signal import Signal
 from node.store.sqlite.thread_hop import in_thread
 from protocols.errors import BzzzError, Internal, Unavailable
 
 T = TypeVar("T")
 
 Query = Callable[[sqlite3.Connection], Any]
-_Asked = tuple[Query, Ticket[Any] | Letter]
+_Asked = tuple[Query, Completion[Any] | CallbackCompletion]
 
 BATCH_MAX = 64
 """How many queries at most share a hop: behind a slow one nobody waits for more than these."""
@@ -33,14 +33,14 @@ class Reader:
         self._db = db
         self._path = path
         self._asked: deque[_Asked] = deque()
-        self._bell = Bell()
+        self._bell = Signal()
         self._is_open = True
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """What the query answers. Raises `Unavailable` when the disk fails or the store is closed."""
         if not self._is_open:
             raise closed()
-        ticket: Ticket[T] = Ticket()
+        ticket: Completion[T] = Completion()
         self._asked.append((query, ticket))
         self._bell.ring()
         return await ticket.wait()
@@ -53,7 +53,7 @@ class Reader:
                 told(answer)
 
         if self._is_open:
-            self._asked.append((query, Letter(hear)))
+            self._asked.append((query, CallbackCompletion(hear)))
             self._bell.ring()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from node.store.sqlite.rows import ROWS_MAX, among, insert
 
 
 @dataclass(slots=True)
-class Unwritten:
+class RowBuffer:
     """Rows to be written, by table, and those to be taken out."""
 
     keys: list[tuple[Any, ...]] = field(default_factory=list)

@@ -1,9 +1,9 @@
 """The store of a node: one SQLite file, one thread that writes, one that reads, and what is hot in memory.
 
-A write goes through `Writer` to the `Ledger` in the writer's thread, and is told to the caches, the debts and whoever
-waits only after its COMMIT, back on the trio thread: nobody ever sees what a crash could take back. Reads come from
-memory, else from the reader's thread; they never wait for the writer. Acknowledgements and postponements count at once
-(in `Debts` and `RecentWrites`) and are written along with the next commit.
+A write goes through `Writer` to the `Transaction` in the writer's thread, and is told to the caches, the debts and
+whoever waits only after its COMMIT, back on the trio thread: nobody ever sees what a crash could take back. Reads come
+from memory, else from the reader's thread; they never wait for the writer. Acknowledgements and postponements count at
+once (in `Debts` and `WriteCache`) and are written along with the next commit.
 """
 
 import json
@@ -20,25 +20,25 @@ from node.store.base import (
     Change,
     Hint,
     Incoming,
-    Measures,
     Member,
     Merged,
     Origin,
     Pending,
     Standing,
     StoreRefused,
+    StoreStats,
     Version,
 )
-from node.store.change_listeners import Followers
-from node.store.completion import Letter
-from node.store.signal import Bell
+from node.store.change_listeners import ChangeListeners
+from node.store.completion import CallbackCompletion
+from node.store.signal import Signal
 from node.store.sqlite import queries, schema
-from node.store.sqlite.file_lock import Lock
+from node.store.sqlite.file_lock import FileLock
 from node.store.sqlite.heads_cache import HeadsCache, Loading
 from node.store.sqlite.merge import Merging, Placed
 from node.store.sqlite.reader import Reader
-from node.store.sqlite.transaction import Ledger, NewDebts, Reissued
-from node.store.sqlite.write_cache import Bells, RecentWrites, Write
+from node.store.sqlite.transaction import NewHints, Reissued, Transaction
+from node.store.sqlite.write_cache import AcknowledgementSignals, CachedWrite, WriteCache
 from node.store.sqlite.writer import CLOSE_SECONDS, Writer
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound, StorageFull, Unavailable
@@ -56,7 +56,7 @@ class SqliteStore:
     def __init__(
         self,
         path: Path,
-        lock: Lock,
+        lock: FileLock,
         connections: tuple[sqlite3.Connection, sqlite3.Connection],
         *,
         cache_bytes: int,
@@ -67,7 +67,7 @@ class SqliteStore:
         self._connections = connections
         db = connections[1]
         self.log_id = queries.log_id(db)
-        self._ledger = Ledger(connections[0], before_commit=before_commit)
+        self._ledger = Transaction(connections[0], before_commit=before_commit)
         self._starts = self._ledger.starts
         self._writer = Writer(self._ledger, path, self._published)
         self._reader = Reader(db, path)
@@ -78,14 +78,14 @@ class SqliteStore:
         self._latest = self._ledger.latest_version()
         self._heads = HeadsCache(cache_bytes)
         self._loading = Loading()
-        self._recent = RecentWrites(RECENT_WRITES)
+        self._recent = WriteCache(RECENT_WRITES)
         self._debts = queries.debts(db)
         self._oldest = self._read_oldest(db)
         self._members = queries.members(db)
         self._cursors = queries.cursors(db)
-        self._grown = Bell()
-        self.followers = Followers()
-        self._bells = Bells()
+        self._grown = Signal()
+        self.change_listeners = ChangeListeners()
+        self._bells = AcknowledgementSignals()
 
     @classmethod
     def open(
@@ -102,7 +102,7 @@ class SqliteStore:
         `max_pages` bounds the file (4 KiB a page), beyond it writes raise `StorageFull`. `before_commit` is called in
         the writer's thread before each COMMIT, a seam for tests: it may be slow, or raise. Raises `StoreRefused`.
         """
-        lock = Lock.take(path.with_name(path.name + ".lock"), what=f"the store {path}")
+        lock = FileLock.take(path.with_name(path.name + ".lock"), what=f"the store {path}")
         try:
             connections = schema.opened(path, log_id=random_id)
             try:
@@ -169,14 +169,14 @@ class SqliteStore:
         )  # fmt: skip
         return merged
 
-    def merge_soon(
+    def merge_in_background(
         self, batch: Sequence[Incoming], *, now_ms: int, told: Callable[[list[Merged] | BaseException], None]
     ) -> None:
         self._writer.post(
-            Merging(tuple(batch), now_ms), self._publish_all, Letter(told), size_bytes=_size_bytes(batch)
+            Merging(tuple(batch), now_ms), self._publish_all, CallbackCompletion(told), size_bytes=_size_bytes(batch)
         )  # fmt: skip
 
-    def merge_at_once(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:
+    def merge_without_waiting(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:
         return None  # here a disk has to be waited for
 
     def _publish_all(self, placed: Sequence[Placed]) -> list[Merged]:
@@ -205,19 +205,19 @@ class SqliteStore:
             self._heads.put(item.key, (item,))
         else:
             self._heads.place(item, is_head=placed.is_head, superseded=placed.superseded)
-        self.followers.tell(item.key)
+        self.change_listeners.tell(item.key)
 
     def _touch(self, key: bytes) -> None:
         self._loading.touch(key)
         self._heads.drop(key)
-        self.followers.tell(key)
+        self.change_listeners.tell(key)
 
     def _publish_write(self, item: Envelope | Notice, placed: Placed) -> None:
         sequence = placed.sequence
         known = self._recent.get(sequence)
         if placed.is_new and not placed.stale:
             self._recent.add(
-                Write(sequence, item.digest, item.key, item.address, placed.at_ms, list(placed.paid))
+                CachedWrite(sequence, item.digest, item.key, item.address, placed.at_ms, list(placed.paid))
             )  # fmt: skip
         elif known is not None:
             known.acknowledged += [peer for peer in placed.paid if peer not in known.acknowledged]
@@ -301,11 +301,11 @@ class SqliteStore:
         until = min(self.last_sequence, after + limit)
         return await self._reader.ask(lambda db: queries.log(db, after, until)) if after < until else []
 
-    async def own_writes(self, *, after: int, limit: int = 1000) -> list[Change]:
+    async def local_writes(self, *, after: int, limit: int = 1000) -> list[Change]:
         until = self.last_sequence
-        return await self._reader.ask(lambda db: queries.own_writes(db, after, until, limit))
+        return await self._reader.ask(lambda db: queries.local_writes(db, after, until, limit))
 
-    async def grown(self, after: int) -> int:
+    async def wait_until_grown(self, after: int) -> int:
         while self.last_sequence <= after:
             await self._grown.listen()
         return self.last_sequence
@@ -363,8 +363,8 @@ class SqliteStore:
     def next_due(self, holder: str) -> int | None:
         return self._debts.next_due(holder)
 
-    def owing(self) -> dict[str, int]:
-        return self._debts.owing()
+    def hint_counts(self) -> dict[str, int]:
+        return self._debts.hint_counts()
 
     def acknowledge(self, holder: str, sequences: Iterable[int]) -> None:
         for sequence in sequences:
@@ -396,9 +396,9 @@ class SqliteStore:
 
         await self._writer.hand_in(lambda ledger: ledger.refuse(holder, sequence, refusal), publish)
 
-    async def retry_refused(self) -> int:
+    async def retry_quarantined(self) -> int:
         retried: int = await self._writer.hand_in(
-            lambda ledger: ledger.retry_refused(), lambda _: len(self._debts.retry_refused())
+            lambda ledger: ledger.retry_quarantined(), lambda _: len(self._debts.retry_quarantined())
         )  # fmt: skip
         return retried
 
@@ -409,7 +409,7 @@ class SqliteStore:
         count: int = await self._writer.hand_in(lambda ledger: ledger.owe(asked), self._publish_owed)
         return count
 
-    def _publish_owed(self, new: NewDebts) -> int:
+    def _publish_owed(self, new: NewHints) -> int:
         for sequence, holder in new.debts:
             self._debts.add(holder, sequence)
         if new.debts:
@@ -422,12 +422,12 @@ class SqliteStore:
         )  # fmt: skip
         return released
 
-    def measures(self) -> Measures:
+    def measures(self) -> StoreStats:
         size_bytes = 0
         for name in (self.path.name, f"{self.path.name}-wal"):
             with suppress(OSError):
                 size_bytes += self.path.with_name(name).stat().st_size
-        return Measures(
+        return StoreStats(
             versions=self._versions, size_bytes=size_bytes, commits=self.commits, commit_failures=self.failures,
             at_risk=self._debts.writes(),
         )  # fmt: skip
@@ -557,7 +557,7 @@ class SqliteStore:
         return await self._reader.ask(lambda db: queries.providers(db, key, now_ms))
 
     async def _hand_in(
-        self, operation: Callable[[Ledger], Any], then: Callable[[], Any] = lambda: None, *, size_bytes: int = 0
+        self, operation: Callable[[Transaction], Any], then: Callable[[], Any] = lambda: None, *, size_bytes: int = 0
     ) -> None:  # fmt: skip
         await self._writer.hand_in(operation, lambda _: then() and None, size_bytes=size_bytes)
 

@@ -10,14 +10,14 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from node.store.base import Incoming, Merged, Origin
-from node.store.sqlite.deferred_writes import Lazies
+from node.store.sqlite.deferred_writes import DeferredWrites
 from node.store.sqlite.merge import Merger, Merging, Placed
-from node.store.sqlite.prefix_index import DIGEST_IS, Starts
+from node.store.sqlite.prefix_index import DIGEST_IS, PrefixIndexes
 from node.store.sqlite.rows import SIGN, insert, pairs_among
 from protocols.envelope import Envelope
 from protocols.errors import NotFound
 
-Operation = Callable[["Ledger"], Any]
+Operation = Callable[["Transaction"], Any]
 """What a caller handed in, other than a merge; what it answers becomes what the caller is told."""
 
 
@@ -32,14 +32,14 @@ class Reissued(NamedTuple):
     """None: it had been reissued before."""
 
 
-class NewDebts(NamedTuple):
+class NewHints(NamedTuple):
     """Hints that were added, (sequence, holder), and when the oldest of their writes was merged."""
 
     debts: Sequence[tuple[int, str]]
     oldest_at_ms: int
 
 
-class Ledger:
+class Transaction:
     """Used by one thread at a time. `before_commit` is called inside each commit, last: a seam for tests."""
 
     def __init__(self, db: sqlite3.Connection, *, before_commit: Callable[[], None] | None = None) -> None:
@@ -52,14 +52,14 @@ class Ledger:
                 self.starts.move(db, all_of_it=True)
 
     @property
-    def starts(self) -> Starts:
+    def starts(self) -> PrefixIndexes:
         return self._merger.starts
 
     @property
     def last_sequence(self) -> int:
         return self._merger.last_sequence
 
-    def commit(self, operations: Sequence[Merging | Operation], lazies: Lazies) -> list[Any]:
+    def commit(self, operations: Sequence[Merging | Operation], lazies: DeferredWrites) -> list[Any]:
         """All of it in one transaction; what each came to (a merge: a list of `Placed`). All or nothing."""
         if not self._is_loaded:
             self._load()
@@ -107,7 +107,7 @@ class Ledger:
             results.append(operation(self))
         return results + self._merger.merge_all(merges)
 
-    def _apply(self, lazies: Lazies) -> None:
+    def _apply(self, lazies: DeferredWrites) -> None:
         numbers = {holder: self._merger.holder(holder) for holder in lazies.paid}
         rows = [(sequence, numbers[holder]) for holder, sequences in lazies.paid.items() for sequence in sequences]
         insert(self.db, "acknowledged (sequence, holder)", rows, verb="INSERT OR REPLACE")  # and its hint goes
@@ -163,7 +163,7 @@ class Ledger:
 
     # -- hints ------------------------------------------------------------------------------------------------
 
-    def owe(self, debts: Sequence[tuple[int, str]]) -> NewDebts:
+    def owe(self, debts: Sequence[tuple[int, str]]) -> NewHints:
         """Add hints for own writes."""
         peers = {self._merger.holder(peer): peer for peer in dict.fromkeys([peer for _, peer in debts])}
         new: list[tuple[int, str]] = []
@@ -181,10 +181,10 @@ class Ledger:
                 )
             ]
         if not new:
-            return NewDebts((), 0)
+            return NewHints((), 0)
         oldest = min(sequence for sequence, _ in new)
         (at_ms,) = self.db.execute("SELECT at_ms FROM versions WHERE sequence = ?", (oldest,)).fetchone()
-        return NewDebts(new, at_ms)
+        return NewHints(new, at_ms)
 
     def refuse(self, holder: str, sequence: int, refusal: str) -> None:
         self.db.execute(
@@ -193,7 +193,7 @@ class Ledger:
             (refusal, self._merger.holder(holder), sequence),
         )
 
-    def retry_refused(self) -> None:
+    def retry_quarantined(self) -> None:
         self.db.execute("UPDATE hints SET is_refused = 0 WHERE is_refused = 1")
 
     def release(self, holder: str) -> None:

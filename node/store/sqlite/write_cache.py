@@ -1,10 +1,10 @@
 """The local writes of late, in memory: what receipts are built from and what is paid first, without the disk."""
 
 from node.store.base import Hint
-from node.store.signal import Bell
+from node.store.signal import Signal
 
 
-class Write:
+class CachedWrite:
     """A local write. `acknowledged` grows at once; the tables follow."""
 
     __slots__ = ("acknowledged", "address", "at_ms", "digest", "key", "sequence", "tried")
@@ -31,17 +31,17 @@ class Write:
         )  # fmt: skip
 
 
-class RecentWrites:
+class WriteCache:
     """The last so many that were made here, by sequence and by digest."""
 
     def __init__(self, count_max: int) -> None:
         self._count_max = count_max
-        self._writes: dict[int, Write] = {}
+        self._writes: dict[int, CachedWrite] = {}
         self._sequences: dict[bytes, int] = {}
         self._order: list[int] = []
         self._first = 0
 
-    def add(self, write: Write) -> None:
+    def add(self, write: CachedWrite) -> None:
         if write.sequence not in self._writes:
             self._order.append(write.sequence)
         self._writes[write.sequence] = write
@@ -53,10 +53,10 @@ class RecentWrites:
                 del self._order[: self._first]
                 self._first = 0
 
-    def get(self, sequence: int) -> Write | None:
+    def get(self, sequence: int) -> CachedWrite | None:
         return self._writes.get(sequence)
 
-    def by_digest(self, digest: bytes) -> Write | None:
+    def by_digest(self, digest: bytes) -> CachedWrite | None:
         sequence = self._sequences.get(digest)
         return self._writes[sequence] if sequence is not None else None
 
@@ -72,12 +72,12 @@ class _Waiting:
     __slots__ = ("bell", "count", "least")
 
     def __init__(self, least: int) -> None:
-        self.bell = Bell()
+        self.bell = Signal()
         self.count = 0
         self.least = least
 
 
-class Bells:
+class AcknowledgementSignals:
     """A bell for each write that somebody waits for, until so many have acknowledged it."""
 
     def __init__(self) -> None:

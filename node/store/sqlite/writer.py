@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 import trio
 
-from node.store.completion import Letter, Ticket
+from node.store.completion import CallbackCompletion, Completion
 from node.store.errors import translated
-from node.store.signal import Bell
-from node.store.sqlite.deferred_writes import Lazies
+from node.store.signal import Signal
+from node.store.sqlite.deferred_writes import DeferredWrites
 from node.store.sqlite.merge import Merging
 from node.store.sqlite.reader import closed
 from node.store.sqlite.thread_hop import in_thread
-from node.store.sqlite.transaction import Ledger, Operation
+from node.store.sqlite.transaction import Operation, Transaction
 from protocols.errors import BzzzError, Unavailable
 
 FLUSH_SECONDS = 0.5
@@ -37,31 +37,31 @@ QUEUE_BYTES_MAX = 128 * 1024 * 1024
 """What may wait for a slow disk; beyond it calls fail at once, for those before them may have stopped waiting."""
 
 
-class Handed(NamedTuple):
+class Submission(NamedTuple):
     """Something to commit. `publish` turns what it came to into what the caller is told; it must not fail."""
 
     operation: Merging | Operation
     size_bytes: int
     publish: Callable[[Any], Any]
-    ticket: Ticket[Any] | Letter
+    ticket: Completion[Any] | CallbackCompletion
 
 
 class Writer:
     """Commits what is handed in, in that order."""
 
-    def __init__(self, ledger: Ledger, path: Path, published: Callable[[int], None]) -> None:
+    def __init__(self, ledger: Transaction, path: Path, published: Callable[[int], None]) -> None:
         self._ledger = ledger
         self._path = path
         self._published = published
-        self._queue: deque[Handed] = deque()
+        self._queue: deque[Submission] = deque()
         self._queued_bytes = 0
-        self._bell = Bell()
+        self._bell = Signal()
         self._is_closing = False
         self._idle: trio.CancelScope | None = None
         """The wait for something to commit, while there is one."""
-        self.lazies = Lazies()
+        self.lazies = DeferredWrites()
         """What goes along with the next commit."""
-        self.committing = Lazies()
+        self.committing = DeferredWrites()
         """What goes along with the one that is under way."""
         self.lazies_committed = 0
         self.commits = 0
@@ -76,7 +76,7 @@ class Writer:
 
         Raises what `publish` answers when that is an error; `StorageFull` or `Unavailable` when nothing was written.
         """
-        ticket: Ticket[Any] = Ticket()
+        ticket: Completion[Any] = Completion()
         self.post(operation, publish, ticket, size_bytes=size_bytes)
         return await ticket.wait()
 
@@ -84,7 +84,7 @@ class Writer:
         self,
         operation: Merging | Operation,
         publish: Callable[[Any], Any],
-        ticket: Ticket[Any] | Letter,
+        ticket: Completion[Any] | CallbackCompletion,
         *,
         size_bytes: int = 0,
     ) -> None:
@@ -96,7 +96,7 @@ class Writer:
                 f"{self._path}: the disk does not keep up, {len(self._queue)} writes wait for it; try again later",
                 waiting=len(self._queue),
             )
-        self._queue.append(Handed(operation, size_bytes, publish, ticket))
+        self._queue.append(Submission(operation, size_bytes, publish, ticket))
         self._queued_bytes += size_bytes
         self._bell.ring()
 
@@ -116,7 +116,7 @@ class Writer:
 
     async def run(self) -> None:
         """Until `close`. Cancelled in the middle of a commit, it leaves that to its thread and tells who waits."""
-        batch: list[Handed] = []
+        batch: list[Submission] = []
         try:
             while True:
                 await self._until_there_is_work()
@@ -144,8 +144,8 @@ class Writer:
                 await self._bell.listen()
         self._idle = None
 
-    def _next_batch(self) -> list[Handed]:
-        batch: list[Handed] = []
+    def _next_batch(self) -> list[Submission]:
+        batch: list[Submission] = []
         size_bytes = 0
         while self._queue and len(batch) < BATCH_MAX and size_bytes < BATCH_BYTES_MAX:
             batch.append(self._queue.popleft())
@@ -153,8 +153,8 @@ class Writer:
         self._queued_bytes -= size_bytes
         return batch
 
-    async def _commit(self, batch: Sequence[Handed]) -> None:
-        self.committing, self.lazies = self.lazies, Lazies()
+    async def _commit(self, batch: Sequence[Submission]) -> None:
+        self.committing, self.lazies = self.lazies, DeferredWrites()
         self.committing_since = trio.current_time()
         operations, lazies = [handed.operation for handed in batch], self.committing
         before = self.commits
@@ -169,12 +169,12 @@ class Writer:
         finally:
             self.committing_since = None
 
-    def _publish(self, batch: Sequence[Handed], results: list[Any]) -> None:
+    def _publish(self, batch: Sequence[Submission], results: list[Any]) -> None:
         """Tell everybody, and those who handed it in last: they find what they were told."""
         self.commits += 1
         self.last_failure = ""
         if self.committing:
-            self.committing = Lazies()
+            self.committing = DeferredWrites()
             self.lazies_committed += 1
         told = [handed.publish(result) for handed, result in zip(batch, results, strict=True)]
         self._published(self._ledger.last_sequence)
@@ -184,7 +184,7 @@ class Writer:
             else:
                 handed.ticket.succeed(answer)
 
-    def _failed(self, batch: Sequence[Handed], error: sqlite3.Error | OSError) -> None:
+    def _failed(self, batch: Sequence[Submission], error: sqlite3.Error | OSError) -> None:
         self._take_back_lazies()
         self.failures += 1
         self.last_failure = translated(error, self._path).message
@@ -194,11 +194,11 @@ class Writer:
             handed.ticket.fail(failure)
 
     def _take_back_lazies(self) -> None:
-        earlier, self.committing = self.committing, Lazies()
+        earlier, self.committing = self.committing, DeferredWrites()
         earlier.add(self.lazies)
         self.lazies = earlier
 
-    async def _one_by_one(self, batch: Sequence[Handed], error: Exception) -> None:
+    async def _one_by_one(self, batch: Sequence[Submission], error: Exception) -> None:
         """Something in the batch cannot be written at all: it alone fails, and not who happened to come with it."""
         self._take_back_lazies()
         if len(batch) == 1:

@@ -44,10 +44,10 @@ from node.swarm.base import Lane
 from node.swarm.libp2p.lanes import Lanes
 from node.swarm.libp2p.multistream import accept, propose
 from node.swarm.libp2p.upgrade import YAMUX, Upgrader
-from node.swarm.libp2p.yamux import Mux
-from node.swarm.libp2p.yamux_stream import MuxStream
-from node.swarm.limits import USUAL, Limits
-from node.swarm.peer_policy import BadInput, Conduct
+from node.swarm.libp2p.yamux import YamuxConnection
+from node.swarm.libp2p.yamux_stream import YamuxStream
+from node.swarm.limits import USUAL, SwarmLimits
+from node.swarm.peer_policy import BadInput, PeerPolicy
 from protocols.policy.reputation import Offence
 
 log = logging.getLogger(__name__)
@@ -58,10 +58,10 @@ IDENTIFY_BYTES_MAX = 1024 * 1024
 """How long that may be, the library's own figure."""
 
 
-class Connection(INetConn):
+class PeerConnection(INetConn):
     """One connection to one peer, as libp2p's protocols see it, and what the host knows of it."""
 
-    def __init__(self, mux: Mux, swarm: "HardenedSwarm", address: str, *, dialled: bool) -> None:
+    def __init__(self, mux: YamuxConnection, swarm: "HardenedSwarm", address: str, *, dialled: bool) -> None:
         self.mux = mux
         self.muxed_conn = mux
         self.swarm = swarm
@@ -70,7 +70,7 @@ class Connection(INetConn):
         self.dialled = dialled
         self.streams: set[INetStream] = set()
         self.event_started = mux.event_started
-        self.named: dict[Lane, MuxStream] = {}
+        self.named: dict[Lane, YamuxStream] = {}
         """The lanes that are known so far."""
         self.lanes: Lanes | None = None
         """Once both are."""
@@ -100,7 +100,7 @@ class Connection(INetConn):
                 self.mux.watch.hit("connections_idle", self.peer, why)
                 self.abort(why)
 
-    async def run(self, beside: "Callable[[Connection], Awaitable[None]]") -> None:
+    async def run(self, beside: "Callable[[PeerConnection], Awaitable[None]]") -> None:
         """Serve the peer until the connection ends; `beside` runs meanwhile."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve, nursery)
@@ -116,7 +116,7 @@ class Connection(INetConn):
             except MuxedConnUnavailable:
                 return
 
-    async def _serve_stream(self, muxed: MuxStream) -> None:
+    async def _serve_stream(self, muxed: YamuxStream) -> None:
         stream = await self._opened(muxed, Direction.INBOUND)
         try:
             await self.swarm.common_stream_handler(stream)
@@ -124,11 +124,11 @@ class Connection(INetConn):
             log.debug("a stream of %s failed: %r", self.peer, error)
             await muxed.reset()
             if bad := _bad_input(error):
-                self.swarm.conduct.blame(self.peer, bad.offence, str(bad))
+                self.swarm.peer_policy.blame(self.peer, bad.offence, str(bad))
         finally:
             self.streams.discard(stream)
 
-    async def _opened(self, muxed: MuxStream, direction: Direction) -> NetStream:
+    async def _opened(self, muxed: YamuxStream, direction: Direction) -> NetStream:
         stream = NetStream(muxed, cast(SwarmConn, self), None)
         stream._direction = direction
         await stream.set_state(StreamState.OPEN)
@@ -180,8 +180,8 @@ class HardenedSwarm(Swarm):
     connections: dict[ID, list[INetConn]]
     peerstore: PeerStore
 
-    def __init__(self, upgrader: Upgrader, conduct: Conduct) -> None:
-        self.conduct = conduct
+    def __init__(self, upgrader: Upgrader, peer_policy: PeerPolicy) -> None:
+        self.peer_policy = peer_policy
         self.count = 0
         """Connections that were added and not removed yet."""
         key_pair = upgrader.key_pair
@@ -189,13 +189,13 @@ class HardenedSwarm(Swarm):
         peerstore = _PeerStore(me, upgrader.limits.connections_max)
         peerstore.add_key_pair(me, key_pair)
         noise = Noise(key_pair, noise_privkey=upgrader.noise_key)
-        super().__init__(me, peerstore, TransportUpgrader({NOISE: noise}, {YAMUX: Mux}), [TCP()])
+        super().__init__(me, peerstore, TransportUpgrader({NOISE: noise}, {YAMUX: YamuxConnection}), [TCP()])
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: PeerConnection) -> None:
         self.connections.setdefault(connection.mux.peer_id, []).append(connection)
         self.count += 1
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: PeerConnection) -> None:
         self.count -= 1
         rest = [other for other in self.connections.get(connection.mux.peer_id, ()) if other is not connection]
         if rest:
@@ -209,13 +209,13 @@ class HardenedSwarm(Swarm):
         self.peerstore.peer_data_map.pop(peer_id, None)
         self.peerstore.peer_record_map.pop(peer_id, None)
 
-    def of(self, peer: str) -> list[Connection]:
+    def of(self, peer: str) -> list[PeerConnection]:
         """The open connections of a peer, oldest first."""
         found = self.connections.get(ID.from_base58(peer), ())
-        return [c for c in found if isinstance(c, Connection) and not c.is_closed]
+        return [c for c in found if isinstance(c, PeerConnection) and not c.is_closed]
 
-    def all(self) -> list[Connection]:
-        return [c for group in self.connections.values() for c in group if isinstance(c, Connection)]
+    def all(self) -> list[PeerConnection]:
+        return [c for group in self.connections.values() for c in group if isinstance(c, PeerConnection)]
 
     async def new_stream(self, peer_id: ID) -> INetStream:
         """On the connection that has the lanes, for that one stays."""
@@ -278,14 +278,14 @@ class HardenedHost(BasicHost):
         swarm: HardenedSwarm,
         nursery: trio.Nursery,
         addresses: Callable[[], list[Multiaddr]],
-        limits: Limits = USUAL,
+        limits: SwarmLimits = USUAL,
     ) -> None:
         super().__init__(swarm, addrs_factory=lambda candidates: addresses(), disable_identify_address_discovery=True)
         self.set_stream_handler(ID_PUSH, self._pushed)
         self._nursery = nursery
         self._limits = limits
-        self._conduct = swarm.conduct
-        self._watch = swarm.conduct.watch
+        self._peer_policy = swarm.peer_policy
+        self._watch = swarm.peer_policy.watch
         self._served: dict[tuple[str, TProtocol], int] = {}
         """Streams that a peer opened for a protocol and whose handler runs."""
 
@@ -331,7 +331,7 @@ class HardenedHost(BasicHost):
             raise
         assert handler is not None
         net_stream.set_protocol(protocol)
-        assert isinstance(net_stream, NetStream) and isinstance(net_stream.muxed_stream, MuxStream)
+        assert isinstance(net_stream, NetStream) and isinstance(net_stream.muxed_stream, YamuxStream)
         net_stream.muxed_stream.expect(limits.first_byte_seconds, limits.between_bytes_seconds)
         with self._counted(peer, protocol):
             await handler(net_stream)
@@ -362,7 +362,7 @@ class HardenedHost(BasicHost):
         except Exception as error:
             log.debug("identify of %s failed: %r", peer_id, error)
             if bad := _bad_input(error):
-                self._conduct.blame(str(peer_id), bad.offence, str(bad))
+                self._peer_policy.blame(str(peer_id), bad.offence, str(bad))
 
     async def _identify_peer(self, peer_id: ID, *, reason: str) -> None:
         """Ask a peer who it is. Here as well the library takes garbage without a word."""

@@ -15,7 +15,7 @@ SHAPE = "/ip4/<address>/tcp/<port>, or ip6, dns, dns4 or dns6 in the place of ip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class TcpAddress:
     """`kind` is one of IP and DNS, `peer` the id in text that must answer there, or None for whoever does."""
 
     kind: str
@@ -27,7 +27,7 @@ class Endpoint:
         return f"/{self.kind}/{self.host}/tcp/{self.port}" + (f"/p2p/{self.peer}" if self.peer else "")
 
 
-def parse(text: str) -> Endpoint:
+def parse(text: str) -> TcpAddress:
     """Raises ValueError; the message says what is wrong with the address, and what one looks like."""
     parts = text.removesuffix("/").split("/")
     if len(parts) not in (5, 7) or parts[0] or parts[3] != "tcp" or parts[5:6] not in ([], ["p2p"], ["ipfs"]):
@@ -44,7 +44,7 @@ def parse(text: str) -> Endpoint:
             public_key(peer)
         except InvalidPayload as error:
             raise ValueError(f"/p2p/{peer} does not name a peer: {error.message}") from error
-    return Endpoint(kind=kind, host=host, port=int(port), peer=peer)
+    return TcpAddress(kind=kind, host=host, port=int(port), peer=peer)
 
 
 def _ip(kind: str, host: str) -> str:

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import trio
 
-from node.swarm.libp2p.address import DNS, Endpoint
+from node.swarm.libp2p.address import DNS, TcpAddress
 from node.swarm.libp2p.tcp import connect
 from node.swarm.libp2p.upgrade import Upgrader, in_words
-from node.swarm.libp2p.yamux import Mux
+from node.swarm.libp2p.yamux import YamuxConnection
 
 ADDRESSES_MAX = 32
 """Of one peer, tried at once; further ones follow as these fail."""
@@ -28,23 +28,23 @@ class Refused(Exception):
 
 
 async def race(
-    endpoints: Sequence[Endpoint],
+    endpoints: Sequence[TcpAddress],
     upgrader: Upgrader,
     is_welcome: Callable[[str], str],
     failed: dict[str, str],
     *,
     silent: str,
-) -> tuple[Endpoint, Mux] | None:
+) -> tuple[TcpAddress, YamuxConnection] | None:
     """The first connection that is up, or None when every address failed. Its caller bounds the time.
 
     `is_welcome` says of a peer id what stands against it, or ''. `failed` is told why each address leads nowhere, as
     soon as that is known, so that it holds when the time is over: `silent` is what is said of one that is still tried.
     """
-    won: list[tuple[Endpoint, Mux]] = []
+    won: list[tuple[TcpAddress, YamuxConnection]] = []
     failed.update({str(endpoint): silent for endpoint in endpoints})
     slots = trio.CapacityLimiter(ADDRESSES_MAX)
 
-    async def begin(endpoint: Endpoint) -> None:
+    async def begin(endpoint: TcpAddress) -> None:
         if endpoint.kind not in DNS:
             await attempt(endpoint, endpoint, str(endpoint))
             return
@@ -58,7 +58,7 @@ async def race(
         for place in places:
             nursery.start_soon(attempt, endpoint, place, f"{endpoint} ({place.host})")
 
-    async def attempt(endpoint: Endpoint, place: Endpoint, name: str) -> None:
+    async def attempt(endpoint: TcpAddress, place: TcpAddress, name: str) -> None:
         failed[name] = f"not tried: {ADDRESSES_MAX} others were, and took all the time"
         async with slots:
             failed[name] = silent
@@ -80,12 +80,12 @@ async def race(
     return won[0] if won else None
 
 
-def _drop(connections: Sequence[tuple[Endpoint, Mux]]) -> None:
+def _drop(connections: Sequence[tuple[TcpAddress, YamuxConnection]]) -> None:
     for _, mux in connections:
         mux.abort("it is not needed")
 
 
-async def _attempt(endpoint: Endpoint, upgrader: Upgrader, is_welcome: Callable[[str], str]) -> Mux:
+async def _attempt(endpoint: TcpAddress, upgrader: Upgrader, is_welcome: Callable[[str], str]) -> YamuxConnection:
     wire = await connect(_FAMILY[endpoint.kind], endpoint.host, endpoint.port)
     try:
         mux = await upgrader.outbound(wire)
@@ -100,7 +100,7 @@ async def _attempt(endpoint: Endpoint, upgrader: Upgrader, is_welcome: Callable[
         raise
 
 
-async def _look_up(endpoint: Endpoint) -> list[Endpoint]:
+async def _look_up(endpoint: TcpAddress) -> list[TcpAddress]:
     """The addresses behind a name, each of which is tried. Raises OSError."""
     family = _FAMILY.get(endpoint.kind, socket.AF_UNSPEC)
     found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, family, socket.SOCK_STREAM)

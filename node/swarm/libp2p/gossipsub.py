@@ -39,14 +39,14 @@ from libp2p.tools.anyio_service.api import InternalManagerAPI
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
-from node.swarm.libp2p.adapters import Connection, HardenedHost, HardenedSwarm
-from node.swarm.libp2p.gossipsub_parts import PROTOCOLS, Outbox, Outboxes, Seen, Tasks, mesh
-from node.swarm.libp2p.yamux_stream import MuxStream
-from node.swarm.limits import Limits
+from node.swarm.libp2p.adapters import HardenedHost, HardenedSwarm, PeerConnection
+from node.swarm.libp2p.gossipsub_parts import PROTOCOLS, Outbox, Outboxes, SeenMessages, Tasks, mesh
+from node.swarm.libp2p.yamux_stream import YamuxStream
+from node.swarm.limits import SwarmLimits
 from node.swarm.peer_policy import BadInput
 from protocols import keys
 from protocols.policy.reputation import Offence
-from protocols.policy.token_bucket import Bucket
+from protocols.policy.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +64,13 @@ Deliver = Callable[[str, str, bytes], bool]
 """Told the topic, the author's peer id and the data; whether the message is to be handed on. Does not raise."""
 
 
-class Gossip(Pubsub):
+class HardenedPubsub(Pubsub):
     """One node's part in it. Everything that takes long runs in `tasks`."""
 
     router: GossipSub
 
     def __init__(
-        self, host: HardenedHost, tasks: Tasks, limits: Limits, deliver: Deliver, *, heartbeat_seconds: float = 1.0
+        self, host: HardenedHost, tasks: Tasks, limits: SwarmLimits, deliver: Deliver, *, heartbeat_seconds: float = 1.0
     ) -> None:
         router = mesh(heartbeat_seconds, limits.gossip_history_bytes_max)
         network = host.get_network()
@@ -81,16 +81,16 @@ class Gossip(Pubsub):
         self.peer_receive_channel.close()
         self.dead_peer_receive_channel.close()
         self.seen_messages.stop()  # a thread
-        self.seen_messages = Seen()  # type: ignore[assignment]  # the two methods of it that are used
+        self.seen_messages = SeenMessages()  # type: ignore[assignment]  # the two methods of it that are used
         self.counter = time.time_ns()
         self._manager = router._manager = cast(InternalManagerAPI, tasks)
         self._limits = limits
         self._network = network
-        self._conduct = network.conduct
+        self._peer_policy = network.peer_policy
         self._deliver = deliver
         self._reading: Counter[ID] = Counter()
         """Streams that a peer opened to us."""
-        self._buckets: dict[ID, Bucket] = {}
+        self._buckets: dict[ID, TokenBucket] = {}
         self._outboxes = Outboxes()
         self._notifee = _Notifee(self)
 
@@ -113,7 +113,7 @@ class Gossip(Pubsub):
         if peer not in self.peers:
             self._schedule_peer_stream_retry(peer)
 
-    def parted(self, connection: Connection) -> None:
+    def parted(self, connection: PeerConnection) -> None:
         """A connection is over: if our stream was on it, and the peer has another one, it gets a new stream."""
         peer = connection.mux.peer_id
         stream = self.peers.get(peer)
@@ -134,7 +134,7 @@ class Gossip(Pubsub):
         queue = Outbox(
             self._limits,
             self._outboxes,
-            lambda: self._conduct.watch.hit("gossip_dropped", peer, "reads GossipSub too slowly"),
+            lambda: self._peer_policy.watch.hit("gossip_dropped", peer, "reads GossipSub too slowly"),
         )
         queue.push(self.get_hello_packet())
         self.router.add_peer(peer_id, stream.get_protocol())
@@ -197,7 +197,7 @@ class Gossip(Pubsub):
         """A peer opened a stream. What it raises costs that stream; a `BadInput` is held against the peer."""
         peer = stream.muxed_conn.peer_id
         muxed = getattr(stream, "muxed_stream", None)
-        assert isinstance(muxed, MuxStream)
+        assert isinstance(muxed, YamuxStream)
         muxed.expect(inf, inf)  # there may be nothing to say for days
         self._reading[peer] += 1
         self.met(peer)
@@ -244,7 +244,7 @@ class Gossip(Pubsub):
         if subscription.subscribe and peer not in self.peer_topics.get(topic, ()):
             most = self._limits.gossip_topics_max
             why = f"subscribes to more than {most} topics, or to one whose name is too long: it is left out"
-            self._conduct.watch.hit("gossip_topics", str(peer), why)
+            self._peer_policy.watch.hit("gossip_topics", str(peer), why)
 
     async def _slow_down(self, peer: ID, cost: int) -> None:
         """Read a peer that sends too much no faster than it may: its own queue fills up, and nobody else's."""
@@ -252,9 +252,9 @@ class Gossip(Pubsub):
         bucket = self._buckets.get(peer)
         if bucket is None:
             limits = self._limits
-            bucket = self._buckets[peer] = Bucket(rate=limits.gossip_rate, burst=limits.gossip_burst, now=now)
+            bucket = self._buckets[peer] = TokenBucket(rate=limits.gossip_rate, burst=limits.gossip_burst, now=now)
         if seconds := bucket.take(cost, now):
-            self._conduct.watch.hit(
+            self._peer_policy.watch.hit(
                 "gossip_slowed", str(peer), "sends more on GossipSub than it may, and is read slowly"
             )
             await trio.sleep(seconds)
@@ -297,27 +297,27 @@ class Gossip(Pubsub):
             return True
         # Who handed it on may be honest, and not know better.
         what = f"a message about {topic} that is not accepted here"
-        self._conduct.watch.count("gossip_refused")
-        self._conduct.blame(str(forwarder), Offence.FLOOD, f"sent {what}")
+        self._peer_policy.watch.count("gossip_refused")
+        self._peer_policy.blame(str(forwarder), Offence.FLOOD, f"sent {what}")
         return False
 
     def _refused(self, what: str) -> BadInput:
-        self._conduct.watch.count("gossip_refused")
+        self._peer_policy.watch.count("gossip_refused")
         return BadInput(f"sent {what}")
 
 
 class _Notifee(INotifee):
     """Hears from the host who comes and goes, and never keeps it waiting."""
 
-    def __init__(self, gossip: Gossip) -> None:
+    def __init__(self, gossip: HardenedPubsub) -> None:
         self._gossip = gossip
 
     async def connected(self, network: INetwork, conn: INetConn) -> None:
-        assert isinstance(conn, Connection)
+        assert isinstance(conn, PeerConnection)
         self._gossip.met(conn.mux.peer_id)
 
     async def disconnected(self, network: INetwork, conn: INetConn) -> None:
-        assert isinstance(conn, Connection)
+        assert isinstance(conn, PeerConnection)
         self._gossip.parted(conn)
 
     async def opened_stream(self, network: INetwork, stream: INetStream) -> None: ...

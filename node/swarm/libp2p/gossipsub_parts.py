@@ -17,7 +17,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.rpc_queue import RpcQueue
 
 import node.swarm.libp2p.release  # noqa: F401  # refuses any other release of libp2p than the one whose names these are
-from node.swarm.limits import Limits
+from node.swarm.limits import SwarmLimits
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Tasks:
             await trio.sleep(1)
 
 
-class Seen:
+class SeenMessages:
     """Which messages are known. In the place of libp2p's, which has a thread of its own and no bound."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Seen:
         return True
 
 
-class History(MessageCache):
+class BoundedMessageCache(MessageCache):
     """The messages of the last heartbeats, for who asks for one of them: in the place of libp2p's, which has no bound.
 
     Holds `bytes_max` bytes, with what each message costs beside its own: for a new one the oldest go.
@@ -127,7 +127,7 @@ class Outbox(RpcQueue):
     read nothing take nothing from the others.
     """
 
-    def __init__(self, limits: Limits, all_of_them: Outboxes, on_full: Callable[[], None]) -> None:
+    def __init__(self, limits: SwarmLimits, all_of_them: Outboxes, on_full: Callable[[], None]) -> None:
         super().__init__(limits.gossip_queue_max, limits.gossip_rpc_bytes_max)
         self._bytes = 0
         self._bytes_max = limits.gossip_queue_bytes_max
@@ -187,5 +187,5 @@ def mesh(heartbeat_seconds: float, history_bytes_max: int) -> GossipSub:
         pending_messages_ttl=5.0,
     )
     router.scorer = None
-    router.mcache = History(history_bytes_max, router.mcache.window_size, router.mcache.history_size)
+    router.mcache = BoundedMessageCache(history_bytes_max, router.mcache.window_size, router.mcache.history_size)
     return router

@@ -17,16 +17,16 @@ from multiaddr import Multiaddr
 
 from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, Network, Receiver
 from node.swarm.libp2p import dial, listen
-from node.swarm.libp2p.adapters import Connection, HardenedHost, HardenedSwarm
-from node.swarm.libp2p.address import Endpoint, parse
-from node.swarm.libp2p.peer_links import Links
+from node.swarm.libp2p.adapters import HardenedHost, HardenedSwarm, PeerConnection
+from node.swarm.libp2p.address import TcpAddress, parse
+from node.swarm.libp2p.peer_links import PeerLinks
 from node.swarm.libp2p.pubsub import PubSub
 from node.swarm.libp2p.release import configure_logging
-from node.swarm.libp2p.tcp import Wire
+from node.swarm.libp2p.tcp import TcpConnection
 from node.swarm.libp2p.upgrade import Upgrader, in_words
-from node.swarm.libp2p.yamux import Mux
-from node.swarm.limits import USUAL, Limits, subnet
-from node.swarm.peer_policy import Conduct
+from node.swarm.libp2p.yamux import YamuxConnection
+from node.swarm.limits import USUAL, SwarmLimits, subnet
+from node.swarm.peer_policy import PeerPolicy
 from protocols.keys import PrivateKey
 from protocols.policy.reputation import Offence
 
@@ -44,19 +44,20 @@ class Host(Network):
         *,
         protocol: str = PROTOCOL,
         is_allowed: Callable[[str], bool] | None = None,
-        conduct: Conduct | None = None,
-        limits: Limits = USUAL,
+        peer_policy: PeerPolicy | None = None,
+        limits: SwarmLimits = USUAL,
         log: logging.Logger | None = None,
     ) -> None:
-        """`conduct` (its lists, and who lost its place) and `is_allowed` say whom we deal with, on dial and on connect.
+        """`peer_policy` (its lists, and who lost its place) and `is_allowed` say whom we deal with, on dial and on
+        connect.
 
         The latter is asked anew each time; who is connected already and no longer allowed goes with `recheck`.
         """
         configure_logging()
         self.is_allowed = is_allowed or (lambda peer: True)
-        self.conduct = conduct or Conduct()
-        self.conduct.part = self.disconnect
-        self.conduct.listeners.append(self.recheck)
+        self.peer_policy = peer_policy or PeerPolicy()
+        self.peer_policy.part = self.disconnect
+        self.peer_policy.listeners.append(self.recheck)
         self.limits = limits
         self.library: HardenedHost | None = None
         """libp2p's own host, while this one runs: for protocols other than ours, by `set_stream_handler`."""
@@ -66,13 +67,13 @@ class Host(Network):
         self._listen = tuple(listen)
         self._protocol = protocol
         self._log = log or logging.getLogger(__name__)
-        self._watch = self.conduct.watch
+        self._watch = self.peer_policy.watch
         self._upgrader = Upgrader(key.seed, limits=limits, watch=self._watch)
-        self._swarm = HardenedSwarm(self._upgrader, self.conduct)
-        self._endpoints: tuple[Endpoint, ...] = ()
-        self._links: Links | None = None
+        self._swarm = HardenedSwarm(self._upgrader, self.peer_policy)
+        self._endpoints: tuple[TcpAddress, ...] = ()
+        self._links: PeerLinks | None = None
         self._nursery: trio.Nursery | None = None
-        self._half_open: dict[Wire, None] = {}
+        self._half_open: dict[TcpConnection, None] = {}
         self._came_from: Counter[str] = Counter()
         """Connections that came and are open, half or fully, by public subnet."""
 
@@ -88,7 +89,7 @@ class Host(Network):
         sockets = listen.bind(self._listen)
         try:
             self._endpoints = listen.announced(sockets)
-            links = self._links = Links(self._peer_id, self._protocol, self._swarm, receiver, self._log)
+            links = self._links = PeerLinks(self._peer_id, self._protocol, self._swarm, receiver, self._log)
             async with trio.open_nursery() as nursery:
                 self.library = HardenedHost(self._swarm, nursery, self._multiaddrs, self.limits)
                 self.library.set_stream_handler(links.protocol, links.came)
@@ -150,7 +151,7 @@ class Host(Network):
             else:
                 wire.abort()
 
-    def _has_room_for(self, wire: Wire) -> bool:
+    def _has_room_for(self, wire: TcpConnection) -> bool:
         """Whether a connection that comes may stay; another one may have to go for it."""
         limits, place = self.limits, subnet(wire.host)
         if place is not None and self._came_from[place] >= limits.connections_per_subnet_max:
@@ -172,7 +173,7 @@ class Host(Network):
         self._watch.hit("connections_evicted", "", f"there are {limits.connections_max} connections: an idle one goes")
         return True
 
-    async def _came(self, wire: Wire) -> None:
+    async def _came(self, wire: TcpConnection) -> None:
         place = subnet(wire.host)
         if place is not None:
             self._came_from[place] += 1
@@ -181,7 +182,7 @@ class Host(Network):
             if mux is None:
                 return
             if complaint := self._complaint(str(mux.peer_id)):
-                self.conduct.turn_away(str(mux.peer_id), complaint)
+                self.peer_policy.turn_away(str(mux.peer_id), complaint)
                 mux.abort(complaint)
             else:
                 await self._live(self._add(mux, wire.remote, dialled=False))
@@ -191,7 +192,7 @@ class Host(Network):
                 if not self._came_from[place]:
                     del self._came_from[place]
 
-    async def _upgraded(self, wire: Wire) -> Mux | None:
+    async def _upgraded(self, wire: TcpConnection) -> YamuxConnection | None:
         mux, seconds = None, self.limits.upgrade_seconds
         try:
             with trio.move_on_after(seconds) as scope:
@@ -208,18 +209,18 @@ class Host(Network):
                 wire.abort()
         return mux
 
-    def _add(self, mux: Mux, address: str, *, dialled: bool) -> Connection:
+    def _add(self, mux: YamuxConnection, address: str, *, dialled: bool) -> PeerConnection:
         if self._nursery is None:
             mux.abort(_NOT_RUNNING)
             raise DialFailed(_NOT_RUNNING)
-        connection = Connection(mux, self._swarm, address, dialled=dialled)
+        connection = PeerConnection(mux, self._swarm, address, dialled=dialled)
         if (count := len(self._swarm.of(connection.peer))) >= self.limits.connections_per_peer_max:
             self._watch.hit("connections_per_peer", connection.peer, f"has {count} connections already")
             connection.abort("it has too many connections already")
         self._swarm.add(connection)
         return connection
 
-    async def _live(self, connection: Connection) -> None:
+    async def _live(self, connection: PeerConnection) -> None:
         """A connection's life."""
         links = self._links
         assert links is not None
@@ -232,7 +233,7 @@ class Host(Network):
             self._swarm.remove(connection)
             links.over(connection)
             if connection.mux.is_broken:
-                self.conduct.blame(connection.peer, Offence.BROKEN_RULES, connection.mux.reason)
+                self.peer_policy.blame(connection.peer, Offence.BROKEN_RULES, connection.mux.reason)
         await self._swarm.notify_disconnected(connection)
 
     async def _tick(self) -> None:
@@ -260,13 +261,13 @@ class Host(Network):
         """What stands against a peer, or ''."""
         if peer == self._peer_id:
             return "it is this node itself"
-        return self.conduct.complaint(peer) if self.is_allowed(peer) else "it is not allowed here"
+        return self.peer_policy.complaint(peer) if self.is_allowed(peer) else "it is not allowed here"
 
-    def _sorted_out(self, addresses: Sequence[str]) -> tuple[list[Endpoint], dict[str, str]]:
+    def _sorted_out(self, addresses: Sequence[str]) -> tuple[list[TcpAddress], dict[str, str]]:
         """What can be dialled, and why the rest cannot. Raises `DialFailed` when nothing can be now."""
         if self._nursery is None:
             raise DialFailed(_NOT_RUNNING)
-        wanted: dict[Endpoint, None] = {}
+        wanted: dict[TcpAddress, None] = {}
         failed: dict[str, str] = {}
         for text in addresses:
             try:

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable
 
 from node.swarm.base import FRAME_BYTES_MAX, Lane
-from node.swarm.libp2p.yamux import Mux
-from node.swarm.libp2p.yamux_stream import MuxStream
+from node.swarm.libp2p.yamux import YamuxConnection
+from node.swarm.libp2p.yamux_stream import YamuxStream
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Splitter:
 class Lanes:
     """Both lanes of a connection, from the moment both are known."""
 
-    def __init__(self, mux: Mux, streams: dict[Lane, MuxStream]) -> None:
+    def __init__(self, mux: YamuxConnection, streams: dict[Lane, YamuxStream]) -> None:
         self.mux = mux
         self._streams = streams
         self._splitters: list[Splitter] = []
@@ -172,12 +172,12 @@ def _guarded(received: Callable[[Lane, bytes], None], lane: Lane) -> Callable[[b
     return deliver
 
 
-async def name_lane(stream: MuxStream, lane: Lane) -> None:
+async def name_lane(stream: YamuxStream, lane: Lane) -> None:
     """Write the first frame."""
     await stream.write((1).to_bytes(_LENGTH_BYTES, "big") + bytes([lane]))
 
 
-async def read_lane(stream: MuxStream) -> Lane:
+async def read_lane(stream: YamuxStream) -> Lane:
     """Read the first frame, and not one byte more. Raises ValueError for anything else."""
     first = b""
     while len(first) < _LENGTH_BYTES + 1:

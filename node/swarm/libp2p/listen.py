@@ -17,9 +17,9 @@ import trio
 
 from node.accept_errors import NO_ROOM
 from node.swarm.base import ListenFailed
-from node.swarm.libp2p.address import IP, Endpoint, parse
-from node.swarm.libp2p.tcp import Wire
-from node.swarm.limit_counters import Watch
+from node.swarm.libp2p.address import IP, TcpAddress, parse
+from node.swarm.libp2p.tcp import TcpConnection
+from node.swarm.limit_counters import LimitCounters
 
 BACKLOG = 1024
 _HINTS = {
@@ -48,18 +48,18 @@ def close(sockets: Iterable[socket.socket]) -> None:
         sock.close()
 
 
-def announced(sockets: Iterable[socket.socket]) -> tuple[Endpoint, ...]:
+def announced(sockets: Iterable[socket.socket]) -> tuple[TcpAddress, ...]:
     """Concrete addresses: the port in use for port 0, and one for each interface in the place of 'all of them'."""
-    found: dict[Endpoint, None] = {}
+    found: dict[TcpAddress, None] = {}
     for sock in sockets:
         host, port = sock.getsockname()[:2]
         kind = "ip6" if sock.family == socket.AF_INET6 else "ip4"
         hosts = _interfaces(kind) if ipaddress.ip_address(host).is_unspecified else [host]
-        found.update({Endpoint(kind=kind, host=host, port=port): None for host in hosts})
+        found.update({TcpAddress(kind=kind, host=host, port=port): None for host in hosts})
     return tuple(found)
 
 
-async def accept(sock: socket.socket, watch: Watch) -> Wire:
+async def accept(sock: socket.socket, watch: LimitCounters) -> TcpConnection:
     """The next connection. Waits while there is none, and a moment when this process has no descriptors left.
 
     `watch` hears of the latter.
@@ -67,7 +67,7 @@ async def accept(sock: socket.socket, watch: Watch) -> Wire:
     while True:
         await trio.lowlevel.wait_readable(sock)
         try:
-            return Wire(sock.accept()[0])
+            return TcpConnection(sock.accept()[0])
         except BlockingIOError:
             continue
         except OSError as error:

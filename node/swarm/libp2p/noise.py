@@ -21,7 +21,7 @@ class Forged(Exception):
     """A packet was not sealed by the peer; the connection is worthless from here on."""
 
 
-class Cipher:
+class NoiseCipher:
     """Both directions of one session. The two keys and the counters are taken over from the handshake."""
 
     def __init__(self, session: SecureSession) -> None:

@@ -15,10 +15,10 @@ from libp2p.custom_types import TProtocol
 from libp2p.network.stream.net_stream import NetStream
 
 from node.swarm.base import Lane, Receiver
-from node.swarm.libp2p.adapters import Connection, HardenedSwarm
+from node.swarm.libp2p.adapters import HardenedSwarm, PeerConnection
 from node.swarm.libp2p.lanes import RANK, Lanes, name_lane, read_lane
 from node.swarm.libp2p.multistream import propose
-from node.swarm.libp2p.yamux_stream import MuxStream
+from node.swarm.libp2p.yamux_stream import YamuxStream
 from node.swarm.peer_policy import BadInput
 
 PROBE_SECONDS = 1.0
@@ -26,7 +26,7 @@ PROBE_SECONDS = 1.0
 _IN_VAIN = "the peer is connected by another connection"
 
 
-class Links:
+class PeerLinks:
     """`settle` runs beside each connection, `came` serves the streams that peers open, `over` ends it."""
 
     def __init__(self, me: str, protocol: str, swarm: HardenedSwarm, receiver: Receiver, log: logging.Logger) -> None:
@@ -35,9 +35,9 @@ class Links:
         self._swarm = swarm
         self._receiver = receiver
         self._log = log
-        self._chosen: dict[str, Connection] = {}
+        self._chosen: dict[str, PeerConnection] = {}
         """The one connection of a peer that we open, or opened, the lanes on, where that is ours to do."""
-        self._linked: dict[str, Connection] = {}
+        self._linked: dict[str, PeerConnection] = {}
 
     def __contains__(self, peer: str) -> bool:
         connection = self._linked.get(peer)
@@ -50,7 +50,7 @@ class Links:
         connection = self._linked.get(peer)
         return connection is not None and connection.lanes is not None and connection.lanes.send(lane, frame)
 
-    async def settle(self, connection: Connection) -> None:
+    async def settle(self, connection: PeerConnection) -> None:
         """Open the lanes, if that is ours to do, as soon as this connection is the one to have them."""
         if connection.dialled and connection.peer in self:
             connection.abort(_IN_VAIN)
@@ -65,8 +65,8 @@ class Links:
         assert isinstance(net_stream, NetStream)
         connection: object = net_stream.swarm_conn
         stream = net_stream.muxed_stream
-        assert isinstance(connection, Connection)
-        assert isinstance(stream, MuxStream)
+        assert isinstance(connection, PeerConnection)
+        assert isinstance(stream, YamuxStream)
         if self._me < connection.peer:
             raise BadInput("the peer opened a lane, which is ours to do")
         seconds = connection.mux.limits.lanes_seconds
@@ -86,7 +86,7 @@ class Links:
         if len(connection.named) == len(Lane):
             self._up(connection)
 
-    def over(self, connection: Connection) -> None:
+    def over(self, connection: PeerConnection) -> None:
         """The connection ended: leave no trace of it."""
         self._down(connection)
         if self._chosen.get(connection.peer) is connection:
@@ -96,7 +96,7 @@ class Links:
 
     # Our own lanes.
 
-    async def _wait_turn(self, connection: Connection, other: Connection) -> None:
+    async def _wait_turn(self, connection: PeerConnection, other: PeerConnection) -> None:
         """Until `other` has ended; or this connection, for it is cancelled then."""
         await other.settled.wait()
         if self._chosen.get(connection.peer) is other:
@@ -104,7 +104,7 @@ class Links:
                 other.abort(f"no sign of life for {PROBE_SECONDS:g} s, and the peer came anew")
             await other.over.wait()
 
-    async def _open_lanes(self, connection: Connection) -> None:
+    async def _open_lanes(self, connection: PeerConnection) -> None:
         try:
             with trio.fail_after(connection.mux.limits.lanes_seconds):
                 async with trio.open_nursery() as nursery:
@@ -120,7 +120,7 @@ class Links:
             del self._chosen[connection.peer]
             connection.settled.set()
 
-    async def _open_lane(self, connection: Connection, lane: Lane) -> None:
+    async def _open_lane(self, connection: PeerConnection, lane: Lane) -> None:
         stream = await connection.mux.open_stream(RANK[lane])
         await propose(stream, self.protocol)
         await name_lane(stream, lane)
@@ -130,7 +130,7 @@ class Links:
 
     # Comings and goings.
 
-    def _up(self, connection: Connection) -> None:
+    def _up(self, connection: PeerConnection) -> None:
         peer, receiver = connection.peer, self._receiver
         if connection.is_closed:
             return
@@ -146,7 +146,7 @@ class Links:
                 other.abort(_IN_VAIN)
         connection.settled.set()
 
-    def _down(self, connection: Connection) -> None:
+    def _down(self, connection: PeerConnection) -> None:
         if self._linked.get(connection.peer) is connection:
             del self._linked[connection.peer]
             self._tell(self._receiver.disconnected, connection.peer, connection.mux.reason)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from node.swarm.limit_counters import Watch
-from node.swarm.limits import USUAL, Limits
+from node.swarm.limit_counters import LimitCounters
+from node.swarm.limits import USUAL, SwarmLimits
 from protocols.errors import TooLarge, Unavailable
 
 if TYPE_CHECKING:
-    from node.swarm.libp2p.gossipsub import Gossip
+    from node.swarm.libp2p.gossipsub import HardenedPubsub
     from node.swarm.libp2p.host import Host
 
 HEARTBEAT_SECONDS = 1.0
@@ -33,12 +33,12 @@ Validator = Callable[[str, bytes], bool]
 class PubSub:
     """`run` is its life, beside that of a host; the rest may be called at any time."""
 
-    def __init__(self, *, limits: Limits = USUAL, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(self, *, limits: SwarmLimits = USUAL, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self._limits = limits
         self._heartbeat_seconds = heartbeat_seconds
         self._topics: dict[str, tuple[Handler, Validator | None]] = {}
-        self._gossip: Gossip | None = None
-        self._watch = Watch()
+        self._gossip: HardenedPubsub | None = None
+        self._watch = LimitCounters()
         self._is_wanted = trio.Event()
         self._is_up = trio.Event()
 
@@ -46,14 +46,18 @@ class PubSub:
         """Take part in the topics over a host that runs already, until cancelled."""
         task_status.started()
         await self._is_wanted.wait()
-        from node.swarm.libp2p.gossipsub import Gossip  # these import libp2p, and most of the time nobody wants it
+        from node.swarm.libp2p.gossipsub import (
+            HardenedPubsub,  # these import libp2p, and most of the time nobody wants it
+        )
         from node.swarm.libp2p.gossipsub_parts import Tasks
 
         assert host.library is not None, "the host runs"
-        self._watch = host.conduct.watch
+        self._watch = host.peer_policy.watch
         async with trio.open_nursery() as nursery:
             tasks = Tasks(nursery)
-            gossip = Gossip(host.library, tasks, self._limits, self._deliver, heartbeat_seconds=self._heartbeat_seconds)
+            gossip = HardenedPubsub(
+                host.library, tasks, self._limits, self._deliver, heartbeat_seconds=self._heartbeat_seconds
+            )
             try:
                 gossip.start()
                 self._gossip = gossip

@@ -16,7 +16,7 @@ from libp2p.io.exceptions import ConnectionClosedError
 _READ_BYTES_MAX = 64 * 1024
 
 
-class Wire(ReadWriteCloser):
+class TcpConnection(ReadWriteCloser):
     """Takes the socket over: it is closed when the wire is. Raises OSError when it is useless already."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -104,7 +104,7 @@ class Wire(ReadWriteCloser):
         return f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}"
 
 
-async def connect(family: int, host: str, port: int) -> Wire:
+async def connect(family: int, host: str, port: int) -> TcpConnection:
     """A connection to an IP address. Raises OSError; when cancelled, nothing is left open."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -115,7 +115,7 @@ async def connect(family: int, host: str, port: int) -> Wire:
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
-        return Wire(sock)
+        return TcpConnection(sock)
     except BaseException:
         sock.close()
         raise

@@ -22,10 +22,10 @@ from libp2p.security.secure_session import SecureSession
 
 from node.swarm.libp2p import yamux
 from node.swarm.libp2p.multistream import accept, propose
-from node.swarm.libp2p.noise import Cipher
-from node.swarm.libp2p.tcp import Wire
-from node.swarm.limit_counters import Watch
-from node.swarm.limits import USUAL, Limits
+from node.swarm.libp2p.noise import NoiseCipher
+from node.swarm.libp2p.tcp import TcpConnection
+from node.swarm.limit_counters import LimitCounters
+from node.swarm.limits import USUAL, SwarmLimits
 
 YAMUX = TProtocol(yamux.PROTOCOL)
 _ED25519 = b"\x08\x01\x12\x20"
@@ -54,14 +54,14 @@ patterns.NoiseHandshakePayload = Payload  # type: ignore[attr-defined]
 class Upgrader:
     """Holds the node's identity. Both directions raise whatever libp2p raises, and are bounded by their callers."""
 
-    def __init__(self, seed: bytes, *, limits: Limits = USUAL, watch: Watch | None = None) -> None:
+    def __init__(self, seed: bytes, *, limits: SwarmLimits = USUAL, watch: LimitCounters | None = None) -> None:
         private = Ed25519PrivateKey.from_bytes(seed)
         self.key_pair = KeyPair(private, private.get_public_key())
         self.noise_key = new_noise_key_pair().private_key
         self.limits = limits
         self._watch = watch
 
-    async def outbound(self, wire: Wire) -> yamux.Mux:
+    async def outbound(self, wire: TcpConnection) -> yamux.YamuxConnection:
         """Of a connection we dialled. Who answered is the result's `peer_id`; it is proved, but not yet wanted."""
         raw = RawConnection(wire, True)
         await propose(raw, NOISE)
@@ -69,7 +69,7 @@ class Upgrader:
         await propose(session, YAMUX)
         return self._mux(wire, session, is_initiator=True)
 
-    async def inbound(self, wire: Wire) -> yamux.Mux:
+    async def inbound(self, wire: TcpConnection) -> yamux.YamuxConnection:
         """Of a connection that came."""
         raw = RawConnection(wire, False)
         await accept(raw, {NOISE: None})
@@ -80,11 +80,11 @@ class Upgrader:
     def _handshake(self) -> PatternXX:
         return PatternXX(ID.from_pubkey(self.key_pair.public_key), self.key_pair.private_key, self.noise_key)
 
-    def _mux(self, wire: Wire, session: object, *, is_initiator: bool) -> yamux.Mux:
+    def _mux(self, wire: TcpConnection, session: object, *, is_initiator: bool) -> yamux.YamuxConnection:
         assert isinstance(session, SecureSession)
-        return yamux.Mux(
+        return yamux.YamuxConnection(
             wire,
-            Cipher(session),
+            NoiseCipher(session),
             session.get_remote_peer(),
             is_initiator=is_initiator,
             early=session._drain(None),

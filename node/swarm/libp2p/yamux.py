@@ -25,8 +25,8 @@ from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
 
-from node.swarm.libp2p.noise import PLAIN_BYTES_MAX, Cipher, Forged
-from node.swarm.libp2p.tcp import Wire
+from node.swarm.libp2p.noise import PLAIN_BYTES_MAX, Forged, NoiseCipher
+from node.swarm.libp2p.tcp import TcpConnection
 from node.swarm.libp2p.yamux_stream import (
     ACK,
     DATA,
@@ -38,10 +38,10 @@ from node.swarm.libp2p.yamux_stream import (
     SYN,
     WINDOW,
     WINDOW_UPDATE,
-    MuxStream,
+    YamuxStream,
 )
-from node.swarm.limit_counters import Watch
-from node.swarm.limits import USUAL, Limits
+from node.swarm.limit_counters import LimitCounters
+from node.swarm.limits import USUAL, SwarmLimits
 
 log = logging.getLogger(__name__)
 
@@ -69,25 +69,25 @@ class _Broken(Exception):
     """The peer broke the protocol; the message says how."""
 
 
-class Mux(IMuxedConn):
+class YamuxConnection(IMuxedConn):
     """One connection to one peer. `start` is its life; `abort` ends it from anywhere, at once."""
 
     def __init__(
         self,
-        wire: Wire,
-        cipher: Cipher,
+        wire: TcpConnection,
+        cipher: NoiseCipher,
         peer_id: ID,
         *,
         is_initiator: bool,
         early: bytes = b"",
-        limits: Limits = USUAL,
-        watch: Watch | None = None,
+        limits: SwarmLimits = USUAL,
+        watch: LimitCounters | None = None,
     ) -> None:
         """`early` is what came behind the handshake, opened already."""
         self.wire = wire
         self.peer_id = peer_id
         self.limits = limits
-        self.watch = watch or Watch()
+        self.watch = watch or LimitCounters()
         self.unread = 0
         """Bytes that came on its streams and that nobody read yet."""
         self.event_started = trio.Event()
@@ -98,17 +98,17 @@ class Mux(IMuxedConn):
         """It ended because the peer broke the rules."""
         self._cipher = cipher
         self._initiator = is_initiator
-        self._streams: dict[int, MuxStream] = {}
+        self._streams: dict[int, YamuxStream] = {}
         self._next = 1 if is_initiator else 2
-        self._new_in, self._new_out = trio.open_memory_channel[MuxStream](limits.streams_max)
+        self._new_in, self._new_out = trio.open_memory_channel[YamuxStream](limits.streams_max)
         self._rest = early
-        self._body: MuxStream | None = None
+        self._body: YamuxStream | None = None
         self._body_left = 0
         self._body_flags = 0
         self._bite_bytes = _BITE_BYTES
         self._refused = 0
         self._answers = bytearray()
-        self._wanting: tuple[dict[MuxStream, None], ...] = ({}, {}, {})
+        self._wanting: tuple[dict[YamuxStream, None], ...] = ({}, {}, {})
         self._sealed: memoryview | bytes = b""
         self._is_handling = False
         self._has_work = False
@@ -141,17 +141,17 @@ class Mux(IMuxedConn):
     async def close(self) -> None:
         self.abort("closed by this side")
 
-    async def open_stream(self, rank: int = 1) -> MuxStream:
+    async def open_stream(self, rank: int = 1) -> YamuxStream:
         """A stream of our own, usable at once; the peer may still reset it. Raises `MuxedConnUnavailable`."""
         if self.is_closed:
             raise MuxedConnUnavailable(self.reason)
-        stream = MuxStream(self, self._next, rank)
+        stream = YamuxStream(self, self._next, rank)
         self._next += 2
         self._streams[stream.number] = stream
         self.answer(WINDOW_UPDATE, SYN, stream.number, 0)
         return stream
 
-    async def accept_stream(self) -> MuxStream:
+    async def accept_stream(self) -> YamuxStream:
         """The next stream that the peer opened. Raises `MuxedConnUnavailable` when there will be none."""
         try:
             return await self._new_out.receive()
@@ -216,7 +216,7 @@ class Mux(IMuxedConn):
 
     # Writing.
 
-    def want(self, stream: MuxStream) -> None:
+    def want(self, stream: YamuxStream) -> None:
         """This stream has something to send: at once what is a good packet by itself, the rest together in a moment."""
         self._wanting[stream.rank][stream] = None
         is_good = _PROMPT_BYTES <= stream.queued <= PLAIN_BYTES_MAX and not self._is_handling and not self._sealed
@@ -228,7 +228,7 @@ class Mux(IMuxedConn):
         self._answers += HEADER.pack(0, kind, flags, number, length)
         self._work()
 
-    def forget(self, stream: MuxStream) -> None:
+    def forget(self, stream: YamuxStream) -> None:
         """The stream is over, both ways."""
         self._streams.pop(stream.number, None)
         self._wanting[stream.rank].pop(stream, None)
@@ -422,20 +422,20 @@ class Mux(IMuxedConn):
         if flags & (FIN | RST):
             self._ends(stream, flags)
 
-    def _ends(self, stream: MuxStream, flags: int) -> None:
+    def _ends(self, stream: YamuxStream, flags: int) -> None:
         if flags & RST:
             self.forget(stream)
             stream.broke()
         else:
             stream.peer_is_done()
 
-    def _stream(self, flags: int, number: int) -> MuxStream | None:
+    def _stream(self, flags: int, number: int) -> YamuxStream | None:
         """The stream a frame is about, opened now if it says so. None when it is gone, or refused."""
         if not flags & SYN:
             return self._streams.get(number)
         if number in self._streams or number == 0 or bool(number & 1) == self._initiator:
             raise _Broken(f"opened stream {number}, which is not its to open")
-        stream = MuxStream(self, number)
+        stream = YamuxStream(self, number)
         try:
             if self._is_full():
                 raise trio.WouldBlock

@@ -17,7 +17,7 @@ from libp2p.abc import IMuxedStream
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
 if TYPE_CHECKING:
-    from node.swarm.libp2p.yamux import Mux
+    from node.swarm.libp2p.yamux import YamuxConnection
 
 WINDOW = 256 * 1024
 """What each side may send on a new stream before it is granted more, in bytes: the protocol's own figure."""
@@ -32,10 +32,10 @@ DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
 
 
-class MuxStream(IMuxedStream):
+class YamuxStream(IMuxedStream):
     """Of those that want to send, the stream with the smallest `rank` (0 to 2) goes first."""
 
-    def __init__(self, mux: "Mux", number: int, rank: int = 1) -> None:
+    def __init__(self, mux: "YamuxConnection", number: int, rank: int = 1) -> None:
         self.muxed_conn = mux
         self.mux = mux
         self.number = number
@@ -149,7 +149,7 @@ class MuxStream(IMuxedStream):
     def get_remote_address(self) -> tuple[str, int] | None:
         return self.mux.wire.get_remote_address()
 
-    async def __aenter__(self) -> "MuxStream":
+    async def __aenter__(self) -> "YamuxStream":
         return self
 
     async def __aexit__(

@@ -9,9 +9,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery.api import ANSWER_BYTES_MAX, Api, NoAnswer, read_bootstrap
+from discovery.api import ANSWER_BYTES_MAX, ApiFinder, BootstrapFailed, read_bootstrap
 from discovery.finder import FinderHealth, Sight
-from node.services.membership.finder_switch import Switched
+from node.services.membership.finder_switch import FinderSwitch
 from protocols.keys import PrivateKey
 from protocols.policy.address_book import Sighted
 
@@ -46,15 +46,15 @@ def test_an_answer_is_a_sighting() -> None:
     ],
 )
 def test_an_answer_that_is_none_is_refused(raw: bytes, part: str) -> None:
-    with pytest.raises(NoAnswer, match=part):
+    with pytest.raises(BootstrapFailed, match=part):
         read_bootstrap(raw, network="bzzz")
 
 
 @given(st.binary(max_size=200))
 def test_whatever_answers_is_a_sighting_or_a_refusal(raw: bytes) -> None:
-    with pytest.raises(NoAnswer):
+    with pytest.raises(BootstrapFailed):
         read_bootstrap(raw, network="bzzz")
-    with pytest.raises(NoAnswer):
+    with pytest.raises(BootstrapFailed):
         read_bootstrap(b"HTTP/1.1 200 OK\r\n\r\n" + raw, network="bzzz")
 
 
@@ -81,7 +81,7 @@ async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture
             0,
         )
         port = listeners[0].socket.getsockname()[1]
-        finder = Api((f"127.0.0.1:{port}", "127.0.0.1:1"), network="bzzz", chance=lambda: 0.0)
+        finder = ApiFinder((f"127.0.0.1:{port}", "127.0.0.1:1"), network="bzzz", chance=lambda: 0.0)
         nursery.start_soon(finder.run, sight)
         await seen.wait()
         nursery.cancel_scope.cancel()
@@ -116,7 +116,7 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
         await flipped.wait()
 
     async with trio.open_nursery() as nursery:
-        switched = Switched(Endless(), lambda: is_on, changed)
+        switched = FinderSwitch(Endless(), lambda: is_on, changed)
         nursery.start_soon(switched.run, lambda _: None)
         for expected in (0, 1, 0, 1):
             await trio.testing.wait_all_tasks_blocked()

@@ -13,13 +13,21 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from node import app
 from node.api.exposition import CONTENT_TYPE, exposition
-from node.api.http_metrics import Traffic
-from node.api.middleware import Door, Guard
+from node.api.http_metrics import HttpMetrics
+from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.api.routes import RESOURCES
 from node.config.settings import Settings
 from node.dht.base import Backend, Provenance
-from node.dht.call_metrics import RATIO_SECONDS, SAMPLE, Outcome, Quick, Tally, outcome_of_error, outcome_of_read
+from node.dht.call_metrics import (
+    RATIO_SECONDS,
+    SAMPLE,
+    CallMetrics,
+    CallOutcome,
+    SampledCalls,
+    outcome_of_error,
+    outcome_of_read,
+)
 from node.metrics import Family, Histogram, Kind, Meters, gauge
 from node.node import Node
 from node.store.memory import MemoryStore
@@ -35,7 +43,7 @@ TOKEN = "a-token-that-nobody-guesses"
 
 @asynccontextmanager
 async def running(store: MemoryStore | None = None, **settings: object) -> AsyncIterator[Node]:
-    world = app.World(
+    world = app.Environment(
         key=PrivateKey.from_seed(SEED), network=None, store=store or MemoryStore(log_id="ab" * 8),
         now_ms=lambda: time.time_ns() // 1_000_000, chance=random.Random(0).random,
     )  # fmt: skip
@@ -47,8 +55,11 @@ async def running(store: MemoryStore | None = None, **settings: object) -> Async
 
 @asynccontextmanager
 async def client(node: Node, token: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    guard = Guard(
-        router(node), Door(is_loopback=True, token=token), now_ms=node.now_ms, traffic=Traffic.of(node, RESOURCES)
+    guard = Middleware(
+        router(node),
+        ApiAccess(is_loopback=True, token=token),
+        now_ms=node.now_ms,
+        traffic=HttpMetrics.of(node, RESOURCES),
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://127.0.0.1:8080") as http:
         yield http
@@ -194,7 +205,7 @@ def test_a_histogram_counts_each_value_in_the_first_bucket_that_takes_it() -> No
 
 
 async def test_the_count_of_quick_calls_never_goes_down() -> None:
-    quick = Quick()
+    quick = SampledCalls()
     quick.left -= 1
     assert quick.count == 1
     quick.others += 1  # it was under way, and came to something else
@@ -206,32 +217,32 @@ async def test_the_count_of_quick_calls_never_goes_down() -> None:
 
 
 async def test_the_error_ratio_is_that_of_late(autojump_clock: trio.testing.MockClock) -> None:
-    tally = Tally()
+    call_metrics = CallMetrics()
     for _ in range(8):
-        tally.count(Backend.REAL, "get", Outcome.UNAVAILABLE)
-        tally.count(Backend.REAL, "get", Outcome.REFUSED)
-    assert tally.error_ratios() == {("real",): 0.5}
+        call_metrics.count(Backend.REAL, "get", CallOutcome.UNAVAILABLE)
+        call_metrics.count(Backend.REAL, "get", CallOutcome.REFUSED)
+    assert call_metrics.error_ratios() == {("real",): 0.5}
     await trio.sleep(RATIO_SECONDS / 2)
-    tally.error_ratios()
+    call_metrics.error_ratios()
     await trio.sleep(RATIO_SECONDS)
-    tally.count(Backend.REAL, "get", Outcome.SWARM)
-    assert tally.error_ratios() == {("real",): 0.0}
+    call_metrics.count(Backend.REAL, "get", CallOutcome.SWARM)
+    assert call_metrics.error_ratios() == {("real",): 0.0}
 
 
 def test_outcomes_say_what_became_of_a_call() -> None:
-    assert outcome_of_error(Indeterminate("")) is Outcome.INDETERMINATE
-    assert outcome_of_error(StorageFull("")) is Outcome.FAILED
-    assert outcome_of_error(Conflict("")) is Outcome.REFUSED
-    assert outcome_of_error(ZeroDivisionError()) is Outcome.FAILED
+    assert outcome_of_error(Indeterminate("")) is CallOutcome.INDETERMINATE
+    assert outcome_of_error(StorageFull("")) is CallOutcome.FAILED
+    assert outcome_of_error(Conflict("")) is CallOutcome.REFUSED
+    assert outcome_of_error(ZeroDivisionError()) is CallOutcome.FAILED
     local = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
-    assert outcome_of_read(local) is Outcome.LOCAL
-    assert outcome_of_read(local._replace(is_degraded=True)) is Outcome.FALLBACK
-    assert outcome_of_read(local._replace(source="swarm")) is Outcome.SWARM
-    assert outcome_of_read(local._replace(source="swarm", is_degraded=True)) is Outcome.PARTIAL
+    assert outcome_of_read(local) is CallOutcome.LOCAL
+    assert outcome_of_read(local._replace(is_degraded=True)) is CallOutcome.FALLBACK
+    assert outcome_of_read(local._replace(source="swarm")) is CallOutcome.SWARM
+    assert outcome_of_read(local._replace(source="swarm", is_degraded=True)) is CallOutcome.PARTIAL
 
 
 async def test_a_call_that_was_cancelled_is_counted_as_that() -> None:
-    tally = Tally()
-    with trio.move_on_after(0), tally.timing(Backend.REAL, "get"):
+    call_metrics = CallMetrics()
+    with trio.move_on_after(0), call_metrics.timing(Backend.REAL, "get"):
         await trio.sleep_forever()
-    assert tally.requests() == {("real", "get", "cancelled"): 1}
+    assert call_metrics.requests() == {("real", "get", "cancelled"): 1}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.heads import Added, Lineage
+from protocols.heads import Added, HeadSet
 
 
 class Seen(NamedTuple):
@@ -37,12 +37,12 @@ def histories(draw: st.DrawFn) -> list[Seen]:
     ]  # fmt: skip
 
 
-def add(lineage: Lineage, seen: Seen) -> Added:
+def add(lineage: HeadSet, seen: Seen) -> Added:
     return lineage.add(seen.digest, seen.version, seen.parents, author=seen.author, reissues=seen.reissues)
 
 
-def merged(*parts: Iterable[Seen]) -> Lineage:
-    lineage = Lineage()
+def merged(*parts: Iterable[Seen]) -> HeadSet:
+    lineage = HeadSet()
     for part in parts:
         for seen in part:
             add(lineage, seen)
@@ -97,7 +97,7 @@ def test_a_notice_without_parents_first_changes_nothing_in_the_end(data: st.Data
 
 @given(histories())
 def test_each_addition_tells_how_the_heads_changed(history: list[Seen]) -> None:
-    lineage, heads = Lineage(), set[bytes]()
+    lineage, heads = HeadSet(), set[bytes]()
     for seen in history:
         added = add(lineage, seen)
         assert added.is_new
@@ -116,7 +116,7 @@ def test_whatever_is_held_there_is_a_head(history: list[Seen]) -> None:
 
 
 def test_a_chain_has_one_head_and_siblings_two_until_they_are_merged() -> None:
-    lineage = Lineage()
+    lineage = HeadSet()
     assert lineage.heads() == ()
     assert lineage.add(digest("a"), 1, ()) == Added(True, True, ())
     assert lineage.add(digest("b"), 2, [digest("a")]) == Added(True, True, (digest("a"),))
@@ -127,7 +127,7 @@ def test_a_chain_has_one_head_and_siblings_two_until_they_are_merged() -> None:
 
 
 def test_a_parent_that_comes_after_its_child_is_no_head() -> None:
-    lineage = Lineage()
+    lineage = HeadSet()
     lineage.add(digest("child"), 2, [digest("parent")])
     assert lineage.add(digest("parent"), 1, ()) == Added(is_new=True, is_head=False, superseded=())
 
@@ -145,7 +145,7 @@ def test_an_edge_to_a_parent_that_is_not_earlier_is_void_and_its_child_is_kept()
 
 
 def test_naming_itself_supersedes_nothing() -> None:
-    assert Lineage().add(digest("a"), 1, [digest("a")]) == Added(True, True, ())
+    assert HeadSet().add(digest("a"), 1, [digest("a")]) == Added(True, True, ())
 
 
 def test_what_its_author_reissued_is_no_head_whichever_is_later_and_comes_first() -> None:

@@ -28,30 +28,30 @@ from protocols.messages import (
     MEMBERS_MAX,
     TEXT_MAX,
     TRACE_MAX,
-    ByDigest,
-    EnvelopesAre,
-    Failed,
+    AddProvider,
+    EnvelopesReply,
+    FailedReply,
     Frame,
-    Heads,
-    HeadsAre,
+    GetByDigest,
+    GetHeads,
+    GetMembers,
+    GetProviders,
+    GetVersions,
+    HeadsReply,
     Hello,
-    MemberIs,
-    Members,
-    MembersAre,
+    MemberEntry,
+    MembersReply,
     Merge,
-    MergedAll,
+    MergeReply,
     Message,
-    Noted,
     Ping,
     Pong,
-    Provide,
-    Providers,
-    ProvidersAre,
+    ProviderAdded,
+    ProvidersReply,
     Refusal,
     Reply,
     Request,
-    Versions,
-    VersionsAre,
+    VersionsReply,
     decode,
     encode_reply,
     encode_request,
@@ -73,7 +73,7 @@ encoded = st.lists(st.binary(max_size=400), max_size=4).map(tuple)
 canonical = st.sampled_from([ADDRESS, "ucxl://a:b@c:d/*^", f"ucxl://a:b@c:d/*^/{'x' * 128}"])
 keys = canonical.map(key_of)
 addresses = st.lists(texts, max_size=3).map(tuple)
-members = st.lists(st.builds(MemberIs, texts, addresses), max_size=3).map(tuple)
+members = st.lists(st.builds(MemberEntry, texts, addresses), max_size=3).map(tuple)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 plain = st.none() | st.booleans() | numbers | st.integers(-(2**63), -1) | texts | finite
 details = st.dictionaries(texts, plain, max_size=4)
@@ -92,24 +92,24 @@ REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
     Ping: st.builds(Ping),
     Merge: st.builds(Merge, encoded, st.lists(st.text("abc-", max_size=TRACE_MAX), max_size=4).map(tuple)),
-    Heads: st.builds(Heads, keys, many_digests),
-    Versions: st.builds(Versions, keys, numbers, numbers),
-    ByDigest: st.builds(ByDigest, many_digests),
-    Members: st.builds(Members),
-    Provide: st.builds(Provide, keys, numbers),
-    Providers: st.builds(Providers, keys),
+    GetHeads: st.builds(GetHeads, keys, many_digests),
+    GetVersions: st.builds(GetVersions, keys, numbers, numbers),
+    GetByDigest: st.builds(GetByDigest, many_digests),
+    GetMembers: st.builds(GetMembers),
+    AddProvider: st.builds(AddProvider, keys, numbers),
+    GetProviders: st.builds(GetProviders, keys),
 }
 REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
     Pong: st.builds(Pong, numbers, numbers, numbers),
-    MergedAll: st.builds(MergedAll, numbers, refusals),
-    HeadsAre: st.builds(HeadsAre, many_digests, encoded),
-    VersionsAre: st.builds(VersionsAre, st.lists(notices, max_size=3).map(tuple), numbers),
-    EnvelopesAre: st.builds(EnvelopesAre, encoded),
-    MembersAre: st.builds(MembersAre, members),
-    Noted: st.builds(Noted),
-    ProvidersAre: st.builds(ProvidersAre, members),
-    Failed: st.builds(Failed, texts, texts, details),
+    MergeReply: st.builds(MergeReply, numbers, refusals),
+    HeadsReply: st.builds(HeadsReply, many_digests, encoded),
+    VersionsReply: st.builds(VersionsReply, st.lists(notices, max_size=3).map(tuple), numbers),
+    EnvelopesReply: st.builds(EnvelopesReply, encoded),
+    MembersReply: st.builds(MembersReply, members),
+    ProviderAdded: st.builds(ProviderAdded),
+    ProvidersReply: st.builds(ProvidersReply, members),
+    FailedReply: st.builds(FailedReply, texts, texts, details),
 }
 requests: st.SearchStrategy[Request] = st.one_of(*REQUESTS.values())
 replies: st.SearchStrategy[Reply] = st.one_of(*REPLIES.values())
@@ -118,12 +118,12 @@ frames = st.builds(encode_request, numbers, requests, st.text("abc-", max_size=T
 )
 
 ONE_OF_EACH: list[Message] = [
-    Hello("bzzz", "n1", "log", 5, ("/ip4/1.2.3.4",)), Ping(), Merge((b"one", b"two")), Heads(KEY, (DIGEST,)),
-    Versions(KEY, 1, 2), ByDigest((DIGEST,)), Members(), Provide(KEY, 9), Providers(KEY), Pong(1, 2, 3),
-    MergedAll(2, ((1, Refusal("UCXL-422-UNPROCESSABLE", "no", {"a": 1}, False)),)), HeadsAre((DIGEST,), (b"one",)),
-    VersionsAre((Notice(ADDRESS, KEY, DIGEST, 7, PEER, True, (DIGEST,)),), 1), EnvelopesAre((b"one",)),
-    MembersAre((MemberIs(PEER, ("/a",)),)), Noted(), ProvidersAre((MemberIs(PEER, ("/a",)),)),
-    Failed("UCXL-503-UNAVAILABLE", "later", {"a": 1}),
+    Hello("bzzz", "n1", "log", 5, ("/ip4/1.2.3.4",)), Ping(), Merge((b"one", b"two")), GetHeads(KEY, (DIGEST,)),
+    GetVersions(KEY, 1, 2), GetByDigest((DIGEST,)), GetMembers(), AddProvider(KEY, 9), GetProviders(KEY), Pong(1, 2, 3),
+    MergeReply(2, ((1, Refusal("UCXL-422-UNPROCESSABLE", "no", {"a": 1}, False)),)), HeadsReply((DIGEST,), (b"one",)),
+    VersionsReply((Notice(ADDRESS, KEY, DIGEST, 7, PEER, True, (DIGEST,)),), 1), EnvelopesReply((b"one",)),
+    MembersReply((MemberEntry(PEER, ("/a",)),)), ProviderAdded(), ProvidersReply((MemberEntry(PEER, ("/a",)),)),
+    FailedReply("UCXL-503-UNAVAILABLE", "later", {"a": 1}),
 ]  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def test_envelopes_travel_as_the_bytes_that_were_signed() -> None:
 
 def test_a_frame_is_what_other_implementations_read() -> None:
     assert encode_request(5, Merge((b"e",)), "t") == bytes.fromhex("9403 05 a174 91c40165")
-    assert encode_reply(5, MergedAll(1, ())) == bytes.fromhex("9543 05 a0 01 90")
+    assert encode_reply(5, MergeReply(1, ())) == bytes.fromhex("9543 05 a0 01 90")
     assert encode_request(1, Ping()) == bytes.fromhex("9302 01 a0")
 
 
@@ -179,10 +179,12 @@ def test_a_frame_is_what_other_implementations_read() -> None:
 def test_each_request_has_one_kind_of_answer_and_failed(request_type: type[Any]) -> None:
     answers = [name_of(m) for m in ONE_OF_EACH if type(m) in REPLIES and messages.is_answer(m, request_type)]  # type: ignore[arg-type]
     expected = {
-        "Hello": "Hello", "Ping": "Pong", "Merge": "MergedAll", "Heads": "HeadsAre", "Versions": "VersionsAre",
-        "ByDigest": "EnvelopesAre", "Members": "MembersAre", "Provide": "Noted", "Providers": "ProvidersAre",
+        "Hello": "Hello", "Ping": "Pong", "Merge": "MergeReply", "GetHeads": "HeadsReply",
+        "GetVersions": "VersionsReply",
+        "GetByDigest": "EnvelopesReply", "GetMembers": "MembersReply",
+        "AddProvider": "ProviderAdded", "GetProviders": "ProvidersReply",
     }  # fmt: skip
-    assert answers == [expected[request_type.__name__], "Failed"]
+    assert answers == [expected[request_type.__name__], "FailedReply"]
 
 
 # -- a later minor version ------------------------------------------------------------------------------------------
@@ -238,9 +240,9 @@ def check(frame: bytes) -> None:
         encode_request(decoded.id, decoded.message, decoded.trace)  # type: ignore[arg-type]
     )  # fmt: skip
     assert decode(again).message == decoded.message
-    if isinstance(decoded.message, Failed | Refusal):
+    if isinstance(decoded.message, FailedReply | Refusal):
         assert isinstance(decoded.message.error, BzzzError)
-    if isinstance(decoded.message, MergedAll):
+    if isinstance(decoded.message, MergeReply):
         assert all(isinstance(refusal.error, BzzzError) for _, refusal in decoded.message.refusals)
 
 
@@ -324,26 +326,26 @@ BOUNDS: list[tuple[Message, int, Any, Any]] = [
     (Hello("", "", "", 0, ()), 6, 2**64 - 1, -1),
     (Hello("", "", "", 0, ()), 7, ["x"] * ADDRESSES_MAX, ["x"] * (ADDRESSES_MAX + 1)),
     (Merge(()), 3, [b""] * ENVELOPES_MAX, [b""] * (ENVELOPES_MAX + 1)),
-    (Heads(KEY, ()), 3, KEY, KEY[:-1]),
-    (Heads(KEY, ()), 3, KEY, b"/ucxl-" + KEY[6:]),
-    (Heads(KEY, ()), 3, KEY, KEY.decode()),
-    (Heads(KEY, ()), 4, [DIGEST] * ENVELOPES_MAX, [DIGEST] * (ENVELOPES_MAX + 1)),
-    (Heads(KEY, ()), 4, [DIGEST], [DIGEST[1:]]),
-    (Heads(KEY, ()), 4, [], None),
-    (Versions(KEY, 0, 0), 4, 0, 0.5),
-    (MergedAll(0, ()), 4, [[0, "", "", {}, 1]] * ENVELOPES_MAX, [[0, "", "", {}, 1]] * (ENVELOPES_MAX + 1)),
-    (MergedAll(0, ()), 4, [[0, "", "x" * TEXT_MAX, {}, 1]], [[0, "", "x" * (TEXT_MAX + 1), {}, 1]]),
-    (MembersAre(()), 3, [["", []]] * MEMBERS_MAX, [["", []]] * (MEMBERS_MAX + 1)),
-    (MembersAre(()), 3, [["", ["x"] * ADDRESSES_MAX]], [["", ["x"] * (ADDRESSES_MAX + 1)]]),
-    (ProvidersAre(()), 3, [[PEER, []]], [[PEER]]),
-    (Failed("", "", {}), 5, {str(n): n for n in range(DETAILS_MAX)}, {str(n): n for n in range(DETAILS_MAX + 1)}),
-    (Failed("", "", {}), 5, {"a": "x" * TEXT_MAX}, {"a": "x" * (TEXT_MAX + 1)}),
-    (Failed("", "", {}), 5, {"a": None}, {"a": [None]}),
-    (Failed("", "", {}), 5, {"a": 1.5}, {"a": math.nan}),
-    (Failed("", "", {}), 5, {"a": -1}, {"a": -math.inf}),
-    (Failed("", "", {}), 5, {"a": "b"}, {"a": b"b"}),
-    (Failed("", "", {}), 5, {"a": True}, {b"a": True}),
-    (Failed("", "", {}), 5, {}, []),
+    (GetHeads(KEY, ()), 3, KEY, KEY[:-1]),
+    (GetHeads(KEY, ()), 3, KEY, b"/ucxl-" + KEY[6:]),
+    (GetHeads(KEY, ()), 3, KEY, KEY.decode()),
+    (GetHeads(KEY, ()), 4, [DIGEST] * ENVELOPES_MAX, [DIGEST] * (ENVELOPES_MAX + 1)),
+    (GetHeads(KEY, ()), 4, [DIGEST], [DIGEST[1:]]),
+    (GetHeads(KEY, ()), 4, [], None),
+    (GetVersions(KEY, 0, 0), 4, 0, 0.5),
+    (MergeReply(0, ()), 4, [[0, "", "", {}, 1]] * ENVELOPES_MAX, [[0, "", "", {}, 1]] * (ENVELOPES_MAX + 1)),
+    (MergeReply(0, ()), 4, [[0, "", "x" * TEXT_MAX, {}, 1]], [[0, "", "x" * (TEXT_MAX + 1), {}, 1]]),
+    (MembersReply(()), 3, [["", []]] * MEMBERS_MAX, [["", []]] * (MEMBERS_MAX + 1)),
+    (MembersReply(()), 3, [["", ["x"] * ADDRESSES_MAX]], [["", ["x"] * (ADDRESSES_MAX + 1)]]),
+    (ProvidersReply(()), 3, [[PEER, []]], [[PEER]]),
+    (FailedReply("", "", {}), 5, {str(n): n for n in range(DETAILS_MAX)}, {str(n): n for n in range(DETAILS_MAX + 1)}),
+    (FailedReply("", "", {}), 5, {"a": "x" * TEXT_MAX}, {"a": "x" * (TEXT_MAX + 1)}),
+    (FailedReply("", "", {}), 5, {"a": None}, {"a": [None]}),
+    (FailedReply("", "", {}), 5, {"a": 1.5}, {"a": math.nan}),
+    (FailedReply("", "", {}), 5, {"a": -1}, {"a": -math.inf}),
+    (FailedReply("", "", {}), 5, {"a": "b"}, {"a": b"b"}),
+    (FailedReply("", "", {}), 5, {"a": True}, {b"a": True}),
+    (FailedReply("", "", {}), 5, {}, []),
 ]  # fmt: skip
 
 
@@ -369,7 +371,7 @@ GOOD_NOTICE: list[Any] = [ADDRESS, KEY, DIGEST, 7, PEER, False, [DIGEST]]
 def test_a_notice_that_belongs_to_no_key_or_no_author_is_malformed(at: int, bad: Any) -> None:
     """Nobody signed it, so that its form is all that can be checked; a wrong address would stay under a key."""
     notice = Notice(ADDRESS, KEY, DIGEST, 7, PEER, False, (DIGEST,))
-    assert decode(msgpack.packb([69, 1, "", [GOOD_NOTICE], 1])).message == VersionsAre((notice,), 1)
+    assert decode(msgpack.packb([69, 1, "", [GOOD_NOTICE], 1])).message == VersionsReply((notice,), 1)
     with pytest.raises(Malformed):
         decode(msgpack.packb([69, 1, "", [[*GOOD_NOTICE[:at], bad, *GOOD_NOTICE[at + 1 :]]], 1]))
 
@@ -387,10 +389,10 @@ def test_a_notice_that_belongs_to_no_key_or_no_author_is_malformed(at: int, bad:
     ids=name_of,
 )  # fmt: skip
 def test_an_error_crosses_the_wire_as_what_it_is(error: BzzzError) -> None:
-    failed = decode(encode_reply(1, Failed.of(error))).message
-    merged = decode(encode_reply(1, MergedAll(1, ((0, Refusal.of(error)),)))).message
-    assert isinstance(failed, Failed)
-    assert isinstance(merged, MergedAll)
+    failed = decode(encode_reply(1, FailedReply.of(error))).message
+    merged = decode(encode_reply(1, MergeReply(1, ((0, Refusal.of(error)),)))).message
+    assert isinstance(failed, FailedReply)
+    assert isinstance(merged, MergeReply)
     for back in (failed.error, merged.refusals[0][1].error):
         assert type(back) is type(error)
         assert back.message == error.message[:TEXT_MAX]
@@ -407,9 +409,9 @@ def test_an_error_says_what_can_be_said_whatever_it_carries() -> None:
         {"kept": 1, "surrogate": "\ud800"},
     ):
         error = Unavailable("what happened \udcff", **details)
-        for reply in (Failed.of(error), MergedAll(1, ((0, Refusal.of(error)),))):
+        for reply in (FailedReply.of(error), MergeReply(1, ((0, Refusal.of(error)),))):
             message = decode(encode_reply(1, reply)).message
-            found = message if isinstance(message, Failed) else message.refusals[0][1]  # type: ignore[union-attr]
+            found = message if isinstance(message, FailedReply) else message.refusals[0][1]  # type: ignore[union-attr]
             assert found.details["kept"] == 1
             assert found.message == "what happened ?"
 
@@ -417,7 +419,7 @@ def test_an_error_says_what_can_be_said_whatever_it_carries() -> None:
 @pytest.mark.parametrize("name", ["self", "message", "code", "details"])
 def test_a_peer_cannot_make_an_error_that_cannot_be_made(name: str) -> None:
     message = decode(msgpack.packb([127, 1, "", "UCXL-503-UNAVAILABLE", "later", {name: 1}])).message
-    assert isinstance(message, Failed)
+    assert isinstance(message, FailedReply)
     assert isinstance(message.error, Unavailable)
 
 
@@ -440,7 +442,7 @@ def test_the_largest_messages_there_can_be_are_read() -> None:
         tuple(bytes([number]) * 32 for number in range(ENVELOPES_MAX)),
     )  # fmt: skip
     for reply in (
-        VersionsAre((notice,) * ENVELOPES_MAX, 1),
-        MembersAre((MemberIs("p", ("/ip4/192.0.2.1/tcp/4001",) * ADDRESSES_MAX),) * MEMBERS_MAX),
+        VersionsReply((notice,) * ENVELOPES_MAX, 1),
+        MembersReply((MemberEntry("p", ("/ip4/192.0.2.1/tcp/4001",) * ADDRESSES_MAX),) * MEMBERS_MAX),
     ):
         assert decode(encode_reply(1, reply)).message == reply

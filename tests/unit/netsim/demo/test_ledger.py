@@ -5,34 +5,34 @@ import json
 
 import pytest
 
-from netsim.demo.ledger import Ledger, Spread, Write
-from netsim.processes.client import Reply
+from netsim.demo.ledger import AcknowledgedWrite, Spread, WriteLedger
+from netsim.processes.client import NodeReply
 from netsim.processes.screen import JsonScreen, TextScreen
 
 ADDRESS = "ucxl://demo:writer@bzzz:ledger/*^/note.txt"
 
 
-def acknowledgement(*, status: int, digest: str, version: int) -> Reply:
+def acknowledgement(*, status: int, digest: str, version: int) -> NodeReply:
     body = json.dumps({"response": {"data": {"digest": digest, "version": str(version)}}}).encode()
-    return Reply(status=status, elapsed_ms=1.0, body=body)
+    return NodeReply(status=status, elapsed_ms=1.0, body=body)
 
 
 @pytest.mark.parametrize("status", [200, 409, 422, 503, 504, 0])
 def test_only_created_and_accepted_are_acknowledgements(status: int) -> None:
-    assert Write.of(ADDRESS, b"x", "ada", acknowledgement(status=status, digest="aa", version=1)) is None
+    assert AcknowledgedWrite.of(ADDRESS, b"x", "ada", acknowledgement(status=status, digest="aa", version=1)) is None
 
 
 @pytest.mark.parametrize(("status", "is_replicated"), [(201, True), (202, False)])
 def test_an_acknowledgement_is_entered_as_its_receipt_says(status: int, is_replicated: bool) -> None:
-    write = Write.of(ADDRESS, b"x", "ada", acknowledgement(status=status, digest="aa", version=2**63 + 1))
+    write = AcknowledgedWrite.of(ADDRESS, b"x", "ada", acknowledgement(status=status, digest="aa", version=2**63 + 1))
     assert write is not None
     assert (write.digest, write.version, write.is_replicated) == ("aa", 2**63 + 1, is_replicated)
 
 
 def test_the_newest_write_of_an_address_is_the_one_with_the_greatest_version() -> None:
-    ledger = Ledger()
+    ledger = WriteLedger()
     for digest, version in (("aa", 5), ("bb", 9), ("cc", 7)):
-        write = Write.of(ADDRESS, b"x", "ada", acknowledgement(status=202, digest=digest, version=version))
+        write = AcknowledgedWrite.of(ADDRESS, b"x", "ada", acknowledgement(status=202, digest=digest, version=version))
         assert write is not None
         ledger.add(write)
     assert [write.digest for write in ledger.newest().values()] == ["bb"]
@@ -53,9 +53,9 @@ def test_a_spread_never_hides_the_longest(durations: list[float], expected: tupl
 
 
 def test_an_answer_that_is_no_json_is_told_and_not_raised() -> None:
-    assert Reply(status=200, elapsed_ms=1.0, body=b"\xff\x00").data == {}
-    assert str(Reply(status=502, elapsed_ms=1.0, body=b"<html>")) == "HTTP 502, 6 bytes"
-    assert str(Reply(status=0, elapsed_ms=1.0, problem="refused")) == "refused"
+    assert NodeReply(status=200, elapsed_ms=1.0, body=b"\xff\x00").data == {}
+    assert str(NodeReply(status=502, elapsed_ms=1.0, body=b"<html>")) == "HTTP 502, 6 bytes"
+    assert str(NodeReply(status=0, elapsed_ms=1.0, problem="refused")) == "refused"
 
 
 def test_every_line_of_the_json_screen_is_an_object_and_the_last_is_the_summary() -> None:

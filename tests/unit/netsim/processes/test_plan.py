@@ -17,7 +17,7 @@ from netsim.processes.plan import (
     unplayable,
 )
 from netsim.processes.run import live_facts
-from netsim.processes.world import LiveWorld
+from netsim.processes.world import ProcessWorld
 from netsim.scenario.model import Fault, FaultKind
 from netsim.scenario.plan import Call, Plan
 from netsim.world import Condition
@@ -60,7 +60,7 @@ async def test_a_fault_that_no_process_can_suffer_is_refused_by_name_before_anyt
     number = len(scenario.faults) + 1
     scenario = replace(scenario, faults=(*scenario.faults, fault))
     with pytest.raises(AssertionError, match=f"the scenario live is not for a live world: fault {number}, {why}: "):
-        async with LiveWorld.open(scenario, lambda event, text: None, keep=lambda: False):
+        async with ProcessWorld.open(scenario, lambda event, text: None, keep=lambda: False):
             pass
     assert started == []
 

@@ -6,34 +6,34 @@ from typing import Any
 import pytest
 
 from netsim.history import Outcome, Ref
-from netsim.processes.client import Client, Reply
-from netsim.processes.workload_client import LiveClient, failure, took
+from netsim.processes.client import NodeClient, NodeReply
+from netsim.processes.workload_client import WorkloadClient, failure, took
 from netsim.scenario.model import Parents
 from netsim.scenario.plan import Call
 
 A, B = "a" * 64, "b" * 64
 
 
-class Scripted(Client):
+class Scripted(NodeClient):
     """Answers what it is told to, and keeps what it was asked."""
 
-    def __init__(self, *replies: Reply) -> None:
+    def __init__(self, *replies: NodeReply) -> None:
         self.replies = list(replies)
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
 
-    def call(self, method: str, path: str, *args: Any, **kwargs: Any) -> Reply:
+    def call(self, method: str, path: str, *args: Any, **kwargs: Any) -> NodeReply:
         self.asked.append((method, path, kwargs))
         return self.replies.pop(0)
 
 
-def success(status: int, **data: object) -> Reply:
+def success(status: int, **data: object) -> NodeReply:
     body = json.dumps({"response": {"data": data}}).encode()
-    return Reply(status=status, elapsed_ms=1.0, body=body, headers={"Server-Timing": "node;dur=12.500"})
+    return NodeReply(status=status, elapsed_ms=1.0, body=body, headers={"Server-Timing": "node;dur=12.500"})
 
 
-def error(status: int, code: str, **details: object) -> Reply:
+def error(status: int, code: str, **details: object) -> NodeReply:
     body = json.dumps({"error": {"code": code, "message": "why", "details": details}}).encode()
-    return Reply(status=status, elapsed_ms=1.0, body=body)
+    return NodeReply(status=status, elapsed_ms=1.0, body=body)
 
 
 def version(digest: str, *parents: str, **others: object) -> dict[str, object]:
@@ -53,8 +53,8 @@ PROVENANCE = {
 }  # fmt: skip
 
 
-def client() -> LiveClient:
-    return LiveClient(lambda peer: {"peer": "n1"}.get(peer, peer))
+def client() -> WorkloadClient:
+    return WorkloadClient(lambda peer: {"peer": "n1"}.get(peer, peer))
 
 
 @pytest.mark.parametrize("status", [201, 202])
@@ -96,11 +96,11 @@ def test_nothing_there_is_an_answer() -> None:
         (error(409, "UCXL-409-CONFLICT", digest=A), Outcome.FAILED, ""),
         (error(504, "UCXL-504-INDETERMINATE", digest=A), Outcome.UNKNOWN, A[:16]),
         (error(500, "UCXL-500-INTERNAL"), Outcome.UNKNOWN, ""),
-        (Reply(status=0, elapsed_ms=1.0, problem="reset"), Outcome.UNKNOWN, ""),
-        (Reply(status=502, elapsed_ms=1.0, body=b"<html>"), Outcome.UNKNOWN, ""),
+        (NodeReply(status=0, elapsed_ms=1.0, problem="reset"), Outcome.UNKNOWN, ""),
+        (NodeReply(status=502, elapsed_ms=1.0, body=b"<html>"), Outcome.UNKNOWN, ""),
     ],
 )
-def test_only_what_a_node_rules_out_counts_as_failed(reply: Reply, outcome: Outcome, digest: str) -> None:
+def test_only_what_a_node_rules_out_counts_as_failed(reply: NodeReply, outcome: Outcome, digest: str) -> None:
     answer = failure(reply)
     assert (answer.outcome, answer.digest) == (outcome, digest)
     assert answer.error
@@ -116,5 +116,7 @@ def test_what_is_held_and_acknowledged_is_read_over_all_pages() -> None:
 
 
 def test_a_node_that_does_not_say_how_long_it_took_is_believed_nothing() -> None:
-    assert took(Reply(status=200, elapsed_ms=1.0)) is None
-    assert took(Reply(status=200, elapsed_ms=1.0, headers={"Server-Timing": "cache;dur=9, node;dur=7.25"})) == 0.00725
+    assert took(NodeReply(status=200, elapsed_ms=1.0)) is None
+    assert (
+        took(NodeReply(status=200, elapsed_ms=1.0, headers={"Server-Timing": "cache;dur=9, node;dur=7.25"})) == 0.00725
+    )

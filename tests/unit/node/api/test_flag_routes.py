@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from node import app
-from node.api.middleware import Door, Guard
+from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.config.settings import Settings
 from node.node import Node
@@ -24,7 +24,7 @@ KEY = PrivateKey.from_seed(b"\x01" * 32)
 
 @pytest.fixture
 async def node() -> AsyncIterator[Node]:
-    world = app.World(
+    world = app.Environment(
         key=KEY, network=None, store=MemoryStore(log_id="ab" * 8), now_ms=lambda: 1_700_000_000_000,
         chance=random.Random(0).random,
     )  # fmt: skip
@@ -35,7 +35,7 @@ async def node() -> AsyncIterator[Node]:
 
 @asynccontextmanager
 async def client(node: Node, token: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    guard = Guard(router(node), Door(is_loopback=True, token=token), now_ms=node.now_ms)
+    guard = Middleware(router(node), ApiAccess(is_loopback=True, token=token), now_ms=node.now_ms)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://127.0.0.1:8080") as http:
         yield http
 

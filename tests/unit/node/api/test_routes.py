@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from netsim.virtual.nodes import VirtualSwarm
 from netsim.virtual.scheduler import run_virtual
 from node import app
-from node.api.content import Found
+from node.api.content import FoundContent
 from node.api.headers import tags
 from node.api.media import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE, preferred
-from node.api.middleware import Door, Guard, Limits, retry_after
+from node.api.middleware import ApiAccess, Middleware, RequestLimits, retry_after
 from node.api.router import router
 from node.api.routes import RESOURCES
 from node.config.settings import Settings
@@ -44,7 +44,7 @@ OTHER = PrivateKey.from_seed(b"\x02" * 32)
 ADDRESS = "ucxl://agent:role@project:task/*^/notes/a.md"
 BARE = "ucxl://agent:role@project:task"
 ENVELOPE = "/v1/envelope"
-LOOPBACK = Door(is_loopback=True, token=None)
+LOOPBACK = ApiAccess(is_loopback=True, token=None)
 
 
 def now_ms() -> int:
@@ -105,8 +105,8 @@ class Api:
 
 
 @asynccontextmanager
-async def served(node: Node, door: Door = LOOPBACK, limits: Limits | None = None) -> AsyncIterator[Api]:
-    guard = Guard(router(node), door, now_ms=node.now_ms, limits=limits)
+async def served(node: Node, door: ApiAccess = LOOPBACK, limits: RequestLimits | None = None) -> AsyncIterator[Api]:
+    guard = Middleware(router(node), door, now_ms=node.now_ms, limits=limits)
     transport = httpx.ASGITransport(guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
         yield Api(node, client)
@@ -115,7 +115,7 @@ async def served(node: Node, door: Door = LOOPBACK, limits: Limits | None = None
 @pytest.fixture
 async def node() -> AsyncIterator[Node]:
     """A whole node on the mock backend, in memory."""
-    world = app.World(
+    world = app.Environment(
         key=KEY, network=None, store=MemoryStore(log_id="ab" * 8), now_ms=now_ms, chance=random.Random(0).random
     )
     async with trio.open_nursery() as nursery:
@@ -635,7 +635,7 @@ class _Nothing:
         raise NotFound("nothing")
 
 
-_GUARD_OVER_NOTHING = Guard(router(_Nothing()), LOOPBACK, now_ms=lambda: 0)  # type: ignore[arg-type]
+_GUARD_OVER_NOTHING = Middleware(router(_Nothing()), LOOPBACK, now_ms=lambda: 0)  # type: ignore[arg-type]
 
 
 # -- who may come in --------------------------------------------------------------------------------------------------
@@ -668,7 +668,7 @@ async def test_a_page_of_this_api_itself_is_let_in(api: Api) -> None:
 
 
 async def test_with_a_token_all_but_the_open_paths_need_it(node: Node) -> None:
-    async with served(node, Door(is_loopback=False, token="s3cret")) as api:
+    async with served(node, ApiAccess(is_loopback=False, token="s3cret")) as api:
         for path in ("/health", "/ready", "/v1/bootstrap"):
             assert (await api("GET", path)).status_code == 200
         for path in set(RESOURCES) - {"/health", "/ready", "/v1/bootstrap"} | {"/nowhere"}:
@@ -844,7 +844,7 @@ async def test_an_error_inside_groups_of_one_is_found(api: Api, monkeypatch: pyt
 def test_a_version_known_by_its_notice_alone_is_unavailable_and_nothing_at_all_is_not_found() -> None:
     provenance = Provenance(Backend.HYBRID, "swarm", 0.0, 1, 0, False)
     with pytest.raises(NotFound):
-        Found.of(Answer((), provenance))
+        FoundContent.of(Answer((), provenance))
 
 
 def test_digests_are_read_with_and_without_quotes_and_nothing_else_is() -> None:

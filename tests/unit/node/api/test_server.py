@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from node.api.listen import AT_ONCE, Acceptor, BindFailed, bind, url_of
-from node.api.middleware import Door, Guard, Limits
+from node.api.middleware import ApiAccess, Middleware, RequestLimits
 from node.api.server import ServerLimits, serve
 
 QUICK = ServerLimits(
@@ -82,9 +82,9 @@ async def read_all(stream: trio.SocketStream) -> bytes:
 
 
 @asynccontextmanager
-async def running(limits: ServerLimits = PATIENT, body: Limits | None = None) -> AsyncIterator[Server]:
+async def running(limits: ServerLimits = PATIENT, body: RequestLimits | None = None) -> AsyncIterator[Server]:
     stopping, stopped = trio.Event(), trio.Event()
-    guarded = Guard(app, Door(is_loopback=True, token=None), now_ms=lambda: 0, limits=body or Limits())
+    guarded = Middleware(app, ApiAccess(is_loopback=True, token=None), now_ms=lambda: 0, limits=body or RequestLimits())
     listening = bind("127.0.0.1:0")
     where = listening.getsockname()
 
@@ -189,7 +189,7 @@ async def test_a_connection_that_says_nothing_is_closed() -> None:
 
 
 async def test_a_body_that_never_ends_is_answered_and_cut_off() -> None:
-    async with running(QUICK, Limits(body_seconds_max=0.2)) as server, await server.connect() as stream:
+    async with running(QUICK, RequestLimits(body_seconds_max=0.2)) as server, await server.connect() as stream:
         await stream.send_all(request(method="PUT", headers="Content-Length: 10\r\n") + b"abc")
         head, _, body = (await read_all(stream)).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 408")
@@ -287,7 +287,7 @@ async def test_too_many_connections_with_work_to_do_are_told_so() -> None:
 
 
 async def test_too_many_requests_at_once_are_asked_to_come_back() -> None:
-    async with running(QUICK, Limits(requests_max=1)) as server, await server.connect() as stream:
+    async with running(QUICK, RequestLimits(requests_max=1)) as server, await server.connect() as stream:
         await stream.send_all(request("/sleep"))
         await trio.testing.wait_all_tasks_blocked(0.02)
         found = await server.get()
@@ -399,7 +399,7 @@ async def test_connections_that_are_merely_held_give_way_to_one_that_comes() -> 
 
 
 async def test_who_leaves_in_the_middle_of_a_body_gives_its_place_back_at_once() -> None:
-    async with running(PATIENT, Limits(requests_max=1)) as server:
+    async with running(PATIENT, RequestLimits(requests_max=1)) as server:
         async with await server.connect() as stream:
             await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
             await wait_all_tasks_blocked(0.05)
@@ -410,7 +410,7 @@ async def test_who_leaves_in_the_middle_of_a_body_gives_its_place_back_at_once()
 
 
 async def test_probes_are_answered_however_much_there_is_to_do() -> None:
-    async with running(PATIENT, Limits(requests_max=1)) as server, await server.connect() as stream:
+    async with running(PATIENT, RequestLimits(requests_max=1)) as server, await server.connect() as stream:
         await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
         await wait_all_tasks_blocked(0.05)
         assert is_status(429, await server.get())

@@ -25,11 +25,11 @@ from click.testing import CliRunner, Result
 
 from node import app
 from node.api.listen import bind
-from node.api.middleware import Door, Guard
+from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.api.server import serve
 from node.cli import _COMMANDS, cli
-from node.commands.client import Client, Failure, in_words
+from node.commands.client import ApiClient, Failure, in_words
 from node.config.settings import Settings
 from node.store.memory import MemoryStore
 from protocols.keys import PrivateKey
@@ -45,13 +45,13 @@ def served(token: str | None = None) -> Iterator[str]:
     ready = threading.Event()
 
     async def live() -> None:
-        world = app.World(
+        world = app.Environment(
             key=PrivateKey.from_seed(b"\x01" * 32), network=None, store=MemoryStore(log_id="ab" * 8),
             now_ms=lambda: time.time_ns() // 1_000_000, chance=random.Random(0).random,
         )  # fmt: skip
         async with trio.open_nursery() as nursery:
             node = await nursery.start(app.run, world, Settings(backend="mock", name="n1"))
-            guard = Guard(router(node), Door(is_loopback=True, token=token), now_ms=node.now_ms)
+            guard = Middleware(router(node), ApiAccess(is_loopback=True, token=token), now_ms=node.now_ms)
             stopping = trio.Event()
             async with trio.open_nursery() as front:
                 url = await front.start(lambda task_status: serve(
@@ -452,14 +452,14 @@ def test_health_is_watched_until_ctrl_c_and_a_node_that_is_away_is_waited_for(
     api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = threading.Event()
-    call = Client.call
+    call = ApiClient.call
 
-    def maybe_away(self: Client, *args: Any, **kwargs: Any) -> Any:
+    def maybe_away(self: ApiClient, *args: Any, **kwargs: Any) -> Any:
         if away.is_set():
             raise Failure(f"no node at {api}: nothing listens there", 3)
         return call(self, *args, **kwargs)
 
-    monkeypatch.setattr(Client, "call", maybe_away)
+    monkeypatch.setattr(ApiClient, "call", maybe_away)
     slept = watching(monkeypatch, away.set, away.clear)
     result = bzzz("health", "--watch")
     assert result.exit_code == 0, "to end it is no failure"

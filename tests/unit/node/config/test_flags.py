@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.config.changes import EXPIRES_MS, Change, read_change
+from node.config.changes import EXPIRES_MS, FlagChange, read_change
 from node.config.flags import NAMES, Flags, Force, Override, check, notes, share_of
 from node.config.settings import Settings
 from protocols.errors import InvalidPayload
@@ -21,7 +21,7 @@ def override(force: str = "mock") -> Override:
     return Override(force=Force(force), reason="why", author="ada", since_ms=1, expires_ms=2)
 
 
-def read(**told: object) -> Change:
+def read(**told: object) -> FlagChange:
     return read_change(told, author="caller")
 
 

@@ -7,12 +7,12 @@ import pytest
 import trio
 import trio.testing
 
-from node.dht.circuit_breaker import JUDGED_LATER_MAX, Gate
+from node.dht.circuit_breaker import JUDGED_LATER_MAX, CircuitBreaker
 from node.store.base import Member
 from node.swarm.members import Members
-from node.swarm.rpc import LATE_SECONDS, Calls
+from node.swarm.rpc import LATE_SECONDS, Rpc
 from protocols.messages import Ping, Pong
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 from tests.unit.one_end import OneEnd, Told, calls_over
 
 Clock = trio.testing.MockClock
@@ -22,21 +22,21 @@ PEERS = ("p2", "p3", "p4")
 class Way:
     """A gate before peers named n2, n3, n4, which the test plays."""
 
-    def __init__(self, net: OneEnd, calls: Calls) -> None:
-        self.net, self.calls = net, calls
+    def __init__(self, net: OneEnd, rpc: Rpc) -> None:
+        self.net, self.rpc = net, rpc
         members = Members("own", replication=20)
         for peer in PEERS:
             member = Member(peer=peer, name=f"n{peer[1:]}", addresses=(), first_seen_ms=0, last_seen_ms=0)
             members.put(member).is_connected = True
-        self.gate = Gate(
-            calls, members, threshold=3, backoff_seconds=1.0, chance=lambda: 0.0, now_ms=lambda: 0
+        self.breaker = CircuitBreaker(
+            rpc, members, threshold=3, backoff_seconds=1.0, chance=lambda: 0.0, now_ms=lambda: 0
         )  # fmt: skip
         self.told: list[str] = []
-        self.gate.on_transition = lambda transition: self.told.append(transition.text)
+        self.breaker.on_breaker_change = lambda transition: self.told.append(transition.text)
 
     async def round_trips(self, seconds: float) -> None:
         for peer in PEERS:
-            self.calls.ask(peer, Ping(), lambda reply: None)
+            self.rpc.ask(peer, Ping(), lambda reply: None)
         await trio.sleep(seconds)
         self.answer()
 
@@ -46,18 +46,18 @@ class Way:
                 self.net.answer(peer, request.id, Pong(0, 0, 0))
 
     async def ask_in_vain(self, *asked: str, seconds: float = 0.085) -> None:
-        generation, since = self.gate.generation, trio.current_time()
+        generation, since = self.breaker.generation, trio.current_time()
         await trio.sleep(seconds)
-        self.gate.unanswered(generation, since=since, until=since + seconds, evidence="a write", asked=asked)
+        self.breaker.unanswered(generation, since=since, until=since + seconds, evidence="a write", asked=asked)
 
 
 @asynccontextmanager
 async def way() -> AsyncIterator[Way]:
     net = OneEnd()
-    async with calls_over(net, Told()) as calls, trio.open_nursery() as nursery:
+    async with calls_over(net, Told()) as rpc, trio.open_nursery() as nursery:
         net.come(*PEERS)
-        one = Way(net, calls)
-        nursery.start_soon(one.gate.run)
+        one = Way(net, rpc)
+        nursery.start_soon(one.breaker.run)
         await trio.testing.wait_all_tasks_blocked()
         yield one
         nursery.cancel_scope.cancel()
@@ -69,7 +69,7 @@ async def test_silence_of_near_peers_opens_it_at_once_and_they_are_named(autojum
         for asked in (("p2", "p3"), ("p3",), ("p4",)):
             await one.ask_in_vain(*asked)
         assert one.told == ["opened: 3 operations unanswered in 0.2 s; asked n2, n3, n4; a write"]
-        assert one.gate.openings == 1
+        assert one.breaker.openings == 1
 
 
 async def test_silence_of_far_peers_counts_when_they_had_their_time(autojump_clock: Clock) -> None:
@@ -85,12 +85,12 @@ async def test_silence_of_far_peers_counts_when_they_had_their_time(autojump_clo
 async def test_an_answer_within_the_time_of_far_peers_is_no_failure(autojump_clock: Clock) -> None:
     async with way() as one:
         await one.round_trips(0.15)
-        one.calls.ask("p2", Ping(), lambda reply: None)
+        one.rpc.ask("p2", Ping(), lambda reply: None)
         for _ in range(5):
             await one.ask_in_vain("p2", seconds=0.02)
         one.answer()
         await trio.sleep(2.0)
-        assert one.gate.state is State.CLOSED
+        assert one.breaker.state is BreakerState.CLOSED
         assert one.told == []
 
 
@@ -108,7 +108,7 @@ async def test_a_process_that_was_late_itself_blames_nobody(mock_clock: Clock) -
         for _ in range(5):
             since = trio.current_time()
             mock_clock.jump(0.1 + LATE_SECONDS + 0.01)
-            one.gate.unanswered(one.gate.generation, since=since, until=since + 0.1, evidence="", asked=PEERS)
+            one.breaker.unanswered(one.breaker.generation, since=since, until=since + 0.1, evidence="", asked=PEERS)
         assert one.told == []
 
 
@@ -118,11 +118,11 @@ async def test_judgements_that_wait_are_bounded(autojump_clock: Clock) -> None:
         since = trio.current_time()
         await trio.sleep(0.085)
         for _ in range(JUDGED_LATER_MAX * 3):
-            one.gate.unanswered(0, since=since, until=since + 0.085, evidence="", asked=PEERS)
-        assert one.gate._judged_later == JUDGED_LATER_MAX
+            one.breaker.unanswered(0, since=since, until=since + 0.085, evidence="", asked=PEERS)
+        assert one.breaker._judged_later == JUDGED_LATER_MAX
         await trio.sleep(0.5)
-        assert one.gate._judged_later == 0
-        assert one.gate.state is not State.CLOSED
+        assert one.breaker._judged_later == 0
+        assert one.breaker.state is not BreakerState.CLOSED
 
 
 async def test_closing_names_who_answered(autojump_clock: Clock) -> None:
@@ -130,7 +130,7 @@ async def test_closing_names_who_answered(autojump_clock: Clock) -> None:
         await one.round_trips(0.001)
         for _ in range(3):
             await one.ask_in_vain(*PEERS)
-        one.gate.sign_of_life("n3 is here")
+        one.breaker.sign_of_life("n3 is here")
         await trio.sleep(0.01)
         one.net.answer("p3", one.net.requests("p3")[-1].id, Pong(0, 0, 0))
         await trio.sleep(0.01)

@@ -8,39 +8,39 @@ import pytest
 import trio
 import trio.testing
 
-from node.dht.hedged_query import PATIENCE_SECONDS, Asked, ask
-from node.swarm.rpc import LATE_SECONDS, Calls
+from node.dht.hedged_query import PATIENCE_SECONDS, QueryResult, ask
+from node.swarm.rpc import LATE_SECONDS, Rpc
 from protocols.errors import StorageFull
-from protocols.messages import Failed, Heads, HeadsAre, Noted, Reply
+from protocols.messages import FailedReply, GetHeads, HeadsReply, ProviderAdded, Reply
 from protocols.policy.rtt import HEDGE_SECONDS_USUAL
 from protocols.ucxl import key_of
 from tests.unit.one_end import OneEnd, Told, calls_over
 
 Clock = trio.testing.MockClock
-QUESTION = Heads(key_of("ucxl://a:b@c:d/*^"), ())
+QUESTION = GetHeads(key_of("ucxl://a:b@c:d/*^"), ())
 PEERS = ("a", "b", "c", "d", "e")
-NOTHING = HeadsAre((), ())
-FAILED = Failed.of(StorageFull("no room"))
+NOTHING = HeadsReply((), ())
+FAILED = FailedReply.of(StorageFull("no room"))
 
 
 class Round:
     """One question put to peers, in the background."""
 
-    def __init__(self, net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    def __init__(self, net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         self.net = net
         self.told = told
-        self.calls = calls
+        self.rpc = rpc
         self.nursery = nursery
         self.over = trio.Event()
         self.ended_at = -1.0
-        self.result = Asked()
+        self.result = QueryResult()
 
     async def start(
         self, *, enough: int = 2, at_first: int = 2, seconds: float = 0.1, peers: tuple[str, ...] = PEERS
     ) -> None:
         async def put() -> None:
             self.result = await ask(
-                self.calls, peers, lambda peer: QUESTION, at_first=at_first,
+                self.rpc, peers, lambda peer: QUESTION, at_first=at_first,
                 is_enough=lambda asked: len(asked.answers) >= enough, deadline=trio.current_time() + seconds,
             )  # fmt: skip
             self.ended_at = trio.current_time()
@@ -58,9 +58,9 @@ class Round:
         self.net.answer(peer, self.net.requests(peer)[-1].id, reply)
         await trio.testing.wait_all_tasks_blocked()
 
-    async def end(self) -> Asked:
+    async def end(self) -> QueryResult:
         await self.over.wait()
-        assert sum(len(waiters) for waiters in self.calls._waiting.values()) == 0, "a request is left behind"
+        assert sum(len(waiters) for waiters in self.rpc._waiting.values()) == 0, "a request is left behind"
         accounted_for = [*self.result.answers, *self.result.silent]
         assert sorted(self.result.asked) == sorted(accounted_for)
         return self.result
@@ -69,9 +69,9 @@ class Round:
 @asynccontextmanager
 async def round_of(*peers: str) -> AsyncIterator[Round]:
     net, told = OneEnd(), Told()
-    async with calls_over(net, told) as calls, trio.open_nursery() as nursery:
+    async with calls_over(net, told) as rpc, trio.open_nursery() as nursery:
         net.come(*(peers or PEERS))
-        yield Round(net, told, calls, nursery)
+        yield Round(net, told, rpc, nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -141,7 +141,7 @@ async def test_who_tells_nothing_is_replaced_at_once_and_not_blamed(autojump_clo
             r.net.go("a")
             await trio.testing.wait_all_tasks_blocked()
         else:
-            await r.answer("a", FAILED if how == "an error" else Noted())
+            await r.answer("a", FAILED if how == "an error" else ProviderAdded())
         assert r.asked == "abc"
         assert trio.current_time() == 0.0
         await r.answer("b")
@@ -170,7 +170,7 @@ async def test_when_nobody_can_be_asked_it_is_over_at_once(autojump_clock: Clock
         assert r.ended_at == 0.0
         assert (asked.answers, asked.silent) == ({}, list(PEERS))
         await r.start(peers=())
-    assert Asked().evidence() == "asked nobody; 0 answered"
+    assert QueryResult().evidence() == "asked nobody; 0 answered"
 
 
 async def test_at_the_deadline_it_ends_and_who_had_its_time_is_blamed(autojump_clock: Clock) -> None:
@@ -222,8 +222,8 @@ async def test_who_was_late_itself_says_so_and_blames_nobody(mock_clock: Clock) 
 async def test_a_caller_that_is_cancelled_leaves_nothing_behind(autojump_clock: Clock) -> None:
     async with round_of() as r:
         with trio.move_on_after(0.03):
-            await ask(r.calls, PEERS, lambda peer: QUESTION, at_first=2, is_enough=lambda asked: False, deadline=9.0)
-        assert sum(len(waiters) for waiters in r.calls._waiting.values()) == 0
+            await ask(r.rpc, PEERS, lambda peer: QUESTION, at_first=2, is_enough=lambda asked: False, deadline=9.0)
+        assert sum(len(waiters) for waiters in r.rpc._waiting.values()) == 0
         assert r.told.missed_peers == []
         sent = r.asked
         for peer in sent:
@@ -235,7 +235,7 @@ async def test_a_caller_that_is_cancelled_leaves_nothing_behind(autojump_clock: 
 async def test_each_peer_can_be_asked_something_of_its_own(autojump_clock: Clock) -> None:
     async with round_of() as r:
         have = {peer: bytes([number]) * 32 for number, peer in enumerate(PEERS)}
-        question: Callable[[str], Any] = lambda peer: Heads(QUESTION.key, (have[peer],))  # noqa: E731
+        question: Callable[[str], Any] = lambda peer: GetHeads(QUESTION.key, (have[peer],))  # noqa: E731
         with trio.move_on_after(0.01):
-            await ask(r.calls, PEERS, question, at_first=5, is_enough=lambda asked: False, deadline=9.0)
+            await ask(r.rpc, PEERS, question, at_first=5, is_enough=lambda asked: False, deadline=9.0)
         assert {sent.peer: sent.frame.message.have for sent in r.net.sent} == {p: (h,) for p, h in have.items()}  # type: ignore[union-attr]

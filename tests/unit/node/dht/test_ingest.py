@@ -3,14 +3,14 @@
 import pytest
 import trio.testing
 
-from node.dht.ingest import Learner
+from node.dht.ingest import Ingest
 from node.store.memory import MemoryStore
 from node.swarm.limit_counters import SILENCE_SECONDS
-from node.swarm.peer_policy import Conduct
+from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import AHEAD_MS_MAX, version
 from protocols.envelope import Envelope, notice_of, seal
 from protocols.keys import PrivateKey
-from protocols.policy.signature_cache import Verified
+from protocols.policy.signature_cache import SignatureCache
 from protocols.ucxl import key_of
 
 NOW_MS = 1_700_000_000_000
@@ -24,8 +24,10 @@ WHY = (
 )
 
 
-def learner_over(conduct: Conduct) -> Learner:
-    return Learner(MemoryStore(log_id="ab" * 8), verified=Verified(), now_ms=lambda: NOW_MS, conduct=conduct)
+def learner_over(peer_policy: PeerPolicy) -> Ingest:
+    return Ingest(
+        MemoryStore(log_id="ab" * 8), verified=SignatureCache(), now_ms=lambda: NOW_MS, peer_policy=peer_policy
+    )
 
 
 def envelope(number: int, at_ms: int) -> Envelope:
@@ -38,34 +40,34 @@ def envelope(number: int, at_ms: int) -> Envelope:
 async def test_many_that_are_ahead_of_the_clock_are_one_line_a_minute_for_a_peer(
     mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    conduct, good = Conduct(), envelope(0, 0)
-    learner = learner_over(conduct)
+    peer_policy, good = PeerPolicy(), envelope(0, 0)
+    ingest = learner_over(peer_policy)
     ahead = [envelope(number, AHEAD) for number in range(50)]
 
     def sift() -> None:
         answers = [("a", one.encoded) for one in (*ahead, good)]
-        assert list(learner.sift(KEY, answers)) == [good.digest], "what is good of it is taken"
+        assert list(ingest.sift(KEY, answers)) == [good.digest], "what is good of it is taken"
 
     sift()
     sift()
-    assert await learner.note(KEY, [("a", notice_of(one)) for one in ahead[:20]]) == 20
+    assert await ingest.note(KEY, [("a", notice_of(one)) for one in ahead[:20]]) == 20
     mock_clock.jump(SILENCE_SECONDS)
     sift()
-    learner.sift(KEY, [("b", ahead[0].encoded)])
+    ingest.sift(KEY, [("b", ahead[0].encoded)])
     assert [record.getMessage() for record in caplog.records] == [
         f"a: left out 50 of the envelopes that it answered with; the first: {WHY}",
         f"a: left out 50 of the envelopes that it answered with; the first: {WHY} (and 70 more like it before)",
         f"b: left out 1 of the envelopes that it answered with; the first: {WHY}",
     ]
-    assert conduct.watch.counters.answers_left_out == 171
-    assert conduct.watch.counters.offences == 0, "whose clock is wrong, nobody knows"
-    assert conduct.complaint("a") == ""
+    assert peer_policy.watch.counters.answers_left_out == 171
+    assert peer_policy.watch.counters.offences == 0, "whose clock is wrong, nobody knows"
+    assert peer_policy.complaint("a") == ""
 
 
 async def test_notices_that_are_ahead_are_one_line_as_well(caplog: pytest.LogCaptureFixture) -> None:
-    conduct = Conduct()
+    peer_policy = PeerPolicy()
     ahead = [("a", notice_of(envelope(number, AHEAD))) for number in range(50)]
-    assert await learner_over(conduct).note(KEY, ahead) == 50
+    assert await learner_over(peer_policy).note(KEY, ahead) == 50
     (record,) = caplog.records
     assert record.getMessage() == f"a: left out 50 of the notices that it answered with; the first: {WHY}"
-    assert conduct.watch.counters.answers_left_out == 50
+    assert peer_policy.watch.counters.answers_left_out == 50

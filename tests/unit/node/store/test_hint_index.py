@@ -5,7 +5,7 @@ import tracemalloc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.store.hint_index import CHUNK_BITS, Debts, Sequences
+from node.store.hint_index import CHUNK_BITS, HintIndex, SequenceSet
 
 sequences = st.integers(1, 3 * CHUNK_BITS)
 holders = st.sampled_from(["a", "b", "c"])
@@ -13,7 +13,7 @@ holders = st.sampled_from(["a", "b", "c"])
 
 @given(st.lists(st.tuples(st.booleans(), sequences)), sequences)
 def test_sequences_are_a_set_in_order(steps: list[tuple[bool, int]], after: int) -> None:
-    kept, plain = Sequences(), set[int]()
+    kept, plain = SequenceSet(), set[int]()
     for is_add, sequence in steps:
         if is_add:
             assert kept.add(sequence) == (sequence not in plain)
@@ -46,7 +46,7 @@ steps = st.lists(
 @settings(max_examples=300)
 @given(steps)
 def test_debts_are_what_a_table_would_say(steps: list[tuple[object, ...]]) -> None:
-    debts = Debts()
+    debts = HintIndex()
     table: dict[tuple[str, int], int | None] = {}
     """By holder and sequence: when it is due, or None in quarantine."""
     for step in steps:
@@ -69,7 +69,7 @@ def test_debts_are_what_a_table_would_say(steps: list[tuple[object, ...]]) -> No
                     table[holder, sequence] = None
             case ("retry",):
                 refused = sorted(pair for pair, due in table.items() if due is None)
-                assert debts.retry_refused() == refused
+                assert debts.retry_quarantined() == refused
                 table.update(dict.fromkeys(refused, 0))
             case ("release", str(holder)):
                 assert debts.release(holder) == sorted(sequence for who, sequence in table if who == holder)
@@ -91,7 +91,7 @@ def test_debts_are_what_a_table_would_say(steps: list[tuple[object, ...]]) -> No
         assert debts.oldest() == min((sequence for _, sequence in payable), default=None)
         for holder in "abc":
             mine = [due for (who, _), due in payable.items() if who == holder]
-            assert debts.owing().get(holder, 0) == len(mine)
+            assert debts.hint_counts().get(holder, 0) == len(mine)
             assert debts.next_due(holder) == min(mine, default=None)
         for sequence in range(1, 10):
             assert sorted(debts.holders_of(sequence)) == sorted(who for who, each in table if each == sequence)
@@ -104,7 +104,7 @@ def test_debts_are_what_a_table_would_say(steps: list[tuple[object, ...]]) -> No
 def test_many_debts_take_little_memory() -> None:
     tracemalloc.start()
     try:
-        debts = Debts()
+        debts = HintIndex()
         for sequence in range(1, 50_001):
             for holder in ("a", "b", "c", "d"):
                 debts.add(holder, sequence)

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.swarm import delivery as courier_module
-from node.swarm.delivery import BATCHES_MAX, QUEUE_MAX, SHORT_BATCHES, SHORT_MAX, Courier
-from node.swarm.rpc import LATE_SECONDS, Abandoned, Silent, Unreachable
+from node.swarm.delivery import BATCHES_MAX, QUEUE_MAX, SHORT_BATCHES, SHORT_MAX, Delivery
+from node.swarm.rpc import LATE_SECONDS, CallAbandoned, Silent, Unreachable
 from node.trace import current, following
 from protocols.envelope import Envelope, decode, seal
 from protocols.errors import BadSignature, BzzzError, ClockAhead, Forbidden, Rejected, StorageFull, Unavailable
 from protocols.keys import PrivateKey
-from protocols.messages import Failed, Frame, Merge, MergedAll, Pong, Refusal, Reply
+from protocols.messages import FailedReply, Frame, Merge, MergeReply, Pong, Refusal, Reply
 from tests.unit.one_end import OneEnd, Told, calls_over
 
 Clock = trio.testing.MockClock
@@ -37,10 +37,10 @@ def envelope(thing: str, version: int = 1, size_bytes: int = 0) -> Envelope:
 class Post:
     """A courier that runs, the other side of its network, and what became of what was handed in."""
 
-    def __init__(self, net: OneEnd, told: Told, courier: Courier) -> None:
+    def __init__(self, net: OneEnd, told: Told, delivery: Delivery) -> None:
         self.net = net
         self.told = told
-        self.courier = courier
+        self.delivery = delivery
         self.outcomes: dict[str, list[BzzzError | None]] = {}
         self.order: list[str] = []
 
@@ -51,7 +51,7 @@ class Post:
             self.outcomes.setdefault(name, []).append(error)
             self.order.append(name)
 
-        return self.courier.deliver(peer, item, done)
+        return self.delivery.deliver(peer, item, done)
 
     def batches(self, peer: str = "a") -> list[list[str]]:
         return [names_in(frame) for frame in self.net.requests(peer)]
@@ -60,7 +60,7 @@ class Post:
         """Answer the batch of that number."""
         frame = self.net.requests(peer)[at]
         refused = tuple((at, Refusal.of(error)) for at, error in refusals)
-        self.net.answer(peer, frame.id, MergedAll(len(names_in(frame)), refused))
+        self.net.answer(peer, frame.id, MergeReply(len(names_in(frame)), refused))
 
     def reply(self, at: int, reply: Reply, peer: str = "a") -> None:
         self.net.answer(peer, self.net.requests(peer)[at].id, reply)
@@ -68,7 +68,7 @@ class Post:
     @property
     def is_empty(self) -> bool:
         """Nothing is kept of what is over."""
-        return not self.courier._routes and not self.courier._dirty
+        return not self.delivery._routes and not self.delivery._dirty
 
 
 def names_in(frame: Frame) -> list[str]:
@@ -82,9 +82,9 @@ async def post(*peers: str) -> AsyncIterator[Post]:
     net, told = OneEnd(), Told()
     async with calls_over(net, told) as calls, trio.open_nursery() as nursery:
         net.come(*peers)
-        courier = Courier(calls, timeout_seconds=1.0)
-        nursery.start_soon(courier.run)
-        yield Post(net, told, courier)
+        delivery = Delivery(calls, timeout_seconds=1.0)
+        nursery.start_soon(delivery.run)
+        yield Post(net, told, delivery)
         nursery.cancel_scope.cancel()
 
 
@@ -116,7 +116,7 @@ async def test_who_handed_it_in_is_told_under_the_trace_of_that_call(autojump_cl
     told = []
     async with post("a") as p:
         with following("t1"):
-            p.courier.deliver("a", envelope("x"), lambda error: told.append((error, current())))
+            p.delivery.deliver("a", envelope("x"), lambda error: told.append((error, current())))
         await settled()
         p.answer(0)
     assert told == [(None, "t1")]
@@ -263,15 +263,15 @@ async def test_a_queue_has_a_size_and_who_is_refused_is_not_told_anything_later(
 ) -> None:
     monkeypatch.setattr(courier_module, "QUEUE_MAX", 2)
     async with post("a") as p:
-        assert p.courier.room("a") == 2
+        assert p.delivery.room("a") == 2
         assert p.hand_in("a", envelope("x"))
         assert p.hand_in("a", envelope("y"))
-        assert p.courier.room("a") == 0
+        assert p.delivery.room("a") == 0
         assert not p.hand_in("a", envelope("z"))
         assert p.hand_in("a", envelope("x"), "again"), "what waits already takes no more room"
-        assert p.courier.room("b") == 2
+        assert p.delivery.room("b") == 2
         await settled()
-        assert p.courier.room("a") == 2, "what is under way does not wait"
+        assert p.delivery.room("a") == 2, "what is under way does not wait"
         p.answer(0)
         assert p.outcomes == {"x1": [None], "again": [None], "y1": [None]}
 
@@ -360,10 +360,10 @@ async def test_what_fails_can_be_handed_in_again_at_once_by_who_is_told(autojump
         def again(error: BzzzError | None) -> None:
             attempts.append(error)
             if error is not None and len(attempts) < 4:
-                assert p.courier.deliver("a", envelope("x", 1), again)
-                assert p.courier.deliver(f"new{len(attempts)}", envelope("x", 1), lambda error: None)
+                assert p.delivery.deliver("a", envelope("x", 1), again)
+                assert p.delivery.deliver(f"new{len(attempts)}", envelope("x", 1), lambda error: None)
 
-        p.courier.deliver("a", envelope("x", 1), again)
+        p.delivery.deliver("a", envelope("x", 1), again)
         await settled()
         p.hand_in("a", envelope("x", 2))
         await trio.sleep(2.5)
@@ -391,7 +391,7 @@ async def test_who_was_late_itself_blames_nobody(mock_clock: Clock) -> None:
         await settled()
         mock_clock.jump(1.0 + LATE_SECONDS + 0.01)
         await settled()
-        assert [type(error) for error in (*p.outcomes["x1"], *p.outcomes["x2"])] == [Abandoned, Abandoned]
+        assert [type(error) for error in (*p.outcomes["x1"], *p.outcomes["x2"])] == [CallAbandoned, CallAbandoned]
         assert p.told.missed_peers == []
 
 
@@ -433,7 +433,7 @@ async def test_a_connection_that_ends_fails_everything_once_and_at_once(autojump
         assert p.outcomes["again"] == [None]
 
 
-@pytest.mark.parametrize("reply", [Pong(1, 0, 0), MergedAll(2, ()), MergedAll(0, ())], ids=repr)
+@pytest.mark.parametrize("reply", [Pong(1, 0, 0), MergeReply(2, ()), MergeReply(0, ())], ids=repr)
 async def test_an_answer_that_does_not_fit_acknowledges_nothing(autojump_clock: Clock, reply: Reply) -> None:
     async with post("a") as p:
         p.hand_in("a", envelope("x", 1))
@@ -449,7 +449,7 @@ async def test_a_peer_that_cannot_take_anything_refuses_nothing_for_good(autojum
         for at, answered in enumerate((Forbidden("say hello first"), StorageFull("no room"), Unavailable("slow disk"))):
             p.hand_in("a", envelope("x"), f"x{at}")
             await settled()
-            p.reply(at, Failed.of(answered))
+            p.reply(at, FailedReply.of(answered))
             (error,) = p.outcomes[f"x{at}"]
             assert error is not None
             assert error.retryable
@@ -493,8 +493,8 @@ def test_everybody_is_told_once_and_no_peer_gets_versions_out_of_order(history: 
                         answered.add(number)
                         (frame,) = (f for f in p.net.requests(peer) if f.id == number)
                         refusals = ((0, Refusal.of(Rejected("no"))),) if what == "refuse" else ()
-                        reply = MergedAll(len(names_in(frame)), refusals)
-                        p.net.answer(peer, number, Failed.of(StorageFull("no room")) if what == "fail" else reply)
+                        reply = MergeReply(len(names_in(frame)), refusals)
+                        p.net.answer(peer, number, FailedReply.of(StorageFull("no room")) if what == "fail" else reply)
                     case "sleep", int(tenths):
                         await trio.sleep(tenths / 10)
                     case "reconnect", _:
@@ -510,7 +510,7 @@ def test_everybody_is_told_once_and_no_peer_gets_versions_out_of_order(history: 
             assert sorted(p.outcomes) == sorted(str(number) for number in range(handed)), "everybody is told"
             assert all(len(errors) == 1 for errors in p.outcomes.values()), "and once"
             assert p.is_empty
-            assert all(p.courier.room(peer) == QUEUE_MAX for peer in PEERS)
+            assert all(p.delivery.room(peer) == QUEUE_MAX for peer in PEERS)
 
     def check_order(p: Post) -> None:
         for peer in PEERS:

@@ -7,12 +7,12 @@ import pytest
 import trio
 import trio.testing
 
-from node.swarm.limit_counters import KEPT_MAX, LINES_PER_KIND_MAX, SILENCE_SECONDS, Counters, Watch
-from node.swarm.limits import USUAL, Limits, public, small, subnet, within
+from node.swarm.limit_counters import KEPT_MAX, LINES_PER_KIND_MAX, SILENCE_SECONDS, LimitCounters, LimitCounts
+from node.swarm.limits import USUAL, SwarmLimits, public, small, subnet, within
 
 
 @pytest.mark.parametrize("limits", [USUAL, small(), public(), within(USUAL, descriptors=64)])
-def test_presets_fit_together(limits: Limits) -> None:
+def test_presets_fit_together(limits: SwarmLimits) -> None:
     assert limits.half_open_max < limits.connections_max
     assert limits.connections_per_peer_max <= min(limits.connections_per_subnet_max, limits.connections_max)
     assert limits.serving_bytes_max <= limits.serving_bytes_in_all_max
@@ -54,7 +54,7 @@ async def test_a_kind_and_peer_have_one_line_a_minute_and_every_hit_counts(
     caplog: pytest.LogCaptureFixture, mock_clock: trio.testing.MockClock
 ) -> None:
     caplog.set_level(logging.WARNING)
-    watch = Watch()
+    watch = LimitCounters()
     for _ in range(3):
         for _ in range(100):
             watch.hit("streams_slow", "a", "says nothing")
@@ -75,7 +75,7 @@ async def test_a_crowd_has_few_lines_and_is_not_remembered(
     caplog: pytest.LogCaptureFixture, mock_clock: trio.testing.MockClock
 ) -> None:
     caplog.set_level(logging.WARNING)
-    watch = Watch()
+    watch = LimitCounters()
     for minute in range(100):
         for number in range(200):
             watch.hit("handshakes_failed", f"{minute}.{number}", "is a stranger")
@@ -85,11 +85,11 @@ async def test_a_crowd_has_few_lines_and_is_not_remembered(
 
 
 def test_every_counter_is_a_plain_number_that_begins_at_zero() -> None:
-    counters = Counters().as_dict()
+    counters = LimitCounts().as_dict()
     assert set(counters.values()) == {0}
     assert {type(value) for value in counters.values()} == {int}
 
 
 async def test_a_kind_that_is_not_there_is_a_mistake() -> None:
     with pytest.raises(AttributeError):
-        Watch().hit("no_such_thing", "a", "")
+        LimitCounters().hit("no_such_thing", "a", "")

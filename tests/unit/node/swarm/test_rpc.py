@@ -8,21 +8,21 @@ import trio
 import trio.testing
 
 from node.swarm.base import BULK_BYTES_MIN, Lane
-from node.swarm.limits import Limits
-from node.swarm.rpc import LATE_SECONDS, Abandoned, Calls, Promise, Silent, Unreachable
+from node.swarm.limits import SwarmLimits
+from node.swarm.rpc import LATE_SECONDS, CallAbandoned, DeferredReply, Rpc, Silent, Unreachable
 from protocols import messages
 from protocols.errors import BzzzError, Conflict, Forbidden, StorageFull, TooManyRequests, Unavailable
 from protocols.messages import (
-    EnvelopesAre,
-    Failed,
-    Heads,
-    HeadsAre,
-    Members,
+    EnvelopesReply,
+    FailedReply,
+    GetHeads,
+    GetMembers,
+    HeadsReply,
     Merge,
-    MergedAll,
-    Noted,
+    MergeReply,
     Ping,
     Pong,
+    ProviderAdded,
     Reply,
 )
 from protocols.ucxl import key_of
@@ -37,45 +37,45 @@ class Caller:
     """One call in the background: its outcome, once it has one."""
 
     def __init__(
-        self, nursery: trio.Nursery, calls: Calls, peer: str, request: Any = None, *, timeout: float = 1.0
+        self, nursery: trio.Nursery, rpc: Rpc, peer: str, request: Any = None, *, timeout: float = 1.0
     ) -> None:
         self.outcome: Reply | BzzzError | None = None
         self.ended_at: float | None = None
         self.over = trio.Event()
-        nursery.start_soon(self._call, calls, peer, request or Ping(), timeout)
+        nursery.start_soon(self._call, rpc, peer, request or Ping(), timeout)
 
-    async def _call(self, calls: Calls, peer: str, request: Any, timeout: float) -> None:
+    async def _call(self, rpc: Rpc, peer: str, request: Any, timeout: float) -> None:
         try:
-            self.outcome = await calls.call(peer, request, timeout=timeout)
+            self.outcome = await rpc.call(peer, request, timeout=timeout)
         except BzzzError as error:
             self.outcome = error
         self.ended_at = trio.current_time()
         self.over.set()
 
 
-Story = Callable[[OneEnd, Told, Calls, trio.Nursery], Awaitable[None]]
+Story = Callable[[OneEnd, Told, Rpc, trio.Nursery], Awaitable[None]]
 
 
-async def tell(story: Story, *peers: str, limits: Limits | None = None) -> None:
+async def tell(story: Story, *peers: str, limits: SwarmLimits | None = None) -> None:
     """A story over calls that run, with these peers connected."""
     net, told = OneEnd(), Told()
-    async with calls_over(net, told, limits=limits) as calls, trio.open_nursery() as nursery:
+    async with calls_over(net, told, limits=limits) as rpc, trio.open_nursery() as nursery:
         net.come(*peers)
-        await story(net, told, calls, nursery)
+        await story(net, told, rpc, nursery)
         nursery.cancel_scope.cancel()
 
 
-def waiting(calls: Calls) -> int:
+def waiting(rpc: Rpc) -> int:
     """How many answers are waited for."""
-    return sum(len(waiters) for waiters in calls._waiting.values())
+    return sum(len(waiters) for waiters in rpc._waiting.values())
 
 
 # -- asking -----------------------------------------------------------------------------------------------------
 
 
 async def test_answers_reach_who_asked_in_whatever_order_they_come(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        callers = [Caller(nursery, calls, peer) for peer in ("a", "a", "b", "a")]
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        callers = [Caller(nursery, rpc, peer) for peer in ("a", "a", "b", "a")]
         asked = [*await net.until_sent("a", 3), *await net.until_sent("b", 1)]
         assert len({frame.id for frame in asked}) == 4
         for sent in reversed(net.sent):
@@ -83,75 +83,75 @@ async def test_answers_reach_who_asked_in_whatever_order_they_come(autojump_cloc
         for caller in callers:
             await caller.over.wait()
         assert {caller.outcome for caller in callers} == {Pong(frame.id, 0, 0) for frame in asked}
-        assert waiting(calls) == 0
+        assert waiting(rpc) == 0
         assert told.missed_peers == []
 
     await tell(story, "a", "b")
 
 
 async def test_the_trace_goes_along(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        assert calls.ask("a", Ping(), lambda reply: None, "trace-1") is not None
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        assert rpc.ask("a", Ping(), lambda reply: None, "trace-1") is not None
         assert net.requests("a")[0].trace == "trace-1"
 
     await tell(story, "a")
 
 
 async def test_who_is_not_connected_is_unreachable_and_nothing_is_waited_for(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         with pytest.raises(Unreachable):
-            await calls.call("nobody", Ping(), timeout=1.0)
+            await rpc.call("nobody", Ping(), timeout=1.0)
         net.is_full = True
         with pytest.raises(Unreachable):
-            await calls.call("a", Ping(), timeout=1.0)
+            await rpc.call("a", Ping(), timeout=1.0)
         assert trio.current_time() == 0.0
-        assert waiting(calls) == 0
+        assert waiting(rpc) == 0
         assert told.missed_peers == [], "nobody is blamed for what was never sent"
 
     await tell(story, "a")
 
 
 async def test_a_peer_with_too_much_unanswered_is_unreachable_until_some_is(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        numbers = [calls.ask("a", Ping(), lambda reply: None) for _ in range(2)]
-        assert calls.ask("a", Ping(), lambda reply: None) is None
-        assert calls.ask("b", Ping(), lambda reply: None) is not None
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        numbers = [rpc.ask("a", Ping(), lambda reply: None) for _ in range(2)]
+        assert rpc.ask("a", Ping(), lambda reply: None) is None
+        assert rpc.ask("b", Ping(), lambda reply: None) is not None
         assert numbers[0] is not None
         net.answer("a", numbers[0], PONG)
-        assert calls.ask("a", Ping(), lambda reply: None) is not None
+        assert rpc.ask("a", Ping(), lambda reply: None) is not None
 
-    await tell(story, "a", "b", limits=Limits(in_flight_max=2))
+    await tell(story, "a", "b", limits=SwarmLimits(in_flight_max=2))
 
 
 async def test_what_is_not_sent_to_a_peer_with_too_much_unanswered_is_counted_and_said_once_a_minute(
     autojump_clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         def refused(times: int) -> None:
-            assert [calls.ask("a", Ping(), lambda reply: None) for _ in range(times)] == [None] * times
+            assert [rpc.ask("a", Ping(), lambda reply: None) for _ in range(times)] == [None] * times
 
-        assert calls.ask("nobody", Ping(), lambda reply: None) is None
+        assert rpc.ask("nobody", Ping(), lambda reply: None) is None
         for _ in range(2):
-            assert calls.ask("a", Ping(), lambda reply: None) is not None
+            assert rpc.ask("a", Ping(), lambda reply: None) is not None
         refused(50)
         await trio.sleep(61.0)
         refused(1)
-        assert calls._conduct.watch.counters.requests_not_sent == 51
+        assert rpc._peer_policy.watch.counters.requests_not_sent == 51
         first, second = [record.getMessage() for record in caplog.records]
         assert first == "a: has not answered 2 requests of ours: no more go to it until some are answered"
         assert second == f"{first} (and 49 more like it before)"
 
-    await tell(story, "a", limits=Limits(in_flight_max=2))
+    await tell(story, "a", limits=SwarmLimits(in_flight_max=2))
 
 
 async def test_silence_until_the_deadline_is_a_miss_and_the_late_answer_finds_nobody(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        caller = Caller(nursery, calls, "a", timeout=0.5)
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        caller = Caller(nursery, rpc, "a", timeout=0.5)
         await caller.over.wait()
         assert type(caller.outcome) is Silent
         assert caller.ended_at == 0.5
         assert told.missed_peers == ["a"]
-        assert waiting(calls) == 0
+        assert waiting(rpc) == 0
         net.answer("a", net.requests("a")[0].id, PONG)
         assert told.missed_peers == ["a"]
         assert net.given_up == [], "to be late is no breach of the protocol"
@@ -160,18 +160,18 @@ async def test_silence_until_the_deadline_is_a_miss_and_the_late_answer_finds_no
 
 
 async def test_a_far_peer_has_its_time_before_it_is_blamed(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         for number in range(3):
-            caller = Caller(nursery, calls, "a", timeout=1.0)
+            caller = Caller(nursery, rpc, "a", timeout=1.0)
             asked = (await net.until_sent("a", number + 1))[-1]
             await trio.sleep(0.15)
             net.answer("a", asked.id, PONG)
             await caller.over.wait()
-        caller = Caller(nursery, calls, "a", timeout=0.3)
+        caller = Caller(nursery, rpc, "a", timeout=0.3)
         await caller.over.wait()
         assert type(caller.outcome) is Silent
         assert told.missed_peers == [], "the caller was in a hurry, and the peer is far"
-        caller = Caller(nursery, calls, "a", timeout=0.5)
+        caller = Caller(nursery, rpc, "a", timeout=0.5)
         await caller.over.wait()
         assert told.missed_peers == ["a"]
 
@@ -181,25 +181,25 @@ async def test_a_far_peer_has_its_time_before_it_is_blamed(autojump_clock: Clock
 async def test_late_answers_tell_how_long_a_peer_takes(autojump_clock: Clock) -> None:
     """Those of a network that has become slow are all late at first; if they told nothing, it would stay so."""
 
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        caller = Caller(nursery, calls, "a", timeout=0.1)
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        caller = Caller(nursery, rpc, "a", timeout=0.1)
         await caller.over.wait()
         await trio.sleep(0.2)
         net.answer("a", net.requests("a")[0].id, PONG)
-        assert calls.round_trips.usual("a") == pytest.approx(0.3)
+        assert rpc.round_trips.usual("a") == pytest.approx(0.3)
         net.answer("a", net.requests("a")[0].id, PONG)
         net.go("a")
-        assert calls.round_trips.usual("a") is None, "when it comes again, it may be by another way"
+        assert rpc.round_trips.usual("a") is None, "when it comes again, it may be by another way"
 
     await tell(story, "a")
 
 
 async def test_what_waits_for_a_disk_tells_nothing_of_the_way(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        assert calls.ask("a", Merge((b"envelope",)), lambda reply: None) is not None
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        assert rpc.ask("a", Merge((b"envelope",)), lambda reply: None) is not None
         await trio.sleep(3.0)
-        net.answer("a", net.requests("a")[0].id, MergedAll(1, ()))
-        assert calls.round_trips.usual("a") is None
+        net.answer("a", net.requests("a")[0].id, MergeReply(1, ()))
+        assert rpc.round_trips.usual("a") is None
 
     await tell(story, "a")
 
@@ -207,35 +207,35 @@ async def test_what_waits_for_a_disk_tells_nothing_of_the_way(autojump_clock: Cl
 async def test_who_was_late_itself_blames_nobody(mock_clock: Clock) -> None:
     """The process was stopped, or its loop was busy: the answer may well be in the socket."""
 
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        caller = Caller(nursery, calls, "a", timeout=0.5)
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        caller = Caller(nursery, rpc, "a", timeout=0.5)
         await net.until_sent("a", 1)
         mock_clock.jump(0.5 + LATE_SECONDS + 0.01)
         await caller.over.wait()
-        assert type(caller.outcome) is Abandoned
+        assert type(caller.outcome) is CallAbandoned
         assert told.missed_peers == []
-        assert waiting(calls) == 0
+        assert waiting(rpc) == 0
 
     await tell(story, "a")
 
 
 async def test_a_caller_that_is_cancelled_leaves_without_blaming_anybody(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         with trio.move_on_after(0.2) as scope:
-            await calls.call("a", Ping(), timeout=1.0)
+            await rpc.call("a", Ping(), timeout=1.0)
         assert scope.cancelled_caught
         assert told.missed_peers == []
-        assert waiting(calls) == 0
+        assert waiting(rpc) == 0
         net.answer("a", net.requests("a")[0].id, PONG)
 
     await tell(story, "a")
 
 
 async def test_the_error_a_peer_answered_with_is_raised_as_what_it_is(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        caller = Caller(nursery, calls, "a", Heads(KEY, ()))
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        caller = Caller(nursery, rpc, "a", GetHeads(KEY, ()))
         (asked,) = await net.until_sent("a", 1)
-        net.answer("a", asked.id, Failed.of(StorageFull("no room", free_bytes=0)))
+        net.answer("a", asked.id, FailedReply.of(StorageFull("no room", free_bytes=0)))
         await caller.over.wait()
         assert type(caller.outcome) is StorageFull
         assert caller.outcome.details == {"free_bytes": 0}
@@ -245,24 +245,25 @@ async def test_the_error_a_peer_answered_with_is_raised_as_what_it_is(autojump_c
 
 
 async def test_an_answer_of_another_kind_is_an_error_and_says_nothing(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         for request, wrong in (
-            (Merge((b"e",)), Noted()), (Merge((b"e",)), PONG), (Heads(KEY, ()), EnvelopesAre(())), (Ping(), Noted()),
+            (Merge((b"e",)), ProviderAdded()), (Merge((b"e",)), PONG), (GetHeads(KEY, ()), EnvelopesReply(())),
+            (Ping(), ProviderAdded()),
         ):  # fmt: skip
-            caller = Caller(nursery, calls, "a", request)
+            caller = Caller(nursery, rpc, "a", request)
             asked = (await net.until_sent("a", len(net.requests("a")) + 1))[-1]
             net.answer("a", asked.id, wrong)
             await caller.over.wait()
             assert isinstance(caller.outcome, Silent), "it may have been carried out, and nobody knows"
-        assert waiting(calls) == 0
+        assert waiting(rpc) == 0
 
     await tell(story, "a")
 
 
 async def test_an_answer_that_nobody_asked_for_is_passed_over(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         replies: list[Reply | BzzzError] = []
-        number = calls.ask("a", Ping(), replies.append)
+        number = rpc.ask("a", Ping(), replies.append)
         assert number is not None
         net.answer("b", number, PONG)
         assert replies == [], "another peer's answer is not this one's"
@@ -274,13 +275,13 @@ async def test_an_answer_that_nobody_asked_for_is_passed_over(autojump_clock: Cl
 
 
 async def test_a_connection_that_ends_fails_all_who_wait_on_it_at_once_and_once(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        here = [Caller(nursery, calls, "a", timeout=60.0) for _ in range(3)]
-        there = Caller(nursery, calls, "b", timeout=60.0)
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        here = [Caller(nursery, rpc, "a", timeout=60.0) for _ in range(3)]
+        there = Caller(nursery, rpc, "b", timeout=60.0)
         replies: list[Reply | BzzzError] = []
         await net.until_sent("a", 3)
         await net.until_sent("b", 1)
-        number = calls.ask("a", Ping(), replies.append)
+        number = rpc.ask("a", Ping(), replies.append)
         assert number is not None
         net.go("a", "reset by peer")
         for caller in here:
@@ -289,38 +290,38 @@ async def test_a_connection_that_ends_fails_all_who_wait_on_it_at_once_and_once(
             assert "reset by peer" in caller.outcome.message
         assert trio.current_time() == 0.0
         assert [type(reply) for reply in replies] == [Silent]
-        calls.give_up("a", number, is_missed=True)
+        rpc.give_up("a", number, is_missed=True)
         assert told.missed_peers == [], "who is gone is not suspect as well"
         assert not there.over.is_set()
         net.answer("b", net.requests("b")[0].id, PONG)
         await there.over.wait()
         assert there.outcome == PONG
-        assert waiting(calls) == 0
+        assert waiting(rpc) == 0
 
     await tell(story, "a", "b")
 
 
 async def test_who_asks_again_when_it_hears_of_the_end_is_told_that_nobody_is_there(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         again: list[int | None] = []
         for _ in range(3):
-            calls.ask("a", Ping(), lambda reply: again.append(calls.ask("a", Ping(), lambda reply: None)))
+            rpc.ask("a", Ping(), lambda reply: again.append(rpc.ask("a", Ping(), lambda reply: None)))
         net.go("a")
         assert again == [None, None, None]
-        assert waiting(calls) == 0
+        assert waiting(rpc) == 0
 
     await tell(story, "a")
 
 
 async def test_an_answer_to_the_former_connection_is_no_answer_on_the_next(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         replies: list[Reply | BzzzError] = []
-        old = calls.ask("a", Ping(), replies.append)
+        old = rpc.ask("a", Ping(), replies.append)
         assert old is not None
         net.go("a")
         net.come("a")
         replies.clear()
-        new = calls.ask("a", Ping(), replies.append)
+        new = rpc.ask("a", Ping(), replies.append)
         net.answer("a", old, PONG)
         assert replies == []
         assert new is not None
@@ -331,21 +332,21 @@ async def test_an_answer_to_the_former_connection_is_no_answer_on_the_next(autoj
 
 
 async def test_giving_up_twice_or_after_the_answer_blames_nobody(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        number = calls.ask("a", Ping(), lambda reply: None)
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        number = rpc.ask("a", Ping(), lambda reply: None)
         assert number is not None
         net.answer("a", number, PONG)
-        calls.give_up("a", number, is_missed=True)
-        calls.give_up("nobody", number, is_missed=True)
+        rpc.give_up("a", number, is_missed=True)
+        rpc.give_up("nobody", number, is_missed=True)
         assert told.missed_peers == []
 
     await tell(story, "a")
 
 
 async def test_a_large_frame_goes_by_the_bulk_lane_and_a_small_one_does_not(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        calls.ask("a", Merge((b"x" * BULK_BYTES_MIN,)), lambda reply: None)
-        calls.ask("a", Merge((b"x",)), lambda reply: None)
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        rpc.ask("a", Merge((b"x" * BULK_BYTES_MIN,)), lambda reply: None)
+        rpc.ask("a", Merge((b"x",)), lambda reply: None)
         assert [sent.lane for sent in net.sent] == [Lane.BULK, Lane.SMALL]
 
     await tell(story, "a")
@@ -355,20 +356,20 @@ async def test_a_large_frame_goes_by_the_bulk_lane_and_a_small_one_does_not(auto
 
 
 async def test_a_request_is_answered_under_its_number(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         told.answers[Ping] = PONG
         net.ask("a", 77, Ping(), "trace-2")
-        net.ask("a", 5, Members())
-        assert net.replies("a") == [(77, PONG), (5, Failed.of(Forbidden("nobody said what to answer")))]
+        net.ask("a", 5, GetMembers())
+        assert net.replies("a") == [(77, PONG), (5, FailedReply.of(Forbidden("nobody said what to answer")))]
         assert told.traces == ["trace-2", ""]
         assert told.told[-2:] == [("heard", "a"), ("heard", "a")]
 
     await tell(story, "a")
 
 
-def promised(nursery: trio.Nursery, reply: Awaitable[Reply]) -> Promise:
+def promised(nursery: trio.Nursery, reply: Awaitable[Reply]) -> DeferredReply:
     """The same answer, of which calls are told instead of waiting for it."""
-    promise = Promise()
+    promise = DeferredReply()
 
     async def keep() -> None:
         try:
@@ -391,43 +392,43 @@ both_ways = pytest.mark.parametrize("given", [awaited, promised])
 async def test_what_takes_time_is_answered_when_it_is_done_and_nobody_waits_for_it(
     given: Callable[..., Any], autojump_clock: Clock
 ) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def later(seconds: float, outcome: Reply | Exception) -> Reply:
             await trio.sleep(seconds)
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
 
-        told.answers[Merge] = given(nursery, later(3.0, MergedAll(1, ())))
+        told.answers[Merge] = given(nursery, later(3.0, MergeReply(1, ())))
         net.ask("a", 1, Merge((b"e",)))
-        told.answers[Heads] = given(nursery, later(1.0, Conflict("read again")))
-        net.ask("a", 2, Heads(KEY, ()))
-        told.answers[Members] = given(nursery, later(2.0, ValueError("a defect")))
-        net.ask("a", 3, Members())
+        told.answers[GetHeads] = given(nursery, later(1.0, Conflict("read again")))
+        net.ask("a", 2, GetHeads(KEY, ()))
+        told.answers[GetMembers] = given(nursery, later(2.0, ValueError("a defect")))
+        net.ask("a", 3, GetMembers())
         told.answers[Ping] = PONG
         net.ask("a", 4, Ping())
         assert [number for number, _ in net.replies("a")] == [4]
         await trio.sleep(4.0)
         assert [number for number, _ in net.replies("a")] == [4, 2, 3, 1]
         by_number = dict(net.replies("a"))
-        assert by_number[1] == MergedAll(1, ())
-        assert by_number[2] == Failed.of(Conflict("read again"))
-        assert isinstance(by_number[3], Failed)
+        assert by_number[1] == MergeReply(1, ())
+        assert by_number[2] == FailedReply.of(Conflict("read again"))
+        assert isinstance(by_number[3], FailedReply)
         assert by_number[3].code == "UCXL-500-INTERNAL"
         assert "defect" not in by_number[3].message, "our insides are nobody else's business"
-        assert calls._serving == {}
+        assert rpc._serving == {}
 
     await tell(story, "a")
 
 
 async def test_a_promise_that_was_kept_before_is_answered_at_once(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        promise = Promise()
-        promise.keep(MergedAll(1, ()))
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        promise = DeferredReply()
+        promise.keep(MergeReply(1, ()))
         told.answers[Merge] = promise
         net.ask("a", 1, Merge((b"e",)))
-        assert net.replies("a") == [(1, MergedAll(1, ()))]
-        assert await promise.wait() == MergedAll(1, ())
+        assert net.replies("a") == [(1, MergeReply(1, ()))]
+        assert await promise.wait() == MergeReply(1, ())
 
     await tell(story, "a")
 
@@ -438,53 +439,53 @@ async def test_an_answer_goes_out_on_the_connection_it_was_asked_on_or_not_at_al
 ) -> None:
     """A peer that starts again counts from one again: an answer to its former life would acknowledge something else."""
 
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def slow_commit() -> Reply:
             await trio.sleep(2.0)
-            return MergedAll(1, ())
+            return MergeReply(1, ())
 
         told.answers[Merge] = given(nursery, slow_commit())
         net.ask("a", 1, Merge((b"former life",)))
         await trio.sleep(1.0)
         net.go("a", "killed")
         net.come("a")
-        told.answers[Merge] = Failed.of(StorageFull("no room"))
+        told.answers[Merge] = FailedReply.of(StorageFull("no room"))
         net.ask("a", 1, Merge((b"this life",)))
         await trio.sleep(5.0)
-        assert net.replies("a") == [(1, Failed.of(StorageFull("no room")))]
-        assert calls._serving == {}
+        assert net.replies("a") == [(1, FailedReply.of(StorageFull("no room")))]
+        assert rpc._serving == {}
 
     await tell(story, "a")
 
 
 async def test_a_peer_that_asks_too_much_at_once_is_told_to_slow_down(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def later() -> Reply:
             await trio.sleep(1.0)
-            return HeadsAre((), ())
+            return HeadsReply((), ())
 
         for number in (1, 2):
-            told.answers[Heads] = later()
-            net.ask("a", number, Heads(KEY, ()))
-        net.ask("a", 3, Heads(KEY, ()))
+            told.answers[GetHeads] = later()
+            net.ask("a", number, GetHeads(KEY, ()))
+        net.ask("a", 3, GetHeads(KEY, ()))
         ((number, reply),) = net.replies("a")
         assert number == 3
-        assert isinstance(reply, Failed)
+        assert isinstance(reply, FailedReply)
         assert isinstance(reply.error, TooManyRequests)
-        told.answers[Heads] = later()
-        net.ask("b", 1, Heads(KEY, ()))
+        told.answers[GetHeads] = later()
+        net.ask("b", 1, GetHeads(KEY, ()))
         assert net.replies("b") == [], "another peer is not concerned"
         await trio.sleep(2.0)
-        told.answers[Heads] = HeadsAre((), ())
-        net.ask("a", 4, Heads(KEY, ()))
+        told.answers[GetHeads] = HeadsReply((), ())
+        net.ask("a", 4, GetHeads(KEY, ()))
         assert sorted(number for number, _ in net.replies("a")) == [1, 2, 3, 4]
 
-    await tell(story, "a", "b", limits=Limits(serving_max=2))
+    await tell(story, "a", "b", limits=SwarmLimits(serving_max=2))
 
 
 async def test_what_is_no_message_costs_the_connection_and_nothing_else(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
-        caller = Caller(nursery, calls, "a", timeout=9.0)
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+        caller = Caller(nursery, rpc, "a", timeout=9.0)
         await net.until_sent("a", 1)
         for frame in (b"\xc1", b"", messages.encode_request(1, Ping()) + b"\x00"):
             net.garble("a", frame)
@@ -501,18 +502,18 @@ async def test_what_is_no_message_costs_the_connection_and_nothing_else(autojump
 
 
 async def test_no_error_that_can_be_raised_here_or_sent_there_ends_the_node(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def odd() -> Reply:
             raise Unavailable("x" * 10_000, object=object(), text="y" * 10_000)
 
-        told.answers[Heads] = odd()
-        net.ask("a", 1, Heads(KEY, ()))
+        told.answers[GetHeads] = odd()
+        net.ask("a", 1, GetHeads(KEY, ()))
         await trio.testing.wait_all_tasks_blocked()
         ((_, reply),) = net.replies("a")
-        assert isinstance(reply, Failed)
-        caller = Caller(nursery, calls, "a")
+        assert isinstance(reply, FailedReply)
+        caller = Caller(nursery, rpc, "a")
         (asked,) = await net.until_sent("a", 1)
-        net.answer("a", asked.id, Failed("UCXL-503-UNAVAILABLE", "later", {"message": 1, "self": 2}))
+        net.answer("a", asked.id, FailedReply("UCXL-503-UNAVAILABLE", "later", {"message": 1, "self": 2}))
         await caller.over.wait()
         assert isinstance(caller.outcome, Unavailable)
 
@@ -520,7 +521,7 @@ async def test_no_error_that_can_be_raised_here_or_sent_there_ends_the_node(auto
 
 
 async def test_coming_and_going_is_passed_on(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, calls: Calls, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         net.come("a")
         net.go("a")
         net.come("a")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from protocols.policy.address_book import (
     ADDRESSES_MAX,
+    AddressBook,
     Banned,
     Connected,
     Dial,
@@ -17,7 +18,6 @@ from protocols.policy.address_book import (
     Effect,
     Event,
     Forget,
-    Peers,
     Sighted,
 )
 from protocols.policy.machine import Tick
@@ -25,9 +25,9 @@ from protocols.policy.machine import Tick
 HORIZON = 24 * 3600.0
 
 
-def peers(**options: float) -> Peers:
+def peers(**options: float) -> AddressBook:
     """With no jitter the waits after failures are 0.125, 0.25, 0.5, 1, 2, 2.5, 2.5 ... seconds."""
-    return Peers("own", chance=lambda: 0.0, **options)  # type: ignore[arg-type]
+    return AddressBook("own", chance=lambda: 0.0, **options)  # type: ignore[arg-type]
 
 
 def sighted(
@@ -40,12 +40,12 @@ def hearsay(peer: str, *addresses: str) -> Sighted:
     return Sighted(peer=peer, addresses=addresses, source="told", is_hearsay=True)
 
 
-def due(machine: Peers) -> float:
+def due(machine: AddressBook) -> float:
     """When it wants its next tick: never, when it waits for events alone."""
     return inf if machine.deadline is None else machine.deadline
 
 
-def until(machine: Peers, end: float) -> list[tuple[float, Effect]]:
+def until(machine: AddressBook, end: float) -> list[tuple[float, Effect]]:
     """Tick whenever it wants to, up to a time: what came of it, and when."""
     told: list[tuple[float, Effect]] = []
     while (now := due(machine)) <= end:
@@ -241,7 +241,7 @@ def test_a_ban_can_name_the_bare_address_as_well() -> None:
 
 
 def test_the_list_of_the_banned_has_an_end_and_never_drops_ourselves() -> None:
-    machine = Peers("own", chance=lambda: 0.0, targets_max=3)
+    machine = AddressBook("own", chance=lambda: 0.0, targets_max=3)
     for number in range(10):
         machine.handle(Banned(f"p{number}"), 0.0)
     assert machine.handle(sighted("p9", "/9"), 0.0) == ()
@@ -285,7 +285,7 @@ def test_an_address_that_was_heard_of_first_counts_as_configured_once_it_is() ->
 
 
 def test_what_others_tell_cannot_fill_the_memory_nor_keep_the_configuration_out() -> None:
-    machine = Peers("own", chance=lambda: 0.0, targets_max=3)
+    machine = AddressBook("own", chance=lambda: 0.0, targets_max=3)
     dialled = [machine.handle(sighted(f"p{number}", "/x"), 0.0) for number in range(5)]
     assert [len(effects) for effects in dialled] == [1, 1, 1, 0, 0]
     assert machine.handle(sighted("seed", "/seed", is_configured=True), 0.0) == (Dial("seed", ("/seed",)),)
@@ -389,7 +389,7 @@ EVENTS = st.one_of(
 @settings(max_examples=300)
 @given(st.lists(st.tuples(st.floats(0, 4), EVENTS), max_size=50), st.floats(0, 0.999))
 def test_whatever_happens_in_whatever_order(history: list[tuple[float, Event]], chance: float) -> None:
-    machine, now = Peers("own", chance=lambda: chance, forget_seconds=20.0), 0.0
+    machine, now = AddressBook("own", chance=lambda: chance, forget_seconds=20.0), 0.0
     connected: set[str] = set()
     dialling: set[str] = set()
     banned = {"own"}
@@ -435,7 +435,7 @@ def test_a_sighting_costs_the_same_however_many_are_known(count: int) -> None:
     """Counted in looks at targets, not in seconds: none but the one that was sighted."""
     looked: list[str] = []
 
-    class Counting(Peers):
+    class Counting(AddressBook):
         def _look(self, name: str, now: float) -> Sequence[Effect]:
             looked.append(name)
             return super()._look(name, now)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from protocols.policy.breaker import (
     Abandoned,
     Breaker,
+    BreakerState,
     Changed,
     Effect,
     Event,
@@ -17,7 +18,6 @@ from protocols.policy.breaker import (
     Probe,
     Released,
     SignOfLife,
-    State,
     Succeeded,
     Tuned,
 )
@@ -36,14 +36,14 @@ def fail(machine: Breaker, now: float, *, times: int = 1) -> list[Effect]:
 def opened(now: float = 100.0) -> Breaker:
     machine = breaker()
     fail(machine, now, times=3)
-    assert machine.state is State.OPEN
+    assert machine.state is BreakerState.OPEN
     return machine
 
 
 def half_opened(now: float = 100.0) -> Breaker:
     machine = opened(now)
     machine.handle(SignOfLife("a frame"), now)
-    assert machine.state is State.HALF_OPEN
+    assert machine.state is BreakerState.HALF_OPEN
     return machine
 
 
@@ -63,7 +63,7 @@ def test_it_opens_at_the_threshold_and_not_before(threshold: int) -> None:
     assert machine.is_closed
     (changed,) = fail(machine, 12.5)
     assert isinstance(changed, Changed)
-    assert (changed.before, changed.after) == (State.CLOSED, State.OPEN)
+    assert (changed.before, changed.after) == (BreakerState.CLOSED, BreakerState.OPEN)
     assert (machine.is_closed, machine.changed_at) == (False, 12.5)
 
 
@@ -92,7 +92,7 @@ def test_what_we_abandoned_ourselves_says_nothing_of_the_swarm() -> None:
         assert machine.handle(Abandoned(machine.generation), 1.0) == ()
     assert machine.is_closed
     fail(machine, 1.0)
-    assert machine.state is State.OPEN, "nor does it take back what failed before"
+    assert machine.state is BreakerState.OPEN, "nor does it take back what failed before"
 
 
 def test_outcomes_of_an_earlier_generation_change_nothing() -> None:
@@ -101,11 +101,11 @@ def test_outcomes_of_an_earlier_generation_change_nothing() -> None:
     fail(machine, 1.0, times=3)
     for outcome in (Succeeded(early), Failed(early, "late"), Abandoned(early)):
         assert machine.handle(outcome, 1.0) == ()
-    assert (machine.state, due(machine)) == (State.OPEN, 1.5)
+    assert (machine.state, due(machine)) == (BreakerState.OPEN, 1.5)
     (_, probe) = machine.handle(Tick(), 1.5)
     for outcome in (Succeeded(early), Failed(early, "late"), Abandoned(early)):
         assert machine.handle(outcome, 1.6) == ()
-    assert machine.state is State.HALF_OPEN
+    assert machine.state is BreakerState.HALF_OPEN
     assert probe == Probe(machine.generation)
     machine.handle(Succeeded(machine.generation), 1.7)
     for _ in range(3):
@@ -119,7 +119,7 @@ def test_when_the_backoff_is_over_one_probe_is_let_through(when: float) -> None:
     assert due(machine) == 1.5
     assert machine.handle(Tick(), 1.4) == (), "an early tick is harmless"
     changed, probe = machine.handle(Tick(), when)
-    assert changed == Changed(State.OPEN, State.HALF_OPEN, "the backoff is over")
+    assert changed == Changed(BreakerState.OPEN, BreakerState.HALF_OPEN, "the backoff is over")
     assert probe == Probe(machine.generation)
     assert machine.handle(Tick(), when) == (), "so is a doubled one"
     assert not machine.is_closed, "the permit is the probe's, and no user's call's"
@@ -130,7 +130,7 @@ def test_a_sign_of_life_is_probed_at_once_and_only_while_it_is_open() -> None:
     assert machine.handle(SignOfLife("a frame"), 0.0) == ()
     fail(machine, 1.0, times=3)
     changed, probe = machine.handle(SignOfLife("a dial"), 1.0)
-    assert changed == Changed(State.OPEN, State.HALF_OPEN, "a sign of life: a dial")
+    assert changed == Changed(BreakerState.OPEN, BreakerState.HALF_OPEN, "a sign of life: a dial")
     assert isinstance(probe, Probe)
     assert machine.handle(SignOfLife("another"), 1.0) == (), "one permit at a time"
 
@@ -140,7 +140,7 @@ def test_an_answered_probe_closes_it_and_everything_is_as_at_first() -> None:
     generation = machine.generation
     (changed,) = machine.handle(Succeeded(generation), 101.0)
     assert isinstance(changed, Changed)
-    assert (changed.before, changed.after) == (State.HALF_OPEN, State.CLOSED)
+    assert (changed.before, changed.after) == (BreakerState.HALF_OPEN, BreakerState.CLOSED)
     assert machine.deadline is None
     assert machine.handle(Succeeded(generation), 101.0) == ()
     assert fail(machine, 102.0, times=2) == []
@@ -154,7 +154,7 @@ def test_each_failed_probe_doubles_the_backoff_up_to_the_cap() -> None:
     for _ in range(6):
         machine.handle(Tick(), now)
         fail(machine, now)
-        assert machine.state is State.OPEN
+        assert machine.state is BreakerState.OPEN
         waits.append(due(machine) - now)
         now = due(machine)
     assert waits == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
@@ -170,7 +170,7 @@ def test_a_probe_that_we_abandoned_is_tried_again_and_counts_as_no_failure() -> 
     machine = half_opened(100.0)
     for _ in range(5):
         (changed,) = machine.handle(Abandoned(machine.generation), 100.0)
-        assert changed == Changed(State.HALF_OPEN, State.OPEN, "the probe was abandoned")
+        assert changed == Changed(BreakerState.HALF_OPEN, BreakerState.OPEN, "the probe was abandoned")
         assert due(machine) == 100.5, "a busy process must not keep itself from the swarm for longer and longer"
         machine.handle(SignOfLife("a frame"), 100.0)
 
@@ -180,7 +180,7 @@ def test_a_probe_of_which_nothing_is_heard_does_not_keep_it_half_open_for_ever()
     lost = machine.generation
     assert due(machine) == 110.0
     (changed,) = machine.handle(Tick(), 110.0)
-    assert changed == Changed(State.HALF_OPEN, State.OPEN, "the probe had no outcome")
+    assert changed == Changed(BreakerState.HALF_OPEN, BreakerState.OPEN, "the probe had no outcome")
     assert probes(machine.handle(Tick(), due(machine))), "another one is sent"
     assert machine.handle(Succeeded(lost), 111.0) == (), "and the lost one's outcome comes too late"
 
@@ -214,8 +214,10 @@ def test_whatever_happens_in_whatever_order(steps: list, threshold: int, chance:
             assert (change.before, change.after) == (state, machine.state)
             assert change.before is not change.after
             assert change.why == machine.why
-        assert probes(effects) == ([Probe(machine.generation)] if changes and machine.state is State.HALF_OPEN else [])
-        if machine.state is State.CLOSED:
+        assert probes(effects) == (
+            [Probe(machine.generation)] if changes and machine.state is BreakerState.HALF_OPEN else []
+        )
+        if machine.state is BreakerState.CLOSED:
             assert machine.deadline is None
         else:
             assert now < due(machine) <= now + 10.0 or not changes, "it never waits for ever, and never spins"
@@ -234,58 +236,63 @@ def test_whatever_happens_in_whatever_order(steps: list, threshold: int, chance:
 
 def test_forced_open_lets_nothing_through_and_releases_to_what_it_was() -> None:
     machine = breaker()
-    (changed,) = machine.handle(Forced(State.OPEN, "forced by ada: works"), 5.0)
-    assert changed == Changed(State.CLOSED, State.OPEN, "forced by ada: works")
-    assert (machine.state, machine.is_closed, machine.is_forced, machine.changed_at) == (State.OPEN, False, True, 5.0)
+    (changed,) = machine.handle(Forced(BreakerState.OPEN, "forced by ada: works"), 5.0)
+    assert changed == Changed(BreakerState.CLOSED, BreakerState.OPEN, "forced by ada: works")
+    assert (machine.state, machine.is_closed, machine.is_forced, machine.changed_at) == (
+        BreakerState.OPEN,
+        False,
+        True,
+        5.0,
+    )
     assert machine.deadline is None, "nothing is probed for what nobody has learned"
     assert machine.handle(SignOfLife("a frame"), 6.0) == ()
     assert machine.handle(Tick(), 7.0) == ()
-    assert machine.state is State.OPEN
+    assert machine.state is BreakerState.OPEN
     (changed,) = machine.handle(Released("the time is over"), 8.0)
     assert isinstance(changed, Changed)
-    assert (changed.before, changed.after) == (State.OPEN, State.CLOSED)
+    assert (changed.before, changed.after) == (BreakerState.OPEN, BreakerState.CLOSED)
     assert machine.is_closed
 
 
 def test_failures_counted_before_a_force_count_after_it() -> None:
     machine = breaker()
     fail(machine, 1.0, times=2)
-    machine.handle(Forced(State.OPEN, "x"), 2.0)
+    machine.handle(Forced(BreakerState.OPEN, "x"), 2.0)
     machine.handle(Released("y"), 3.0)
     (changed,) = fail(machine, 4.0)
     assert isinstance(changed, Changed)
-    assert machine.state is State.OPEN
+    assert machine.state is BreakerState.OPEN
 
 
 def test_forced_closed_stays_closed_whatever_fails_and_learns_beneath() -> None:
     machine = breaker()
-    assert machine.handle(Forced(State.CLOSED, "x"), 0.0) == (), "it was closed: nothing changes"
+    assert machine.handle(Forced(BreakerState.CLOSED, "x"), 0.0) == (), "it was closed: nothing changes"
     assert fail(machine, 1.0, times=5) == []
-    assert (machine.state, machine.learned) == (State.CLOSED, State.OPEN)
+    assert (machine.state, machine.learned) == (BreakerState.CLOSED, BreakerState.OPEN)
     (probe,) = machine.handle(Tick(), due(machine))
     assert isinstance(probe, Probe), "it goes on probing beneath"
     (changed,) = machine.handle(Released("y"), 20.0)
     assert isinstance(changed, Changed)
-    assert changed.after is State.HALF_OPEN
+    assert changed.after is BreakerState.HALF_OPEN
     assert machine.handle(Succeeded(machine.generation), 21.0) == (
-        Changed(State.HALF_OPEN, State.CLOSED, "the swarm answered a ping"),
+        Changed(BreakerState.HALF_OPEN, BreakerState.CLOSED, "the swarm answered a ping"),
     )
 
 
 def test_an_answer_under_a_force_closes_it_beneath() -> None:
     machine = opened()
-    (changed,) = machine.handle(Forced(State.CLOSED, "x"), 101.0)
+    (changed,) = machine.handle(Forced(BreakerState.CLOSED, "x"), 101.0)
     assert isinstance(changed, Changed)
     assert machine.handle(Succeeded(machine.generation), 102.0) == ()
     assert machine.handle(Released("y"), 103.0) == ()
-    assert (machine.state, machine.learned) == (State.CLOSED, State.CLOSED)
+    assert (machine.state, machine.learned) == (BreakerState.CLOSED, BreakerState.CLOSED)
 
 
 def test_a_force_in_the_place_of_another_is_one_change() -> None:
     machine = breaker()
-    machine.handle(Forced(State.OPEN, "x"), 0.0)
-    (changed,) = machine.handle(Forced(State.CLOSED, "y"), 1.0)
-    assert changed == Changed(State.OPEN, State.CLOSED, "y")
+    machine.handle(Forced(BreakerState.OPEN, "x"), 0.0)
+    (changed,) = machine.handle(Forced(BreakerState.CLOSED, "y"), 1.0)
+    assert changed == Changed(BreakerState.OPEN, BreakerState.CLOSED, "y")
     assert machine.handle(Released("z"), 2.0) == ()
     assert machine.handle(Released("z"), 3.0) == ()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.policy.cache import Cache, Reading
+from protocols.policy.cache import Cache, CacheLoad
 
 KEYS = (b"a", b"b", b"c")
 PARTS = ("head", "first")
@@ -151,7 +151,7 @@ STEPS = st.lists(
 def test_it_does_as_its_model_whatever_comes(steps: list[tuple], entries_max: int, bytes_max: int) -> None:  # type: ignore[type-arg]
     one: Cache[int] = Cache(entries_max=entries_max, bytes_max=bytes_max)
     model = Model(entries_max, bytes_max)
-    readings: list[tuple[int, bytes, Reading]] = []
+    readings: list[tuple[int, bytes, CacheLoad]] = []
     now, begun = 0.0, 0
     for step in steps:
         match step:

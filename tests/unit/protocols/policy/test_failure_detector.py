@@ -9,36 +9,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.policy.failure_detector import (
-    Connected,
-    Disconnected,
+    ConnectionClosed,
+    ConnectionOpened,
+    DeadlineMissed,
     Effect,
     Event,
+    FailureDetector,
+    FrameReceived,
     GiveUp,
-    Heard,
-    Liveness,
-    Missed,
-    Ping,
-    Ponged,
+    PongReceived,
+    SendPing,
     Suspected,
     Trusted,
 )
 from protocols.policy.machine import Tick
 
 
-def connected(*peers: str, now: float = 0.0) -> Liveness:
+def connected(*peers: str, now: float = 0.0) -> FailureDetector:
     """Pings every 2 s, suspects every 0.25 s, gives up after 5 s, and is late itself after 0.5 s."""
-    machine = Liveness()
+    machine = FailureDetector()
     for peer in peers:
-        assert machine.handle(Connected(peer), now) == ()
+        assert machine.handle(ConnectionOpened(peer), now) == ()
     return machine
 
 
-def due(machine: Liveness) -> float:
+def due(machine: FailureDetector) -> float:
     """When it wants its next tick: never, when it waits for events alone."""
     return inf if machine.deadline is None else machine.deadline
 
 
-def until(machine: Liveness, end: float) -> list[tuple[float, Effect]]:
+def until(machine: FailureDetector, end: float) -> list[tuple[float, Effect]]:
     """Tick whenever it wants to, up to a time: what came of it, and when."""
     told: list[tuple[float, Effect]] = []
     while (now := due(machine)) <= end:
@@ -48,9 +48,9 @@ def until(machine: Liveness, end: float) -> list[tuple[float, Effect]]:
 
 
 def test_with_nobody_connected_it_waits_for_nothing() -> None:
-    machine = Liveness()
+    machine = FailureDetector()
     assert machine.deadline is None
-    for event in (Tick(), Heard("a"), Ponged("a"), Missed("a"), Disconnected("a")):
+    for event in (Tick(), FrameReceived("a"), PongReceived("a"), DeadlineMissed("a"), ConnectionClosed("a")):
         assert machine.handle(event, 1.0) == ()
     assert machine.deadline is None
     assert machine.heard_at("a") is None
@@ -60,123 +60,123 @@ def test_with_nobody_connected_it_waits_for_nothing() -> None:
 def test_a_connected_peer_is_pinged_all_the_time() -> None:
     machine = connected("a")
     for second in (2.0, 4.0, 6.0):
-        assert until(machine, second) == [(second, Ping("a"))]
-        assert machine.handle(Ponged("a"), second) == ()
-    machine.handle(Heard("a"), 7.9)
-    assert until(machine, 8.0) == [(8.0, Ping("a"))], "also when frames come: a pong tells more than that it lives"
+        assert until(machine, second) == [(second, SendPing("a"))]
+        assert machine.handle(PongReceived("a"), second) == ()
+    machine.handle(FrameReceived("a"), 7.9)
+    assert until(machine, 8.0) == [(8.0, SendPing("a"))], "also when frames come: a pong tells more than that it lives"
 
 
 @pytest.mark.parametrize("tick", [0.0, 1.0, 1.99])
 def test_an_early_tick_is_harmless(tick: float) -> None:
     machine = connected("a")
     assert machine.handle(Tick(), tick) == ()
-    assert until(machine, 2.0) == [(2.0, Ping("a"))]
+    assert until(machine, 2.0) == [(2.0, SendPing("a"))]
     assert machine.handle(Tick(), 2.0) == (), "and so is a doubled one"
 
 
 def test_a_peer_that_missed_a_deadline_is_suspect_at_once_and_pinged_more_often() -> None:
     machine = connected("a", "b")
-    assert machine.handle(Missed("a"), 1.0) == (Suspected("a"), Ping("a"))
+    assert machine.handle(DeadlineMissed("a"), 1.0) == (Suspected("a"), SendPing("a"))
     assert machine.is_suspect("a")
     assert not machine.is_suspect("b")
-    assert machine.handle(Missed("a"), 1.1) == (), "once"
-    assert until(machine, 1.9) == [(1.25, Ping("a")), (1.5, Ping("a")), (1.75, Ping("a"))]
+    assert machine.handle(DeadlineMissed("a"), 1.1) == (), "once"
+    assert until(machine, 1.9) == [(1.25, SendPing("a")), (1.5, SendPing("a")), (1.75, SendPing("a"))]
 
 
 def test_a_suspect_is_trusted_again_when_it_answers_a_ping_and_not_before() -> None:
     machine = connected("a")
-    machine.handle(Missed("a"), 1.0)
-    assert machine.handle(Heard("a"), 1.1) == ()
+    machine.handle(DeadlineMissed("a"), 1.0)
+    assert machine.handle(FrameReceived("a"), 1.1) == ()
     assert machine.is_suspect("a"), "what it sent before it froze may come at any time"
-    assert machine.handle(Ponged("a"), 1.2) == (Trusted("a"),)
+    assert machine.handle(PongReceived("a"), 1.2) == (Trusted("a"),)
     assert not machine.is_suspect("a")
-    assert machine.handle(Ponged("a"), 1.3) == ()
+    assert machine.handle(PongReceived("a"), 1.3) == ()
     assert [at for at, _ in until(machine, 3.4)] == [pytest.approx(3.3)]
 
 
 def test_a_connection_without_a_sign_of_life_is_given_up() -> None:
     machine = connected("a", "b")
-    machine.handle(Missed("a"), 1.0)
-    machine.handle(Heard("b"), 4.5)
+    machine.handle(DeadlineMissed("a"), 1.0)
+    machine.handle(FrameReceived("b"), 4.5)
     told = until(machine, 5.0)
     assert told[-1] == (5.0, GiveUp("a", 5.0))
     assert machine.heard_at("a") is None
     assert not machine.is_suspect("a")
-    assert machine.handle(Disconnected("a"), 5.0) == ()
-    assert all(effect == Ping("b") for _, effect in until(machine, 9.0)), "nothing more of the one that is gone"
+    assert machine.handle(ConnectionClosed("a"), 5.0) == ()
+    assert all(effect == SendPing("b") for _, effect in until(machine, 9.0)), "nothing more of the one that is gone"
 
 
 def test_any_frame_puts_giving_up_off() -> None:
     machine = connected("a")
-    machine.handle(Heard("a"), 4.9)
-    assert [effect for _, effect in until(machine, 9.8)] == [Ping("a")] * 4
+    machine.handle(FrameReceived("a"), 4.9)
+    assert [effect for _, effect in until(machine, 9.8)] == [SendPing("a")] * 4
     assert until(machine, 9.9)[-1] == (9.9, GiveUp("a", pytest.approx(5.0)))  # type: ignore[arg-type]
 
 
 def test_after_we_slept_ourselves_nobody_is_blamed_and_everybody_is_asked() -> None:
     machine = connected("a", "b")
-    machine.handle(Missed("b"), 1.0)
-    assert list(machine.handle(Tick(), 60.0)) == [Ping("a"), Ping("b")]
+    machine.handle(DeadlineMissed("b"), 1.0)
+    assert list(machine.handle(Tick(), 60.0)) == [SendPing("a"), SendPing("b")]
     assert machine.is_suspect("b"), "it still has to answer"
-    assert [effect for _, effect in until(machine, 64.9)].count(Ping("a")) == 2
+    assert [effect for _, effect in until(machine, 64.9)].count(SendPing("a")) == 2
     assert {effect for _, effect in until(machine, 65.0)} == {GiveUp("a", 5.0), GiveUp("b", 5.0)}
 
 
 def test_events_that_come_before_the_late_tick_do_not_hide_that_we_slept() -> None:
     """A process that was stopped is told what waited in its sockets, and who missed, before its timer comes round."""
     machine = connected("a", "b")
-    machine.handle(Heard("a"), 60.0)
-    machine.handle(Ponged("a"), 60.0)
-    machine.handle(Missed("a"), 60.0)
-    machine.handle(Connected("c"), 60.0)
+    machine.handle(FrameReceived("a"), 60.0)
+    machine.handle(PongReceived("a"), 60.0)
+    machine.handle(DeadlineMissed("a"), 60.0)
+    machine.handle(ConnectionOpened("c"), 60.0)
     assert not [effect for effect in machine.handle(Tick(), 60.0) if isinstance(effect, GiveUp)]
 
 
 def test_a_peer_that_connects_anew_starts_anew() -> None:
     machine = connected("a")
-    machine.handle(Missed("a"), 1.0)
-    assert machine.handle(Disconnected("a"), 1.1) == ()
+    machine.handle(DeadlineMissed("a"), 1.0)
+    assert machine.handle(ConnectionClosed("a"), 1.1) == ()
     assert machine.deadline is None
-    assert machine.handle(Connected("a"), 3.0) == ()
+    assert machine.handle(ConnectionOpened("a"), 3.0) == ()
     assert not machine.is_suspect("a")
-    assert until(machine, 5.0) == [(5.0, Ping("a"))]
+    assert until(machine, 5.0) == [(5.0, SendPing("a"))]
 
 
 def test_a_connection_that_takes_the_place_of_another_clears_the_suspicion_aloud() -> None:
     machine = connected("a")
-    machine.handle(Missed("a"), 1.0)
-    assert machine.handle(Connected("a"), 1.1) == (Trusted("a"),)
+    machine.handle(DeadlineMissed("a"), 1.0)
+    assert machine.handle(ConnectionOpened("a"), 1.1) == (Trusted("a"),)
 
 
 def test_a_frame_costs_the_same_however_many_peers_there_are() -> None:
     """Counted in looks at peers, not in seconds; and it wakes nobody, for it moves no deadline."""
     looked: list[object] = []
 
-    class Counting(Liveness):
+    class Counting(FailureDetector):
         def _due(self, pulse: Any) -> float:
             looked.append(pulse)
             return super()._due(pulse)
 
     machine = Counting()
     for number in range(100):
-        machine.handle(Connected(f"p{number}"), 0.0)
+        machine.handle(ConnectionOpened(f"p{number}"), 0.0)
     before = due(machine)
     looked.clear()
     for number in range(100):
-        machine.handle(Heard(f"p{number}"), 1.0)
+        machine.handle(FrameReceived(f"p{number}"), 1.0)
         assert due(machine) == before
     assert looked == []
 
 
 PEERS = ["a", "b", "c"]
-kinds = st.sampled_from([Connected, Disconnected, Heard, Missed, Ponged])
+kinds = st.sampled_from([ConnectionOpened, ConnectionClosed, FrameReceived, DeadlineMissed, PongReceived])
 events = st.builds(lambda kind, peer: kind(peer), kinds, st.sampled_from(PEERS))
 steps = st.lists(st.tuples(st.floats(0, 1.5), st.none() | events))
 
 
 @given(steps)
 def test_whatever_happens_in_whatever_order(history: list[tuple[float, Event | None]]) -> None:
-    machine, now = Liveness(), 0.0
+    machine, now = FailureDetector(), 0.0
     here: dict[str, float] = {}
     pinged: dict[str, float] = {}
     suspects: set[str] = set()
@@ -194,7 +194,7 @@ def test_whatever_happens_in_whatever_order(history: list[tuple[float, Event | N
                     assert silent == pytest.approx(now - here.pop(peer))
                     assert silent >= 5.0 - 1e-9
                     suspects.discard(peer)
-                case Ping(peer):
+                case SendPing(peer):
                     pinged[peer] = now
 
     for passed, event in history:
@@ -206,15 +206,15 @@ def test_whatever_happens_in_whatever_order(history: list[tuple[float, Event | N
         now = end
         if event is None:
             continue
-        if isinstance(event, Connected):
+        if isinstance(event, ConnectionOpened):
             here[event.peer] = pinged[event.peer] = now
-        elif isinstance(event, Heard | Ponged) and event.peer in here:
+        elif isinstance(event, FrameReceived | PongReceived) and event.peer in here:
             here[event.peer] = now
-        if isinstance(event, Ponged):
+        if isinstance(event, PongReceived):
             pinged[event.peer] = now
         effects = machine.handle(event, now)
         note(effects)
-        if isinstance(event, Disconnected):
+        if isinstance(event, ConnectionClosed):
             here.pop(event.peer, None)
             suspects.discard(event.peer)
         for peer in PEERS:

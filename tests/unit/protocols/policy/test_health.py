@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from protocols.policy.breaker import State
+from protocols.policy.breaker import BreakerState
 from protocols.policy.health import (
     DiscoveryFacts,
     Status,
@@ -18,7 +18,13 @@ from protocols.policy.health import (
 )
 
 GOOD = SwarmFacts(
-    backend="hybrid", members=4, reachable=4, suspects=0, breaker=State.CLOSED, breaker_why="", clock_offsets_ms=()
+    backend="hybrid",
+    members=4,
+    reachable=4,
+    suspects=0,
+    breaker=BreakerState.CLOSED,
+    breaker_why="",
+    clock_offsets_ms=(),
 )
 KEPT = StoreFacts(failure="", pending=0, oldest_pending_ms=None, refused=0)
 
@@ -32,8 +38,8 @@ def test_a_swarm_in_which_everything_is_well_has_no_reasons() -> None:
     [
         (replace(GOOD, reachable=0), "none of the 4 members known can be reached"),
         (replace(GOOD, suspects=2), "2 connected members do not answer"),
-        (replace(GOOD, breaker=State.OPEN, breaker_why="3 unanswered"), "the breaker is open: 3 unanswered"),
-        (replace(GOOD, breaker=State.HALF_OPEN, breaker_why="a frame"), "the breaker is half-open: a frame"),
+        (replace(GOOD, breaker=BreakerState.OPEN, breaker_why="3 unanswered"), "the breaker is open: 3 unanswered"),
+        (replace(GOOD, breaker=BreakerState.HALF_OPEN, breaker_why="a frame"), "the breaker is half-open: a frame"),
         (replace(GOOD, members=0, reachable=0), "no other member of the swarm is known yet: what is written is kept"),
         (replace(GOOD, clock_offsets_ms=(20_000.0,)), "the clocks of 1 of 1 members differ"),
     ],
@@ -59,7 +65,7 @@ def test_real_with_somebody_to_reach_is_degraded_at_most() -> None:
 
 
 def test_mock_does_not_mind_that_there_is_no_swarm() -> None:
-    alone = replace(GOOD, backend="mock", members=0, reachable=0, breaker=State.OPEN)
+    alone = replace(GOOD, backend="mock", members=0, reachable=0, breaker=BreakerState.OPEN)
     assert judge_swarm(alone) == (Status.HEALTHY, ())
 
 

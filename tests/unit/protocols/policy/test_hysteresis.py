@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.policy.hysteresis import Steady
+from protocols.policy.hysteresis import Hysteresis
 
 
-def steady(**limits: float) -> Steady:
-    return Steady(worse_after=3, better_after=2, **limits)
+def steady(**limits: float) -> Hysteresis:
+    return Hysteresis(worse_after=3, better_after=2, **limits)
 
 
-def ill(**limits: float) -> Steady:
+def ill(**limits: float) -> Hysteresis:
     one = steady(**limits)
     for at in (1.0, 2.0, 3.0):
         one.saw_bad("late", at)

@@ -9,22 +9,22 @@ from protocols.policy.rtt import (
     HEDGE_SECONDS_USUAL,
     KEPT,
     PATIENCE_SECONDS_MAX,
-    RoundTrips,
+    RttEstimator,
     as_configured,
     stretched,
 )
 
 
-def told(peer: str = "a", *seconds: float, trips: RoundTrips | None = None, start: float = 0.0) -> RoundTrips:
+def told(peer: str = "a", *seconds: float, trips: RttEstimator | None = None, start: float = 0.0) -> RttEstimator:
     """These round trips of a peer, a second apart."""
-    trips = trips or RoundTrips()
+    trips = trips or RttEstimator()
     for number, one in enumerate(seconds):
         trips.took(peer, one, start + number)
     return trips
 
 
 def test_of_a_peer_that_answered_nothing_nothing_is_known() -> None:
-    trips = RoundTrips()
+    trips = RttEstimator()
     assert trips.usual("a") is None
     assert trips.overall() is None
     assert trips.patience("a", least=0.02) == 0.02
@@ -66,7 +66,7 @@ def test_a_standstill_whose_answers_come_all_at_once_changes_nothing() -> None:
 
 
 def test_of_answers_that_come_together_the_quickest_tells_of_the_way() -> None:
-    trips = RoundTrips()
+    trips = RttEstimator()
     for seconds in (3.0, 2.0, 0.2, 1.0):
         trips.took("a", seconds, 10.0)
     assert trips.usual("a") == 0.2
@@ -120,7 +120,7 @@ trips = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 100), st.floats(
 def test_whatever_was_measured_every_wait_is_bounded(
     history: list[tuple[str, float, float]], least: float, most: float
 ) -> None:
-    trips, now = RoundTrips(), 0.0
+    trips, now = RttEstimator(), 0.0
     for peer, seconds, passed in history:
         now += passed
         trips.took(peer, seconds, now)

@@ -9,7 +9,7 @@ from protocols.envelope import Envelope, seal
 from protocols.errors import BadSignature
 from protocols.keys import PrivateKey
 from protocols.policy import signature_cache
-from protocols.policy.signature_cache import Verified
+from protocols.policy.signature_cache import SignatureCache
 
 KEY = PrivateKey.from_seed(b"\x07" * 32)
 
@@ -26,28 +26,28 @@ def envelope(number: int = 0) -> Envelope:
 
 
 def test_a_checked_signature_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory, one = Verified(), envelope()
+    memory, one = SignatureCache(), envelope()
     memory.check(one)
     monkeypatch.setattr(signature_cache, "verify", lambda _: pytest.fail("it was checked again"))
     memory.check(one)
 
 
 def test_a_forged_signature_on_a_known_envelope_is_refused() -> None:
-    memory, one = Verified(), envelope()
+    memory, one = SignatureCache(), envelope()
     memory.check(one)
     with pytest.raises(BadSignature):
         memory.check(replace(one, signature=bytes(64)))
 
 
 def test_a_refused_signature_is_not_remembered() -> None:
-    memory, forged = Verified(), replace(envelope(), signature=bytes(64))
+    memory, forged = SignatureCache(), replace(envelope(), signature=bytes(64))
     for _ in range(2):
         with pytest.raises(BadSignature):
             memory.check(forged)
 
 
 def test_the_memory_is_bounded_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = Verified(kept_max=2)
+    memory = SignatureCache(kept_max=2)
     first, second, third = envelope(1), envelope(2), envelope(3)
     for one in (first, second, third):
         memory.check(one)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.services.control.audit import Audit
-from node.services.control.audit_file import FileJournal, Journal, JournalRefused, MemoryJournal, read_lines
+from node.services.control.audit_file import AuditFile, AuditFileRefused, AuditStorage, MemoryAuditStorage, read_lines
 from protocols.audit_log import GENESIS, check, hash_of, read
 from protocols.errors import StorageFull, Unavailable
 from protocols.keys import PrivateKey
@@ -18,12 +18,12 @@ KEY = PrivateKey.from_seed(b"\x05" * 32)
 OTHER = PrivateKey.from_seed(b"\x06" * 32)
 
 
-def audit(journal: Journal, key: PrivateKey = KEY) -> Audit:
+def audit(journal: AuditStorage, key: PrivateKey = KEY) -> Audit:
     return Audit(journal, key, now_ms=lambda: 1_700_000_000_000)
 
 
 async def log_of(count: int, key: PrivateKey = KEY) -> list[bytes]:
-    written = audit(MemoryJournal(), key)
+    written = audit(MemoryAuditStorage(), key)
     for number in range(count):
         await written.append("flags.changed", author="ada", reason=f"{number}: because ä", details={"n": number})
     return await written.lines()
@@ -93,10 +93,10 @@ async def test_a_line_of_another_node_does_not_fit_though_it_is_signed() -> None
 
 async def test_a_forger_who_signs_anew_what_follows_is_seen_by_the_first_line_that_he_cannot_sign() -> None:
     """Whoever has no key of the node can put no line of his own between, however well it chains."""
-    forged = audit(MemoryJournal(), OTHER)
+    forged = audit(MemoryAuditStorage(), OTHER)
     for line in (await log_of(2))[:2]:
-        await forged._journal.append(line)
-    forged = audit(forged._journal, OTHER)
+        await forged._storage.append(line)
+    forged = audit(forged._storage, OTHER)
     await forged.append("flags.changed", author="mallory", reason="nothing to see")
     assert check(await forged.lines()).broken == 3
 
@@ -106,12 +106,12 @@ async def test_a_forger_who_signs_anew_what_follows_is_seen_by_the_first_line_th
 
 async def test_a_file_is_there_again_after_a_restart_and_goes_on_where_it_ended(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    first = FileJournal(path)
+    first = AuditFile(path)
     log = audit(first)
     for number in range(3):
         await log.append("act", author="a", details={"n": number}, state={"n": number})
     first.close()
-    again = FileJournal(path)
+    again = AuditFile(path)
     log = audit(again)
     assert (log.sequence, log.state, log.faults) == (3, {"n": 2}, ())
     await log.append("act", author="a")
@@ -124,14 +124,14 @@ async def test_a_file_is_there_again_after_a_restart_and_goes_on_where_it_ended(
 
 async def test_what_a_crash_left_unfinished_is_cut_off_and_everything_before_it_stays(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    journal = FileJournal(path)
+    journal = AuditFile(path)
     await audit(journal).append("act", author="a")
     await audit(journal).append("act", author="a")
     journal.close()
     whole = path.read_bytes()
     for cut in range(1, len(whole) - whole.index(b"\n")):
         path.write_bytes(whole[:-cut])
-        journal = FileJournal(path)
+        journal = AuditFile(path)
         log = audit(journal)
         await log.append("act", author="b")
         journal.close()
@@ -144,7 +144,7 @@ async def test_an_entry_that_cannot_be_written_is_an_error_and_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "audit.log"
-    journal = FileJournal(path)
+    journal = AuditFile(path)
     log = audit(journal)
     await log.append("act", author="a")
     write = os.write
@@ -175,7 +175,7 @@ async def test_an_entry_that_cannot_be_written_is_an_error_and_leaves_no_trace(
 
 async def test_what_somebody_else_writes_or_cuts_off_while_the_node_runs_is_told(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    journal = FileJournal(path)
+    journal = AuditFile(path)
     log = audit(journal)
     for _ in range(3):
         await log.append("act", author="a")
@@ -190,7 +190,7 @@ async def test_what_somebody_else_writes_or_cuts_off_while_the_node_runs_is_told
 
 async def test_a_file_that_is_taken_away_is_begun_anew_and_told(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    journal = FileJournal(path)
+    journal = AuditFile(path)
     log = audit(journal)
     await log.append("act", author="a")
     path.rename(tmp_path / "elsewhere")
@@ -203,11 +203,11 @@ async def test_a_file_that_is_taken_away_is_begun_anew_and_told(tmp_path: Path) 
 
 async def test_a_last_line_that_was_tampered_with_is_told_and_its_state_is_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    journal = FileJournal(path)
+    journal = AuditFile(path)
     await audit(journal).append("act", author="a", state={"x": 1})
     journal.close()
     path.write_bytes(path.read_bytes().replace(b'"x":1', b'"x":2'))
-    journal = FileJournal(path)
+    journal = AuditFile(path)
     log = audit(journal)
     assert log.state == {}
     assert "line of the audit log (1) cannot be trusted" in log.faults[0]
@@ -218,8 +218,8 @@ async def test_a_last_line_that_was_tampered_with_is_told_and_its_state_is_not_t
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "audit.log").mkdir()
-    with pytest.raises(JournalRefused, match="does not start without it"):
-        FileJournal(tmp_path / "audit.log")
+    with pytest.raises(AuditFileRefused, match="does not start without it"):
+        AuditFile(tmp_path / "audit.log")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(JournalRefused):
-        FileJournal(tmp_path / "link")
+    with pytest.raises(AuditFileRefused):
+        AuditFile(tmp_path / "link")

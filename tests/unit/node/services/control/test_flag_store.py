@@ -11,10 +11,10 @@ from node.config.changes import read_change
 from node.config.flags import Flags, Force
 from node.config.settings import ConfigError, Settings, load
 from node.services.control.audit import Audit
-from node.services.control.audit_file import MemoryJournal
-from node.services.control.config_reload import Reloader
+from node.services.control.audit_file import MemoryAuditStorage
+from node.services.control.config_reload import ConfigReload
 from node.services.control.flag_store import FlagStore
-from node.swarm.peer_policy import Conduct
+from node.swarm.peer_policy import PeerPolicy
 from protocols.audit_log import read
 from protocols.errors import InvalidPayload, StorageFull
 from protocols.keys import PrivateKey
@@ -23,7 +23,7 @@ KEY = PrivateKey.from_seed(b"\x05" * 32)
 START_MS = 1_700_000_000_000
 
 
-class FullJournal(MemoryJournal):
+class FullJournal(MemoryAuditStorage):
     is_full = False
 
     async def append(self, line: bytes) -> None:
@@ -37,11 +37,11 @@ def now_ms() -> int:
 
 
 def store(
-    journal: MemoryJournal | None = None,
+    journal: MemoryAuditStorage | None = None,
     settings: Settings | None = None,
     refuse: Callable[[Flags], None] = lambda _: None,
 ) -> FlagStore:
-    audit = Audit(journal or MemoryJournal(), KEY, now_ms=now_ms)
+    audit = Audit(journal or MemoryAuditStorage(), KEY, now_ms=now_ms)
     return FlagStore(settings or Settings(name="n1"), audit, now_ms=now_ms, refuse=refuse)
 
 
@@ -49,7 +49,7 @@ async def change(flags: FlagStore, **told: object) -> None:
     await flags.change(read_change(told, author="ada"))
 
 
-async def acts(journal: MemoryJournal) -> list[str]:
+async def acts(journal: MemoryAuditStorage) -> list[str]:
     return [read(line).act for line in await journal.lines(limit=100)]
 
 
@@ -57,7 +57,7 @@ async def acts(journal: MemoryJournal) -> list[str]:
 
 
 async def test_a_change_is_written_down_then_in_force_and_told() -> None:
-    journal = MemoryJournal()
+    journal = MemoryAuditStorage()
     flags = store(journal)
     seen: list[tuple[str, str, int]] = []
     flags.subscribe(lambda before, after: seen.append((before.in_force, after.in_force, journal.count)))
@@ -73,7 +73,7 @@ async def test_a_change_is_written_down_then_in_force_and_told() -> None:
 
 
 async def test_a_change_of_which_one_part_is_impossible_changes_nothing() -> None:
-    journal = MemoryJournal()
+    journal = MemoryAuditStorage()
 
     def refuse(flags: Flags) -> None:
         if flags.backend == "real":
@@ -111,7 +111,7 @@ async def test_what_is_unset_is_what_is_configured() -> None:
 
 
 async def test_a_change_to_what_is_already_so_pins_it_and_is_told_nobody() -> None:
-    journal = MemoryJournal()
+    journal = MemoryAuditStorage()
     flags = store(journal)
     flags.subscribe(lambda *_: pytest.fail("nothing changed"))
     await change(flags, backend="hybrid")
@@ -121,7 +121,7 @@ async def test_a_change_to_what_is_already_so_pins_it_and_is_told_nobody() -> No
 
 
 async def test_changes_at_one_time_are_made_one_after_another(autojump_clock: trio.testing.MockClock) -> None:
-    class Slow(MemoryJournal):
+    class Slow(MemoryAuditStorage):
         async def append(self, line: bytes) -> None:
             await trio.sleep(1)
             await super().append(line)
@@ -138,7 +138,7 @@ async def test_changes_at_one_time_are_made_one_after_another(autojump_clock: tr
 
 
 async def test_what_was_set_at_run_time_is_found_again_after_a_restart(autojump_clock: trio.testing.MockClock) -> None:
-    journal = MemoryJournal()
+    journal = MemoryAuditStorage()
     flags = store(journal)
     await change(flags, rollout_percent=25, reason="slowly")
     await change(flags, override="open", reason="works", expires_in="1h")
@@ -156,7 +156,7 @@ async def test_what_was_set_at_run_time_is_found_again_after_a_restart(autojump_
 
 
 async def test_what_was_set_and_is_impossible_since_is_told_and_not_in_force() -> None:
-    journal = MemoryJournal()
+    journal = MemoryAuditStorage()
     await change(store(journal), write_quorum=5)
     flags = store(journal, Settings(name="n", replication=3))
     assert flags.current.write_quorum is None
@@ -208,12 +208,12 @@ class Configured:
     def __init__(self, folder: Path, text: str = "bzzz: {dht: {backend: hybrid}}\n") -> None:
         self.path = folder / "node.yaml"
         self.path.write_text(text, encoding="utf-8")
-        self.journal = MemoryJournal()
+        self.journal = MemoryAuditStorage()
         audit = Audit(self.journal, KEY, now_ms=now_ms)
         settings = self.again()
         self.flags = FlagStore(settings, audit, now_ms=now_ms, refuse=lambda _: None)
-        self.conduct = Conduct()
-        self.reloader = Reloader(settings, self.again, flags=self.flags, conduct=self.conduct, audit=audit)
+        self.peer_policy = PeerPolicy()
+        self.reloader = ConfigReload(settings, self.again, flags=self.flags, peer_policy=self.peer_policy, audit=audit)
 
     def again(self) -> Settings:
         return load({"config": str(self.path)}, {})
@@ -297,7 +297,7 @@ async def test_the_lists_of_whom_a_node_deals_with_follow_the_file_and_that_is_w
     at = Configured(tmp_path)
     at.path.write_text(f"bzzz: {{deny: [{KEY.peer_id}], dht: {{backend: hybrid}}}}\n", encoding="utf-8")
     await at.reloader.reload("SIGHUP")
-    assert at.conduct.deny == (KEY.peer_id,)
+    assert at.peer_policy.deny == (KEY.peer_id,)
     assert "lists.changed" in await acts(at.journal)
 
 

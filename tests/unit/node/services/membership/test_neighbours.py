@@ -6,7 +6,7 @@ import trio.testing
 from node.services.membership.neighbours import Neighbours
 from node.store.memory import MemoryStore
 from node.swarm.members import Members
-from node.swarm.rpc import Calls
+from node.swarm.rpc import Rpc
 from tests.unit.one_end import OneEnd
 
 ROUNDS = 50
@@ -16,7 +16,7 @@ ROUNDS = 50
 def neighbours(net: OneEnd) -> Neighbours:
     return Neighbours(
         network=net,
-        calls=Calls(net),
+        rpc=Rpc(net),
         members=Members(net.peer_id, replication=20),
         store=MemoryStore(log_id="ab" * 8),
         network_name="test",

@@ -7,14 +7,14 @@ import pytest
 import trio
 import trio.testing
 
-from node.services.reads.single_flight import Lookups
+from node.services.reads.single_flight import SingleFlight
 from protocols.errors import BzzzError, Internal, NotFound, Unavailable
-from protocols.policy.cache import Reading
+from protocols.policy.cache import CacheLoad
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Lookups[str]]:
-    lookups: Lookups[str] = Lookups()
+async def running() -> AsyncIterator[SingleFlight[str]]:
+    lookups: SingleFlight[str] = SingleFlight()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lookups.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -32,7 +32,7 @@ async def test_a_first_asker_that_is_cancelled_takes_nothing_from_the_others() -
 
         async def lead() -> None:
             with first:
-                told.append(await lookups.begin("a", Reading(b"a"), look_up).wait())
+                told.append(await lookups.begin("a", CacheLoad(b"a"), look_up).wait())
 
         async def follow() -> None:
             lookup = lookups.get("a")
@@ -59,7 +59,7 @@ async def test_each_waiter_gets_an_error_of_its_own() -> None:
         async def look_up() -> str:
             raise NotFound("nothing there", address="x")
 
-        lookup = lookups.begin("a", Reading(b"a"), look_up)
+        lookup = lookups.begin("a", CacheLoad(b"a"), look_up)
         errors: list[BzzzError] = []
         for _ in range(2):
             with pytest.raises(NotFound, match="nothing there") as raised:
@@ -79,13 +79,13 @@ async def test_a_look_up_that_breaks_ends_nothing_but_itself() -> None:
             return "found"
 
         with pytest.raises(Internal, match="ZeroDivisionError"):
-            await lookups.begin("a", Reading(b"a"), broken).wait()
-        assert await lookups.begin("a", Reading(b"a"), whole).wait() == "found"
+            await lookups.begin("a", CacheLoad(b"a"), broken).wait()
+        assert await lookups.begin("a", CacheLoad(b"a"), whole).wait() == "found"
 
 
 async def test_who_comes_after_a_change_does_not_wait_for_a_look_up_from_before() -> None:
     async with running() as lookups:
-        reading = Reading(b"a")
+        reading = CacheLoad(b"a")
         old = lookups.begin("a", reading, trio.sleep_forever)
         assert lookups.get("a") is old
         reading.is_stale = True
@@ -94,13 +94,13 @@ async def test_who_comes_after_a_change_does_not_wait_for_a_look_up_from_before(
         async def look_up() -> str:
             return "new"
 
-        new = lookups.begin("a", Reading(b"a"), look_up)
+        new = lookups.begin("a", CacheLoad(b"a"), look_up)
         assert lookups.get("a") is new
         assert await new.wait() == "new"
 
 
 async def test_who_waits_when_the_node_stops_is_told() -> None:
-    lookups: Lookups[str] = Lookups()
+    lookups: SingleFlight[str] = SingleFlight()
     async with trio.open_nursery() as nursery:
         scope = trio.CancelScope()
 
@@ -110,7 +110,7 @@ async def test_who_waits_when_the_node_stops_is_told() -> None:
 
         nursery.start_soon(run)
         await trio.testing.wait_all_tasks_blocked()
-        lookup = lookups.begin("a", Reading(b"a"), trio.sleep_forever)
+        lookup = lookups.begin("a", CacheLoad(b"a"), trio.sleep_forever)
         await trio.testing.wait_all_tasks_blocked()
         scope.cancel()
         with pytest.raises(Unavailable, match="stopped"):
@@ -124,7 +124,7 @@ async def test_who_asks_while_the_node_stops_is_not_met_by_a_closed_door() -> No
         return "found"
 
     for _ in range(50):  # in what order trio runs what can run is chance
-        lookups: Lookups[str] = Lookups()
+        lookups: SingleFlight[str] = SingleFlight()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lookups.run)
             await trio.testing.wait_all_tasks_blocked()
@@ -132,5 +132,5 @@ async def test_who_asks_while_the_node_stops_is_not_met_by_a_closed_door() -> No
             with trio.CancelScope(shield=True):
                 for number in range(12):  # more turns than it needs to end
                     if lookups.is_running:
-                        lookups.begin(number, Reading(b"a"), look_up)
+                        lookups.begin(number, CacheLoad(b"a"), look_up)
                     await trio.lowlevel.checkpoint()

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from node.store.base import Incoming, Merged, Origin
 from node.store.sqlite import prefix_index, queries, schema
-from node.store.sqlite.deferred_writes import Lazies
+from node.store.sqlite.deferred_writes import DeferredWrites
 from node.store.sqlite.merge import Merging
-from node.store.sqlite.prefix_index import StartIndex
-from node.store.sqlite.transaction import Ledger
+from node.store.sqlite.prefix_index import PrefixIndex
+from node.store.sqlite.transaction import Transaction
 from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey
 
@@ -50,7 +50,7 @@ class Tables:
 
     def open(self) -> None:
         self.writer, self.reader = schema.opened(self.path, log_id="0" * 16)
-        self.ledger = Ledger(self.writer, before_commit=self._fail)
+        self.ledger = Transaction(self.writer, before_commit=self._fail)
 
     def close(self) -> None:
         self.writer.close()
@@ -62,7 +62,7 @@ class Tables:
 
     def write(self, *numbers: int) -> list[Merged]:
         merge = Merging([Incoming(envelope(number), Origin.PEER) for number in numbers], 0)
-        (placed,) = self.ledger.commit([merge], Lazies())
+        (placed,) = self.ledger.commit([merge], DeferredWrites())
         return [Merged(each.sequence, each.is_new) for each in placed]
 
     def has(self, number: int) -> bool:
@@ -222,7 +222,7 @@ def test_those_that_begin_alike_are_all_found() -> None:
         db.execute("CREATE TABLE some_starts (start BLOB, id INTEGER, PRIMARY KEY (start, id))")
         db.execute("CREATE TABLE indexed (name TEXT, until INTEGER)")
         db.execute("INSERT INTO indexed VALUES ('some_starts', 0)")
-        index = StartIndex("some_starts", "SELECT start, id FROM things WHERE id > ?")
+        index = PrefixIndex("some_starts", "SELECT start, id FROM things WHERE id > ?")
         index.load(db)
         for number in range(1, 3 * LATE):
             start = b"same" if number % 3 else b"%d" % number
@@ -231,6 +231,6 @@ def test_those_that_begin_alike_are_all_found() -> None:
             index.move(db)
             index.committed()
             assert sorted(index.find(db, [b"same"])) == [n for n in range(1, number + 1) if n % 3]
-        again = StartIndex("some_starts", "SELECT start, id FROM things WHERE id > ?")
+        again = PrefixIndex("some_starts", "SELECT start, id FROM things WHERE id > ?")
         again.load(db)
         assert sorted(again.find(db, [b"same", b"3"])) == [n for n in range(1, 3 * LATE) if n % 3 or n == 3]

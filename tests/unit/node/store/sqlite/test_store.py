@@ -348,7 +348,7 @@ async def test_nothing_acknowledged_is_lost_by_kill_9(path: Path) -> None:
                 assert await store.by_digest(digest) is not None
             changes = await store.log(after=0, limit=1_000_000)
             assert [change.sequence for change in changes] == list(range(1, store.last_sequence + 1))
-            assert store.owing() == {ALICE: len(changes), BOB: len(changes)}
+            assert store.hint_counts() == {ALICE: len(changes), BOB: len(changes)}
             for key in {change.key for change in changes}:
                 heads = await store.heads(key)
                 versions = await store.versions(key, limit=1_000_000)
@@ -382,7 +382,7 @@ async def test_a_full_file_refuses_writes_and_keeps_what_it_has(path: Path) -> N
         assert 0 < len(kept) < 999
         assert "no room" in store.last_failure
         assert store.last_sequence == len(kept)
-        assert store.owing() == {ALICE: len(kept)}
+        assert store.hint_counts() == {ALICE: len(kept)}
         for item in kept:
             assert await store.by_digest(item.digest) == item
         with pytest.raises(StorageFull):
@@ -428,7 +428,7 @@ async def main():
                     failed += 1
             for item in kept:
                 assert await store.by_digest(item.digest) == item
-            assert store.last_sequence == len(kept) == store.owing()["12D3KooWAlice"]
+            assert store.last_sequence == len(kept) == store.hint_counts()["12D3KooWAlice"]
             if is_last:
                 os.unlink(directory / "ballast")
                 await store.merge([Incoming(made(1_000_001), Origin.LOCAL)], now_ms=1)
@@ -454,7 +454,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 
 async def test_a_disk_that_hangs_does_not_hold_up_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "CLOSE_SECONDS", 0.2)
-    gate = threading.Event()
+    breaker = threading.Event()
     failed = trio.Event()
 
     async def write(store: SqliteStore) -> None:
@@ -465,27 +465,27 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_end(path: Path, monkeypatc
     try:
         with trio.fail_after(10):
             async with trio.open_nursery() as callers:
-                async with opened(path, before_commit=lambda: gate.wait(30) and None) as store:
+                async with opened(path, before_commit=lambda: breaker.wait(30) and None) as store:
                     callers.start_soon(write, store)
                     await trio.testing.wait_all_tasks_blocked(0.02)
                 await failed.wait()
                 with pytest.raises(Unavailable):
                     await put(store, envelope(2))
-            gate.set()
+            breaker.set()
             while store._connections[0].in_transaction:  # what was given up ends in its own time, as a process would
                 await trio.sleep(0.01)
             for connection in store._connections:
                 connection.close()
     finally:
-        gate.set()
+        breaker.set()
 
 
 async def test_calls_beyond_the_queue_of_a_disk_that_hangs_fail_at_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "QUEUE_MAX", 5)
-    gate = threading.Event()
-    async with opened(path, before_commit=lambda: gate.wait(30) and None) as store, trio.open_nursery() as callers:
+    breaker = threading.Event()
+    async with opened(path, before_commit=lambda: breaker.wait(30) and None) as store, trio.open_nursery() as callers:
         callers.start_soon(put, store, envelope(1))
         await trio.testing.wait_all_tasks_blocked(0.02)
         for version in range(2, 7):
@@ -493,13 +493,13 @@ async def test_calls_beyond_the_queue_of_a_disk_that_hangs_fail_at_once(
         await trio.testing.wait_all_tasks_blocked(0.02)
         with pytest.raises(Unavailable, match="does not keep up"):
             await put(store, envelope(9))
-        gate.set()
+        breaker.set()
     assert store.last_sequence == 6
 
 
 async def test_what_cannot_be_written_at_all_fails_alone(path: Path) -> None:
-    gate = threading.Event()
-    async with opened(path, before_commit=lambda: gate.wait(30) and None) as store:
+    breaker = threading.Event()
+    async with opened(path, before_commit=lambda: breaker.wait(30) and None) as store:
 
         async def fail() -> None:
             with pytest.raises(UnicodeEncodeError):
@@ -514,7 +514,7 @@ async def test_what_cannot_be_written_at_all_fails_alone(path: Path) -> None:
             callers.start_soon(fail)
             callers.start_soon(put, store, envelope(3))
             await trio.testing.wait_all_tasks_blocked(0.02)
-            gate.set()
+            breaker.set()
         assert store.last_sequence == 3
         assert store.members() == ()
 
@@ -592,15 +592,15 @@ async def test_a_flood_of_hints_survives_a_restart_and_is_paid_in_order(path: Pa
                 holders=holders,
             )  # fmt: skip
     async with opened(path) as store:
-        assert store.owing() == dict.fromkeys(holders, 5000)
+        assert store.hint_counts() == dict.fromkeys(holders, 5000)
         paid: list[int] = []
         while hints := await store.owed(holders[0], limit=256, now_ms=NOW):
             paid += [hint.sequence for hint in hints]
             store.acknowledge(holders[0], [hint.sequence for hint in hints])
         assert paid == list(range(1, 5001))
-        assert store.owing() == dict.fromkeys(holders[1:], 5000)
+        assert store.hint_counts() == dict.fromkeys(holders[1:], 5000)
     async with opened(path) as store:
-        assert store.owing() == dict.fromkeys(holders[1:], 5000)
+        assert store.hint_counts() == dict.fromkeys(holders[1:], 5000)
 
 
 async def test_a_read_that_was_overtaken_by_a_write_is_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -608,14 +608,14 @@ async def test_a_read_that_was_overtaken_by_a_write_is_not_kept(path: Path, monk
     first, second = envelope(1), envelope(2)
     async with opened(path) as store:
         await put(store, first)
-    gate = threading.Event()
+    breaker = threading.Event()
     reading = threading.Event()
     read_heads = queries.heads
 
     def slow(*asked: Any) -> Any:
         heads = read_heads(*asked)
         reading.set()
-        assert gate.wait(30)
+        assert breaker.wait(30)
         return heads
 
     monkeypatch.setattr(queries, "heads", slow)
@@ -628,7 +628,7 @@ async def test_a_read_that_was_overtaken_by_a_write_is_not_kept(path: Path, monk
         nursery.start_soon(read_it)
         await trio.to_thread.run_sync(reading.wait)
         await put(store, second)
-        gate.set()
+        breaker.set()
         with trio.fail_after(5):
             while not read:
                 await trio.sleep(0)
@@ -644,7 +644,7 @@ async def test_what_was_written_with_a_crash_before_the_lazy_part_is_paid_once_m
         shutil.copy(f"{path}-wal", f"{copy}-wal")
         store.acknowledge(ALICE, [1])
     async with opened(copy) as store:
-        assert store.owing() == {ALICE: 1}
+        assert store.hint_counts() == {ALICE: 1}
         store.acknowledge(ALICE, [1])
         standing = await store.standing(sequence=1)
         assert standing is not None

@@ -10,7 +10,7 @@ import trio
 
 from node.store.base import Incoming, Origin
 from node.store.sqlite.store import SqliteStore
-from node.store.sqlite.transaction import Ledger
+from node.store.sqlite.transaction import Transaction
 from protocols.envelope import seal
 from protocols.keys import PrivateKey
 
@@ -20,16 +20,16 @@ async def test_a_version_is_not_seen_by_its_digest_before_it_is_seen_as_a_head(
 ) -> None:
     """Else a read that is told 'you hold this digest' looks for the head and finds nothing: absent, by mistake."""
     committed, may_publish = threading.Event(), threading.Event()
-    commit: Callable[..., list[Any]] = Ledger.commit
+    commit: Callable[..., list[Any]] = Transaction.commit
 
-    def commit_and_dawdle(ledger: Ledger, operations: Sequence[Any], *rest: Any) -> list[Any]:
+    def commit_and_dawdle(ledger: Transaction, operations: Sequence[Any], *rest: Any) -> list[Any]:
         results = commit(ledger, operations, *rest)
         if operations:
             committed.set()
             may_publish.wait(10)
         return results
 
-    monkeypatch.setattr(Ledger, "commit", commit_and_dawdle)
+    monkeypatch.setattr(Transaction, "commit", commit_and_dawdle)
     envelope = seal(
         PrivateKey.from_seed(bytes(32)), address="ucxl://a:b@c:d/*^/x", content=b"x", content_type="text/plain",
         version=1 << 40, parents=(),

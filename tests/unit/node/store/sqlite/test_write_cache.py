@@ -7,13 +7,13 @@ import pytest
 import trio
 import trio.testing
 
-from node.store.sqlite.write_cache import Bells
+from node.store.sqlite.write_cache import AcknowledgementSignals
 
 settled = trio.testing.wait_all_tasks_blocked
 
 
 @asynccontextmanager
-async def waiters(bells: Bells, *counts: int) -> AsyncIterator[list[int]]:
+async def waiters(bells: AcknowledgementSignals, *counts: int) -> AsyncIterator[list[int]]:
     """One for each count, of write 7; which of them woke."""
     woken: list[int] = []
 
@@ -30,7 +30,7 @@ async def waiters(bells: Bells, *counts: int) -> AsyncIterator[list[int]]:
 
 
 async def test_who_waits_for_more_sleeps_until_there_is_enough_for_somebody() -> None:
-    bells = Bells()
+    bells = AcknowledgementSignals()
     async with waiters(bells, 3, 2) as woken:
         bells.ring(7, 1)
         bells.ring(8, 5)
@@ -43,7 +43,7 @@ async def test_who_waits_for_more_sleeps_until_there_is_enough_for_somebody() ->
 
 
 async def test_what_is_known_otherwise_wakes_everybody() -> None:
-    bells = Bells()
+    bells = AcknowledgementSignals()
     async with waiters(bells, 3) as woken:
         bells.ring(7)
         await settled()
@@ -52,7 +52,7 @@ async def test_what_is_known_otherwise_wakes_everybody() -> None:
 
 @pytest.mark.parametrize("leavers", [1, 2])
 async def test_who_waits_no_longer_leaves_nothing_behind(leavers: int) -> None:
-    bells = Bells()
+    bells = AcknowledgementSignals()
     async with waiters(bells, 9) as woken:
         async with waiters(bells, *[2] * leavers):
             assert len(bells) == 1

@@ -9,22 +9,22 @@ import trio
 import trio.testing
 
 from node.store.sqlite import schema
-from node.store.sqlite.transaction import Ledger
+from node.store.sqlite.transaction import Transaction
 from node.store.sqlite.writer import FLUSH_SECONDS, Writer
 from protocols.errors import Unavailable
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[tuple[Ledger, Path]]:
+def opened(tmp_path: Path) -> Iterator[tuple[Transaction, Path]]:
     path = tmp_path / "store.sqlite3"
     connections = schema.opened(path, log_id="0" * 16)
-    yield Ledger(connections[0]), path
+    yield Transaction(connections[0]), path
     for connection in connections:
         connection.close()
 
 
 async def test_those_who_go_on_together_share_a_commit_though_an_acknowledgement_comes_among_them(
-    opened: tuple[Ledger, Path],
+    opened: tuple[Transaction, Path],
 ) -> None:
     writer = Writer(*opened, lambda _: None)
 
@@ -49,7 +49,7 @@ async def test_those_who_go_on_together_share_a_commit_though_an_acknowledgement
 
 
 async def test_what_goes_along_is_committed_alone_when_nothing_else_comes(
-    opened: tuple[Ledger, Path], autojump_clock: trio.testing.MockClock
+    opened: tuple[Transaction, Path], autojump_clock: trio.testing.MockClock
 ) -> None:
     ledger, path = opened
     writer = Writer(ledger, path, lambda _: None)
@@ -69,7 +69,7 @@ async def test_what_goes_along_is_committed_alone_when_nothing_else_comes(
         nursery.cancel_scope.cancel()
 
 
-async def test_what_cannot_be_told_was_still_written_once(opened: tuple[Ledger, Path]) -> None:
+async def test_what_cannot_be_told_was_still_written_once(opened: tuple[Transaction, Path]) -> None:
     writer = Writer(*opened, lambda _: None)
     done: list[str] = []
 

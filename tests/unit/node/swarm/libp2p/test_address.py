@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.swarm.libp2p.address import Endpoint, parse
+from node.swarm.libp2p.address import TcpAddress, parse
 from protocols.keys import PrivateKey
 
 PEER = PrivateKey.from_seed(bytes(32)).peer_id
@@ -15,14 +15,14 @@ PEER = PrivateKey.from_seed(bytes(32)).peer_id
 @pytest.mark.parametrize(
     ("text", "endpoint"),
     [
-        ("/ip4/192.0.2.7/tcp/4001", Endpoint(kind="ip4", host="192.0.2.7", port=4001)),
-        ("/ip4/127.0.0.1/tcp/0/", Endpoint(kind="ip4", host="127.0.0.1", port=0)),
-        ("/ip6/0:0::1/tcp/4001", Endpoint(kind="ip6", host="::1", port=4001)),
-        (f"/dns4/a.example/tcp/1/p2p/{PEER}", Endpoint(kind="dns4", host="a.example", port=1, peer=PEER)),
-        (f"/ip4/127.0.0.1/tcp/1/ipfs/{PEER}", Endpoint(kind="ip4", host="127.0.0.1", port=1, peer=PEER)),
+        ("/ip4/192.0.2.7/tcp/4001", TcpAddress(kind="ip4", host="192.0.2.7", port=4001)),
+        ("/ip4/127.0.0.1/tcp/0/", TcpAddress(kind="ip4", host="127.0.0.1", port=0)),
+        ("/ip6/0:0::1/tcp/4001", TcpAddress(kind="ip6", host="::1", port=4001)),
+        (f"/dns4/a.example/tcp/1/p2p/{PEER}", TcpAddress(kind="dns4", host="a.example", port=1, peer=PEER)),
+        (f"/ip4/127.0.0.1/tcp/1/ipfs/{PEER}", TcpAddress(kind="ip4", host="127.0.0.1", port=1, peer=PEER)),
     ],
 )
-def test_an_address_is_read_and_written(text: str, endpoint: Endpoint) -> None:
+def test_an_address_is_read_and_written(text: str, endpoint: TcpAddress) -> None:
     assert parse(text) == endpoint
     assert parse(str(endpoint)) == endpoint
 

@@ -7,8 +7,8 @@ import trio
 from libp2p.pubsub.mcache import default_msg_id_fn
 from libp2p.pubsub.pb import rpc_pb2
 
-from node.swarm.libp2p.gossipsub_parts import MESSAGE_BYTES, History, Outbox, Outboxes
-from node.swarm.limits import Limits
+from node.swarm.libp2p.gossipsub_parts import MESSAGE_BYTES, BoundedMessageCache, Outbox, Outboxes
+from node.swarm.limits import SwarmLimits
 
 TOPIC = "topic"
 BYTES = 1000
@@ -32,14 +32,14 @@ class Boxes:
     def __init__(self, count: int, **limits: int) -> None:
         self.all = Outboxes()
         self.full = [0] * count
-        self.each = [Outbox(Limits(**limits), self.all, partial(self._filled, number)) for number in range(count)]
+        self.each = [Outbox(SwarmLimits(**limits), self.all, partial(self._filled, number)) for number in range(count)]
 
     def _filled(self, number: int) -> None:
         self.full[number] += 1
 
 
 def test_the_oldest_messages_go_for_new_ones() -> None:
-    history = History(3 * BYTES, 3, 5)
+    history = BoundedMessageCache(3 * BYTES, 3, 5)
     first, *others = [message() for _ in range(4)]
     history.put(first)
     history.shift()
@@ -50,7 +50,7 @@ def test_the_oldest_messages_go_for_new_ones() -> None:
 
 
 def test_a_message_too_long_for_the_history_is_not_kept() -> None:
-    history = History(BYTES - 1, 3, 5)
+    history = BoundedMessageCache(BYTES - 1, 3, 5)
     history.put(message())
     assert history.window(TOPIC) == []
     history.put(short := message(BYTES - 1))
@@ -58,7 +58,7 @@ def test_a_message_too_long_for_the_history_is_not_kept() -> None:
 
 
 def test_a_message_that_comes_twice_is_kept_once() -> None:
-    history = History(2 * BYTES, 3, 5)
+    history = BoundedMessageCache(2 * BYTES, 3, 5)
     first, second = message(), message()
     for each in (first, first, second, second):
         history.put(each)
@@ -66,7 +66,7 @@ def test_a_message_that_comes_twice_is_kept_once() -> None:
 
 
 def test_messages_are_told_of_for_the_window_and_kept_for_the_history() -> None:
-    history = History(100 * BYTES, 3, 5)
+    history = BoundedMessageCache(100 * BYTES, 3, 5)
     history.put(kept := message())
     number = default_msg_id_fn(kept)
     told, answered = [], []

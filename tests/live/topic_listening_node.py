@@ -6,6 +6,7 @@ from node import cli
 from node.swarm.libp2p import host
 
 TOPIC = "attacks"
+"""The same as `attacks.on_topics.TOPIC`; the process that runs this file does not know the attacks."""
 
 
 class Hearing(host.Host):
