@@ -29,7 +29,7 @@ SHADOWS_MAX = 16
 _AUTO = Consistency.AUTO
 
 
-class Operation(NamedTuple):
+class OperationContext(NamedTuple):
     """What an operation of several calls goes by from its beginning to its end."""
 
     dht: DHT
@@ -100,7 +100,7 @@ class DispatchDHT:
     def write_quorum(self) -> int:
         return self._chosen.write_quorum
 
-    def begin(self, key: bytes, timeout: float | None = None, *, at: float | None = None) -> Operation:
+    def begin(self, key: bytes, timeout: float | None = None, *, at: float | None = None) -> OperationContext:
         """The backend for an operation on a key that begins now (or began `at`, on trio's clock), and until when it
         may take: as long as that backend gives a call, or `timeout` seconds.
 
@@ -115,7 +115,7 @@ class DispatchDHT:
                     timeout = self._stretch(self._flags.real_deadline_ms / 1000.0)
                 case Backend.MOCK:
                     timeout = self._flags.real_deadline_ms / 1000.0
-        return Operation(dht, (trio.current_time() if at is None else at) + timeout)
+        return OperationContext(dht, (trio.current_time() if at is None else at) + timeout)
 
     def _for(self, key: bytes) -> DHT:
         if self._flags.rollout_percent >= 100.0 or self._flags.lets_through(key):

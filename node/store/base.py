@@ -298,11 +298,11 @@ class Store(Protocol):
 
     # -- hints ------------------------------------------------------------------------------------------------
 
-    async def owed(self, holder: str, *, after: int = 0, limit: int = 64, now_ms: int) -> list[Hint]:
+    async def due_hints(self, holder: str, *, after: int = 0, limit: int = 64, now_ms: int) -> list[Hint]:
         """The hints for a holder that are due, by ascending sequence, after that sequence."""
         ...
 
-    def next_due(self, holder: str) -> int | None:
+    def next_hint_due(self, holder: str) -> int | None:
         """When the next hint for a holder is due (0: now), in Unix milliseconds; None when nothing is owed to it."""
         ...
 
@@ -317,11 +317,11 @@ class Store(Protocol):
         """
         ...
 
-    def postpone(self, holder: str, sequence: int, *, next_try_ms: int, refusal: str) -> None:
+    def postpone_hint(self, holder: str, sequence: int, *, next_try_ms: int, refusal: str) -> None:
         """Count an attempt and park this hint until then. Durable like `acknowledge`."""
         ...
 
-    async def refuse(self, holder: str, sequence: int, *, refusal: str) -> None:
+    async def quarantine_hint(self, holder: str, sequence: int, *, refusal: str) -> None:
         """Put a hint in quarantine: refused for good, shown, kept."""
         ...
 
@@ -329,14 +329,14 @@ class Store(Protocol):
         """Take every hint out of quarantine and make it due; answer how many."""
         ...
 
-    async def owe(self, debts: Iterable[tuple[int, str]]) -> int:
+    async def add_hints(self, debts: Iterable[tuple[int, str]]) -> int:
         """Add hints (sequence of a local write, holder); those that are owed or acknowledged already are passed over.
 
         Answers how many are new. Raises the write's `wanted` for each.
         """
         ...
 
-    async def release(self, holder: str) -> list[int]:
+    async def drop_holder(self, holder: str) -> list[int]:
         """A holder was forgotten: drop its hints, also from `wanted`; answer the sequences, so that others are owed."""
         ...
 

@@ -448,7 +448,7 @@ class MemoryStore:
 
     # -- hints ------------------------------------------------------------------------------------------------
 
-    async def owed(self, holder: str, *, after: int = 0, limit: int = 64, now_ms: int) -> list[Hint]:
+    async def due_hints(self, holder: str, *, after: int = 0, limit: int = 64, now_ms: int) -> list[Hint]:
         picked = self._debts.pick(holder, after=after, limit=limit, now_ms=now_ms)
         return [self._hint(holder, sequence) for sequence in picked]
 
@@ -461,7 +461,7 @@ class MemoryStore:
             is_refused=self._debts.is_refused(holder, sequence), at_ms=self._times[sequence - 1],
         )  # fmt: skip
 
-    def next_due(self, holder: str) -> int | None:
+    def next_hint_due(self, holder: str) -> int | None:
         return self._debts.next_due(holder)
 
     def hint_counts(self) -> dict[str, int]:
@@ -475,7 +475,7 @@ class MemoryStore:
                 write.tries.pop(holder, None)
                 write.bell.ring()
 
-    def postpone(self, holder: str, sequence: int, *, next_try_ms: int, refusal: str) -> None:
+    def postpone_hint(self, holder: str, sequence: int, *, next_try_ms: int, refusal: str) -> None:
         if self._debts.park(holder, sequence, next_try_ms):
             self._tried(holder, sequence, next_try_ms, refusal)
 
@@ -483,7 +483,7 @@ class MemoryStore:
         tries = self._writes[sequence].tries
         tries[holder] = (tries.get(holder, _UNTRIED)[0] + 1, next_try_ms, refusal)
 
-    async def refuse(self, holder: str, sequence: int, *, refusal: str) -> None:
+    async def quarantine_hint(self, holder: str, sequence: int, *, refusal: str) -> None:
         await self._written(lambda: self._refuse(holder, sequence, refusal))
 
     def _refuse(self, holder: str, sequence: int, refusal: str) -> None:
@@ -493,7 +493,7 @@ class MemoryStore:
     async def retry_quarantined(self) -> int:
         return await self._written(lambda: len(self._debts.retry_quarantined()))
 
-    async def owe(self, debts: Iterable[tuple[int, str]]) -> int:
+    async def add_hints(self, debts: Iterable[tuple[int, str]]) -> int:
         asked = list(debts)
         return await self._written(lambda: sum(self._owe_one(sequence, holder) for sequence, holder in asked))
 
@@ -502,7 +502,7 @@ class MemoryStore:
             return False
         return holder not in self._write(sequence).acknowledged and self._debts.add(holder, sequence)
 
-    async def release(self, holder: str) -> list[int]:
+    async def drop_holder(self, holder: str) -> list[int]:
         return await self._written(lambda: self._release(holder))
 
     def _release(self, holder: str) -> list[int]:

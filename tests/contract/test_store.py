@@ -129,7 +129,7 @@ async def test_what_is_not_there_is_none_or_empty(store: Store) -> None:
     assert store.pending() == Pending(0, None, 0)
     assert (store.measures().versions, store.measures().at_risk) == (0, 0)
     assert store.hint_counts() == {}
-    assert store.next_due(ALICE) is None
+    assert store.next_hint_due(ALICE) is None
     with pytest.raises(NotFound):
         await store.replicated(nobody.digest, 1)
     # and asking made nothing

@@ -37,10 +37,10 @@ WRITES: dict[str, Write] = {
     "merge": lambda store: put(store, local(envelope(9), BOB, key="k9")),
     "merge_in_background": lambda store: put_and_hear(store, local(envelope(9), BOB)),
     "reissue": lambda store: store.reissue(envelope(1).digest, envelope(9), (BOB,), now_ms=NOW),
-    "refuse": lambda store: store.refuse(ALICE, 1, refusal="no"),
+    "quarantine_hint": lambda store: store.quarantine_hint(ALICE, 1, refusal="no"),
     "retry_quarantined": lambda store: store.retry_quarantined(),
-    "owe": lambda store: store.owe([(1, CAROL)]),
-    "release": lambda store: store.release(ALICE),
+    "add_hints": lambda store: store.add_hints([(1, CAROL)]),
+    "drop_holder": lambda store: store.drop_holder(ALICE),
     "stage": lambda store: store.stage(envelope(9), now_ms=NOW),
     "unstage": lambda store: store.unstage(envelope(7).digest),
     "save_member": lambda store: store.save_member(
@@ -60,14 +60,14 @@ async def everything(store: Store) -> list[Any]:
         await store.standing(sequence=1), await store.standing(digest=envelope(9).digest), await store.idempotent("k9"),
         await store.by_digest(envelope(9).digest), await store.staged(envelope(9).digest),
         await store.staged(envelope(7).digest), store.members(), await store.providers(key, now_ms=NOW),
-        await store.owed(ALICE, now_ms=NOW), store.next_due(ALICE), store.next_due(CAROL),
+        await store.due_hints(ALICE, now_ms=NOW), store.next_hint_due(ALICE), store.next_hint_due(CAROL),
     ]  # fmt: skip
 
 
 async def furnish(store: Store) -> None:
     await put(store, local(envelope(1), ALICE, CAROL), local(envelope(2), ALICE))
     store.acknowledge(CAROL, [1])
-    await store.refuse(ALICE, 2, refusal="before")
+    await store.quarantine_hint(ALICE, 2, refusal="before")
     await store.stage(envelope(7), now_ms=NOW)
     await store.save_member(Member(peer=ALICE, name="a", addresses=(), first_seen_ms=1, last_seen_ms=1))
     await store.provide(envelope(1).key, ALICE, expires_ms=NOW + 9)
@@ -99,7 +99,7 @@ async def test_a_write_that_fails_leaves_nothing_and_works_when_the_disk_does(
     await WRITES[name](store)
     assert store.last_failure == ""
     after = await everything(store)
-    if name not in ("owe",):
+    if name not in ("add_hints",):
         assert after != before
     if rig.kind == "sqlite":
         assert await everything(await rig.reopen()) == after
@@ -140,7 +140,7 @@ async def test_acknowledgements_are_not_lost_by_a_commit_that_fails(store: Store
     await put(store, local(envelope(1), ALICE, BOB))
     rig.break_disk(OSError(errno.ENOSPC, "full"))
     store.acknowledge(ALICE, [1])
-    store.postpone(BOB, 1, next_try_ms=NOW + 5, refusal="later")
+    store.postpone_hint(BOB, 1, next_try_ms=NOW + 5, refusal="later")
     await store.set_cursor("reader", 1)
     with pytest.raises(StorageFull):
         await put(store, local(envelope(2), ALICE))
@@ -149,7 +149,7 @@ async def test_acknowledgements_are_not_lost_by_a_commit_that_fails(store: Store
     await put(store, local(envelope(3)))
     store = await rig.reopen()
     assert store.hint_counts() == {BOB: 1}
-    assert store.next_due(BOB) == NOW + 5
+    assert store.next_hint_due(BOB) == NOW + 5
     assert await store.cursor("reader") == 1
     standing = await store.standing(sequence=1)
     assert standing is not None
@@ -164,7 +164,7 @@ async def test_nothing_is_seen_before_it_is_committed_and_reads_go_on_meanwhile(
     child = envelope(9, parents=[base.digest])
     await put_soon(store, child, rig)
     assert await everything(store) == before
-    assert [hint.sequence for hint in await store.owed(ALICE, now_ms=NOW)] == [1]
+    assert [hint.sequence for hint in await store.due_hints(ALICE, now_ms=NOW)] == [1]
     store.acknowledge(ALICE, [1])
     assert store.hint_counts() == {}
     go_on()

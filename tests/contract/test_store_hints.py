@@ -32,15 +32,15 @@ async def test_a_write_is_owed_to_its_holders_and_to_nobody_else(store: Store, r
     async for each in rig.now_and_after_a_restart(store):
         assert each.hint_counts() == {ALICE: 1, BOB: 2}
         assert each.pending() == Pending(3, NOW, 0)
-        assert each.next_due(BOB) == 0
-        assert each.next_due(CAROL) is None
-        assert [hint.digest for hint in await each.owed(BOB, now_ms=NOW)] == [one.digest, two.digest]
-        (hint,) = await each.owed(ALICE, now_ms=NOW)
+        assert each.next_hint_due(BOB) == 0
+        assert each.next_hint_due(CAROL) is None
+        assert [hint.digest for hint in await each.due_hints(BOB, now_ms=NOW)] == [one.digest, two.digest]
+        (hint,) = await each.due_hints(ALICE, now_ms=NOW)
         assert hint == Hint(
             holder=ALICE, sequence=1, digest=one.digest, key=one.key, address=one.address, attempts=0, next_try_ms=0,
             refusal="", is_refused=False, at_ms=NOW,
         )  # fmt: skip
-        assert await each.owed(CAROL, now_ms=NOW) == []
+        assert await each.due_hints(CAROL, now_ms=NOW) == []
 
 
 async def test_what_came_from_peers_is_owed_to_nobody(store: Store) -> None:
@@ -52,9 +52,11 @@ async def test_what_came_from_peers_is_owed_to_nobody(store: Store) -> None:
 
 async def test_what_is_owed_is_read_in_pages_and_in_order(store: Store) -> None:
     await put(store, *(local(envelope(version), ALICE) for version in range(1, 21)))
-    first = await store.owed(ALICE, limit=8, now_ms=NOW)
+    first = await store.due_hints(ALICE, limit=8, now_ms=NOW)
     assert [hint.sequence for hint in first] == list(range(1, 9))
-    assert [hint.sequence for hint in await store.owed(ALICE, after=8, limit=100, now_ms=NOW)] == list(range(9, 21))
+    assert [hint.sequence for hint in await store.due_hints(ALICE, after=8, limit=100, now_ms=NOW)] == list(
+        range(9, 21)
+    )
 
 
 async def test_an_acknowledgement_counts_at_once(store: Store, rig: StoreRig) -> None:
@@ -64,7 +66,7 @@ async def test_an_acknowledgement_counts_at_once(store: Store, rig: StoreRig) ->
     store.acknowledge(ALICE, [1])
     store.acknowledge(ALICE, [1])
     assert store.hint_counts() == {ALICE: 1, BOB: 1}
-    assert [hint.sequence for hint in await store.owed(ALICE, now_ms=NOW)] == [2]
+    assert [hint.sequence for hint in await store.due_hints(ALICE, now_ms=NOW)] == [2]
     store.acknowledge(BOB, iter([1, 2, 99]))
     assert store.hint_counts() == {ALICE: 1}
     assert store.pending() == Pending(1, NOW + 7, 0)
@@ -75,7 +77,7 @@ async def test_an_acknowledgement_counts_at_once(store: Store, rig: StoreRig) ->
         assert set(standing.acknowledged) == {ALICE, BOB}
         assert await each.standing(sequence=1) is not None
         assert each.hint_counts() == {ALICE: 1}
-        assert [hint.sequence for hint in await each.owed(ALICE, now_ms=NOW)] == [2]
+        assert [hint.sequence for hint in await each.due_hints(ALICE, now_ms=NOW)] == [2]
 
 
 async def test_those_who_have_it_already_are_owed_nothing(store: Store) -> None:
@@ -114,7 +116,7 @@ async def test_a_write_that_a_peer_brought_back_first_becomes_ours(store: Store,
         assert standing is not None
         assert (standing.acknowledged, standing.wanted) == ((BOB,), 2)
         assert [change.sequence for change in await each.local_writes(after=0)] == [1]
-        assert [hint.digest for hint in await each.owed(ALICE, now_ms=NOW)] == [item.digest]
+        assert [hint.digest for hint in await each.due_hints(ALICE, now_ms=NOW)] == [item.digest]
 
 
 async def test_own_writes_are_the_first_entries_of_what_was_written_here(store: Store) -> None:
@@ -126,42 +128,42 @@ async def test_own_writes_are_the_first_entries_of_what_was_written_here(store: 
 
 async def test_a_postponed_hint_waits_for_its_moment(store: Store, rig: StoreRig) -> None:
     await put(store, *(local(envelope(version), ALICE) for version in (1, 2)))
-    store.postpone(ALICE, 1, next_try_ms=NOW + 500, refusal="your clock is ahead")
-    assert [hint.sequence for hint in await store.owed(ALICE, now_ms=NOW)] == [2]
-    assert store.next_due(ALICE) == 0
+    store.postpone_hint(ALICE, 1, next_try_ms=NOW + 500, refusal="your clock is ahead")
+    assert [hint.sequence for hint in await store.due_hints(ALICE, now_ms=NOW)] == [2]
+    assert store.next_hint_due(ALICE) == 0
     store.acknowledge(ALICE, [2])
-    assert store.next_due(ALICE) == NOW + 500
-    store.postpone(ALICE, 1, next_try_ms=NOW + 900, refusal="still ahead")
+    assert store.next_hint_due(ALICE) == NOW + 500
+    store.postpone_hint(ALICE, 1, next_try_ms=NOW + 900, refusal="still ahead")
     async for each in rig.now_and_after_a_restart(store):
-        assert each.next_due(ALICE) == NOW + 900
+        assert each.next_hint_due(ALICE) == NOW + 900
         assert each.hint_counts() == {ALICE: 1}
-        assert await each.owed(ALICE, now_ms=NOW + 899) == []
+        assert await each.due_hints(ALICE, now_ms=NOW + 899) == []
         (hint,) = await each.hints()
         assert (hint.attempts, hint.next_try_ms, hint.refusal) == (2, NOW + 900, "still ahead")
-    (hint,) = await each.owed(ALICE, now_ms=NOW + 900)
+    (hint,) = await each.due_hints(ALICE, now_ms=NOW + 900)
     assert (hint.sequence, hint.attempts) == (1, 2)
     assert each.pending().count == 1
 
 
 async def test_postponing_what_is_not_owed_does_nothing(store: Store) -> None:
     await put(store, local(envelope(1), ALICE))
-    store.postpone(BOB, 1, next_try_ms=NOW, refusal="x")
-    store.postpone(ALICE, 2, next_try_ms=NOW, refusal="x")
+    store.postpone_hint(BOB, 1, next_try_ms=NOW, refusal="x")
+    store.postpone_hint(ALICE, 2, next_try_ms=NOW, refusal="x")
     store.acknowledge(ALICE, [1])
-    store.postpone(ALICE, 1, next_try_ms=NOW, refusal="x")
-    await store.refuse(ALICE, 1, refusal="x")
+    store.postpone_hint(ALICE, 1, next_try_ms=NOW, refusal="x")
+    await store.quarantine_hint(ALICE, 1, refusal="x")
     assert await store.hints() == []
     assert store.pending() == Pending(0, None, 0)
 
 
 async def test_a_refused_hint_is_shown_and_kept_and_not_paid(store: Store, rig: StoreRig) -> None:
     await put(store, local(envelope(1), ALICE, BOB), local(envelope(2), ALICE))
-    store.postpone(ALICE, 1, next_try_ms=NOW + 1, refusal="first")
-    await store.refuse(ALICE, 1, refusal="the signature is wrong")
+    store.postpone_hint(ALICE, 1, next_try_ms=NOW + 1, refusal="first")
+    await store.quarantine_hint(ALICE, 1, refusal="the signature is wrong")
     async for each in rig.now_and_after_a_restart(store):
         assert each.pending() == Pending(2, NOW, 1)
         assert each.hint_counts() == {ALICE: 1, BOB: 1}
-        assert [hint.sequence for hint in await each.owed(ALICE, now_ms=NOW + 10)] == [2]
+        assert [hint.sequence for hint in await each.due_hints(ALICE, now_ms=NOW + 10)] == [2]
         (hint,) = await each.hints(is_refused=True)
         assert (hint.holder, hint.sequence, hint.attempts, hint.refusal) == (ALICE, 1, 2, "the signature is wrong")
         assert hint.is_refused
@@ -173,13 +175,13 @@ async def test_a_refused_hint_is_shown_and_kept_and_not_paid(store: Store, rig: 
     assert await each.retry_quarantined() == 1
     assert await each.retry_quarantined() == 0
     assert each.pending() == Pending(3, NOW, 0)
-    assert [hint.sequence for hint in await each.owed(ALICE, now_ms=NOW)] == [1, 2]
-    assert [hint.sequence for hint in await (await rig.reopen()).owed(ALICE, now_ms=NOW)] == [1, 2]
+    assert [hint.sequence for hint in await each.due_hints(ALICE, now_ms=NOW)] == [1, 2]
+    assert [hint.sequence for hint in await (await rig.reopen()).due_hints(ALICE, now_ms=NOW)] == [1, 2]
 
 
 async def test_a_holder_that_has_it_after_all_takes_it_out_of_quarantine(store: Store) -> None:
     await put(store, local(envelope(1), ALICE))
-    await store.refuse(ALICE, 1, refusal="no")
+    await store.quarantine_hint(ALICE, 1, refusal="no")
     store.acknowledge(ALICE, [1])
     assert store.pending() == Pending(0, None, 0)
     standing = await store.standing(sequence=1)
@@ -197,12 +199,12 @@ async def test_debts_can_be_added_to_own_writes(store: Store, rig: StoreRig) -> 
     await put(store, local(envelope(1), ALICE), local(envelope(2)), from_peer(envelope(3)), now_ms=NOW)
     store.acknowledge(ALICE, [1])
     debts = [(1, ALICE), (1, BOB), (2, BOB), (2, BOB), (3, BOB), (9, BOB)]
-    assert await store.owe(debts) == 2
-    assert await store.owe(debts) == 0
+    assert await store.add_hints(debts) == 2
+    assert await store.add_hints(debts) == 0
     async for each in rig.now_and_after_a_restart(store):
         assert each.hint_counts() == {BOB: 2}
         assert each.pending() == Pending(2, NOW, 0)
-        assert [hint.sequence for hint in await each.owed(BOB, now_ms=NOW)] == [1, 2]
+        assert [hint.sequence for hint in await each.due_hints(BOB, now_ms=NOW)] == [1, 2]
         standing = await each.standing(sequence=1)
         assert standing is not None
         assert (standing.acknowledged, standing.wanted) == ((ALICE,), 2)
@@ -211,10 +213,10 @@ async def test_debts_can_be_added_to_own_writes(store: Store, rig: StoreRig) -> 
 async def test_a_holder_that_is_forgotten_is_owed_nothing_and_wanted_no_longer(store: Store, rig: StoreRig) -> None:
     await put(store, *(local(envelope(version), ALICE, BOB) for version in (1, 2, 3, 4)))
     store.acknowledge(ALICE, [2])
-    store.postpone(ALICE, 3, next_try_ms=NOW + 9, refusal="busy")
-    await store.refuse(ALICE, 4, refusal="no")
-    assert await store.release(ALICE) == [1, 3, 4]
-    assert await store.release(ALICE) == []
+    store.postpone_hint(ALICE, 3, next_try_ms=NOW + 9, refusal="busy")
+    await store.quarantine_hint(ALICE, 4, refusal="no")
+    assert await store.drop_holder(ALICE) == [1, 3, 4]
+    assert await store.drop_holder(ALICE) == []
     async for each in rig.now_and_after_a_restart(store):
         assert each.hint_counts() == {BOB: 4}
         assert each.pending().refused == 0
@@ -224,7 +226,7 @@ async def test_a_holder_that_is_forgotten_is_owed_nothing_and_wanted_no_longer(s
         assert (wanted[1].acknowledged, wanted[1].wanted) == ((), 1)
         assert wanted[2] is not None
         assert (wanted[2].acknowledged, wanted[2].wanted) == ((ALICE,), 2)
-    assert await each.owe([(1, ALICE)]) == 1
+    assert await each.add_hints([(1, ALICE)]) == 1
 
 
 async def test_waiting_for_replication_ends_with_the_acknowledgement_that_makes_it(store: Store) -> None:
@@ -335,21 +337,23 @@ async def test_what_is_owed_is_what_was_asked_for_less_what_was_paid_or_released
                 store.acknowledge(holder, [last, last - 1])
                 expected -= {(last, holder), (last - 1, holder)}
             case "owe":
-                await store.owe([(1, CAROL), (last, CAROL)])
+                await store.add_hints([(1, CAROL), (last, CAROL)])
                 for sequence in (1, last):
                     standing = await store.standing(sequence=sequence)
                     assert standing is not None
                     if CAROL not in standing.acknowledged:
                         expected.add((sequence, CAROL))
             case "release":
-                assert await store.release(holder) == sorted(sequence for sequence, who in expected if who == holder)
+                assert await store.drop_holder(holder) == sorted(
+                    sequence for sequence, who in expected if who == holder
+                )
                 expected = {(sequence, who) for sequence, who in expected if who != holder}
             case "refuse":
-                await store.refuse(holder, last, refusal="no")
+                await store.quarantine_hint(holder, last, refusal="no")
             case "retry":
                 await store.retry_quarantined()
             case "postpone":
-                store.postpone(holder, last, next_try_ms=NOW + step, refusal="later")
+                store.postpone_hint(holder, last, next_try_ms=NOW + step, refusal="later")
             case _:
                 raise AssertionError(operation)
         if step % 13 == 7:

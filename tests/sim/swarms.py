@@ -194,9 +194,12 @@ class Disk:
 
 
 READING = (
-    "heads by_digest versions count_versions idempotent own_writes owed hints standing staged staged_under stand_in"
+    "heads by_digest versions count_versions idempotent local_writes due_hints hints standing staged staged_under "
+    "stand_in"
 )
-WRITING = "merge reissue set_cursor refuse owe release stage unstage save_member forget_member provide"
+WRITING = (
+    "merge reissue set_cursor quarantine_hint add_hints drop_holder stage unstage save_member forget_member provide"
+)
 Call = Callable[[], Awaitable[object]]
 
 

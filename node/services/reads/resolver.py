@@ -7,7 +7,7 @@ import trio
 from node.config.flags import Flags
 from node.dht.base import Answer, Backend, Consistency, VersionHistory
 from node.dht.call_health import CallHealth
-from node.dht.dispatch import DispatchDHT, Operation
+from node.dht.dispatch import DispatchDHT, OperationContext
 from node.services.reads.resolver_cache import ResolverCache
 from node.store.base import Store, Version
 from node.store.batch_get import by_digests
@@ -87,8 +87,8 @@ class Resolver:
             answer = await self._resolve(address, key, consistency, digest, timeout)
         first = answer.heads[0] if answer.heads else None
         if not isinstance(first, Envelope):
-            begun = self._dht.begin(key, timeout, at=started)
-            answer = await self._with_content(address, key, answer, consistency, begun)
+            operation = self._dht.begin(key, timeout, at=started)
+            answer = await self._with_content(address, key, answer, consistency, operation)
             first = answer.heads[0]
         if first.deleted and digest is None:
             where = answer.provenance
@@ -117,32 +117,45 @@ class Resolver:
         self, address: Address, key: bytes, consistency: Consistency, digest: bytes | None, timeout: float | None
     ) -> Answer:
         """What takes more than one look into the store, or may."""
-        begun = self._dht.begin(key, timeout)
+        operation = self._dht.begin(key, timeout)
         part = address.temporal if digest is None else digest
         is_head = isinstance(part, Head)
-        if consistency is _AUTO and self._resolver_cache.is_on and not (is_head and begun.dht.backend is Backend.MOCK):
+        if (
+            consistency is _AUTO
+            and self._resolver_cache.is_on
+            and not (is_head and operation.dht.backend is Backend.MOCK)
+        ):
             return await self._resolver_cache.answer(
-                key, part, begun, lambda: self._look_up(address, key, part, _AUTO, begun), is_shared=timeout is None
+                key,
+                part,
+                operation,
+                lambda: self._look_up(address, key, part, _AUTO, operation),
+                is_shared=timeout is None,
             )
         if not is_head:
-            return await self._look_up(address, key, part, consistency, begun)
+            return await self._look_up(address, key, part, consistency, operation)
         answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
-        return await self._with_content(address, key, answer, consistency, begun)
+        return await self._with_content(address, key, answer, consistency, operation)
 
     async def _look_up(
-        self, address: Address, key: bytes, part: Temporal | bytes, consistency: Consistency, begun: Operation
+        self,
+        address: Address,
+        key: bytes,
+        part: Temporal | bytes,
+        consistency: Consistency,
+        operation: OperationContext,
     ) -> Answer:
         with self.record:
             if isinstance(part, bytes):
-                answer = await self._version(key, part, consistency, begun)
+                answer = await self._version(key, part, consistency, operation)
             elif isinstance(part, Head):
-                answer = await begun.dht.get(key, consistency=consistency, timeout=begun.left)
+                answer = await operation.dht.get(key, consistency=consistency, timeout=operation.left)
             else:
-                answer = await self._at(address, key, consistency, begun)
-            return await self._with_content(address, key, answer, consistency, begun)
+                answer = await self._at(address, key, consistency, operation)
+            return await self._with_content(address, key, answer, consistency, operation)
 
     async def _with_content(
-        self, address: Address, key: bytes, answer: Answer, consistency: Consistency, begun: Operation
+        self, address: Address, key: bytes, answer: Answer, consistency: Consistency, operation: OperationContext
     ) -> Answer:
         """The answer, its first version with its content. Raises `NotFound` when it is empty."""
         if not answer.heads:
@@ -150,14 +163,20 @@ class Resolver:
         first = answer.heads[0]
         if isinstance(first, Envelope):
             return answer
-        return answer._replace(heads=(await self._content(key, first.digest, consistency, begun), *answer.heads[1:]))
+        return answer._replace(
+            heads=(await self._content(key, first.digest, consistency, operation), *answer.heads[1:])
+        )
 
-    async def _version(self, key: bytes, digest: bytes, consistency: Consistency, begun: Operation) -> Answer:
-        return await begun.dht.get_version(key, digest, consistency=consistency, timeout=begun.left)
+    async def _version(
+        self, key: bytes, digest: bytes, consistency: Consistency, operation: OperationContext
+    ) -> Answer:
+        return await operation.dht.get_version(key, digest, consistency=consistency, timeout=operation.left)
 
-    async def _content(self, key: bytes, digest: bytes, consistency: Consistency, begun: Operation) -> Envelope:
+    async def _content(
+        self, key: bytes, digest: bytes, consistency: Consistency, operation: OperationContext
+    ) -> Envelope:
         """A version that is known to exist. That nobody who was asked has it is no proof that it does not."""
-        held = await self._version(key, digest, consistency, begun)
+        held = await self._version(key, digest, consistency, operation)
         if not held.heads or not isinstance(held.heads[0], Envelope):
             raise Unavailable(
                 f"the version {digest.hex()} is known here, but nobody who holds its content answered",
@@ -167,8 +186,8 @@ class Resolver:
 
     # -- over the history -------------------------------------------------------------------------------------
 
-    async def _at(self, address: Address, key: bytes, consistency: Consistency, begun: Operation) -> Answer:
-        history = await self._whole(key, consistency, begun)
+    async def _at(self, address: Address, key: bytes, consistency: Consistency, operation: OperationContext) -> Answer:
+        history = await self._whole(key, consistency, operation)
         where = history.provenance
         if not history.versions:
             raise NotFound(f"nothing is known at {address.canonical}", address=address.canonical)
@@ -180,19 +199,19 @@ class Resolver:
             raise Unavailable(
                 f"{error.message}; that may not be all of them: {where.reason}", versions=len(history.versions)
             ) from error
-        envelope = await self._content(key, chosen.digest, consistency, begun)
+        envelope = await self._content(key, chosen.digest, consistency, operation)
         return Answer((envelope,), where._replace(siblings=0))
 
-    async def _whole(self, key: bytes, consistency: Consistency, begun: Operation) -> VersionHistory:
+    async def _whole(self, key: bytes, consistency: Consistency, operation: OperationContext) -> VersionHistory:
         """The whole history that counts: a version that was reissued is there once, as what stands in for it."""
-        history = await self._known(key, consistency, begun)
+        history = await self._known(key, consistency, operation)
         if history.missing and history.provenance.source == "local" and consistency is _AUTO:
-            history = await self._without_gaps(key, history, begun)
+            history = await self._without_gaps(key, history, operation)
         return history._replace(versions=tuple(v for v in history.versions if v.reissued_as is None))
 
-    async def _known(self, key: bytes, consistency: Consistency, begun: Operation) -> VersionHistory:
+    async def _known(self, key: bytes, consistency: Consistency, operation: OperationContext) -> VersionHistory:
         """What the backend tells, and what is missing from it in words."""
-        history = await self._page(key, consistency, begun, after=0, limit=PAGE)
+        history = await self._page(key, consistency, operation, after=0, limit=PAGE)
         versions: list[Version] = list(history.versions)
         while len(versions) < history.total:
             page = await self._store.versions(key, after=len(versions), limit=PAGE)
@@ -201,17 +220,17 @@ class Resolver:
             versions.extend(page)
         return await self._with_missing(history._replace(versions=tuple(versions)))
 
-    async def _without_gaps(self, key: bytes, history: VersionHistory, begun: Operation) -> VersionHistory:
+    async def _without_gaps(self, key: bytes, history: VersionHistory, operation: OperationContext) -> VersionHistory:
         """This machine's history has gaps: what the holders know; or what is here, marked."""
         why = ""
-        if begun.dht.backend is Backend.HYBRID and not history.provenance.is_degraded:
+        if operation.dht.backend is Backend.HYBRID and not history.provenance.is_degraded:
             try:
-                return await self._known(key, Consistency.SWARM, begun)
+                return await self._known(key, Consistency.SWARM, operation)
             except Unavailable as error:
                 why = f", and the holders could not be asked: {error.message}"
         where = history.provenance
         where = where._replace(is_degraded=True, reason=where.reason + why)
-        is_complete = begun.dht.backend is Backend.MOCK  # nobody else is to be asked
+        is_complete = operation.dht.backend is Backend.MOCK  # nobody else is to be asked
         return history._replace(is_complete=is_complete, provenance=where)
 
     async def _with_missing(self, history: VersionHistory) -> VersionHistory:
@@ -233,18 +252,20 @@ class Resolver:
         return tuple(digest for digest, version in found.items() if version is None)
 
     async def _page(
-        self, key: bytes, consistency: Consistency, begun: Operation, *, after: int, limit: int
+        self, key: bytes, consistency: Consistency, operation: OperationContext, *, after: int, limit: int
     ) -> VersionHistory:
         """Part of the history, from where the flags say that it comes from."""
         is_distributed = self._flags.use_distributed_resolver and consistency is _AUTO
-        if not is_distributed or begun.dht.backend is not Backend.HYBRID:
-            return await begun.dht.history(key, consistency=consistency, after=after, limit=limit, timeout=begun.left)
+        if not is_distributed or operation.dht.backend is not Backend.HYBRID:
+            return await operation.dht.history(
+                key, consistency=consistency, after=after, limit=limit, timeout=operation.left
+            )
         try:
-            return await begun.dht.history(
-                key, consistency=Consistency.SWARM, after=after, limit=limit, timeout=begun.left
+            return await operation.dht.history(
+                key, consistency=Consistency.SWARM, after=after, limit=limit, timeout=operation.left
             )
         except Unavailable as error:
-            history = await begun.dht.history(key, consistency=Consistency.LOCAL, after=after, limit=limit)
+            history = await operation.dht.history(key, consistency=Consistency.LOCAL, after=after, limit=limit)
             if not self._flags.has_fallback or not history.total:
                 raise
             why = f"answered from this machine: {error.message}"
@@ -262,8 +283,8 @@ class Resolver:
     ) -> VersionHistory:
         """The versions of an address, the first one first. Raises `NotFound` when there is none."""
         key = require_one(address).key
-        begun = self._dht.begin(key, timeout)
-        history = await self._page(key, consistency, begun, after=after, limit=limit)
+        operation = self._dht.begin(key, timeout)
+        history = await self._page(key, consistency, operation, after=after, limit=limit)
         if not history.total:
             raise NotFound(f"nothing is known at {address.canonical}", address=address.canonical)
         return await self._with_missing(history)

@@ -23,7 +23,7 @@ import trio
 
 from node.config.flags import Flags
 from node.dht.base import Answer, Backend
-from node.dht.dispatch import Operation
+from node.dht.dispatch import OperationContext
 from node.services.reads.single_flight import SingleFlight
 from node.store.base import Store
 from protocols.envelope import Envelope
@@ -94,12 +94,14 @@ class ResolverCache:
 
     # -- answering --------------------------------------------------------------------------------------------
 
-    async def answer(self, key: bytes, part: Hashable, begun: Operation, look_up: LookUp, *, is_shared: bool) -> Answer:
+    async def answer(
+        self, key: bytes, part: Hashable, operation: OperationContext, look_up: LookUp, *, is_shared: bool
+    ) -> Answer:
         """What is kept of this part of a key, what somebody is fetching already, or what `look_up` finds.
 
         A look-up that is shared takes as long as its backend gives a call; one with a time of its own is not shared.
         """
-        is_mock = begun.dht.backend is Backend.MOCK
+        is_mock = operation.dht.backend is Backend.MOCK
         now = trio.current_time()
         since = None if is_mock else self._fresh_since(key)
         found = self._cache.peek(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from node.dht.base import Backend, Consistency, Receipt
-from node.dht.dispatch import DispatchDHT, Operation
+from node.dht.dispatch import DispatchDHT, OperationContext
 from node.store.base import Standing, Store
 from protocols.clock import HybridClock, check_not_ahead
 from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, REISSUES, Envelope, Notice, decode, seal, verify
@@ -94,7 +94,7 @@ class Author:
         """Sign and write a version. Raises `InvalidAddress`, `Conflict`, `UnknownParents`, `NotLater`, `TooLarge`,
         and what the DHT raises."""
         started = trio.current_time()
-        begun = self._dht.begin(write.address.key, write.timeout)
+        operation = self._dht.begin(write.address.key, write.timeout)
         address = require_one(write.address).canonical
         key = write.address.key
         if REISSUES in write.meta:
@@ -109,13 +109,13 @@ class Author:
                 size_bytes=len(write.content),
                 size_bytes_max=ENCODED_BYTES_MAX,
             )
-        async with self.turn(key, begun.deadline) as free:
+        async with self.turn(key, operation.deadline) as free:
             if earlier := await self._earlier(write.idempotency_key, address, write):
                 return earlier
             if staged := await self._uncertain_write(write.idempotency_key, address, write):
-                return await self._put(staged, write.idempotency_key, started, begun, free)
-            heads = await self._checked_heads(key, write, begun)
-            parents = await self._parents(key, heads, write.parents, begun)
+                return await self._put(staged, write.idempotency_key, started, operation, free)
+            heads = await self._checked_heads(key, write, operation)
+            parents = await self._parents(key, heads, write.parents, operation)
             version = self.clock.read(self._now_ms(), after=[after for after in parents.values() if after])
             envelope = seal(
                 self._key,
@@ -127,7 +127,7 @@ class Author:
                 meta=write.meta,
                 deleted=write.deleted,
             )
-            return await self._put(envelope, write.idempotency_key, started, begun, free)
+            return await self._put(envelope, write.idempotency_key, started, operation, free)
 
     async def write_envelope(
         self,
@@ -143,7 +143,7 @@ class Author:
         """Write a ready envelope that its author signed. Sending the same one again is harmless."""
         started = trio.current_time()
         envelope = decode(encoded)
-        begun = self._dht.begin(envelope.key, timeout, at=started)
+        operation = self._dht.begin(envelope.key, timeout, at=started)
         if address is not None and require_one(address).canonical != envelope.address:
             raise InvalidAddress(
                 f"the envelope is for {envelope.address}, and it was sent to {address.canonical}",
@@ -156,14 +156,14 @@ class Author:
         condition = WriteRequest(
             address=parse(envelope.address), if_match=if_match, any_match=any_match, must_be_absent=must_be_absent
         )
-        async with self.turn(envelope.key, begun.deadline) as free:
+        async with self.turn(envelope.key, operation.deadline) as free:
             if earlier := await self._earlier(idempotency_key, envelope.address, envelope):
                 return earlier
             if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
-                heads = await self._checked_heads(envelope.key, condition, begun)
-                parents = await self._parents(envelope.key, heads, envelope.parents, begun)
+                heads = await self._checked_heads(envelope.key, condition, operation)
+                parents = await self._parents(envelope.key, heads, envelope.parents, operation)
                 _check_later(envelope, parents)
-            receipt = await self._put(envelope, idempotency_key, started, begun, free)
+            receipt = await self._put(envelope, idempotency_key, started, operation, free)
         self.clock.observe(envelope.version)
         return receipt
 
@@ -172,12 +172,14 @@ class Author:
         envelope: Envelope,
         idempotency_key: str | None,
         started: float,
-        begun: Operation,
+        operation: OperationContext,
         on_merged: Callable[[], None],
     ) -> Receipt:
-        left = max(0.001, begun.left)
+        left = max(0.001, operation.left)
         try:
-            receipt = await begun.dht.put(envelope, idempotency_key=idempotency_key, timeout=left, on_merged=on_merged)
+            receipt = await operation.dht.put(
+                envelope, idempotency_key=idempotency_key, timeout=left, on_merged=on_merged
+            )
         except (Indeterminate, trio.Cancelled):
             self._unsettled[envelope.key] = None
             raise
@@ -249,15 +251,17 @@ class Author:
             _check_same(staged, address, again)
         return staged
 
-    async def _checked_heads(self, key: bytes, write: WriteRequest, begun: Operation) -> tuple[Envelope | Notice, ...]:
+    async def _checked_heads(
+        self, key: bytes, write: WriteRequest, operation: OperationContext
+    ) -> tuple[Envelope | Notice, ...]:
         """The heads this write goes on top of, its conditions held against them. Raises `Conflict`."""
         heads = await self._store.heads(key)
         if not write.is_conditional:
             return heads
-        if begun.dht.backend is not Backend.MOCK:
+        if operation.dht.backend is not Backend.MOCK:
             # Alone, what this machine knows decides; if another one knew more, a sibling is kept.
             with contextlib.suppress(Unavailable):
-                heads = (await begun.dht.get(key, timeout=_left_to_ask(begun))).heads
+                heads = (await operation.dht.get(key, timeout=_left_to_ask(operation))).heads
         alive = [head for head in heads if not head.deleted]
         known = {"heads": [head.digest.hex() for head in heads]}
         if write.must_be_absent and alive:
@@ -269,7 +273,11 @@ class Author:
         return heads
 
     async def _parents(
-        self, key: bytes, heads: Iterable[Envelope | Notice], named: tuple[bytes, ...] | None, begun: Operation
+        self,
+        key: bytes,
+        heads: Iterable[Envelope | Notice],
+        named: tuple[bytes, ...] | None,
+        operation: OperationContext,
     ) -> dict[bytes, int | None]:
         """The digests a write names as its parents, with their versions.
 
@@ -278,14 +286,14 @@ class Author:
         known: dict[bytes, int | None] = {head.digest: head.version for head in heads}
         if named is None:
             return dict(list(known.items())[:PARENTS_MAX])
-        return {digest: known.get(digest) or await self._version_of(key, digest, begun) for digest in named}
+        return {digest: known.get(digest) or await self._version_of(key, digest, operation) for digest in named}
 
-    async def _version_of(self, key: bytes, digest: bytes, begun: Operation) -> int | None:
+    async def _version_of(self, key: bytes, digest: bytes, operation: OperationContext) -> int | None:
         parent = await self._store.by_digest(digest)
-        if parent is None and begun.dht.backend is not Backend.MOCK:
+        if parent is None and operation.dht.backend is not Backend.MOCK:
             try:
-                answer = await begun.dht.get_version(
-                    key, digest, consistency=Consistency.AUTO, timeout=_left_to_ask(begun)
+                answer = await operation.dht.get_version(
+                    key, digest, consistency=Consistency.AUTO, timeout=_left_to_ask(operation)
                 )
             except (Unavailable, Indeterminate):
                 return None
@@ -336,9 +344,9 @@ class Author:
         )  # fmt: skip
 
 
-def _left_to_ask(begun: Operation) -> float:
+def _left_to_ask(operation: OperationContext) -> float:
     """How long the swarm may be asked about a write before it is written."""
-    return max(0.0, begun.left - COMMIT_SECONDS)
+    return max(0.0, operation.left - COMMIT_SECONDS)
 
 
 def _check_same(earlier: Envelope | Notice, address: str, again: WriteRequest | Envelope) -> None:

@@ -85,7 +85,7 @@ class HintAssignment:
         after = await self._store.cursor(name)
         while changes := await self._store.local_writes(after=after, limit=PAGE):
             debts = [(c.sequence, member.peer) for c in changes if member.peer in self._members.wanted(c.key)]
-            if debts and await self._store.owe(debts):
+            if debts and await self._store.add_hints(debts):
                 self._on_owed(member.peer)
             after = changes[-1].sequence
             await self._store.set_cursor(name, after)
@@ -94,11 +94,11 @@ class HintAssignment:
         """A member was forgotten. Others are owed first, and only then it is not: what fails between is done again."""
         owed: set[int] = set()
         after = 0
-        while hints := await self._store.owed(peer, after=after, limit=PAGE, now_ms=ANY_TIME_MS):
+        while hints := await self._store.due_hints(peer, after=after, limit=PAGE, now_ms=ANY_TIME_MS):
             await self._owe_others([(hint.sequence, hint.key) for hint in hints])
             owed.update(hint.sequence for hint in hints)
             after = hints[-1].sequence
-        for sequence in await self._store.release(peer):
+        for sequence in await self._store.drop_holder(peer):
             if sequence not in owed and (standing := await self._store.standing(sequence=sequence)):
                 written = await self._store.by_digest(standing.digest)
                 await self._owe_others([(sequence, written.key)] if written else [])
@@ -106,6 +106,6 @@ class HintAssignment:
 
     async def _owe_others(self, writes: list[tuple[int, bytes]]) -> None:
         debts = [(sequence, holder) for sequence, key in writes for holder in self._members.wanted(key)]
-        if debts and await self._store.owe(debts):
+        if debts and await self._store.add_hints(debts):
             for holder in dict.fromkeys(holder for _, holder in debts):
                 self._on_owed(holder)

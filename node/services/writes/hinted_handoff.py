@@ -216,7 +216,7 @@ class HintedHandoff:
         await self._send_due(peer, account)
         if account.paused_until:
             return account.paused_until
-        due_ms = self._store.next_due(peer)
+        due_ms = self._store.next_hint_due(peer)
         wait = RESCAN_SECONDS
         if due_ms is not None and not account.under_way and not account.held:  # what is held is due all the time
             wait = (due_ms - self._now_ms()) / 1000.0
@@ -234,7 +234,7 @@ class HintedHandoff:
             ahead = sum(sequence > account.cursor for sequence in account.under_way)
             if not account.read:
                 limit = WINDOW + ahead
-                hints = await self._store.owed(peer, after=account.cursor, limit=limit, now_ms=self._now_ms())
+                hints = await self._store.due_hints(peer, after=account.cursor, limit=limit, now_ms=self._now_ms())
                 if account.turn != turn:
                     continue
                 if not hints:
@@ -261,7 +261,9 @@ class HintedHandoff:
             elif hint.sequence not in account.under_way and hint.digest in envelopes:  # else it was settled meanwhile
                 envelope = envelopes[hint.digest]
                 if not isinstance(envelope, Envelope):
-                    await self._store.refuse(peer, hint.sequence, refusal="its content is not held here any more")
+                    await self._store.quarantine_hint(
+                        peer, hint.sequence, refusal="its content is not held here any more"
+                    )
                 elif not account.has_room or not self._send(peer, account, hint.sequence, envelope, hint.attempts):
                     return False
             account.cursor = max(account.cursor, hint.sequence)
@@ -334,11 +336,11 @@ class HintedHandoff:
 
     def _park(self, peer: str, sequence: int, seconds: float, error: BzzzError) -> None:
         next_try_ms = self._now_ms() + int(seconds * 1000)
-        self._store.postpone(peer, sequence, next_try_ms=next_try_ms, refusal=error.message)
+        self._store.postpone_hint(peer, sequence, next_try_ms=next_try_ms, refusal=error.message)
 
     async def _refuse(self, peer: str, account: SendWindow, sequence: int, refusal: str) -> None:
         try:
-            await self._store.refuse(peer, sequence, refusal=refusal)
+            await self._store.quarantine_hint(peer, sequence, refusal=refusal)
         except BzzzError as error:
             log.warning("a refused hint could not be put aside: %s", error.message)
             self._park(peer, sequence, RETRY_BASE_SECONDS, error)
@@ -365,7 +367,7 @@ class HintedHandoff:
             return
         for peer in self._store.hint_counts():
             try:
-                await self._store.owed(peer, limit=1, now_ms=ANY_TIME_MS)
+                await self._store.due_hints(peer, limit=1, now_ms=ANY_TIME_MS)
             except BzzzError as error:
                 log.warning("what is owed to %s cannot be read now: %s", peer, error.message)
             self._accounts.setdefault(peer, SendWindow()).rewind()

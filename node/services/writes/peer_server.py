@@ -120,7 +120,7 @@ class PeerServer:
 
     async def _pong_owing(self, peer: str, owed: int) -> Reply:
         now_ms = self._now_ms()
-        due = await self._store.owed(peer, limit=min(owed, DUE_MAX), now_ms=now_ms)
+        due = await self._store.due_hints(peer, limit=min(owed, DUE_MAX), now_ms=now_ms)
         # What is owed and not due was refused there for a while: since when is not known here at once. It may be older
         # than all that is due.
         age_ms = int(trio.current_time() * 1000.0 + self._ahead_ms) - due[0].at_ms if due else LONG_MS

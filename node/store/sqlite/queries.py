@@ -152,7 +152,7 @@ class Owed(NamedTuple):
     at_ms: int
 
 
-def owed(db: sqlite3.Connection, holder: str, sequences: Sequence[int]) -> dict[int, Owed]:
+def due_hints(db: sqlite3.Connection, holder: str, sequences: Sequence[int]) -> dict[int, Owed]:
     found: dict[int, Owed] = {}
     number = _one(db, "SELECT id FROM holders WHERE peer = ?", holder)
     for places, values in among(sequences):

@@ -320,7 +320,7 @@ class SqliteStore:
 
     # -- hints ------------------------------------------------------------------------------------------------
 
-    async def owed(self, holder: str, *, after: int = 0, limit: int = 64, now_ms: int) -> list[Hint]:
+    async def due_hints(self, holder: str, *, after: int = 0, limit: int = 64, now_ms: int) -> list[Hint]:
         picked = self._debts.pick(holder, after=after, limit=limit, now_ms=now_ms)
         found = await self._read_hints(holder, picked)
         return [hint for hint in found if self._debts.is_due(holder, hint.sequence)]
@@ -342,7 +342,7 @@ class SqliteStore:
         rows: dict[int, queries.Owed] = {}
         for _ in range(LOOKS_MAX):
             committed = self._writer.lazies_committed
-            rows = await self._reader.ask(lambda db: queries.owed(db, holder, sequences))
+            rows = await self._reader.ask(lambda db: queries.due_hints(db, holder, sequences))
             if committed == self._writer.lazies_committed:
                 break
         hints: dict[int, Hint] = {}
@@ -360,7 +360,7 @@ class SqliteStore:
                 )  # fmt: skip
         return hints
 
-    def next_due(self, holder: str) -> int | None:
+    def next_hint_due(self, holder: str) -> int | None:
         return self._debts.next_due(holder)
 
     def hint_counts(self) -> dict[str, int]:
@@ -376,7 +376,7 @@ class SqliteStore:
                 self._bells.ring(sequence, len(write.acknowledged) if write is not None else None)
         self._writer.go_along()
 
-    def postpone(self, holder: str, sequence: int, *, next_try_ms: int, refusal: str) -> None:
+    def postpone_hint(self, holder: str, sequence: int, *, next_try_ms: int, refusal: str) -> None:
         if self._debts.park(holder, sequence, next_try_ms):
             self._tried(holder, sequence)
             self._writer.lazies.postpone(holder, sequence, 1, next_try_ms, refusal)
@@ -389,7 +389,7 @@ class SqliteStore:
                 write.tried = set()
             write.tried.add(holder)
 
-    async def refuse(self, holder: str, sequence: int, *, refusal: str) -> None:
+    async def quarantine_hint(self, holder: str, sequence: int, *, refusal: str) -> None:
         def publish(_: None) -> None:
             if self._debts.refuse(holder, sequence):
                 self._tried(holder, sequence)
@@ -402,11 +402,11 @@ class SqliteStore:
         )  # fmt: skip
         return retried
 
-    async def owe(self, debts: Iterable[tuple[int, str]]) -> int:
+    async def add_hints(self, debts: Iterable[tuple[int, str]]) -> int:
         asked = [(sequence, holder) for sequence, holder in debts if not self._debts.owes(holder, sequence)]
         if not asked:
             return 0
-        count: int = await self._writer.hand_in(lambda ledger: ledger.owe(asked), self._publish_owed)
+        count: int = await self._writer.hand_in(lambda ledger: ledger.add_hints(asked), self._publish_owed)
         return count
 
     def _publish_owed(self, new: NewHints) -> int:
@@ -416,7 +416,7 @@ class SqliteStore:
             self._note_oldest(min(new.debts)[0], new.oldest_at_ms)
         return len(new.debts)
 
-    async def release(self, holder: str) -> list[int]:
+    async def drop_holder(self, holder: str) -> list[int]:
         released: list[int] = await self._writer.hand_in(
             lambda ledger: ledger.release(holder), lambda _: self._debts.release(holder)
         )  # fmt: skip

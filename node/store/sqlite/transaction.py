@@ -163,7 +163,7 @@ class Transaction:
 
     # -- hints ------------------------------------------------------------------------------------------------
 
-    def owe(self, debts: Sequence[tuple[int, str]]) -> NewHints:
+    def add_hints(self, debts: Sequence[tuple[int, str]]) -> NewHints:
         """Add hints for own writes."""
         peers = {self._merger.holder(peer): peer for peer in dict.fromkeys([peer for _, peer in debts])}
         new: list[tuple[int, str]] = []

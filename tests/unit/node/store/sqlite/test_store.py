@@ -251,7 +251,7 @@ async def test_hints_are_read_though_there_is_a_commit_in_every_look(
 
         monkeypatch.setattr(store._reader, "ask", interrupted)
         with trio.fail_after(20):
-            hints = await store.owed(ALICE, limit=256, now_ms=NOW)
+            hints = await store.due_hints(ALICE, limit=256, now_ms=NOW)
         assert [hint.sequence for hint in hints] == list(range(1, 201))
 
 
@@ -567,13 +567,13 @@ async def test_writes_that_memory_has_forgotten_are_paid_and_answered_all_the_sa
         for version in range(1, 51):
             await store.merge([Incoming(envelope(version), Origin.LOCAL, (ALICE, BOB))], now_ms=NOW + version)
         assert store.pending().oldest_at_ms == NOW + 1
-        store.postpone(ALICE, 7, next_try_ms=NOW + 5000, refusal="busy")
-        hints = await store.owed(ALICE, limit=100, now_ms=NOW)
+        store.postpone_hint(ALICE, 7, next_try_ms=NOW + 5000, refusal="busy")
+        hints = await store.due_hints(ALICE, limit=100, now_ms=NOW)
         assert [hint.sequence for hint in hints] == [each for each in range(1, 51) if each != 7]
         assert [hint.at_ms for hint in hints[:3]] == [NOW + 1, NOW + 2, NOW + 3]
         store.acknowledge(ALICE, range(1, 31))
         store.acknowledge(BOB, range(1, 21))
-        assert [hint.sequence for hint in await store.owed(BOB, limit=2, now_ms=NOW)] == [21, 22]
+        assert [hint.sequence for hint in await store.due_hints(BOB, limit=2, now_ms=NOW)] == [21, 22]
         standing = await store.standing(sequence=25)
         assert standing is not None
         assert (standing.acknowledged, standing.wanted) == ((ALICE,), 2)
@@ -594,7 +594,7 @@ async def test_a_flood_of_hints_survives_a_restart_and_is_paid_in_order(path: Pa
     async with opened(path) as store:
         assert store.hint_counts() == dict.fromkeys(holders, 5000)
         paid: list[int] = []
-        while hints := await store.owed(holders[0], limit=256, now_ms=NOW):
+        while hints := await store.due_hints(holders[0], limit=256, now_ms=NOW):
             paid += [hint.sequence for hint in hints]
             store.acknowledge(holders[0], [hint.sequence for hint in hints])
         assert paid == list(range(1, 5001))
