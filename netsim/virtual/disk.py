@@ -4,7 +4,7 @@ from errno import ENOSPC
 
 import trio
 
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 
 
 class Disk:

@@ -21,7 +21,7 @@ from netsim.virtual.trace import Trace
 from node import app
 from node.config.settings import Settings
 from node.node import Node
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from node.swarm.limits import USUAL
 from protocols.keys import PrivateKey
 from protocols.policy.signature_cache import SignatureCache

@@ -18,7 +18,7 @@ from node import app
 from node.api.exposition import exposition
 from node.config.settings import Settings
 from node.node import Node
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from protocols.envelope import Envelope
 
 COUNT = 20_000

@@ -12,7 +12,7 @@ from node import app
 from node.config.settings import Settings
 from node.dht.base import DHT, Backend
 from node.node import Node
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from node.swarm.libp2p.host import Host
 from protocols.clock import version
 from protocols.envelope import Envelope, seal

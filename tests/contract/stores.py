@@ -9,7 +9,7 @@ from typing import Self
 import trio
 
 from node.store.base import Incoming, Merged, Origin, Store
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope, Notice, seal
 from protocols.keys import PrivateKey

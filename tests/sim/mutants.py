@@ -155,7 +155,7 @@ BUGS = (
     Bug(
         name="hint-dropped",
         about="now and then one of the holders is not written down as owed",
-        target="node.store.memory:MemoryStore._owe",
+        target="node.store.memory.store:MemoryStore._owe",
         spoil=_drop_a_hint,
         scenario="partition",
         seeds=3,
@@ -200,7 +200,7 @@ BUGS = (
     Bug(
         name="acknowledged-before-the-commit",
         about="a write is confirmed before the disk has it",
-        target="node.store.memory:MemoryStore._commit",
+        target="node.store.memory.store:MemoryStore._commit",
         spoil=_confirm_before_commit,
         scenario="standard",
         seeds=10,
@@ -209,7 +209,7 @@ BUGS = (
     Bug(
         name="staged-envelope-shown",
         about="what was staged for a write that is not decided is shown as a head",
-        target="node.store.memory:MemoryStore.heads",
+        target="node.store.memory.store:MemoryStore.heads",
         spoil=_show_staged,
         scenario="pure-real",
         seeds=5,

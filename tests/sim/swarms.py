@@ -19,7 +19,7 @@ from node.config.settings import Settings
 from node.dht.base import Answer, Consistency, Receipt
 from node.node import Node
 from node.services.writes.author import WriteRequest
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from protocols.clock import version
 from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey

@@ -9,7 +9,7 @@ import trio.testing
 
 from node.services.membership.neighbours import Neighbours
 from node.services.writes.peer_server import VERIFIED_AT_ONCE, PeerServer
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from node.swarm.rpc import Rpc
 from protocols.envelope import seal
 from protocols.errors import StorageFull, Unavailable

@@ -30,7 +30,7 @@ from node.dht.call_metrics import (
 )
 from node.metrics import Family, Histogram, Kind, Meters, gauge
 from node.node import Node
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from protocols.errors import Conflict, Indeterminate, StorageFull, Unavailable
 from protocols.keys import PrivateKey
 from protocols.ucxl import key_of

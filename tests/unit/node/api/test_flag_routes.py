@@ -15,7 +15,7 @@ from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.config.settings import Settings
 from node.node import Node
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from protocols.audit_log import check
 from protocols.keys import PrivateKey
 

@@ -31,7 +31,7 @@ from node.api.server import serve
 from node.cli import _COMMANDS, cli
 from node.commands.client import ApiClient, Failure, in_words
 from node.config.settings import Settings
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from protocols.keys import PrivateKey
 
 ADDRESS = "ucxl://agent:role@project:task/*^/notes/a.md"

@@ -4,7 +4,7 @@ import pytest
 import trio.testing
 
 from node.dht.ingest import Ingest
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from node.swarm.limit_counters import SILENCE_SECONDS
 from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import AHEAD_MS_MAX, version

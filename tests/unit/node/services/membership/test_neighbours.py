@@ -4,7 +4,7 @@ import trio
 import trio.testing
 
 from node.services.membership.neighbours import Neighbours
-from node.store.memory import MemoryStore
+from node.store.memory.store import MemoryStore
 from node.swarm.members import Members
 from node.swarm.rpc import Rpc
 from tests.unit.one_end import OneEnd
