@@ -1,1 +1,1 @@
-"""The HTTP API: plain functions over a `Node`, a guard before them, one file that knows the server."""
+"""The HTTP API: routes as plain functions over a `Node`, a middleware before them, and the HTTP server."""

@@ -1,4 +1,4 @@
-"""The body of a request as a JSON object, refused by name when it is none, or says a thing twice."""
+"""Parses the body of a request as one JSON object; a body that is something else, or repeats a name, is refused."""
 
 import json
 from typing import Any
@@ -9,30 +9,30 @@ _EXAMPLE = 'a JSON object, like {"backend": "mock", "reason": "..."}'
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """The object. Raises `InvalidPayload`."""
+    """Return the object. Raises `InvalidPayload`."""
     try:
-        told = json.loads(body.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_refuse_constant)
+        parsed = json.loads(body.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise _refusal("it is not UTF-8") from error
     except json.JSONDecodeError as error:
         raise _refusal(f"{error.msg}, line {error.lineno} column {error.colno}") from error
     except (ValueError, RecursionError) as error:
         raise _refusal(str(error) if type(error) is ValueError else "it is nested too deeply") from error
-    if not isinstance(told, dict):
-        raise _refusal("it is no object")
-    return told
+    if not isinstance(parsed, dict):
+        raise _refusal("it is not an object")
+    return parsed
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    told = dict(pairs)
-    if len(told) < len(pairs):
-        twice = next(name for name in told if sum(name == other for other, _ in pairs) > 1)
-        raise _refusal(f"{twice[:100]!r} stands there twice")
-    return told
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        repeated = next(name for name in members if sum(name == other for other, _ in pairs) > 1)
+        raise _refusal(f"{repeated[:100]!r} appears twice")
+    return members
 
 
 def _refuse_constant(constant: str) -> None:
-    raise _refusal(f"{constant} is no JSON number")
+    raise _refusal(f"{constant} is not a JSON number")
 
 
 def _refusal(why: str) -> InvalidPayload:

@@ -1,8 +1,8 @@
-"""What was found at an address, and how it leaves: as its content, as its signed bytes, or as JSON.
+"""The answer to a read, in three forms: the content itself, the signed envelope, or JSON.
 
-The content was written by anybody in the swarm and may be looked at in a browser, where this API's own origin can do
-everything: so it is served sandboxed, under its own type when that is one, and what its author put into headers goes
-out only where it cannot break them.
+Any member of the swarm may have written the content, and a browser may show it under this API's own origin, which may
+call every route. So the content is served in a sandbox, under its own media type only if that is a valid one, and
+`meta` becomes headers only where a header can carry it.
 """
 
 import re
@@ -19,11 +19,13 @@ from protocols.errors import NotFound, Unavailable
 
 _HEADER_NAME = re.compile(TOKEN)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+PARENTS_SHOWN_MAX = 64
+"""Digests in the header `UCXL-Parents` at most; JSON has all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundContent:
-    """The version to answer with, its siblings, and where they came from."""
+    """The version that answers a read, its siblings, and where they came from."""
 
     envelope: Envelope
     siblings: tuple[Envelope | Notice, ...]
@@ -31,7 +33,7 @@ class FoundContent:
 
     @classmethod
     def of(cls, answer: Answer) -> "FoundContent":
-        """The latest head with its content. Raises `NotFound`, or `Unavailable` when only its notice is here."""
+        """Take the latest head with its content. Raises `NotFound`, or `Unavailable` when only its notice is here."""
         if not answer.heads:
             raise NotFound("nothing has been written there")
         first, *siblings = answer.heads
@@ -43,28 +45,28 @@ class FoundContent:
         return cls(envelope=first, siblings=tuple(siblings), provenance=answer.provenance)
 
     def headers(self, form: str) -> dict[str, str]:
-        """The headers of every form; JSON also holds what changes from read to read, so its ETag is a weak one."""
-        one, where = self.envelope, self.provenance
-        tag = f'"{one.digest.hex()}"'
+        """The headers of every form. JSON also has values that differ between two reads, so its ETag is weak."""
+        envelope, provenance = self.envelope, self.provenance
+        tag = f'"{envelope.digest.hex()}"'
         headers = {
             "ETag": f"W/{tag}" if form == JSON_TYPE else tag,
             "Vary": "Accept",
             "Cache-Control": "no-cache",
-            "UCXL-Address": one.address,
-            "UCXL-Version": str(one.version),
-            "UCXL-Author": one.author,
-            "UCXL-Backend": where.backend.value,
-            "UCXL-Source": where.source,
-            "UCXL-Replicas": str(where.replicas),
-            "UCXL-Siblings": str(where.siblings),
-            "UCXL-Degraded": "true" if where.is_degraded else "false",
+            "UCXL-Address": envelope.address,
+            "UCXL-Version": str(envelope.version),
+            "UCXL-Author": envelope.author,
+            "UCXL-Backend": provenance.backend.value,
+            "UCXL-Source": provenance.source,
+            "UCXL-Replicas": str(provenance.replicas),
+            "UCXL-Siblings": str(provenance.siblings),
+            "UCXL-Degraded": "true" if provenance.is_degraded else "false",
         }
-        if where.age_ms is not None:
-            headers["UCXL-Age-Ms"] = f"{where.age_ms:.0f}"
-        if where.reason:
-            headers["UCXL-Reason"] = _in_header(where.reason)
-        if one.parents:
-            headers["UCXL-Parents"] = ", ".join(parent.hex() for parent in one.parents[:64])
+        if provenance.age_ms is not None:
+            headers["UCXL-Age-Ms"] = f"{provenance.age_ms:.0f}"
+        if provenance.reason:
+            headers["UCXL-Reason"] = _header_text(provenance.reason)
+        if envelope.parents:
+            headers["UCXL-Parents"] = ", ".join(parent.hex() for parent in envelope.parents[:PARENTS_SHOWN_MAX])
         return headers
 
     def as_json(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ class FoundContent:
 
 
 def serve_content(found: FoundContent, form: str, headers: dict[str, str]) -> Response:
-    """The signed bytes, or the content under its own type with its meta as headers."""
+    """Answer with the signed envelope, or with the content under its own media type and its meta as headers."""
     if form == ENVELOPE_TYPE:
         return Response(found.envelope.encoded, headers={**headers, "Content-Type": ENVELOPE_TYPE})
     media_type = found.envelope.content_type
@@ -94,7 +96,7 @@ def serve_content(found: FoundContent, form: str, headers: dict[str, str]) -> Re
 
 
 def _meta_headers(envelope: Envelope) -> list[tuple[bytes, bytes]]:
-    """`UCXL-Meta-<name>` for what a header can carry; `UCXL-Omitted-Meta` says how many it cannot (JSON has all)."""
+    """`UCXL-Meta-<name>` for what a header can carry; `UCXL-Omitted-Meta` counts the rest (JSON has all)."""
     headers = [
         (f"ucxl-meta-{name.lower()}".encode("ascii"), value.encode("utf-8", "replace"))
         for name, value in envelope.meta.items()
@@ -105,6 +107,6 @@ def _meta_headers(envelope: Envelope) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def _in_header(text: str) -> str:
-    """Words of ours as a header can carry them."""
+def _header_text(text: str) -> str:
+    """Text as a header can carry it: ASCII without control characters."""
     return _UNPRINTABLE.sub(" ", text).encode("ascii", "replace").decode("ascii")

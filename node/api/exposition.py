@@ -1,7 +1,7 @@
-"""`/metrics`: a node's numbers in Prometheus' text format, version 0.0.4. The one door to `prometheus_client`.
+"""`/metrics`: a node's metrics in Prometheus' text format, version 0.0.4.
 
-The process itself (memory, processor time, open files) is told by that library, from /proc; where there is none, this
-part is left out.
+Only this file imports `prometheus_client`. That library adds the metrics of the process itself (memory, processor time,
+open files), which it reads from /proc. Where there is no /proc, they are left out.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ _process = ProcessCollector(registry=None)
 
 
 def exposition(meters: Meters) -> bytes:
-    """Everything that was registered, and the process."""
+    """Every registered metric, and those of the process."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Once(meters.families()))
     return generate_latest(registry)
@@ -59,6 +59,6 @@ def _metric(family: Family) -> Metric:
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """(upper bound, how many are at most that), ascending, the last without a bound."""
+    """(upper bound, count of values up to it), ascending; the last bound is infinite."""
     bounds = [*(repr(bound) for bound in histogram.bounds), "+Inf"]
     return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))

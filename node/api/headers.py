@@ -1,4 +1,4 @@
-"""The headers of a request as values, refused with a name and an example when they are wrong. All of them are UTF-8."""
+"""Parses the headers of a request, all of them UTF-8; a wrong one is refused with its name and an example."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 
 
 def header(request: Request, name: str) -> str | None:
-    """A header's value as UTF-8; None when it is not there. Raises `InvalidPayload` for other bytes."""
+    """A header's value, decoded as UTF-8, or None without the header. Raises `InvalidPayload` for other bytes."""
     raw = name.encode("ascii")
     found = [value for key, value in request.scope["headers"] if key == raw]
     return _header_text(name, b", ".join(found)) if found else None
@@ -41,7 +41,7 @@ def content_type(request: Request) -> str:
 
 
 def meta(request: Request) -> Mapping[str, str]:
-    """`UCXL-Meta-<name>` headers by name; header names know no case, so the names are lower-case."""
+    """The `UCXL-Meta-<name>` headers by name. Names of headers have no case, so the names are lower-case here."""
     found: dict[str, str] = {}
     for raw, value in request.scope["headers"]:
         if not raw.startswith(_META_PREFIX):
@@ -54,7 +54,7 @@ def meta(request: Request) -> Mapping[str, str]:
 
 
 def tags(field: str, value: str) -> tuple[bytes, ...]:
-    """Digests in a comma list, each in hex, with or without the quotes of an ETag; () for an empty list."""
+    """Digests in a list with commas, each in hex, with or without the quotes of an ETag; () for an empty list."""
     found = []
     for part in filter(None, (part.strip() for part in value.split(","))):
         if not (match := _TAG.fullmatch(part)):
@@ -64,35 +64,35 @@ def tags(field: str, value: str) -> tuple[bytes, ...]:
 
 
 def parents(request: Request) -> tuple[bytes, ...] | None:
-    """`UCXL-Parents`: None leaves it to the node, an empty list says 'on top of nothing'."""
+    """`UCXL-Parents`. None: the node chooses the parents; an empty list: the version has no parents."""
     value = header(request, "ucxl-parents")
     return None if value is None else tags("UCXL-Parents", value)
 
 
 def conditions(request: Request) -> dict[str, Any]:
-    """`If-Match` and `If-None-Match: *`, as the author takes them."""
-    told: dict[str, Any] = {}
+    """`If-Match` and `If-None-Match: *`, as arguments of the author's writes."""
+    conditions: dict[str, Any] = {}
     if (value := header(request, "if-match")) is not None:
         if value == "*":
-            told["any_match"] = True
+            conditions["any_match"] = True
         elif not (digests := tags("If-Match", value)):
             refuse("If-Match", value, 'a digest, like "9f86d0...", or *')
         else:
-            told["if_match"] = digests
+            conditions["if_match"] = digests
     if (value := header(request, "if-none-match")) is not None:
         if value != "*":
-            refuse("If-None-Match", value, "* when writing: 'only if there is nothing'")
-        told["must_be_absent"] = True
-    return told
+            refuse("If-None-Match", value, "* (for a write: only if nothing is at the address)")
+        conditions["must_be_absent"] = True
+    return conditions
 
 
 def is_unchanged(request: Request, digest: bytes) -> bool:
-    """Whether `If-None-Match` names this digest: then the reader has it already."""
+    """Whether `If-None-Match` names this digest: then the client has this version already."""
     value = header(request, "if-none-match")
     if value is None:
         return False
-    shown = digest.hex()
-    return value == "*" or any(part.strip().removeprefix("W/").strip('"').lower() == shown for part in value.split(","))
+    known = digest.hex()
+    return value == "*" or any(part.strip().removeprefix("W/").strip('"').lower() == known for part in value.split(","))
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -103,6 +103,6 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def caller(request: Request) -> str:
-    """Who asks, as far as that is known: where the request came from. Nobody has proved to be a person."""
+    """The author of a change that names none: the address that the request came from, which proves no identity."""
     client = request.scope.get("client")
     return f"api {client[0]}" if client else "api"

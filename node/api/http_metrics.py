@@ -1,7 +1,6 @@
-"""What comes in over HTTP, counted: requests by route, method and status, and how long they took.
+"""Metrics of the HTTP API: requests by route, method and status, and how long they took.
 
-A path that is no route is counted as `other`, and so is a method that no route takes: what a stranger makes up must
-not become a label.
+An unknown path is counted as `other`, and so is a method that no route takes: a client must not be able to make labels.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,29 +14,29 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.
 
 
 class HttpMetrics:
-    """Told by the guard of each request, as it begins and as it ends."""
+    """The middleware reports each request, when it begins and when it ends."""
 
     def __init__(self, routes: Iterable[str]) -> None:
         self._routes = frozenset(routes)
         self._requests: dict[tuple[str, ...], int] = {}
         self._durations: dict[tuple[str, ...], Histogram] = {}
-        self._under_way = 0
+        self._in_progress = 0
 
     @classmethod
     def of(cls, node: Node, routes: Iterable[str]) -> "HttpMetrics | None":
-        """Registered with a node; None where metrics are off."""
+        """Make them and register them with a node; None where metrics are off."""
         if node.meters is None:
             return None
-        traffic = cls(routes)
-        node.meters.register(traffic.families)
-        return traffic
+        metrics = cls(routes)
+        node.meters.register(metrics.families)
+        return metrics
 
     def begun(self) -> None:
-        self._under_way += 1
+        self._in_progress += 1
 
     def ended(self, path: str, method: str, status: int, seconds: float) -> None:
-        """`status` is 0 when the client was gone before it could be answered."""
-        self._under_way -= 1
+        """`status` is 0 when the client left before the answer began."""
+        self._in_progress -= 1
         route = path if path in self._routes else OTHER
         method = method if method in METHODS else OTHER
         key = (route, method, str(status))
@@ -58,5 +57,5 @@ class HttpMetrics:
                 "bzzz_http_request_duration_seconds", "How long requests to the API took.",
                 Kind.HISTOGRAM, ("route", "method"), dict(sorted(self._durations.items())),
             ),
-            gauge("bzzz_http_requests_in_progress", "Requests to the API under way.", self._under_way),
+            gauge("bzzz_http_requests_in_progress", "Requests to the API under way.", self._in_progress),
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The API's listening socket: held before anything else of a node begins, so that a port in use is an early error."""
+"""The API's listening socket. It is bound before the rest of a node starts, so that a port in use is an early error."""
 
 import errno
 import math
@@ -12,11 +12,11 @@ from node.accept_errors import NO_ROOM
 from node.config import values
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted. The system drops what is more, and who is dropped knocks again only after a
-second, which is longer than a probe waits."""
+"""Connections that may wait to be accepted. The system drops further ones, and a dropped client tries again only after
+a second, which is longer than a probe waits."""
 AT_ONCE = 64
-"""So many of them are accepted in one turn of the loop: by one a turn they would wait for hundreds of turns."""
-_TOLD_EVERY_S = 60.0
+"""Connections accepted in one turn of the loop; one a turn would make them wait for hundreds of turns."""
+_WARN_EVERY_SECONDS = 60.0
 
 _log = structlog.get_logger("bzzz.api")
 
@@ -45,14 +45,14 @@ def bind(address: str) -> socket.socket:
 
 
 class Acceptor:
-    """Takes the connections that wait at a listening socket, which stays the caller's."""
+    """Accepts the connections that wait at a listening socket; the caller closes that socket."""
 
     def __init__(self, listening: socket.socket) -> None:
         self._listening = listening
-        self._told_s = -math.inf
+        self._warned_at = -math.inf
 
     async def accept(self) -> list[trio.SocketStream]:
-        """Those that wait, at most `AT_ONCE`. Waits for one, and a moment while there is no room for another."""
+        """Accept the waiting connections, at most `AT_ONCE`. Waits for the first one, and for room to accept it."""
         accepted: list[trio.SocketStream] = []
         while not accepted:
             await trio.lowlevel.wait_readable(self._listening)
@@ -60,36 +60,36 @@ class Acceptor:
                 while len(accepted) < AT_ONCE:
                     connection = self._listening.accept()[0]
                     accepted.append(trio.SocketStream(trio.socket.from_stdlib_socket(connection)))
-            except OSError as error:  # none is left, or one was gone before it was accepted
+            except OSError as error:  # none waits any more, or one left before it was accepted
                 if not accepted and (why := NO_ROOM.get(error.errno or 0)):
-                    self._tell(why)
+                    self._warn(why)
                     await trio.sleep(0.1)
         return accepted
 
-    def _tell(self, why: str) -> None:
-        if trio.current_time() < self._told_s + _TOLD_EVERY_S:
+    def _warn(self, why: str) -> None:
+        if trio.current_time() < self._warned_at + _WARN_EVERY_SECONDS:
             return
-        self._told_s = trio.current_time()
-        _log.warning(f"the API cannot take another connection now, and tries again: {why}")
+        self._warned_at = trio.current_time()
+        _log.warning(f"the API cannot accept another connection now, and tries again: {why}")
 
 
 def _resolved(host: str, port: int) -> tuple[Any, ...]:
-    """The first address a name has, IPv4 before IPv6, so that localhost is 127.0.0.1 everywhere."""
+    """The first address of a name, IPv4 before IPv6, so that localhost is 127.0.0.1 everywhere."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return min(found, key=lambda one: one[0] != socket.AF_INET)
+    return min(found, key=lambda address: address[0] != socket.AF_INET)
 
 
 def _why(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "another process holds that port; stop it, or choose another with --api (port 0: any free one)"
+        return "another process uses that port; stop it, or choose another port with --api (port 0: any free one)"
     if error.errno == errno.EADDRNOTAVAIL:
-        return "that is no address of this machine; choose another with --api"
+        return "this machine does not have that address; choose another with --api"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "this user may not listen on that port; choose one above 1023 with --api"
+        return "this user may not listen on that port; choose a port above 1023 with --api"
     return error.strerror or str(error)
 
 
 def url_of(listening: socket.socket) -> str:
-    """`http://host:port` as it was bound, with the real port."""
+    """`http://host:port` of a bound socket, with its real port."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

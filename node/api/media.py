@@ -1,4 +1,4 @@
-"""Media types: what a reader asks for, what a writer says that it sends, and whether that is so."""
+"""Media types: the form that a reader asks for, the type that a writer declares, and whether a body fits that type."""
 
 import codecs
 import json
@@ -12,20 +12,20 @@ ENVELOPE_TYPE = "application/vnd.bzzz.envelope"
 JSON_TYPE = "application/json"
 DEFAULT_TYPE = "application/octet-stream"
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-"""What RFC 9110 calls a token: a type, a subtype, the name of a header."""
+"""A token of RFC 9110: a type, a subtype, the name of a header."""
 _MEDIA_TYPE = re.compile(rf'{TOKEN}/{TOKEN}(?:\s*;\s*{TOKEN}=(?:{TOKEN}|"[^"\\\x00-\x1f\x7f]*"))*', re.ASCII)
 _CHECKED_CHARSETS = frozenset({"utf-8", "ascii", "utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 
 
 def is_media_type(value: str) -> bool:
-    """Whether text can stand in a Content-Type header."""
+    """Whether a text is valid as a Content-Type header."""
     return _MEDIA_TYPE.fullmatch(value) is not None
 
 
 def preferred(accept: str | None) -> str:
-    """What form of an envelope the reader asks for: JSON, the signed bytes, or (DEFAULT_TYPE) the content itself.
+    """The form of an envelope that `Accept` asks for: JSON, the signed envelope, or (DEFAULT_TYPE) the content itself.
 
-    Only a form asked for by name is anything but the content: `*/*` and types the content happens to have are that.
+    JSON and the signed envelope must be asked for by name: `*/*` and every other type mean the content.
     """
     best, best_quality = DEFAULT_TYPE, 0.0
     for part in (accept or "").split(","):
@@ -48,7 +48,7 @@ def _quality(settings: Iterable[str]) -> float:
 
 
 def check_content(body: bytes, media_type: str) -> None:
-    """Refuse a body that is not what its type says, as far as a node can tell: JSON, and text in its charset."""
+    """Refuse a body that does not fit its type. A node checks two kinds: JSON, and text in its charset."""
     kind, _, settings = media_type.lower().partition(";")
     kind = kind.strip()
     is_json = kind == JSON_TYPE or kind.endswith("+json")
@@ -68,7 +68,7 @@ def check_content(body: bytes, media_type: str) -> None:
 
 
 def _charset(settings: str) -> str | None:
-    """The charset a type names, UTF-8 when it names none; None when it is one that we do not check."""
+    """The charset that a type names, UTF-8 when it names none; None for a charset that is not checked."""
     named = re.search(r"""charset\s*=\s*["']?([a-z0-9._:-]+)""", settings)
     if named is None:
         return "utf-8"

@@ -1,10 +1,11 @@
-"""The door of the API: who may come in, how much they may bring and how long they may take, and what they hear.
+"""The middleware of the API: access control, limits on requests, request ids, traces, metrics, and errors as answers.
 
-An ASGI application round another one. Every request gets an id and a trace (that of its `traceparent`, or a new one),
-is counted, and leaves a line in the log: at level debug, or as a warning when this node failed at it. Every refusal and
-every error leaves in the UCXL shape, and nothing behind it is reached by a request that has not been let in and read
-whole. On loopback, where a browser could be made to speak for a stranger's page, a `Host` that is not this machine or
-an `Origin` that is not this API is refused; with a token set, all but the open paths need it.
+An ASGI application around the router. Every request gets an id and a trace (that of its `traceparent` header, or a new
+one), is counted, and is a line in the log: at level debug, or a warning when this node failed to answer it. Every error
+leaves as JSON in the UCXL shape. A request reaches the router only after it was allowed and its whole body was read.
+
+On loopback a browser could send requests for a page of another site, so a `Host` that is not this machine is refused,
+and so is an `Origin` that is not this API. With a token, every path needs it except `OPEN_PATHS`.
 """
 
 import hmac
@@ -57,13 +58,13 @@ class RequestLimits:
     body_seconds_max: float = 15.0
     """How long the whole body may take to arrive."""
     requests_max: int = 256
-    """Requests that are being read or answered at one time; what comes beyond is asked to come back. A probe is not:
-    that a node has much to do is no reason to take it for dead."""
+    """Requests that are read or answered at one time; a further one gets 429. `OPEN_PATHS` are exempt: a probe must not
+    take a busy node for a dead one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiAccess:
-    """Who is let in. `is_loopback`: the API listens on this machine alone."""
+    """Who may use the API. `is_loopback`: it listens on loopback only. `token`: the bearer token, or None."""
 
     is_loopback: bool
     token: str | None = field(repr=False)
@@ -75,101 +76,97 @@ class Middleware:
     def __init__(
         self,
         app: ASGIApp,
-        door: ApiAccess,
+        access: ApiAccess,
         *,
         now_ms: Callable[[], int],
         limits: RequestLimits | None = None,
         new_id: Callable[[], str] = lambda: os.urandom(8).hex(),
         new_trace: Callable[[], str] = lambda: os.urandom(16).hex(),
-        traffic: HttpMetrics | None = None,
+        metrics: HttpMetrics | None = None,
     ) -> None:
         self._app = app
-        self._door = door
+        self._access = access
         self._now_ms = now_ms
         self._limits = limits or RequestLimits()
         self._new_id = new_id
         self._new_trace = new_trace
-        self._traffic = traffic or HttpMetrics(())
-        self._under_way = 0
+        self._metrics = metrics or HttpMetrics(())
+        self._in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return  # the server brings nothing else
+            return  # the server passes on nothing else
         headers = dict(scope["headers"])
-        asked = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = asked if _REQUEST_ID.fullmatch(asked) else self._new_id()
+        sent_id = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else self._new_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        asked_for = parse(headers.get(b"traceparent", b"").decode("latin-1"))
+        parent = parse(headers.get(b"traceparent", b"").decode("latin-1"))
         span = self._new_trace()[:16]
-        own = asked_for._replace(span=span) if asked_for else Traceparent(self._new_trace(), span)
+        own = parent._replace(span=span) if parent else Traceparent(self._new_trace(), span)
         began = trio.current_time()
-        answer = _Answer(send, request_id, own, began=began, is_head=scope["method"] == "HEAD")
+        response = _Response(send, request_id, own, began=began, is_head=scope["method"] == "HEAD")
         with structlog.contextvars.bound_contextvars(request_id=request_id), trace.following(own.trace):
-            await self._answer(scope, headers, receive, answer)
+            await self._answer(scope, headers, receive, response)
 
-    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, answer: "_Answer") -> None:
-        self._under_way += 1
-        self._traffic.begun()
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, response: "_Response") -> None:
+        self._in_progress += 1
+        self._metrics.begun()
         started = trio.current_time()
         try:
-            await self._serve(scope, headers, receive, answer)
+            await self._serve(scope, headers, receive, response)
         except Exception as problem:
             error = _sole(problem)
             if not isinstance(error, BzzzError):
                 _log.exception("a request failed", path=_printable(scope["path"]), method=scope["method"])
                 error = Internal(
-                    f"something failed inside this node; its log says what, under request id {answer.request_id}"
+                    f"this node failed to answer; its log has the reason under request id {response.request_id}"
                 )
-            if answer.is_started:
+            if response.is_started:
                 raise
-            await self._refuse(scope, answer, error)
+            await self._refuse(scope, response, error)
         finally:
-            self._under_way -= 1
+            self._in_progress -= 1
             seconds = trio.current_time() - started
-            self._traffic.ended(scope["path"], scope["method"], answer.status, seconds)
-            _say(scope["method"], scope["path"], answer.status, seconds * 1000.0)
+            self._metrics.ended(scope["path"], scope["method"], response.status, seconds)
+            _log_access(scope["method"], scope["path"], response.status, seconds * 1000.0)
 
-    async def _serve(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, answer: "_Answer") -> None:
-        self._admit(scope["path"], headers)
-        if self._under_way > self._limits.requests_max and scope["path"] not in OPEN_PATHS:
+    async def _serve(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, response: "_Response") -> None:
+        self._check_access(scope["path"], headers)
+        if self._in_progress > self._limits.requests_max and scope["path"] not in OPEN_PATHS:
             raise TooManyRequests(
-                f"{self._limits.requests_max} requests are under way already; come back in a second",
+                f"this node is busy with {self._limits.requests_max} requests; try again in a second",
                 retry_after_ms=1_000,
             )
-        await self._app(scope, _replay(await self._body(headers, receive), receive), answer.send)
+        await self._app(scope, _replay(await self._body(headers, receive), receive), response.send)
 
-    # -- who may come in ----------------------------------------------------------------------------------------------
-
-    def _admit(self, path: str, headers: dict[bytes, bytes]) -> None:
-        if self._door.is_loopback:
+    def _check_access(self, path: str, headers: dict[bytes, bytes]) -> None:
+        if self._access.is_loopback:
             host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
-            _refuse_strangers(host, origin)
-        if self._door.token is None or path in OPEN_PATHS:
+            _refuse_foreign(host, origin)
+        if self._access.token is None or path in OPEN_PATHS:
             return
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._door.token.encode("ascii")):
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._access.token.encode("ascii")):
             raise Unauthenticated(
-                "this node wants its token: send 'Authorization: Bearer ...' (bzzz: --api-token-file, BZZZ_API_TOKEN)"
+                "this node needs its token: send 'Authorization: Bearer ...' (bzzz: --api-token-file, BZZZ_API_TOKEN)"
             )
 
-    # -- what they bring ----------------------------------------------------------------------------------------------
-
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The whole body. Refused by its announced length before a byte of it is read, or as soon as it is too long."""
-        most = self._limits.body_bytes_max
+        """Read the whole body. A body too long is refused by its `Content-Length` before it is read, or while it is."""
+        size_max = self._limits.body_bytes_max
         announced = headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > most:
-            raise _too_large(most, int(announced))
+        if announced.isdigit() and int(announced) > size_max:
+            raise _too_large(size_max, int(announced))
         chunks, size = [], 0
         with trio.move_on_after(self._limits.body_seconds_max) as in_time:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise TooSlow("the connection ended before the whole request was there")
+                    raise TooSlow("the connection ended before the whole request arrived")
                 if chunk := message.get("body", b""):
                     size += len(chunk)
-                    if size > most:
-                        raise _too_large(most, size)
+                    if size > size_max:
+                        raise _too_large(size_max, size)
                     chunks.append(chunk)
                 if not message.get("more_body", False):
                     break
@@ -178,10 +175,9 @@ class Middleware:
             raise TooSlow(f"the body did not arrive within {seconds:g} seconds", received_bytes=size)
         return b"".join(chunks)
 
-    # -- what they hear -----------------------------------------------------------------------------------------------
-
-    async def _refuse(self, scope: Scope, answer: "_Answer", error: BzzzError) -> None:
-        body = serialize.error(error, path=scope["path"], request_id=answer.request_id, now_ms=self._now_ms())
+    async def _refuse(self, scope: Scope, response: "_Response", error: BzzzError) -> None:
+        """Answer with an error, and with the headers that belong to its kind."""
+        body = serialize.error(error, path=scope["path"], request_id=response.request_id, now_ms=self._now_ms())
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode("ascii"))]
         if (seconds := retry_after(error)) is not None:
             headers.append((b"retry-after", str(seconds).encode("ascii")))
@@ -191,15 +187,15 @@ class Middleware:
             headers.append((b"connection", b"close"))
         if allow := error.details.get("allow"):
             headers.append((b"allow", ", ".join(allow).encode("ascii")))
-        await answer.send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await answer.send({"type": "http.response.body", "body": body})
+        await response.send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await response.send({"type": "http.response.body", "body": body})
 
 
-class _Answer:
-    """The way out: every answer carries its request id, its trace and how many milliseconds this node took
-    (`Server-Timing`, from the request's headers to the answer's), may not be sniffed, and has no body when HEAD asked.
+class _Response:
+    """Sends one answer: adds the headers that every answer has, and drops the body when the method is HEAD.
 
-    `status` is 0 until it has begun.
+    The headers are the request id, the trace, the milliseconds that this node took (`Server-Timing`, from the request's
+    headers to the answer's) and the order not to guess the media type. `status` is 0 until the answer begins.
     """
 
     def __init__(self, send: Send, request_id: str, traceparent: Traceparent, *, began: float, is_head: bool) -> None:
@@ -230,37 +226,37 @@ class _Answer:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that brings the body in one piece, and after it whatever comes next (that the caller is gone)."""
-    brought = False
+    """A `receive` that gives the body in one piece, and then the next messages (that the client disconnected)."""
+    is_replayed = False
 
-    async def bring() -> Message:
-        nonlocal brought
-        if brought:
+    async def replay() -> Message:
+        nonlocal is_replayed
+        if is_replayed:
             return await receive()
-        brought = True
+        is_replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return bring
+    return replay
 
 
-def _say(method: str, path: str, status: int, ms: float) -> None:
-    """One line a request. Neither the query nor a header is in it: there are the secrets."""
+def _log_access(method: str, path: str, status: int, ms: float) -> None:
+    """Log one line for a request, without its query and headers, which may hold secrets."""
     level = logging.WARNING if status >= 500 else logging.DEBUG
     if _access.isEnabledFor(level):
-        told = {"method": method, "path": _printable(path), "status": status, "ms": round(ms, 3)}
-        _access.log(level, "%(method)s %(path)s: %(status)d", told, extra=told)
+        fields = {"method": method, "path": _printable(path), "status": status, "ms": round(ms, 3)}
+        _access.log(level, "%(method)s %(path)s: %(status)d", fields, extra=fields)
 
 
 def _printable(path: str) -> str:
-    """A path as it may stand in a log: one line, and not too long."""
+    """A path for the log: one line of ASCII, at most 200 characters."""
     return ascii(path)[1:-1][:200]
 
 
-def _refuse_strangers(host: str, origin: str) -> None:
-    """DNS rebinding brings a foreign `Host`, a foreign page its own `Origin`; a program on this machine has neither."""
+def _refuse_foreign(host: str, origin: str) -> None:
+    """Refuse a foreign `Host` (DNS rebinding) or `Origin` (a page of another site); local programs send neither."""
     if host and not values.is_loopback(_host_name(host)):
         raise Forbidden(
-            f"this API serves this machine alone, and was asked for as {host}; use 127.0.0.1 or localhost",
+            f"this API serves this machine only, and the request names {host}; use 127.0.0.1 or localhost",
             field="Host", provided=host, expected="127.0.0.1, localhost or [::1]",
         )  # fmt: skip
     if origin and origin.lower() != f"http://{host.lower()}":
@@ -278,22 +274,22 @@ def _host_name(host: str) -> str:
 
 
 def retry_after(error: BzzzError) -> int | None:
-    """After how many whole seconds the same call may succeed, where that is known."""
+    """The whole seconds after which the same call may succeed, or None where that is unknown."""
     wait_ms = error.details.get("retry_after_ms")
     if isinstance(error, ClockAhead) and isinstance(ahead := error.details.get("ahead_ms"), int):
         wait_ms = ahead - AHEAD_MS_MAX
     return max(1, math.ceil(wait_ms / 1000)) if isinstance(wait_ms, int | float) else None
 
 
-def _too_large(most: int, size: int) -> TooLarge:
+def _too_large(size_max: int, size: int) -> TooLarge:
     return TooLarge(
-        f"the body has {size} bytes or more; an envelope is at most {most} bytes, so split the content",
-        size_bytes=size, size_bytes_max=most,
+        f"the body has {size} bytes or more; an envelope has at most {size_max} bytes, so split the content",
+        size_bytes=size, size_bytes_max=size_max,
     )  # fmt: skip
 
 
 def _sole(error: Exception) -> Exception:
-    """The one error inside groups of one: a nursery on the way puts them round it."""
+    """The single error inside exception groups of one, which nurseries make around it."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

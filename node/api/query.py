@@ -1,7 +1,7 @@
-"""The query of a request as values, refused with a name and an example when it is wrong.
+"""Parses the query of a request; a wrong parameter is refused with its name and an example.
 
-Parameters are percent-decoded as strict UTF-8, and a plus sign stays one: no parameter has spaces, and an instant in an
-address has its offset (`+02:00`).
+Parameters are percent-decoded as strict UTF-8. A plus sign is not a space: no parameter has spaces, but an instant in
+an address may have an offset (`+02:00`).
 """
 
 import difflib
@@ -22,7 +22,7 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class Query:
-    """The query parameters of a request, of which only `known` may be there, and each once."""
+    """The query parameters of a request. Only the names in `known` are allowed, each at most once."""
 
     def __init__(self, request: Request, *known: str) -> None:
         self._values: dict[str, str] = {}
@@ -33,15 +33,15 @@ class Query:
             if name not in known:
                 _refuse_unknown(name, known)
             if name in self._values:
-                refuse(name, value, "once", f"the query says {name} more than once")
+                refuse(name, value, "once", f"the query has {name} more than once")
             self._values[name] = value
 
     def text(self, name: str) -> str | None:
-        """The value, or None when it is not there or empty."""
+        """The value, or None when it is missing or empty."""
         return self._values.get(name) or None
 
     def address(self) -> Address:
-        """The full address that the query names. Raises `InvalidAddress` or `InvalidTemporal`."""
+        """The full address in the query. Raises `InvalidAddress` or `InvalidTemporal`."""
         value = self.text("address")
         if value is None:
             raise InvalidAddress(
@@ -51,7 +51,7 @@ class Query:
         return ucxl.require_one(ucxl.parse(value))
 
     def address_to_write(self) -> Address:
-        """The same, and it must name the head: a version is only ever written on top."""
+        """The same, and it must name the head: a new version is always written on top of the head."""
         address = self.address()
         if not isinstance(address.temporal, ucxl.Head):
             raise InvalidTemporal(
@@ -102,9 +102,9 @@ def _decoded(piece: bytes) -> str:
     try:
         return unquote_to_bytes(piece).decode("utf-8")
     except UnicodeDecodeError as error:
-        shown = piece.decode("ascii", "replace")
+        text = piece.decode("ascii", "replace")
         raise InvalidPayload(
-            f"the query is not UTF-8: {shown}", field="query", provided=shown, expected="percent-encoded UTF-8"
+            f"the query is not UTF-8: {text}", field="query", provided=text, expected="percent-encoded UTF-8"
         ) from error
 
 
@@ -112,11 +112,11 @@ def _refuse_unknown(name: str, known: Iterable[str]) -> NoReturn:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     allowed = ", ".join(known) or "no parameters"
     hint = f"; did you mean {near[0]}?" if near else ""
-    refuse(name, name, allowed, f"{name!r} is no parameter of this call{hint}")
+    refuse(name, name, allowed, f"this call has no parameter {name!r}{hint}")
 
 
 def refuse(field: str, provided: str | None, expected: str, message: str = "") -> NoReturn:
-    """Refuse what a caller sent, by name."""
+    """Refuse a value that a client sent, with the name of its field."""
     raise InvalidPayload(
         message or f"{field} is {provided!r}; it must be {expected}", field=field, provided=provided, expected=expected
     )

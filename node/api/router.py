@@ -1,4 +1,4 @@
-"""The way to the routes: from a path and a method to the function that answers, and from its reply to bytes."""
+"""The router: finds the route's function for a path and a method, calls it, and encodes its reply."""
 
 import difflib
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.api import serialize
 from node.api.media import JSON_TYPE
-from node.api.routes import RESOURCES, Answering, RouteReply
+from node.api.routes import RESOURCES, RouteFunction, RouteReply
 from node.node import Node
 from protocols.errors import BzzzError, Internal, MethodNotAllowed, NotFound
 
 
 def router(node: Node) -> ASGIApp:
-    """The resources as an ASGI application that raises our errors; it belongs behind a guard."""
+    """The routes as an ASGI application. It raises `BzzzError`s: the middleware turns them into answers."""
     return Router(
         [Route(path, _Resource(node, path, methods)) for path, methods in RESOURCES.items()],
         redirect_slashes=False,
@@ -26,40 +26,40 @@ def router(node: Node) -> ASGIApp:
 
 
 class _Resource:
-    """One path: finds the method's function and sends what it answers."""
+    """One path: finds the function for the method and sends its reply."""
 
-    def __init__(self, node: Node, path: str, methods: Mapping[str, Answering]) -> None:
+    def __init__(self, node: Node, path: str, methods: Mapping[str, RouteFunction]) -> None:
         self._node = node
         self._path = path
-        self._methods = {**methods, "HEAD": methods["GET"]}
+        self._methods = {**methods, "HEAD": methods["GET"]} if "GET" in methods else methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
-        answering = self._methods.get(method)
-        if answering is None:
+        function = self._methods.get(method)
+        if function is None:
             raise MethodNotAllowed(
                 f"{self._path} does not take {method}", method=method, allow=sorted(self._methods), path=self._path
             )
-        reply = await self._answered(answering, Request(scope, receive))
-        response = reply if isinstance(reply, Response) else self._rendered(reply, scope["state"]["request_id"])
+        reply = await self._call(function, Request(scope, receive))
+        response = reply if isinstance(reply, Response) else self._encoded(reply, scope["state"]["request_id"])
         await response(scope, receive, send)
 
-    async def _answered(self, answering: Answering, request: Request) -> RouteReply | Response:
-        """The reply; and for the health report how long it took, and whether it was this API that failed."""
+    async def _call(self, function: RouteFunction, request: Request) -> RouteReply | Response:
+        """Call the route, and record for the health report how long it took and whether this API failed."""
         requests, started = self._node.requests, trio.current_time()
         try:
-            reply = await answering(self._node, request)
+            reply = await function(self._node, request)
         except Exception as problem:
             if isinstance(problem, BzzzError) and not isinstance(problem, Internal):
                 requests.succeeded(trio.current_time() - started)
             else:
-                why = f"an error of this node's own ({type(problem).__name__}); its log says which"
+                why = f"an internal error ({type(problem).__name__}); the node's log has the details"
                 requests.failed(why, trio.current_time() - started)
             raise
         requests.succeeded(trio.current_time() - started)
         return reply
 
-    def _rendered(self, reply: RouteReply, request_id: str) -> Response:
+    def _encoded(self, reply: RouteReply, request_id: str) -> Response:
         body = serialize.response(
             reply.code, reply.message, reply.data, request_id=request_id, now_ms=self._node.now_ms()
         )
@@ -69,5 +69,5 @@ class _Resource:
 
 async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
     near = difflib.get_close_matches(scope["path"], RESOURCES, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(RESOURCES)}"
-    raise NotFound(f"there is nothing at {scope['path'][:200]}{hint}", path=scope["path"][:200])
+    hint = f"; did you mean {near[0]}?" if near else f"; the paths are {', '.join(RESOURCES)}"
+    raise NotFound(f"this API has no path {scope['path'][:200]}{hint}", path=scope["path"][:200])

@@ -1,8 +1,8 @@
-"""What the API answers: one plain function for each path and method, from a request to a reply, over the `Node`.
+"""The routes of the HTTP API: one function for each path and method, from a request to a reply, over the `Node`.
 
-`RESOURCES` is the whole of it. A function answers a `RouteReply`, which becomes JSON in the UCXL shape, or a Starlette
-`Response` where content itself is served; or raises one of the errors of `protocols.errors`, which the guard puts
-into words. No function here knows the server, the store or the swarm.
+`RESOURCES` lists them all. A function returns a `RouteReply`, which is sent as JSON in the UCXL shape, or a Starlette
+`Response` where content itself is served. It may raise an error of `protocols.errors`, which the middleware turns into
+an answer. The reference for users is `docs/http-api.md`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,11 +28,12 @@ from protocols.errors import InvalidPayload, NotFound, Unavailable
 REPLICATED_SECONDS = 10.0
 """How long `replicated=true` waits when no `timeout_ms` is given."""
 LIST_MAX = 1_000
+"""Entries in one answer at most: versions, hints or lines of the audit log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteReply:
-    """A success: what was done, and the data."""
+    """A successful answer: its UCXL code, a message for people and the data for programs."""
 
     data: Mapping[str, Any]
     message: str = "ok"
@@ -40,24 +41,24 @@ class RouteReply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Answering = Callable[[Node, Request], Awaitable[RouteReply | Response]]
+RouteFunction = Callable[[Node, Request], Awaitable[RouteReply | Response]]
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
 async def put_envelope(node: Node, request: Request) -> RouteReply:
-    """Write a version: content with its headers, or a signed envelope as it is."""
+    """Write a version: content with its headers, or a signed envelope unchanged."""
     return await _write(node, request, must_be_absent=False)
 
 
 async def post_envelope(node: Node, request: Request) -> RouteReply:
-    """The same, where nothing may be yet: 409 when something is there."""
+    """Write the first version of an address: 409 when the address has a version already."""
     return await _write(node, request, must_be_absent=True)
 
 
 async def delete_envelope(node: Node, request: Request) -> RouteReply:
-    """Write a tombstone; the history stays."""
+    """Write a tombstone. The history stays."""
     query = Query(request, "address", "replicated", "timeout_ms")
     write = WriteRequest(
         address=query.address_to_write(),
@@ -65,7 +66,7 @@ async def delete_envelope(node: Node, request: Request) -> RouteReply:
         meta=headers.meta(request),
         parents=headers.parents(request),
         idempotency_key=headers.idempotency_key(request),
-        timeout=_patience(query),
+        timeout=_timeout(query),
         **_only_if(request, must_be_absent=False),
     )
     return await _written(node, query, lambda: node.author.write(write))
@@ -86,17 +87,17 @@ async def _write(node: Node, request: Request, *, must_be_absent: bool) -> Route
         meta=headers.meta(request),
         parents=headers.parents(request),
         idempotency_key=headers.idempotency_key(request),
-        timeout=_patience(query),
+        timeout=_timeout(query),
         **_only_if(request, must_be_absent=must_be_absent),
     )
     return await _written(node, query, lambda: node.author.write(write))
 
 
 async def _write_signed(node: Node, request: Request, query: Query, *, must_be_absent: bool) -> RouteReply:
-    """A signed envelope says its own address, parents and meta: what contradicts it is refused, not dropped."""
+    """A signed envelope has its own address, parents and meta. A request that contradicts them is refused."""
     if headers.meta(request) or headers.parents(request) is not None:
         raise InvalidPayload(
-            "a signed envelope has its own meta and parents; leave UCXL-Meta-* and UCXL-Parents out",
+            "a signed envelope has its own meta and parents; leave out UCXL-Meta-* and UCXL-Parents",
             field="headers", expected="no UCXL-Meta-* and no UCXL-Parents",
         )  # fmt: skip
     address = query.address_to_write() if query.text("address") else None
@@ -107,7 +108,7 @@ async def _write_signed(node: Node, request: Request, query: Query, *, must_be_a
         node,
         query,
         lambda: node.author.write_envelope(
-            encoded, address=address, idempotency_key=key, timeout=_patience(query), **conditions
+            encoded, address=address, idempotency_key=key, timeout=_timeout(query), **conditions
         ),
     )
 
@@ -117,13 +118,13 @@ def _only_if(request: Request, *, must_be_absent: bool) -> dict[str, Any]:
     return {**conditions, "must_be_absent": True} if must_be_absent else conditions
 
 
-def _patience(query: Query) -> float | None:
-    """How long a write may take, in seconds: what the caller said, or what waiting for replication allows."""
+def _timeout(query: Query) -> float | None:
+    """Seconds for a write: `timeout_ms`, else 10 with `replicated=true`, else None (the backend's deadline)."""
     return query.timeout() or (REPLICATED_SECONDS if query.flag("replicated") else None)
 
 
 async def _written(node: Node, query: Query, write: Callable[[], Awaitable[Receipt]]) -> RouteReply:
-    deadline = trio.current_time() + (_patience(query) or 0.0)
+    deadline = trio.current_time() + (_timeout(query) or 0.0)
     receipt = await write()
     if query.flag("replicated"):
         receipt = await _replicated(node, receipt, deadline)
@@ -131,12 +132,12 @@ async def _written(node: Node, query: Query, write: Callable[[], Awaitable[Recei
 
 
 async def _replicated(node: Node, receipt: Receipt, deadline: float) -> Receipt:
-    """The receipt once the quorum has it, or as it is when time is over; at once where nobody will ever be asked."""
-    rest = deadline - trio.current_time()
-    if receipt.is_replicated or receipt.durability is Durability.LOCAL or rest <= 0:
+    """Wait until the write quorum has the version, or until the deadline. No wait if no peer will ever be asked."""
+    seconds_left = deadline - trio.current_time()
+    if receipt.is_replicated or receipt.durability is Durability.LOCAL or seconds_left <= 0:
         return receipt
     started = trio.current_time()
-    later = await node.author.replicated(receipt.digest, timeout=rest)
+    later = await node.author.replicated(receipt.digest, timeout=seconds_left)
     return later._replace(elapsed_ms=receipt.elapsed_ms + (trio.current_time() - started) * 1000.0)
 
 
@@ -151,22 +152,22 @@ def _receipt(receipt: Receipt, *, code: str) -> RouteReply:
 
 _DURABILITY_IN_WORDS = {
     Durability.REPLICATED: "replicated: {0.acknowledged} of {0.wanted} holders have it",
-    Durability.AT_RISK: "replicated, not everywhere yet: {0.acknowledged} of {0.wanted} holders have it",
+    Durability.AT_RISK: "replicated, but not to every holder yet: {0.acknowledged} of {0.wanted} have it",
     Durability.PENDING: "stored on this node; {0.acknowledged} of {0.wanted} holders have it so far",
-    Durability.LOCAL: "stored on this node; its backend asks nobody else",
+    Durability.LOCAL: "stored on this node alone; backend mock asks no other node",
 }
 
 
 async def get_receipt(node: Node, request: Request) -> RouteReply:
-    """How durable a write is by now, by its digest or its place in this node's log."""
+    """How durable a write is now, found by its digest or by its place in this node's log."""
     query = Query(request, "log", "sequence", "digest", "replicated", "timeout_ms")
     digest, log, sequence = query.digest(), query.text("log"), query.number("sequence", 1, 2**63 - 1)
     if (digest is None) == (sequence is None) or (log is None) != (sequence is None):
         raise InvalidPayload(
-            "a receipt is asked for by digest=..., or by log=... and sequence=...",
+            "ask for a receipt with digest=..., or with log=... and sequence=...",
             field="query", expected="digest, or log and sequence",
         )  # fmt: skip
-    deadline = trio.current_time() + (_patience(query) or 0.0)
+    deadline = trio.current_time() + (_timeout(query) or 0.0)
     receipt = await node.author.receipt(log_id=log, sequence=sequence, digest=digest)
     if query.flag("replicated"):
         receipt = await _replicated(node, receipt, deadline)
@@ -177,23 +178,23 @@ async def get_receipt(node: Node, request: Request) -> RouteReply:
 
 
 async def get_envelope(node: Node, request: Request) -> RouteReply | Response:
-    """One version: its content, all of it as JSON, or its signed bytes, as `Accept` asks."""
+    """One version, in the form that `Accept` asks for: its content, JSON, or the signed envelope."""
     query = Query(request, "address", "consistency", "digest", "timeout_ms")
     answer = await node.resolver.resolve(
         query.address(), consistency=query.consistency(), digest=query.digest(), timeout=query.timeout()
     )
     found = FoundContent.of(answer)
     form = preferred(headers.header(request, "accept"))
-    told = found.headers(form)
+    found_headers = found.headers(form)
     if headers.is_unchanged(request, found.envelope.digest):
-        return Response(status_code=304, headers=told)
+        return Response(status_code=304, headers=found_headers)
     if form == JSON_TYPE:
-        return RouteReply(data=found.as_json(), headers=told)
-    return serve_content(found, form, told)
+        return RouteReply(data=found.as_json(), headers=found_headers)
+    return serve_content(found, form, found_headers)
 
 
 async def get_history(node: Node, request: Request) -> RouteReply:
-    """The versions of an address in their order, the first one first."""
+    """The versions of an address, the first one first."""
     query = Query(request, "address", "consistency", "after", "limit", "timeout_ms")
     after, limit = query.number("after", 0, 2**31), query.number("limit", 1, LIST_MAX)
     history = await node.resolver.history(
@@ -233,13 +234,13 @@ async def get_node(node: Node, request: Request) -> RouteReply:
 
 
 async def get_bootstrap(node: Node, request: Request) -> RouteReply:
-    """What another node needs to find this one, and nothing else: this path is open."""
+    """What another node needs in order to connect, and nothing else: this path needs no token."""
     Query(request)
     return RouteReply(data={"peer_id": node.peer_id, "multiaddrs": list(node.addresses()), "network": node.network})
 
 
 async def get_pending(node: Node, request: Request) -> RouteReply:
-    """What is owed to other nodes; with `state=owed` or `state=refused` also each hint."""
+    """How many hints wait; with `state=owed` or `state=refused` also the hints themselves."""
     query = Query(request, "state", "limit")
     state = query.text("state")
     if state not in (None, "owed", "refused"):
@@ -260,21 +261,21 @@ async def get_health(node: Node, request: Request) -> RouteReply:
 
 
 async def get_flags(node: Node, request: Request) -> RouteReply:
-    """What can change while the node runs: the values in force, who set them, and what there is to know of them."""
+    """The settings that can change while the node runs: the values in force, and who set each."""
     Query(request)
     return RouteReply(data=serialize.flags(node), message="; ".join(node.flags.notes()) or "ok")
 
 
 async def patch_flags(node: Node, request: Request) -> RouteReply:
-    """Change flags, all of them or none: a JSON object of names, with `reason`, and `author` of who changes them."""
+    """Change flags, all of them or none: a JSON object of names and values, with a `reason` and an `author`."""
     Query(request)
-    told = json_object(await request.body())
-    await node.flags.change(read_change(told, author=headers.caller(request)))
+    body = json_object(await request.body())
+    await node.flags.change(read_change(body, author=headers.caller(request)))
     return RouteReply(data=serialize.flags(node), message="; ".join(node.flags.notes()) or "ok")
 
 
 async def get_audit(node: Node, request: Request) -> RouteReply:
-    """Lines of the audit log as they are, so that whoever reads them can check hashes and signatures himself."""
+    """Lines of the audit log, unchanged, so that a client can check their hashes and signatures."""
     query = Query(request, "after", "limit")
     after, limit = query.number("after", 0, 2**31) or 0, query.number("limit", 1, LIST_MAX) or LIST_MAX
     lines = await node.audit.lines(after=after, limit=limit)
@@ -289,7 +290,7 @@ async def get_ready(node: Node, request: Request) -> RouteReply:
 
 
 async def get_metrics(node: Node, request: Request) -> Response:
-    """The node's numbers, as Prometheus reads them."""
+    """The node's metrics, in the text format of Prometheus."""
     Query(request)
     if node.meters is None:
         raise NotFound(
@@ -298,7 +299,7 @@ async def get_metrics(node: Node, request: Request) -> Response:
     return Response(exposition.exposition(node.meters), headers={"Content-Type": exposition.CONTENT_TYPE})
 
 
-RESOURCES: Mapping[str, Mapping[str, Answering]] = {
+RESOURCES: Mapping[str, Mapping[str, RouteFunction]] = {
     "/v1/envelope": {"GET": get_envelope, "PUT": put_envelope, "POST": post_envelope, "DELETE": delete_envelope},
     "/v1/history": {"GET": get_history},
     "/v1/receipt": {"GET": get_receipt},

@@ -1,7 +1,7 @@
-"""What the API says, as JSON: the UCXL payload shapes (UCXL.md, section 4) and the node's own values in them.
+"""Serializes the answers of the API as JSON: the UCXL payload shapes and the node's own values in them.
 
 Digests and signatures are lower-case hex, times RFC 3339 in UTC with milliseconds, durations milliseconds. A version
-is 64 bits, which neither JavaScript nor jq can hold as a number without rounding: it is text, in decimal.
+has 64 bits, which neither JavaScript nor jq can hold as a number without rounding, so it is a decimal text.
 """
 
 import json
@@ -22,16 +22,16 @@ from protocols.policy.cache import CacheCounts
 
 SOURCE = "bzzz-node/v1"
 PATH_CHARS_MAX = 200
-"""What an error repeats of the path that was asked for: an answer is no longer for a question that was."""
+"""An error repeats only the beginning of a long path, so that a long request makes no long answer."""
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
-    """JSON as bytes; what UTF-8 cannot carry (half a surrogate in somebody's text) becomes a question mark."""
+    """JSON as bytes; a lone surrogate, which UTF-8 cannot carry, becomes a question mark."""
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), default=_plain).encode("utf-8", "replace")
 
 
 def _exact(value: object) -> object:
-    """A whole number that a JavaScript number cannot hold as text; everything else as it is."""
+    """A whole number too large for a JavaScript number becomes text; every other value stays as it is."""
     return str(value) if isinstance(value, int) and abs(value) > 2**53 else value
 
 
@@ -40,7 +40,7 @@ def _plain(value: object) -> object:
 
 
 def rfc3339(unix_ms: int) -> str:
-    """Unix milliseconds as `2026-08-07T14:30:00.000Z`; the last instant that can be written for anything beyond."""
+    """Unix milliseconds as `2026-08-07T14:30:00.000Z`; the end of the year 9999 for anything later."""
     try:
         moment = datetime.fromtimestamp(unix_ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):
@@ -74,51 +74,51 @@ def error(problem: BzzzError, *, path: str, request_id: str, now_ms: int) -> byt
     )  # fmt: skip
 
 
-def receipt(one: Receipt) -> dict[str, Any]:
+def receipt(receipt: Receipt) -> dict[str, Any]:
     return {
-        "backend": one.backend.value,
-        "durability": one.durability.value,
-        "replicated": one.is_replicated,
-        "pending": one.quorum > 0 and not one.is_replicated,
-        "acknowledged": one.acknowledged,
-        "wanted": one.wanted,
-        "quorum": one.quorum,
-        "elapsed_ms": round(one.elapsed_ms, 3),
-        "log": one.log_id,
-        "sequence": one.sequence,
-        "address": one.address,
-        "version": str(one.version),
-        "written_at": rfc3339(clock.ms_of(one.version)),
-        "digest": one.digest.hex(),
-        "parents": [parent.hex() for parent in one.parents],
-        "reissued_as": one.reissued_as.hex() if one.reissued_as else None,
+        "backend": receipt.backend.value,
+        "durability": receipt.durability.value,
+        "replicated": receipt.is_replicated,
+        "pending": receipt.quorum > 0 and not receipt.is_replicated,
+        "acknowledged": receipt.acknowledged,
+        "wanted": receipt.wanted,
+        "quorum": receipt.quorum,
+        "elapsed_ms": round(receipt.elapsed_ms, 3),
+        "log": receipt.log_id,
+        "sequence": receipt.sequence,
+        "address": receipt.address,
+        "version": str(receipt.version),
+        "written_at": rfc3339(clock.ms_of(receipt.version)),
+        "digest": receipt.digest.hex(),
+        "parents": [parent.hex() for parent in receipt.parents],
+        "reissued_as": receipt.reissued_as.hex() if receipt.reissued_as else None,
     }
 
 
-def provenance(one: Provenance) -> dict[str, Any]:
+def provenance(provenance: Provenance) -> dict[str, Any]:
     return {
-        "backend": one.backend.value,
-        "source": one.source,
-        "age_ms": None if one.age_ms is None else round(one.age_ms, 3),
-        "replicas": one.replicas,
-        "siblings": one.siblings,
-        "degraded": one.is_degraded,
-        "reason": one.reason,
+        "backend": provenance.backend.value,
+        "source": provenance.source,
+        "age_ms": None if provenance.age_ms is None else round(provenance.age_ms, 3),
+        "replicas": provenance.replicas,
+        "siblings": provenance.siblings,
+        "degraded": provenance.is_degraded,
+        "reason": provenance.reason,
     }
 
 
-def envelope(one: Envelope) -> dict[str, Any]:
-    """All of an envelope. `content` is text when it is UTF-8, else base64: `content_encoding` says which."""
-    content, encoding = content_text(one.content)
+def envelope(envelope: Envelope) -> dict[str, Any]:
+    """A whole envelope. `content` is text if it is valid UTF-8, else base64; `content_encoding` names which."""
+    content, encoding = content_text(envelope.content)
     return {
-        **notice(one),
-        "format": list(one.format),
-        "content_type": one.content_type,
+        **notice(envelope),
+        "format": list(envelope.format),
+        "content_type": envelope.content_type,
         "content": content,
         "content_encoding": encoding,
-        "size_bytes": len(one.content),
-        "meta": dict(one.meta),
-        "signature": one.signature.hex(),
+        "size_bytes": len(envelope.content),
+        "meta": dict(envelope.meta),
+        "signature": envelope.signature.hex(),
     }
 
 
@@ -129,90 +129,88 @@ def content_text(content: bytes) -> tuple[str, str]:
         return b64encode(content).decode("ascii"), "base64"
 
 
-def notice(one: Envelope | Notice) -> dict[str, Any]:
-    """What is known of a version without its content."""
+def notice(version: Envelope | Notice) -> dict[str, Any]:
+    """A version without its content."""
     return {
-        "address": one.address,
-        "digest": one.digest.hex(),
-        "version": str(one.version),
-        "written_at": rfc3339(clock.ms_of(one.version)),
-        "author": one.author,
-        "deleted": one.deleted,
-        "parents": [parent.hex() for parent in one.parents],
+        "address": version.address,
+        "digest": version.digest.hex(),
+        "version": str(version.version),
+        "written_at": rfc3339(clock.ms_of(version.version)),
+        "author": version.author,
+        "deleted": version.deleted,
+        "parents": [parent.hex() for parent in version.parents],
     }
 
 
-def history(one: VersionHistory) -> dict[str, Any]:
+def history(history: VersionHistory) -> dict[str, Any]:
     return {
-        "versions": [version(each) for each in one.versions],
-        "total": one.total,
-        "complete": one.is_complete,
-        "missing": [digest.hex() for digest in one.missing],
-        "provenance": provenance(one.provenance),
+        "versions": [version(each) for each in history.versions],
+        "total": history.total,
+        "complete": history.is_complete,
+        "missing": [digest.hex() for digest in history.missing],
+        "provenance": provenance(history.provenance),
     }
 
 
-def counts(one: CacheCounts) -> dict[str, int]:
-    """What the answers that the resolver keeps were good for."""
-    return asdict(one)
+def counts(counts: CacheCounts) -> dict[str, int]:
+    """The counters of the resolver's cache."""
+    return asdict(counts)
 
 
-def version(one: Version) -> dict[str, Any]:
+def version(version: Version) -> dict[str, Any]:
     return {
-        "address": one.address,
-        "digest": one.digest.hex(),
-        "version": str(one.version),
-        "written_at": rfc3339(clock.ms_of(one.version)),
-        "author": one.author,
-        "deleted": one.deleted,
-        "parents": [parent.hex() for parent in one.parents],
-        "content_type": one.content_type,
-        "size_bytes": one.size_bytes,
-        "held": one.is_held,
-        "head": one.is_head,
-        "reissued_as": one.reissued_as.hex() if one.reissued_as else None,
+        "address": version.address,
+        "digest": version.digest.hex(),
+        "version": str(version.version),
+        "written_at": rfc3339(clock.ms_of(version.version)),
+        "author": version.author,
+        "deleted": version.deleted,
+        "parents": [parent.hex() for parent in version.parents],
+        "content_type": version.content_type,
+        "size_bytes": version.size_bytes,
+        "held": version.is_held,
+        "head": version.is_head,
+        "reissued_as": version.reissued_as.hex() if version.reissued_as else None,
     }
 
 
-def pending(one: Pending, hints: Sequence[Hint] | None, *, now_ms: int) -> dict[str, Any]:
-    """What is owed; with the hints themselves when they were asked for."""
-    oldest = None if one.oldest_at_ms is None else max(0, now_ms - one.oldest_at_ms)
-    told: dict[str, Any] = {"count": one.count, "oldest_age_ms": oldest, "refused": one.refused}
-    if hints is not None:
-        told["hints"] = [hint(each, now_ms=now_ms) for each in hints]
-    return told
+def pending(pending: Pending, hints: Sequence[Hint] | None, *, now_ms: int) -> dict[str, Any]:
+    """How many hints wait; with the hints themselves unless `hints` is None."""
+    oldest = None if pending.oldest_at_ms is None else max(0, now_ms - pending.oldest_at_ms)
+    counts: dict[str, Any] = {"count": pending.count, "oldest_age_ms": oldest, "refused": pending.refused}
+    return counts if hints is None else {**counts, "hints": [hint(each, now_ms=now_ms) for each in hints]}
 
 
-def hint(one: Hint, *, now_ms: int) -> dict[str, Any]:
+def hint(hint: Hint, *, now_ms: int) -> dict[str, Any]:
     return {
-        "holder": one.holder,
-        "address": one.address,
-        "digest": one.digest.hex(),
-        "sequence": one.sequence,
-        "attempts": one.attempts,
-        "next_try": rfc3339(one.next_try_ms) if one.next_try_ms and not one.is_refused else None,
-        "refusal": one.refusal,
-        "refused": one.is_refused,
-        "age_ms": max(0, now_ms - one.at_ms),
+        "holder": hint.holder,
+        "address": hint.address,
+        "digest": hint.digest.hex(),
+        "sequence": hint.sequence,
+        "attempts": hint.attempts,
+        "next_try": rfc3339(hint.next_try_ms) if hint.next_try_ms and not hint.is_refused else None,
+        "refusal": hint.refusal,
+        "refused": hint.is_refused,
+        "age_ms": max(0, now_ms - hint.at_ms),
     }
 
 
-def peer(one: PeerStatus) -> dict[str, Any]:
+def peer(peer: PeerStatus) -> dict[str, Any]:
     return {
-        "peer_id": one.peer,
-        "name": one.name,
-        "multiaddrs": list(one.addresses),
-        "connected": one.is_connected,
-        "suspect": one.is_suspect,
-        "last_seen": rfc3339(one.last_seen_ms) if one.last_seen_ms else None,
-        "owed": one.owed,
-        "clock_offset_ms": one.clock_offset_ms,
-        "round_trip_ms": one.round_trip_ms,
+        "peer_id": peer.peer,
+        "name": peer.name,
+        "multiaddrs": list(peer.addresses),
+        "connected": peer.is_connected,
+        "suspect": peer.is_suspect,
+        "last_seen": rfc3339(peer.last_seen_ms) if peer.last_seen_ms else None,
+        "owed": peer.owed,
+        "clock_offset_ms": peer.clock_offset_ms,
+        "round_trip_ms": peer.round_trip_ms,
     }
 
 
 def flags(node: Node) -> dict[str, Any]:
-    """The flags in force by name, who set each, and the override. `in_force` is the backend that calls really get."""
+    """The flags in force by name, who set each, and the override. `in_force` is the backend that calls really use."""
     store, dht = node.flags, node.dht
     override = store.current.override
     return {
@@ -242,7 +240,7 @@ def flags(node: Node) -> dict[str, Any]:
 
 
 def audit(node: Node, lines: Sequence[bytes], *, after: int) -> dict[str, Any]:
-    """Lines of the audit log, and the head it ends in. What is not UTF-8 in a line, nobody's node wrote."""
+    """Lines of the audit log, and the hash of its last line. A node writes only ASCII; other bytes become U+FFFD."""
     return {
         "node": node.peer_id,
         "entries": node.audit.sequence,
@@ -253,10 +251,10 @@ def audit(node: Node, lines: Sequence[bytes], *, after: int) -> dict[str, Any]:
     }
 
 
-def health(one: HealthReport) -> dict[str, Any]:
+def health(report: HealthReport) -> dict[str, Any]:
     return {
-        "status": one.status,
-        "reasons": list(one.reasons),
+        "status": report.status,
+        "reasons": list(report.reasons),
         "components": [
             {
                 "component": each.component,
@@ -267,6 +265,6 @@ def health(one: HealthReport) -> dict[str, Any]:
                 "latency_ms": each.latency_ms,
                 "reasons": list(each.reasons),
             }
-            for each in one.components
+            for each in report.components
         ],
     }

@@ -1,15 +1,15 @@
-"""The HTTP server: hypercorn's trio worker, in the node's own process and nursery. No other file knows it.
+"""The HTTP server: hypercorn's trio worker, in the node's own process and nursery. Only this file imports hypercorn.
 
-Its parts are put together here instead of calling `hypercorn.trio.serve`, because a node needs more of them:
+It is built from hypercorn's parts instead of `hypercorn.trio.serve`, because a node needs more than that function:
 
-- a connection's failure stays that connection's: in hypercorn it would end the nursery, and here the node with it;
-- a client that never sends its headers, or never reads its answer, is cut off; hypercorn shields the writing of an
-  answer from cancellation, so one client that does not read would keep a node from ending;
-- connections that are merely held keep nobody out: the one that has waited longest gives way to one that comes;
-- an answer to a request that is still coming in is read to its end by a patient client only if the socket lingers:
-  closing it at once sends a reset, which takes the answer away;
-- the socket is held from the start, so that a port in use is an error before anything else has begun;
-- HTTP/1.1 alone: the other protocols hypercorn speaks are doors nobody here uses.
+- an error in one connection ends that connection only; in hypercorn it would end the nursery, and with it the node;
+- a client that never sends its headers, or never reads its answer, is disconnected. hypercorn shields the writing of an
+  answer from cancellation, so one client that does not read would keep a node from stopping;
+- idle connections do not keep new clients out: at the limit, the connection that has waited longest is closed;
+- after an early answer, such as 413, the socket lingers until the client has read it. Closing the socket while the
+  client still sends would cause a reset, and the client would lose the answer;
+- the socket is bound earlier (`listen.py`), so that a port in use is an error before the rest of the node starts;
+- HTTP/1.1 only: the other protocols of hypercorn are not needed here.
 """
 
 import logging
@@ -47,17 +47,17 @@ _log = structlog.get_logger("bzzz.api")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
     connections_max: int = 512
-    """For one more, the one gives way that has waited longest, for a request or for the rest of one."""
+    """At this limit a new connection closes the one that has waited longest for a request, or for the rest of one."""
     header_seconds_max: float = 10.0
-    """How long a new connection may take to send its first headers."""
+    """How long a new connection may take to send the headers of its first request."""
     idle_seconds_max: float = 60.0
     """How long a connection may wait for its next request."""
     write_seconds_max: float = 20.0
-    """How long a client may take to read what one write brings."""
+    """How long a client may take to read one piece of an answer."""
     linger_seconds_max: float = 1.0
-    """How long what a client is still sending is read and dropped, after it was answered."""
+    """How long the server reads and drops what a client still sends after its answer."""
     grace_seconds: float = 0.5
-    """How long requests under way may take to end when the node ends."""
+    """How long requests in progress may take to end when the node stops."""
 
 
 async def serve(
@@ -69,41 +69,43 @@ async def serve(
     limits: ServerLimits | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stopping`, then let what is under way end, within the grace. Starts with the URL."""
+    """Serve until `stopping`, then give the requests in progress the grace to end. Reports its URL once it serves."""
     limits = limits or ServerLimits()
     config = _config(limits)
     context = WorkerContext(None)
     wrapped = ASGIWrapper(cast(ASGIFramework, app))
     url = url_of(listening)
-    crowd: _Crowd = {}
-    async with trio.open_nursery() as connections:
+    connections: _Connections = {}
+    async with trio.open_nursery() as nursery:
 
-        async def connected(stream: trio.SocketStream) -> None:
-            is_crowded = len(crowd) >= limits.connections_max and not _make_room(crowd)
-            connection = _Connection(wrapped, config, context, stream, limits, now_ms, crowd, is_crowded=is_crowded)
+        async def serve_connection(stream: trio.SocketStream) -> None:
+            is_over_limit = len(connections) >= limits.connections_max and not _make_room(connections)
+            connection = _Connection(
+                wrapped, config, context, stream, limits, now_ms, connections, is_over_limit=is_over_limit
+            )
             await connection.run()
 
-        async def accept_for_ever() -> None:
+        async def accept_forever() -> None:
             acceptor = Acceptor(listening)
             while True:
                 for stream in await acceptor.accept():
-                    connections.start_soon(connected, stream)
+                    nursery.start_soon(serve_connection, stream)
 
         with closing(listening):
             async with trio.open_nursery() as accepting:
-                accepting.start_soon(accept_for_ever)
+                accepting.start_soon(accept_forever)
                 task_status.started(url)
                 await stopping.wait()
                 accepting.cancel_scope.cancel()
         await context.terminated.set()
-        for connection in crowd:
+        for connection in connections:
             connection.terminate()
-        connections.cancel_scope.deadline = trio.current_time() + limits.grace_seconds
+        nursery.cancel_scope.deadline = trio.current_time() + limits.grace_seconds
 
 
-def _make_room(crowd: "_Crowd") -> bool:
-    """Let the connection go that has waited longest. False when none waits: all have work to do."""
-    for connection in crowd:
+def _make_room(connections: "_Connections") -> bool:
+    """Close the connection that has waited longest. False when none waits: all have requests in progress."""
+    for connection in connections:
         if connection.is_waiting:
             connection.give_way()
             return True
@@ -118,18 +120,18 @@ def _config(limits: ServerLimits) -> Config:
     config.h11_max_incomplete_size = 64 * 1024
     config.keep_alive_max_requests = 1_000_000
     config.keep_alive_timeout = limits.idle_seconds_max
-    # The guard reads each body at once and refuses it when it grows too long, so the queue stays short; with a bound,
-    # an answer given before the whole body came would wait for ever for room to say that the connection is closing.
+    # The middleware reads each body at once and refuses one that grows too long, so this queue stays short. With a
+    # bound, an answer before the end of the body would wait forever for room to report that the connection closes.
     config.max_app_queue_size = cast(int, math.inf)
     return config
 
 
-_Crowd = dict["_Connection", None]
-"""All connections; those that began to wait first come first."""
+_Connections = dict["_Connection", None]
+"""All connections, in the order in which they began to wait."""
 
 
 class _Connection(TCPServer):
-    """One TCP connection: hypercorn's, with an end to every wait and nothing that leaves it."""
+    """One TCP connection: hypercorn's, but with a limit on every wait, and no error leaves it."""
 
     def __init__(
         self,
@@ -139,40 +141,40 @@ class _Connection(TCPServer):
         stream: trio.SocketStream,
         limits: ServerLimits,
         now_ms: Callable[[], int],
-        crowd: "_Crowd",
+        connections: "_Connections",
         *,
-        is_crowded: bool,
+        is_over_limit: bool,
     ) -> None:
         super().__init__(app, config, context, ConnectionState({}), cast(Any, stream))
         self._limits = limits
         self._now_ms = now_ms
-        self._crowd = crowd
-        self._is_crowded = is_crowded
+        self._connections = connections
+        self._is_over_limit = is_over_limit
         self._reading = trio.CancelScope()
         self._has_begun = False
         self._is_closing = False
-        self._watch = _Watch(self._idle_seconds)
-        self.idle_task = cast(Any, self._watch)
+        self._idle_timer = _IdleTimer(self._idle_seconds)
+        self.idle_task = cast(Any, self._idle_timer)
         self._is_over = False
         """Nothing is read any more."""
 
     @property
     def is_waiting(self) -> bool:
-        """For a request, or for the rest of one."""
-        return self._has_begun and not self._is_closing and not self._http.is_heard()
+        """Whether it waits for a request, or for the rest of one."""
+        return self._has_begun and not self._is_closing and not self._http.has_unanswered_request()
 
     def give_way(self) -> None:
-        """Another one needs the place; whoever waits for nothing loses nothing, and can connect again."""
-        self._crowd.pop(self, None)
+        """Close it for a new connection. It has no request in progress, so its client loses nothing."""
+        self._connections.pop(self, None)
         self._reading.cancel()
 
     def _wait_anew(self) -> None:
-        """Others have waited longer now."""
-        self._crowd.pop(self, None)
-        self._crowd[self] = None
+        """Move to the end of the order: every other connection has waited longer now."""
+        self._connections.pop(self, None)
+        self._connections[self] = None
 
     async def run(self) -> None:
-        self._crowd[self] = None
+        self._connections[self] = None
         try:
             async with TaskGroup() as self._task_group:
                 self._http = _Http1(
@@ -180,19 +182,19 @@ class _Connection(TCPServer):
                 )
                 self.protocol = cast(Any, self._http)
                 self._has_begun = True
-                if self._is_crowded:
-                    await self._http.refuse(Unavailable("this node serves too many connections already"))
+                if self._is_over_limit:
+                    await self._http.refuse(Unavailable("this node has too many connections; try again later"))
                     await self.protocol_send(Closed())
                 else:
                     self._task_group.spawn(self._end_when_idle)
-                    await self._watch.restart()
+                    await self._idle_timer.restart()
                 await self._read_data()
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client is gone
+            pass  # the client left
         except* Exception:
             _log.exception("a connection to the API failed")
         finally:
-            self._crowd.pop(self, None)
+            self._connections.pop(self, None)
             self.stream.socket.close()
 
     async def protocol_send(self, event: Event) -> None:
@@ -200,9 +202,9 @@ class _Connection(TCPServer):
             await self._write(event.data)
         elif isinstance(event, Closed):
             self._start_closing()
-            with trio.CancelScope(shield=True):  # it may be the reader who says so, and reading may be over by now
+            with trio.CancelScope(shield=True):  # the reading task may call this, and its scope may be cancelled by now
                 await self.protocol.handle(Closed())
-        elif not self._is_over:  # else the last answer would begin a wait for a request that cannot come
+        elif not self._is_over:  # otherwise the last answer would begin a wait for a request that cannot come
             self._wait_anew()
             await super().protocol_send(event)
 
@@ -214,11 +216,11 @@ class _Connection(TCPServer):
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     self._reading.cancel()
             if in_time.cancelled_caught:
-                _log.info("a client did not read its answer in time and was cut off")
+                _log.info("a client did not read its answer in time and was disconnected")
                 self.stream.socket.close()
 
     def _start_closing(self) -> None:
-        """Say goodbye; a client that is still sending gets a moment to read it before the socket goes."""
+        """Close our side. A client that still sends gets a moment to read the answer before the socket is closed."""
         if self._is_closing:
             return
         self._is_closing = True
@@ -227,7 +229,7 @@ class _Connection(TCPServer):
             self.stream.socket.shutdown(socket.SHUT_WR)
         except OSError:
             self._reading.cancel()
-        if self._http.is_heard_out():
+        if self._http.expects_nothing():
             self._reading.cancel()
 
     async def _read_data(self) -> None:
@@ -243,17 +245,17 @@ class _Connection(TCPServer):
                     break
         self._is_over = True
         await self.protocol.handle(Closed())
-        self._watch.end()
+        self._idle_timer.end()
 
     def terminate(self) -> None:
-        """The node ends: who waits for nothing is let go."""
-        self._watch.terminate()
+        """The node stops: close the connection if it waits, or once its request is answered."""
+        self._idle_timer.terminate()
 
     def _idle_seconds(self) -> float:
         return self._limits.idle_seconds_max if self._http.keep_alive_requests else self._limits.header_seconds_max
 
     async def _end_when_idle(self) -> None:
-        if not await self._watch.expired():
+        if not await self._idle_timer.expired():
             return
         if not self.context.terminated.is_set() and self._http.has_part_of_a_request():
             await self._http.refuse(TooSlow("the headers of the request did not arrive in time"))
@@ -261,10 +263,10 @@ class _Connection(TCPServer):
             await self.protocol_send(Closed())
 
 
-class _Watch:
-    """Whether a connection has waited too long: one task for its whole life, where hypercorn starts one a request.
+class _IdleTimer:
+    """Finds out when a connection has waited too long, with one task for its whole life.
 
-    `restart` and `stop` are what hypercorn calls; `seconds` is how long it may wait then.
+    hypercorn starts a task for each request instead. It calls `restart` and `stop`; `seconds` says how long to wait.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
@@ -281,13 +283,13 @@ class _Watch:
         self._set(math.inf)
 
     def terminate(self) -> None:
-        """From now on, whoever waits has waited too long."""
+        """Expire at once if the connection waits, and from now on whenever it would begin to wait."""
         self._has_terminated = True
         if self._deadline < math.inf:
             self._set(-math.inf)
 
     def end(self) -> None:
-        """There is nobody left to wait."""
+        """The connection is closed: `expired` returns False."""
         self._is_over = True
         self._scope.cancel()
 
@@ -295,7 +297,7 @@ class _Watch:
         self._deadline = self._scope.deadline = deadline
 
     async def expired(self) -> bool:
-        """Return True once it has waited too long, or False after `end`."""
+        """Wait; True once the connection has waited too long, False after `end`."""
         while not self._is_over:
             with trio.CancelScope(deadline=self._deadline) as self._scope:
                 await trio.sleep_forever()
@@ -305,7 +307,7 @@ class _Watch:
 
 
 class _Http1(H11Protocol):
-    """HTTP/1.1 alone. An upgrade to HTTP/2 or WebSocket is not taken, which RFC 9110 (7.8) leaves to the server."""
+    """HTTP/1.1 only. It ignores an upgrade to HTTP/2 or WebSocket, as RFC 9110 (7.8) allows."""
 
     def __init__(
         self,
@@ -320,22 +322,22 @@ class _Http1(H11Protocol):
         self._now_ms = now_ms
         self._head = b""
 
-    def is_heard_out(self) -> bool:
-        """Whether nothing more is to come: the request is here whole, or none was begun."""
+    def expects_nothing(self) -> bool:
+        """Whether no more bytes are expected: the request arrived whole, or none has begun."""
         state = self.connection.their_state
         return state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED) or (
             state is h11.IDLE and not self.has_part_of_a_request()
         )
 
-    def is_heard(self) -> bool:
-        """Whether a request is here whole, and has not been answered yet."""
+    def has_unanswered_request(self) -> bool:
+        """Whether a whole request arrived and its answer is not complete."""
         return self.connection.their_state is h11.DONE
 
     def has_part_of_a_request(self) -> bool:
         return bool(self.connection.trailing_data[0])
 
     async def refuse(self, error: BzzzError) -> None:
-        """Answer what never became a request."""
+        """Answer a client whose bytes never became a request."""
         body = serialize.error(error, path="", request_id=os.urandom(8).hex(), now_ms=self._now_ms())
         headers = [
             (b"content-type", b"application/json"),
@@ -347,11 +349,11 @@ class _Http1(H11Protocol):
         await self._send_h11_event(h11.EndOfMessage())
 
     async def _send_error_response(self, status_code: int) -> None:
-        what = "its headers are too long" if status_code == 431 else "it is not HTTP/1.1"
-        await self.refuse(InvalidPayload(f"the request cannot be read: {what}"))
+        why = "its headers are too long" if status_code == 431 else "it is not HTTP/1.1"
+        await self.refuse(InvalidPayload(f"the request cannot be read: {why}"))
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        """As in hypercorn, but an answer's head waits for what follows it: one write in the place of three."""
+        """As in hypercorn, but the headers of an answer wait for its body: one write instead of three."""
         try:
             data = self._head + (self.connection.send(event) or b"")
         except h11.LocalProtocolError:

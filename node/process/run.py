@@ -184,8 +184,8 @@ async def _live(
 def _guarded(node: Node, settings: Settings) -> Middleware:
     host, _ = settings.api_host_port
     token = settings.api_token.reveal() if settings.api_token else None
-    door = ApiAccess(is_loopback=values.is_loopback(host), token=token)
-    return Middleware(router(node), door, now_ms=node.now_ms, traffic=HttpMetrics.of(node, RESOURCES))
+    access = ApiAccess(is_loopback=values.is_loopback(host), token=token)
+    return Middleware(router(node), access, now_ms=node.now_ms, metrics=HttpMetrics.of(node, RESOURCES))
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event, everything: trio.CancelScope) -> None:

@@ -296,7 +296,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         line = refusal("--data-dir", str(data), "--api", f"127.0.0.1:{port}")
-        assert f"127.0.0.1:{port}: another process holds that port" in line
+        assert f"127.0.0.1:{port}: another process uses that port" in line
         assert not data.exists()
         listen = f"/ip4/127.0.0.1/tcp/{port}"
         line = refusal("--data-dir", str(data), "--api", "127.0.0.1:0", "--listen", listen)

@@ -114,8 +114,8 @@ def logged() -> Iterator[Callable[[], list[dict[str, object]]]]:
 
 
 async def asked(node: Node, method: str, **more: object) -> httpx.Response:
-    guard = Middleware(router(node), ApiAccess(is_loopback=True, token=None), now_ms=node.now_ms)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://127.0.0.1:8080") as http:
+    app = Middleware(router(node), ApiAccess(is_loopback=True, token=None), now_ms=node.now_ms)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as http:
         return await http.request(method, "/v1/envelope", **more)  # type: ignore[arg-type]
 
 

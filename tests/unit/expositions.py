@@ -1,6 +1,6 @@
-"""A strict reader of Prometheus' text format 0.0.4, with the rules of its linter: raises for whatever breaks one.
+"""A strict parser of Prometheus' text format 0.0.4, with the rules of its linter: a broken rule is an `AssertionError`.
 
-Written after the format's description, and independent of the library that writes the text.
+It follows the description of the format, and is independent of the library that writes the text.
 """
 
 import re
@@ -35,16 +35,16 @@ class Read:
 
 
 def read(text: str) -> dict[str, Read]:
-    """Every family by name."""
+    """Parse a text; every family by name."""
     assert text.endswith("\n")
     families: dict[str, Read] = {}
     helps: dict[str, str] = {}
     current = ""
     for line in text.splitlines():
         if line.startswith("# HELP "):
-            _, _, name, told = line.split(" ", 3)
+            _, _, name, text = line.split(" ", 3)
             assert name not in helps, f"two HELPs of {name}"
-            helps[name] = told
+            helps[name] = text
         elif line.startswith("# TYPE "):
             _, _, current, kind = line.split(" ")
             assert current not in families, f"two TYPEs of {current}"

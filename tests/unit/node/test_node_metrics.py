@@ -55,13 +55,13 @@ async def running(store: MemoryStore | None = None, **settings: object) -> Async
 
 @asynccontextmanager
 async def client(node: Node, token: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    guard = Middleware(
+    app = Middleware(
         router(node),
         ApiAccess(is_loopback=True, token=token),
         now_ms=node.now_ms,
-        traffic=HttpMetrics.of(node, RESOURCES),
+        metrics=HttpMetrics.of(node, RESOURCES),
     )
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://127.0.0.1:8080") as http:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as http:
         yield http
 
 

@@ -35,8 +35,8 @@ async def node() -> AsyncIterator[Node]:
 
 @asynccontextmanager
 async def client(node: Node, token: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    guard = Middleware(router(node), ApiAccess(is_loopback=True, token=token), now_ms=node.now_ms)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://127.0.0.1:8080") as http:
+    app = Middleware(router(node), ApiAccess(is_loopback=True, token=token), now_ms=node.now_ms)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as http:
         yield http
 
 
@@ -68,11 +68,11 @@ async def test_flags_are_shown_changed_and_shown_again(node: Node) -> None:
     ("body", "part"),
     [
         (b"", "the body is not a JSON object"),
-        (b"[]", "it is no object"),
+        (b"[]", "it is not an object"),
         (b'{"backend": "mock"', "line 1"),
         (b"\xff", "not UTF-8"),
-        (b'{"deadline_ms": NaN}', "NaN is no JSON number"),
-        (b'{"backend": "mock", "backend": "real"}', "'backend' stands there twice"),
+        (b'{"deadline_ms": NaN}', "NaN is not a JSON number"),
+        (b'{"backend": "mock", "backend": "real"}', "'backend' appears twice"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"deadline_ms": ' + b"9" * 5000 + b"}", "the body is not a JSON object"),
         (b'{"backend": "hybrid"}', "it has no host"),
@@ -96,12 +96,12 @@ async def test_the_audit_log_comes_as_it_was_written(node: Node) -> None:
     async with client(node) as http:
         for number in range(3):
             data(await http.patch("/v1/flags", json={"deadline_ms": 10 + number, "reason": f"ä{number}"}))
-        told = data(await http.get("/v1/audit"))
-        verdict = check([line.encode() for line in told["lines"]], node=KEY.peer_id)
-        assert (verdict.broken, verdict.good, verdict.head) == (None, told["entries"], told["head"])
-        assert json.loads(told["lines"][-1])["reason"] == "ä2"
+        log = data(await http.get("/v1/audit"))
+        verdict = check([line.encode() for line in log["lines"]], node=KEY.peer_id)
+        assert (verdict.broken, verdict.good, verdict.head) == (None, log["entries"], log["head"])
+        assert json.loads(log["lines"][-1])["reason"] == "ä2"
         page = data(await http.get("/v1/audit", params={"after": 1, "limit": 2}))
-        assert page["lines"] == told["lines"][1:3]
+        assert page["lines"] == log["lines"][1:3]
         assert (await http.get("/v1/audit", params={"last": 1})).status_code == 400
 
 

@@ -1,6 +1,6 @@
-"""The HTTP API over a whole node in memory: what each call answers, and in which words it refuses.
+"""The routes of the HTTP API over a whole node in memory: their answers and their errors.
 
-No socket and no server: requests go straight into the guard. What the server adds is in `test_server.py`.
+No socket and no server: requests go straight into the middleware. `test_server.py` tests the server.
 """
 
 import json
@@ -52,7 +52,7 @@ def now_ms() -> int:
 
 
 class Api:
-    """A client that speaks to one node, and knows the shapes of its answers."""
+    """A client of one node, which checks the shape of every answer."""
 
     def __init__(self, node: Node, client: httpx.AsyncClient) -> None:
         self.node = node
@@ -73,20 +73,20 @@ class Api:
         try:
             payload = response.json()
         except ValueError:
-            return  # somebody's content
+            return  # content, served as it was written
         if "error" in payload:
-            told = payload["error"]
+            body = payload["error"]
             keys = {"code", "message", "details", "source", "path", "request_id", "timestamp", "cause", "retryable"}
         elif "response" in payload:
-            told = payload["response"]
+            body = payload["response"]
             keys = {"code", "message", "data", "details", "request_id", "timestamp"}
         else:
             return
-        assert set(told) == keys
-        assert told["code"].startswith(f"UCXL-{response.status_code}-")
-        assert told["message"]
-        assert told["request_id"] == response.headers["x-request-id"]
-        assert told["timestamp"].endswith("Z")
+        assert set(body) == keys
+        assert body["code"].startswith(f"UCXL-{response.status_code}-")
+        assert body["message"]
+        assert body["request_id"] == response.headers["x-request-id"]
+        assert body["timestamp"].endswith("Z")
 
     async def put(self, content: bytes = b"hello", address: str = ADDRESS, **more: Any) -> dict[str, Any]:
         response = await self("PUT", ENVELOPE, params={"address": address}, content=content, **more)
@@ -105,9 +105,9 @@ class Api:
 
 
 @asynccontextmanager
-async def served(node: Node, door: ApiAccess = LOOPBACK, limits: RequestLimits | None = None) -> AsyncIterator[Api]:
-    guard = Middleware(router(node), door, now_ms=node.now_ms, limits=limits)
-    transport = httpx.ASGITransport(guard)
+async def served(node: Node, access: ApiAccess = LOOPBACK, limits: RequestLimits | None = None) -> AsyncIterator[Api]:
+    app = Middleware(router(node), access, now_ms=node.now_ms, limits=limits)
+    transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
         yield Api(node, client)
 
@@ -149,7 +149,7 @@ async def test_what_was_put_is_got_byte_for_byte_with_its_headers(api: Api) -> N
     assert response.headers["ucxl-degraded"] == "false"
 
 
-async def test_a_receipt_says_all_that_is_known_of_the_write(api: Api) -> None:
+async def test_a_receipt_has_every_field(api: Api) -> None:
     first = await api.put(b"1")
     second = await api.put(b"2")
     assert first == {
@@ -321,7 +321,7 @@ async def test_if_match_writes_on_the_head_it_names_and_on_no_other(api: Api) ->
     assert (await api.get()).content == b"4"
 
 
-async def test_named_parents_make_siblings_and_a_reader_is_told(api: Api) -> None:
+async def test_named_parents_make_siblings_and_a_read_counts_them(api: Api) -> None:
     one = await api.put(b"1")
     two = await api.put(b"2", headers={"ucxl-parents": one["digest"]})
     three = await api.put(b"3", headers={"ucxl-parents": f'"{one["digest"]}"'})
@@ -363,7 +363,7 @@ async def test_waiting_for_replication_on_the_mock_backend_answers_at_once(api: 
     with trio.fail_after(5):
         response = await api("PUT", ENVELOPE, params={"address": ADDRESS, "replicated": "true"}, content=b"x")
     assert response.status_code == 202
-    assert "asks nobody else" in response.json()["response"]["message"]
+    assert "asks no other node" in response.json()["response"]["message"]
 
 
 async def test_a_receipt_can_be_asked_for_again_in_both_ways(api: Api) -> None:
@@ -399,7 +399,7 @@ async def test_history_comes_in_pages(api: Api) -> None:
 # -- caching and forms ------------------------------------------------------------------------------------------------
 
 
-async def test_what_the_reader_has_already_is_not_sent_again(api: Api) -> None:
+async def test_a_version_that_the_client_has_is_not_sent_again(api: Api) -> None:
     digest = (await api.put())["digest"]
     for value in (f'"{digest}"', f'W/"{digest}"', "*", f'"x", "{digest}"'):
         response = await api.get(headers={"if-none-match": value})
@@ -571,7 +571,7 @@ async def test_what_is_too_large_is_refused_before_it_is_read(announced: int | N
 
     headers = [(b"content-length", b"%d" % announced)] if announced else []
     scope = {"type": "http", "method": "PUT", "path": ENVELOPE, "query_string": b"", "headers": headers}
-    await _GUARD_OVER_NOTHING(scope, endless, send)
+    await _API_OVER_NOTHING(scope, endless, send)
     assert answered[0]["status"] == 413
     assert json.loads(answered[1]["body"])["error"]["details"]["size_bytes_max"] == ENCODED_BYTES_MAX
     assert read <= bytes_read_max
@@ -602,8 +602,8 @@ async def test_unknown_paths_and_methods_are_refused_with_what_there_is(api: Api
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60))
-async def test_whatever_is_asked_is_answered_and_never_a_500(query: bytes, value: bytes) -> None:
-    """Hypothesis drives the guard directly: any query string, any header value."""
+async def test_no_request_causes_a_500(query: bytes, value: bytes) -> None:
+    """Hypothesis drives the middleware directly: any query string, any header value."""
     answered: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -617,7 +617,7 @@ async def test_whatever_is_asked_is_answered_and_never_a_500(query: bytes, value
                 "type": "http", "method": method, "path": path, "query_string": b"address=" + query,
                 "headers": [(name, value.replace(b"\r", b"").replace(b"\n", b"")) for name in names],
             }  # fmt: skip
-            await _GUARD_OVER_NOTHING(scope, _no_body, send)
+            await _API_OVER_NOTHING(scope, _no_body, send)
             assert answered[0]["status"] < 500, answered
 
 
@@ -626,7 +626,7 @@ async def _no_body() -> Any:
 
 
 class _Nothing:
-    """A node that knows nothing: whatever reaches it is not found."""
+    """A node that knows nothing: every call ends with `NotFound`."""
 
     def __getattr__(self, name: str) -> Any:
         return self
@@ -635,14 +635,14 @@ class _Nothing:
         raise NotFound("nothing")
 
 
-_GUARD_OVER_NOTHING = Middleware(router(_Nothing()), LOOPBACK, now_ms=lambda: 0)  # type: ignore[arg-type]
+_API_OVER_NOTHING = Middleware(router(_Nothing()), LOOPBACK, now_ms=lambda: 0)  # type: ignore[arg-type]
 
 
-# -- who may come in --------------------------------------------------------------------------------------------------
+# -- access -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "127.8.9.1"])
-async def test_this_machine_by_any_of_its_names_is_let_in(api: Api, host: str) -> None:
+async def test_this_machine_may_be_named_in_any_way(api: Api, host: str) -> None:
     assert (await api("GET", "/ready", headers={"host": host})).status_code == 200
 
 
@@ -663,7 +663,7 @@ async def test_a_foreign_origin_is_refused_on_loopback(api: Api, origin: str) ->
         assert error["details"]["field"] == "Origin"
 
 
-async def test_a_page_of_this_api_itself_is_let_in(api: Api) -> None:
+async def test_a_page_of_this_api_itself_is_allowed(api: Api) -> None:
     assert (await api("GET", "/ready", headers={"origin": "http://127.0.0.1:8080"})).status_code == 200
 
 
@@ -692,7 +692,7 @@ async def test_with_a_token_all_but_the_open_paths_need_it(node: Node) -> None:
         assert (await api("GET", "/v1/node", headers=elsewhere)).status_code == 200
 
 
-async def test_bootstrap_says_what_a_stranger_may_know_and_nothing_else(api: Api) -> None:
+async def test_bootstrap_shows_what_anyone_may_know_and_nothing_else(api: Api) -> None:
     data = (await api("GET", "/v1/bootstrap")).json()["response"]["data"]
     assert data == {"peer_id": KEY.peer_id, "multiaddrs": [], "network": "bzzz"}
 
@@ -736,7 +736,7 @@ async def test_what_is_missing_from_a_history_is_said_in_header_and_json(api: Ap
     assert (await api.get()).headers["UCXL-Degraded"] == "false", "the head is whole"
 
 
-async def test_the_node_tells_what_its_resolver_kept(api: Api) -> None:
+async def test_the_node_counts_the_use_of_its_resolver_cache(api: Api) -> None:
     await api.put()
     beyond = {"address": ADDRESS.replace("*^", "*~9")}
     for _ in range(2):
@@ -744,12 +744,12 @@ async def test_the_node_tells_what_its_resolver_kept(api: Api) -> None:
         await api.refused(404, "GET", ENVELOPE, params=beyond)
     assert (await api.get(ADDRESS.replace("*^", "*~"))).status_code == 200
     kept = await api.refused(404, "GET", ENVELOPE, params=beyond)
-    assert kept["details"]["age_ms"] >= 0, "what was kept says how old it is"
-    told = (await api("GET", "/v1/node")).json()["response"]["data"]["resolver"]
-    assert (told["misses"], told["hits"], told["entries"]) == (2, 4, 2)
+    assert kept["details"]["age_ms"] >= 0, "an answer from the cache says how old it is"
+    counts = (await api("GET", "/v1/node")).json()["response"]["data"]["resolver"]
+    assert (counts["misses"], counts["hits"], counts["entries"]) == (2, 4, 2)
     await api.put(b"more")
-    told = (await api("GET", "/v1/node")).json()["response"]["data"]["resolver"]
-    assert (told["invalidated"], told["entries"], told["size_bytes"]) == (2, 0, 0)
+    counts = (await api("GET", "/v1/node")).json()["response"]["data"]["resolver"]
+    assert (counts["invalidated"], counts["entries"], counts["size_bytes"]) == (2, 0, 0)
 
 
 async def test_a_node_that_failed_is_503_and_still_says_what_is_wrong(
@@ -766,13 +766,13 @@ async def test_a_node_that_failed_is_503_and_still_says_what_is_wrong(
 async def test_an_api_that_fails_again_and_again_is_degraded_and_tells_no_secrets(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told() -> tuple[str, int, tuple[str, ...]]:
+    def health_of_api() -> tuple[str, int, tuple[str, ...]]:
         (one,) = [one for one in api.node.health().components if one.component == "api"]
         return one.status, one.error_count, one.reasons
 
     for _ in range(5):
         await api.refused(400, "GET", "/v1/pending", params={"state": "nonsense"})
-    assert told() == ("healthy", 0, ()), "what the caller did wrong is no failure"
+    assert health_of_api() == ("healthy", 0, ()), "an error of the client is no failure of the API"
 
     def fail() -> None:
         raise RuntimeError("a secret")
@@ -780,15 +780,15 @@ async def test_an_api_that_fails_again_and_again_is_degraded_and_tells_no_secret
     with monkeypatch.context() as patched:
         patched.setattr(api.node, "peers", fail)
         for _ in range(3):
-            assert told()[0] == "healthy"
+            assert health_of_api()[0] == "healthy"
             await api.refused(500, "GET", "/v1/peers")
-    status, errors, (reason,) = told()
+    status, errors, (reason,) = health_of_api()
     assert (status, errors) == ("degraded", 3)
-    assert reason.startswith("requests fail, the last with: an error of this node's own (RuntimeError)")
+    assert reason.startswith("requests fail, the last with: an internal error (RuntimeError)")
     assert "secret" not in reason
     for _ in range(2):
         await api("GET", "/v1/peers")
-    assert told() == ("healthy", 3, ())
+    assert health_of_api() == ("healthy", 3, ())
 
 
 async def test_the_resolver_is_judged_by_its_look_ups(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -815,7 +815,7 @@ async def test_a_node_that_is_not_ready_is_503(api: Api, monkeypatch: pytest.Mon
     await api.refused(503, "GET", "/ready")
 
 
-async def test_a_defect_is_a_500_that_tells_nothing_but_the_request(
+async def test_a_defect_is_a_500_that_names_only_the_request(
     api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken() -> None:
@@ -856,7 +856,7 @@ def test_digests_are_read_with_and_without_quotes_and_nothing_else_is() -> None:
             tags("x", wrong)
 
 
-def test_how_long_to_wait_is_said_where_it_is_known() -> None:
+def test_retry_after_is_given_where_it_is_known() -> None:
     assert retry_after(ClockAhead("", ahead_ms=70_500)) == 11
     assert retry_after(Unavailable("", retry_after_ms=1)) == 1
     assert retry_after(Unavailable("")) is None
@@ -889,9 +889,9 @@ def test_a_write_that_the_quorum_has_is_201_and_one_that_it_has_not_is_202() -> 
     async def story(swarm: VirtualSwarm, api: Api) -> None:
         response = await api("PUT", ENVELOPE, params={"address": ADDRESS}, content=b"1")
         assert response.status_code == 201
-        told = response.json()["response"]
-        assert told["data"]["replicated"] is True
-        assert told["data"]["backend"] == "real"
+        receipt = response.json()["response"]["data"]
+        assert receipt["replicated"] is True
+        assert receipt["backend"] == "real"
         assert (await api.get(consistency="swarm")).headers["ucxl-source"] == "swarm"
         cut(swarm)
         response = await api("PUT", ENVELOPE, params={"address": ADDRESS}, content=b"2")

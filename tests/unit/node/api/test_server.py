@@ -1,4 +1,4 @@
-"""The server's own promises, over real sockets on loopback: what one client does, no other one and no node notices."""
+"""The HTTP server over real sockets on loopback: one client cannot harm another client or the node."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ async def answer(send: Send, body: bytes) -> None:
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says the size of the body it got; sleeps, fails or says much when it is asked for that."""
+    """Answers with the size of the body; certain paths sleep, fail or give a large answer."""
     if scope["path"] == "/sleep":
         await trio.sleep_forever()
     if scope["path"] == "/nap":
@@ -84,12 +84,12 @@ async def read_all(stream: trio.SocketStream) -> bytes:
 @asynccontextmanager
 async def running(limits: ServerLimits = PATIENT, body: RequestLimits | None = None) -> AsyncIterator[Server]:
     stopping, stopped = trio.Event(), trio.Event()
-    guarded = Middleware(app, ApiAccess(is_loopback=True, token=None), now_ms=lambda: 0, limits=body or RequestLimits())
+    api = Middleware(app, ApiAccess(is_loopback=True, token=None), now_ms=lambda: 0, limits=body or RequestLimits())
     listening = bind("127.0.0.1:0")
     where = listening.getsockname()
 
     async def live(task_status: trio.TaskStatus[str]) -> None:
-        await serve(guarded, listening, now_ms=lambda: 0, stopping=stopping, limits=limits, task_status=task_status)
+        await serve(api, listening, now_ms=lambda: 0, stopping=stopping, limits=limits, task_status=task_status)
         stopped.set()
 
     async def stop() -> None:
@@ -120,7 +120,7 @@ async def test_a_port_that_is_taken_is_an_error_that_says_what_to_do() -> None:
 
 
 def test_an_address_of_another_machine_is_an_error() -> None:
-    with pytest.raises(BindFailed, match="no address of this machine"):
+    with pytest.raises(BindFailed, match="does not have that address"):
         bind("192.0.2.1:8080")
 
 
@@ -154,7 +154,7 @@ def test_ipv6_and_names_can_be_listened_on() -> None:
     ],
     ids=range(16),
 )
-async def test_garbage_costs_its_own_connection_alone(garbage: bytes) -> None:
+async def test_garbage_ends_only_its_own_connection(garbage: bytes) -> None:
     async with running(QUICK) as server:
         async with await server.connect() as stream:
             with trio.move_on_after(5) as in_time:
@@ -270,7 +270,7 @@ async def test_a_request_that_would_wait_for_ever_does_not_delay_the_end() -> No
             await server.stop()
 
 
-async def test_too_many_connections_with_work_to_do_are_told_so() -> None:
+async def test_too_many_busy_connections_refuse_a_new_one() -> None:
     async with running(ServerLimits(connections_max=2)) as server:
         async with await server.connect() as one, await server.connect() as two:
             for stream in (one, two):
@@ -286,7 +286,7 @@ async def test_too_many_connections_with_work_to_do_are_told_so() -> None:
         raise AssertionError("the places were not given back")
 
 
-async def test_too_many_requests_at_once_are_asked_to_come_back() -> None:
+async def test_too_many_requests_at_once_get_429() -> None:
     async with running(QUICK, RequestLimits(requests_max=1)) as server, await server.connect() as stream:
         await stream.send_all(request("/sleep"))
         await trio.testing.wait_all_tasks_blocked(0.02)
@@ -326,10 +326,10 @@ async def _vanish(server: Server, number: int) -> None:
     await stream.aclose()
 
 
-async def test_a_crowd_that_comes_at_once_waits_to_be_accepted_and_nobody_is_turned_away() -> None:
-    with closing(bind("127.0.0.1:0")) as listening, ExitStack() as crowd:
-        for _ in range(600):  # nobody accepts meanwhile, so the system alone holds them
-            crowd.enter_context(closing(socket.create_connection(listening.getsockname(), timeout=5)))
+async def test_many_connections_at_once_wait_and_all_are_accepted() -> None:
+    with closing(bind("127.0.0.1:0")) as listening, ExitStack() as stack:
+        for _ in range(600):  # no task accepts them meanwhile, so the system holds them
+            stack.enter_context(closing(socket.create_connection(listening.getsockname(), timeout=5)))
         acceptor = Acceptor(listening)
         taken = [await acceptor.accept() for _ in range(600 // AT_ONCE)]
         assert [len(some) for some in taken] == [AT_ONCE] * len(taken)
@@ -345,11 +345,11 @@ async def test_without_descriptors_left_connections_wait_until_there_are_some() 
         os.close(spare)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
-            with trio.move_on_after(0.3), capture_logs() as told:
+            with trio.move_on_after(0.3), capture_logs() as lines:
                 await acceptor.accept()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert ["this process has no file descriptors left" in line["event"] for line in told] == [True], (
+        assert ["this process has no file descriptors left" in line["event"] for line in lines] == [True], (
             "one line, though it tried often"
         )
         (stream,) = await acceptor.accept()
@@ -365,7 +365,7 @@ async def test_without_descriptors_left_connections_wait_until_there_are_some() 
         (errno.ENOMEM, "this machine has no memory left for sockets"),
     ],
 )
-async def test_who_cannot_take_a_connection_is_told_what_is_short_and_where(number: int, words: str) -> None:
+async def test_the_log_names_what_is_short_when_no_connection_can_be_accepted(number: int, words: str) -> None:
     class Short(socket.socket):
         def accept(self) -> NoReturn:
             raise OSError(number, os.strerror(number))
@@ -374,12 +374,12 @@ async def test_who_cannot_take_a_connection_is_told_what_is_short_and_where(numb
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         waiting.connect(listening.getsockname())
-        with trio.move_on_after(0.05), capture_logs() as told:
+        with trio.move_on_after(0.05), capture_logs() as lines:
             await Acceptor(listening).accept()
-        assert [words in line["event"] for line in told] == [True]
+        assert [words in line["event"] for line in lines] == [True]
 
 
-async def test_connections_that_are_merely_held_give_way_to_one_that_comes() -> None:
+async def test_idle_connections_give_way_to_a_new_one() -> None:
     async with running(ServerLimits(connections_max=4)) as server:
         slow = [await server.connect() for _ in range(2)]
         for stream in slow:
@@ -393,12 +393,12 @@ async def test_connections_that_are_merely_held_give_way_to_one_that_comes() -> 
             with suppress(trio.BrokenResourceError):
                 await read_all(stream)
         await held[-1].send_all(request())
-        assert is_status(200, await held[-1].receive_some()), "who has waited least is still there"
+        assert is_status(200, await held[-1].receive_some()), "the one that has waited least is still open"
         for stream in (*slow, *held):
             await stream.aclose()
 
 
-async def test_who_leaves_in_the_middle_of_a_body_gives_its_place_back_at_once() -> None:
+async def test_a_client_that_leaves_in_the_middle_of_a_body_frees_its_place_at_once() -> None:
     async with running(PATIENT, RequestLimits(requests_max=1)) as server:
         async with await server.connect() as stream:
             await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
@@ -417,7 +417,7 @@ async def test_probes_are_answered_however_much_there_is_to_do() -> None:
         assert is_status(200, await server.get("/health"))
 
 
-async def test_who_leaves_while_it_is_answered_leaves_nothing_behind() -> None:
+async def test_a_client_that_leaves_during_its_answer_leaves_nothing_behind() -> None:
     """An answer that ended after its client was gone began to wait for the next request, for a minute."""
     async with running(PATIENT) as server:
         for number in range(20):

@@ -41,7 +41,7 @@ TOKEN = "s3cret"
 @contextmanager
 def served(token: str | None = None) -> Iterator[str]:
     """A whole node on the mock backend, in a thread of its own, and the address of its API."""
-    told: list[tuple[str, trio.lowlevel.TrioToken, trio.Event]] = []
+    started: list[tuple[str, trio.lowlevel.TrioToken, trio.Event]] = []
     ready = threading.Event()
 
     async def live() -> None:
@@ -51,20 +51,20 @@ def served(token: str | None = None) -> Iterator[str]:
         )  # fmt: skip
         async with trio.open_nursery() as nursery:
             node = await nursery.start(app.run, world, Settings(backend="mock", name="n1"))
-            guard = Middleware(router(node), ApiAccess(is_loopback=True, token=token), now_ms=node.now_ms)
+            middleware = Middleware(router(node), ApiAccess(is_loopback=True, token=token), now_ms=node.now_ms)
             stopping = trio.Event()
             async with trio.open_nursery() as front:
                 url = await front.start(lambda task_status: serve(
-                    guard, bind("127.0.0.1:0"), stopping=stopping, now_ms=node.now_ms, task_status=task_status
+                    middleware, bind("127.0.0.1:0"), stopping=stopping, now_ms=node.now_ms, task_status=task_status
                 ))  # fmt: skip
-                told.append((url, trio.lowlevel.current_trio_token(), stopping))
+                started.append((url, trio.lowlevel.current_trio_token(), stopping))
                 ready.set()
             nursery.cancel_scope.cancel()
 
     thread = threading.Thread(target=trio.run, args=(live,), name="node")
     thread.start()
     assert ready.wait(10)
-    url, trio_token, stopping = told[0]
+    url, trio_token, stopping = started[0]
     try:
         yield url
     finally:
@@ -92,7 +92,7 @@ def bzzz(*arguments: str, stdin: bytes | None = None) -> Result:
     return result
 
 
-def told(*arguments: str, stdin: bytes | None = None) -> Any:
+def json_of(*arguments: str, stdin: bytes | None = None) -> Any:
     """What a command that succeeds answers in JSON: one line."""
     result = bzzz(*arguments, "--json", stdin=stdin)
     assert result.exit_code == 0, result.output
@@ -101,7 +101,7 @@ def told(*arguments: str, stdin: bytes | None = None) -> Any:
 
 
 def put(content: bytes, *more: str, address: str = ADDRESS) -> Any:
-    return told("put", address, "-", *more, stdin=content)
+    return json_of("put", address, "-", *more, stdin=content)
 
 
 # -- put, get, delete -------------------------------------------------------------------------------------------------
@@ -115,8 +115,8 @@ def test_what_is_put_from_standard_input_or_a_file_is_got_byte_for_byte(api: str
     assert bzzz("get", ADDRESS).stdout_bytes == content
     path = tmp_path / "a.json"
     path.write_bytes(b'{"a": 1}')
-    told("put", ADDRESS, str(path))
-    answer = told("get", ADDRESS)
+    json_of("put", ADDRESS, str(path))
+    answer = json_of("get", ADDRESS)
     assert answer["envelope"]["content_type"] == "application/json"
     assert answer["envelope"]["content"] == '{"a": 1}'
     assert answer["provenance"]["source"] == "local"
@@ -132,24 +132,24 @@ def test_what_is_put_from_standard_input_or_a_file_is_got_byte_for_byte(api: str
         ("unknown", b"\xff", "application/octet-stream"),
     ],
 )
-def test_the_type_is_told_by_the_name_and_a_look_at_the_content(
+def test_the_media_type_is_guessed_from_the_name_and_the_content(
     api: str, tmp_path: Path, name: str, content: bytes, media_type: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    told("put", ADDRESS, str(tmp_path / name))
-    assert told("get", ADDRESS)["envelope"]["content_type"] == media_type
-    told("put", ADDRESS, str(tmp_path / name), "--type", "x/y")
-    assert told("get", ADDRESS)["envelope"]["content_type"] == "x/y"
+    json_of("put", ADDRESS, str(tmp_path / name))
+    assert json_of("get", ADDRESS)["envelope"]["content_type"] == media_type
+    json_of("put", ADDRESS, str(tmp_path / name), "--type", "x/y")
+    assert json_of("get", ADDRESS)["envelope"]["content_type"] == "x/y"
 
 
 def test_a_receipt_in_words_names_what_is_needed_to_ask_again(api: str) -> None:
     result = bzzz("put", ADDRESS, "-", stdin=b"x")
-    digest = told("get", ADDRESS)["envelope"]["digest"]
+    digest = json_of("get", ADDRESS)["envelope"]["digest"]
     assert digest in result.stdout
     assert f"--log {'ab' * 8} --sequence 1" in result.stdout
-    again = told("receipt", digest)
+    again = json_of("receipt", digest)
     assert again["sequence"] == 1
-    assert told("receipt", "--log", again["log"], "--sequence", "1")["digest"] == digest
+    assert json_of("receipt", "--log", again["log"], "--sequence", "1")["digest"] == digest
     assert bzzz("receipt", "00" * 32).exit_code == 1
     assert bzzz("receipt").exit_code == 2
     assert bzzz("receipt", "--log", "x").exit_code == 2
@@ -157,7 +157,7 @@ def test_a_receipt_in_words_names_what_is_needed_to_ask_again(api: str) -> None:
 
 def test_conditions_and_meta_reach_the_node(api: str) -> None:
     one = put(b"1", "--meta", "note=grüße=x", "--idempotency-key", "k")
-    assert told("get", ADDRESS)["envelope"]["meta"] == {"note": "grüße=x"}
+    assert json_of("get", ADDRESS)["envelope"]["meta"] == {"note": "grüße=x"}
     assert put(b"1", "--idempotency-key", "k")["digest"] == one["digest"]
     two = put(b"2", "--if-match", one["digest"])
     refused = bzzz("put", ADDRESS, "-", "--if-match", one["digest"], stdin=b"3")
@@ -171,7 +171,7 @@ def test_conditions_and_meta_reach_the_node(api: str) -> None:
     assert bzzz("put", ADDRESS, "-", "--meta", "nonsense", stdin=b"6").exit_code == 2
 
 
-def test_siblings_are_told_on_standard_error(api: str) -> None:
+def test_siblings_are_reported_on_standard_error(api: str) -> None:
     one = put(b"1")
     put(b"2", "--parent", one["digest"])
     put(b"3", "--parent", one["digest"])
@@ -190,7 +190,7 @@ def test_a_version_can_be_named_by_its_digest_and_by_its_time(api: str) -> None:
 def test_the_signed_envelope_can_be_taken_out_and_put_in(api: str) -> None:
     put(b"1")
     encoded = bzzz("get", ADDRESS, "--envelope").stdout_bytes
-    again = told("put", ADDRESS, "-", "--type", "application/vnd.bzzz.envelope", stdin=encoded)
+    again = json_of("put", ADDRESS, "-", "--type", "application/vnd.bzzz.envelope", stdin=encoded)
     assert again["sequence"] == 1
 
 
@@ -204,7 +204,7 @@ def test_what_was_deleted_is_not_found_and_its_history_is_listed(api: str) -> No
     history = bzzz("history", ADDRESS)
     assert "5 bytes" in history.stdout
     assert "*2" in history.stdout
-    assert len(told("history", ADDRESS)["versions"]) == 2
+    assert len(json_of("history", ADDRESS)["versions"]) == 2
     first = bzzz("history", ADDRESS, "--limit", "1")
     assert "1 more; --after 1" in first.stderr
 
@@ -221,7 +221,7 @@ def test_what_is_not_there_is_exit_code_1_in_words_and_in_json(api: str) -> None
     assert bzzz("get", "nonsense").exit_code == 1
 
 
-def test_waiting_for_replication_in_vain_is_exit_code_4_and_the_receipt_is_still_told(api: str) -> None:
+def test_a_write_not_replicated_in_time_is_exit_code_4_and_its_receipt_is_still_printed(api: str) -> None:
     result = bzzz("put", ADDRESS, "-", "--replicated", stdin=b"x")
     assert result.exit_code == 4
     assert "digest" in result.stdout
@@ -320,15 +320,15 @@ def test_up_refuses_wrong_settings_in_one_clear_line(arguments: list[str], parts
 
 
 def test_the_node_says_who_and_how_it_is(api: str) -> None:
-    who = told("id")
+    who = json_of("id")
     assert who["peer_id"] in bzzz("id").stdout
-    assert told("peers") == {"peers": []}
+    assert json_of("peers") == {"peers": []}
     assert "--bootstrap" in bzzz("peers").stdout
-    assert told("health")["status"] == "healthy"
+    assert json_of("health")["status"] == "healthy"
     assert bzzz("health").stdout.startswith("healthy")
     assert "dht" in bzzz("health").stdout
-    assert told("pending") == {"count": 0, "oldest_age_ms": None, "refused": 0}
-    assert told("pending", "--refused")["hints"] == []
+    assert json_of("pending") == {"count": 0, "oldest_age_ms": None, "refused": 0}
+    assert json_of("pending", "--refused")["hints"] == []
     assert "0 to be sent" in bzzz("pending").stdout
 
 
@@ -399,7 +399,7 @@ def test_something_that_is_no_node_is_exit_code_3() -> None:
             assert "no BZZZ node" in result.stderr
 
 
-def test_an_answer_from_this_node_alone_is_told_on_standard_error() -> None:
+def test_an_answer_from_this_node_alone_is_reported_on_standard_error() -> None:
     headers = {"UCXL-Degraded": "true", "UCXL-Age-Ms": "90000", "UCXL-Reason": "nobody answered", "UCXL-Siblings": "2"}
     with stand_in(200, b"content", headers) as where:
         result = bzzz("get", ADDRESS, "--api", where)
@@ -537,7 +537,7 @@ def test_peers_and_hints_are_listed_in_words() -> None:
 def test_config_show_names_each_value_and_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BZZZ_API_TOKEN", TOKEN)
     monkeypatch.setenv("BZZZ_REPLICATION", "7")
-    shown = told("config", "show")
+    shown = json_of("config", "show")
     assert shown["replication"] == {"value": "7", "origin": "environment BZZZ_REPLICATION"}
     assert shown["api_token"]["value"] == "********"
     assert TOKEN not in bzzz("config", "show").output
