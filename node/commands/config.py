@@ -19,7 +19,8 @@ def show(*, config: str | None, profile: str | None, as_json: bool) -> None:
 
     This is what a node would start with here; 'bzzz flags' says what is in force in one that runs.
     """
-    from node.config.settings import ConfigError, load
+    from node.config.file import ConfigError
+    from node.config.load import load
 
     try:
         settings = load({"config": config, "profile": profile})
@@ -38,7 +39,8 @@ def show(*, config: str | None, profile: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, on one line.")
 def check(*, file: str, as_json: bool) -> None:
     """Say whether a node could start with FILE. Nothing else is looked at, and nothing is started."""
-    from node.config.settings import ConfigError, load
+    from node.config.file import ConfigError
+    from node.config.load import load
 
     try:
         settings = load({"config": file}, {})

@@ -66,7 +66,8 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     says what holds, and who set it. What is marked as a flag in config/hybrid.yaml also changes while the node runs: by
     'bzzz flags set', or by an edit of the file, which is read again within two seconds, or at once on SIGHUP.
     """  # fmt: skip
-    from node.config.settings import ConfigError, load
+    from node.config.file import ConfigError
+    from node.config.load import load
 
     def again() -> "Settings":
         return load({**flags, "open": open_, "mdns": False if no_mdns else None})

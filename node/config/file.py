@@ -1,7 +1,7 @@
-"""The YAML file of a node's settings: read whole, everything under `bzzz:`, nothing dropped in silence.
+"""The YAML file of a node's settings: everything in it is under `bzzz:`, and nothing in it is silently ignored.
 
-PyYAML answers the last of two equal keys and Python objects for tags; here a double is an error, and only plain data
-is read. What goes wrong is a `ConfigError` that names the file, and the line where one is known.
+PyYAML takes the last of two equal keys, and makes Python objects of tags; here a duplicate key is an error, and only
+plain data is read. An error is a `ConfigError` that names the file, and the line where it is known.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,18 +12,16 @@ import yaml
 
 
 class ConfigError(Exception):
-    """The node cannot do with what it was told; the message is one line that says why and what to write."""
+    """The configuration is wrong; the message is one line that says why and what to write instead."""
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message))
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
-    """What stands under `bzzz:` ({} when nothing does). Raises `ConfigError`."""
+    """The mapping under `bzzz:` ({} when there is none). Raises `ConfigError`."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_NoDoubles)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} cannot be read ({reason(error)})") from None
+        document = yaml.load(_text(path), Loader=_UniqueKeyLoader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"the configuration file {path}{line}: {error.problem}") from None
@@ -32,10 +30,10 @@ def read_file(path: Path) -> Mapping[str, Any]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise ConfigError(f"the configuration file {path} is not a mapping; everything in it stands under 'bzzz:'")
+        raise ConfigError(f"the configuration file {path} is not a mapping; everything in it must be under 'bzzz:'")
     for name in document:
         if name != "bzzz":
-            raise ConfigError(f"file {path}: {name!r} is not known at the top; everything stands under 'bzzz:'")
+            raise ConfigError(f"file {path}: {name!r} is unknown at the top level; everything must be under 'bzzz:'")
     section = document["bzzz"] if document else None
     if section is not None and not isinstance(section, dict):
         raise ConfigError(f"file {path}: 'bzzz:' is not a mapping of names to values")
@@ -43,23 +41,27 @@ def read_file(path: Path) -> Mapping[str, Any]:
 
 
 def refuse_torn(path: Path) -> None:
-    """Refuse a file that looks half-written: empty, cut off in a line, or with a section that has nothing in it.
+    """Refuse a file that looks half-written: empty, cut off within a line, or with an empty section.
 
-    At a start an empty file says nothing, and that is well; when a file changes under a node that runs, somebody may
-    just be writing it, and 'nothing said' would undo what it said before. Raises `ConfigError`.
+    At a start an empty file is fine. When a file changes while a node runs, an editor may still be writing it, and an
+    empty file would reset every setting. Raises `ConfigError`.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} cannot be read ({reason(error)})") from None
+    text = _text(path)
     if not text.strip():
-        raise ConfigError(f"the configuration file {path} is empty, as one that is just being written")
+        raise ConfigError(f"the configuration file {path} is empty, like a file that is still being written")
     if not text.endswith("\n"):
         line = text.count("\n") + 1
-        raise ConfigError(f"the configuration file {path}, line {line}: cut off; its last line ends in no line break")
+        raise ConfigError(f"the configuration file {path}, line {line}: cut off: the last line has no line break")
     section = read_file(path)
     if empty := next((name for name in _empty(section)), None if section else "bzzz"):
-        raise ConfigError(f"the configuration file {path} is half-written: nothing stands under '{empty}:'")
+        raise ConfigError(f"the configuration file {path} is half-written: '{empty}:' is empty")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {path} cannot be read ({reason(error)})") from None
 
 
 def _empty(section: Mapping[Any, Any], above: str = "") -> Iterable[str]:
@@ -71,7 +73,7 @@ def _empty(section: Mapping[Any, Any], above: str = "") -> Iterable[str]:
 
 
 def flat(section: Mapping[Any, Any], sections: frozenset[str], above: str = "") -> Iterable[tuple[str, Any]]:
-    """Names with a dot for each level, and their values; only the levels in `sections` are gone into."""
+    """Names with a dot for each level, and their values. Only the levels in `sections` are flattened."""
     for key, value in section.items():
         name = f"{above}{key}"
         if name in sections and (value is None or isinstance(value, dict)):
@@ -81,17 +83,17 @@ def flat(section: Mapping[Any, Any], sections: frozenset[str], above: str = "") 
 
 
 def reason(error: OSError | UnicodeDecodeError) -> str:
-    """Why a file cannot be read, in a few words."""
+    """The reason why a file cannot be read, in a few words."""
     return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8"
 
 
-class _NoDoubles(yaml.SafeLoader):
+class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str) or key in seen:
-                problem = f"the key {key!r} " + ("stands there twice" if isinstance(key, str) else "is not text")
+                problem = f"the key {key!r} " + ("is there twice" if isinstance(key, str) else "is not text")
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)

@@ -1,18 +1,81 @@
 """Flags: the settings that can change while a node runs, as one frozen value.
 
-What the configuration says is the ground (`Flags.of`); what was set at run time lies over it, name by name; and over
-both there may be one override, which somebody set for a reason and for a time. `node/config/changes.py` reads what
-people ask for, `node/services/control/flag_store.py` puts it in force.
+`FlagValues` declares each flag once. Three layers give the value that is in force: the configuration (`Flags.of`), what
+was set at run time, flag by flag, and one override, which has a reason and an end. `node/config/changes.py` reads a
+change at run time, `node/services/control/flag_store.py` puts it in force.
 """
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from node.config.settings import Settings
+from node.config import values
+from node.config.options import Alternative, setting
 from protocols.errors import InvalidPayload
+
+
+def _use_real_dht(value: object) -> str | None:
+    """`true` is the backend `real`; `false` sets nothing, because this name knows no other backend."""
+    return "real" if values.boolean(value) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlagValues:
+    """The flags, each declared here and nowhere else. A duration is in the unit that its name ends in."""
+
+    backend: str = setting(
+        "hybrid",
+        values.one_of("mock", "real", "hybrid"),
+        "dht_backend",
+        "dht.backend",
+        alternatives=(Alternative("use_real_dht", _use_real_dht, is_older=True),),
+    )
+    """`mock`: this machine alone. `real`: the swarm or an error. `hybrid`: both."""
+    dht_enabled: bool = setting(True, values.boolean, "dht_enabled", "dht.enabled")
+    """False: as if the backend were mock, until it is true again. The host goes on and serves other nodes."""
+    fallback_on_error: bool | None = setting(None, values.boolean, "fallback_on_error", "dht.fallback.enabled")
+    """None: not set. True with `real`: hybrid. False with `hybrid`: errors instead of answers that are pending."""
+    rollout_percent: float = setting(100.0, values.percent, "rollout_percent", "dht.rollout_percent")
+    """The share of keys, by hash, for which the backend is used; this machine alone answers for the others."""
+    shadow_percent: float = setting(0.0, values.percent, "shadow_percent", "dht.shadow_percent")
+    """The share of local reads that are also asked of the swarm, and compared."""
+    deadline_ms: int = setting(100, values.milliseconds_between(1, 60_000))
+    """The longest that a call waits for the swarm with `hybrid`."""
+    real_deadline_ms: int = setting(1_000, values.milliseconds_between(1, 60_000))
+    """The longest that a call waits for the swarm with `real`."""
+    write_quorum: int | None = setting(None, values.count(1, 1_000))
+    """Peers that must acknowledge a write before it counts as replicated. None: 2 with `real`, 1 with `hybrid`."""
+    read_quorum: int = setting(2, values.count(1, 1_000))
+    """Holders that a read of the swarm asks first, and answers it needs."""
+    read_freshness_ms: int = setting(5_000, values.milliseconds_between(0, 3_600_000))
+    """With `hybrid`, the greatest age of an answer from this machine alone: the time since its last reconciliation with
+    the other holders."""
+    threshold_errors: int = setting(3, values.count(1, 1_000), "threshold_errors", "dht.fallback.threshold_errors")
+    """Operations in a row that no peer answers before the circuit breaker opens."""
+    backoff_ms: int = setting(1_000, values.milliseconds_between(1, 600_000), "backoff_ms", "dht.fallback.backoff_ms")
+    """For how long the breaker stays open before its first probe."""
+    health_check_interval_ms: int = setting(
+        30_000, values.milliseconds_between(1_000, 3_600_000), "health_check_interval"
+    )
+    """Between two health probes."""
+    cache_enabled: bool = setting(True, values.boolean, "cache_enabled", "cache.enabled")
+    """Whether the resolver keeps recent answers."""
+    cache_ttl_ms: int = setting(300_000, values.milliseconds_between(1, 86_400_000), "cache_ttl", "cache.ttl")
+    """The longest that the resolver keeps an answer."""
+    use_distributed_resolver: bool = setting(False, values.boolean, "use_distributed_resolver", "resolver.distributed")
+    """True: every temporal read asks the holders for the history."""
+    sync_enabled: bool = setting(True, values.boolean, "sync_enabled", "sync.enabled")
+    """False: hints are kept, and none is delivered."""
+    discovery_configured: bool = setting(True, values.boolean, "discovery_configured", "discovery.configured")
+    """False: bootstrap nodes are neither added nor asked. The node keeps the peers that it knows."""
+    discovery_exchange: bool = setting(True, values.boolean, "discovery_exchange", "discovery.exchange")
+    """False: members are not asked for the members they know."""
+
+
+NAMES = tuple(declared.name for declared in fields(FlagValues))
+"""The flags by name."""
 
 
 class Force(StrEnum):
@@ -23,12 +86,12 @@ class Force(StrEnum):
     OPEN = "open"
     """The breaker is open: the swarm is not asked."""
     CLOSED = "closed"
-    """The breaker is closed: the swarm is asked, whatever came of it before."""
+    """The breaker is closed: the swarm is asked, whatever the breaker has counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """One thing forced, by somebody, for a reason, until a time (Unix milliseconds)."""
+    """One thing forced, with its author and reason, until a time (Unix milliseconds)."""
 
     force: Force
     reason: str
@@ -43,47 +106,28 @@ class Override:
         }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> "Override":
-        """What `as_dict` wrote. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+    def from_dict(cls, written: Mapping[str, Any]) -> "Override":
+        """Read what `as_dict` wrote. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
         return cls(
-            force=Force(told["force"]), reason=str(told["reason"]), author=str(told["author"]),
-            since_ms=int(told["since_ms"]), expires_ms=int(told["expires_ms"]),
+            force=Force(written["force"]), reason=str(written["reason"]), author=str(written["author"]),
+            since_ms=int(written["since_ms"]), expires_ms=int(written["expires_ms"]),
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags:
-    """What is in force. The fields are those of `Settings` with the same name, which says what they mean."""
+class Flags(FlagValues):
+    """The flags in force, with the override."""
 
-    backend: str = "hybrid"
-    dht_enabled: bool = True
-    fallback_on_error: bool | None = None
-    rollout_percent: float = 100.0
-    shadow_percent: float = 0.0
-    deadline_ms: int = 100
-    real_deadline_ms: int = 1_000
-    write_quorum: int | None = None
-    read_quorum: int = 2
-    read_freshness_ms: int = 5_000
-    threshold_errors: int = 3
-    backoff_ms: int = 1_000
-    health_check_interval_ms: int = 30_000
-    cache_enabled: bool = True
-    cache_ttl_ms: int = 300_000
-    use_distributed_resolver: bool = False
-    sync_enabled: bool = True
-    discovery_configured: bool = True
-    discovery_exchange: bool = True
-    override: Override | None = field(default=None)
+    override: Override | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> "Flags":
-        """The flags as the configuration has them."""
-        return cls(**{name: getattr(settings, name) for name in NAMES})
+    def of(cls, configured: FlagValues) -> "Flags":
+        """The flags of the configuration."""
+        return cls(**{name: getattr(configured, name) for name in NAMES})
 
     @property
     def in_force(self) -> str:
-        """The backend that calls really get: `mock`, `real` or `hybrid`."""
+        """The backend that calls get: `mock`, `real` or `hybrid`."""
         if not self.dht_enabled or (self.override and self.override.force is Force.MOCK):
             return "mock"
         if self.backend == "real" and self.fallback_on_error:
@@ -92,16 +136,16 @@ class Flags:
 
     @property
     def has_fallback(self) -> bool:
-        """Whether this machine answers where the swarm does not."""
+        """Whether this machine answers when the swarm does not."""
         return self.in_force != "real" and self.fallback_on_error is not False
 
     def lets_through(self, key: bytes) -> bool:
-        """Whether the rollout has reached this key: always the same answer for the same key and percentage, and a key
-        that is in at one percentage is in at every higher one."""
+        """Whether the rollout includes this key: always the same answer for one key and percentage, and a key that is
+        in at one percentage is in at every higher one."""
         return self.rollout_percent >= 100.0 or share_of(key) < self.rollout_percent
 
     def holds_back(self, key: bytes) -> bool:
-        """Whether what this node owes others of this key is kept for now: paid to nobody, and forgotten by nobody."""
+        """Whether this node's hints for the key are kept for now: delivered to no holder, and dropped for none."""
         return not self.sync_enabled or self.in_force == "mock" or not self.lets_through(key)
 
     def values(self) -> dict[str, Any]:
@@ -109,17 +153,17 @@ class Flags:
         return {name: getattr(self, name) for name in NAMES}
 
 
-NAMES = tuple(one.name for one in fields(Flags) if one.name != "override")
-
-
 def share_of(key: bytes) -> float:
-    """Where a key stands in the rollout, from 0 to (just under) 100: its hash, so the same on every node for ever."""
+    """The place of a key in the rollout, from 0 to (just under) 100: from its hash, so the same on every node."""
     digest = hashlib.sha256(b"bzzz rollout\0" + key).digest()
     return int.from_bytes(digest[:6]) * 100.0 / (1 << 48)
 
 
 def check(flags: Flags, ground: Flags, *, replication: int) -> None:
-    """Refuse what was set at run time (over `ground`) and contradicts what cannot change. Raises `InvalidPayload`."""
+    """Refuse a flag set at run time (over `ground`, the configured ones) that contradicts a setting that cannot change.
+
+    Raises `InvalidPayload`.
+    """
     for name in ("write_quorum", "read_quorum"):
         number = getattr(flags, name)
         if number is not None and number > replication and number != getattr(ground, name):
@@ -130,23 +174,23 @@ def check(flags: Flags, ground: Flags, *, replication: int) -> None:
 
 
 def over(ground: Flags, set_here: Mapping[str, Any], override: Override | None) -> Flags:
-    """The flags in force: the configured ones, what was set at run time, and the override."""
+    """The flags in force: the configured ones (`ground`), those set at run time, and the override."""
     return replace(ground, **set_here, override=override)
 
 
 def notes(flags: Flags) -> list[str]:
-    """What a person should be told of the flags in force, for it may not be what their values say at first sight."""
-    told = []
+    """Notes for a person about flags in force whose effect their values do not show."""
+    notes = []
     if flags.backend == "real" and flags.fallback_on_error:
-        told.append("backend real with fallback_on_error=true is hybrid; set fallback_on_error=false for real alone")
+        notes.append("backend real with fallback_on_error=true is hybrid; set fallback_on_error=false for real alone")
     if not flags.dht_enabled and flags.backend != "mock":
-        told.append(f"dht_enabled is false: this machine alone answers, and backend {flags.backend} waits")
+        notes.append(f"dht_enabled is false: this machine alone answers, and backend {flags.backend} waits")
     if flags.in_force != "mock" and flags.rollout_percent < 100.0:
-        told.append(f"{flags.in_force} is used for {flags.rollout_percent:g} % of the addresses, mock for the others")
+        notes.append(f"{flags.in_force} is used for {flags.rollout_percent:g} % of the addresses, mock for the others")
     if flags.use_distributed_resolver and flags.in_force == "mock":
-        told.append("use_distributed_resolver is true: with mock in force there is nobody to ask for a history")
+        notes.append("use_distributed_resolver is true: with mock in force there is no node to ask for a history")
     if not flags.sync_enabled:
-        told.append("sync_enabled is false: what this node owes to others is kept, and handed to nobody")
+        notes.append("sync_enabled is false: hints for other nodes are kept, and none is delivered")
     if flags.override:
-        told.append(f"forced {flags.override.force} by {flags.override.author}: {flags.override.reason}")
-    return told
+        notes.append(f"forced {flags.override.force} by {flags.override.author}: {flags.override.reason}")
+    return notes

@@ -1,41 +1,27 @@
-"""The table of settings: one row for each thing a node can be told, with its names and how its value is read."""
+"""Declaration of settings: each setting is one field, with its type, default, reader and names in one place.
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+    cache_ttl_ms: int = setting(300_000, values.milliseconds_between(1, 86_400_000), "cache_ttl", "cache.ttl")
 
-from node.config import values
-from node.config.file import reason
+From the fields of a class `options` makes the table of names that files, the environment, the command line and changes
+at run time are read with.
+"""
 
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
-class Secret:
-    """Text that does not show itself: in a log, an error or a listing it reads as stars."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return "********"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
+T = TypeVar("T")
+Read = Callable[[object], T]
+"""A reader (`node/config/values.py`): takes what a source gave; returns the value, or raises `ValueError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One row of the table: a field of the settings, how its value is read, and what it is called.
+    """One row of the table: a name under which a field is set, and the reader of its value.
 
-    `names[0]` is its name in the file, and in capitals after `BZZZ_` in the environment; the others are accepted in
-    the file too (a dot is a level). `key` is its name among the flags.
+    `names[0]` is the name in a file, and in capitals after `BZZZ_` in the environment; the other names are accepted in
+    a file too (a dot is a level). `key` is the name on the command line and in a change at run time.
     """
 
     key: str
@@ -43,83 +29,41 @@ class Option:
     names: tuple[str, ...]
     field: str
     is_older: bool = False
-    """An older name for what another row sets: it says so, and gives way to that row in the same source."""
+    """An older name: a node that is given it prints a note, and the current name wins within one source."""
 
     @property
     def variable(self) -> str:
         return f"BZZZ_{self.names[0].upper()}"
 
 
-def _read_token(value: object) -> Secret:
-    if not isinstance(value, str) or not value.strip() or not all("!" <= letter <= "~" for letter in value.strip()):
-        raise ValueError("the token is empty, or has spaces or other characters that no header can carry")
-    return Secret(value.strip())
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A second way to set a field: another name, with a reader of its own."""
+
+    name: str
+    read: Callable[[object], Any]
+    is_older: bool = False
 
 
-def _read_token_file(value: object) -> Secret:
-    path = read_path(value)
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the token file {path} cannot be read ({reason(error)})") from None
-    return _read_token(content)
+def setting(default: T, read: Read[T], *names: str, alternatives: tuple[Alternative, ...] = ()) -> T:
+    """A dataclass field that is a setting. Without `names` the setting is called like its field."""
+    return field(default=default, metadata={"read": read, "names": names, "alternatives": alternatives})
 
 
-def read_path(value: object) -> Path:
-    path = values.text(value)
-    if not path or "\0" in path:
-        raise ValueError(f"{path!r} is not a path")
-    try:
-        return Path(path).expanduser().absolute()
-    except (RuntimeError, OSError):
-        raise ValueError(f"{path!r} leads nowhere: there is no such home, or no current directory") from None
+def options(settings: type[Any]) -> tuple[Option, ...]:
+    """The table of a class: for each field made by `setting` its row, then the rows of its alternatives."""
+    return tuple(
+        option
+        for declared in fields(settings)
+        if (metadata := declared.metadata)
+        for option in (
+            Option(declared.name, metadata["read"], metadata["names"] or (declared.name,), declared.name),
+            *(Option(one.name, one.read, (one.name,), declared.name, one.is_older) for one in metadata["alternatives"]),
+        )
+    )
 
 
-def _read_use_real(value: object) -> str | None:
-    """`true` is the backend `real`; `false` says nothing: what else there is, this name never knew."""
-    return "real" if values.flag(value) else None
-
-
-def _option(key: str, read: Callable[[object], Any], *names: str, field: str = "", is_older: bool = False) -> Option:
-    return Option(key, read, names or (key,), field or key, is_older)
-
-
-OPTIONS: tuple[Option, ...] = (
-    _option("backend", values.one_of("mock", "real", "hybrid"), "dht_backend", "dht.backend"),
-    _option("fallback_on_error", values.flag, "fallback_on_error", "dht.fallback.enabled"),
-    _option("use_real_dht", _read_use_real, field="backend", is_older=True),
-    _option("dht_enabled", values.flag, "dht_enabled", "dht.enabled"),
-    _option("bootstrap", values.many(values.bootstrap_node), "dht_bootstrap_nodes", "dht.bootstrap_nodes"),
-    _option("data_dir", read_path),
-    _option("listen", values.many(values.listen_address)),
-    _option("api", values.host_port),
-    _option("api_token", _read_token),
-    _option("api_token_file", _read_token_file, field="api_token"),
-    _option("name", values.name),
-    _option("network", values.name),
-    _option("allow", values.many(values.peer_id)),
-    _option("deny", values.many(values.peer_id)),
-    _option("open", values.flag),
-    _option("mdns", values.flag),
-    _option("log_format", values.one_of("text", "json")),
-    _option("log_level", values.one_of("debug", "info", "warning", "error")),
-    _option("metrics_enabled", values.flag, "metrics_enabled", "metrics.enabled"),
-    _option("deadline_ms", values.milliseconds_between(1, 60_000)),
-    _option("real_deadline_ms", values.milliseconds_between(1, 60_000)),
-    _option("replication", values.count(1, 1_000)),
-    _option("write_quorum", values.count(1, 1_000)),
-    _option("read_quorum", values.count(1, 1_000)),
-    _option("read_freshness_ms", values.milliseconds_between(0, 3_600_000)),
-    _option("threshold_errors", values.count(1, 1_000), "threshold_errors", "dht.fallback.threshold_errors"),
-    _option("backoff_ms", values.milliseconds_between(1, 600_000), "backoff_ms", "dht.fallback.backoff_ms"),
-    _option("rollout_percent", values.percent, "rollout_percent", "dht.rollout_percent"),
-    _option("shadow_percent", values.percent, "shadow_percent", "dht.shadow_percent"),
-    _option("forget_after_hours", values.hours),
-    _option("health_check_interval_ms", values.milliseconds_between(1_000, 3_600_000), "health_check_interval"),
-    _option("cache_enabled", values.flag, "cache_enabled", "cache.enabled"),
-    _option("cache_ttl_ms", values.milliseconds_between(1, 86_400_000), "cache_ttl", "cache.ttl"),
-    _option("use_distributed_resolver", values.flag, "use_distributed_resolver", "resolver.distributed"),
-    _option("sync_enabled", values.flag, "sync_enabled", "sync.enabled"),
-    _option("discovery_configured", values.flag, "discovery_configured", "discovery.configured"),
-    _option("discovery_exchange", values.flag, "discovery_exchange", "discovery.exchange"),
-)
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean x?`, or '' when no known name is near."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

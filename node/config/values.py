@@ -1,13 +1,14 @@
-"""Text from a file, the environment or a command line into values, with errors that a person can act on.
+"""Readers of setting values, from the text of a file, the environment or a command line.
 
-Every reader takes what the source gave (text, or what YAML made of it), answers the value, and raises `ValueError`
-with a whole clause that names the value and says how to write it. None of them reads a clock, a file or a socket;
-`node/config/settings.py` adds where the value came from.
+Every reader takes what the source gave (text, or the value that YAML made of it) and returns the value of the setting,
+or raises `ValueError` with a clause that names the value and says how to write it. No reader reads a clock, a file or a
+socket; `node/config/load.py` adds the origin of the value.
 """
 
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -25,7 +26,7 @@ def text(value: object) -> str:
     return str(value)
 
 
-def flag(value: object) -> bool:
+def boolean(value: object) -> bool:
     word = str(value).strip().lower()
     if word in _TRUE:
         return True
@@ -45,11 +46,22 @@ def one_of(*choices: str) -> Callable[[object], str]:
 
 
 def name(value: object) -> str:
-    """What a node or a network is called: like a name in a UCXL address."""
+    """The name of a node or a network, as in a UCXL address."""
     word = text(value)
     if not _NAME.fullmatch(word):
         raise ValueError(f"{word!r} is not a name: 1 to 64 letters, digits, '-', '_' and '.'")
     return word
+
+
+def path(value: object) -> Path:
+    """An absolute path; `~` is the home directory."""
+    written = text(value)
+    if not written or "\0" in written:
+        raise ValueError(f"{written!r} is not a path")
+    try:
+        return Path(written).expanduser().absolute()
+    except (RuntimeError, OSError):
+        raise ValueError(f"{written!r} leads nowhere: there is no such home, or no current directory") from None
 
 
 def count(low: int, high: int) -> Callable[[object], int]:
@@ -68,7 +80,7 @@ def count(low: int, high: int) -> Callable[[object], int]:
 
 
 def percent(value: object) -> float:
-    """A share, 0 to 100; a percent sign after it does no harm."""
+    """A share, 0 to 100, with or without a percent sign."""
     try:
         share = float(str(value).strip().removesuffix("%")) if not isinstance(value, bool) else -1.0
     except ValueError:
@@ -87,8 +99,8 @@ def milliseconds(value: object) -> int:
 
 
 def duration(ms: int) -> str:
-    """Milliseconds as `milliseconds` reads them, in the largest unit that goes into them."""
-    unit, size = max(((unit, size) for unit, size in _UNITS_MS.items() if ms % size == 0), key=lambda one: one[1])
+    """Milliseconds as text that `milliseconds` reads, in the largest unit that divides them."""
+    unit, size = max(((unit, size) for unit, size in _UNITS_MS.items() if ms % size == 0), key=lambda pair: pair[1])
     return f"{ms // size}{unit}"
 
 
@@ -112,7 +124,7 @@ def hours(value: object) -> float:
 
 
 def host_port(value: object) -> str:
-    """`host:port` with an IP address or a host name; `[::1]:8080` for IPv6; an `http://` before it does no harm."""
+    """`host:port` with an IP address or a host name; `[::1]:8080` for IPv6. An `http://` before it is dropped."""
     host, port = split_host_port(text(value))
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -136,7 +148,7 @@ def split_host_port(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host names this machine alone. A name other than localhost never counts: it may point anywhere."""
+    """Whether a host names this machine alone. Of names only localhost counts: another may point anywhere."""
     address = _ip_of(host)
     return host.lower() == "localhost" if address is None else address.is_loopback
 
@@ -149,7 +161,7 @@ def _ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def bootstrap_node(value: object) -> str:
-    """A node to begin with: a multiaddr, or the `host:port` of its API, which is asked where the node is."""
+    """A bootstrap node: a multiaddr, or the `host:port` of its API, which answers with its multiaddrs."""
     node = text(value)
     if node.startswith("/"):
         return dial_address(node)
@@ -170,7 +182,7 @@ def dial_address(value: object) -> str:
 
 
 def _multiaddr(address: str, purpose: str) -> str:
-    """A TCP multiaddr of the shape we listen on (an IP address, a port) or dial (also a DNS name, /p2p/ at the end)."""
+    """A TCP multiaddr to listen on (an IP address, a port) or to dial (a DNS name and /p2p/ at the end are allowed)."""
     may_dial = purpose == "dial"
     shape = "/ip4/127.0.0.1/tcp/4001" + ("/p2p/12D3KooW..." if may_dial else "")
     wrong = ValueError(f"{address!r} is not a multiaddr to {purpose}; write it like {shape}")
@@ -191,7 +203,7 @@ def _multiaddr(address: str, purpose: str) -> str:
 
 
 def peer_id(value: object) -> str:
-    """The id of a node."""
+    """The peer id of a node."""
     word = text(value)
     if not _is_peer_id(word):
         raise ValueError(f"{word!r} is not the id of a node, which begins with 12D3KooW and which `bzzz id` prints")
@@ -199,7 +211,7 @@ def peer_id(value: object) -> str:
 
 
 def _is_peer_id(text: str) -> bool:
-    from protocols import keys  # here, because the commands that talk to a node never see a peer id
+    from protocols import keys  # imported here: commands that talk to a node start faster without it
     from protocols.errors import InvalidPayload
 
     try:
@@ -213,8 +225,8 @@ def is_loopback_multiaddr(address: str) -> bool:
     return is_loopback(address.split("/")[2])
 
 
-def many(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
-    """A list, or text with commas; doubles are taken once, in order."""
+def list_of(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+    """A reader of lists, or of text with commas; a value that is there twice counts once, at its first place."""
 
     def read_all(value: object) -> tuple[str, ...]:
         parts: Sequence[object]

@@ -99,7 +99,7 @@ def test_an_edited_file_is_taken_up_refused_or_mended_and_health_says_so(up: Up,
     until(lambda: flags(api)["in_force"] == "mock", "the edit is in force")
     assert flags(api)["flags"]["deadline_ms"] == 70
     path.write_text("bzzz:\n  dht:\n    backend: hybrid\n    fallback:\n", encoding="utf-8")
-    until(lambda: "nothing stands under 'dht.fallback:'" in reasons(), "the half-written file is refused")
+    until(lambda: "'dht.fallback:' is empty" in reasons(), "the half-written file is refused")
     path.unlink()
     until(lambda: "No such file" in reasons(), "the missing file is told")
     assert flags(api)["in_force"] == "mock"

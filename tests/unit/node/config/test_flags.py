@@ -1,4 +1,4 @@
-"""Flags as values: what is in force, which keys are let through, and how a change of them is read or refused."""
+"""Flags: the backend in force, the keys in the rollout, and how a change of flags is read or refused."""
 
 import math
 from dataclasses import replace
@@ -21,13 +21,13 @@ def override(force: str = "mock") -> Override:
     return Override(force=Force(force), reason="why", author="ada", since_ms=1, expires_ms=2)
 
 
-def read(**told: object) -> FlagChange:
-    return read_change(told, author="caller")
+def read(**change: object) -> FlagChange:
+    return read_change(change, author="caller")
 
 
-def refused(**told: object) -> InvalidPayload:
+def refused(**change: object) -> InvalidPayload:
     with pytest.raises(InvalidPayload) as caught:
-        read(**told)
+        read(**change)
     return caught.value
 
 
@@ -92,8 +92,8 @@ def test_notes_say_what_the_values_do_not_show_at_first_sight() -> None:
     assert "is hybrid" in notes(Flags(backend="real", fallback_on_error=True))[0]
     assert "50 %" in notes(Flags(rollout_percent=50))[0]
     assert "waits" in notes(Flags(dht_enabled=False))[0]
-    assert "handed to nobody" in notes(Flags(sync_enabled=False))[0]
-    assert "nobody to ask" in notes(Flags(backend="mock", use_distributed_resolver=True))[0]
+    assert "none is delivered" in notes(Flags(sync_enabled=False))[0]
+    assert "no node to ask" in notes(Flags(backend="mock", use_distributed_resolver=True))[0]
     assert notes(Flags(use_distributed_resolver=True)) == []
     assert "forced mock by ada: why" in notes(Flags(override=override()))
 
@@ -122,7 +122,7 @@ def test_a_change_is_read_by_names_aliases_and_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "field", "part"),
+    ("change", "field", "part"),
     [
         ({"bakend": "mock"}, "bakend", "did you mean backend?"),
         ({"data_dir": "/tmp"}, "data_dir", "no flag 'data_dir'"),
@@ -161,8 +161,8 @@ def test_a_change_is_read_by_names_aliases_and_units() -> None:
         ({}, "body", "names no flag"),
     ],
 )  # fmt: skip
-def test_a_change_that_is_wrong_is_refused_by_name_and_reason(told: dict[str, Any], field: str, part: str) -> None:
-    error = refused(**told)
+def test_a_change_that_is_wrong_is_refused_by_name_and_reason(change: dict[str, Any], field: str, part: str) -> None:
+    error = refused(**change)
     assert error.details["field"] == field
     assert part in error.message
     assert len(str(error.details.get("provided", ""))) < 100
@@ -183,9 +183,9 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*NAMES, "reason", "author", "override", "expires_in", "x"]), JSON, max_size=5))
-def test_whatever_comes_as_json_is_a_change_or_one_clear_refusal(told: dict[str, Any]) -> None:
+def test_whatever_comes_as_json_is_a_change_or_one_clear_refusal(data: dict[str, Any]) -> None:
     try:
-        change = read_change(told, author="a")
+        change = read_change(data, author="a")
     except InvalidPayload as error:
         assert error.details["field"]
     else:

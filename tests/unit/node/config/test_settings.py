@@ -1,4 +1,4 @@
-"""Settings: the four sources, their order, what is refused and in which words."""
+"""Settings: their sources, the order of these, and the values that are refused, with the words of the refusal."""
 
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.config import values
-from node.config.file import refuse_torn
-from node.config.settings import OPTIONS, ConfigError, Secret, Settings, load, profiles
+from node.config.file import ConfigError, refuse_torn
+from node.config.load import load, profiles
+from node.config.secret import Secret
+from node.config.settings import OPTIONS, Settings
 
 PEER = "12D3KooWQUvJp7uR4hJ2y8xyFwjmCNKw6mSGhBrTnBPdmXzqPyLq"
 REPOSITORY = Path(__file__).parents[4]
 
 
-def refusal(flags: dict[str, Any] | None = None, environment: dict[str, str] | None = None) -> str:
-    """The one line a person gets."""
+def refusal(command_line: dict[str, Any] | None = None, environment: dict[str, str] | None = None) -> str:
+    """The one line of the error."""
     with pytest.raises(ConfigError) as caught:
-        load(flags or {}, environment or {})
+        load(command_line or {}, environment or {})
     line = str(caught.value)
     assert "\n" not in line
     return line
@@ -33,7 +35,7 @@ def written(folder: Path, text: str) -> str:
 # -- sources ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_node_starts_with_nothing_said() -> None:
+def test_a_node_starts_without_any_setting() -> None:
     settings = load({}, {})
     assert settings.backend == "hybrid"
     assert settings.listen == ("/ip4/127.0.0.1/tcp/4001",)
@@ -132,7 +134,7 @@ def test_an_unknown_profile_is_refused_with_the_nearest_one() -> None:
 def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("of-file\n", encoding="utf-8")
-    said = {
+    texts = {
         "dht_backend": "mock", "fallback_on_error": "false", "dht_enabled": "no", "use_real_dht": "true",
         "dht_bootstrap_nodes": "/ip4/10.0.0.1/tcp/1,10.0.0.2:8080", "rollout_percent": "12.5", "shadow_percent": "1%",
         "health_check_interval": "10s", "cache_enabled": "no", "cache_ttl": "1m", "use_distributed_resolver": "yes",
@@ -144,10 +146,10 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
         "read_quorum": "3", "read_freshness_ms": "1m", "threshold_errors": "2", "backoff_ms": "10",
         "forget_after_hours": "2d",
     }  # fmt: skip
-    assert set(said) == {option.names[0] for option in OPTIONS}
-    del said["api_token"]
-    of_environment = load({}, {f"BZZZ_{name.upper()}": value for name, value in said.items()})
-    lines = "".join(f"  {name}: {value!r}\n" for name, value in said.items())
+    assert set(texts) == {option.names[0] for option in OPTIONS}
+    del texts["api_token"]
+    of_environment = load({}, {f"BZZZ_{name.upper()}": value for name, value in texts.items()})
+    lines = "".join(f"  {name}: {value!r}\n" for name, value in texts.items())
     of_file = load({"config": written(tmp_path, f"bzzz:\n{lines}")}, {})
     assert [row[:2] for row in of_environment.rows()] == [row[:2] for row in of_file.rows()]
     assert of_file.api_token == Secret("of-file")
@@ -182,11 +184,11 @@ def test_unknown_variables_of_the_client_are_refused_too_and_foreign_ones_are_no
         ("bzzz: {apy: x}", "'bzzz: apy' is no setting of a node; did you mean api?"),
         ("bzzz: {dht: {backnd: x}}", "'bzzz: dht.backnd' is no setting of a node; did you mean dht.backend?"),
         ("bzzz: {dht: x}", "'bzzz: dht' is no setting"),
-        ("bzz: {api: x}", "'bzz' is not known at the top"),
-        ("api: 127.0.0.1:1", "everything stands under 'bzzz:'"),
+        ("bzz: {api: x}", "'bzz' is unknown at the top"),
+        ("api: 127.0.0.1:1", "everything must be under 'bzzz:'"),
         ("bzzz: [a]", "'bzzz:' is not a mapping"),
         ("- a", "is not a mapping"),
-        ("bzzz: {name: a, name: b}", "line 1: the key 'name' stands there twice"),
+        ("bzzz: {name: a, name: b}", "line 1: the key 'name' is there twice"),
         ("bzzz:\n  name: a\n bad", "line 3"),
         ("bzzz: {name: !!python/object/apply:os.system [x]}", "could not determine a constructor"),
         ("bzzz: {? [a] : b}", "is not text"),
@@ -344,8 +346,8 @@ def test_the_older_name_for_real_works_is_warned_about_and_loses_to_the_newer_on
     assert load({"backend": "mock"}, {"BZZZ_USE_REAL_DHT": "true"}).backend == "mock"
     for text in ("bzzz: {use_real_dht: true, dht_backend: mock}", "bzzz: {dht_backend: mock, use_real_dht: true}"):
         assert load({"config": written(tmp_path, text)}, {}).backend == "mock"
-    both = load({}, {"BZZZ_USE_REAL_DHT": "true", "BZZZ_FALLBACK_ON_ERROR": "true"})
-    assert both.backend == "hybrid"
+    settings = load({}, {"BZZZ_USE_REAL_DHT": "true", "BZZZ_FALLBACK_ON_ERROR": "true"})
+    assert settings.backend == "hybrid"
 
 
 @pytest.mark.parametrize(
@@ -354,9 +356,9 @@ def test_the_older_name_for_real_works_is_warned_about_and_loses_to_the_newer_on
         ("", "is empty"),
         (" \n\n", "is empty"),
         ("bzzz:\n  deadline_ms: 10", "line 2: cut off"),
-        ("bzzz:\n", "nothing stands under 'bzzz:'"),
-        ("bzzz:\n  dht:\n", "nothing stands under 'dht:'"),
-        ("bzzz:\n  dht:\n    fallback:\n", "nothing stands under 'dht.fallback:'"),
+        ("bzzz:\n", "'bzzz:' is empty"),
+        ("bzzz:\n  dht:\n", "'dht:' is empty"),
+        ("bzzz:\n  dht:\n    fallback:\n", "'dht.fallback:' is empty"),
         ("bzzz:\n  dht:\n    back\n", "node.yaml"),
     ],
 )

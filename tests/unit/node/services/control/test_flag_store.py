@@ -8,8 +8,10 @@ import trio
 import trio.testing
 
 from node.config.changes import read_change
+from node.config.file import ConfigError
 from node.config.flags import Flags, Force
-from node.config.settings import ConfigError, Settings, load
+from node.config.load import load
+from node.config.settings import Settings
 from node.services.control.audit import Audit
 from node.services.control.audit_file import MemoryAuditStorage
 from node.services.control.config_reload import ConfigReload
@@ -245,7 +247,7 @@ async def test_an_edit_of_the_file_is_taken_up_and_a_wrong_one_is_not(
             ("bzzz: {dht: {bakend: real}}\n", "did you mean dht.backend?"),
             ("bzzz:\n  dht:\n    backend: real\n    fallb", "node.yaml"),
             ("bzzz:\n  dht:\n    backend: real", "cut off"),
-            ("bzzz:\n  dht:\n", "nothing stands under 'dht:'"),
+            ("bzzz:\n  dht:\n", "'dht:' is empty"),
             ("", "is empty"),
             ("bzzz: {dht_backend: real, dht: {backend: hybrid}}\n", "set the same thing"),
             ("bzzz: {replication: 2, write_quorum: 3, dht: {backend: hybrid}}\n", "never reached"),
