@@ -84,18 +84,18 @@ class NodeMetrics:
         yield gauge("bzzz_hints_owed", "Copies that this node owes to other nodes.", pending.count)
         yield gauge("bzzz_hints_quarantined", "Copies that a holder refused for good.", pending.refused)
         yield gauge("bzzz_hints_oldest_age_seconds", "How old the oldest write is of which a copy is owed.", oldest)
-        at_risk = self._node.store.measures().at_risk
+        at_risk = self._node.store.stats().at_risk
         yield gauge("bzzz_writes_at_risk", "Writes of this node that fewer nodes have than should.", at_risk)
 
     def _store(self) -> Iterator[Family]:
         store = self._node.store
-        measures = store.measures()
-        yield gauge("bzzz_store_versions", "Versions that this node holds or knows of.", measures.versions)
+        stats = store.stats()
+        yield gauge("bzzz_store_versions", "Versions that this node holds or knows of.", stats.versions)
         yield gauge("bzzz_store_log_sequence", "The last entry of this node's log.", store.last_sequence)
-        if measures.size_bytes is not None:
-            yield gauge("bzzz_store_size_bytes", "The store's files on the disk.", measures.size_bytes)
-        yield counter("bzzz_store_commits_total", "Transactions committed since the start.", measures.commits)
-        failures = measures.commit_failures
+        if stats.size_bytes is not None:
+            yield gauge("bzzz_store_size_bytes", "The store's files on the disk.", stats.size_bytes)
+        yield counter("bzzz_store_commits_total", "Transactions committed since the start.", stats.commits)
+        failures = stats.commit_failures
         yield counter("bzzz_store_commit_failures_total", "Transactions that failed since the start.", failures)
         is_failing = float(bool(store.last_failure))
         yield gauge("bzzz_store_failing", "1 while the last transaction failed.", is_failing)

@@ -14,7 +14,8 @@ from typing import Any
 from node.dht.base import Provenance, Receipt, VersionHistory
 from node.node import Node, PeerStatus
 from node.services.observe.health import HealthReport
-from node.store.base import Hint, Pending, Version
+from node.store.hints import Hint, Pending
+from node.store.versions import Version
 from protocols import clock
 from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError

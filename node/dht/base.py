@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from node.store.base import Version
+from node.store.versions import Version
 from protocols.envelope import Envelope, Notice
 
 

@@ -19,7 +19,9 @@ from node.dht.circuit_breaker import CircuitBreaker
 from node.dht.hedged_query import Unanswered
 from node.dht.mock import MockDHT, stalled
 from node.dht.real import RealDHT, local_answer
-from node.store.base import Incoming, Origin, Standing, Store
+from node.store.base import Store
+from node.store.hints import Standing
+from node.store.log import Incoming, Origin
 from node.swarm.members import Members
 from protocols.envelope import Envelope, Notice
 from protocols.errors import Indeterminate, Unavailable

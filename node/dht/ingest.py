@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from node.store.base import Incoming, Origin, Store
+from node.store.base import Store
 from node.store.batch_get import by_digests
+from node.store.log import Incoming, Origin
 from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import check_not_ahead
 from protocols.envelope import Envelope, Notice, decode

@@ -10,7 +10,8 @@ import trio
 
 from node.dht.base import Answer, Backend, Consistency, Provenance, Provider, Receipt, VersionHistory
 from node.dht.call_metrics import CallMetrics, outcome_of_error
-from node.store.base import Incoming, Origin, Store
+from node.store.base import Store
+from node.store.log import Incoming, Origin
 from protocols.envelope import Envelope
 from protocols.errors import Indeterminate
 

@@ -17,7 +17,9 @@ from node.dht.ingest import Ingest
 from node.dht.mock import PROVIDE_TTL_MS
 from node.dht.replica_query import ReplicaQuery, is_majority
 from node.dht.write_quorum import WriteQuorum
-from node.store.base import Incoming, Origin, Standing, Store
+from node.store.base import Store
+from node.store.hints import Standing
+from node.store.log import Incoming, Origin
 from node.swarm.delivery import Delivery
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy

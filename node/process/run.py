@@ -35,7 +35,7 @@ from node.process import gc, threads
 from node.process.identity import IdentityRefused, load_or_create
 from node.services.control.audit_file import FILE_NAME, AuditFile, AuditFileRefused
 from node.services.control.config_reload import ConfigReload
-from node.store.base import StoreRefused
+from node.store.errors import StoreRefused
 from node.store.sqlite.file_lock import lock_directory
 from node.store.sqlite.store import SqliteStore
 from node.swarm.base import ListenFailed, Network

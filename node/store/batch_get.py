@@ -4,13 +4,13 @@ from collections.abc import Iterable
 
 import trio
 
-from node.store.base import Store
+from node.store.versions import Versions
 from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError
 
 
-async def by_digests(store: Store, digests: Iterable[bytes]) -> dict[bytes, Envelope | Notice | None]:
-    """Each version, or None where the store does not know it. Raises what `Store.by_digest` raises, itself."""
+async def by_digests(store: Versions, digests: Iterable[bytes]) -> dict[bytes, Envelope | Notice | None]:
+    """Each version, or None where the store does not know it. Raises what `Versions.by_digest` raises, itself."""
     asked = list(dict.fromkeys(digests))
     if len(asked) == 1:
         return {asked[0]: await store.by_digest(asked[0])}

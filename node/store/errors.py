@@ -1,4 +1,10 @@
-"""What a disk says when it fails, in the words of this project."""
+"""Errors of a store: what a disk reports, translated into the errors of this project.
+
+StoreRefused            opening: the file cannot be this node's store
+protocols.errors:
+  StorageFull           a commit: the disk is full
+  Unavailable           a commit or a read: the disk failed otherwise, or the store is closed
+"""
 
 import errno
 import os
@@ -10,8 +16,15 @@ from protocols.errors import BzzzError, StorageFull, Unavailable
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
+class StoreRefused(Exception):
+    """The file cannot be this node's store (damaged, foreign, newer, locked); the message says which and what to do.
+
+    Raised while opening only, and the file is left exactly as it was.
+    """
+
+
 def translated(error: OSError | sqlite3.Error, path: Path | None = None) -> BzzzError:
-    """`StorageFull` when there is no room, else `Unavailable`; `details['reason']` holds what the disk said."""
+    """`StorageFull` when there is no room, else `Unavailable`; `details['reason']` holds the disk's own message."""
     where = str(path) if path is not None else "the store"
     if is_full(error, path):
         return StorageFull(
@@ -31,7 +44,7 @@ def is_full(error: OSError | sqlite3.Error, path: Path | None) -> bool:
     code = getattr(error, "sqlite_errorcode", 0)
     if code & 0xFF == sqlite3.SQLITE_FULL:
         return True
-    # Some paths of SQLite (the shared memory beside the log, a quota) tell of a full disk as of any other failure.
+    # Some paths of SQLite (the shared memory next to the log, a quota) report a full disk as a plain I/O error.
     return code & 0xFF == sqlite3.SQLITE_IOERR and path is not None and not _has_room(path)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import trio
 
-from node.store.base import Member
+from node.store.members import Member
 from protocols.placement import nearest
 
 WANTED_KEPT_MAX = 65536

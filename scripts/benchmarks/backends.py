@@ -14,7 +14,7 @@ from node.config.settings import Settings
 from node.dht.base import DHT
 from node.dht.mock import MockDHT
 from node.node import Node
-from node.store.base import Incoming, Origin
+from node.store.log import Incoming, Origin
 from node.store.memory.store import MemoryStore
 from protocols.envelope import Envelope
 from protocols.ucxl import Address, First, parse

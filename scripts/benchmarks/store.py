@@ -8,7 +8,7 @@ import trio
 
 from benchmarks.envelopes import START_MS, ready
 from benchmarks.figures import Bound, Figure, percentile
-from node.store.base import Incoming, Origin
+from node.store.log import Incoming, Origin
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope
 

@@ -8,7 +8,8 @@ from typing import Self
 
 import trio
 
-from node.store.base import Incoming, Merged, Origin, Store
+from node.store.base import Store
+from node.store.log import Incoming, Merged, Origin
 from node.store.memory.store import MemoryStore
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope, Notice, seal

@@ -12,7 +12,10 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node.store.base import Incoming, Member, Merged, Origin, Pending, Store
+from node.store.base import Store
+from node.store.hints import Pending
+from node.store.log import Incoming, Merged, Origin
+from node.store.members import Member
 from protocols.envelope import Envelope, Notice, notice_of, order_key
 from protocols.errors import NotFound
 from protocols.heads import HeadSet
@@ -106,12 +109,12 @@ async def test_versions_and_writes_at_risk_are_measured_as_they_are(store: Store
     await put(store, local(first, ALICE, BOB), local(second, BOB), from_peer(notice_of(known)))
     await put(store, local(first, ALICE), from_peer(known))  # one was there, the other gets its content: four entries
     assert store.last_sequence == 4
-    assert (store.measures().versions, store.measures().at_risk) == (3, 2)
+    assert (store.stats().versions, store.stats().at_risk) == (3, 2)
     store.acknowledge(BOB, [1, 2])
-    assert store.measures().at_risk == 1
+    assert store.stats().at_risk == 1
     store.acknowledge(ALICE, [1])
     async for each in rig.now_and_after_a_restart(store):
-        assert (each.measures().versions, each.measures().at_risk) == (3, 0)
+        assert (each.stats().versions, each.stats().at_risk) == (3, 0)
 
 
 async def test_what_is_not_there_is_none_or_empty(store: Store) -> None:
@@ -127,7 +130,7 @@ async def test_what_is_not_there_is_none_or_empty(store: Store) -> None:
     assert await store.local_writes(after=0) == []
     assert store.latest_version() == 0
     assert store.pending() == Pending(0, None, 0)
-    assert (store.measures().versions, store.measures().at_risk) == (0, 0)
+    assert (store.stats().versions, store.stats().at_risk) == (0, 0)
     assert store.hint_counts() == {}
     assert store.next_hint_due(ALICE) is None
     with pytest.raises(NotFound):
@@ -455,10 +458,10 @@ async def test_cursors_are_kept_by_name(store: Store, rig: StoreRig) -> None:
 
 async def test_a_staged_envelope_is_kept_and_is_no_version(store: Store, rig: StoreRig) -> None:
     item = envelope(1)
-    await store.stage(item, now_ms=NOW)
-    await store.stage(item, now_ms=NOW)
+    await store.stage(item, idempotency_key="wish", now_ms=NOW)
+    await store.stage(item, idempotency_key="wish", now_ms=NOW)
     async for each in rig.now_and_after_a_restart(store):
-        staged = await each.staged(item.digest)
+        staged = await each.staged_under("wish")
         assert staged is not None
         assert staged.encoded == item.encoded
         assert await each.heads(item.key) == ()
@@ -470,16 +473,15 @@ async def test_a_staged_envelope_is_kept_and_is_no_version(store: Store, rig: St
 
 async def test_a_staged_envelope_that_is_merged_is_staged_no_longer(store: Store, rig: StoreRig) -> None:
     one, two, three = envelope(1), envelope(2), envelope(3)
-    await store.stage(one, now_ms=NOW)
-    await store.stage(two, now_ms=NOW)
-    await store.stage(three, now_ms=NOW)
+    for item in (one, two, three):
+        await store.stage(item, idempotency_key=str(item.version), now_ms=NOW)
     await put(store, local(one), from_peer(notice_of(three)))
     await store.unstage(two.digest)
-    assert await store.staged(three.digest) is not None, "a notice does not bring its content"
+    assert await store.staged_under("3") is not None, "a notice does not bring its content"
     await put(store, from_peer(three))
-    await store.stage(one, now_ms=NOW)
+    await store.stage(one, idempotency_key="1", now_ms=NOW)
     async for each in rig.now_and_after_a_restart(store):
-        assert [await each.staged(item.digest) for item in (one, two, three)] == [None, None, None]
+        assert [await each.staged_under(key) for key in "123"] == [None, None, None]
 
 
 async def test_a_staged_envelope_is_found_by_its_idempotency_key(store: Store, rig: StoreRig) -> None:
@@ -500,10 +502,9 @@ async def test_what_was_staged_is_forgotten_after_a_day_and_not_before(store: St
     hour = 3600 * 1000
     for number, hours in ((1, 0), (2, 2), (3, 25)):
         await store.stage(envelope(number), idempotency_key=str(number), now_ms=NOW + hours * hour)
-        assert await store.staged(envelope(number).digest) is not None
+        assert await store.staged_under(str(number)) is not None
     async for each in rig.now_and_after_a_restart(store):
-        assert await each.staged_under("1") is None
-        assert [await each.staged(envelope(number).digest) is not None for number in (1, 2, 3)] == [False, True, True]
+        assert [await each.staged_under(key) is not None for key in "123"] == [False, True, True]
 
 
 async def test_once_a_store_has_settled_what_was_handed_in_before_is_committed(store: Store, rig: StoreRig) -> None:

@@ -8,7 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from node.store.base import Incoming, Member, Merged, Store
+from node.store.base import Store
+from node.store.log import Incoming, Merged
+from node.store.members import Member
 from protocols.envelope import Envelope
 from protocols.errors import StorageFull, Unavailable
 from tests.contract.stores import ALICE, BOB, CAROL, NOW, StoreRig, digests, envelope, from_peer, local, put
@@ -25,7 +27,7 @@ async def put_and_hear(store: Store, *incoming: Incoming) -> list[Merged]:
         told.append(merged)
         is_told.set()
 
-    store.merge_in_background(incoming, now_ms=NOW, told=hear)
+    store.merge_in_background(incoming, now_ms=NOW, on_done=hear)
     await is_told.wait()
     (merged,) = told
     if isinstance(merged, BaseException):
@@ -41,7 +43,7 @@ WRITES: dict[str, Write] = {
     "retry_quarantined": lambda store: store.retry_quarantined(),
     "add_hints": lambda store: store.add_hints([(1, CAROL)]),
     "drop_holder": lambda store: store.drop_holder(ALICE),
-    "stage": lambda store: store.stage(envelope(9), now_ms=NOW),
+    "stage": lambda store: store.stage(envelope(9), idempotency_key="s9", now_ms=NOW),
     "unstage": lambda store: store.unstage(envelope(7).digest),
     "save_member": lambda store: store.save_member(
         Member(peer=BOB, name="b", addresses=(), first_seen_ms=1, last_seen_ms=1)
@@ -58,8 +60,8 @@ async def everything(store: Store) -> list[Any]:
         await store.heads(key), await store.versions(key), await store.log(after=0), await store.local_writes(after=0),
         await store.hints(), store.hint_counts(), store.pending(), store.last_sequence, store.latest_version(),
         await store.standing(sequence=1), await store.standing(digest=envelope(9).digest), await store.idempotent("k9"),
-        await store.by_digest(envelope(9).digest), await store.staged(envelope(9).digest),
-        await store.staged(envelope(7).digest), store.members(), await store.providers(key, now_ms=NOW),
+        await store.by_digest(envelope(9).digest), await store.staged_under("s9"),
+        await store.staged_under("s7"), store.members(), await store.providers(key, now_ms=NOW),
         await store.due_hints(ALICE, now_ms=NOW), store.next_hint_due(ALICE), store.next_hint_due(CAROL),
     ]  # fmt: skip
 
@@ -68,7 +70,7 @@ async def furnish(store: Store) -> None:
     await put(store, local(envelope(1), ALICE, CAROL), local(envelope(2), ALICE))
     store.acknowledge(CAROL, [1])
     await store.quarantine_hint(ALICE, 2, refusal="before")
-    await store.stage(envelope(7), now_ms=NOW)
+    await store.stage(envelope(7), idempotency_key="s7", now_ms=NOW)
     await store.save_member(Member(peer=ALICE, name="a", addresses=(), first_seen_ms=1, last_seen_ms=1))
     await store.provide(envelope(1).key, ALICE, expires_ms=NOW + 9)
 

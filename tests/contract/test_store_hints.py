@@ -7,7 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from node.store.base import Hint, Incoming, Merged, Origin, Pending, Store
+from node.store.base import Store
+from node.store.hints import Hint, Pending
+from node.store.log import Incoming, Merged, Origin
 from protocols.errors import NotFound
 from tests.contract.stores import (
     ALICE,

@@ -124,7 +124,7 @@ def _confirm_before_commit(right: Function) -> Function:
 
 
 def _forget_after(store: Any, sequence: int) -> None:
-    incoming_of = importlib.import_module("node.store.base").Incoming
+    incoming_of = importlib.import_module("node.store.log").Incoming
     again = type(store)(log_id=store.log_id)
     for at in range(min(sequence, store.last_sequence)):
         incoming = incoming_of(store._held[store._digests[at]], store._origins[at])

@@ -49,14 +49,14 @@ async def too_few(seed: int) -> None:
         node = swarm["n1"].running
         one = envelope()
         with within(0.0), pytest.raises(Unavailable) as raised:
-            await node.author.write_envelope(one.encoded)
+            await node.author.write_envelope(one.encoded, idempotency_key="wish")
         assert (raised.value.details["members"], raised.value.details["write_quorum"]) == (quorum - 1, quorum)
         assert str(quorum - 1) in raised.value.message
         assert str(quorum) in raised.value.message
         await trio.sleep(5.0)
         for each in running(swarm):
             assert each.store.last_sequence == 0
-            assert await each.store.staged(one.digest) is None
+            assert await each.store.staged_under("wish") is None
         swarm.add("more")
         await swarm.start("more")
         await met(swarm)
@@ -77,13 +77,13 @@ async def nothing_handed_out(seed: int) -> None:
         await until(lambda: not any(p.is_connected for p in node.peers()))
         one = envelope()
         with within(0.0), pytest.raises(Unavailable) as raised:
-            await node.author.write_envelope(one.encoded)
+            await node.author.write_envelope(one.encoded, idempotency_key="wish")
         assert "nothing was written" in raised.value.message
         with within(DEADLINE), pytest.raises(Unavailable):
             await content(node)
         with within(DEADLINE), pytest.raises(Unavailable):
             await node.resolver.history(thing())
-        assert await node.store.staged(one.digest) is None
+        assert await node.store.staged_under("wish") is None
         swarm.net.heal()
         await met(swarm)
         await trio.sleep(15.0)
@@ -115,10 +115,10 @@ async def perhaps(seed: int) -> None:
             for name in frozen:
                 swarm.net.cut(swarm[name].peer, swarm["n1"].peer)
         with within(DEADLINE), pytest.raises(Indeterminate) as raised:
-            await node.author.write_envelope(one.encoded)
+            await node.author.write_envelope(one.encoded, idempotency_key="wish")
         assert raised.value.details["digest"] == one.digest.hex()
         assert not await knows(node, one.digest)
-        assert (await node.store.staged(one.digest)) is not None
+        assert await node.store.staged_under("wish") == one
         assert await content(node, 0, Consistency.LOCAL) == b"before"
         with within(DEADLINE):
             try:
@@ -149,7 +149,7 @@ async def perhaps(seed: int) -> None:
             assert await heads_at(each) == [b"perhaps"]
             log = await each.store.log(after=0)
             assert sum(change.digest == one.digest for change in log) == 1, "once in effect"
-        assert await node.store.staged(one.digest) is None
+        assert await node.store.staged_under("wish") is None
 
 
 def test_what_was_perhaps_written_is_shown_by_nobody_until_the_same_envelope_ends_it() -> None:

@@ -11,7 +11,7 @@ from netsim.virtual.nodes import VirtualSwarm
 from node.config.changes import read_change
 from node.dht.base import Answer, Consistency
 from node.node import Node
-from node.store.base import Incoming, Origin
+from node.store.log import Incoming, Origin
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError, Deleted, NotFound, OutOfRange, Unavailable
 from protocols.placement import nearest

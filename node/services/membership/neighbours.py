@@ -12,7 +12,8 @@ import trio
 
 from discovery.finder import Finder
 from node.driver import Driver
-from node.store.base import Member, Store
+from node.store.base import Store
+from node.store.members import Member
 from node.swarm.base import DialFailed, Network
 from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.members import Members, Presence

@@ -9,8 +9,9 @@ from node.dht.base import Answer, Backend, Consistency, VersionHistory
 from node.dht.call_health import CallHealth
 from node.dht.dispatch import DispatchDHT, OperationContext
 from node.services.reads.resolver_cache import ResolverCache
-from node.store.base import Store, Version
+from node.store.base import Store
 from node.store.batch_get import by_digests
+from node.store.versions import Version
 from protocols.clock import ms_of
 from protocols.envelope import Envelope
 from protocols.errors import Deleted, NotFound, OutOfRange, Unavailable

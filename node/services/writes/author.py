@@ -13,7 +13,8 @@ import trio
 
 from node.dht.base import Backend, Consistency, Receipt
 from node.dht.dispatch import DispatchDHT, OperationContext
-from node.store.base import Standing, Store
+from node.store.base import Store
+from node.store.hints import Standing
 from protocols.clock import HybridClock, check_not_ahead
 from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, REISSUES, Envelope, Notice, decode, seal, verify
 from protocols.errors import (

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from node.store.base import Member, Store
+from node.store.base import Store
+from node.store.members import Member
 from node.swarm.members import Members
 from protocols.errors import BzzzError
 

@@ -18,8 +18,9 @@ import trio
 from node import trace as tracing
 from node.dht.hybrid import HandoffResult
 from node.services.writes.send_window import WINDOW, WINDOW_IN_TURN, WINDOW_SECONDS, SendWindow
-from node.store.base import Hint, Store
+from node.store.base import Store
 from node.store.batch_get import by_digests
+from node.store.hints import Hint
 from node.swarm.delivery import Delivery
 from node.swarm.limit_counters import LimitCounters
 from node.swarm.members import Members

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import trio
 
 from node.services.membership.neighbours import Neighbours
-from node.store.base import Incoming, Merged, Origin, Store
+from node.store.base import Store
+from node.store.log import Incoming, Merged, Origin
 from node.swarm.peer_policy import PeerPolicy
 from node.swarm.rpc import DeferredReply
 from protocols.clock import check_not_ahead
@@ -167,7 +168,7 @@ class PeerServer:
             self._peer_policy.blame_for(peer, bad, were_asked_for=False)
         if incoming:
             handing.parts += 1
-            self._store.merge_in_background(incoming, now_ms=self._now_ms(), told=handing.came)
+            self._store.merge_in_background(incoming, now_ms=self._now_ms(), on_done=handing.came)
 
     async def _heads(self, request: GetHeads) -> Reply:
         heads = (await self._store.heads(request.key))[:ENVELOPES_MAX]

@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from node.store.base import Hint
+from node.store.hints import Hint
 from protocols.policy.backoff import backoff
 
 WINDOW = 256

@@ -17,24 +17,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import trio
 
-from node.store.base import (
-    IDEMPOTENCY_MS,
-    Change,
-    Hint,
-    Incoming,
-    Member,
-    Merged,
-    Origin,
-    Pending,
-    Standing,
-    StoreStats,
-    Version,
-)
+from node.store.base import StoreStats
 from node.store.change_listeners import ChangeListeners
 from node.store.completion import CallbackCompletion, Completion
 from node.store.errors import translated
 from node.store.hint_index import HintIndex
+from node.store.hints import Hint, Pending, Standing
+from node.store.log import IDEMPOTENCY_MS, Change, Incoming, Merged, Origin
+from node.store.members import Member
 from node.store.signal import Signal
+from node.store.versions import Version
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.errors import NotFound, StorageFull, Unavailable
 from protocols.heads import HeadSet
@@ -174,13 +166,13 @@ class MemoryStore:
         return await self._written(partial(self._merge, batch, now_ms))
 
     def merge_in_background(
-        self, batch: Sequence[Incoming], *, now_ms: int, told: Callable[[list[Merged] | BaseException], None]
+        self, batch: Sequence[Incoming], *, now_ms: int, on_done: Callable[[list[Merged] | BaseException], None]
     ) -> None:
         merged = self.merge_without_waiting(batch, now_ms=now_ms)
         if merged is not None:
-            told(merged)
+            on_done(merged)
         else:
-            self._gathered.append((partial(self._merge, batch, now_ms), CallbackCompletion(told)))
+            self._gathered.append((partial(self._merge, batch, now_ms), CallbackCompletion(on_done)))
             self._handed_in.ring()
 
     def _merge(self, batch: Sequence[Incoming], now_ms: int) -> list[Merged]:
@@ -493,8 +485,8 @@ class MemoryStore:
     async def retry_quarantined(self) -> int:
         return await self._written(lambda: len(self._debts.retry_quarantined()))
 
-    async def add_hints(self, debts: Iterable[tuple[int, str]]) -> int:
-        asked = list(debts)
+    async def add_hints(self, hints: Iterable[tuple[int, str]]) -> int:
+        asked = list(hints)
         return await self._written(lambda: sum(self._owe_one(sequence, holder) for sequence, holder in asked))
 
     def _owe_one(self, sequence: int, holder: str) -> bool:
@@ -511,7 +503,7 @@ class MemoryStore:
             self._writes[sequence].tries.pop(holder, None)
         return released
 
-    def measures(self) -> StoreStats:
+    def stats(self) -> StoreStats:
         return StoreStats(
             versions=len(self._held), size_bytes=None, commits=self._commits, commit_failures=self.failures,
             at_risk=self._debts.writes(),
@@ -568,10 +560,6 @@ class MemoryStore:
         digest = staged.envelope.digest
         if not isinstance(self._held.get(digest), Envelope):
             self._staged.setdefault(digest, staged)
-
-    async def staged(self, digest: bytes) -> Envelope | None:
-        found = self._staged.get(digest)
-        return found.envelope if found is not None else None
 
     async def staged_under(self, idempotency_key: str) -> Envelope | None:
         found = [each.envelope for each in self._staged.values() if each.idempotency_key == idempotency_key]

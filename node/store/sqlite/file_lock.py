@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from node.store.base import StoreRefused
+from node.store.errors import StoreRefused
 
 
 class FileLock:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from node.store.base import IDEMPOTENCY_MS, Incoming, Origin
+from node.store.log import IDEMPOTENCY_MS, Incoming, Origin
 from node.store.sqlite.prefix_index import PrefixIndexes, start_of_digest, start_of_key
 from node.store.sqlite.row_buffer import RowBuffer
 from node.store.sqlite.rows import ORIGIN_NUMBERS, SIGN, among, insert, parents_of

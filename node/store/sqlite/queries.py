@@ -5,10 +5,12 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from node.store.base import Change, Member, Version
 from node.store.hint_index import HintIndex
+from node.store.log import Change
+from node.store.members import Member
 from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, PrefixIndexes
 from node.store.sqlite.rows import ITEM_COLUMNS, ORIGINS, SIGN, STAND_IN, among, item_of, parents_of
+from node.store.versions import Version
 from protocols.envelope import Envelope, Notice, decode, order_key
 
 _ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.key_id"
@@ -169,11 +171,6 @@ def due_hints(db: sqlite3.Connection, holder: str, sequences: Sequence[int]) -> 
 def at_ms(db: sqlite3.Connection, sequence: int) -> int:
     """When a version was merged; 0 for a sequence that is none's first."""
     return int(_one(db, "SELECT at_ms FROM versions WHERE sequence = ?", sequence) or 0)
-
-
-def staged(db: sqlite3.Connection, digest: bytes) -> Envelope | None:
-    encoded = _one(db, "SELECT encoded FROM staged WHERE digest = ?", digest)
-    return decode(encoded) if encoded is not None else None
 
 
 def staged_under(db: sqlite3.Connection, idempotency_key: str) -> Envelope | None:

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, Final
 
-from node.store.base import Origin
+from node.store.log import Origin
 from protocols.envelope import DIGEST_BYTES, Envelope, Notice, decode
 
 ORIGINS: Final = (Origin.LOCAL, Origin.PEER, Origin.SYNC)

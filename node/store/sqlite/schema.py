@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from node.store.base import StoreRefused
+from node.store.errors import StoreRefused
 
 APPLICATION_ID: Final = 0x627A7A7A
 """'bzzz', at offset 68 of the file: `file` and we know by it whose it is."""

@@ -16,21 +16,13 @@ from typing import Any, Self
 
 import trio
 
-from node.store.base import (
-    Change,
-    Hint,
-    Incoming,
-    Member,
-    Merged,
-    Origin,
-    Pending,
-    Standing,
-    StoreRefused,
-    StoreStats,
-    Version,
-)
+from node.store.base import StoreStats
 from node.store.change_listeners import ChangeListeners
 from node.store.completion import CallbackCompletion
+from node.store.errors import StoreRefused
+from node.store.hints import Hint, Pending, Standing
+from node.store.log import Change, Incoming, Merged, Origin
+from node.store.members import Member
 from node.store.signal import Signal
 from node.store.sqlite import queries, schema
 from node.store.sqlite.file_lock import FileLock
@@ -40,6 +32,7 @@ from node.store.sqlite.reader import Reader
 from node.store.sqlite.transaction import NewHints, Reissued, Transaction
 from node.store.sqlite.write_cache import AcknowledgementSignals, CachedWrite, WriteCache
 from node.store.sqlite.writer import CLOSE_SECONDS, Writer
+from node.store.versions import Version
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound, StorageFull, Unavailable
 
@@ -170,10 +163,10 @@ class SqliteStore:
         return merged
 
     def merge_in_background(
-        self, batch: Sequence[Incoming], *, now_ms: int, told: Callable[[list[Merged] | BaseException], None]
+        self, batch: Sequence[Incoming], *, now_ms: int, on_done: Callable[[list[Merged] | BaseException], None]
     ) -> None:
         self._writer.post(
-            Merging(tuple(batch), now_ms), self._publish_all, CallbackCompletion(told), size_bytes=_size_bytes(batch)
+            Merging(tuple(batch), now_ms), self._publish_all, CallbackCompletion(on_done), size_bytes=_size_bytes(batch)
         )  # fmt: skip
 
     def merge_without_waiting(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:
@@ -402,8 +395,8 @@ class SqliteStore:
         )  # fmt: skip
         return retried
 
-    async def add_hints(self, debts: Iterable[tuple[int, str]]) -> int:
-        asked = [(sequence, holder) for sequence, holder in debts if not self._debts.owes(holder, sequence)]
+    async def add_hints(self, hints: Iterable[tuple[int, str]]) -> int:
+        asked = [(sequence, holder) for sequence, holder in hints if not self._debts.owes(holder, sequence)]
         if not asked:
             return 0
         count: int = await self._writer.hand_in(lambda ledger: ledger.add_hints(asked), self._publish_owed)
@@ -422,7 +415,7 @@ class SqliteStore:
         )  # fmt: skip
         return released
 
-    def measures(self) -> StoreStats:
+    def stats(self) -> StoreStats:
         size_bytes = 0
         for name in (self.path.name, f"{self.path.name}-wal"):
             with suppress(OSError):
@@ -516,9 +509,6 @@ class SqliteStore:
         await self._hand_in(
             lambda ledger: ledger.stage(envelope, idempotency_key, now_ms), size_bytes=len(envelope.encoded)
         )
-
-    async def staged(self, digest: bytes) -> Envelope | None:
-        return await self._reader.ask(lambda db: queries.staged(db, digest))
 
     async def staged_under(self, idempotency_key: str) -> Envelope | None:
         return await self._reader.ask(lambda db: queries.staged_under(db, idempotency_key))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from node.store.base import Incoming, Merged, Origin
+from node.store.log import Incoming, Merged, Origin
 from node.store.sqlite.deferred_writes import DeferredWrites
 from node.store.sqlite.merge import Merger, Merging, Placed
 from node.store.sqlite.prefix_index import DIGEST_IS, PrefixIndexes

@@ -1,6 +1,6 @@
 """The local writes of late, in memory: what receipts are built from and what is paid first, without the disk."""
 
-from node.store.base import Hint
+from node.store.hints import Hint
 from node.store.signal import Signal
 
 

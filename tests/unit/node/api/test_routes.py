@@ -32,7 +32,7 @@ from node.api.routes import RESOURCES
 from node.config.settings import Settings
 from node.dht.base import Answer, Backend, Provenance
 from node.node import Node
-from node.store.base import Incoming, Origin
+from node.store.log import Incoming, Origin
 from node.store.memory.store import MemoryStore
 from protocols import clock
 from protocols.envelope import ENCODED_BYTES_MAX, decode, seal

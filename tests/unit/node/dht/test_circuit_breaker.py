@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from node.dht.circuit_breaker import JUDGED_LATER_MAX, CircuitBreaker
-from node.store.base import Member
+from node.store.members import Member
 from node.swarm.members import Members
 from node.swarm.rpc import LATE_SECONDS, Rpc
 from protocols.messages import Ping, Pong

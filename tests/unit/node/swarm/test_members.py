@@ -6,7 +6,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.store.base import Member
+from node.store.members import Member
 from node.swarm.members import Members
 from protocols.keys import PrivateKey
 from protocols.placement import nearest

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.store.base import Incoming, Merged, Origin
+from node.store.log import Incoming, Merged, Origin
 from node.store.sqlite import prefix_index, queries, schema
 from node.store.sqlite.deferred_writes import DeferredWrites
 from node.store.sqlite.merge import Merging

@@ -21,7 +21,9 @@ import pytest
 import trio
 import trio.testing
 
-from node.store.base import Incoming, Member, Origin, StoreRefused
+from node.store.errors import StoreRefused
+from node.store.log import Incoming, Origin
+from node.store.members import Member
 from node.store.sqlite import queries, schema, writer
 from node.store.sqlite import store as sqlite
 from node.store.sqlite.file_lock import lock_directory
@@ -310,7 +312,7 @@ import sys
 from itertools import count
 from pathlib import Path
 import trio
-from node.store.base import Incoming, Origin
+from node.store.log import Incoming, Origin
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import seal
 from protocols.keys import PrivateKey
@@ -398,7 +400,7 @@ FILL = """
 import os, sys
 from pathlib import Path
 import trio
-from node.store.base import Incoming, Origin
+from node.store.log import Incoming, Origin
 from node.store.sqlite.store import SqliteStore
 from protocols.errors import StorageFull
 from protocols.envelope import seal

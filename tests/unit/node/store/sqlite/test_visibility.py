@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from node.store.base import Incoming, Origin
+from node.store.log import Incoming, Origin
 from node.store.sqlite.store import SqliteStore
 from node.store.sqlite.transaction import Transaction
 from protocols.envelope import seal

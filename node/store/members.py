@@ -1,0 +1,36 @@
+"""What a store remembers of peers: the members of the swarm, and the providers of keys."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A node of this swarm that this node has shaken hands with, now or before a restart."""
+
+    peer: str
+    name: str
+    addresses: tuple[str, ...]
+    first_seen_ms: int
+    last_seen_ms: int
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class MemberRecords(Protocol):
+    """Members and providers by peer id. Times are Unix milliseconds."""
+
+    def members(self) -> tuple[Member, ...]:
+        """All remembered members, sorted by peer id."""
+        ...
+
+    async def save_member(self, member: Member) -> None:
+        """Add a member, or replace what is remembered of it."""
+        ...
+
+    async def forget_member(self, peer: str) -> None: ...
+
+    async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
+        """Remember that a peer provides a key until then."""
+        ...
+
+    async def providers(self, key: bytes, *, now_ms: int) -> list[str]: ...

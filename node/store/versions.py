@@ -1,0 +1,58 @@
+"""The versions in a store: read by key or by digest."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from protocols.envelope import Envelope, Notice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version as the history lists it: everything except its content."""
+
+    address: str
+    digest: bytes
+    version: int
+    author: str
+    deleted: bool
+    parents: tuple[bytes, ...]
+    content_type: str
+    size_bytes: int
+    is_held: bool
+    """False when this store has only the notice."""
+    is_head: bool
+    reissued_as: bytes | None = None
+    """The version that replaces this one, when its author's clock was found to be wrong."""
+
+
+class Versions(Protocol):
+    """Digests are 32 bytes; keys are the 49 ASCII bytes of `protocols.ucxl.key_of`."""
+
+    async def heads(self, key: bytes) -> tuple[Envelope | Notice, ...]:
+        """The heads of a key, the latest in the total order first; () when no version of it is known.
+
+        Answers without a checkpoint when the heads are in memory.
+        """
+        ...
+
+    async def by_digest(self, digest: bytes) -> Envelope | Notice | None:
+        """One version, or None when this store does not know it."""
+        ...
+
+    async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
+        """The versions of a key in the total order, the earliest first, from the `after`-th on (counted from 0)."""
+        ...
+
+    async def count_versions(self, key: bytes) -> int: ...
+
+    async def stand_in(self, digest: bytes) -> bytes:
+        """The version that finally replaced one whose author's clock was wrong; `digest` itself when there is none."""
+        ...
+
+    async def idempotent(self, idempotency_key: str) -> bytes | None:
+        """The digest of the version that was merged under this key, if any."""
+        ...
+
+    def latest_version(self) -> int:
+        """The greatest version ever merged here (0: none): a hybrid logical clock starts from it."""
+        ...
