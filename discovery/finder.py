@@ -18,6 +18,8 @@ Sight = Callable[[Sighted], None]
 class FinderHealth:
     """How a finder is."""
 
+    sources: int = 0
+    """How many sources it was configured with."""
     faults: tuple[str, ...] = ()
     """Each of its sources that tells nothing now, and why."""
     errors: int = 0

@@ -14,7 +14,7 @@ class ManualFinder:
 
     def health(self) -> FinderHealth:
         """It has nothing that could fail: who answers at these addresses is seen when they are dialled."""
-        return FinderHealth()
+        return FinderHealth(sources=len(self._addresses))
 
     async def run(self, sight: Sight) -> None:
         for address in self._addresses:

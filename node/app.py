@@ -1,10 +1,13 @@
-"""Puts a node together, and runs it in a world: a network, a store, a clock and chance, all handed in.
+"""Puts a node together, and runs it in an environment: a network, a store, a clock and chance, all handed in.
 
-In a process the world is libp2p, SQLite and the machine's clock (`node/process/run.py`); in the simulator it is
+In a process the environment is libp2p, SQLite and the machine's clock (`node/process/run.py`); in the simulator it is
 memory, one seed and one virtual clock. Nothing below here knows which.
+
+Each function below makes parts that are complete when they are made. What a part has to learn later it is told by those
+that it, or its owner, subscribed to.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -15,9 +18,8 @@ from discovery.manual import ManualFinder
 from node.config.flags import Flags, Force
 from node.config.settings import Settings
 from node.dht.base import DHT, Backend
-from node.dht.call_health import CallHealth
 from node.dht.call_metrics import CallMetrics
-from node.dht.circuit_breaker import CircuitBreaker, Transition
+from node.dht.circuit_breaker import CircuitBreaker
 from node.dht.dispatch import DispatchDHT
 from node.dht.hybrid import HandoffResult, HybridDHT
 from node.dht.mock import MockDHT
@@ -38,7 +40,7 @@ from node.services.writes.author import Author
 from node.services.writes.hint_assignment import HintAssignment
 from node.services.writes.hinted_handoff import HintedHandoff
 from node.services.writes.peer_server import PeerServer
-from node.services.writes.reissue import Reissuer
+from node.services.writes.reissue import ClockRefusals, Reissuer
 from node.store.base import Store
 from node.swarm.base import Network
 from node.swarm.delivery import Delivery
@@ -63,55 +65,139 @@ class Environment:
     chance: Callable[[], float]
     """Draws from [0, 1)."""
     peer_policy: PeerPolicy = field(default_factory=PeerPolicy)
-    """Whom the node deals with; the network asks it too."""
+    """Which peers the node deals with; the network asks it too."""
     limits: SwarmLimits = USUAL
-    journal: AuditStorage = field(default_factory=MemoryAuditStorage)
+    audit_storage: AuditStorage = field(default_factory=MemoryAuditStorage)
     """Where the audit log is kept."""
     verified: SignatureCache = field(default_factory=SignatureCache)
     """The signatures that were checked; many nodes in one process may share it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """The parts that every node has, whether it has a network or not."""
+
+    environment: Environment
+    settings: Settings
+    members: Members
+    audit: Audit
+    flags: FlagStore
+    meters: Meters | None
+    call_metrics: CallMetrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Swarm:
+    """The parts of a node that speak with other nodes."""
+
+    rpc: Rpc
+    delivery: Delivery
+    breaker: CircuitBreaker
+    auditor: BreakerAuditor
+    finders: tuple[Finder, ...]
+    neighbours: Neighbours
+    refusals: ClockRefusals
+    handoff: HintedHandoff
+    assignment: HintAssignment
+
+
 async def run(
-    world: Environment, settings: Settings, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
+    environment: Environment, settings: Settings, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Run a node until cancelled; started with it once it answers calls. Raises `ListenFailed` before that."""
-    store = world.store
     async with trio.open_nursery() as nursery:
-        await nursery.start(store.run)
+        await nursery.start(environment.store.run)
         try:
-            await _run_over_store(world, settings, task_status)
+            await _run_over_store(environment, settings, task_status)
         finally:
             nursery.cancel_scope.cancel()
 
 
-async def _run_over_store(world: Environment, settings: Settings, task_status: trio.TaskStatus[Node]) -> None:
-    members = Members(world.key.peer_id, replication=settings.replication, members=world.store.members())
-    audit = Audit(world.journal, world.key, now_ms=world.now_ms)
-    refuse = _refuse_swarm if world.network is None else _refuse_nothing
-    flags = FlagStore(settings, audit, now_ms=world.now_ms, refuse=refuse)
+async def _run_over_store(environment: Environment, settings: Settings, task_status: trio.TaskStatus[Node]) -> None:
+    base = _base(environment, settings)
+    async with trio.open_nursery() as nursery:
+        await base.flags.begin()
+        nursery.start_soon(base.flags.run)
+        if environment.network is None:
+            await _run_alone(base, task_status)
+        else:
+            await _run_in_swarm(base, environment.network, task_status)
+
+
+async def _run_alone(base: _Base, task_status: trio.TaskStatus[Node]) -> None:
+    dht = DispatchDHT(
+        base.flags.current,
+        lambda flags: {Backend.MOCK: _mock(base, flags)},
+        store=base.environment.store,
+        call_metrics=base.call_metrics,
+    )
+    base.flags.subscribe(lambda _, after: dht.turn(after))
+    node = _node(base, dht, None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.resolver.run)
+        nursery.start_soon(node.monitor.run)
+        task_status.started(node)
+
+
+async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskStatus[Node]) -> None:
+    swarm = _swarm(base, network)
+    dht = _dht(base, swarm)
+    node = _node(base, dht, swarm)
+    steer(swarm.breaker, replace(base.flags.current, override=None), base.flags.current)
+    environment = base.environment
+    reissuer = Reissuer(
+        environment.store,
+        node.author,
+        base.members,
+        environment.key,
+        refusals=swarm.refusals,
+        now_ms=environment.now_ms,
+    )
+    server = PeerServer(
+        environment.store,
+        swarm.neighbours,
+        verified=environment.verified,
+        now_ms=environment.now_ms,
+        heard=swarm.breaker.heard,
+        peer_policy=environment.peer_policy,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(swarm.rpc.run, server)
+        for task in (
+            swarm.delivery.run,
+            swarm.breaker.run,
+            swarm.handoff.run,
+            swarm.assignment.run,
+            reissuer.run,
+            dht.run,
+            swarm.auditor.run,
+            node.monitor.run,
+            node.resolver.run,
+        ):
+            nursery.start_soon(task)
+        await nursery.start(swarm.neighbours.run)
+        task_status.started(node)
+
+
+# -- the parts --------------------------------------------------------------------------------------------------------
+
+
+def _base(environment: Environment, settings: Settings) -> _Base:
+    audit = Audit(environment.audit_storage, environment.key, now_ms=environment.now_ms)
+    refuse = _refuse_swarm if environment.network is None else _refuse_nothing
     meters = Meters() if settings.metrics_enabled else None
-    call_metrics = CallMetrics(now_ms=world.now_ms)
+    call_metrics = CallMetrics(now_ms=environment.now_ms)
     if meters:
         meters.register(call_metrics.families)
-    async with trio.open_nursery() as nursery:
-        await flags.begin()
-        nursery.start_soon(flags.run)
-        if world.network is None:
-            dht = DispatchDHT(
-                flags.current,
-                lambda f: {Backend.MOCK: _mock(world, members, f, call_metrics)},
-                store=world.store,
-                call_metrics=call_metrics,
-            )
-            flags.subscribe(lambda _, after: dht.turn(after))
-            node = _node(world, settings, dht, members, flags, audit, meters, call_metrics)
-            nursery.start_soon(node.resolver.run)
-            nursery.start_soon(node.watch.run)
-            task_status.started(node)
-        else:
-            await _run_in_swarm(
-                world, settings, world.network, members, flags, audit, meters, call_metrics, task_status
-            )
+    return _Base(
+        environment=environment,
+        settings=settings,
+        members=Members(environment.key.peer_id, replication=settings.replication, members=environment.store.members()),
+        audit=audit,
+        flags=FlagStore(settings, audit, now_ms=environment.now_ms, refuse=refuse),
+        meters=meters,
+        call_metrics=call_metrics,
+    )
 
 
 def _refuse_nothing(_: Flags) -> None:
@@ -119,7 +205,7 @@ def _refuse_nothing(_: Flags) -> None:
 
 
 def _refuse_swarm(flags: Flags) -> None:
-    """What a node that was started alone cannot turn to."""
+    """Refuse flags that a node without a network cannot follow."""
     is_forced = flags.override is not None and flags.override.force is not Force.MOCK
     if flags.backend != "mock" or is_forced:
         name, value = ("override", flags.override.force) if is_forced and flags.override else ("backend", flags.backend)
@@ -130,230 +216,176 @@ def _refuse_swarm(flags: Flags) -> None:
         )  # fmt: skip
 
 
-def _mock(world: Environment, members: Members, flags: Flags, call_metrics: CallMetrics) -> MockDHT:
-    return MockDHT(
-        world.store,
-        own=world.key.peer_id,
-        now_ms=world.now_ms,
-        wanted=members.wanted,
-        deadline_seconds=flags.real_deadline_ms / 1000.0,
-        call_metrics=call_metrics,
-    )
-
-
-async def _run_in_swarm(
-    world: Environment,
-    settings: Settings,
-    network: Network,
-    members: Members,
-    flags: FlagStore,
-    audit: Audit,
-    meters: Meters | None,
-    call_metrics: CallMetrics,
-    task_status: trio.TaskStatus[Node],
-) -> None:
-    store, now_ms, peer_policy = world.store, world.now_ms, world.peer_policy
-    peer_policy.part = network.disconnect
-    rpc = Rpc(network, peer_policy=peer_policy, limits=world.limits)
+def _swarm(base: _Base, network: Network) -> _Swarm:
+    environment, flags, members = base.environment, base.flags, base.members
+    peer_policy, now_ms, chance = environment.peer_policy, environment.now_ms, environment.chance
+    peer_policy.on_forfeit(network.disconnect)
+    rpc = Rpc(network, peer_policy=peer_policy, limits=environment.limits)
     delivery = Delivery(rpc)
-    verified = world.verified
-    recorder = BreakerAuditor(audit, author=settings.name)
     breaker = CircuitBreaker(
         rpc,
         members,
         threshold=flags.current.threshold_errors,
         backoff_seconds=flags.current.backoff_ms / 1000.0,
-        chance=world.chance,
+        chance=chance,
         now_ms=now_ms,
     )
-
-    def breaker_change(changed: Transition) -> None:
-        recorder.changed(changed)
-        node.watch.sign_of_life()
-
-    def sign_of_life(evidence: str) -> None:
-        breaker.sign_of_life(evidence)
-        node.watch.sign_of_life()
-
-    breaker.on_breaker_change = breaker_change
-    finders = _finders(world, settings, flags)
+    finders = _finders(base)
     neighbours = Neighbours(
-        network=network,
         rpc=rpc,
         members=members,
-        store=store,
-        network_name=settings.network,
-        name=settings.name,
+        store=environment.store,
+        settings=base.settings,
         finders=finders,
-        forget_seconds=settings.forget_after_hours * 3600.0,
         now_ms=now_ms,
-        chance=world.chance,
-        on_sign_of_life=sign_of_life,
-        peer_policy=peer_policy,
-        limits=world.limits,
+        chance=chance,
+        on_sign_of_life=breaker.sign_of_life,
         may_exchange=lambda: flags.current.discovery_exchange,
     )
-    rpc.served = PeerServer(
-        store,
-        neighbours,
-        verified=verified,
-        now_ms=now_ms,
-        heard=breaker.heard,
-        peer_policy=peer_policy,
-    )
-    hinted_handoff = HintedHandoff(
-        store,
+    refusals = ClockRefusals()
+    handoff = HintedHandoff(
+        environment.store,
         delivery,
         members,
         now_ms=now_ms,
-        chance=world.chance,
-        on_own_clock_ahead=lambda envelope: reissuer.refused(envelope.digest),
+        chance=chance,
+        on_own_clock_ahead=lambda envelope: refusals.add(envelope.digest),
         holds_back=lambda key: flags.current.holds_back(key),
-        watch=peer_policy.watch,
+        limit_counters=peer_policy.limit_counters,
     )
-    hint_assignment = HintAssignment(
-        store, members, on_owed=hinted_handoff.look_again, on_forgotten=hinted_handoff.forget
+    return _Swarm(
+        rpc=rpc,
+        delivery=delivery,
+        breaker=breaker,
+        auditor=BreakerAuditor(base.audit, breaker, author=base.settings.name),
+        finders=finders,
+        neighbours=neighbours,
+        refusals=refusals,
+        handoff=handoff,
+        assignment=HintAssignment(environment.store, members, on_owed=handoff.look_again, on_forgotten=handoff.forget),
     )
 
-    def backends(of: Flags) -> Mapping[Backend, DHT]:
-        """The backends that these flags ask for, over what stays."""
-        mock = _mock(world, members, of, call_metrics)
-        real = RealDHT(
-            store=store,
-            rpc=rpc,
-            delivery=delivery,
-            members=members,
-            verified=verified,
-            now_ms=now_ms,
-            write_quorum=of.write_quorum or 2,
-            read_quorum=of.read_quorum,
-            deadline_seconds=of.real_deadline_ms / 1000.0,
-            peer_policy=peer_policy,
-        )
-        hybrid = HybridDHT(
-            store=store,
-            mock=mock,
-            real=real,
-            breaker=breaker,
-            members=members,
-            offer=hinted_handoff.offer if of.sync_enabled else _offer_nobody,
-            now_ms=now_ms,
-            write_quorum=of.write_quorum or 1,
-            deadline_seconds=of.deadline_ms / 1000.0,
-            read_freshness_seconds=of.read_freshness_ms / 1000.0,
-            has_fallback=of.has_fallback,
-            call_metrics=call_metrics,
-        )
-        is_shut = of.override is not None and of.override.force is Force.OPEN
-        # Real asks no breaker; hybrid without fallback, with the breaker open, is what it comes to: errors at once.
-        return {Backend.MOCK: mock, Backend.REAL: hybrid if is_shut else real, Backend.HYBRID: hybrid}
 
+def _finders(base: _Base) -> tuple[Finder, ...]:
+    """The configured nodes: those whose address is known, and those whose API is to be asked for it."""
+    bootstrap, flags = base.settings.bootstrap, base.flags
+    addresses = [node for node in bootstrap if node.startswith("/")]
+    apis = [node for node in bootstrap if not node.startswith("/")]
+    finders = (
+        ManualFinder(addresses),
+        ApiFinder(apis, network=base.settings.network, chance=base.environment.chance),
+    )
+    return tuple(FinderSwitch(finder, lambda: flags.current.discovery_configured, flags.changed) for finder in finders)
+
+
+def _mock(base: _Base, flags: Flags) -> MockDHT:
+    return MockDHT(
+        base.environment.store,
+        own=base.environment.key.peer_id,
+        now_ms=base.environment.now_ms,
+        wanted=base.members.wanted,
+        deadline_seconds=flags.real_deadline_ms / 1000.0,
+        call_metrics=base.call_metrics,
+    )
+
+
+def _backends(base: _Base, swarm: _Swarm, flags: Flags) -> Mapping[Backend, DHT]:
+    """The backends that these flags ask for, over the parts that stay when flags change."""
+    environment = base.environment
+    mock = _mock(base, flags)
+    real = RealDHT(
+        store=environment.store,
+        rpc=swarm.rpc,
+        delivery=swarm.delivery,
+        members=base.members,
+        verified=environment.verified,
+        now_ms=environment.now_ms,
+        flags=flags,
+    )
+    hybrid = HybridDHT(
+        store=environment.store,
+        mock=mock,
+        real=real,
+        breaker=swarm.breaker,
+        members=base.members,
+        offer=swarm.handoff.offer if flags.sync_enabled else _offer_nobody,
+        now_ms=environment.now_ms,
+        flags=flags,
+        call_metrics=base.call_metrics,
+    )
+    # Real asks no breaker. With the breaker forced open, real behaves like hybrid without fallback: it fails fast.
+    is_forced_open = flags.override is not None and flags.override.force is Force.OPEN
+    return {Backend.MOCK: mock, Backend.REAL: hybrid if is_forced_open else real, Backend.HYBRID: hybrid}
+
+
+def _offer_nobody(*_: object, **__: object) -> HandoffResult:
+    """The hints are kept, and delivered once the flags allow it."""
+    return HandoffResult((), False)
+
+
+def _dht(base: _Base, swarm: _Swarm) -> DispatchDHT:
+    breaker = swarm.breaker
     dht = DispatchDHT(
-        flags.current,
-        backends,
-        store=store,
+        base.flags.current,
+        lambda flags: _backends(base, swarm, flags),
+        store=base.environment.store,
         may_ask=lambda: breaker.lets_through,
-        stretch=rpc.round_trips.stretched,
-        call_metrics=call_metrics,
+        call_metrics=base.call_metrics,
     )
 
     def turned(before: Flags, after: Flags) -> None:
         dht.turn(after)
         steer(breaker, before, after)
         if holds_otherwise(before, after):
-            hinted_handoff.look_through()
+            swarm.handoff.look_through()
 
-    flags.subscribe(turned)
-    node = _node(
-        world, settings, dht, members, flags, audit, meters, call_metrics, breaker=breaker, rpc=rpc, finders=finders
-    )
-    steer(breaker, replace(flags.current, override=None), flags.current)
-    reissuer = Reissuer(store, node.author, members, world.key, now_ms=now_ms)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(rpc.run)
-        for task in (
-            delivery.run,
-            breaker.run,
-            hinted_handoff.run,
-            hint_assignment.run,
-            reissuer.run,
-            dht.run,
-            recorder.run,
-            node.watch.run,
-            node.resolver.run,
-        ):
-            nursery.start_soon(task)
-        await nursery.start(neighbours.run)
-        task_status.started(node)
+    base.flags.subscribe(turned)
+    return dht
 
 
-def _offer_nobody(*_: object, **__: object) -> HandoffResult:
-    """What is written is owed, and handed over once the flags allow it."""
-    return HandoffResult((), False)
-
-
-def _finders(world: Environment, settings: Settings, flags: FlagStore) -> list[Finder]:
-    """The configured nodes: those whose address is known, and those whose API is to be asked for it."""
-    addresses = [node for node in settings.bootstrap if node.startswith("/")]
-    apis = [node for node in settings.bootstrap if not node.startswith("/")]
-    found: list[Finder] = [ManualFinder(addresses), ApiFinder(apis, network=settings.network, chance=world.chance)]
-    return [FinderSwitch(finder, lambda: flags.current.discovery_configured, flags.changed) for finder in found]
-
-
-def _node(
-    world: Environment,
-    settings: Settings,
-    dht: DispatchDHT,
-    members: Members,
-    flags: FlagStore,
-    audit: Audit,
-    meters: Meters | None,
-    call_metrics: CallMetrics,
-    *,
-    breaker: CircuitBreaker | None = None,
-    rpc: Rpc | None = None,
-    finders: Sequence[Finder] = (),
-) -> Node:
-    """The node over its parts; without a gate and calls, one that is alone."""
-    store, now_ms = world.store, world.now_ms
-    resolver = Resolver(dht, store, flags=flags.current, fresh_since=members.fresh_since)
+def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
+    """The node over its parts; without a swarm, one that is alone."""
+    environment, flags, members = base.environment, base.flags, base.members
+    store, now_ms = environment.store, environment.now_ms
+    resolver = Resolver(dht, store, flags=flags.current)
     flags.subscribe(lambda _, after: resolver.turn(after))
-    requests = CallHealth()
-    health = HealthMonitor(
+    monitor = HealthMonitor(
         dht=dht,
         flags=flags,
         store=store,
         members=members,
-        breaker=breaker,
+        breaker=swarm.breaker if swarm else None,
         resolver=resolver,
-        finders=finders,
-        sources=len(settings.bootstrap),
-        probes=Probes(own=world.key.peer_id, store=store, resolver=resolver, members=members, rpc=rpc),
-        call_metrics=call_metrics,
-        requests=requests,
+        finders=swarm.finders if swarm else (),
+        probes=Probes(
+            own=environment.key.peer_id,
+            store=store,
+            resolver=resolver,
+            members=members,
+            rpc=swarm.rpc if swarm else None,
+        ),
+        call_metrics=base.call_metrics,
         now_ms=now_ms,
     )
-
     node = Node(
-        peer_id=world.key.peer_id,
-        name=settings.name,
-        network_name=settings.network,
+        peer_id=environment.key.peer_id,
+        name=base.settings.name,
+        network_name=base.settings.network,
         started_ms=now_ms(),
         dht=dht,
-        author=Author(dht, store, world.key, now_ms=now_ms),
+        author=Author(dht, store, environment.key, now_ms=now_ms),
         resolver=resolver,
         store=store,
         members=members,
-        health=health,
-        requests=requests,
-        network=world.network,
-        breaker=breaker,
-        peer_policy=world.peer_policy,
+        monitor=monitor,
+        network=environment.network,
+        breaker=swarm.breaker if swarm else None,
+        peer_policy=environment.peer_policy,
         flags=flags,
-        audit=audit,
-        meters=meters,
+        audit=base.audit,
+        meters=base.meters,
         now_ms=now_ms,
     )
-    if meters is not None:
-        meters.register(NodeMetrics(node).families)
+    if base.meters is not None:
+        base.meters.register(NodeMetrics(node).families)
     return node

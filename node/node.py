@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from node.dht.call_health import CallHealth
 from node.dht.circuit_breaker import CircuitBreaker
 from node.dht.dispatch import DispatchDHT
 from node.metrics import Meters
@@ -35,57 +34,34 @@ class PeerStatus:
     round_trip_ms: float | None
 
 
+@dataclass(kw_only=True, eq=False)
 class Node:
-    """Made by `app.run`; lives as long as that runs. `breaker` and `network` are None on the mock backend."""
+    """Made by `app.run`; lives as long as that runs. `network`, `breaker` are None on the mock backend."""
 
-    def __init__(
-        self,
-        *,
-        peer_id: str,
-        name: str,
-        network_name: str,
-        started_ms: int,
-        dht: DispatchDHT,
-        author: Author,
-        resolver: Resolver,
-        store: Store,
-        members: Members,
-        health: HealthMonitor,
-        requests: CallHealth,
-        network: Network | None,
-        breaker: CircuitBreaker | None,
-        peer_policy: PeerPolicy,
-        flags: FlagStore,
-        audit: Audit,
-        meters: Meters | None,
-        now_ms: Callable[[], int],
-    ) -> None:
-        self.peer_id = peer_id
-        self.name = name
-        self.network = network_name
-        self.started_ms = started_ms
-        self.dht = dht
-        self.author = author
-        self.resolver = resolver
-        self.store = store
-        self.now_ms = now_ms
-        self.breaker = breaker
-        self.peer_policy = peer_policy
-        """The allow list and the deny list, which may be changed while it runs, and what became of bad input."""
-        self.flags = flags
-        self.audit = audit
-        self.meters = meters
-        """Where whoever counts something registers; None when metrics are off."""
-        self.watch = health
-        """What keeps an eye on the components; runs beside the node."""
-        self.requests = requests
-        """The API's: whoever answers them tells how they ended."""
-        self._members = members
-        self._network = network
+    peer_id: str
+    name: str
+    network_name: str
+    started_ms: int
+    dht: DispatchDHT
+    author: Author
+    resolver: Resolver
+    store: Store
+    members: Members
+    monitor: HealthMonitor
+    """Observes the components; runs beside the node."""
+    network: Network | None
+    breaker: CircuitBreaker | None
+    peer_policy: PeerPolicy
+    """The allow list and the deny list, which may be changed while the node runs, and the record of bad input."""
+    flags: FlagStore
+    audit: Audit
+    meters: Meters | None
+    """Where the parts register what they count; None when metrics are off."""
+    now_ms: Callable[[], int]
 
     def addresses(self) -> tuple[str, ...]:
         """Where others can dial this node; () on the mock backend."""
-        return self._network.addresses if self._network else ()
+        return self.network.addresses if self.network else ()
 
     def peers(self) -> list[PeerStatus]:
         """Every member known, those that are connected first."""
@@ -102,16 +78,17 @@ class Node:
                 clock_offset_ms=p.clock_offset_ms,
                 round_trip_ms=None if p.round_trip_seconds is None else p.round_trip_seconds * 1000.0,
             )
-            for p in self._members.all()
+            for p in self.members.all()
         ]
         return sorted(peers, key=lambda p: (not p.is_connected, p.name, p.peer))
 
     def counters(self) -> Mapping[str, int]:
         """How often each limit was hit since the start, and what was refused from peers, by name."""
-        return self.peer_policy.watch.counters.as_dict()
+        return self.peer_policy.limit_counters.counts.as_dict()
 
     def health(self) -> HealthReport:
-        return self.watch.report()
+        """The report as of now."""
+        return self.monitor.report()
 
     def is_ready(self) -> bool:
         """Whether calls are answered: true as soon as the node runs, whatever the swarm does."""

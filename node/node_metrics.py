@@ -36,7 +36,7 @@ class NodeMetrics:
         made_of = (_version(), platform.python_version())
         yield Family("bzzz_build_info", "What this node runs; always 1.", Kind.GAUGE, built, {made_of: 1.0})
         named = ("name", "network", "peer_id")
-        who = (node.name, node.network, node.peer_id)
+        who = (node.name, node.network_name, node.peer_id)
         yield Family("bzzz_node_info", "Who this node is; always 1.", Kind.GAUGE, named, {who: 1.0})
         started = node.started_ms / 1000.0
         yield gauge("bzzz_node_start_time_seconds", "When this node started, since the Unix epoch.", started)

@@ -46,7 +46,7 @@ class _Resource:
 
     async def _call(self, function: RouteFunction, request: Request) -> RouteReply | Response:
         """Call the route, and record for the health report how long it took and whether this API failed."""
-        requests, started = self._node.requests, trio.current_time()
+        requests, started = self._node.monitor.requests, trio.current_time()
         try:
             reply = await function(self._node, request)
         except Exception as problem:

@@ -221,7 +221,7 @@ async def get_node(node: Node, request: Request) -> RouteReply:
         data={
             "peer_id": node.peer_id,
             "name": node.name,
-            "network": node.network,
+            "network": node.network_name,
             "backend": node.dht.backend.value,
             "multiaddrs": list(node.addresses()),
             "started_at": serialize.rfc3339(node.started_ms),
@@ -236,7 +236,9 @@ async def get_node(node: Node, request: Request) -> RouteReply:
 async def get_bootstrap(node: Node, request: Request) -> RouteReply:
     """What another node needs in order to connect, and nothing else: this path needs no token."""
     Query(request)
-    return RouteReply(data={"peer_id": node.peer_id, "multiaddrs": list(node.addresses()), "network": node.network})
+    return RouteReply(
+        data={"peer_id": node.peer_id, "multiaddrs": list(node.addresses()), "network": node.network_name}
+    )
 
 
 async def get_pending(node: Node, request: Request) -> RouteReply:

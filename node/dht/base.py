@@ -9,8 +9,10 @@ an answer, never an error.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import NamedTuple, Protocol
 
+from node.store.hints import Standing
 from node.store.versions import Version
 from protocols.envelope import Envelope, Notice
 
@@ -58,6 +60,37 @@ class Receipt(NamedTuple):
     reissued_as: bytes | None = None
     """The version that stands in for this one since this node's clock was mended."""
 
+    @classmethod
+    def of(
+        cls,
+        written: Envelope | Notice,
+        standing: Standing,
+        *,
+        log_id: str,
+        quorum: int,
+        elapsed_seconds: float = 0.0,
+        asked: bytes | None = None,
+    ) -> "Receipt":
+        """The receipt of a write that stands like this. `quorum` is that of the backend, 0 where nobody is asked.
+
+        `asked` is the digest that was asked for; `written` stands in for it where it was issued again.
+        """
+        acknowledged = len(standing.acknowledged)
+        return cls(
+            backend=Backend.REAL if quorum and acknowledged >= quorum else Backend.MOCK,
+            acknowledged=acknowledged,
+            wanted=standing.wanted,
+            quorum=quorum,
+            elapsed_ms=elapsed_seconds * 1000.0,
+            log_id=log_id,
+            sequence=standing.sequence,
+            address=written.address,
+            version=written.version,
+            digest=written.digest,
+            parents=written.parents,
+            reissued_as=standing.digest if asked is not None and asked != standing.digest else None,
+        )
+
     @property
     def is_replicated(self) -> bool:
         return self.quorum > 0 and self.acknowledged >= self.quorum
@@ -86,6 +119,20 @@ class Provenance(NamedTuple):
     is_degraded: bool
     """True: the backend could not do what it normally does; `reason` says why."""
     reason: str = ""
+
+
+class Freshness(NamedTuple):
+    """How far this machine's own store may answer for a key, as its backend sees it."""
+
+    since: float
+    """When this store last lacked nothing that another holder wrote, on trio's clock; minus infinity: never."""
+    age_max_seconds: float
+    """How old its answers may be. Infinity: this store is all there is (mock). 0: it never answers (real)."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether an answer from this store never gets old."""
+        return self.age_max_seconds == inf
 
 
 class Answer(NamedTuple):
@@ -120,6 +167,27 @@ class DHT(Protocol):
     @property
     def write_quorum(self) -> int:
         """How many peers must acknowledge a write before it counts as replicated; 0: nobody is asked."""
+        ...
+
+    @property
+    def asks_swarm(self) -> bool:
+        """Whether other nodes are asked at all; False: this store is all there is."""
+        ...
+
+    @property
+    def deadline_seconds(self) -> float:
+        """How long a call takes at most that names no timeout of its own."""
+        ...
+
+    def freshness(self, key: bytes) -> Freshness:
+        """How far this store may answer for a key. Quick, from memory."""
+        ...
+
+    async def get_here(self, key: bytes) -> Answer | None:
+        """The heads of a key, where this store may answer for them now; None: nobody knows without asking the swarm.
+
+        It never waits for another node, so it is what to try before anything is kept, shared or asked.
+        """
         ...
 
     async def put(

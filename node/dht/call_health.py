@@ -22,13 +22,13 @@ QUIET_SECONDS = 10.0
 
 
 class CallHealth:
-    """What became of calls. `on_change` is told when the verdict changes: quick, does not wait, does not raise.
+    """Whether calls fail again and again: how many there were, how many failed, and the verdict.
 
     `with record:` round a call records it. It is held by many calls at once, and keeps nothing of any of them.
     """
 
-    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
-        self.on_change = on_change
+    def __init__(self) -> None:
+        self._on_change: list[Callable[[], None]] = []
         self.count = 0
         self.errors = 0
         self.last_at: float | None = None
@@ -42,6 +42,14 @@ class CallHealth:
             within_seconds=FAILING_SECONDS,
             forget_seconds=QUIET_SECONDS,
         )
+
+    def subscribe(self, on_change: Callable[[], None]) -> None:
+        """Call this when the verdict changes. It must be quick, must not wait and must not raise."""
+        self._on_change.append(on_change)
+
+    def _changed(self) -> None:
+        for on_change in self._on_change:
+            on_change()
 
     def __enter__(self) -> None:
         pass
@@ -62,7 +70,7 @@ class CallHealth:
         if seconds is not None:
             self._took(seconds)
         if not self._steady.is_quiet() and self._steady.saw_good(self.last_at):
-            self.on_change()
+            self._changed()
 
     def failed(self, why: str, seconds: float | None = None) -> None:
         self.count += 1
@@ -71,7 +79,7 @@ class CallHealth:
         if seconds is not None:
             self._took(seconds)
         if self._steady.saw_bad(why, self.last_at):
-            self.on_change()
+            self._changed()
 
     def _took(self, seconds: float) -> None:
         self.latency_seconds += (seconds - self.latency_seconds) / (8 if self.latency_seconds else 1)

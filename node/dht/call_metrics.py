@@ -257,9 +257,16 @@ class MeteredDHT:
         self._dht = dht
         self._call_metrics = call_metrics
         self.backend = dht.backend
+        self.asks_swarm = dht.asks_swarm
         self.write_quorum = dht.write_quorum
+        self.freshness = dht.freshness
+        self.get_here = dht.get_here  # whoever answers here at all counts its gets itself
         self.get = dht.get if "get" in counts_itself else self._get
         self.put = dht.put if "put" in counts_itself else self._put
+
+    @property
+    def deadline_seconds(self) -> float:
+        return self._dht.deadline_seconds
 
     async def _put(
         self,

@@ -13,8 +13,7 @@ import trio
 
 from node.driver import Driver
 from node.swarm.members import Members
-from node.swarm.rpc import FAIR_SECONDS, LATE_SECONDS, Rpc
-from node.swarm.rpc import CallAbandoned as CallAbandoned
+from node.swarm.rpc import FAIR_SECONDS, LATE_SECONDS, CallAbandoned, Rpc
 from protocols.errors import BzzzError
 from protocols.messages import Ping
 from protocols.policy import breaker
@@ -74,8 +73,18 @@ class CircuitBreaker:
         self.recoveries = 0
         self.opened_at_ms: int | None = None
         self.recovered_at_ms: int | None = None
-        self.on_breaker_change: Callable[[Transition], None] = lambda _: None
-        """Told of each change in the moment of it: quick, does not wait, does not raise."""
+        self._on_change: list[Callable[[Transition], None]] = []
+        self._on_sign_of_life: list[Callable[[], None]] = []
+
+    def subscribe(
+        self, *, on_change: Callable[[Transition], None], on_sign_of_life: Callable[[], None] = lambda: None
+    ) -> None:
+        """Call these in the moment of each change, and of each sign of life that is reported here.
+
+        They must be quick, must not wait and must not raise.
+        """
+        self._on_change.append(on_change)
+        self._on_sign_of_life.append(on_sign_of_life)
 
     @property
     def lets_through(self) -> bool:
@@ -147,12 +156,14 @@ class CircuitBreaker:
     def heard(self, peer: str) -> None:
         """A frame of this peer came."""
         if self._breaker.learned is BreakerState.OPEN:
-            self.sign_of_life(f"a frame of {self._members.name_of(peer)}")
+            self._driver.tell(breaker.SignOfLife(f"a frame of {self._members.name_of(peer)}"))
 
     def sign_of_life(self, evidence: str) -> None:
-        """A peer was dialled or sighted."""
+        """A peer was connected or answered again."""
         if self._breaker.learned is BreakerState.OPEN:
             self._driver.tell(breaker.SignOfLife(evidence))
+        for on_sign_of_life in self._on_sign_of_life:
+            on_sign_of_life()
 
     def force(self, state: BreakerState, why: str) -> None:
         """Somebody wants it open or closed; what the breaker learns meanwhile holds again after `release`."""
@@ -182,7 +193,8 @@ class CircuitBreaker:
                 transition = Transition(self._now_ms(), before, after, why)
                 self.transitions.append(transition)
                 self._count(transition)
-                self.on_breaker_change(transition)
+                for on_change in self._on_change:
+                    on_change(transition)
                 level = (
                     logging.WARNING if after is BreakerState.OPEN and before is BreakerState.CLOSED else logging.INFO
                 )

@@ -16,12 +16,11 @@ from typing import NamedTuple
 import trio
 
 from node.config.flags import Flags
-from node.dht.base import DHT, Answer, Backend, Consistency, Provider, Receipt, VersionHistory
+from node.dht.base import DHT, Answer, Backend, Consistency, Freshness, Provider, Receipt, VersionHistory
 from node.dht.call_metrics import CallMetrics, MeteredDHT
 from node.store.base import Store
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError
-from protocols.policy.rtt import Stretch, as_configured
 
 SHADOWS_MAX = 16
 """Shadow reads under way at once; what comes beyond is not compared, and counted as skipped."""
@@ -56,10 +55,7 @@ class DispatchDHT:
         store: Store,
         may_ask: Callable[[], bool] = lambda: False,
         call_metrics: CallMetrics | None = None,
-        stretch: Stretch = as_configured,
     ) -> None:
-        """`stretch` says what the real backend's deadline is where answers take long."""
-        self._stretch = stretch
         self._make = make
         self._store = store
         self._may_ask = may_ask
@@ -97,8 +93,19 @@ class DispatchDHT:
         return Backend(self._flags.in_force)
 
     @property
+    def asks_swarm(self) -> bool:
+        return self._chosen.asks_swarm
+
+    @property
+    def deadline_seconds(self) -> float:
+        return self._chosen.deadline_seconds
+
+    @property
     def write_quorum(self) -> int:
         return self._chosen.write_quorum
+
+    def freshness(self, key: bytes) -> Freshness:
+        return self._for(key).freshness(key)
 
     def begin(self, key: bytes, timeout: float | None = None, *, at: float | None = None) -> OperationContext:
         """The backend for an operation on a key that begins now (or began `at`, on trio's clock), and until when it
@@ -107,15 +114,8 @@ class DispatchDHT:
         Both hold to its end: what is long enough for one backend is too short for another.
         """
         dht = self._for(key)
-        if timeout is None:
-            match dht.backend:
-                case Backend.HYBRID:
-                    timeout = self._flags.deadline_ms / 1000.0
-                case Backend.REAL:
-                    timeout = self._stretch(self._flags.real_deadline_ms / 1000.0)
-                case Backend.MOCK:
-                    timeout = self._flags.real_deadline_ms / 1000.0
-        return OperationContext(dht, (trio.current_time() if at is None else at) + timeout)
+        seconds = dht.deadline_seconds if timeout is None else timeout
+        return OperationContext(dht, (trio.current_time() if at is None else at) + seconds)
 
     def _for(self, key: bytes) -> DHT:
         if self._flags.rollout_percent >= 100.0 or self._flags.lets_through(key):
@@ -144,6 +144,12 @@ class DispatchDHT:
         return await self._for(envelope.key).put(
             envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=on_merged
         )
+
+    async def get_here(self, key: bytes) -> Answer | None:
+        answer = await self._for(key).get_here(key)
+        if answer is not None and self._flags.shadow_percent:
+            self._compare(key, answer)
+        return answer
 
     async def get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None

@@ -9,11 +9,13 @@ when the holders said so; otherwise it is `Unavailable`.
 """
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import NamedTuple, Protocol
 
 import trio
 
-from node.dht.base import Answer, Backend, Consistency, Provenance, Provider, Receipt, VersionHistory
+from node.config.flags import Flags
+from node.dht.base import Answer, Backend, Consistency, Freshness, Provenance, Provider, Receipt, VersionHistory
 from node.dht.call_metrics import CallMetrics, outcome_of_error, outcome_of_read
 from node.dht.circuit_breaker import CircuitBreaker
 from node.dht.hedged_query import Unanswered
@@ -23,9 +25,11 @@ from node.store.base import Store
 from node.store.hints import Standing
 from node.store.log import Incoming, Origin
 from node.swarm.members import Members
-from protocols.envelope import Envelope, Notice
+from protocols.envelope import Envelope
 from protocols.errors import Indeterminate, Unavailable
 
+WRITE_QUORUM = 1
+"""How many peers must acknowledge a write where the flags name no quorum."""
 RESERVE_SECONDS = 0.015
 """Kept back from the deadline for ourselves when the swarm is waited for."""
 AGE_STEP_SECONDS = 0.01
@@ -55,14 +59,15 @@ class Handoff(Protocol):
 
 
 class HybridDHT:
-    """Made of the two others and the gate between them. `read_freshness_seconds`: how old a local answer may be.
+    """Made of the two others and the circuit breaker. Deadline, quorum and freshness are those of the flags.
 
-    Without `has_fallback`, what would be pending or degraded is an error: `Unavailable` when nothing was written,
-    `Indeterminate` when it was, and the swarm did not acknowledge it in time. Gets, which are quick when this store
-    answers them, it counts in `call_metrics` itself.
+    Without a fallback in the flags, what would be pending or degraded is an error: `Unavailable` when nothing was
+    written, `Indeterminate` when it was and the swarm did not acknowledge it in time. Gets that this store answers are
+    quick, so this class counts them in `call_metrics` itself.
     """
 
     backend = Backend.HYBRID
+    asks_swarm = True
     counts_itself = frozenset({"get"})
 
     def __init__(
@@ -75,10 +80,7 @@ class HybridDHT:
         members: Members,
         offer: Handoff,
         now_ms: Callable[[], int],
-        write_quorum: int,
-        deadline_seconds: float,
-        read_freshness_seconds: float,
-        has_fallback: bool = True,
+        flags: Flags,
         call_metrics: CallMetrics | None = None,
     ) -> None:
         self._store = store
@@ -88,10 +90,10 @@ class HybridDHT:
         self._members = members
         self._offer = offer
         self._now_ms = now_ms
-        self.write_quorum = write_quorum
-        self._deadline = deadline_seconds
-        self._freshness = read_freshness_seconds
-        self._has_fallback = has_fallback
+        self.write_quorum = flags.write_quorum or WRITE_QUORUM
+        self.deadline_seconds = flags.deadline_ms / 1000.0
+        self._freshness = flags.read_freshness_ms / 1000.0
+        self._has_fallback = flags.has_fallback
         self._time = trio.lowlevel.current_clock().current_time
         self._call_metrics = call_metrics or CallMetrics()
         self._gets = self._call_metrics.quick(Backend.HYBRID, "get")
@@ -99,7 +101,7 @@ class HybridDHT:
         self._said = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
 
     def _until(self, timeout: float | None) -> float:
-        return trio.current_time() + (self._deadline if timeout is None else timeout)
+        return trio.current_time() + (self.deadline_seconds if timeout is None else timeout)
 
     # -- put --------------------------------------------------------------------------------------------------
 
@@ -137,11 +139,13 @@ class HybridDHT:
                 digest=envelope.digest.hex(),
                 address=envelope.address,
             )
-        return Receipt(
-            Backend.REAL if is_replicated else Backend.MOCK, len(standing.acknowledged), standing.wanted,
-            self.write_quorum, (trio.current_time() - started) * 1000.0, self._store.log_id, standing.sequence,
-            envelope.address, envelope.version, envelope.digest, envelope.parents,
-        )  # fmt: skip
+        return Receipt.of(
+            envelope,
+            standing,
+            log_id=self._store.log_id,
+            quorum=self.write_quorum,
+            elapsed_seconds=trio.current_time() - started,
+        )
 
     async def _is_all(self, envelope: Envelope) -> bool:
         """Whether this version, which was merged just now and has no parents, is all that is here of its address.
@@ -190,36 +194,38 @@ class HybridDHT:
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
         began = self._time()
+        if consistency is _AUTO and (here := await self.get_here(key)) is not None:
+            return here
+        with self._call_metrics.timing(Backend.HYBRID, "get") as timing:
+            if consistency is Consistency.LOCAL:
+                answer = self._local(await self._store.heads(key), key)
+            else:
+                deadline = began + (self.deadline_seconds if timeout is None else timeout)
+                answer = await self._asked(key, consistency, deadline)
+            timing.what = outcome_of_read(answer.provenance)
+            return answer
+
+    def freshness(self, key: bytes) -> Freshness:
+        since = self._members.fresh_since(key)
+        return Freshness(-inf if since is None else since, self._freshness)
+
+    async def get_here(self, key: bytes) -> Answer | None:
+        began = self._time()
         gets = self._gets
         gets.left -= 1
         started = None if gets.left else await gets.again()
         try:
-            local = await self._store.heads(key)
+            heads = await self._store.heads(key)
         except BaseException as error:
             gets.others += 1
             self._call_metrics.count(Backend.HYBRID, "get", outcome_of_error(error))
             raise
-        if consistency is _AUTO and local:
-            since = self._members.fresh_since(key)
-            if since is not None and (provenance := self._fresh(since, began)) is not None:
-                if started is not None:
-                    gets.took(started)
-                return Answer(local, provenance if len(local) == 1 else provenance._replace(siblings=len(local) - 1))
-        gets.others += 1
-        with self._call_metrics.timing(Backend.HYBRID, "get") as timing:
-            answer = await self._get_otherwise(
-                key, local, consistency, began + (self._deadline if timeout is None else timeout)
-            )
-            timing.what = outcome_of_read(answer.provenance)
-            return answer
-
-    async def _get_otherwise(
-        self, key: bytes, local: tuple[Envelope | Notice, ...], consistency: Consistency, deadline: float
-    ) -> Answer:
-        """Where this store alone may not answer, or is not to."""
-        if consistency is Consistency.LOCAL:
-            return self._local(local, key)
-        return await self._asked(key, consistency, deadline)
+        if not heads or (provenance := self._fresh(key, began)) is None:
+            gets.others += 1
+            return None
+        if started is not None:
+            gets.took(started)
+        return Answer(heads, provenance if len(heads) == 1 else provenance._replace(siblings=len(heads) - 1))
 
     async def _asked(self, key: bytes, consistency: Consistency, deadline: float) -> Answer:
         """The swarm's answer, or this store's where the swarm has none and that will do."""
@@ -237,8 +243,11 @@ class HybridDHT:
                 raise
             return self._local(heads, key, f"answered from this machine: {error.message}")
 
-    def _fresh(self, since: float, now: float) -> Provenance | None:
-        """What to say of a local answer that is that old; None when it is too old."""
+    def _fresh(self, key: bytes, now: float) -> Provenance | None:
+        """The provenance of an answer from this store; None when the store may not answer for this key now."""
+        since = self._members.fresh_since(key)
+        if since is None:
+            return None
         age = now - since
         if age > self._freshness:
             return None
@@ -297,8 +306,7 @@ class HybridDHT:
         timeout: float | None = None,
     ) -> VersionHistory:  # fmt: skip
         deadline = self._until(timeout)
-        since = self._members.fresh_since(key)
-        is_fresh = since is not None and self._fresh(since, self._time()) is not None
+        is_fresh = self._fresh(key, self._time()) is not None
         if consistency is Consistency.LOCAL or (consistency is Consistency.AUTO and is_fresh):
             history = await self._mock.history(key, after=after, limit=limit)
             if history.total or consistency is Consistency.LOCAL:
@@ -307,7 +315,7 @@ class HybridDHT:
                 return history._replace(provenance=where)
 
         async def gather(seconds: float) -> Answer:
-            return Answer((), (await self._real.history(key, limit=1, timeout=seconds)).provenance)
+            return Answer((), await self._real.gather_history(key, timeout=seconds))
 
         try:
             provenance = (await self._through_gate(gather, deadline)).provenance
@@ -328,14 +336,16 @@ class HybridDHT:
         if not len(self._members) or not self._breaker.lets_through:
             return 0
         try:
-            return await self._real.provide(key, timeout=self._deadline if timeout is None else timeout)
+            return await self._real.provide(key, timeout=self.deadline_seconds if timeout is None else timeout)
         except Unavailable:
             return 0
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
         if len(self._members) and self._breaker.lets_through:
             try:
-                return await self._real.find_providers(key, timeout=self._deadline if timeout is None else timeout)
+                return await self._real.find_providers(
+                    key, timeout=self.deadline_seconds if timeout is None else timeout
+                )
             except Unavailable:
                 pass
         return await self._mock.find_providers(key)

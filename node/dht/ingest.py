@@ -61,7 +61,7 @@ class Ingest:
                 continue
             if envelope.key != key:
                 what = f"answered with {envelope.address}, which was not asked for"
-                self._peer_policy.watch.count("answers_wrong")
+                self._peer_policy.limit_counters.count("answers_wrong")
                 self._peer_policy.blame(peer, Offence.WRONG_ANSWER, what)
                 continue
             good[envelope.digest] = envelope
@@ -106,4 +106,4 @@ class Ingest:
         """Once for each peer, however many there were: who is flooded must not flood the log."""
         for peer, errors in refused.items():
             said = f"left out {len(errors)} of the {what} that it answered with; the first: {errors[0].message}"
-            self._peer_policy.watch.hit("answers_left_out", peer, said, times=len(errors), line="offences")
+            self._peer_policy.limit_counters.hit("answers_left_out", peer, said, times=len(errors), line="offences")

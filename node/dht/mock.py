@@ -5,12 +5,14 @@ speaks with the swarm again.
 """
 
 from collections.abc import Callable
+from math import inf
 
 import trio
 
-from node.dht.base import Answer, Backend, Consistency, Provenance, Provider, Receipt, VersionHistory
+from node.dht.base import Answer, Backend, Consistency, Freshness, Provenance, Provider, Receipt, VersionHistory
 from node.dht.call_metrics import CallMetrics, outcome_of_error
 from node.store.base import Store
+from node.store.hints import Standing
 from node.store.log import Incoming, Origin
 from protocols.envelope import Envelope
 from protocols.errors import Indeterminate
@@ -18,6 +20,7 @@ from protocols.errors import Indeterminate
 PROVIDE_TTL_MS = 48 * 3600 * 1000
 """How long a provider is remembered (the libp2p kad-dht specification's provider record expiry)."""
 
+_ALWAYS_FRESH = Freshness(-inf, inf)
 _LOCAL = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
 _ABSENT = Answer((), Provenance(Backend.MOCK, "local", 0.0, 0, 0, False))
 
@@ -27,6 +30,7 @@ class MockDHT:
     than `deadline_seconds`. Gets and puts, which are quick, it counts in `call_metrics` itself."""
 
     backend = Backend.MOCK
+    asks_swarm = False
     counts_itself = frozenset({"get", "put"})
     write_quorum = 0
 
@@ -44,7 +48,7 @@ class MockDHT:
         self._own = own
         self._now_ms = now_ms
         self._wanted = wanted
-        self._deadline = deadline_seconds
+        self.deadline_seconds = deadline_seconds
         self._call_metrics = call_metrics or CallMetrics()
         self._gets = self._call_metrics.quick(Backend.MOCK, "get")
         self._puts = self._call_metrics.quick(Backend.MOCK, "put")
@@ -69,7 +73,7 @@ class MockDHT:
         try:
             merged = self._store.merge_without_waiting((incoming,), now_ms=now_ms)
             if merged is None:
-                with trio.move_on_after(self._deadline if timeout is None else timeout):
+                with trio.move_on_after(self.deadline_seconds if timeout is None else timeout):
                     merged = await self._store.merge((incoming,), now_ms=now_ms)
                 if merged is None:
                     raise stalled(envelope)
@@ -83,10 +87,8 @@ class MockDHT:
         seconds = trio.current_time() - started
         if is_sample:
             puts.latency.observe(seconds)
-        return Receipt(
-            Backend.MOCK, 0, len(wanted), 0, seconds * 1000.0, self._store.log_id, sequence,
-            envelope.address, envelope.version, envelope.digest, envelope.parents,
-        )  # fmt: skip
+        standing = Standing(sequence, envelope.digest, (), len(wanted), now_ms)
+        return Receipt.of(envelope, standing, log_id=self._store.log_id, quorum=0, elapsed_seconds=seconds)
 
     async def get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
@@ -107,6 +109,12 @@ class MockDHT:
         if len(heads) == 1:
             return Answer(heads, _LOCAL)
         return Answer(heads, _LOCAL._replace(siblings=len(heads) - 1))
+
+    def freshness(self, key: bytes) -> Freshness:
+        return _ALWAYS_FRESH
+
+    async def get_here(self, key: bytes) -> Answer | None:
+        return await self.get(key)
 
     async def get_version(
         self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None

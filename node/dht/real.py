@@ -7,11 +7,13 @@ committed it. A get unites what the holders know, keeps it, and answers; holders
 
 import logging
 from collections.abc import Awaitable, Callable
+from math import inf
 
 import trio
 
+from node.config.flags import Flags
 from node.dht import history_backfill
-from node.dht.base import Answer, Backend, Consistency, Provenance, Provider, Receipt, VersionHistory
+from node.dht.base import Answer, Backend, Consistency, Freshness, Provenance, Provider, Receipt, VersionHistory
 from node.dht.hedged_query import QueryResult
 from node.dht.ingest import Ingest
 from node.dht.mock import PROVIDE_TTL_MS
@@ -22,7 +24,6 @@ from node.store.hints import Standing
 from node.store.log import Incoming, Origin
 from node.swarm.delivery import Delivery
 from node.swarm.members import Members
-from node.swarm.peer_policy import PeerPolicy
 from node.swarm.rpc import Rpc
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.errors import BzzzError, Indeterminate, StorageFull, Unavailable
@@ -43,13 +44,17 @@ from protocols.policy.signature_cache import SignatureCache
 
 log = logging.getLogger(__name__)
 
+WRITE_QUORUM = 2
+"""How many peers must acknowledge a write where the flags name no quorum."""
+_NEVER_FRESH = Freshness(-inf, 0.0)
 _TOO_SLOW = "this node's disk is too slow to keep what the holders answered"
 
 
 class RealDHT:
-    """`deadline_seconds` bounds a call that names no timeout of its own, and is stretched where answers take long."""
+    """Deadline and quorums are those of the flags it is made with."""
 
     backend = Backend.REAL
+    asks_swarm = True
 
     def __init__(
         self,
@@ -60,25 +65,32 @@ class RealDHT:
         members: Members,
         verified: SignatureCache,
         now_ms: Callable[[], int],
-        write_quorum: int,
-        read_quorum: int,
-        deadline_seconds: float,
-        peer_policy: PeerPolicy | None = None,
+        flags: Flags,
     ) -> None:
         self._store = store
         self._rpc = rpc
         self._delivery = delivery
         self._members = members
         self._now_ms = now_ms
-        self.write_quorum = write_quorum
-        self._read_quorum = read_quorum
-        self._holders = ReplicaQuery(rpc, members, at_first=read_quorum)
-        self._deadline = deadline_seconds
-        self._ingest = Ingest(store, verified=verified, now_ms=now_ms, peer_policy=peer_policy)
+        self.write_quorum = flags.write_quorum or WRITE_QUORUM
+        self._read_quorum = flags.read_quorum
+        self._holders = ReplicaQuery(rpc, members, at_first=flags.read_quorum)
+        self._deadline = flags.real_deadline_ms / 1000.0
+        self._ingest = Ingest(store, verified=verified, now_ms=now_ms, peer_policy=rpc.peer_policy)
+
+    @property
+    def deadline_seconds(self) -> float:
+        """Stretched where answers take long."""
+        return self._rpc.round_trips.stretched(self._deadline)
 
     def _until(self, timeout: float | None) -> float:
-        seconds = self._rpc.round_trips.stretched(self._deadline) if timeout is None else timeout
-        return trio.current_time() + seconds
+        return trio.current_time() + (self.deadline_seconds if timeout is None else timeout)
+
+    def freshness(self, key: bytes) -> Freshness:
+        return _NEVER_FRESH
+
+    async def get_here(self, key: bytes) -> Answer | None:
+        return None
 
     # -- put --------------------------------------------------------------------------------------------------
 
@@ -111,11 +123,13 @@ class RealDHT:
                 raise self._indeterminate(envelope)
         if on_merged is not None:
             on_merged()
-        return Receipt(
-            Backend.REAL, len(standing.acknowledged), max(standing.wanted, len(wanted)), self.write_quorum,
-            (trio.current_time() - started) * 1000.0, self._store.log_id, standing.sequence, envelope.address,
-            envelope.version, envelope.digest, envelope.parents,
-        )  # fmt: skip
+        return Receipt.of(
+            envelope,
+            standing._replace(wanted=max(standing.wanted, len(wanted))),
+            log_id=self._store.log_id,
+            quorum=self.write_quorum,
+            elapsed_seconds=trio.current_time() - started,
+        )
 
     def _indeterminate(
         self, envelope: Envelope, why: str = "not enough holders acknowledged it in time"
@@ -320,19 +334,25 @@ class RealDHT:
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
         timeout: float | None = None,
     ) -> VersionHistory:  # fmt: skip
-        deadline = self._until(timeout)
-        provenance = Provenance(Backend.REAL, "local", None, 1, 0, False)
-        note = ""
-        if consistency is not Consistency.LOCAL:
-            note = await self._gather_history(key, deadline)
-            provenance = Provenance(Backend.REAL, "swarm", 0.0, 1, 0, bool(note), note)
+        if consistency is Consistency.LOCAL:
+            provenance = Provenance(Backend.REAL, "local", None, 1, 0, False)
+        else:
+            provenance = await self.gather_history(key, timeout=timeout)
         total = await self._store.count_versions(key)
-        if note and not total:
-            raise Unavailable(f"whether it has a history cannot be told now: {note}", answered=1)
         versions = await self._store.versions(key, after=after, limit=limit)
-        return VersionHistory(tuple(versions), total, not note, provenance)
+        return VersionHistory(tuple(versions), total, not provenance.is_degraded, provenance)
 
-    async def _gather_history(self, key: bytes, deadline: float) -> str:
+    async def gather_history(self, key: bytes, *, timeout: float | None = None) -> Provenance:
+        """Have this store know every version that the holders know, and say where that is known from.
+
+        It is degraded when fewer than a majority told all they know. Raises `Unavailable` when nothing is known then.
+        """
+        note = await self._note_versions(key, self._until(timeout))
+        if note and not await self._store.count_versions(key):
+            raise Unavailable(f"whether it has a history cannot be told now: {note}", answered=1)
+        return Provenance(Backend.REAL, "swarm", 0.0, 1, 0, bool(note), note)
+
+    async def _note_versions(self, key: bytes, deadline: float) -> str:
         """Note every version that the holders know, page by page; why that may be less than a majority's, or ''."""
         wanted = self._members.wanted(key)
         told = 0

@@ -82,7 +82,7 @@ def run(settings: Settings, say: Callable[[Ready], None], again: Callable[[], Se
             held.enter_context(_data_dir(settings.data_dir))
             key = load_or_create(settings.data_dir, seed=os.urandom(32))
             store = SqliteStore.open(settings.data_dir / STORE_NAME, random_id=os.urandom(8).hex())
-            journal = held.enter_context(closing(AuditFile(settings.data_dir / FILE_NAME)))
+            audit_storage = held.enter_context(closing(AuditFile(settings.data_dir / FILE_NAME)))
             peer_policy = PeerPolicy(allow=settings.allow, deny=settings.deny)
             limits = within(USUAL, descriptors=_descriptors())
             world = Environment(
@@ -93,7 +93,7 @@ def run(settings: Settings, say: Callable[[Ready], None], again: Callable[[], Se
                 chance=random.SystemRandom().random,
                 peer_policy=peer_policy,
                 limits=limits,
-                journal=journal,
+                audit_storage=audit_storage,
             )
             trio.run(_live, world, settings, listening, say, again)
     except Exception as error:

@@ -96,15 +96,15 @@ class LimitCounts:
 class LimitCounters:
     """Counts, and says so: `hit` is for whoever refuses something."""
 
-    def __init__(self, counters: LimitCounts | None = None, log: logging.Logger | None = None) -> None:
-        self.counters = counters or LimitCounts()
+    def __init__(self, counts: LimitCounts | None = None, log: logging.Logger | None = None) -> None:
+        self.counts = counts or LimitCounts()
         self._log = log or _log
         self._said: dict[tuple[str, str], _Line] = {}
         self._kinds: dict[str, _Line] = {}
 
     def count(self, kind: str, times: int = 1) -> None:
         """Count one of this kind, of which somebody else has something to say: who blames a peer for it, say."""
-        setattr(self.counters, kind, getattr(self.counters, kind) + times)
+        setattr(self.counts, kind, getattr(self.counts, kind) + times)
 
     def hit(self, kind: str, who: str, what: str, *, times: int = 1, line: str = "") -> None:
         """Count one of this kind; `who` is the peer or place it is about ('' for none), `what` says it in words.

@@ -37,18 +37,27 @@ class PeerPolicy:
         *,
         allow: Iterable[str] = (),
         deny: Iterable[str] = (),
-        watch: LimitCounters | None = None,
+        limit_counters: LimitCounters | None = None,
         score: Reputation | None = None,
     ) -> None:
-        self.watch = watch or LimitCounters()
-        self.part: Callable[[str, str], None] = lambda peer, reason: None
-        """Ends all connections to a peer, for a reason; set by whoever has them."""
-        self.listeners: list[Callable[[], None]] = []
-        """Called after the lists changed."""
+        self.limit_counters = limit_counters or LimitCounters()
+        self._on_forfeit: dict[Callable[[str, str], None], None] = {}
+        self._on_lists_changed: dict[Callable[[], None], None] = {}
         self._allow = tuple(dict.fromkeys(allow))
         self._deny = tuple(dict.fromkeys(deny))
         self._score = Reputation() if score is None else score
         self._bad: dict[bytes, None] = {}
+
+    def on_forfeit(self, callback: Callable[[str, str], None]) -> None:
+        """Call this with a peer and a reason when the peer forfeits its connections: whoever has them ends them.
+
+        The same callback twice is called once.
+        """
+        self._on_forfeit[callback] = None
+
+    def on_lists_changed(self, callback: Callable[[], None]) -> None:
+        """Call this after the lists changed."""
+        self._on_lists_changed[callback] = None
 
     @property
     def allow(self) -> tuple[str, ...]:
@@ -65,8 +74,8 @@ class PeerPolicy:
         if deny is not None:
             self._deny = tuple(dict.fromkeys(deny))
         log.info("the lists changed: %d allowed (0: everyone), %d denied", len(self._allow), len(self._deny))
-        for listener in self.listeners:
-            listener()
+        for callback in self._on_lists_changed:
+            callback()
 
     def is_listed(self, peer: str) -> bool:
         """Whether the lists let this peer in, whatever it did."""
@@ -93,17 +102,18 @@ class PeerPolicy:
         if verdict is Penalty.PLACE:
             reason = f"it misbehaved too often: {what}"
             cost = f"; it is not dealt with for {self._score.out_seconds(peer, now):.0f} s"
-            self.watch.count("places_lost", not was_out)
+            self.limit_counters.count("places_lost", not was_out)
         elif verdict is Penalty.CONNECTION:
             reason, cost = f"it misbehaved: {what}", "; it loses its connection"
-            self.watch.count("connections_forfeited")
-        self.watch.hit("offences", peer, f"{offence}: {what}{cost}", times=times)
+            self.limit_counters.count("connections_forfeited")
+        self.limit_counters.hit("offences", peer, f"{offence}: {what}{cost}", times=times)
         if reason:
-            self.part(peer, reason)
+            for callback in self._on_forfeit:
+                callback(peer, reason)
 
     def turn_away(self, peer: str, complaint: str) -> None:
         """A peer came against which something stands. It shares its line in the log with what the peer did before."""
-        self.watch.hit("turned_away", peer, f"is turned away: {complaint}", line="offences")
+        self.limit_counters.hit("turned_away", peer, f"is turned away: {complaint}", line="offences")
 
     def blame_for(self, peer: str, envelopes: Collection[bytes], *, were_asked_for: bool) -> None:
         """A peer sent envelopes, encoded, that no author can have signed like that, all in one message.
@@ -118,7 +128,7 @@ class PeerPolicy:
         while len(self._bad) > REMEMBERED_MAX:
             del self._bad[next(iter(self._bad))]
         what = f"sent {len(envelopes)} envelopes that no author can have signed like that"
-        self.watch.count("envelopes_refused", len(envelopes))
+        self.limit_counters.count("envelopes_refused", len(envelopes))
         if new:
             self.blame(peer, Offence.BAD_ENVELOPE, what, times=min(new, BAD_ENVELOPES_MAX))
         elif not were_asked_for:

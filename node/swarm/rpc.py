@@ -104,17 +104,18 @@ _Waiting = dict[int, tuple[OnReply, type[Request], float]]
 
 
 class Rpc:
-    """The `Receiver` over one network. `served` is set before `run`."""
+    """The `Receiver` over one network. It asks peers, and has a service answer theirs while it runs."""
 
-    served: RpcService
+    _service: RpcService
+    """Set by `run`, before the network starts and so before anything is connected."""
 
     def __init__(
         self, network: Network, *, peer_policy: PeerPolicy | None = None, limits: SwarmLimits | None = None
     ) -> None:
         """`peer_policy` hears of peers that break the rules."""
-        self._network = network
-        self._peer_policy = peer_policy or PeerPolicy()
-        self._limits = limits or USUAL
+        self.network = network
+        self.peer_policy = peer_policy or PeerPolicy()
+        self.limits = limits or USUAL
         self._number = 0
         self._waiting: dict[str, _Waiting] = {}
         self._late: dict[str, dict[int, tuple[type[Request], float]]] = {}
@@ -127,12 +128,16 @@ class Rpc:
         self._serving_bytes_in_all = 0
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start the network and answer peers until cancelled. Raises `ListenFailed` before it has started."""
+    async def run(self, service: RpcService, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start the network and have `service` answer peers until cancelled.
+
+        Raises `ListenFailed` before it has started.
+        """
+        self._service = service
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                await nursery.start(self._network.run, self)
+                await nursery.start(self.network.run, self)
                 task_status.started()
         finally:
             self._nursery = None
@@ -146,10 +151,10 @@ class Rpc:
         out under that of what is done now.
         """
         waiting = self._waiting.get(peer)
-        if waiting is None or len(waiting) >= self._limits.in_flight_max:
+        if waiting is None or len(waiting) >= self.limits.in_flight_max:
             if waiting is not None:
                 why = f"has not answered {len(waiting):,} requests of ours: no more go to it until some are answered"
-                self._peer_policy.watch.hit("requests_not_sent", peer, why)
+                self.peer_policy.limit_counters.hit("requests_not_sent", peer, why)
             return None
         self._number += 1
         number = self._number
@@ -171,7 +176,7 @@ class Rpc:
             del late[next(iter(late))]
         if is_missed:
             ms = (trio.current_time() - asked_at) * 1000.0
-            self.served.missed(peer, f"no answer to a {request.__name__} within {ms:.0f} ms")
+            self._service.missed(peer, f"no answer to a {request.__name__} within {ms:.0f} ms")
 
     def answered_at(self, peer: str) -> float:
         """When this peer answered anything last, in time or late, on trio's clock; minus infinity: never."""
@@ -213,24 +218,24 @@ class Rpc:
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         self._waiting[peer] = {}
         self._late.pop(peer, None)
-        self.served.connected(peer, address, dialled)
+        self._service.connected(peer, address, dialled)
 
     def disconnected(self, peer: str, reason: str) -> None:
         self._late.pop(peer, None)
         self.round_trips.forget(peer)
         for on_reply, _, _ in list(self._waiting.pop(peer, {}).values()):
             on_reply(Silent(f"the connection to {peer} ended before it answered: {reason}", peer=peer))
-        self.served.disconnected(peer, reason)
+        self._service.disconnected(peer, reason)
 
     def received(self, peer: str, lane: Lane, frame: bytes) -> None:
         try:
             decoded = messages.decode(frame)
         except Malformed as error:
-            self._peer_policy.watch.count("messages_malformed")
-            self._peer_policy.blame(peer, Offence.BROKEN_RULES, f"malformed message: {error.message}")
-            self._network.disconnect(peer, f"malformed message: {error.message}")
+            self.peer_policy.limit_counters.count("messages_malformed")
+            self.peer_policy.blame(peer, Offence.BROKEN_RULES, f"malformed message: {error.message}")
+            self.network.disconnect(peer, f"malformed message: {error.message}")
             return
-        self.served.heard(peer)
+        self._service.heard(peer)
         if decoded.is_reply:
             self._answered(peer, decoded.id, decoded.message)  # type: ignore[arg-type]  # decode: what is_reply is a Reply
             return
@@ -249,8 +254,8 @@ class Rpc:
             on_reply(reply)
         else:
             why = f"answered a {request.__name__} with a {type(reply).__name__}, which says nothing of it"
-            self._peer_policy.watch.count("answers_wrong")
-            self._peer_policy.blame(peer, Offence.WRONG_ANSWER, why)
+            self.peer_policy.limit_counters.count("answers_wrong")
+            self.peer_policy.blame(peer, Offence.WRONG_ANSWER, why)
             on_reply(Silent(f"{peer} {why}", peer=peer))
 
     def _took(self, peer: str, request: type[Request], asked_at: float, now: float) -> None:
@@ -270,11 +275,11 @@ class Rpc:
 
     def _answer(self, peer: str, number: int, request: Request, trace: str, size: int) -> None:
         if why := self._overload(peer, size):
-            self._peer_policy.watch.count("requests_refused")
+            self.peer_policy.limit_counters.count("requests_refused")
             self._send(peer, messages.encode_reply(number, FailedReply.of(TooManyRequests(f"{why}; slow down"))))
             return
         try:
-            reply = self.served.serve(peer, request, trace)
+            reply = self._service.serve(peer, request, trace)
         except BzzzError as error:
             reply = FailedReply.of(error)
         if isinstance(reply, tuple):
@@ -298,17 +303,17 @@ class Rpc:
 
         One alone is never too large: its frame was not. For what all have under way together nobody is blamed.
         """
-        why, limits = "", self._limits
+        why, limits = "", self.limits
         if (count := self._serving.get(peer, 0)) >= limits.serving_max:
             why = f"{count} requests of this peer are under way"
         elif count and (under_way := self._serving_bytes[peer]) + size > limits.serving_bytes_max:
             why = f"requests of {under_way:,} bytes of this peer are under way"
         elif (in_all := self._serving_bytes_in_all) and in_all + size > limits.serving_bytes_in_all_max:
             why = f"requests of {in_all:,} bytes of all peers are under way"
-            self._peer_policy.watch.hit("requests_refused_for_all", "", why)
+            self.peer_policy.limit_counters.hit("requests_refused_for_all", "", why)
             return why
         if why:
-            self._peer_policy.blame(peer, Offence.FLOOD, why)
+            self.peer_policy.blame(peer, Offence.FLOOD, why)
         return why
 
     async def _wait_for(self, reply: Awaitable[Reply], told: Callable[[Reply | BaseException], None]) -> None:
@@ -344,4 +349,4 @@ class Rpc:
 
     def _send(self, peer: str, frame: bytes) -> bool:
         lane = Lane.BULK if len(frame) >= BULK_BYTES_MIN else Lane.SMALL
-        return self._network.send(peer, lane, frame)
+        return self.network.send(peer, lane, frame)

@@ -13,7 +13,7 @@ slow are all late at first.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 KEPT = 9
@@ -119,15 +119,6 @@ class RttEstimator:
 def stretched(seconds: float, round_trip: float) -> float:
     """A deadline of so many seconds where round trips usually take so long."""
     return max(seconds, min(STRETCH_TRIPS * round_trip, STRETCH_TIMES_MAX * seconds))
-
-
-Stretch = Callable[[float], float]
-"""`RttEstimator.stretched`, for those who need no more of it."""
-
-
-def as_configured(seconds: float) -> float:
-    """The `Stretch` that stretches nothing."""
-    return seconds
 
 
 def _median(values: Iterable[float]) -> float:

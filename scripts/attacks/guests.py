@@ -56,11 +56,10 @@ class Guest:
         self._target = target
         self._host = Host(key, ())
         self._rpc = Rpc(self._host)
-        self._rpc.served = self
         self._last: tuple[bytes, ...] = ()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        await self._rpc.run(task_status=task_status)
+        await self._rpc.run(self, task_status=task_status)
 
     async def enter(self) -> None:
         """Connect and say hello. Raises `Fell` when that takes more than three seconds, or is refused."""

@@ -27,6 +27,41 @@ async def test_what_was_put_is_got(backend: str) -> None:
 
 
 @every_backend
+async def test_a_backend_says_what_its_own_store_may_answer(backend: str) -> None:
+    async with rig(backend) as r:
+        assert r.dht.asks_swarm is (backend != "mock")
+        assert r.dht.deadline_seconds > 0
+        freshness = r.dht.freshness(KEY)
+        assert freshness.is_final is (backend == "mock")
+        assert (freshness.age_max_seconds == 0.0) is (backend == "real")
+        here = await r.dht.get_here(KEY)
+        assert here is None if backend != "mock" else here is not None and here.heads == ()
+        written = envelope()
+        await r.dht.put(written)
+        here = await r.dht.get_here(KEY)
+        if backend == "real":
+            assert here is None
+        elif here is not None:  # hybrid: while nothing is owed to this node
+            assert here.heads == (written,)
+            assert here.provenance.source == "local"
+
+
+async def test_hybrid_answers_here_while_it_is_fresh_and_not_after() -> None:
+    async with rig("hybrid") as r:
+        written = envelope()
+        await r.dht.put(written)
+        while r.dht.freshness(KEY).since == float("-inf"):
+            await trio.sleep(0.01)
+        here = await r.dht.get_here(KEY)
+        assert here is not None
+        assert here.heads == (written,)
+        assert here.provenance == (await r.dht.get(KEY)).provenance._replace(age_ms=here.provenance.age_ms)
+        for peer in r.peers:
+            r.node.members.forget(peer.peer_id)
+        assert await r.dht.get_here(KEY) is None, "nobody is known who would tell what is missing"
+
+
+@every_backend
 async def test_a_receipt_tells_how_durable_a_write_is(backend: str) -> None:
     async with rig(backend) as r:
         receipt = await r.dht.put(envelope())
@@ -185,7 +220,7 @@ async def test_real_needs_as_many_members_as_its_quorum() -> None:
         assert alone.dht.write_quorum == 0
     async with rig("real") as r:
         for peer in r.peers:
-            r.node._members.forget(peer.peer_id)
+            r.node.members.forget(peer.peer_id)
         with pytest.raises(Unavailable) as caught:
             await r.dht.put(envelope())
         assert (caught.value.details["members"], caught.value.details["write_quorum"]) == (0, 2)

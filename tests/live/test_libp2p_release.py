@@ -120,12 +120,12 @@ async def test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against
         await push(honest)
         (connection,) = host._swarm.all()
         assert host._swarm.peerstore.get_protocols(connection.mux.peer_id) == ["/of/mine"]
-        assert host.peer_policy.watch.counters.offences == 0
+        assert host.peer_policy.limit_counters.counts.offences == 0
         with trio.fail_after(5), contextlib.suppress(MuxedStreamError, MuxedConnUnavailable, MultiselectClientError):
             while not mux.is_closed:
                 await push(garbage)
         await mux.event_closed.wait()
-        assert host.peer_policy.watch.counters.connections_forfeited == 1
+        assert host.peer_policy.limit_counters.counts.connections_forfeited == 1
         await assert_serves(host, told)
 
 
@@ -145,19 +145,19 @@ async def test_garbage_for_an_answer_to_who_it_is_is_held_against_a_peer() -> No
                     nursery.start_soon(answer, await mux.accept_stream())
 
         mux = await Upgrader(seed).outbound(await connected_wire(host))
-        offences = host.peer_policy.watch.counters.offences
+        offences = host.peer_policy.limit_counters.counts.offences
         async with trio.open_nursery() as nursery:
             nursery.start_soon(mux.start)
             nursery.start_soon(serve, nursery, mux)
-            while host.peer_policy.watch.counters.offences == offences:
+            while host.peer_policy.limit_counters.counts.offences == offences:
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
 
     async with running() as (host, told):
         with trio.fail_after(5):
-            while not host.peer_policy.watch.counters.connections_forfeited:
+            while not host.peer_policy.limit_counters.counts.connections_forfeited:
                 await come(host)
-        assert host.peer_policy.watch.counters.offences == 9
+        assert host.peer_policy.limit_counters.counts.offences == 9
         await assert_serves(host, told)
 
 

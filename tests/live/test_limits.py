@@ -37,7 +37,7 @@ ECHO = TProtocol("/test/echo/1.0.0")
 
 
 def count(host: Host, kind: str) -> int:
-    return host.peer_policy.watch.counters.as_dict()[kind]
+    return host.peer_policy.limit_counters.counts.as_dict()[kind]
 
 
 def serve_echo(host: Host) -> None:
@@ -268,7 +268,7 @@ async def test_a_connection_that_takes_no_byte_is_closed_counted_and_said(
 
 async def test_without_descriptors_left_who_comes_waits_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    watch = LimitCounters()
+    limit_counters = LimitCounters()
     (listening,) = listen.bind(LOOPBACK)
     with closing(listening), closing(socket.create_connection(listening.getsockname())):
         spare = os.dup(0)  # the lowest that is free
@@ -276,13 +276,13 @@ async def test_without_descriptors_left_who_comes_waits_and_it_is_said_once(capl
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
             with trio.move_on_after(0.35):
-                await listen.accept(listening, watch)
+                await listen.accept(listening, limit_counters)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert watch.counters.out_of_descriptors > 1
+        assert limit_counters.counts.out_of_descriptors > 1
         (record,) = caplog.records
         assert "no file descriptors left; raise its limit (ulimit -n)" in record.getMessage()
-        (await listen.accept(listening, watch)).abort()
+        (await listen.accept(listening, limit_counters)).abort()
 
 
 async def test_our_own_streams_are_given_up_when_the_other_side_says_nothing() -> None:

@@ -125,9 +125,9 @@ class Rogue:
 async def a_rogue(key: PrivateKey | None = None) -> AsyncIterator[Rogue]:
     host = Host(key or PrivateKey.from_seed(os.urandom(32)), LOOPBACK)
     rpc = Rpc(host)
-    rpc.served = rogue = Rogue(host, rpc)
+    rogue = Rogue(host, rpc)
     async with trio.open_nursery() as nursery:
-        await nursery.start(rpc.run)
+        await nursery.start(rpc.run, rogue)
         yield rogue
         nursery.cancel_scope.cancel()
 

@@ -63,7 +63,7 @@ class Listener:
             await trio.sleep(0.01)
 
     def count(self, kind: str) -> int:
-        return self.host.peer_policy.watch.counters.as_dict()[kind]
+        return self.host.peer_policy.limit_counters.counts.as_dict()[kind]
 
 
 @contextlib.asynccontextmanager

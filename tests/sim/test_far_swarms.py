@@ -24,7 +24,7 @@ FARTHEST = Link(latency_seconds=0.25, jitter_seconds=0.05)
 def watch(node: Node, seen: list[str]) -> None:
     """Note every change of the breaker, and everybody who is suspect."""
     assert node.breaker is not None
-    node.breaker.on_breaker_change = lambda transition: seen.append(f"{node.name}: {transition.text}")
+    node.breaker.subscribe(on_change=lambda transition: seen.append(f"{node.name}: {transition.text}"))
 
 
 async def note_suspects(swarm: VirtualSwarm, seen: list[str]) -> None:

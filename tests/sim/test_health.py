@@ -55,7 +55,7 @@ async def one_late_answer(seed: int) -> None:
         await healthy(swarm)
         assert node.breaker is not None
         for _ in range(20):
-            node.breaker._rpc.served.missed(swarm["n2"].peer, "no answer to a Heads within 85 ms")
+            node.breaker._rpc._service.missed(swarm["n2"].peer, "no answer to a Heads within 85 ms")
             assert sum(peer.is_suspect for peer in node.peers()) == 1
             assert status(node) == "healthy"
             await until(lambda: not any(peer.is_suspect for peer in node.peers()), seconds=1.0)

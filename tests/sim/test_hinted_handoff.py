@@ -316,7 +316,7 @@ async def forgotten(seed: int) -> None:
         await trio.sleep(11)
         await paid(swarm, seconds=20)
         members = [node.peer_id for node in running(swarm)]
-        wanted = writer._members.wanted
+        wanted = writer.members.wanted
         for prefix, digests in (("before", before), ("during", during)):
             for number, digest in enumerate(digests):
                 standing = await writer.store.standing(digest=digest)

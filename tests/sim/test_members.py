@@ -20,7 +20,7 @@ async def crowd(seed: int) -> None:
         await swarm.start("n4")
         await trio.sleep(30.0)
         assert [len(node.peers()) for node in running(swarm)] == [2, 2, 2, 0]
-        refused = [node.peer_policy.watch.counters.members_refused for node in running(swarm)]
+        refused = [node.peer_policy.limit_counters.counts.members_refused for node in running(swarm)]
         assert all(refused[:3])
         assert max(refused) < 60, "a newcomer does not come back all the time"
         assert (await put(swarm["n1"].running)).is_replicated

@@ -140,9 +140,8 @@ class Told:
 async def calls_over(net: OneEnd, served: RpcService, *, limits: SwarmLimits | None = None) -> AsyncIterator[Rpc]:
     """`Rpc` that run over a network until the block ends."""
     rpc = Rpc(net, limits=limits)
-    rpc.served = served
     async with trio.open_nursery() as nursery:
-        await nursery.start(rpc.run)
+        await nursery.start(rpc.run, served)
         yield rpc
         nursery.cancel_scope.cancel()
 

@@ -49,11 +49,12 @@ def holds_otherwise(before: Flags, after: Flags) -> bool:
 class BreakerAuditor:
     """Writes down each opening and closing of the breaker, in order, without holding anybody up."""
 
-    def __init__(self, audit: Audit, *, author: str) -> None:
+    def __init__(self, audit: Audit, breaker: CircuitBreaker, *, author: str) -> None:
         self._audit = audit
         self._author = author
         self._send, self._receive = trio.open_memory_channel[Transition](WAITING_MAX)
         self._lost = 0
+        breaker.subscribe(on_change=self.changed)
 
     def changed(self, transition: Transition) -> None:
         if (transition.before is BreakerState.CLOSED) == (transition.after is BreakerState.CLOSED):

@@ -11,18 +11,26 @@ from dataclasses import replace
 import trio
 
 from discovery.finder import Finder
+from node.config.settings import Settings
 from node.driver import Driver
 from node.store.base import Store
 from node.store.members import Member
-from node.swarm.base import DialFailed, Network
-from node.swarm.limits import USUAL, SwarmLimits
+from node.swarm.base import DialFailed
 from node.swarm.members import Members, Presence
-from node.swarm.peer_policy import PeerPolicy
 from node.swarm.rpc import Rpc
 from node.trace import following
 from protocols.errors import BzzzError, Forbidden, TooManyRequests
-from protocols.messages import ADDRESSES_MAX, MEMBERS_MAX, Hello, MemberEntry, MembersReply, Ping, Pong, Reply
-from protocols.messages import GetMembers as AskMembers
+from protocols.messages import (
+    ADDRESSES_MAX,
+    MEMBERS_MAX,
+    GetMembers,
+    Hello,
+    MemberEntry,
+    MembersReply,
+    Ping,
+    Pong,
+    Reply,
+)
 from protocols.policy import address_book, failure_detector
 from protocols.policy.address_book import AddressBook
 from protocols.policy.failure_detector import FailureDetector
@@ -53,42 +61,37 @@ SEEN_MS = 60_000
 
 
 class Neighbours:
-    """`on_sign_of_life` is told of every connection and every suspect that answers again, in words."""
+    """`on_sign_of_life` is called, with a text, for every connection and every suspect that answers again."""
 
     def __init__(
         self,
         *,
-        network: Network,
         rpc: Rpc,
         members: Members,
         store: Store,
-        network_name: str,
-        name: str,
+        settings: Settings,
         finders: Sequence[Finder],
-        forget_seconds: float,
         now_ms: Callable[[], int],
         chance: Callable[[], float],
         on_sign_of_life: Callable[[str], None],
-        peer_policy: PeerPolicy | None = None,
-        limits: SwarmLimits = USUAL,
         may_exchange: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`may_exchange` says whether members are asked whom they know."""
-        self._network = network
+        """`may_exchange` says whether members are asked which members they know."""
+        self._network = rpc.network
         self._rpc = rpc
         self._members = members
         self._store = store
-        self._network_name = network_name
-        self._name = name
+        self._network_name = settings.network
+        self._name = settings.name
         self._finders = tuple(finders)
         self._now_ms = now_ms
         self._chance = chance
         self._on_sign_of_life = on_sign_of_life
-        self._limits = limits
+        self._limits = rpc.limits
         self._may_exchange = may_exchange
-        self._peer_policy = peer_policy or PeerPolicy()
-        self._peer_policy.listeners.append(self._recheck)
-        self._forget_seconds = forget_seconds
+        self._peer_policy = rpc.peer_policy
+        self._peer_policy.on_lists_changed(self._recheck)
+        self._forget_seconds = settings.forget_after_hours * 3600.0
         self._nursery: trio.Nursery | None = None
         self._hearsay_dials = trio.CapacityLimiter(HEARSAY_DIALS_MAX)
         self._parting: dict[str, int] = {}
@@ -96,7 +99,7 @@ class Neighbours:
         self._lines: TokenBucket | None = None
         self._lines_kept_silent = 0
         self._peers = Driver[address_book.Event, address_book.Effect](
-            AddressBook(members.own, chance=chance, forget_seconds=forget_seconds), self._carry_out_peers
+            AddressBook(members.own, chance=chance, forget_seconds=self._forget_seconds), self._carry_out_peers
         )
         self._liveness = Driver[failure_detector.Event, failure_detector.Effect](
             FailureDetector(), self._carry_out_liveness
@@ -207,7 +210,7 @@ class Neighbours:
         if self._members.get(peer) is not None or len(self._members) < most:
             return ""
         why = f"{most} members are remembered, which is the most: it may join when some were forgotten"
-        self._peer_policy.watch.hit("members_refused", "", why)
+        self._peer_policy.limit_counters.hit("members_refused", "", why)
         return why
 
     def answer_members(self) -> Reply:
@@ -302,7 +305,7 @@ class Neighbours:
             return
         self._parting[peer] = 0
         what = f"is of another swarm ({network:.80}): parted, and not dialled again"
-        self._peer_policy.watch.hit("other_swarms", peer, what, line="offences")
+        self._peer_policy.limit_counters.hit("other_swarms", peer, what, line="offences")
         self._start(self._part_soon, peer)
 
     async def _part_soon(self, peer: str) -> None:
@@ -385,7 +388,7 @@ class Neighbours:
         if not self._may_exchange():
             return
         try:
-            reply = await self._rpc.call(peer, AskMembers(), timeout=HELLO_SECONDS)
+            reply = await self._rpc.call(peer, GetMembers(), timeout=HELLO_SECONDS)
         except BzzzError:
             return
         for member in reply.members if isinstance(reply, MembersReply) else ():

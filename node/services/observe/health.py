@@ -104,14 +104,10 @@ class HealthMonitor:
         breaker: CircuitBreaker | None,
         resolver: Resolver,
         finders: Sequence[Finder],
-        sources: int,
         probes: Probes,
         call_metrics: CallMetrics,
-        requests: CallHealth,
         now_ms: Callable[[], int],
     ) -> None:
-        """`sources` is how many bootstrap nodes are configured; `call_metrics` counts the DHT's calls, `requests` the
-        API's."""
         self._in_force = dht
         self._flags = flags
         self._store = store
@@ -119,10 +115,10 @@ class HealthMonitor:
         self._breaker = breaker
         self._resolver = resolver
         self._finders = tuple(finders)
-        self._sources = sources
         self._probes = probes
         self._calls = call_metrics.record
-        self._requests = requests
+        self.requests = CallHealth()
+        """Of the API: whoever answers a request records here how it ended."""
         self._now_ms = now_ms
         self._started_at = trio.current_time()
         self._probed = {name: _Probed() for name in ("dht", "store", "resolver")}
@@ -134,7 +130,10 @@ class HealthMonitor:
         self._is_writing = False
         self._wrote_at = -inf
         self._news = trio.Event()
-        self._calls.on_change = requests.on_change = resolver.record.on_change = self.look
+        for record in (self._calls, self.requests, resolver.record):
+            record.subscribe(self.look)
+        if breaker is not None:
+            breaker.subscribe(on_change=lambda _: self.sign_of_life(), on_sign_of_life=self.sign_of_life)
 
     # -- looking ----------------------------------------------------------------------------------------------
 
@@ -208,11 +207,7 @@ class HealthMonitor:
 
     def _is_in_swarm(self) -> bool:
         """Whether the swarm may be asked: an open breaker pings by itself."""
-        return (
-            self._in_force.backend != "mock"
-            and self._breaker is not None
-            and self._breaker.state is not BreakerState.OPEN
-        )
+        return self._in_force.asks_swarm and self._breaker is not None and self._breaker.state is not BreakerState.OPEN
 
     # -- the report -------------------------------------------------------------------------------------------
 
@@ -290,7 +285,7 @@ class HealthMonitor:
         found = [finder.health() for finder in self._finders]
         facts = DiscoveryFacts(
             is_on=self._flags.current.discovery_configured,
-            sources=self._sources if self._finders else 0,
+            sources=sum(one.sources for one in found),
             faults=tuple(fault for one in found for fault in one.faults),
             members=len(self._members),
             reachable=self._reachable(),
@@ -307,14 +302,14 @@ class HealthMonitor:
         )
 
     def _api(self) -> ComponentHealth:
-        status, reasons = judge_observed(self._requests.failing("requests"))
+        status, reasons = judge_observed(self.requests.failing("requests"))
         return ComponentHealth(
             component="api",
             backend="http",
             status=status,
-            last_check_ms=self._last_ms(self._requests.last_at),
-            error_count=self._requests.errors,
-            latency_ms=self._requests.latency_seconds * 1000.0,
+            last_check_ms=self._last_ms(self.requests.last_at),
+            error_count=self.requests.errors,
+            latency_ms=self.requests.latency_seconds * 1000.0,
             reasons=reasons,
         )
 

@@ -1,11 +1,11 @@
 """From a UCXL address with its temporal part to the version it means."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import trio
 
 from node.config.flags import Flags
-from node.dht.base import Answer, Backend, Consistency, VersionHistory
+from node.dht.base import Answer, Consistency, VersionHistory
 from node.dht.call_health import CallHealth
 from node.dht.dispatch import DispatchDHT, OperationContext
 from node.services.reads.resolver_cache import ResolverCache
@@ -40,16 +40,13 @@ class Resolver:
         store: Store,
         *,
         flags: Flags,
-        fresh_since: Callable[[bytes], float | None] = lambda _: None,
     ) -> None:
-        """`fresh_since`: since when this node, as a holder of a key, may lack something of it (trio's clock)."""
         self._dht = dht
         self._store = store
-        self._fresh_since = fresh_since
         self._time = trio.lowlevel.current_clock().current_time
         self.record = CallHealth()
         """What became of the look-ups that neither memory nor one look into the store answered."""
-        self._resolver_cache = ResolverCache(store, flags, fresh_since=fresh_since)
+        self._resolver_cache = ResolverCache(store, flags)
         self.turn(flags)
 
     @property
@@ -60,8 +57,6 @@ class Resolver:
     def turn(self, flags: Flags) -> None:
         """Calls that begin from now on go by these flags."""
         self._flags = flags
-        self._freshness = flags.read_freshness_ms / 1000.0
-        self._is_alone = flags.in_force == Backend.MOCK
         self._resolver_cache.turn(flags)
 
     async def run(self) -> None:
@@ -82,8 +77,9 @@ class Resolver:
         """
         key, started = require_one(address).key, self._time()
         is_head = digest is None and isinstance(address.temporal, Head)
-        if is_head and (self._is_alone or (consistency is _AUTO and await self._is_here(key))):
-            answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
+        here = await self._dht.get_here(key) if is_head and consistency is _AUTO else None
+        if here is not None and (not here.heads or isinstance(here.heads[0], Envelope)):
+            answer = here
         else:
             answer = await self._resolve(address, key, consistency, digest, timeout)
         first = answer.heads[0] if answer.heads else None
@@ -106,14 +102,6 @@ class Resolver:
             )
         return answer
 
-    async def _is_here(self, key: bytes) -> bool:
-        """Whether hybrid answers with the head that this machine holds: at once, so nothing is won by keeping it."""
-        since = self._fresh_since(key)
-        if since is None or self._time() - since > self._freshness:
-            return False
-        heads = await self._store.heads(key)
-        return bool(heads) and isinstance(heads[0], Envelope)
-
     async def _resolve(
         self, address: Address, key: bytes, consistency: Consistency, digest: bytes | None, timeout: float | None
     ) -> Answer:
@@ -121,15 +109,13 @@ class Resolver:
         operation = self._dht.begin(key, timeout)
         part = address.temporal if digest is None else digest
         is_head = isinstance(part, Head)
-        if (
-            consistency is _AUTO
-            and self._resolver_cache.is_on
-            and not (is_head and operation.dht.backend is Backend.MOCK)
-        ):
+        freshness = operation.dht.freshness(key)
+        is_cached = self._resolver_cache.is_on and freshness.age_max_seconds > 0.0
+        if consistency is _AUTO and is_cached and not (is_head and freshness.is_final):
             return await self._resolver_cache.answer(
                 key,
                 part,
-                operation,
+                freshness,
                 lambda: self._look_up(address, key, part, _AUTO, operation),
                 is_shared=timeout is None,
             )
@@ -224,14 +210,14 @@ class Resolver:
     async def _without_gaps(self, key: bytes, history: VersionHistory, operation: OperationContext) -> VersionHistory:
         """This machine's history has gaps: what the holders know; or what is here, marked."""
         why = ""
-        if operation.dht.backend is Backend.HYBRID and not history.provenance.is_degraded:
+        if operation.dht.asks_swarm and not history.provenance.is_degraded:
             try:
                 return await self._known(key, Consistency.SWARM, operation)
             except Unavailable as error:
                 why = f", and the holders could not be asked: {error.message}"
         where = history.provenance
         where = where._replace(is_degraded=True, reason=where.reason + why)
-        is_complete = operation.dht.backend is Backend.MOCK  # nobody else is to be asked
+        is_complete = not operation.dht.asks_swarm
         return history._replace(is_complete=is_complete, provenance=where)
 
     async def _with_missing(self, history: VersionHistory) -> VersionHistory:
@@ -257,7 +243,7 @@ class Resolver:
     ) -> VersionHistory:
         """Part of the history, from where the flags say that it comes from."""
         is_distributed = self._flags.use_distributed_resolver and consistency is _AUTO
-        if not is_distributed or operation.dht.backend is not Backend.HYBRID:
+        if not is_distributed or not operation.dht.asks_swarm:
             return await operation.dht.history(
                 key, consistency=consistency, after=after, limit=limit, timeout=operation.left
             )

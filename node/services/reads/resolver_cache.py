@@ -22,8 +22,7 @@ from typing import Final
 import trio
 
 from node.config.flags import Flags
-from node.dht.base import Answer, Backend
-from node.dht.dispatch import OperationContext
+from node.dht.base import Answer, Freshness
 from node.services.reads.single_flight import SingleFlight
 from node.store.base import Store
 from protocols.envelope import Envelope
@@ -44,26 +43,20 @@ LookUp = Callable[[], Awaitable[Answer]]
 
 
 class ResolverCache:
-    """`fresh_since` says since when this node, as a holder of a key, may lack something of it (`Members`).
-
-    Nothing is kept or shared unless `run` runs.
-    """
+    """Nothing is kept or shared unless `run` runs."""
 
     def __init__(
         self,
         store: Store,
         flags: Flags,
         *,
-        fresh_since: Callable[[bytes], float | None],
         entries_max: int = ENTRIES_MAX,
         bytes_max: int = BYTES_MAX,
     ) -> None:
         self._store = store
-        self._fresh_since = fresh_since
         self._cache: Cache[Kept] = Cache(entries_max=entries_max, bytes_max=bytes_max)
         self._lookups: SingleFlight[Answer] = SingleFlight()
         self._flags = flags
-        self._freshness = 0.0
         self._ttl = 0.0
         self._is_allowed = False
         self.turn(flags)
@@ -79,9 +72,8 @@ class ResolverCache:
     def turn(self, flags: Flags) -> None:
         """Go by these flags from now on. What was answered under others says nothing."""
         self._flags = flags
-        self._freshness = flags.read_freshness_ms / 1000.0
         self._ttl = flags.cache_ttl_ms / 1000.0
-        self._is_allowed = flags.cache_enabled and flags.in_force != Backend.REAL
+        self._is_allowed = flags.cache_enabled
         self._cache.clear()
 
     async def run(self) -> None:
@@ -95,24 +87,17 @@ class ResolverCache:
     # -- answering --------------------------------------------------------------------------------------------
 
     async def answer(
-        self, key: bytes, part: Hashable, operation: OperationContext, look_up: LookUp, *, is_shared: bool
+        self, key: bytes, part: Hashable, freshness: Freshness, look_up: LookUp, *, is_shared: bool
     ) -> Answer:
         """What is kept of this part of a key, what somebody is fetching already, or what `look_up` finds.
 
         A look-up that is shared takes as long as its backend gives a call; one with a time of its own is not shared.
         """
-        is_mock = operation.dht.backend is Backend.MOCK
-        now = trio.current_time()
-        since = None if is_mock else self._fresh_since(key)
         found = self._cache.peek(
-            key,
-            part,
-            now=now,
-            since=float("-inf") if since is None else since,
-            age_max=float("inf") if is_mock else self._freshness,
+            key, part, now=trio.current_time(), since=freshness.since, age_max=freshness.age_max_seconds
         )
         if found is not None:
-            return _told(found, is_mock=is_mock)
+            return _cached(found, freshness)
         under_way = self._lookups.get((key, part)) if is_shared else None
         if under_way is not None:
             self._cache.coalesced += 1
@@ -120,10 +105,10 @@ class ResolverCache:
             return _waited_for(answer, trio.current_time() - under_way.started)
         self._cache.missed(key, part)
         reading = self._cache.begin(key)
-        looking = partial(self._look_up, reading, part, look_up, is_mock=is_mock)
+        looking = partial(self._look_up, reading, part, look_up, freshness)
         return await (self._lookups.begin((key, part), reading, looking).wait() if is_shared else looking())
 
-    async def _look_up(self, reading: CacheLoad, part: Hashable, look_up: LookUp, *, is_mock: bool) -> Answer:
+    async def _look_up(self, reading: CacheLoad, part: Hashable, look_up: LookUp, freshness: Freshness) -> Answer:
         started, flags = trio.current_time(), self._flags
         try:
             answer = await look_up()
@@ -141,7 +126,7 @@ class ResolverCache:
             )
             return answer
         except NotFound as absent:
-            seconds = min(self._ttl, NEGATIVE_SECONDS) if is_mock else min(self._ttl, NEGATIVE_SECONDS, self._freshness)
+            seconds = min(self._ttl, NEGATIVE_SECONDS, freshness.age_max_seconds)
             self._cache.keep(reading, part, absent, since=started, until=started + seconds, size_bytes=ENTRY_BYTES)
             raise
         finally:
@@ -159,14 +144,14 @@ class ResolverCache:
         return [head.digest for head in heads] == [head.digest for head in answer.heads]
 
 
-def _told(found: CacheHit[Kept], *, is_mock: bool) -> Answer:
+def _cached(found: CacheHit[Kept], freshness: Freshness) -> Answer:
     """What is kept, from where it came then, with the age that it has now."""
     kept = found.value
     if isinstance(kept, NotFound):
         absent = copy.copy(kept)
         absent.details = {**kept.details, "age_ms": round(found.age_seconds * 1000.0, 1)}
         raise absent
-    if is_mock:
+    if freshness.is_final:
         return kept
     return kept._replace(provenance=kept.provenance._replace(age_ms=found.age_seconds * 1000.0))
 

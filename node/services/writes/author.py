@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from node.dht.base import Backend, Consistency, Receipt
+from node.dht.base import Consistency, Receipt
 from node.dht.dispatch import DispatchDHT, OperationContext
 from node.store.base import Store
 from node.store.hints import Standing
@@ -259,7 +259,7 @@ class Author:
         heads = await self._store.heads(key)
         if not write.is_conditional:
             return heads
-        if operation.dht.backend is not Backend.MOCK:
+        if operation.dht.asks_swarm:
             # Alone, what this machine knows decides; if another one knew more, a sibling is kept.
             with contextlib.suppress(Unavailable):
                 heads = (await operation.dht.get(key, timeout=_left_to_ask(operation))).heads
@@ -291,7 +291,7 @@ class Author:
 
     async def _version_of(self, key: bytes, digest: bytes, operation: OperationContext) -> int | None:
         parent = await self._store.by_digest(digest)
-        if parent is None and operation.dht.backend is not Backend.MOCK:
+        if parent is None and operation.dht.asks_swarm:
             try:
                 answer = await operation.dht.get_version(
                     key, digest, consistency=Consistency.AUTO, timeout=_left_to_ask(operation)
@@ -336,13 +336,7 @@ class Author:
     async def _receipt(self, standing: Standing, asked: bytes | None) -> Receipt:
         written = await self._store.by_digest(standing.digest)
         assert written is not None, standing
-        quorum = self._dht.write_quorum
-        acknowledged = len(standing.acknowledged)
-        return Receipt(
-            Backend.REAL if quorum and acknowledged >= quorum else Backend.MOCK, acknowledged, standing.wanted, quorum,
-            0.0, self._store.log_id, standing.sequence, written.address, written.version, written.digest,
-            written.parents, standing.digest if asked is not None and asked != standing.digest else None,
-        )  # fmt: skip
+        return Receipt.of(written, standing, log_id=self._store.log_id, quorum=self._dht.write_quorum, asked=asked)
 
 
 def _left_to_ask(operation: OperationContext) -> float:

@@ -71,9 +71,11 @@ class HintedHandoff:
         chance: Callable[[], float],
         on_own_clock_ahead: Callable[[Envelope], None],
         holds_back: Callable[[bytes], bool] = lambda _: False,
-        watch: LimitCounters | None = None,
+        limit_counters: LimitCounters | None = None,
     ) -> None:
-        """`holds_back` says whether what is owed of a key is kept for now, `watch` hears what is refused for good."""
+        """`holds_back` says whether what is owed of a key is kept for now, `limit_counters` hears what is refused for
+        good.
+        """
         self._store = store
         self._delivery = delivery
         self._members = members
@@ -81,7 +83,7 @@ class HintedHandoff:
         self._chance = chance
         self._on_own_clock_ahead = on_own_clock_ahead
         self._holds_back = holds_back
-        self._watch = watch or LimitCounters()
+        self._limit_counters = limit_counters or LimitCounters()
         self._offered: OrderedDict[int, str] = OrderedDict()
         """Sequences of writes whose calls may still wait for them, and the traces of these calls."""
         self._accounts: dict[str, SendWindow] = {}
@@ -295,7 +297,7 @@ class HintedHandoff:
             self._wake()
         if error is not None and not error.retryable and type(error) is not Malformed:
             why = f"refused {envelope.address} for good: {error.message}; `bzzz pending --refused` shows all that was"
-            self._watch.hit("hints_refused", peer, why)
+            self._limit_counters.hit("hints_refused", peer, why)
             account.failures = 0
             if self._nursery is not None:  # under way until it is put aside, or it would be sent again meanwhile
                 self._nursery.start_soon(self._refuse, peer, account, sequence, error.message)

@@ -44,54 +44,93 @@ REFUSED_MAX = 65_536
 PAGE = 500
 
 
+class ClockRefusals:
+    """Versions of this node that a peer refused as too far ahead, and that this node's own clock calls ahead as well.
+
+    Hinted handoff adds them, the reissuer waits for them.
+    """
+
+    def __init__(self) -> None:
+        self._digests: dict[bytes, None] = {}
+        self._is_asked = False
+        self._asked = trio.Event()
+        self._quiet_until = -inf
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._digests
+
+    def add(self, digest: bytes) -> None:
+        """A new refusal asks for a look at once; one that is known already asks only after the quiet time."""
+        is_new = digest not in self._digests
+        if is_new:
+            self._digests[digest] = None
+            while len(self._digests) > REFUSED_MAX:
+                del self._digests[next(iter(self._digests))]
+        if is_new or trio.current_time() >= self._quiet_until:
+            self._is_asked = True
+            self._asked.set()
+
+    def discard(self, digest: bytes) -> None:
+        """The version was issued again."""
+        self._digests.pop(digest, None)
+
+    def keep_quiet_until(self, time: float) -> None:
+        self._quiet_until = time
+
+    def take_request(self) -> bool:
+        """Whether a look was asked for since the last call."""
+        is_asked, self._is_asked = self._is_asked, False
+        return is_asked
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until a look is asked for, for so long at most."""
+        self._asked = trio.Event()
+        with trio.move_on_after(seconds):
+            await self._asked.wait()
+
+
 class Reissuer:
     """Watches the node's own clock against the versions it gave out."""
 
     def __init__(
-        self, store: Store, author: Author, members: Members, key: PrivateKey, *, now_ms: Callable[[], int]
+        self,
+        store: Store,
+        author: Author,
+        members: Members,
+        key: PrivateKey,
+        *,
+        refusals: ClockRefusals,
+        now_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._author = author
         self._members = members
         self._key = key
         self._now_ms = now_ms
+        self._refusals = refusals
         self._look_at = inf
-        self._quiet_until = -inf
-        self._asked = trio.Event()
-        self._refused: dict[bytes, None] = {}
         self._waiting: dict[bytes, None] = {}
         """Keys with writes that stand on somebody else's version, as far ahead as they are."""
         self._wait_seconds = AGAIN_SECONDS
         self._wait_until = -inf
 
-    def refused(self, digest: bytes) -> None:
-        """Somebody refused a version of ours as too far ahead, and our own clock says so, too."""
-        is_new = digest not in self._refused
-        if is_new:
-            self._refused[digest] = None
-            while len(self._refused) > REFUSED_MAX:
-                del self._refused[next(iter(self._refused))]
-        if is_new or trio.current_time() >= self._quiet_until:
-            self._look_at = min(self._look_at, trio.current_time())
-            self._asked.set()
-
     async def run(self) -> None:
         while True:
             now = trio.current_time()
             is_ahead = self._is_ahead(self._author.clock.latest)
+            if self._refusals.take_request():
+                self._look_at = min(self._look_at, now)
             if is_ahead or now >= self._look_at:
                 self._look_at = now + AGAIN_SECONDS if is_ahead else inf
                 try:
                     if not await self._reissue_all():
-                        self._quiet_until = now + QUIET_SECONDS
+                        self._refusals.keep_quiet_until(now + QUIET_SECONDS)
                 except BzzzError as error:
                     self._look_at = now
                     log.warning("writes of a clock that ran ahead could not be issued again yet: %s", error.message)
             elif self._waiting and now >= self._wait_until:
                 await self._look_at_waiting(now)
-            self._asked = trio.Event()
-            with trio.move_on_after(CHECK_SECONDS):
-                await self._asked.wait()
+            await self._refusals.wait(CHECK_SECONDS)
 
     def _is_ahead(self, version: int) -> bool:
         return ahead_ms(version, self._now_ms()) > AHEAD_MS_MAX
@@ -165,7 +204,7 @@ class Reissuer:
             for version in versions:
                 is_ours = version.author == self._key.peer_id and version.reissued_as is None
                 standing = await self._store.standing(digest=version.digest) if is_ours else None
-                is_stuck = standing is not None and (not standing.acknowledged or version.digest in self._refused)
+                is_stuck = standing is not None and (not standing.acknowledged or version.digest in self._refusals)
                 if is_stuck and self._is_ahead(version.version):
                     found.append(version.digest)
             after += len(versions)
@@ -189,7 +228,7 @@ class Reissuer:
         replacement = self._replacement(old, parents, version)
         holders = self._members.wanted(old.key)
         await self._store.reissue(old.digest, replacement, holders, now_ms=self._now_ms())
-        self._refused.pop(old.digest, None)
+        self._refusals.discard(old.digest)
         return version
 
     def _replacement(self, old: Envelope, parents: list[bytes], version: int) -> Envelope:

@@ -97,7 +97,7 @@ class PeerConnection(INetConn):
             self.idle_seconds = 0 if self.streams else self.idle_seconds + 1
             if self.idle_seconds >= self.mux.limits.idle_seconds and not self.is_closed:
                 why = f"made no use of its connection for {self.idle_seconds} s"
-                self.mux.watch.hit("connections_idle", self.peer, why)
+                self.mux.limit_counters.hit("connections_idle", self.peer, why)
                 self.abort(why)
 
     async def run(self, beside: "Callable[[PeerConnection], Awaitable[None]]") -> None:
@@ -285,7 +285,7 @@ class HardenedHost(BasicHost):
         self._nursery = nursery
         self._limits = limits
         self._peer_policy = swarm.peer_policy
-        self._watch = swarm.peer_policy.watch
+        self._limit_counters = swarm.peer_policy.limit_counters
         self._served: dict[tuple[str, TProtocol], int] = {}
         """Streams that a peer opened for a protocol and whose handler runs."""
 
@@ -327,7 +327,7 @@ class HardenedHost(BasicHost):
                 protocol, handler = await accept(net_stream, self.multiselect.handlers)
         except trio.TooSlowError:
             what = f"did not say within {limits.negotiate_seconds:g} s what a stream is for"
-            self._watch.hit("streams_slow", peer, what)
+            self._limit_counters.hit("streams_slow", peer, what)
             raise
         assert handler is not None
         net_stream.set_protocol(protocol)
@@ -340,7 +340,7 @@ class HardenedHost(BasicHost):
     def _counted(self, peer: str, protocol: TProtocol) -> Iterator[None]:
         place, most = (peer, protocol), self._limits.streams_per_protocol_max
         if self._served.get(place, 0) >= most:
-            self._watch.count("streams_per_protocol")
+            self._limit_counters.count("streams_per_protocol")
             raise BadInput(f"opened more than {most} streams for {protocol}", Offence.FLOOD)
         self._served[place] = self._served.get(place, 0) + 1
         try:

@@ -134,7 +134,7 @@ class HardenedPubsub(Pubsub):
         queue = Outbox(
             self._limits,
             self._outboxes,
-            lambda: self._peer_policy.watch.hit("gossip_dropped", peer, "reads GossipSub too slowly"),
+            lambda: self._peer_policy.limit_counters.hit("gossip_dropped", peer, "reads GossipSub too slowly"),
         )
         queue.push(self.get_hello_packet())
         self.router.add_peer(peer_id, stream.get_protocol())
@@ -244,7 +244,7 @@ class HardenedPubsub(Pubsub):
         if subscription.subscribe and peer not in self.peer_topics.get(topic, ()):
             most = self._limits.gossip_topics_max
             why = f"subscribes to more than {most} topics, or to one whose name is too long: it is left out"
-            self._peer_policy.watch.hit("gossip_topics", str(peer), why)
+            self._peer_policy.limit_counters.hit("gossip_topics", str(peer), why)
 
     async def _slow_down(self, peer: ID, cost: int) -> None:
         """Read a peer that sends too much no faster than it may: its own queue fills up, and nobody else's."""
@@ -254,7 +254,7 @@ class HardenedPubsub(Pubsub):
             limits = self._limits
             bucket = self._buckets[peer] = TokenBucket(rate=limits.gossip_rate, burst=limits.gossip_burst, now=now)
         if seconds := bucket.take(cost, now):
-            self._peer_policy.watch.hit(
+            self._peer_policy.limit_counters.hit(
                 "gossip_slowed", str(peer), "sends more on GossipSub than it may, and is read slowly"
             )
             await trio.sleep(seconds)
@@ -297,12 +297,12 @@ class HardenedPubsub(Pubsub):
             return True
         # Who handed it on may be honest, and not know better.
         what = f"a message about {topic} that is not accepted here"
-        self._peer_policy.watch.count("gossip_refused")
+        self._peer_policy.limit_counters.count("gossip_refused")
         self._peer_policy.blame(str(forwarder), Offence.FLOOD, f"sent {what}")
         return False
 
     def _refused(self, what: str) -> BadInput:
-        self._peer_policy.watch.count("gossip_refused")
+        self._peer_policy.limit_counters.count("gossip_refused")
         return BadInput(f"sent {what}")
 
 

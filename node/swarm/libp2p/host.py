@@ -56,8 +56,8 @@ class Host(Network):
         configure_logging()
         self.is_allowed = is_allowed or (lambda peer: True)
         self.peer_policy = peer_policy or PeerPolicy()
-        self.peer_policy.part = self.disconnect
-        self.peer_policy.listeners.append(self.recheck)
+        self.peer_policy.on_forfeit(self.disconnect)
+        self.peer_policy.on_lists_changed(self.recheck)
         self.limits = limits
         self.library: HardenedHost | None = None
         """libp2p's own host, while this one runs: for protocols other than ours, by `set_stream_handler`."""
@@ -67,8 +67,8 @@ class Host(Network):
         self._listen = tuple(listen)
         self._protocol = protocol
         self._log = log or logging.getLogger(__name__)
-        self._watch = self.peer_policy.watch
-        self._upgrader = Upgrader(key.seed, limits=limits, watch=self._watch)
+        self._limit_counters = self.peer_policy.limit_counters
+        self._upgrader = Upgrader(key.seed, limits=limits, limit_counters=self._limit_counters)
         self._swarm = HardenedSwarm(self._upgrader, self.peer_policy)
         self._endpoints: tuple[TcpAddress, ...] = ()
         self._links: PeerLinks | None = None
@@ -144,7 +144,7 @@ class Host(Network):
 
     async def _accept(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         while True:
-            wire = await listen.accept(sock, self._watch)
+            wire = await listen.accept(sock, self._limit_counters)
             if self._has_room_for(wire):
                 self._half_open[wire] = None
                 nursery.start_soon(self._came, wire)
@@ -155,22 +155,30 @@ class Host(Network):
         """Whether a connection that comes may stay; another one may have to go for it."""
         limits, place = self.limits, subnet(wire.host)
         if place is not None and self._came_from[place] >= limits.connections_per_subnet_max:
-            self._watch.hit("connections_per_subnet", place, f"has {self._came_from[place]} connections already")
+            self._limit_counters.hit(
+                "connections_per_subnet", place, f"has {self._came_from[place]} connections already"
+            )
             return False
         if len(self._half_open) >= limits.half_open_max:
             oldest = next(iter(self._half_open))
             del self._half_open[oldest]
             oldest.abort()
-            self._watch.hit("half_open_dropped", "", f"{limits.half_open_max} connections shake hands: the oldest goes")
+            self._limit_counters.hit(
+                "half_open_dropped", "", f"{limits.half_open_max} connections shake hands: the oldest goes"
+            )
         if self._swarm.count + len(self._half_open) < limits.connections_max:
             return True
         idle = [c for c in self._swarm.all() if c.lanes is None and not c.dialled and not c.is_closed]
         if not idle:
-            self._watch.hit("connections_refused", "", f"there are {limits.connections_max} connections, all in use")
+            self._limit_counters.hit(
+                "connections_refused", "", f"there are {limits.connections_max} connections, all in use"
+            )
             return False
         longest = max(idle, key=lambda connection: connection.idle_seconds)
         longest.abort("it gives way to a new connection")
-        self._watch.hit("connections_evicted", "", f"there are {limits.connections_max} connections: an idle one goes")
+        self._limit_counters.hit(
+            "connections_evicted", "", f"there are {limits.connections_max} connections: an idle one goes"
+        )
         return True
 
     async def _came(self, wire: TcpConnection) -> None:
@@ -198,11 +206,13 @@ class Host(Network):
             with trio.move_on_after(seconds) as scope:
                 mux = await self._upgrader.inbound(wire)
             if scope.cancelled_caught:
-                self._watch.hit("handshakes_slow", wire.host, f"did not end its handshake within {seconds:g} s")
+                self._limit_counters.hit(
+                    "handshakes_slow", wire.host, f"did not end its handshake within {seconds:g} s"
+                )
         except Exception as error:
             if wire in self._half_open:
                 what = f"did not become a connection: {in_words(error):.200}"
-                self._watch.hit("handshakes_failed", wire.host or "somebody", what)
+                self._limit_counters.hit("handshakes_failed", wire.host or "somebody", what)
         finally:
             self._half_open.pop(wire, None)
             if mux is None:
@@ -215,7 +225,7 @@ class Host(Network):
             raise DialFailed(_NOT_RUNNING)
         connection = PeerConnection(mux, self._swarm, address, dialled=dialled)
         if (count := len(self._swarm.of(connection.peer))) >= self.limits.connections_per_peer_max:
-            self._watch.hit("connections_per_peer", connection.peer, f"has {count} connections already")
+            self._limit_counters.hit("connections_per_peer", connection.peer, f"has {count} connections already")
             connection.abort("it has too many connections already")
         self._swarm.add(connection)
         return connection

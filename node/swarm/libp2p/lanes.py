@@ -115,7 +115,7 @@ class Lanes:
         stream = self._streams[lane]
         if stream.queued >= self._queue_bytes_max[lane]:
             what = f"reads too slowly: {stream.queued:,} bytes wait for it on the {lane.name.lower()} lane"
-            self.mux.watch.hit("frames_not_queued", str(self.mux.peer_id), what)
+            self.mux.limit_counters.hit("frames_not_queued", str(self.mux.peer_id), what)
             return False
         if stream.is_done:
             return False
@@ -146,11 +146,11 @@ class Lanes:
     def give_up(self, why: str) -> None:
         """The connection is not worth what its unfinished frames cost."""
         if not self.mux.is_closed:
-            self.mux.watch.hit("frames_stalled", str(self.mux.peer_id), why)
+            self.mux.limit_counters.hit("frames_stalled", str(self.mux.peer_id), why)
             self.mux.abort(why)
 
     def _refuse(self, why: str) -> None:
-        self.mux.watch.count("frames_too_long")
+        self.mux.limit_counters.count("frames_too_long")
         self.mux.abort(why, is_broken=True)
 
     def _ended(self, how: str) -> None:

@@ -59,10 +59,10 @@ def announced(sockets: Iterable[socket.socket]) -> tuple[TcpAddress, ...]:
     return tuple(found)
 
 
-async def accept(sock: socket.socket, watch: LimitCounters) -> TcpConnection:
+async def accept(sock: socket.socket, limit_counters: LimitCounters) -> TcpConnection:
     """The next connection. Waits while there is none, and a moment when this process has no descriptors left.
 
-    `watch` hears of the latter.
+    `limit_counters` hears of the latter.
     """
     while True:
         await trio.lowlevel.wait_readable(sock)
@@ -72,7 +72,9 @@ async def accept(sock: socket.socket, watch: LimitCounters) -> TcpConnection:
             continue
         except OSError as error:
             if why := NO_ROOM.get(error.errno or 0):
-                watch.hit("out_of_descriptors", "", f"cannot take another connection now, and tries again: {why}")
+                limit_counters.hit(
+                    "out_of_descriptors", "", f"cannot take another connection now, and tries again: {why}"
+                )
                 await trio.sleep(0.1)
 
 

@@ -77,7 +77,7 @@ class PeerLinks:
             raise BadInput(str(error)) from error
         except trio.TooSlowError:
             what = f"opened a lane and did not name it within {seconds:g} s"
-            connection.mux.watch.hit("streams_slow", connection.peer, what)
+            connection.mux.limit_counters.hit("streams_slow", connection.peer, what)
             raise
         if lane in connection.named:
             raise BadInput("the peer named a lane twice")

@@ -38,7 +38,7 @@ class PubSub:
         self._heartbeat_seconds = heartbeat_seconds
         self._topics: dict[str, tuple[Handler, Validator | None]] = {}
         self._gossip: HardenedPubsub | None = None
-        self._watch = LimitCounters()
+        self._limit_counters = LimitCounters()
         self._is_wanted = trio.Event()
         self._is_up = trio.Event()
 
@@ -52,7 +52,7 @@ class PubSub:
         from node.swarm.libp2p.gossipsub_parts import Tasks
 
         assert host.library is not None, "the host runs"
-        self._watch = host.peer_policy.watch
+        self._limit_counters = host.peer_policy.limit_counters
         async with trio.open_nursery() as nursery:
             tasks = Tasks(nursery)
             gossip = HardenedPubsub(
@@ -103,10 +103,12 @@ class PubSub:
             if validator is not None and not validator(author, data):
                 return False
         except Exception as error:
-            self._watch.hit("gossip_failed", topic, f"the validator failed, which refuses a message: {error!r:.200}")
+            self._limit_counters.hit(
+                "gossip_failed", topic, f"the validator failed, which refuses a message: {error!r:.200}"
+            )
             return False
         try:
             handler(author, data)
         except Exception as error:
-            self._watch.hit("gossip_failed", topic, f"a message could not be handled: {error!r:.200}")
+            self._limit_counters.hit("gossip_failed", topic, f"a message could not be handled: {error!r:.200}")
         return True

@@ -54,12 +54,14 @@ patterns.NoiseHandshakePayload = Payload  # type: ignore[attr-defined]
 class Upgrader:
     """Holds the node's identity. Both directions raise whatever libp2p raises, and are bounded by their callers."""
 
-    def __init__(self, seed: bytes, *, limits: SwarmLimits = USUAL, watch: LimitCounters | None = None) -> None:
+    def __init__(
+        self, seed: bytes, *, limits: SwarmLimits = USUAL, limit_counters: LimitCounters | None = None
+    ) -> None:
         private = Ed25519PrivateKey.from_bytes(seed)
         self.key_pair = KeyPair(private, private.get_public_key())
         self.noise_key = new_noise_key_pair().private_key
         self.limits = limits
-        self._watch = watch
+        self._limit_counters = limit_counters
 
     async def outbound(self, wire: TcpConnection) -> yamux.YamuxConnection:
         """Of a connection we dialled. Who answered is the result's `peer_id`; it is proved, but not yet wanted."""
@@ -89,7 +91,7 @@ class Upgrader:
             is_initiator=is_initiator,
             early=session._drain(None),
             limits=self.limits,
-            watch=self._watch,
+            limit_counters=self._limit_counters,
         )
 
 

@@ -81,13 +81,13 @@ class YamuxConnection(IMuxedConn):
         is_initiator: bool,
         early: bytes = b"",
         limits: SwarmLimits = USUAL,
-        watch: LimitCounters | None = None,
+        limit_counters: LimitCounters | None = None,
     ) -> None:
         """`early` is what came behind the handshake, opened already."""
         self.wire = wire
         self.peer_id = peer_id
         self.limits = limits
-        self.watch = watch or LimitCounters()
+        self.limit_counters = limit_counters or LimitCounters()
         self.unread = 0
         """Bytes that came on its streams and that nobody read yet."""
         self.event_started = trio.Event()
@@ -250,7 +250,9 @@ class YamuxConnection(IMuxedConn):
                         await self.wire.writable()
                     if scope.cancelled_caught:
                         why = f"took no byte for {STALL_SECONDS:g} s"
-                        self.watch.hit("connections_stalled", str(self.peer_id), f"{why}, and loses its connection")
+                        self.limit_counters.hit(
+                            "connections_stalled", str(self.peer_id), f"{why}, and loses its connection"
+                        )
                         self.abort(why)
                         return
                     self._has_work = False
@@ -351,10 +353,10 @@ class YamuxConnection(IMuxedConn):
         if self.is_closed:
             return
         if len(self._answers) > self.limits.answers_bytes_max:
-            self.watch.count("answers_unread")
+            self.limit_counters.count("answers_unread")
             raise _Broken("asks for more answers than it reads")
         if self.unread > self.limits.unread_bytes_max:
-            self.watch.count("unread_bytes")
+            self.limit_counters.count("unread_bytes")
             raise _Broken(f"sent {self.unread:,} bytes that nobody read yet")
         if not self._flush():
             self._work()
@@ -441,7 +443,9 @@ class YamuxConnection(IMuxedConn):
                 raise trio.WouldBlock
             self._new_in.send_nowait(stream)
         except trio.WouldBlock:
-            self.watch.hit("streams_refused", str(self.peer_id), f"has {self.limits.streams_max} streams open already")
+            self.limit_counters.hit(
+                "streams_refused", str(self.peer_id), f"has {self.limits.streams_max} streams open already"
+            )
             self._refused += 1
             if self._refused > REFUSED_MAX:
                 raise _Broken(f"opened {REFUSED_MAX:,} streams more than it may") from None

@@ -103,7 +103,7 @@ class YamuxStream(IMuxedStream):
                 await self._change()
         if scope.cancelled_caught:
             what = f"said nothing on a stream for {self._patience:g} s"
-            self.mux.watch.hit("streams_slow", str(self.mux.peer_id), what)
+            self.mux.limit_counters.hit("streams_slow", str(self.mux.peer_id), what)
             await self.reset()
             raise MuxedStreamReset(f"the peer {what}")
         self._patience = self._patience_later
@@ -125,7 +125,7 @@ class YamuxStream(IMuxedStream):
             raise MuxedStreamError("the stream is closed for writing")
         if scope.cancelled_caught:
             what = f"read nothing on a stream for {STALL_SECONDS:g} s"
-            self.mux.watch.hit("streams_slow", str(self.mux.peer_id), what)
+            self.mux.limit_counters.hit("streams_slow", str(self.mux.peer_id), what)
             await self.reset()
             raise MuxedStreamReset(f"the peer {what}")
         self.offer(data)

@@ -32,7 +32,7 @@ class Way:
             rpc, members, threshold=3, backoff_seconds=1.0, chance=lambda: 0.0, now_ms=lambda: 0
         )  # fmt: skip
         self.told: list[str] = []
-        self.breaker.on_breaker_change = lambda transition: self.told.append(transition.text)
+        self.breaker.subscribe(on_change=lambda transition: self.told.append(transition.text))
 
     async def round_trips(self, seconds: float) -> None:
         for peer in PEERS:

@@ -59,8 +59,8 @@ async def test_many_that_are_ahead_of_the_clock_are_one_line_a_minute_for_a_peer
         f"a: left out 50 of the envelopes that it answered with; the first: {WHY} (and 70 more like it before)",
         f"b: left out 1 of the envelopes that it answered with; the first: {WHY}",
     ]
-    assert peer_policy.watch.counters.answers_left_out == 171
-    assert peer_policy.watch.counters.offences == 0, "whose clock is wrong, nobody knows"
+    assert peer_policy.limit_counters.counts.answers_left_out == 171
+    assert peer_policy.limit_counters.counts.offences == 0, "whose clock is wrong, nobody knows"
     assert peer_policy.complaint("a") == ""
 
 
@@ -70,4 +70,4 @@ async def test_notices_that_are_ahead_are_one_line_as_well(caplog: pytest.LogCap
     assert await learner_over(peer_policy).note(KEY, ahead) == 50
     (record,) = caplog.records
     assert record.getMessage() == f"a: left out 50 of the notices that it answered with; the first: {WHY}"
-    assert peer_policy.watch.counters.answers_left_out == 50
+    assert peer_policy.limit_counters.counts.answers_left_out == 50

@@ -54,15 +54,15 @@ async def test_a_kind_and_peer_have_one_line_a_minute_and_every_hit_counts(
     caplog: pytest.LogCaptureFixture, mock_clock: trio.testing.MockClock
 ) -> None:
     caplog.set_level(logging.WARNING)
-    watch = LimitCounters()
+    limit_counters = LimitCounters()
     for _ in range(3):
         for _ in range(100):
-            watch.hit("streams_slow", "a", "says nothing")
-            watch.hit("streams_slow", "b", "says nothing", times=2)
-            watch.hit("streams_refused", "a", "has too many")
+            limit_counters.hit("streams_slow", "a", "says nothing")
+            limit_counters.hit("streams_slow", "b", "says nothing", times=2)
+            limit_counters.hit("streams_refused", "a", "has too many")
         mock_clock.jump(SILENCE_SECONDS / 2)
-    assert watch.counters.streams_slow == 900
-    assert watch.counters.streams_refused == 300
+    assert limit_counters.counts.streams_slow == 900
+    assert limit_counters.counts.streams_refused == 300
     assert [record.getMessage() for record in caplog.records] == [
         "a: says nothing", "b: says nothing", "a: has too many",
         "a: says nothing (and 199 more like it before)",
@@ -75,13 +75,13 @@ async def test_a_crowd_has_few_lines_and_is_not_remembered(
     caplog: pytest.LogCaptureFixture, mock_clock: trio.testing.MockClock
 ) -> None:
     caplog.set_level(logging.WARNING)
-    watch = LimitCounters()
+    limit_counters = LimitCounters()
     for minute in range(100):
         for number in range(200):
-            watch.hit("handshakes_failed", f"{minute}.{number}", "is a stranger")
+            limit_counters.hit("handshakes_failed", f"{minute}.{number}", "is a stranger")
         mock_clock.jump(SILENCE_SECONDS)
     assert len(caplog.records) == 100 * LINES_PER_KIND_MAX
-    assert len(watch._said) <= min(KEPT_MAX, 3 * LINES_PER_KIND_MAX)
+    assert len(limit_counters._said) <= min(KEPT_MAX, 3 * LINES_PER_KIND_MAX)
 
 
 def test_every_counter_is_a_plain_number_that_begins_at_zero() -> None:

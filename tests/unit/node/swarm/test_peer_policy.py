@@ -24,7 +24,7 @@ def parted() -> list[tuple[str, str]]:
 @pytest.fixture
 def peer_policy(parted: list[tuple[str, str]]) -> PeerPolicy:
     peer_policy = PeerPolicy()
-    peer_policy.part = lambda peer, reason: parted.append((peer, reason))
+    peer_policy.on_forfeit(lambda peer, reason: parted.append((peer, reason)))
     return peer_policy
 
 
@@ -40,7 +40,7 @@ async def test_without_lists_everyone_is_welcome_and_with_them_whom_they_name() 
 
 async def test_a_list_that_is_not_named_stays_and_listeners_hear_of_every_change() -> None:
     peer_policy, heard = PeerPolicy(allow=["a"], deny=["b"]), []
-    peer_policy.listeners.append(lambda: heard.append((peer_policy.allow, peer_policy.deny)))
+    peer_policy.on_lists_changed(lambda: heard.append((peer_policy.allow, peer_policy.deny)))
     peer_policy.set_lists(deny=["c", "c"])
     peer_policy.set_lists(allow=[])
     assert heard == [(("a",), ("c",)), ((), ("c",))]
@@ -64,8 +64,8 @@ async def test_bad_input_costs_the_connection_and_then_the_place_and_time_gives_
     assert peer_policy.complaint("b") == ""
     mock_clock.jump(601)
     assert peer_policy.complaint("a") == ""
-    assert peer_policy.watch.counters.places_lost == 1
-    assert peer_policy.watch.counters.offences == 4
+    assert peer_policy.limit_counters.counts.places_lost == 1
+    assert peer_policy.limit_counters.counts.offences == 4
 
 
 async def test_whatever_a_peer_does_and_loses_it_has_one_line_a_minute(
@@ -86,7 +86,7 @@ async def test_whatever_a_peer_does_and_loses_it_has_one_line_a_minute(
     mock_clock.jump(SILENCE_SECONDS)
     peer_policy.blame("b", Offence.BROKEN_RULES, "sent more of it")
     assert caplog.records[-1].getMessage() == "b: broken rules: sent more of it; it loses its connection"
-    counters = peer_policy.watch.counters
+    counters = peer_policy.limit_counters.counts
     assert (counters.offences, counters.connections_forfeited) == (6, 3)
     assert (counters.places_lost, counters.turned_away) == (1, 6)
 
@@ -98,8 +98,8 @@ async def test_a_peer_whose_disk_went_bad_is_no_attacker(
     for _ in range(10_000):
         peer_policy.blame_for("a", [b"1"], were_asked_for=True)
     assert parted == []
-    assert peer_policy.watch.counters.envelopes_refused == 10_256
-    assert peer_policy.watch.counters.offences == BAD_ENVELOPES_MAX
+    assert peer_policy.limit_counters.counts.envelopes_refused == 10_256
+    assert peer_policy.limit_counters.counts.offences == BAD_ENVELOPES_MAX
 
 
 async def test_who_goes_on_making_envelopes_up_loses_its_place(peer_policy: PeerPolicy) -> None:
@@ -144,32 +144,30 @@ async def test_what_is_no_message_costs_the_connection_at_once_and_the_place_in_
 ) -> None:
     net = OneEnd()
     rpc = Rpc(net, peer_policy=peer_policy)
-    rpc.served = Told()
     async with trio.open_nursery() as nursery:
-        await nursery.start(rpc.run)
+        await nursery.start(rpc.run, Told())
         for _ in range(4):
             net.come("a")
             assert not peer_policy.complaint("a")
             net.garble("a", b"\xc1")
         assert [peer for peer, _ in net.given_up] == ["a"] * 4
         assert peer_policy.complaint("a")
-        assert peer_policy.watch.counters.messages_malformed == 4
+        assert peer_policy.limit_counters.counts.messages_malformed == 4
         nursery.cancel_scope.cancel()
 
 
 async def test_an_answer_to_something_else_is_held_against_the_peer(peer_policy: PeerPolicy) -> None:
     net = OneEnd()
     rpc = Rpc(net, peer_policy=peer_policy)
-    rpc.served = Told()
     async with trio.open_nursery() as nursery:
-        await nursery.start(rpc.run)
+        await nursery.start(rpc.run, Told())
         net.come("a")
         number = rpc.ask("a", Ping(), lambda reply: None)
         assert number is not None
         net.answer("a", number, ProviderAdded())
         net.answer("a", number, Pong(1, 0, 0))  # late
         net.answer("a", 999, Pong(1, 0, 0))  # from a former life
-        assert peer_policy.watch.counters.answers_wrong == peer_policy.watch.counters.offences == 1
+        assert peer_policy.limit_counters.counts.answers_wrong == peer_policy.limit_counters.counts.offences == 1
         nursery.cancel_scope.cancel()
 
 
@@ -181,18 +179,17 @@ async def test_too_many_or_too_large_requests_of_a_peer_are_refused_and_those_of
     rpc = Rpc(
         net, peer_policy=peer_policy, limits=SwarmLimits(serving_bytes_max=3 * size, serving_bytes_in_all_max=5 * size)
     )
-    rpc.served = slow
     async with trio.open_nursery() as nursery:
-        await nursery.start(rpc.run)
+        await nursery.start(rpc.run, slow)
         net.come("a", "b")
         for number in range(1, 6):
             net.ask("a", number, Ping(), "x" * 60)
         assert refused(net, "a") == [4, 5]
-        assert peer_policy.watch.counters.offences == 2
+        assert peer_policy.limit_counters.counts.offences == 2
         for number in range(1, 4):
             net.ask("b", number, Ping(), "x" * 60)
         assert refused(net, "b") == [3], "all together have too much under way"
-        assert peer_policy.watch.counters.offences == 2, "and that is nobody's fault"
+        assert peer_policy.limit_counters.counts.offences == 2, "and that is nobody's fault"
         slow.may.set()
         await trio.testing.wait_all_tasks_blocked()
         net.ask("a", 6, Ping(), "x" * 60)

@@ -136,7 +136,7 @@ async def test_what_is_not_sent_to_a_peer_with_too_much_unanswered_is_counted_an
         refused(50)
         await trio.sleep(61.0)
         refused(1)
-        assert rpc._peer_policy.watch.counters.requests_not_sent == 51
+        assert rpc.peer_policy.limit_counters.counts.requests_not_sent == 51
         first, second = [record.getMessage() for record in caplog.records]
         assert first == "a: has not answered 2 requests of ours: no more go to it until some are answered"
         assert second == f"{first} (and 49 more like it before)"

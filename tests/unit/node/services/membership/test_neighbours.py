@@ -3,6 +3,7 @@
 import trio
 import trio.testing
 
+from node.config.settings import Settings
 from node.services.membership.neighbours import Neighbours
 from node.store.memory.store import MemoryStore
 from node.swarm.members import Members
@@ -15,14 +16,11 @@ ROUNDS = 50
 
 def neighbours(net: OneEnd) -> Neighbours:
     return Neighbours(
-        network=net,
         rpc=Rpc(net),
         members=Members(net.peer_id, replication=20),
         store=MemoryStore(log_id="ab" * 8),
-        network_name="test",
-        name="n1",
+        settings=Settings(network="test", name="n1"),
         finders=(),
-        forget_seconds=60.0,
         now_ms=lambda: 0,
         chance=lambda: 0.0,
         on_sign_of_life=lambda why: None,
