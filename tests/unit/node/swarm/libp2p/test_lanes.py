@@ -1,10 +1,14 @@
 """Frames come out of bytes as they went in, however the bytes were cut on the way."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.swarm.base import FRAME_BYTES_MAX
+from node.swarm.base import FRAME_BYTES_MAX, Lane
 from node.swarm.libp2p.lanes import Splitter
+from tests.unit.vectors import load
 
 
 def framed(*frames: bytes) -> bytes:
@@ -20,6 +24,13 @@ def test_frames_come_out_whole_and_in_order_however_they_were_cut(frames: list[b
         splitter.feed(data[:cut])
         data = data[cut:]
     assert got == frames
+
+
+@pytest.mark.parametrize("vector", load("messages")["lanes"], ids=lambda vector: vector["name"])
+def test_golden_lanes_begin_with_their_name_and_hold_frames(vector: dict[str, Any]) -> None:
+    got: list[bytes] = []
+    Splitter(got.append, refuse=lambda why: None).feed(bytes.fromhex(vector["stream"]))
+    assert got == [bytes([Lane(vector["lane"])]), *map(bytes.fromhex, vector["frames"])]
 
 
 @given(st.integers(FRAME_BYTES_MAX + 1, 2**32 - 1), st.binary(max_size=9))
