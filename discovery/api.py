@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from discovery.finder import FinderHealth, Sight
+from discovery.finder import FinderHealth, OnSighted
 from protocols import keys
 from protocols.errors import InvalidPayload
 from protocols.policy.address_book import Sighted
@@ -55,17 +55,17 @@ class ApiFinder:
             looked_at=self._looked_at,
         )
 
-    async def run(self, sight: Sight) -> None:
+    async def run(self, on_sighted: OnSighted) -> None:
         async with trio.open_nursery() as nursery:
             for api in self._apis:
-                nursery.start_soon(self._ask_for_ever, api, sight)
+                nursery.start_soon(self._ask_for_ever, api, on_sighted)
 
-    async def _ask_for_ever(self, api: str, sight: Sight) -> None:
+    async def _ask_for_ever(self, api: str, on_sighted: OnSighted) -> None:
         failures = 0
         while True:
             started = trio.current_time()
             try:
-                sight(await self._ask(api))
+                on_sighted(await self._ask(api))
                 failures = 0
                 self._faults.pop(api, None)
             except BootstrapFailed as error:

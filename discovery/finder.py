@@ -10,7 +10,7 @@ from typing import Protocol
 
 from protocols.policy.address_book import Sighted
 
-Sight = Callable[[Sighted], None]
+OnSighted = Callable[[Sighted], None]
 """Told of every sighting, on the trio thread; quick, and does not raise. The same peer may come again."""
 
 
@@ -37,6 +37,6 @@ class Finder(Protocol):
         """How it is, at once and without looking."""
         ...
 
-    async def run(self, sight: Sight) -> None:
+    async def run(self, on_sighted: OnSighted) -> None:
         """Say what is seen, until cancelled; a finder that has said all it will ever see may return."""
         ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from discovery.finder import FinderHealth, Sight
+from discovery.finder import FinderHealth, OnSighted
 from protocols.policy.address_book import Sighted
 
 
@@ -16,7 +16,7 @@ class ManualFinder:
         """It has nothing that could fail: who answers at these addresses is seen when they are dialled."""
         return FinderHealth(sources=len(self._addresses))
 
-    async def run(self, sight: Sight) -> None:
+    async def run(self, on_sighted: OnSighted) -> None:
         for address in self._addresses:
             peer = address.rpartition("/p2p/")[2] if "/p2p/" in address else ""
-            sight(Sighted(peer=peer, addresses=(address,), source="configuration", is_configured=True))
+            on_sighted(Sighted(peer=peer, addresses=(address,), source="configuration", is_configured=True))

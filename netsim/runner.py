@@ -23,7 +23,7 @@ from netsim.virtual.scheduler import run_virtual
 from netsim.virtual.trace import Trace
 from netsim.virtual.world import VirtualWorld
 from netsim.world import CallResult, World
-from protocols.policy.rtt import stretched
+from protocols.policy.rtt import stretch
 
 POLL_SECONDS = 0.25
 SAMPLE_SECONDS = 0.5
@@ -219,7 +219,7 @@ def setting_of(plan: Plan) -> Setting:
         seed=plan.seed,
         nodes=scenario.nodes,
         replication=scenario.replication,
-        deadline_seconds={"hybrid": in_hybrid, "real": stretched(otherwise, _round_trip(scenario)), "mock": otherwise},
+        deadline_seconds={"hybrid": in_hybrid, "real": stretch(otherwise, _round_trip(scenario)), "mock": otherwise},
         freshness_seconds=float(str(settings.get("read_freshness_ms", 5000))) / 1000.0,
         faults_seconds=scenario.limits.faults_seconds,
         settle_seconds=scenario.limits.settle_seconds,

@@ -1,7 +1,7 @@
 """Runs a machine under trio: the only place where time, events and effects meet.
 
-Whatever happens is told with `tell`, a plain function; the effects are carried out in order before it returns. The
-driver's task does nothing but wait for the machine's one deadline and send the `Tick`.
+`handle` gives an event to the machine; it is a plain function, and carries out the effects in order before it returns.
+The driver's task only waits for the machine's one deadline and sends the `Tick`.
 """
 
 from collections.abc import Callable
@@ -16,20 +16,20 @@ F = TypeVar("F")
 
 
 class Driver(Generic[E, F]):
-    """One machine and whoever carries out its effects (`carry_out`: quick, does not wait, does not raise)."""
+    """One machine. `carry_out` carries out its effects: it is quick, does not wait and does not raise."""
 
     def __init__(self, machine: Machine[E, F], carry_out: Callable[[F], None]) -> None:
         self._machine = machine
         self._carry_out = carry_out
         self._woken = trio.Event()
 
-    def tell(self, event: E | Tick) -> None:
-        """Something happened, now."""
+    def handle(self, event: E | Tick) -> None:
+        """Give the machine an event that happens now, and carry out the effects."""
         before = self._machine.deadline
         for effect in self._machine.handle(event, trio.current_time()):
             self._carry_out(effect)
         after = self._machine.deadline
-        if after is not None and (before is None or after < before):  # put off: the task looks again when it wakes
+        if after is not None and (before is None or after < before):  # for a later one the task looks when it wakes
             self._woken.set()
 
     async def run(self) -> None:
@@ -41,5 +41,5 @@ class Driver(Generic[E, F]):
                 await self._woken.wait()
             due = self._machine.deadline
             if due is not None and trio.current_time() >= due:
-                self.tell(Tick())
+                self.handle(Tick())
                 await trio.lowlevel.checkpoint()

@@ -1,19 +1,18 @@
-"""Which versions of one key are its heads: the merge that every replica agrees on, whatever the order of arrival.
+"""The heads of one key: every replica computes the same heads, whatever the order in which versions arrive.
 
-A version is superseded once a later version that is held names it as a parent; a head is a held version that is not.
-An edge to a parent that is not earlier than its child is void: the child stays, and supersedes nothing by it. The
-local door refuses such a write (`NotLater`); from a peer it must be kept, for whether it is void may be known only
-after it was accepted, and acceptance must not depend on the order of arrival.
+A version is superseded when this node holds a later version that names it as a parent. A head is a held version that is
+not superseded. An edge to a parent that is not earlier than its child is void: the child is kept, and supersedes
+nothing by that edge. A local write with such an edge is refused (`NotLater`). One from a peer must be kept: a node may
+learn only later that the edge is void, and acceptance must not depend on the order of arrival.
 
-A version is superseded, too, by one of the same author that reissues it, whichever of the two is later: a clock that
-ran ahead was mended between them. That takes the author's signature, so nobody ends another's head by it; and a
-digest is known only once what it is of was made, so it never goes in circles, alone or with parents: where there are
-versions, there is a head.
+A version is also superseded by a reissue of its own author, whichever of the two is later: the author corrected a clock
+that ran ahead. A reissue needs the author's signature, so no author can end the head of another. A digest is known only
+after its version was made, so neither reissues nor parents form a circle: where there are versions, there is a head.
 
-The whole state is, for each digest, the greatest version it was held with, the greatest version that names it as
-a parent, and the set of authors who reissued it. They only ever grow, so merging is commutative, associative and
-idempotent by construction (a join-semilattice; Shapiro et al., 'Conflict-free Replicated Data Types', 2011), also
-under equivocation: two contents of one author and one version are two digests, hence two versions.
+The whole state is, for each digest, the greatest version it was held with, the greatest version that names it as a
+parent, and the set of authors that reissued it. All of these only grow, so merging is commutative, associative and
+idempotent by construction (a join-semilattice; Shapiro et al., 'Conflict-free Replicated Data Types', 2011). That holds
+under equivocation too: two contents of one author and one version have two digests, so they are two versions.
 """
 
 from collections.abc import Iterable
@@ -21,7 +20,7 @@ from typing import NamedTuple
 
 
 class Added(NamedTuple):
-    """What became of one version: whether it was unknown, whether it is a head now, and which heads it superseded."""
+    """The effect of adding one version: whether it is new, whether it is a head now, and the heads it superseded."""
 
     is_new: bool
     is_head: bool
@@ -29,7 +28,7 @@ class Added(NamedTuple):
 
 
 class HeadSet:
-    """The versions of one key, as far as heads need them. Digests are 32 bytes, versions readings of the clock."""
+    """The versions of one key, reduced to what the heads need. A digest has 32 bytes, a version is a clock reading."""
 
     __slots__ = ("_authors", "_heads", "_named_by", "_reissued_by", "_versions")
 
@@ -43,17 +42,17 @@ class HeadSet:
     def add(
         self, digest: bytes, version: int, parents: Iterable[bytes], *, author: str = "", reissues: Iterable[bytes] = ()
     ) -> Added:
-        """Take in a version, known or not. Adding a known one with parents that were unknown so far adds its edges.
+        """Add a version, known or not. Adding a known one again with more parents adds the edges to these.
 
-        `author` (a peer id) matters where something is reissued; `reissues` are those that this one stands in for.
+        `author` (a peer id) matters only for reissues; `reissues` are the versions that this one replaces.
         """
         is_new = digest not in self._versions
         if is_new or version > self._versions[digest]:
             self._versions[digest] = version
             self._authors[digest] = author
-            self._place(digest)
-        superseded = tuple(parent for parent in parents if self._name(parent, version))
-        superseded += self.stand_in(reissues, author)
+            self._update(digest)
+        superseded = tuple(parent for parent in parents if self._add_parent(parent, version))
+        superseded += self.add_reissues(reissues, author)
         return Added(is_new, digest in self._heads, superseded)
 
     def heads(self) -> tuple[bytes, ...]:
@@ -65,31 +64,31 @@ class HeadSet:
     def is_head(self, digest: bytes) -> bool:
         return digest in self._heads
 
-    def _name(self, parent: bytes, version: int) -> bool:
-        """A version names a parent; whether that ended a head."""
+    def _add_parent(self, parent: bytes, version: int) -> bool:
+        """Add an edge to a parent. Returns whether that ended a head."""
         if version <= self._named_by.get(parent, -1):
             return False
         self._named_by[parent] = version
         was_head = parent in self._heads
-        self._place(parent)
+        self._update(parent)
         return was_head and parent not in self._heads
 
-    def stand_in(self, reissued: Iterable[bytes], author: str) -> tuple[bytes, ...]:
-        """An author issued these versions again, whichever version it was that says so; answers which heads it ended.
+    def add_reissues(self, reissued: Iterable[bytes], author: str) -> tuple[bytes, ...]:
+        """An author reissued these versions. Returns the heads that this ended.
 
-        What `add` does with them; alone for a version that says so, and counts for nothing else any more.
+        `add` does the same; this method alone is for the reissue that has no other effect any more.
         """
         return tuple(digest for digest in reissued if self._reissue(digest, author))
 
     def _reissue(self, digest: bytes, author: str) -> bool:
-        """Somebody stands in for a version; whether that ended a head."""
+        """An author reissued a version. Returns whether that ended a head."""
         self._reissued_by.setdefault(digest, set()).add(author)
         was_head = digest in self._heads
-        self._place(digest)
+        self._update(digest)
         return was_head and digest not in self._heads
 
-    def _place(self, digest: bytes) -> None:
-        """Among the heads or not, by what is known now."""
+    def _update(self, digest: bytes) -> None:
+        """Add a version to the heads, or remove it, by all that is known now."""
         version = self._versions.get(digest)
         if version is None:
             return

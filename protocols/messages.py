@@ -55,8 +55,8 @@ class Pong(NamedTuple):
     """
 
     now_ms: int
-    owed: int
-    oldest_ms: int
+    hints: int
+    oldest_hint_ms: int
 
 
 class Merge(NamedTuple):

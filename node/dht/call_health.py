@@ -69,7 +69,7 @@ class CallHealth:
         self.last_at = self._time()
         if seconds is not None:
             self._took(seconds)
-        if not self._steady.is_quiet() and self._steady.saw_good(self.last_at):
+        if not self._steady.is_clear() and self._steady.observe_good(self.last_at):
             self._changed()
 
     def failed(self, why: str, seconds: float | None = None) -> None:
@@ -78,7 +78,7 @@ class CallHealth:
         self.last_at = self._time()
         if seconds is not None:
             self._took(seconds)
-        if self._steady.saw_bad(why, self.last_at):
+        if self._steady.observe_bad(why, self.last_at):
             self._changed()
 
     def _took(self, seconds: float) -> None:

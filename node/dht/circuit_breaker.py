@@ -106,13 +106,13 @@ class CircuitBreaker:
         return self._breaker.generation
 
     def succeeded(self, generation: int) -> None:
-        self._driver.tell(breaker.Succeeded(generation))
+        self._driver.handle(breaker.Succeeded(generation))
 
     def failed(self, generation: int, evidence: str, asked: Sequence[str] = ()) -> None:
         """`asked` are the peers that did not answer."""
         self.failures += 1
         names = tuple(map(self._members.name_of, asked))
-        self._driver.tell(breaker.Failed(generation, evidence, names))
+        self._driver.handle(breaker.Failed(generation, evidence, names))
 
     def unanswered(
         self, generation: int, *, since: float, until: float, evidence: str, asked: Sequence[str] = ()
@@ -126,7 +126,7 @@ class CircuitBreaker:
         if self._has_answered(since):
             self.succeeded(generation)
         elif until - since >= FAIR_SECONDS and trio.current_time() <= until + LATE_SECONDS:
-            due = since + self._rpc.round_trips.patience_with(asked or self._members.reachable(), least=FAIR_SECONDS)
+            due = since + self._rpc.round_trips.timeout_of_all(asked or self._members.reachable(), least=FAIR_SECONDS)
             if due <= until:
                 self.failed(generation, evidence, asked)
             elif self._nursery is not None and self._judged_later < JUDGED_LATER_MAX:
@@ -156,26 +156,26 @@ class CircuitBreaker:
     def heard(self, peer: str) -> None:
         """A frame of this peer came."""
         if self._breaker.learned is BreakerState.OPEN:
-            self._driver.tell(breaker.SignOfLife(f"a frame of {self._members.name_of(peer)}"))
+            self._driver.handle(breaker.SignOfLife(f"a frame of {self._members.name_of(peer)}"))
 
     def sign_of_life(self, evidence: str) -> None:
         """A peer was connected or answered again."""
         if self._breaker.learned is BreakerState.OPEN:
-            self._driver.tell(breaker.SignOfLife(evidence))
+            self._driver.handle(breaker.SignOfLife(evidence))
         for on_sign_of_life in self._on_sign_of_life:
             on_sign_of_life()
 
     def force(self, state: BreakerState, why: str) -> None:
         """Somebody wants it open or closed; what the breaker learns meanwhile holds again after `release`."""
-        self._driver.tell(breaker.Forced(state, why))
+        self._driver.handle(breaker.Forced(state, why))
 
     def release(self, why: str) -> None:
         """The force is over, if there was one."""
-        self._driver.tell(breaker.Released(why))
+        self._driver.handle(breaker.Released(why))
 
     def tune(self, *, threshold: int, backoff_seconds: float) -> None:
         """Other limits from now on; what was counted stays."""
-        self._driver.tell(breaker.Tuned(threshold, backoff_seconds))
+        self._driver.handle(breaker.Tuned(threshold, backoff_seconds))
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -218,7 +218,7 @@ class CircuitBreaker:
 
         async def ping(peer: str, scope: trio.CancelScope) -> None:
             started = trio.current_time()
-            patience = self._rpc.round_trips.patience(peer, least=PROBE_SECONDS)
+            patience = self._rpc.round_trips.timeout(peer, least=PROBE_SECONDS)
             try:
                 await self._rpc.call(peer, Ping(), timeout=patience)
             except CallAbandoned:
@@ -235,8 +235,8 @@ class CircuitBreaker:
             for peer in peers:
                 nursery.start_soon(ping, peer, nursery.cancel_scope)
         if True in outcomes:
-            self._driver.tell(breaker.Succeeded(generation, answered[0]))
+            self._driver.handle(breaker.Succeeded(generation, answered[0]))
         elif None in outcomes:
-            self._driver.tell(breaker.Abandoned(generation))
+            self._driver.handle(breaker.Abandoned(generation))
         else:
             self.failed(generation, "a ping was not answered" if peers else "no peer is connected", peers)

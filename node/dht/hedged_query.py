@@ -95,7 +95,7 @@ async def ask(
             if not under_way:
                 break
             woken = trio.Event()
-            hedge_at = now + round_trips.hedge(under_way, most=hedge_most)
+            hedge_at = now + round_trips.hedge_delay(under_way, most=hedge_most)
             with trio.move_on_at(min(deadline, hedge_at) if rest else deadline):
                 await woken.wait()
             if not woken.is_set() and trio.current_time() < deadline:
@@ -106,7 +106,7 @@ async def ask(
         asked.is_late = now > deadline + LATE_SECONDS
         for peer, (number, asked_at) in list(under_way.items()):
             asked.silent.append(peer)
-            patience = round_trips.patience(peer, least=PATIENCE_SECONDS)
+            patience = round_trips.timeout(peer, least=PATIENCE_SECONDS)
             had_its_time = now >= deadline and now - asked_at >= patience
             rpc.give_up(peer, number, is_missed=had_its_time and not asked.is_late)
     return asked

@@ -81,7 +81,7 @@ class RealDHT:
     @property
     def deadline_seconds(self) -> float:
         """Stretched where answers take long."""
-        return self._rpc.round_trips.stretched(self._deadline)
+        return self._rpc.round_trips.stretch(self._deadline)
 
     def _until(self, timeout: float | None) -> float:
         return trio.current_time() + (self.deadline_seconds if timeout is None else timeout)

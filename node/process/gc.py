@@ -1,13 +1,12 @@
-"""A process's memory: what the collector need not look at again, and what the machine gets back after a flood.
+"""Memory of the process: the garbage collector skips long-lived objects, and freed memory goes back to the system.
 
-Once a node is ready it holds some 300,000 objects, nearly all of them libraries, that live as long as it does. A full
-collection looks at each: 65 ms during which nobody is answered, twice a second under load, and no deadline of 100 ms
-would hold. They are set aside once; what comes after is little, and is looked at in a millisecond or two.
+A ready node holds some 300,000 objects, nearly all of them of libraries, that live as long as the process. A full
+collection visits each: 65 ms without an answer to any call, twice a second under load, so that no deadline of 100 ms
+would hold. They are frozen once; later objects are few, and are visited in one or two milliseconds.
 
-glibc returns freed memory only from the end of its heap, and one small object that lives on there holds hundreds of
-megabytes back: after 128 MiB of half-sent frames that nobody needs any more, a node went on holding all of it. It
-returns every free page when it is asked to (malloc_trim, a few milliseconds, in a thread of its own). Where there is
-no glibc, or no /proc, nothing is done.
+glibc returns freed memory only from the end of its heap, so one small object that stays there keeps hundreds of
+megabytes: after 128 MiB of half-sent frames that were dropped, a node still held all of it. malloc_trim returns every
+free page (a few milliseconds, in a thread of its own). Without glibc or /proc nothing is done.
 """
 
 import ctypes
@@ -20,38 +19,38 @@ import trio
 
 LOOK_SECONDS = 2.0
 SLACK_BYTES = 48 << 20
-"""So much more than there was after the last time makes it worth while."""
+"""Growth since the last trim that makes another one worthwhile."""
 _STATM = Path("/proc/self/statm")
 COLLECT_AFTER = (5_000, 20, 50)
-"""New objects before the youngest are looked at, and how often one generation before the next. What nodes drop is
-hardly ever a cycle, and reference counts take care of the rest at once."""
+"""New objects before a collection of the youngest generation, and collections of one generation before the next. A node
+hardly ever drops a cycle, and reference counts free everything else at once."""
 
 
-def set_aside() -> None:
-    """Tell the collector that what is there now stays. It takes a tenth of a second, once."""
+def freeze() -> None:
+    """Exclude all objects that exist now from collections. It takes a tenth of a second, once."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
 
 
 async def run() -> None:
-    """Look now and then, and give back what is free, until cancelled; at once over where that is not known how."""
+    """Trim the heap after it has grown, until cancelled; return at once on a system without malloc_trim or /proc."""
     trim, page_bytes = _trim(), os.sysconf("SC_PAGE_SIZE")
     if trim is None or not _STATM.exists():
         return
-    level = last = _resident(page_bytes)
+    base = last = _resident(page_bytes)
     while True:
         await trio.sleep(LOOK_SECONDS)
         now = _resident(page_bytes)
         is_growing, last = now > last + SLACK_BYTES // 4, now
-        if now > level + SLACK_BYTES and not is_growing:
+        if now > base + SLACK_BYTES and not is_growing:
             await trio.to_thread.run_sync(trim)
-            level = last = _resident(page_bytes)
-        level = min(level, now)
+            base = last = _resident(page_bytes)
+        base = min(base, now)
 
 
 def _resident(page_bytes: int) -> int:
-    """Bytes of physical memory that this process has (proc(5), the second field of statm)."""
+    """Bytes of physical memory of this process (proc(5), the second field of statm)."""
     return int(_STATM.read_text(encoding="ascii").split()[1]) * page_bytes
 
 

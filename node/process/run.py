@@ -172,8 +172,8 @@ async def _live(
                     multiaddrs=node.addresses(),
                     api=url,
                 )
-                gc.set_aside()
-                threads.take_short_turns()
+                gc.freeze()
+                threads.shorten_switch_interval()
                 _log.info("ready", peer_id=ready.peer_id, multiaddrs=ready.multiaddrs, api=url, backend=ready.backend)
                 if not stopping.is_set():
                     say(ready)

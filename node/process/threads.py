@@ -1,8 +1,8 @@
-"""Turns between a process's threads: how soon the one that writes to the disk gets the interpreter from a busy loop.
+"""The switch interval between threads: how soon the thread that writes to the disk gets the interpreter's lock.
 
-Every call into SQLite gives the interpreter's lock up and has to win it back. Whoever holds it is asked for it only
-after a while, five milliseconds if nothing else is said: a commit that needs it twenty times took up to a hundred
-milliseconds beside a loop that had work to do, instead of one.
+Every call into SQLite releases the interpreter's lock and has to get it back. A thread that holds the lock is asked to
+release it only after the switch interval, 5 ms by default: a commit that needs the lock twenty times took up to 100 ms
+beside a busy event loop, instead of 1 ms.
 """
 
 import sys
@@ -10,6 +10,6 @@ import sys
 SWITCH_SECONDS = 0.0002
 
 
-def take_short_turns() -> None:
-    """Have a thread that runs give way to one that waits after this long."""
+def shorten_switch_interval() -> None:
+    """Make a running thread give way to a waiting one after `SWITCH_SECONDS`."""
     sys.setswitchinterval(SWITCH_SECONDS)

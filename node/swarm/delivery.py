@@ -103,7 +103,7 @@ class Delivery:
 
     def usual(self, peer: str) -> float:
         """How long a peer usually takes to answer, seconds; 0 when nothing is known of it."""
-        return self._rpc.round_trips.usual(peer) or 0.0
+        return self._rpc.round_trips.median(peer) or 0.0
 
     async def run(self) -> None:
         """Send what was handed in, and notice what was not answered, until cancelled."""
@@ -149,7 +149,7 @@ class Delivery:
     def _ask(self, peer: str, route: _Route, parcels: list[_Parcel], size: int) -> bool:
         """Send them in one message. False: that cannot be done now."""
         ahead = sum(batch.size_bytes for batch in route.batches)
-        seconds = self._rpc.round_trips.patience(peer, least=0.0) + (ahead + size) / BYTES_PER_SECOND_MIN
+        seconds = self._rpc.round_trips.timeout(peer, least=0.0) + (ahead + size) / BYTES_PER_SECOND_MIN
         seconds += self._timeout
         batch = _Batch(parcels, size, trio.current_time() + seconds)
         trace, traces = _traces(parcels)

@@ -85,7 +85,7 @@ class PeerPolicy:
         """What stands against a peer, or ''."""
         if not self.is_listed(peer):
             return "it is not allowed here"
-        if seconds := self._score.out_seconds(peer, trio.current_time()):
+        if seconds := self._score.banned_seconds(peer, trio.current_time()):
             return f"it misbehaved, and is not dealt with for another {seconds:.0f} s"
         return ""
 
@@ -96,14 +96,14 @@ class PeerPolicy:
     def blame(self, peer: str, offence: Offence, what: str, *, times: int = 1) -> None:
         """A peer sent bad input; it may lose its connections for it, or its place. Quick, and never raises."""
         now = trio.current_time()
-        was_out = self._score.is_out(peer, now)
+        was_banned = self._score.is_banned(peer, now)
         verdict = self._score.offend(peer, offence, now, times=times)
         reason = cost = ""
-        if verdict is Penalty.PLACE:
+        if verdict is Penalty.BAN:
             reason = f"it misbehaved too often: {what}"
-            cost = f"; it is not dealt with for {self._score.out_seconds(peer, now):.0f} s"
-            self.limit_counters.count("places_lost", not was_out)
-        elif verdict is Penalty.CONNECTION:
+            cost = f"; it is not dealt with for {self._score.banned_seconds(peer, now):.0f} s"
+            self.limit_counters.count("places_lost", not was_banned)
+        elif verdict is Penalty.DISCONNECT:
             reason, cost = f"it misbehaved: {what}", "; it loses its connection"
             self.limit_counters.count("connections_forfeited")
         self.limit_counters.hit("offences", peer, f"{offence}: {what}{cost}", times=times)

@@ -201,7 +201,7 @@ class Rpc:
         finally:
             if not replies:
                 is_over = deadline <= trio.current_time() <= deadline + LATE_SECONDS
-                had_its_time = timeout >= self.round_trips.patience(peer, least=FAIR_SECONDS)
+                had_its_time = timeout >= self.round_trips.timeout(peer, least=FAIR_SECONDS)
                 self.give_up(peer, number, is_missed=is_over and had_its_time)
         if not replies:
             if trio.current_time() > deadline + LATE_SECONDS:
@@ -260,7 +260,7 @@ class Rpc:
 
     def _took(self, peer: str, request: type[Request], asked_at: float, now: float) -> None:
         if request not in _WITH_COMMIT:
-            self.round_trips.took(peer, now - asked_at, now)
+            self.round_trips.observe(peer, now - asked_at, now)
 
     def _serve(self, peer: str, number: int, request: Request, trace: str, size: int) -> None:
         """Answer a request; what is done and logged for it belongs to its trace, here as where it comes from."""

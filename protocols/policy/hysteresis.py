@@ -1,18 +1,19 @@
-"""Hysteresis: one bad moment is no illness, and one good one no recovery.
+"""Hysteresis: a verdict changes only after several observations in a row that contradict it.
 
-Worse only after several bad observations in a row, and not too long apart; better after several good ones. Between the
-first sign and the verdict it is `stirred`: whoever can look again should, soon, instead of at the next regular time. So
-neither verdict waits for a long interval, and neither comes from a single moment. Pure: `now` is seconds on one clock.
+Good becomes bad after several bad observations that are not too far apart, bad becomes good after several good ones.
+Between the first contradicting observation and the change of the verdict `needs_recheck` is true: the caller should
+observe again soon, and not wait for its next regular time. So no verdict takes a long interval, and none comes from a
+single observation. `now` is seconds on one clock.
 """
 
 from math import inf
 
 
 class Hysteresis:
-    """One thing that is observed again and again.
+    """The verdict about one thing that is observed repeatedly.
 
-    Observations closer together than `apart_seconds` count as one. What is bad and was not seen to be for
-    `forget_seconds` is over (for what nobody observes unless it is used).
+    Observations closer together than `apart_seconds` count as one. A bad verdict without a bad observation for
+    `forget_seconds` ends (for a thing that is observed only when it is used).
     """
 
     def __init__(
@@ -31,11 +32,11 @@ class Hysteresis:
         self._forget = forget_seconds
         self._is_bad = False
         self._streak = 0
-        """Observations in a row that say otherwise than `is_bad`."""
+        """Observations in a row that contradict `_is_bad`."""
         self._counted_at = -inf
         self._bad_at = -inf
         self.why = ""
-        """What the last bad observation said."""
+        """The reason of the last bad observation."""
 
     def is_bad(self, now: float) -> bool:
         """The verdict."""
@@ -43,29 +44,29 @@ class Hysteresis:
             self._is_bad, self._streak = False, 0
         return self._is_bad
 
-    def is_stirred(self, now: float) -> bool:
-        """What was seen last says otherwise than the verdict: look again soon."""
+    def needs_recheck(self, now: float) -> bool:
+        """Whether the last observation contradicts the verdict: observe again soon."""
         return self._streak > 0 and (self.is_bad(now) or now - self._bad_at < self._within)
 
-    def is_quiet(self) -> bool:
-        """A good observation would tell nothing new."""
+    def is_clear(self) -> bool:
+        """Whether a good observation would change nothing."""
         return not self._is_bad and not self._streak
 
-    def saw_good(self, now: float) -> bool:
-        """It was seen to be well; answers whether the verdict is another now."""
+    def observe_good(self, now: float) -> bool:
+        """Take a good observation. Returns whether the verdict changed."""
         if not self.is_bad(now):
             self._streak = 0
             return False
         return self._count(self._better_after, now)
 
-    def saw_bad(self, why: str, now: float) -> bool:
-        """It was seen to be ill; answers whether the verdict is another now."""
-        is_bad, is_news = self.is_bad(now), now - self._bad_at < self._within
+    def observe_bad(self, why: str, now: float) -> bool:
+        """Take a bad observation. Returns whether the verdict changed."""
+        is_bad, is_near = self.is_bad(now), now - self._bad_at < self._within
         self.why, self._bad_at = why, now
         if is_bad:
             self._streak = 0
             return False
-        if not is_news:
+        if not is_near:
             self._streak = 0
         return self._count(self._worse_after, now)
 

@@ -181,8 +181,8 @@ async def live(told: dict[str, Any]) -> None:
         api = await nursery.start(partial(serve, guarded, bind("127.0.0.1:0"), now_ms=now_ms, stopping=trio.Event()))
         say({"peer_id": node.peer_id, "addresses": node.addresses(), "api": api})
         worker = Worker(node, key)
-        memory.set_aside()  # as `bzzz up` does
-        threads.take_short_turns()
+        memory.freeze()  # as `bzzz up` does
+        threads.shorten_switch_interval()
         async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as lines:
             buffer = b""
             async for chunk in lines:

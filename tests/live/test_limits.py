@@ -433,7 +433,7 @@ async def offend(host: Host, seed: bytes) -> None:
 
 
 async def test_who_breaks_the_rules_again_and_again_loses_its_place_for_a_while() -> None:
-    peer_policy = PeerPolicy(score=Reputation(half_life_seconds=2.0, place_at=45.0, back_at=25.0))
+    peer_policy = PeerPolicy(score=Reputation(half_life_seconds=2.0, ban_at=45.0, readmit_at=25.0))
     seed = os.urandom(32)
     async with running(peer_policy=peer_policy) as (host, told), running() as (friend, _):
         await friend.dial(host.addresses, timeout=5)

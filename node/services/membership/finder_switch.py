@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import trio
 
-from discovery.finder import Finder, FinderHealth, Sight
+from discovery.finder import Finder, FinderHealth, OnSighted
 
 
 class FinderSwitch:
@@ -21,12 +21,12 @@ class FinderSwitch:
         told = self._finder.health()
         return told if self._is_on() else replace(told, faults=())
 
-    async def run(self, sight: Sight) -> None:
+    async def run(self, on_sighted: OnSighted) -> None:
         while True:
             async with trio.open_nursery() as nursery:
                 is_on = self._is_on()
                 if is_on:
-                    nursery.start_soon(self._finder.run, sight)
+                    nursery.start_soon(self._finder.run, on_sighted)
                 while self._is_on() == is_on:
                     await self._changed()
                 nursery.cancel_scope.cancel()

@@ -119,7 +119,7 @@ class Neighbours:
                 for peer in self._network.connected_peers():  # who was quicker than we
                     nursery.start_soon(self._greet, peer)
                 for finder in self._finders:
-                    nursery.start_soon(finder.run, self._peers.tell)
+                    nursery.start_soon(finder.run, self._peers.handle)
                 await trio.sleep_forever()
             finally:
                 self._nursery = None  # before it closes: the network may still tell us who is gone
@@ -130,7 +130,7 @@ class Neighbours:
             member = presence.member
             # Nobody is forgotten before he was looked for: this node may have been off for long, or its clock be wrong.
             ago = min(max(0.0, (now_ms - member.last_seen_ms) / 1000.0), self._forget_seconds - SOUGHT_SECONDS)
-            self._peers.tell(
+            self._peers.handle(
                 address_book.Sighted(
                     peer=member.peer, addresses=member.addresses, source="store", seen_at=now - max(0.0, ago)
                 )
@@ -140,27 +140,27 @@ class Neighbours:
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         self._note("connected to %s at %s (%s)", peer, address, "dialled" if dialled else "it dialled us")
-        self._peers.tell(address_book.Connected(peer))
-        self._liveness.tell(failure_detector.ConnectionOpened(peer))
+        self._peers.handle(address_book.Connected(peer))
+        self._liveness.handle(failure_detector.ConnectionOpened(peer))
         self._start(self._greet, peer)
 
     def disconnected(self, peer: str, reason: str) -> None:
         self._note("disconnected from %s: %s", peer, reason)
         self._parting.pop(peer, None)
-        self._liveness.tell(failure_detector.ConnectionClosed(peer))
+        self._liveness.handle(failure_detector.ConnectionClosed(peer))
         if presence := self._members.get(peer):
             presence.is_connected = False
             presence.is_suspect = False
             self._members.say_changed()
-        self._peers.tell(address_book.Disconnected(peer))
+        self._peers.handle(address_book.Disconnected(peer))
 
     def heard(self, peer: str) -> None:
-        self._liveness.tell(failure_detector.FrameReceived(peer))
+        self._liveness.handle(failure_detector.FrameReceived(peer))
 
     def missed(self, peer: str, evidence: str) -> None:
         if (presence := self._members.get(peer)) and not presence.is_suspect:
             presence.suspect_why = evidence
-        self._liveness.tell(failure_detector.DeadlineMissed(peer))
+        self._liveness.handle(failure_detector.DeadlineMissed(peer))
 
     def _note(self, line: str, *facts: object) -> None:
         """Say in the log who comes, goes or is suspect, unless there are so many of them that it would be flooded."""
@@ -266,7 +266,7 @@ class Neighbours:
                 peer = await self._network.dial(addresses, timeout=DIAL_SECONDS)
         except DialFailed as error:
             log.debug("could not dial %s: %s", target, error)
-        self._peers.tell(address_book.Dialled(target, peer))
+        self._peers.handle(address_book.Dialled(target, peer))
 
     async def _dial_hearsay(self, addresses: tuple[str, ...]) -> str:
         async with self._hearsay_dials:
@@ -310,7 +310,7 @@ class Neighbours:
 
     async def _part_soon(self, peer: str) -> None:
         await trio.sleep(0.1)  # so that the answer which says why still reaches it
-        self._peers.tell(address_book.Banned(peer))
+        self._peers.handle(address_book.Banned(peer))
         self._network.disconnect(peer, "another swarm")
 
     def _met(self, peer: str, hello: Hello, offset_ms: float | None) -> None:
@@ -332,12 +332,12 @@ class Neighbours:
         if is_back:
             self._start(self._save, member)
             self._on_sign_of_life(f"{self._members.name_of(peer)} is here")
-        self._peers.tell(address_book.Sighted(peer=peer, addresses=member.addresses, source="hello"))
+        self._peers.handle(address_book.Sighted(peer=peer, addresses=member.addresses, source="hello"))
 
     async def _ping(self, peer: str) -> None:
         presence = self._members.get(peer)
         least = SUSPECT_PING_SECONDS if presence and presence.is_suspect else PING_SECONDS
-        patience = self._rpc.round_trips.patience(peer, least=least)
+        patience = self._rpc.round_trips.timeout(peer, least=least)
         started, sent_ms = trio.current_time(), self._now_ms()
         try:
             reply = await self._rpc.call(peer, Ping(), timeout=patience)
@@ -345,13 +345,13 @@ class Neighbours:
             return  # a silent peer was reported by the call
         if isinstance(reply, Pong) and presence is not None:
             self._ponged(presence, reply, started, sent_ms)
-            self._liveness.tell(failure_detector.PongReceived(peer))
+            self._liveness.handle(failure_detector.PongReceived(peer))
 
     def _ponged(self, presence: Presence, pong: Pong, started: float, sent_ms: int) -> None:
         now, now_ms = trio.current_time(), self._now_ms()
         presence.round_trip_seconds = now - started
         presence.clock_offset_ms = pong.now_ms - (sent_ms + now_ms) / 2
-        self._members.is_clean(presence, started - (pong.oldest_ms / 1000.0 if pong.owed else 0.0))
+        self._members.is_clean(presence, started - (pong.oldest_hint_ms / 1000.0 if pong.hints else 0.0))
         if now_ms - presence.member.last_seen_ms > SEEN_MS:
             presence.member = replace(presence.member, last_seen_ms=now_ms)
             self._start(self._save, presence.member)
@@ -398,7 +398,7 @@ class Neighbours:
 
     def _hear_of(self, member: MemberEntry, teller: str) -> None:
         addresses = [address for address in member.addresses if address.endswith(f"/p2p/{member.peer}")]
-        self._peers.tell(
+        self._peers.handle(
             address_book.Sighted(
                 peer=member.peer,
                 addresses=tuple(addresses[:HEARSAY_ADDRESSES_MAX]),

@@ -82,10 +82,10 @@ class _Probed:
         self.at = now
         if seen.failing:
             self.errors += 1
-            self.steady.saw_bad(seen.failing, now)
+            self.steady.observe_bad(seen.failing, now)
         else:
             self.latency_seconds = seen.seconds
-            self.steady.saw_good(now)
+            self.steady.observe_good(now)
 
     def failing(self, now: float) -> str:
         return self.steady.why if self.steady.is_bad(now) else ""
@@ -142,9 +142,9 @@ class HealthMonitor:
         now = trio.current_time()
         if suspects := tuple(p for p in self._members.all() if p.is_connected and p.is_suspect):
             self._suspected = suspects
-            self._suspects.saw_bad(", ".join(p.member.name or p.member.peer[-8:] for p in suspects), now)
+            self._suspects.observe_bad(", ".join(p.member.name or p.member.peer[-8:] for p in suspects), now)
         else:
-            self._suspects.saw_good(now)
+            self._suspects.observe_good(now)
         self._news.set()
 
     def sign_of_life(self) -> None:
@@ -177,7 +177,7 @@ class HealthMonitor:
         now, seconds = trio.current_time(), self._flags.current.health_check_interval_ms / 1000.0
         observed = [self._suspects, *(one.steady for one in self._probed.values())]
         is_unasked = self._probed["dht"].at is None and self._is_in_swarm() and bool(self._members.reachable())
-        is_wrong = bool(self._store.last_failure) or any(one.is_stirred(now) or one.is_bad(now) for one in observed)
+        is_wrong = bool(self._store.last_failure) or any(one.needs_recheck(now) or one.is_bad(now) for one in observed)
         if is_wrong or is_unasked:
             seconds = min(seconds, SOON_SECONDS)
             if self._is_asked:

@@ -19,7 +19,7 @@ from node.swarm.members import Members
 from node.swarm.rpc import CallAbandoned, Rpc
 from protocols.errors import BzzzError, NotFound
 from protocols.messages import GetHeads
-from protocols.policy.rtt import PATIENCE_SECONDS_MAX
+from protocols.policy.rtt import TIMEOUT_SECONDS_MAX
 from protocols.ucxl import parse
 
 PROBE_SECONDS = 1.0
@@ -115,9 +115,9 @@ class Probes:
 
     async def _ask(self, rpc: Rpc, peer: str, key: bytes, took: list[float], silent: list[str]) -> None:
         started, trips = trio.current_time(), rpc.round_trips
-        least = PATIENCE_SECONDS_MAX if trips.usual(peer) is None else PEER_SECONDS  # it may be as far as can be
+        least = TIMEOUT_SECONDS_MAX if trips.median(peer) is None else PEER_SECONDS  # it may be as far as can be
         try:
-            await rpc.call(peer, GetHeads(key, ()), timeout=trips.patience(peer, least=least))
+            await rpc.call(peer, GetHeads(key, ()), timeout=trips.timeout(peer, least=least))
         except CallAbandoned:
             pass
         except BzzzError:

@@ -262,7 +262,7 @@ class MemoryStore:
         for digest in history:
             item = self._held[digest]
             if digest in self._reissued:
-                lineage.stand_in(item.reissues, item.author)
+                lineage.add_reissues(item.reissues, item.author)
             else:
                 lineage.add(digest, item.version, item.parents, author=item.author, reissues=item.reissues)
         self._heads[key] = self._ordered(lineage)

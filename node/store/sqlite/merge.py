@@ -323,7 +323,7 @@ class Merger:
             "SELECT s.old, v.author FROM versions v JOIN stand_ins s ON s.sequence = v.sequence WHERE v.key_id = ?",
             (key_id,),
         ):
-            lineage.stand_in((old,), author)
+            lineage.add_reissues((old,), author)
         self._db.execute("DELETE FROM heads WHERE key_id = ?", (key_id,))
         insert(self._db, "heads (key_id, sequence)", [(key_id, sequences[digest]) for digest in lineage.heads()])
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discovery.api import ANSWER_BYTES_MAX, ApiFinder, BootstrapFailed, read_bootstrap
-from discovery.finder import FinderHealth, Sight
+from discovery.finder import FinderHealth, OnSighted
 from node.services.membership.finder_switch import FinderSwitch
 from protocols.keys import PrivateKey
 from protocols.policy.address_book import Sighted
@@ -70,7 +70,7 @@ async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture
     sights: list[Sighted] = []
     seen = trio.Event()
 
-    def sight(sighted: Sighted) -> None:
+    def on_sighted(sighted: Sighted) -> None:
         sights.append(sighted)
         seen.set()
 
@@ -82,7 +82,7 @@ async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture
         )
         port = listeners[0].socket.getsockname()[1]
         finder = ApiFinder((f"127.0.0.1:{port}", "127.0.0.1:1"), network="bzzz", chance=lambda: 0.0)
-        nursery.start_soon(finder.run, sight)
+        nursery.start_soon(finder.run, on_sighted)
         await seen.wait()
         nursery.cancel_scope.cancel()
     assert sights[0].peer == PEER
@@ -104,7 +104,7 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
         def health(self) -> FinderHealth:
             return FinderHealth(faults=("nobody is there",), errors=3)
 
-        async def run(self, sight: Sight) -> None:
+        async def run(self, on_sighted: OnSighted) -> None:
             nonlocal runs
             runs += 1
             try:

@@ -72,7 +72,7 @@ async def test_an_event_that_moves_the_deadline_forward_wakes_it_in_time(autojum
     driver = Driver(alarm, lambda effect: None)
     async with running(driver):
         await trio.sleep(1)
-        driver.tell(Want(3.0))
+        driver.handle(Want(3.0))
         await trio.sleep(9)
     assert alarm.ticks == [3.0]
 
@@ -82,7 +82,7 @@ async def test_an_event_that_sets_the_first_deadline_wakes_it(autojump_clock: Cl
     driver = Driver(alarm, lambda effect: None)
     async with running(driver):
         await trio.sleep(50)
-        driver.tell(Want(60.0))
+        driver.handle(Want(60.0))
         await trio.sleep(50)
     assert alarm.ticks == [60.0]
 
@@ -92,13 +92,13 @@ async def test_a_deadline_that_was_put_off_or_dropped_is_not_ticked_at(autojump_
     driver = Driver(alarm, lambda effect: None)
     async with running(driver):
         await trio.sleep(1)
-        driver.tell(Want(20.0))
+        driver.handle(Want(20.0))
         await trio.sleep(10)
         assert alarm.ticks == []
-        driver.tell(Want(None))
+        driver.handle(Want(None))
         await trio.sleep(100)
         assert alarm.ticks == []
-        driver.tell(Want(120.0))
+        driver.handle(Want(120.0))
         await trio.sleep(100)
     assert alarm.ticks == [120.0]
 
@@ -108,7 +108,7 @@ async def test_a_deadline_in_the_past_is_due_now(autojump_clock: Clock) -> None:
     driver = Driver(alarm, lambda effect: None)
     async with running(driver):
         await trio.sleep(10)
-        driver.tell(Want(3.0))
+        driver.handle(Want(3.0))
         await trio.testing.wait_all_tasks_blocked()
         assert alarm.ticks == [10.0]
 
@@ -126,14 +126,14 @@ async def test_a_machine_that_never_has_enough_starves_nobody_else(autojump_cloc
 async def test_effects_are_carried_out_in_order_before_tell_returns(autojump_clock: Clock) -> None:
     told = list[str]()
     driver = Driver(Alarm(), told.append)
-    driver.tell(Want(None, ("one", "two", "three")))
+    driver.handle(Want(None, ("one", "two", "three")))
     assert told == ["one", "two", "three"]
 
 
 async def test_what_is_told_before_it_runs_is_done_and_its_deadline_is_kept(autojump_clock: Clock) -> None:
     alarm, told = Alarm(), list[str]()
     driver = Driver(alarm, told.append)
-    driver.tell(Want(2.0, ("early",)))
+    driver.handle(Want(2.0, ("early",)))
     assert told == ["early"]
     async with running(driver):
         await trio.sleep(3)
@@ -146,11 +146,11 @@ async def test_who_carries_out_an_effect_may_tell_the_machine_something(autojump
     def carry_out(effect: str) -> None:
         told.append(effect)
         if effect == "connect":
-            driver.tell(Want(7.0, ("connected",)))
+            driver.handle(Want(7.0, ("connected",)))
 
     driver = Driver(alarm, carry_out)
     async with running(driver):
-        driver.tell(Want(50.0, ("connect",)))
+        driver.handle(Want(50.0, ("connect",)))
         await trio.sleep(10)
     assert told == ["connect", "connected", "rang"]
     assert alarm.ticks == [7.0]
@@ -168,5 +168,5 @@ async def test_the_time_of_an_event_is_when_it_was_told(autojump_clock: Clock) -
 
     driver = Driver[str, str](Watch(), lambda effect: None)
     await trio.sleep(2.5)
-    driver.tell("now")
+    driver.handle("now")
     assert seen == [2.5]

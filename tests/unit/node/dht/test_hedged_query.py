@@ -12,7 +12,7 @@ from node.dht.hedged_query import PATIENCE_SECONDS, QueryResult, ask
 from node.swarm.rpc import LATE_SECONDS, Rpc
 from protocols.errors import StorageFull
 from protocols.messages import FailedReply, GetHeads, HeadsReply, ProviderAdded, Reply
-from protocols.policy.rtt import HEDGE_SECONDS_USUAL
+from protocols.policy.rtt import HEDGE_SECONDS_DEFAULT
 from protocols.ucxl import key_of
 from tests.unit.one_end import OneEnd, Told, calls_over
 
@@ -92,7 +92,7 @@ async def test_a_slow_peer_is_waited_for_no_longer_than_for_the_next_one(autojum
     async with round_of() as r:
         await r.start()
         await r.answer("a")
-        await trio.sleep(HEDGE_SECONDS_USUAL * 1.01)
+        await trio.sleep(HEDGE_SECONDS_DEFAULT * 1.01)
         assert r.asked == "abc"
         await r.answer("c")
         asked = await r.end()
@@ -105,7 +105,7 @@ async def test_one_more_is_asked_at_each_turn_until_all_are(autojump_clock: Cloc
     async with round_of() as r:
         await r.start(seconds=1.0)
         for count in (3, 4, 5, 5, 5):
-            await trio.sleep(HEDGE_SECONDS_USUAL * 1.0001)
+            await trio.sleep(HEDGE_SECONDS_DEFAULT * 1.0001)
             assert r.asked == "abcde"[:count]
 
 
@@ -188,7 +188,7 @@ async def test_at_the_deadline_it_ends_and_who_had_its_time_is_blamed(autojump_c
 
 async def test_who_was_asked_just_before_the_deadline_is_not_blamed(autojump_clock: Clock) -> None:
     async with round_of() as r:
-        await r.start(seconds=HEDGE_SECONDS_USUAL + PATIENCE_SECONDS * 0.8)
+        await r.start(seconds=HEDGE_SECONDS_DEFAULT + PATIENCE_SECONDS * 0.8)
         asked = await r.end()
         assert set(asked.silent) >= {"a", "b", "c"}
         assert "a" in r.told.missed_peers

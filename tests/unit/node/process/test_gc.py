@@ -41,7 +41,7 @@ def test_what_is_resident_is_read_in_bytes() -> None:
 def test_what_is_there_once_a_node_is_ready_is_looked_at_by_no_collection_any_more() -> None:
     thresholds, before = gc.get_threshold(), gc.get_freeze_count()
     try:
-        memory.set_aside()
+        memory.freeze()
         assert gc.get_freeze_count() > before + 10_000
         assert gc.collect() < 10_000
         assert len(gc.get_objects()) < 10_000
