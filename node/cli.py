@@ -1,8 +1,4 @@
-"""`bzzz`: the command line. A command's file is imported when the command is asked for, and no earlier.
-
-Exit codes: 0 done, 1 not found or refused, 2 used wrongly (and a node that cannot start), 3 node not reachable,
-4 stored but not replicated in time, 130 interrupted.
-"""
+"""`bzzz`: the command line. It imports the file of a command only when that command is used."""
 
 import importlib
 import os
@@ -10,7 +6,7 @@ import sys
 
 import click
 
-_COMMANDS = {
+COMMANDS = {
     "up": "node.commands.up",
     "put": "node.commands.write",
     "delete": "node.commands.write",
@@ -20,41 +16,42 @@ _COMMANDS = {
     "peers": "node.commands.status",
     "health": "node.commands.health",
     "id": "node.commands.status",
-    "pending": "node.commands.status",
+    "pending": "node.commands.pending",
     "flags": "node.commands.flags",
     "audit": "node.commands.audit",
     "config": "node.commands.config",
-    # The simulator stands above the node, which knows no more of it than this name.
+    # The simulator is a layer above the node, which therefore knows it only by this name.
     "sim": "netsim.commands.sim",
+    "completion": "node.commands.completion",
 }
 
 
 class _Commands(click.Group):
-    """A group whose members are the functions of that name in the files of `_COMMANDS`."""
+    """A group of the commands in `COMMANDS`; `NAME` is the function `NAME_command` in its file."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(_COMMANDS[cmd_name]), f"{cmd_name}_command")
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             ctx.fail(f"there is no command {args[0]!r}" + (f"; did you mean {near[0]}?" if near else ""))
         return super().resolve_command(ctx, args)
 
 
-def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _print_version(ctx: click.Context, _param: click.Parameter, is_given: bool) -> None:
+    if is_given and not ctx.resilient_parsing:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
@@ -65,25 +62,36 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Say which.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."
+)
 def cli() -> None:
-    """A store of shared context for agents: each machine runs a node, and together the nodes are the store.
+    """Store the shared context of agents: each machine runs a node, and the nodes together are the store.
 
-    `bzzz up` runs one. The other commands talk to a node that runs (--api, BZZZ_API; http://127.0.0.1:8080 unless set).
+    'bzzz up' runs a node. Most other commands talk to a running one, at 127.0.0.1:8080 unless --api or BZZZ_API names
+    another.
+
+    
+    Exit codes:
+      0  done
+      1  refused, not found, or failed
+      2  wrong use, or a node that cannot start
+      3  no node can be reached
+      4  stored, but not replicated in time
     """
 
 
 def main() -> None:
     """The entry point."""
     try:
-        code = cli.main(standalone_mode=False) or 0
+        code = cli.main(prog_name="bzzz", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone: nothing left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has gone
         code = 1
     sys.exit(code)
 

@@ -1,1 +1,1 @@
-"""The commands of `bzzz`, a file for each kind. Importing one costs nothing that answering `--help` does not need."""
+"""The commands of `bzzz`. A command imports what it needs when it runs, so that `--help` and completion stay fast."""

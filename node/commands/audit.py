@@ -1,6 +1,6 @@
-"""`bzzz audit show` and `verify`: what was done to a node, and whether the record of it is what the node wrote.
+"""`bzzz audit show` and `verify`: prints the audit log of a node, and checks that the node wrote every line of it.
 
-The lines are checked here, not by the node: whoever could change its log could change what it says of it.
+The check runs here and not in the node, because an attacker who can change the node's log can also change its answers.
 """
 
 import json
@@ -9,23 +9,32 @@ from typing import Any
 
 import click
 
-from node.commands.client import ApiClient, Failure, print_json, print_table, talks_to_node
+from node.commands.client import ApiClient, Failure
+from node.commands.options import complete_files, talks_to_node
+from node.commands.output import print_json, print_note, print_table
 
-_file = click.option("--file", metavar="FILE", help="Read this log, audit.log in a data directory, and ask no node.")
+_file_option = click.option(
+    "--file", metavar="FILE", shell_complete=complete_files,
+    help="Read this file (audit.log in the data directory of a node) instead of asking a node.",
+)  # fmt: skip
 _PAGE = 1000
 
 
-@click.group("audit", short_help="What was changed, forced or switched, signed and chained.")
+@click.group("audit", short_help="Print the audit log, or check that nobody changed it.")
 def audit_command() -> None:
-    """The audit log: every change of flags, every override, every switch of the breaker, every start."""
+    """Print the audit log of a node, or check that nobody changed it.
+
+    The log has an entry for each start, each change of flags, each override, each opening and closing of the breaker,
+    and each retry of refused hints. The node signs each entry, and each entry holds the hash of the one before it.
+    """
 
 
 @audit_command.command("show")
-@_file
-@click.option("--last", type=click.IntRange(1), metavar="N", help="Only the last N entries.")
+@_file_option
+@click.option("--last", type=click.IntRange(1), metavar="N", help="Print only the last N entries.")
 @talks_to_node
 def show(*, client: ApiClient, as_json: bool, file: str | None, last: int | None) -> None:
-    """Print the entries, the first one first. With --json each on a line of its own, as it was written."""
+    """Print the entries, the oldest one first. With --json each entry is one line, exactly as the node wrote it."""
     lines = list(_of_file(file) if file else _of_node(client))
     first = max(0, len(lines) - last) if last else 0
     if as_json:
@@ -40,18 +49,18 @@ def _row(number: int, line: bytes) -> tuple[str, ...]:
     from datetime import UTC, datetime
 
     try:
-        told = json.loads(line)
-        at = datetime.fromtimestamp(told["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        what = _what(told["details"])
-        reason = f" ({told['reason']})" if told["reason"] else ""
-        return (str(number), at, _line(told["act"]), _line(told["author"]), _line(what + reason))
+        entry = json.loads(line)
+        at = datetime.fromtimestamp(entry["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        what = _what(entry["details"])
+        reason = f" ({entry['reason']})" if entry["reason"] else ""
+        return (str(number), at, _printable(entry["act"]), _printable(entry["author"]), _printable(what + reason))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
-        return (str(number), "-", "-", "-", "this line cannot be read; see 'bzzz audit verify'")
+        return (str(number), "-", "-", "-", "this line cannot be read; run 'bzzz audit verify'")
 
 
 def _what(details: dict[str, Any]) -> str:
     if changes := details.get("changes"):
-        return ", ".join(f"{name}: {_short(one['before'])} -> {_short(one['after'])}" for name, one in changes.items())
+        return ", ".join(f"{name}: {_short(c['before'])} -> {_short(c['after'])}" for name, c in changes.items())
     if "before" in details:
         return f"{details['before']} -> {details['after']}"
     return f"in force: {details['in_force']}" if "in_force" in details else ""
@@ -63,53 +72,54 @@ def _short(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _line(text: object) -> str:
-    """What stands in a log was written by anybody: nothing in it may move the cursor."""
+def _printable(text: object) -> str:
+    """Text without control characters: another program may have written the log, and must not control the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
-@audit_command.command("verify", short_help="Check every line, its signature and its place.")
-@_file
-@click.option("--node", metavar="PEER", help="The peer id of the node whose log it must be.")
+@audit_command.command("verify", short_help="Check the signature and the place of every line.")
+@_file_option
+@click.option("--node", metavar="PEER", help="The peer id of the node that must have written the log.")
 @talks_to_node
 def verify(*, client: ApiClient, as_json: bool, file: str | None, node: str | None) -> None:
-    """Check every line: its signature, and that it follows the one before. Exit code 1 names the first broken one."""
+    """Check the signature of every line, and that it follows the line before it.
+
+    The exit code is 1 if a line is broken; the first broken one is named.
+    """
     from protocols.audit_log import check
 
-    told: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     if file:
-        lines, note = _whole(list(_of_file(file)), file)
+        lines, note = _complete(list(_of_file(file)), file)
     else:
-        told = client.call("GET", "/v1/audit", {"limit": 1}).data
-        lines, note = list(_of_node(client))[: told["entries"]], ""
-    verdict = check(lines, node=node or told.get("node"))
+        state = client.call("GET", "/v1/audit", {"limit": 1}).data
+        lines, note = list(_of_node(client))[: state["entries"]], ""
+    verdict = check(lines, node=node or state.get("node"))
     broken, why = verdict.broken, verdict.why
     if not lines:
-        broken, why = 1, "it is not there: a node writes one at each start, so everything was cut off"
-    if told and broken is None and (verdict.good, verdict.head) != (told["entries"], told["head"]):
+        broken, why = 1, "it is missing: a node writes a line at each start, so all of them were removed"
+    if state and broken is None and (verdict.good, verdict.head) != (state["entries"], state["head"]):
         broken = verdict.good + 1
-        why = f"the node wrote {told['entries']} entries, and its log has {verdict.good}: the last ones were cut off"
+        why = f"the node wrote {state['entries']} entries, but its log has {verdict.good}: the last ones were removed"
     if as_json:
         print_json({"ok": broken is None, "entries": verdict.good, "head": verdict.head, "node": verdict.node,
                     "broken": broken, "why": why})  # fmt: skip
         click.get_current_context().exit(int(broken is not None))
     if broken is not None:
-        raise Failure(f"line {broken} is broken: {why}; before it, {verdict.good} good", 1)
-    click.echo(
-        f"{verdict.good} entries of {verdict.node or 'nobody'}, all as they were written\n  head  {verdict.head}"
-    )
+        raise Failure(f"line {broken} is broken: {why}; {verdict.good} lines before it are good", 1)
+    click.echo(f"{verdict.good} entries of {verdict.node}, all unchanged\n  head  {verdict.head}")
     if note:
-        click.echo(f"bzzz: {note}", err=True)
+        print_note(note)
 
 
-def _whole(lines: list[bytes], file: str) -> tuple[list[bytes], str]:
-    """The lines without a last one that was never finished: that is a crash while it was written, and no break."""
+def _complete(lines: list[bytes], file: str) -> tuple[list[bytes], str]:
+    """The lines without an unfinished last one, which a crash during a write leaves behind, and a note about it."""
     with open(file, "rb") as opened:
         opened.seek(max(0, opened.seek(0, 2) - 1))
         is_finished = opened.read(1) in (b"\n", b"")
     if is_finished:
         return lines, ""
-    return lines[:-1], "its last line was never finished, and so acknowledged to nobody; the next start cuts it off"
+    return lines[:-1], "its last line is unfinished: the node stopped while it wrote it; the next start removes it"
 
 
 def _of_file(file: str) -> Iterator[bytes]:

@@ -1,16 +1,14 @@
-"""How the commands speak with a node: one HTTP request, and what came of it in words.
+"""A client of a node's HTTP API for the commands: sends one request, and reports a failure as one line.
 
-Python's own `http.client`: the commands are to answer at once, and a client with more to it takes longer to import
-than the node takes to reply.
+It uses Python's own `http.client`, because the commands must start fast: a larger client takes longer to import than
+the node takes to answer.
 """
 
 import contextlib
-import functools
 import http.client
 import json
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -25,11 +23,11 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 _CONNECT_SECONDS = 3.0
 _ANSWER_SECONDS = 15.0
-"""What a node may take to answer beyond the time a call asks for."""
+"""How long to wait for an answer, in addition to the time that the call itself may take."""
 
 
 class Failure(click.ClickException):
-    """The end of a command, as a line on standard error, or as JSON on standard output where that was asked for."""
+    """Ends a command with one line on standard error, or with JSON on standard output if the command has `--json`."""
 
     def __init__(self, message: str, code: int, error: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -54,7 +52,7 @@ class ApiReply:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the node said, out of its shape."""
+        """The `data` of the answer."""
         data = json.loads(self.body)["response"]["data"]
         assert isinstance(data, dict)
         return data
@@ -81,9 +79,9 @@ class ApiClient:
         body: bytes | None = None,
         seconds: float = 0.0,
     ) -> ApiReply:
-        """One request; what is None in `query` is left out. Raises `Failure`, for answers that are errors too."""
-        told = {name: value for name, value in (query or {}).items() if value is not None}
-        target = path + ("?" + urlencode(told, quote_via=quote, safe="/:@*~^") if told else "")
+        """Send one request; leaves out parameters that are None. Raises `Failure`, also for an error in answer."""
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
+        target = path + ("?" + urlencode(parameters, quote_via=quote, safe="/:@*~^") if parameters else "")
         sent = {"Accept": JSON_TYPE, **(headers or {})}
         if self._token:
             sent["Authorization"] = f"Bearer {self._token}"
@@ -95,13 +93,15 @@ class ApiClient:
             connection.sock.settimeout(_ANSWER_SECONDS + seconds)
             reply = _exchange(connection, method, target, sent, body)
         except TimeoutError:
-            raise self._unreachable("it does not answer") from None
+            raise self._unreachable("it does not answer in time") from None
         except ConnectionRefusedError:
             raise self._unreachable("nothing listens there") from None
         except OSError as error:
             raise self._unreachable(error.strerror or str(error)) from None
         except http.client.HTTPException as error:
-            raise self._unreachable(f"what answers there is no BZZZ node ({type(error).__name__})") from None
+            raise self._unreachable(
+                f"a program answers there, but it is not a BZZZ node ({type(error).__name__})"
+            ) from None
         finally:
             connection.close()
         if reply.status >= 400:
@@ -109,23 +109,27 @@ class ApiClient:
         return reply
 
     def _unreachable(self, why: str) -> Failure:
-        return Failure(f"no node at {self._api}: {why}; is it up (bzzz up)? --api or BZZZ_API says which one to ask", 3)
+        return Failure(
+            f"no node at {self._api}: {why}. Start one with 'bzzz up', or name another with --api or BZZZ_API", 3
+        )
 
 
 def _sendable(name: str, value: str) -> str:
-    """A header as http.client writes it: UTF-8, byte for byte. What no header can carry is wrong use."""
+    """The value as http.client takes it: its UTF-8 bytes. Raises `Failure` for what no header can carry."""
     if not _HEADER_NAME.fullmatch(name):
-        raise Failure(f"the name in {name!r} has a character that no header can carry; letters, digits and - can be", 2)
+        raise Failure(f"the name in {name!r} has a character that no header can carry; use letters, digits and -", 2)
     if _UNPRINTABLE.search(value):
-        shown = "the token" if name == "Authorization" else f"{name}: {value!r}"
-        raise Failure(f"{shown} has a line break or another control character, which no header can carry", 2)
+        what = "the token" if name == "Authorization" else f"{name}: {value!r}"
+        raise Failure(f"{what} has a line break or another control character, which no header can carry", 2)
     return value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _exchange(
     connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: bytes | None
 ) -> ApiReply:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: the answer says why
+    with contextlib.suppress(
+        BrokenPipeError, ConnectionResetError
+    ):  # the node answered before it read everything: the answer says why
         connection.request(method, target, body=body, headers=dict(headers))
     response = connection.getresponse()
     return ApiReply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
@@ -136,85 +140,8 @@ def _refusal(reply: ApiReply) -> Failure:
         error = json.loads(reply.body)["error"]
         message = str(error["message"])
     except (ValueError, KeyError, TypeError):
-        return Failure(f"what answers there is no BZZZ node (HTTP {reply.status})", 3)
+        return Failure(f"a program answers there, but it is not a BZZZ node (HTTP {reply.status})", 3)
     if error.get("retryable"):
         after = reply.headers.get("retry-after")
         message += f" (try again{f' in {after} s' if after else ' later'})"
     return Failure(message, 1, error)
-
-
-# -- options that every such command has ------------------------------------------------------------------------------
-
-
-def talks_to_node(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `--api`, `--api-token-file` and `--json`; it is called with `client` and `as_json`."""
-
-    @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, on one line.")
-    @click.option("--api-token-file", metavar="FILE", envvar="BZZZ_API_TOKEN_FILE", help="Where the API's token is.")
-    @click.option("--api", metavar="HOST:PORT", default=DEFAULT_API, envvar="BZZZ_API", show_default=True,
-                  help="The node to ask (BZZZ_API).")  # fmt: skip
-    @functools.wraps(command)
-    def with_client(api: str, api_token_file: str | None, **rest: Any) -> None:
-        try:
-            address = values.host_port(api)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="'--api' (BZZZ_API)") from None
-        command(client=ApiClient(address, _token(api_token_file)), **rest)
-
-    return with_client
-
-
-def _token(path: str | None) -> str | None:
-    if path is None:
-        return os.environ.get("BZZZ_API_TOKEN", "").strip() or None
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{path} cannot be read ({error})", param_hint="'--api-token-file'") from None
-
-
-class Duration(click.ParamType[int]):
-    """A duration on the command line, as whole milliseconds."""
-
-    name = "DURATION"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return values.milliseconds(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-timeout_option = click.option(
-    "--timeout", "timeout_ms", type=Duration(), help="How long it may take, like 500ms or 10s."
-)
-
-
-# -- answers ----------------------------------------------------------------------------------------------------------
-
-
-def print_json(data: object) -> None:
-    click.echo(json.dumps(data, ensure_ascii=False))
-
-
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The lines of a table: columns as wide as their widest cell."""
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
-    ]
-
-
-def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    click.echo("\n".join(table(head, rows)))
-
-
-def in_words(milliseconds: float | None) -> str:
-    """A duration as a person says it: `12 ms`, `3.4 s`, `5 min`, `2 h`, `3 d`."""
-    if milliseconds is None:
-        return "never"
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
-        if milliseconds >= 2 * size:
-            return f"{milliseconds / size:.0f} {unit}"
-    return f"{milliseconds / 1000:.1f} s" if milliseconds >= 1000 else f"{milliseconds:.0f} ms"

@@ -1,23 +1,25 @@
-"""`bzzz config show` and `check`: what a node would start with, and where each value came from."""
+"""`bzzz config show` and `check`: the settings that a node would start with, and where each comes from."""
 
 import click
 
-from node.commands.client import Failure, print_json, print_table
+from node.commands.client import Failure
+from node.commands.options import complete_files, config_option, json_option, profile_option
+from node.commands.output import print_json, print_note, print_table
 
 
-@click.group("config")
+@click.group("config", short_help="Show the settings that a node would start with, or check a file.")
 def config_command() -> None:
-    """What a node is told, and by whom."""
+    """Show the settings that a node would start with, or check a file. No node needs to run."""
 
 
-@config_command.command("show")
-@click.option("--config", metavar="FILE", help="The file to read (BZZZ_CONFIG).")
-@click.option("--profile", metavar="NAME", help="Settings that ship with BZZZ, under those of FILE (BZZZ_PROFILE).")
-@click.option("--json", "as_json", is_flag=True, help="Answer in JSON, on one line.")
+@config_command.command("show", short_help="Print each setting, its value and its origin.")
+@config_option
+@profile_option
+@json_option
 def show(*, config: str | None, profile: str | None, as_json: bool) -> None:
-    """Print each setting, its value and its origin; secrets as stars.
+    """Print each setting with its value and its origin; a secret is printed as stars.
 
-    This is what a node would start with here; 'bzzz flags' says what is in force in one that runs.
+    A node that is started here and now would use them. 'bzzz flags' shows what a running node uses.
     """
     from node.config.file import ConfigError
     from node.config.load import load
@@ -28,17 +30,17 @@ def show(*, config: str | None, profile: str | None, as_json: bool) -> None:
         raise Failure(str(error), 2) from None
     if as_json:
         print_json({name: {"value": value, "origin": origin} for name, value, origin in settings.rows()})
-    else:
-        print_table(("NAME", "VALUE", "ORIGIN"), settings.rows())
-    for note in () if as_json else settings.notes:
-        click.echo(f"bzzz: {note}", err=True)
+        return
+    print_table(("NAME", "VALUE", "ORIGIN"), settings.rows())
+    for note in settings.notes:
+        print_note(note)
 
 
 @config_command.command("check")
-@click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="Answer in JSON, on one line.")
+@click.argument("file", shell_complete=complete_files)
+@json_option
 def check(*, file: str, as_json: bool) -> None:
-    """Say whether a node could start with FILE. Nothing else is looked at, and nothing is started."""
+    """Check whether a node could start with FILE. This reads only FILE, not the environment, and starts nothing."""
     from node.config.file import ConfigError
     from node.config.load import load
 
@@ -50,5 +52,5 @@ def check(*, file: str, as_json: bool) -> None:
         print_json({"ok": True, "notes": list(settings.notes)})
         return
     for note in settings.notes:
-        click.echo(f"bzzz: {note}", err=True)
-    click.echo(f"{file} is good")
+        print_note(note)
+    click.echo(f"{file} is valid")

@@ -1,4 +1,4 @@
-"""`bzzz health`: how the node is, once or again and again."""
+"""`bzzz health`: prints the health report of a node, once or repeatedly."""
 
 import json
 import sys
@@ -8,16 +8,18 @@ from typing import Any
 
 import click
 
-from node.commands.client import ApiClient, Failure, print_json, table, talks_to_node
+from node.commands.client import ApiClient, Failure
+from node.commands.options import talks_to_node
+from node.commands.output import print_json, table
 
 CLEAR = "\x1b[H\x1b[2J"
-"""Home, and nothing left of what was on the screen (ECMA-48: CUP, ED)."""
+"""Moves the cursor home and clears the screen (ECMA-48: CUP, ED)."""
 UNREACHABLE = 3
 EVERY_SECONDS_MIN, EVERY_SECONDS_MAX = 0.1, 3600.0
 
 
 class _Every(click.ParamType[float]):
-    """So many seconds, as a number."""
+    """An interval in seconds."""
 
     name = "SECONDS"
 
@@ -26,23 +28,24 @@ class _Every(click.ParamType[float]):
             seconds = float(value)
         except ValueError:
             seconds = -1.0
-        if not EVERY_SECONDS_MIN <= seconds <= EVERY_SECONDS_MAX:  # nan neither
+        if not EVERY_SECONDS_MIN <= seconds <= EVERY_SECONDS_MAX:  # also true for nan
             self.fail(
-                f"{value!r} is no number of seconds from {EVERY_SECONDS_MIN:g} to {EVERY_SECONDS_MAX:g}", param, ctx
+                f"{value!r} is not a number of seconds from {EVERY_SECONDS_MIN:g} to {EVERY_SECONDS_MAX:g}", param, ctx
             )
         return seconds
 
 
-@click.command("health")
+@click.command("health", short_help="Show whether the node works, and what is wrong.")
 @click.option(
     "--watch", "every", metavar="[SECONDS]", is_flag=False, flag_value="2", type=_Every(),
-    help="Ask again every so many seconds (2), until Ctrl-C; a node that is away is waited for.",
+    help="Print a report every SECONDS (2 if not given) until Ctrl-C, also while the node cannot be reached.",
 )  # fmt: skip
 @talks_to_node
 def health_command(*, client: ApiClient, as_json: bool, every: float | None) -> None:
-    """Say how the node is, and why. Exit code 1 when it has failed.
+    """Show whether the node works, and what is wrong: healthy, degraded or failed, the reasons, and each component.
 
-    With --watch the screen is drawn anew each time, and --json gives one line for each report.
+    The exit code is 1 when the node has failed. With --watch each report replaces the one before on the screen; with
+    --watch --json each report is one line.
     """
     if every is not None:
         _watch(client, every, as_json)
@@ -51,12 +54,12 @@ def health_command(*, client: ApiClient, as_json: bool, every: float | None) -> 
     if as_json:
         print_json(data)
     else:
-        click.echo(_drawn(data))
+        click.echo(_text(data))
     click.get_current_context().exit(code)
 
 
 def _report(client: ApiClient) -> tuple[dict[str, Any], int]:
-    """What the node says of itself, and the exit code for that: one that has failed says so as an error."""
+    """The report and the exit code. A failed node sends its report as the details of an error."""
     try:
         return client.call("GET", "/health").data, 0
     except Failure as failure:
@@ -66,24 +69,24 @@ def _report(client: ApiClient) -> tuple[dict[str, Any], int]:
 
 
 def _watch(client: ApiClient, every: float, as_json: bool) -> None:
-    """Until Ctrl-C, which is how this ends and no failure."""
+    """Print reports until Ctrl-C, which is no failure."""
     is_screen = sys.stdout.isatty()
     try:
         while True:
-            told = _told(client, as_json)
+            report = _report_or_reason(client, as_json)
             if as_json:
-                click.echo(told)
+                click.echo(report)
             else:
-                head = f"{datetime.now().astimezone():%H:%M:%S}, every {every:g} s; Ctrl-C ends"
-                click.echo(f"{CLEAR if is_screen else ''}{head}\n{told}{'' if is_screen else chr(10)}")
+                head = f"{datetime.now().astimezone():%H:%M:%S}, every {every:g} s; Ctrl-C stops"
+                click.echo(f"{CLEAR if is_screen else ''}{head}\n{report}{'' if is_screen else chr(10)}")
             sys.stdout.flush()
             time.sleep(every)
     except KeyboardInterrupt:
         click.echo("", err=True)
 
 
-def _told(client: ApiClient, as_json: bool) -> str:
-    """One report, or why there is none now. Raises `Failure` for what will be the same at the next try."""
+def _report_or_reason(client: ApiClient, as_json: bool) -> str:
+    """One report as text, or why there is none now. Raises `Failure` for an error that another try cannot change."""
     try:
         data, _ = _report(client)
     except Failure as failure:
@@ -92,11 +95,11 @@ def _told(client: ApiClient, as_json: bool) -> str:
         if as_json:
             return json.dumps({"error": failure.error or {"message": failure.message}}, ensure_ascii=False)
         return f"away\n  {failure.message}"
-    return json.dumps(data, ensure_ascii=False) if as_json else _drawn(data)
+    return json.dumps(data, ensure_ascii=False) if as_json else _text(data)
 
 
-def _drawn(data: dict[str, Any]) -> str:
-    """The status, the reasons, and a row for each component."""
+def _text(data: dict[str, Any]) -> str:
+    """The status, the reasons, and a table of the components."""
     lines = [data["status"], *(f"  {reason}" for reason in data["reasons"])]
     if data["components"]:
         head = ("COMPONENT", "BACKEND", "STATUS", "CHECKED", "ERRORS", "LATENCY")
@@ -104,16 +107,16 @@ def _drawn(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _component(one: dict[str, Any]) -> tuple[str, ...]:
-    latency = f"{one['latency_ms']:.1f} ms" if one["latency_ms"] else "-"
+def _component(component: dict[str, Any]) -> tuple[str, ...]:
+    latency = f"{component['latency_ms']:.1f} ms" if component["latency_ms"] else "-"
     return (
-        one["component"], one["backend"] or "-", one["status"], _time_of(one["last_check"]), str(one["error_count"]),
-        latency,
+        component["component"], component["backend"] or "-", component["status"], _time_of(component["last_check"]),
+        str(component["error_count"]), latency,
     )  # fmt: skip
 
 
 def _time_of(rfc3339: str) -> str:
-    """The time of day, as the clocks here show it; '-' when there is none."""
+    """The time of day in the local time zone; '-' without one."""
     try:
         return f"{datetime.fromisoformat(rfc3339).astimezone():%H:%M:%S}"
     except ValueError:

@@ -1,21 +1,25 @@
-"""`bzzz get` and `history`: what is at an address, now and before."""
+"""`bzzz get` and `history`: the content at an address, and its versions."""
 
 import sys
 
 import click
 
-from node.commands.client import ApiClient, ApiReply, in_words, print_json, print_table, talks_to_node, timeout_option
+from node.commands.client import ApiClient, ApiReply
+from node.commands.options import talks_to_node, timeout_option
+from node.commands.output import in_words, print_json, print_note, print_table
 
 _CONSISTENCIES = click.Choice(["auto", "local", "swarm"])
 _consistency_option = click.option(
-    "--consistency", type=_CONSISTENCIES, help="Whom to ask: as the node sees fit, this node alone, or the swarm."
+    "--consistency",
+    type=_CONSISTENCIES,
+    help="Who answers: the node decides (auto), this node only (local), or the swarm.  [default: auto]",
 )
 
 
-@click.command("get")
+@click.command("get", short_help="Print the content at an address.")
 @click.argument("address")
-@click.option("--digest", metavar="DIGEST", help="One version, by its digest.")
-@click.option("--envelope", is_flag=True, help="The signed envelope as it is, in place of its content.")
+@click.option("--digest", metavar="DIGEST", help="Print the version with this digest.")
+@click.option("--envelope", is_flag=True, help="Print the signed envelope instead of its content.")
 @_consistency_option
 @timeout_option
 @talks_to_node
@@ -29,9 +33,15 @@ def get_command(
     consistency: str | None,
     timeout_ms: int | None,
 ) -> None:
-    """Write what is at ADDRESS to standard output, byte for byte.
+    """Print the content at ADDRESS on standard output, byte for byte.
 
-    The address may name a time: */~~1* the version before, *~1 the first, an ISO 8601 instant what was there then.
+    ADDRESS is like ucxl://agent:role@project:task/*^/path. The part after the task names the version:
+
+    
+    *^                    the newest version
+    ~~1                   one version before the newest
+    *~1                   the first version
+    2026-08-07T14:30:00Z  the newest version at that time
     """
     accept = "application/json" if as_json else "application/vnd.bzzz.envelope" if envelope else "*/*"
     query = {"address": address, "digest": digest, "consistency": consistency, "timeout_ms": timeout_ms}
@@ -45,22 +55,22 @@ def get_command(
 
 
 def _warn(reply: ApiReply) -> None:
-    """What a reader should know of where it came from, on standard error."""
+    """Print on standard error that the answer may be old, or has siblings."""
     headers = reply.headers
     if headers.get("ucxl-degraded") == "true":
         age = headers.get("ucxl-age-ms")
         known = f", last reconciled {in_words(float(age))} ago" if age is not None else ""
         why = headers.get("ucxl-reason", "the swarm did not answer")
-        click.echo(f"bzzz: from this node alone{known}: {why}", err=True)
+        print_note(f"from this node alone{known}: {why}")
     if (siblings := int(headers.get("ucxl-siblings", "0"))) > 0:
         versions = "another version was" if siblings == 1 else f"{siblings} other versions were"
-        click.echo(f"bzzz: {versions} written beside this one, the latest; see 'bzzz history'", err=True)
+        print_note(f"{versions} written concurrently with this one, which is the latest; see 'bzzz history'")
 
 
-@click.command("history")
+@click.command("history", short_help="List the versions of an address.")
 @click.argument("address")
-@click.option("--after", type=click.IntRange(0), metavar="N", help="Leave out the first N versions.")
-@click.option("--limit", type=click.IntRange(1, 1000), metavar="N", help="At most so many.")
+@click.option("--after", type=click.IntRange(0), metavar="N", help="Skip the first N versions.")
+@click.option("--limit", type=click.IntRange(1, 1000), metavar="N", help="List at most N versions.  [default: 1000]")
 @_consistency_option
 @timeout_option
 @talks_to_node
@@ -74,7 +84,10 @@ def history_command(
     consistency: str | None,
     timeout_ms: int | None,
 ) -> None:
-    """List the versions of ADDRESS, the first one first. * marks what a reader gets, + one written beside it."""
+    """List the versions of ADDRESS, the oldest one first.
+
+    * marks the version that 'bzzz get' prints, + a sibling: another newest version, written without knowing this one.
+    """
     query = {
         "address": address, "after": after, "limit": limit, "consistency": consistency, "timeout_ms": timeout_ms
     }  # fmt: skip
@@ -92,12 +105,12 @@ def history_command(
         )
     print_table(("#", "WRITTEN", "AUTHOR", "WHAT", "DIGEST"), rows)
     if skipped + len(versions) < data["total"]:
-        click.echo(f"bzzz: {data['total'] - skipped - len(versions)} more; --after {skipped + len(versions)}", err=True)
+        print_note(f"{data['total'] - skipped - len(versions)} more; --after {skipped + len(versions)}")
     if not data["complete"]:
-        click.echo("bzzz: not every holder answered; there may be more versions", err=True)
+        print_note("not every holder answered; there may be more versions")
     if missing := len(data["missing"]):
         which = "version is" if missing == 1 else "versions are"
-        click.echo(f"bzzz: {missing} earlier {which} named as parents and not known there", err=True)
+        print_note(f"{missing} earlier {which} named as parents, but this node does not know them")
 
 
 def _kind(version: dict[str, object]) -> str:

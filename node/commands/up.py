@@ -1,4 +1,4 @@
-"""`bzzz up`: run a node. The one command that imports what a node is made of, and only when it is called."""
+"""`bzzz up`: runs a node. Only this command imports the parts of a node, and only when it runs."""
 
 import json
 import sys
@@ -6,66 +6,83 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from node.commands.options import complete_directories, complete_files, complete_words, config_option, profile_option
+from node.commands.output import print_note
+
 if TYPE_CHECKING:
     from node.config.settings import Settings
     from node.process.run import Ready
 
 
-@click.command("up")
-@click.option("--config", metavar="FILE", help="Settings as YAML, under 'bzzz:' (BZZZ_CONFIG).")
+@click.command("up", short_help="Run a node until Ctrl-C.")
+@config_option
+@profile_option
 @click.option(
-    "--profile",
-    metavar="NAME",
-    help="Settings that ship with BZZZ, under those of FILE: development, hybrid, integration, production or staging "
-    "(BZZZ_PROFILE).",
+    "--data-dir",
+    metavar="DIR",
+    shell_complete=complete_directories,
+    help="The directory of the node's identity, store and audit log.  [default: ~/.bzzz]",
 )
-@click.option("--data-dir", metavar="DIR", help="Where the identity and the store are.  [default: ~/.bzzz]")
 @click.option(
     "--listen",
     multiple=True,
     metavar="MULTIADDR",
-    help="Where other nodes reach this one; repeatable.  [default: /ip4/127.0.0.1/tcp/4001]",
+    help="An address where other nodes can connect; repeatable.  [default: /ip4/127.0.0.1/tcp/4001]",
 )
 @click.option(
-    "--api", metavar="HOST:PORT", help="Where the HTTP API is; port 0 is any free one.  [default: 127.0.0.1:8080]"
+    "--api", metavar="HOST:PORT", help="The address of the HTTP API; port 0 is any free one.  [default: 127.0.0.1:8080]"
 )
-@click.option("--api-token-file", metavar="FILE", help="The API's bearer token (BZZZ_API_TOKEN); a must off loopback.")
+@click.option(
+    "--api-token-file",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="A file with the token that the API requires (or set BZZZ_API_TOKEN). Required if --api is not on loopback.",
+)
 @click.option(
     "--bootstrap",
     multiple=True,
     metavar="NODE",
-    help="A node of the swarm to begin with, by its multiaddr or by the HOST:PORT of its API; repeatable.",
+    help="A node of the swarm to connect to first: its multiaddr, or the HOST:PORT of its API; repeatable.",
 )
 @click.option(
     "--backend",
     metavar="mock|real|hybrid",
-    help="This machine alone, the swarm or an error, or both.  [default: hybrid]",
+    shell_complete=complete_words("mock", "real", "hybrid"),
+    help="mock: this machine only. real: the swarm, or an error. hybrid: the swarm, or else this machine.  "
+    "[default: hybrid]",
 )
-@click.option("--name", metavar="NAME", help="What this node is called.  [default: the machine's name]")
-@click.option("--network", metavar="NAME", help="Which swarm it belongs to.  [default: bzzz]")
+@click.option("--name", metavar="NAME", help="The name of this node.  [default: the name of the machine]")
+@click.option("--network", metavar="NAME", help="The name of the swarm that it joins.  [default: bzzz]")
 @click.option(
     "--open",
     "open_",
     is_flag=True,
     default=None,
-    help="Anyone who reaches it may join: needed to listen off loopback, and then the default does.",
+    help="Let every node that can connect join. Required if --listen is not on loopback. Without --listen the node "
+    "then listens on all interfaces.",
 )
 @click.option(
     "--no-mdns",
     is_flag=True,
     default=None,
-    help="Do not look for nodes on the local network. No node does so yet: they are found by --bootstrap, and "
-    "from one another.",
+    help="Do not search the local network for nodes. No node does so yet: nodes find each other by --bootstrap and "
+    "through their peers.",
 )
-@click.option("--log-format", metavar="text|json", help="How the log on standard error is written.  [default: text]")
-@click.option("--json", "as_json", is_flag=True, help="Say that it is ready as one line of JSON.")
+@click.option(
+    "--log-format",
+    metavar="text|json",
+    shell_complete=complete_words("text", "json"),
+    help="The format of the log on standard error.  [default: text]",
+)
+@click.option("--json", "as_json", is_flag=True, help="When the node is ready, print one line of JSON.")
 def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **flags: Any) -> None:
     """Run a node until Ctrl-C.
 
-    Each option may also be set in the environment (BZZZ_DATA_DIR, BZZZ_LISTEN, ...) or in a file; 'bzzz config show'
-    says what holds, and who set it. What is marked as a flag in config/hybrid.yaml also changes while the node runs: by
-    'bzzz flags set', or by an edit of the file, which is read again within two seconds, or at once on SIGHUP.
-    """  # fmt: skip
+    Each option can also be set in the environment (BZZZ_DATA_DIR, BZZZ_LISTEN, ...) or in a file. 'bzzz config show'
+    prints each setting and where it comes from. The settings that 'bzzz flags' lists can change while the node runs:
+    with 'bzzz flags set', or with an edit of the file, which the node reads again within two seconds, or at once on
+    SIGHUP.
+    """
     from node.config.file import ConfigError
     from node.config.load import load
 
@@ -77,12 +94,12 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     except ConfigError as error:
         raise _NotUp(str(error), 2) from None
     for note in settings.notes:
-        click.echo(f"bzzz: {note}", err=True)
+        print_note(note)
 
     from node.process.run import NodeFailed, NotStarted, run
 
     try:
-        run(settings, _say_json if as_json else _say, again)
+        run(settings, _print_ready_json if as_json else _print_ready, again)
     except NotStarted as error:
         raise _NotUp(str(error), 2) from None
     except NodeFailed as error:
@@ -90,27 +107,27 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
 
 
 class _NotUp(click.ClickException):
-    """One line on standard error, whatever else was asked for: standard output is for the ready line alone."""
+    """Ends the command with one line on standard error; standard output is for the ready line only."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.exit_code = code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"bzzz: {self.message}", err=True)
+        print_note(self.message)
 
 
-def _say_json(ready: "Ready") -> None:
+def _print_ready_json(ready: "Ready") -> None:
     _print(json.dumps({"event": "ready", "peer_id": ready.peer_id, "multiaddrs": ready.multiaddrs, "api": ready.api}))
 
 
-def _say(ready: "Ready") -> None:
+def _print_ready(ready: "Ready") -> None:
     swarm = "".join(f"\n  swarm    {address}" for address in ready.multiaddrs)
     _print(f"ready: {ready.name} ({ready.backend})\n  peer id  {ready.peer_id}{swarm}\n  api      {ready.api}")
 
 
 def _print(text: str) -> None:
-    """To standard output at once; that nobody reads it is no reason to end."""
+    """Print at once; a closed standard output does not end the node."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""`bzzz put`, `delete` and `receipt`: write a version, and ask how durable it is."""
+"""`bzzz put`, `delete` and `receipt`: writes a version, and shows how durable it is."""
 
 import mimetypes
 import sys
@@ -7,35 +7,47 @@ from typing import Any
 
 import click
 
-from node.commands.client import ApiClient, Failure, print_json, talks_to_node, timeout_option
+from node.commands.client import ApiClient, Failure
+from node.commands.options import complete_files, talks_to_node, timeout_option
+from node.commands.output import print_json, print_note
 
 CONTENT_BYTES_MAX = 1_048_576
-"""An encoded envelope has no more, so neither has its content."""
+"""The size of an encoded envelope is limited to this, so its content cannot be larger."""
 
-_CONDITIONS = (
-    click.option("--parent", "parents", multiple=True, metavar="DIGEST", help="A version it is on top of; repeatable."),
-    click.option("--if-match", multiple=True, metavar="DIGEST|*", help="Only if this is still the head; repeatable."),
-    click.option("--meta", multiple=True, metavar="NAME=VALUE", help="A word about it; repeatable."),
-    click.option("--idempotency-key", metavar="KEY", help="Writes once, however often it is sent."),
-    click.option("--replicated", is_flag=True, help="Wait until the swarm has it; exit code 4 if not in time."),
+_replicated_option = click.option(
+    "--replicated", is_flag=True,
+    help="Wait until enough other nodes have the version; exit code 4 if they do not in time.  [default time: 10s]",
+)  # fmt: skip
+_OPTIONS = (
+    click.option(
+        "--parent", "parents", multiple=True, metavar="DIGEST",
+        help="A version that this one is based on; repeatable.  [default: the newest that the node knows]",
+    ),
+    click.option(
+        "--if-match", multiple=True, metavar="DIGEST|*",
+        help="Write only if this is still the newest version (*: only if there is one); repeatable.",
+    ),
+    click.option("--meta", multiple=True, metavar="NAME=VALUE", help="A note that is stored with it; repeatable."),
+    click.option("--idempotency-key", metavar="KEY", help="Write only once, even if the command is repeated with KEY."),
+    _replicated_option,
     timeout_option,
 )  # fmt: skip
 
 
-def _conditional(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_CONDITIONS):
+def _write_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-@click.command("put")
+@click.command("put", short_help="Write a file, or standard input, to an address.")
 @click.argument("address")
-@click.argument("file", required=False, metavar="[FILE|-]")
+@click.argument("file", required=False, metavar="[FILE|-]", shell_complete=complete_files)
 @click.option(
-    "--type", "content_type", metavar="TYPE", help="Its media type; else by the file's name, or a look at it."
+    "--type", "content_type", metavar="TYPE", help="The media type.  [default: guessed from the name and the content]"
 )
-@click.option("--create", is_flag=True, help="Only if nothing is there yet.")
-@_conditional
+@click.option("--create", is_flag=True, help="Write only if nothing is at ADDRESS.")
+@_write_options
 @talks_to_node
 def put_command(
     *,
@@ -49,28 +61,32 @@ def put_command(
     timeout_ms: int | None,
     **conditions: Any,
 ) -> None:
-    """Write FILE, or what comes on standard input, to ADDRESS."""
+    """Write FILE, or standard input, to ADDRESS as a new version. Older versions stay in the history.
+
+    ADDRESS is like ucxl://agent:role@project:task/*^/path. The command prints a receipt: how many other nodes have the
+    version now, and its digest.
+    """
     content = _read(file)
     headers = {**_headers(**conditions), "Content-Type": content_type or _guessed_type(file, content)}
     _write(client, "POST" if create else "PUT", address, headers, content, replicated, timeout_ms, as_json)
 
 
-@click.command("delete")
+@click.command("delete", short_help="Mark an address as deleted; its history stays.")
 @click.argument("address")
-@_conditional
+@_write_options
 @talks_to_node
 def delete_command(
     *, client: ApiClient, as_json: bool, address: str, replicated: bool, timeout_ms: int | None, **conditions: Any
 ) -> None:
-    """Mark what is at ADDRESS as deleted. Its history stays."""
+    """Mark ADDRESS as deleted: 'bzzz get' finds nothing there any more, but its history stays."""
     _write(client, "DELETE", address, _headers(**conditions), None, replicated, timeout_ms, as_json)
 
 
-@click.command("receipt", short_help="Say how durable a write is by now.")
+@click.command("receipt", short_help="Show how many nodes have a write now.")
 @click.argument("digest", required=False)
-@click.option("--log", metavar="ID", help="The log a receipt named.")
+@click.option("--log", metavar="ID", help="The log in the receipt.")
 @click.option("--sequence", type=int, metavar="N", help="The place in that log.")
-@click.option("--replicated", is_flag=True, help="Wait until the swarm has it; exit code 4 when it has not in time.")
+@_replicated_option
 @timeout_option
 @talks_to_node
 def receipt_command(
@@ -83,12 +99,12 @@ def receipt_command(
     replicated: bool,
     timeout_ms: int | None,
 ) -> None:
-    """Say how durable a write is by now, by its DIGEST, or by --log and --sequence."""
+    """Show how many other nodes have a write now. Name the write by its DIGEST, or by --log and --sequence."""
     if (digest is None) == (sequence is None) or (log is None) != (sequence is None):
-        raise click.UsageError("name a DIGEST, or both --log and --sequence")
+        raise click.UsageError("give a DIGEST, or both --log and --sequence")
     query = {"digest": digest, "log": log, "sequence": sequence, **_waiting(replicated, timeout_ms)}
     reply = client.call("GET", "/v1/receipt", query, seconds=_seconds(replicated, timeout_ms))
-    _tell(reply.data, reply.message, replicated, as_json)
+    _print(reply.data, reply.message, replicated, as_json)
 
 
 def _write(
@@ -104,7 +120,7 @@ def _write(
     query = {"address": address, **_waiting(replicated, timeout_ms)}
     seconds = _seconds(replicated, timeout_ms)
     reply = client.call(method, "/v1/envelope", query, headers=headers, body=body, seconds=seconds)
-    _tell(reply.data, reply.message, replicated, as_json)
+    _print(reply.data, reply.message, replicated, as_json)
 
 
 def _waiting(replicated: bool, timeout_ms: int | None) -> dict[str, object | None]:
@@ -115,8 +131,8 @@ def _seconds(replicated: bool, timeout_ms: int | None) -> float:
     return (timeout_ms if timeout_ms is not None else 10_000 if replicated else 0) / 1000
 
 
-def _tell(receipt: dict[str, Any], message: str, replicated: bool, as_json: bool) -> None:
-    """Say what became of it; exit code 4 when it was to be replicated and is not."""
+def _print(receipt: dict[str, Any], message: str, replicated: bool, as_json: bool) -> None:
+    """Print the receipt; exit code 4 if `replicated` asks for replication and the write is not replicated."""
     if as_json:
         print_json(receipt)
     else:
@@ -125,16 +141,16 @@ def _tell(receipt: dict[str, Any], message: str, replicated: bool, as_json: bool
         click.echo(f"  receipt  --log {receipt['log']} --sequence {receipt['sequence']}")
     if replicated and not receipt["replicated"]:
         if not as_json:
-            click.echo(f"bzzz: {_why_not_replicated(receipt)}", err=True)
+            print_note(_why_not_replicated(receipt))
         click.get_current_context().exit(4)
 
 
 def _why_not_replicated(receipt: dict[str, Any]) -> str:
     if not receipt["quorum"]:
-        return "it is stored, and will not be replicated: this node's backend is mock"
+        return "it is stored on this node, and will not be replicated: the backend of this node is mock"
     return (
-        f"it is stored and safe here, but only {receipt['acknowledged']} of the {receipt['quorum']} nodes it needs "
-        f"have it yet; the node goes on sending it, and 'bzzz receipt {receipt['digest']}' says how far it is"
+        f"it is stored on this node, but only {receipt['acknowledged']} of the {receipt['quorum']} nodes it needs have "
+        f"it so far; the node continues to send it, and 'bzzz receipt {receipt['digest']}' shows the progress"
     )
 
 
@@ -148,24 +164,24 @@ def _headers(
         headers["If-Match"] = "*" if "*" in if_match else ", ".join(f'"{digest}"' for digest in if_match)
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
-    for word in meta:
-        name, separator, value = word.partition("=")
+    for pair in meta:
+        name, separator, value = pair.partition("=")
         if not (separator and name):
-            raise click.BadParameter(f"{word!r} is not NAME=VALUE", param_hint="'--meta'")
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="'--meta'")
         headers[f"UCXL-Meta-{name}"] = value
     return headers
 
 
 def _read(file: str | None) -> bytes:
-    """The content, from a file or from standard input. Never waits for a person who did not ask to be waited for."""
+    """The content of a file or of standard input. It reads from a terminal only if FILE is `-`."""
     if file is None and sys.stdin.isatty():
-        raise click.UsageError("there is nothing to write: name a FILE, or pipe it in; '-' reads what you type")
+        raise click.UsageError("there is nothing to write: give a FILE, or use a pipe; '-' reads what you type")
     if file in (None, "-"):
         if sys.stdin.isatty():
-            click.echo("bzzz: reading what you type; Ctrl-D on a line of its own ends it", err=True)
+            print_note("reading what you type; Ctrl-D on an empty line ends it")
         content = sys.stdin.buffer.read(CONTENT_BYTES_MAX + 1)
         if not content and file is None:
-            raise click.UsageError("standard input is empty; if an empty version is meant, write '-' for FILE")
+            raise click.UsageError("standard input is empty; to write an empty version, give '-' as FILE")
     else:
         try:
             with open(str(file), "rb") as opened:
@@ -173,7 +189,7 @@ def _read(file: str | None) -> bytes:
         except OSError as error:
             raise click.BadParameter(f"{file} cannot be read ({error.strerror})", param_hint="FILE") from None
     if len(content) > CONTENT_BYTES_MAX:
-        raise Failure(f"the content has over {CONTENT_BYTES_MAX} bytes, more than an envelope can hold; split it", 1)
+        raise Failure(f"the content is larger than {CONTENT_BYTES_MAX} bytes, the limit of an envelope; split it", 1)
     return content
 
 

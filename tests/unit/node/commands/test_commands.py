@@ -28,8 +28,9 @@ from node.api.listen import bind
 from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.api.server import serve
-from node.cli import _COMMANDS, cli
-from node.commands.client import ApiClient, Failure, in_words
+from node.cli import COMMANDS, cli
+from node.commands.client import ApiClient, Failure
+from node.commands.output import in_words
 from node.config.settings import Settings
 from node.store.memory.store import MemoryStore
 from protocols.keys import PrivateKey
@@ -177,7 +178,7 @@ def test_siblings_are_reported_on_standard_error(api: str) -> None:
     put(b"3", "--parent", one["digest"])
     result = bzzz("get", ADDRESS)
     assert result.stdout_bytes == b"3"
-    assert "another version was written beside this one" in result.stderr
+    assert "another version was written concurrently with this one" in result.stderr
 
 
 def test_a_version_can_be_named_by_its_digest_and_by_its_time(api: str) -> None:
@@ -329,7 +330,7 @@ def test_the_node_says_who_and_how_it_is(api: str) -> None:
     assert "dht" in bzzz("health").stdout
     assert json_of("pending") == {"count": 0, "oldest_age_ms": None, "refused": 0}
     assert json_of("pending", "--refused")["hints"] == []
-    assert "0 to be sent" in bzzz("pending").stdout
+    assert "0 to be delivered" in bzzz("pending").stdout
 
 
 def test_a_token_comes_from_the_environment_or_a_file_and_is_never_shown(
@@ -396,7 +397,7 @@ def test_something_that_is_no_node_is_exit_code_3() -> None:
         with stand_in(status, body) as where:
             result = bzzz("id", "--api", where)
             assert result.exit_code == 3
-            assert "no BZZZ node" in result.stderr
+            assert "not a BZZZ node" in result.stderr
 
 
 def test_an_answer_from_this_node_alone_is_reported_on_standard_error() -> None:
@@ -563,7 +564,7 @@ def test_config_check_says_whether_a_node_could_start_with_a_file(tmp_path: Path
 def test_no_command_but_up_imports_what_a_node_is_made_of() -> None:
     """What makes a command slow is what it imports; this is the list of what is known to be."""
     heavy = {"trio", "libp2p", "starlette", "hypercorn", "structlog", "yaml", "msgpack", "nacl", "httpx", "rich"}
-    commands = sorted(set(_COMMANDS.values()))
+    commands = sorted(set(COMMANDS.values()))
     script = f"import sys, importlib; [importlib.import_module(m) for m in {commands!r}]; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert heavy.isdisjoint(found), heavy.intersection(found)
@@ -572,7 +573,7 @@ def test_no_command_but_up_imports_what_a_node_is_made_of() -> None:
 def test_help_lists_every_command() -> None:
     result = bzzz("--help")
     assert result.exit_code == 0
-    for command in _COMMANDS:
+    for command in COMMANDS:
         assert f"  {command} " in result.stdout
         more = bzzz(command, "--help")
         assert more.exit_code == 0
@@ -601,4 +602,4 @@ def test_an_audit_log_with_nothing_in_it_is_a_broken_one(tmp_path: Path) -> None
     log.write_bytes(b"")
     ended = CliRunner().invoke(cli, ["audit", "verify", "--file", str(log)])
     assert ended.exit_code == 1
-    assert "line 1 is broken: it is not there" in ended.output
+    assert "line 1 is broken: it is missing" in ended.output
