@@ -82,6 +82,15 @@ class Node:
         ]
         return sorted(peers, key=lambda p: (not p.is_connected, p.name, p.peer))
 
+    async def retry_quarantined(self, *, author: str, reason: str) -> int:
+        """Make every hint in quarantine due again, and return their number; an entry of the audit log says who did it.
+
+        Raises `StorageFull` or `Unavailable`.
+        """
+        if refused := self.store.pending().refused:
+            await self.audit.append("hints.retried", author=author, reason=reason, details={"hints": refused})
+        return await self.store.retry_quarantined()
+
     def counters(self) -> Mapping[str, int]:
         """How often each limit was hit since the start, and what was refused from peers, by name."""
         return self.peer_policy.limit_counters.counts.as_dict()

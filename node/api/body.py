@@ -1,6 +1,7 @@
 """Parses the body of a request as one JSON object; a body that is something else, or repeats a name, is refused."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from protocols.errors import InvalidPayload
@@ -21,6 +22,16 @@ def json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise _refusal("it is not an object")
     return parsed
+
+
+def refuse_unknown(body: Mapping[str, Any], *known: str) -> None:
+    """Refuse a body with other names than these. Raises `InvalidPayload`."""
+    for name in body:
+        if name not in known:
+            raise InvalidPayload(
+                f"this call has no field {name[:100]!r}; its fields are {', '.join(known)}",
+                field=name[:100], expected=", ".join(known),
+            )  # fmt: skip
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from node.api import exposition, headers, serialize
-from node.api.body import json_object
+from node.api.body import json_object, refuse_unknown
 from node.api.content import FoundContent, serve_content
 from node.api.media import ENVELOPE_TYPE, JSON_TYPE, check_content, preferred
 from node.api.query import Query
-from node.config.changes import read_change
+from node.config.changes import read_change, read_reason
 from node.dht.base import Durability, Receipt
 from node.node import Node
 from node.services.writes.author import WriteRequest
@@ -254,6 +254,20 @@ async def get_pending(node: Node, request: Request) -> RouteReply:
     return RouteReply(data=serialize.pending(node.store.pending(), hints, now_ms=node.now_ms()))
 
 
+async def post_pending_retry(node: Node, request: Request) -> RouteReply:
+    """Make every hint that was refused for good due again. The body may be a JSON object with `reason` and `author`."""
+    Query(request)
+    body = await request.body()
+    data = json_object(body) if body else {}
+    refuse_unknown(data, "reason", "author")
+    reason, author = read_reason(data, author=headers.caller(request))
+    count = await node.retry_quarantined(author=author, reason=reason)
+    return RouteReply(
+        data={"retried": count, **serialize.pending(node.store.pending(), None, now_ms=node.now_ms())},
+        message=f"{count} {'hint is' if count == 1 else 'hints are'} due again",
+    )
+
+
 async def get_health(node: Node, request: Request) -> RouteReply:
     Query(request)
     report = node.health()
@@ -309,6 +323,7 @@ RESOURCES: Mapping[str, Mapping[str, RouteFunction]] = {
     "/v1/node": {"GET": get_node},
     "/v1/bootstrap": {"GET": get_bootstrap},
     "/v1/pending": {"GET": get_pending},
+    "/v1/pending/retry": {"POST": post_pending_retry},
     "/v1/flags": {"GET": get_flags, "PATCH": patch_flags},
     "/v1/audit": {"GET": get_audit},
     "/health": {"GET": get_health},

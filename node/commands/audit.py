@@ -63,6 +63,8 @@ def _what(details: dict[str, Any]) -> str:
         return ", ".join(f"{name}: {_short(c['before'])} -> {_short(c['after'])}" for name, c in changes.items())
     if "before" in details:
         return f"{details['before']} -> {details['after']}"
+    if "hints" in details:
+        return f"{details['hints']} refused hints"
     return f"in force: {details['in_force']}" if "in_force" in details else ""
 
 

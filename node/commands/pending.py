@@ -1,15 +1,16 @@
 """`bzzz pending`: the hints of a node, which are its writes that other nodes do not have yet."""
 
+import json
 from typing import Any
 
 import click
 
-from node.commands.client import ApiClient
-from node.commands.options import GroupWithDefault, talks_to_node
+from node.commands.client import JSON_TYPE, ApiClient
+from node.commands.options import GroupWithDefault, author_option, reason_option, talks_to_node
 from node.commands.output import in_words, print_json, print_table
 
 
-@click.group("pending", cls=GroupWithDefault, short_help="Show which writes other nodes do not have yet.")
+@click.group("pending", cls=GroupWithDefault, short_help="Show which writes other nodes do not have yet, or retry.")
 def pending_command() -> None:
     """Show which writes of this node other nodes do not have yet. 'bzzz pending' means 'bzzz pending show'.
 
@@ -38,3 +39,21 @@ def show(*, client: ApiClient, as_json: bool, state: str | None) -> None:
 def _row(hint: dict[str, Any]) -> tuple[str, ...]:
     age, attempts = in_words(hint["age_ms"]), str(hint["attempts"])
     return (hint["holder"][-8:], age, attempts, hint["address"], hint["refusal"] or "-")
+
+
+@pending_command.command("retry", short_help="Deliver again what was refused for good.")
+@reason_option
+@author_option
+@talks_to_node
+def retry(*, client: ApiClient, as_json: bool, reason: str, author: str) -> None:
+    """Deliver again every hint that was refused for good, for example after the other node was repaired.
+
+    The command returns at once, and the node delivers. A hint that is refused again is kept again: see
+    'bzzz pending --refused'.
+    """
+    body = json.dumps({"reason": reason, "author": author}).encode()
+    reply = client.call("POST", "/v1/pending/retry", headers={"Content-Type": JSON_TYPE}, body=body)
+    if as_json:
+        print_json(reply.data)
+    else:
+        click.echo(reply.message)

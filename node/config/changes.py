@@ -52,17 +52,23 @@ def read_change(data: Mapping[str, Any], *, author: str) -> FlagChange:
         if name in flags:
             raise _refusal(name, value, "once", f"{name} is set twice, once under another of its names")
         flags[name] = None if value is None else _read(name, value)
-    reason = _line("reason", data.get("reason", ""), REASON_CHARS_MAX)
-    change = FlagChange(
-        values=flags, reason=reason, author=_line("author", data.get("author", ""), AUTHOR_CHARS_MAX) or author,
-        **_read_override(data, reason),
-    )  # fmt: skip
+    reason, author = read_reason(data, author=author)
+    change = FlagChange(values=flags, reason=reason, author=author, **_read_override(data, reason))
     if not flags and change.force is None and not change.ends_override:
         raise InvalidPayload(
             "the change names no flag; say which, like {\"backend\": \"mock\", \"reason\": \"...\"}",
             field="body", expected=", ".join((*NAMES, "override")),
         )  # fmt: skip
     return change
+
+
+def read_reason(data: Mapping[str, Any], *, author: str) -> tuple[str, str]:
+    """The `reason` and the `author` of an act, for the audit log; `author` is the author unless the data names one.
+
+    Raises `InvalidPayload`.
+    """
+    reason = _line("reason", data.get("reason", ""), REASON_CHARS_MAX)
+    return reason, _line("author", data.get("author", ""), AUTHOR_CHARS_MAX) or author
 
 
 def _read(name: str, value: object) -> Any:

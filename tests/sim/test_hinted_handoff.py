@@ -383,7 +383,7 @@ async def refused_for_good(seed: int) -> None:
             writer = swarm["n1"].running
             assert writer.store.pending().refused == 1
             verdict.clear()
-            assert await writer.store.retry_quarantined() == 1
+            assert await writer.retry_quarantined(author="ada", reason="repaired") == 1
             await paid(swarm, seconds=5.0)
             assert await heads_at(holder.running, "bad") == [b"content"]
 

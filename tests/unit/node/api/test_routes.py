@@ -38,6 +38,7 @@ from protocols import clock
 from protocols.envelope import ENCODED_BYTES_MAX, decode, seal
 from protocols.errors import ClockAhead, InvalidPayload, NotFound, Unavailable
 from protocols.keys import PrivateKey
+from protocols.ucxl import parse
 
 KEY = PrivateKey.from_seed(b"\x01" * 32)
 OTHER = PrivateKey.from_seed(b"\x02" * 32)
@@ -499,8 +500,9 @@ async def test_the_nearest_parameter_is_named_and_doubles_are_refused(api: Api) 
     assert "did you mean address?" in error["message"]
     error = await api.refused(400, "GET", f"{ENVELOPE}?address=x&address=y")
     assert "more than once" in error["message"]
-    for path in RESOURCES:
-        await api.refused(400, "GET", f"{path}?nonsense=1")
+    for path, methods in RESOURCES.items():
+        for method in methods:
+            await api.refused(400, method, f"{path}?nonsense=1")
 
 
 async def test_bad_utf8_is_refused_wherever_it_stands(api: Api) -> None:
@@ -902,6 +904,49 @@ def test_a_write_that_the_quorum_has_is_201_and_one_that_it_has_not_is_202() -> 
         assert {hint["address"] for hint in pending["hints"]} == {ADDRESS}
 
     in_a_swarm(story)
+
+
+def test_refused_hints_are_delivered_after_a_retry_and_the_audit_log_says_who_asked() -> None:
+    async def story(swarm: VirtualSwarm, api: Api) -> None:
+        n1 = swarm["n1"].running
+        cut(swarm)
+        receipt = await api.put(b"1")
+        await trio.sleep(30)  # until no delivery of the write is in progress
+        for peer in swarm.peers("n2", "n3"):
+            await n1.store.quarantine_hint(peer, receipt["sequence"], refusal="no")
+        swarm.net.heal()
+        await trio.sleep(30)
+        refused = (await api("GET", "/v1/pending", params={"state": "refused"})).json()["response"]["data"]
+        assert [hint["refusal"] for hint in refused["hints"]] == ["no", "no"], "it is not tried again by itself"
+
+        body = {"reason": "n2 and n3 are repaired", "author": "ada"}
+        response = await api("POST", "/v1/pending/retry", json=body)
+        assert response.status_code == 200
+        answer = response.json()["response"]
+        assert answer["message"] == "2 hints are due again"
+        assert {**answer["data"], "oldest_age_ms": 0} == {"retried": 2, "count": 2, "oldest_age_ms": 0, "refused": 0}
+        with trio.fail_after(10):
+            while n1.store.pending().count:
+                await trio.sleep(0.1)
+        for name in ("n2", "n3"):
+            assert [head.digest for head in await swarm[name].running.store.heads(parse(ADDRESS).key)]
+
+        again = (await api("POST", "/v1/pending/retry")).json()["response"]["data"]
+        assert again == {"retried": 0, "count": 0, "oldest_age_ms": None, "refused": 0}
+        lines = [json.loads(line) for line in await n1.audit.lines()]
+        entries = [(e["author"], e["reason"], e["details"]) for e in lines if e["act"] == "hints.retried"]
+        assert entries == [("ada", "n2 and n3 are repaired", {"hints": 2})], "a retry of nothing is no act"
+
+    in_a_swarm(story)
+
+
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [(b"[]", "not an object"), (b'{"holder": "n2"}', "no field 'holder'"), (b'{"reason": 1}', "one line")],
+)
+async def test_a_retry_with_a_wrong_body_is_refused(api: Api, body: bytes, part: str) -> None:
+    assert part in (await api.refused(400, "POST", "/v1/pending/retry", content=body))["message"]
+    assert (await api("GET", "/v1/pending/retry")).headers["allow"] == "POST"
 
 
 def test_waiting_for_replication_ends_when_it_is_there_or_when_time_is_over() -> None:
