@@ -8,9 +8,17 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 
+from node.api.middleware import TooSlow
+from node.commands.up import up_command
+from node.config import values
+from node.config.flags import NAMES, Force
+from node.config.load import profiles
+from node.config.options import Option
+from node.config.settings import OPTIONS, Settings
 from node.swarm import base
 from node.swarm.limits import SwarmLimits
-from protocols import clock, envelope, messages, ucxl
+from protocols import clock, envelope, errors, messages, ucxl
+from protocols.errors import Malformed
 from protocols.policy.reputation import POINTS, Offence
 from tests.unit.vectors import load
 
@@ -109,3 +117,116 @@ def test_limits_have_the_value_that_the_protocol_says() -> None:
 def test_offences_have_the_points_that_the_protocol_says() -> None:
     told: dict[str, Any] = {bare(name): float(points) for name, points, _ in under(PROTOCOL, "Blame")}
     assert told == {offence.name: POINTS[offence] for offence in Offence}
+
+
+# -- ucxl.md ------------------------------------------------------------------------------------------------------
+
+UCXL = (DOCS / "ucxl.md").read_text(encoding="utf-8")
+
+
+def test_every_example_of_an_address_is_one() -> None:
+    examples = [cells for cells in under(UCXL, "Examples") if not cells[1].startswith("`UCXL-")]
+    assert len(examples) >= 10
+    for address, meaning in examples:
+        parsed = ucxl.parse(bare(address))
+        assert parsed.is_pattern is (meaning == "a pattern"), address
+        assert parsed.path or meaning.endswith("without a path"), address
+
+
+def test_every_example_of_a_refusal_is_refused_with_its_code() -> None:
+    refused = [cells for cells in under(UCXL, "Examples") if cells[1].startswith("`UCXL-")]
+    assert len(refused) >= 5
+    for address, code in refused:
+        with pytest.raises(Malformed) as error:
+            ucxl.parse(bare(address))
+        assert error.value.code == bare(code), address
+
+
+def test_canonical_forms_are_those_that_ucxl_says() -> None:
+    told = under(UCXL, "Canonical form")
+    assert len(told) >= 3
+    for given, canonical in told:
+        assert ucxl.parse(bare(given)).canonical == bare(canonical)
+
+
+def test_patterns_cover_what_ucxl_says() -> None:
+    told = under(UCXL, "Patterns")
+    assert {covers for _, _, covers in told} == {"yes", "no"}
+    for pattern, address, covers in told:
+        assert ucxl.matches(ucxl.parse(bare(pattern)), ucxl.parse(bare(address))) is (covers == "yes"), pattern
+
+
+def test_every_code_is_in_the_table_of_codes() -> None:
+    kinds, codes = [errors.BzzzError, TooSlow], {errors.OK, errors.CREATED, errors.ACCEPTED, errors.NO_CONTENT}
+    for kind in kinds:
+        codes.add(kind.code)
+        kinds += kind.__subclasses__()
+    assert {bare(code) for code, _ in under(UCXL, "Codes")} == codes
+
+
+# -- configuration.md ---------------------------------------------------------------------------------------------
+
+CONFIGURATION = (DOCS / "configuration.md").read_text(encoding="utf-8")
+
+
+def settings_of(heading: str) -> dict[str, tuple[str, set[str], str]]:
+    """The environment variable, the other names and the default of each row."""
+    told = {}
+    for cells in under(CONFIGURATION, heading):
+        if len(cells) == 5:
+            name, variable, others, default, _ = cells
+            told[bare(name)] = bare(variable), set(re.findall(r"`([^`]+)`", others)), bare(default)
+    return told
+
+
+def default_of(option: Option) -> str:
+    value = getattr(Settings(), option.field)
+    match value:
+        case None | ():
+            return "-"
+        case "":
+            return "the host name"
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return ", ".join(value)
+        case float():
+            return f"{value:g}"
+        case int() if option.field.endswith("_ms"):
+            return values.duration(value)
+        case _:
+            return str(value)
+
+
+def test_every_setting_and_flag_is_in_its_table() -> None:
+    settings, flags = settings_of("Settings"), settings_of("Flags")
+    current = [option for option in OPTIONS if not option.is_older]
+    assert set(flags) == set(NAMES)
+    assert set(settings) == {option.names[0] for option in current if option.field not in NAMES}
+    for option in current:
+        name = option.field if option.field in NAMES else option.names[0]
+        variable, others, default = (flags if option.field in NAMES else settings)[name]
+        assert variable == option.variable
+        assert others | {name} == {*option.names, name}, name
+        assert default == default_of(option), name
+
+
+def test_older_names_are_told() -> None:
+    for option in (option for option in OPTIONS if option.is_older):
+        assert option.variable in CONFIGURATION and f"`{option.names[0]}`" in CONFIGURATION
+
+
+def test_every_option_of_up_is_told() -> None:
+    told = {re.findall(r"--[a-z-]+", option)[0] for option, *_ in under(CONFIGURATION, "Settings") if "`--" in option}
+    own = {option.opts[0] for option in up_command.params} - {"--config", "--profile", "--json"}
+    assert told == own
+    names = {option.names[0] for option in OPTIONS}
+    assert {bare(cells[1]) for cells in under(CONFIGURATION, "Settings") if cells[0].startswith("`--")} <= names
+
+
+def test_every_profile_is_told() -> None:
+    assert {bare(name) for name, _ in under(CONFIGURATION, "Profiles")} == set(profiles())
+
+
+def test_every_override_is_told() -> None:
+    assert {bare(name) for name, _ in under(CONFIGURATION, "Overrides")} == {force.value for force in Force}
