@@ -20,7 +20,7 @@ from netsim.virtual.client import address_of
 from netsim.virtual.endpoint import VirtualEndpoint
 from netsim.virtual.scheduler import chance
 from node.swarm.base import BULK_BYTES_MIN, DialFailed, Lane
-from protocols import messages
+from protocols import message_codec
 from protocols.clock import version
 from protocols.envelope import Envelope, decode, seal
 from protocols.keys import PrivateKey
@@ -103,9 +103,9 @@ class ByzantineNode:
         self._peers.pop(peer, None)
 
     def received(self, peer: str, lane: Lane, frame: bytes) -> None:
-        told = messages.decode(frame)
+        told = message_codec.decode(frame)
         if not told.is_reply:
-            self._send(peer, messages.encode_reply(told.id, self._answer(told.message)))
+            self._send(peer, message_codec.encode_reply(told.id, self._answer(told.message)))
 
     def _answer(self, request: Message) -> Reply:
         match request:
@@ -176,7 +176,7 @@ class ByzantineNode:
 
     def _ask(self, peer: str, request: Request) -> None:
         self._number += 1
-        self._send(peer, messages.encode_request(self._number, request))
+        self._send(peer, message_codec.encode_request(self._number, request))
 
     def _send(self, peer: str, frame: bytes) -> None:
         self._endpoint.send(peer, Lane.BULK if len(frame) >= BULK_BYTES_MIN else Lane.SMALL, frame)

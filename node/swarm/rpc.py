@@ -16,7 +16,7 @@ from node import trace as tracing
 from node.swarm.base import BULK_BYTES_MIN, Lane, Network
 from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.peer_policy import PeerPolicy
-from protocols import messages
+from protocols import message_codec
 from protocols.errors import BzzzError, Internal, Malformed, TooManyRequests, Unavailable
 from protocols.messages import AddProvider, FailedReply, Merge, Reply, Request
 from protocols.policy.reputation import Offence
@@ -158,7 +158,7 @@ class Rpc:
             return None
         self._number += 1
         number = self._number
-        frame = messages.encode_request(number, request, trace or tracing.to_send())
+        frame = message_codec.encode_request(number, request, trace or tracing.to_send())
         if not self._send(peer, frame):
             return None
         waiting[number] = on_reply, type(request), trio.current_time()
@@ -229,7 +229,7 @@ class Rpc:
 
     def received(self, peer: str, lane: Lane, frame: bytes) -> None:
         try:
-            decoded = messages.decode(frame)
+            decoded = message_codec.decode(frame)
         except Malformed as error:
             self.peer_policy.limit_counters.count("messages_malformed")
             self.peer_policy.blame(peer, Offence.BROKEN_RULES, f"malformed message: {error.message}")
@@ -250,7 +250,7 @@ class Rpc:
             return
         on_reply, request, asked_at = waiter
         self._took(peer, request, asked_at, now)
-        if messages.is_answer(reply, request):
+        if message_codec.is_reply_to(reply, request):
             on_reply(reply)
         else:
             why = f"answered a {request.__name__} with a {type(reply).__name__}, which says nothing of it"
@@ -276,14 +276,14 @@ class Rpc:
     def _answer(self, peer: str, number: int, request: Request, trace: str, size: int) -> None:
         if why := self._overload(peer, size):
             self.peer_policy.limit_counters.count("requests_refused")
-            self._send(peer, messages.encode_reply(number, FailedReply.of(TooManyRequests(f"{why}; slow down"))))
+            self._send(peer, message_codec.encode_reply(number, FailedReply.of(TooManyRequests(f"{why}; slow down"))))
             return
         try:
             reply = self._service.serve(peer, request, trace)
         except BzzzError as error:
             reply = FailedReply.of(error)
         if isinstance(reply, tuple):
-            self._send(peer, messages.encode_reply(number, reply))
+            self._send(peer, message_codec.encode_reply(number, reply))
             return
         self._serving[peer] = self._serving.get(peer, 0) + 1
         self._serving_bytes[peer] = self._serving_bytes.get(peer, 0) + size
@@ -345,7 +345,7 @@ class Rpc:
             log.error("a request of %s could not be carried out", peer, exc_info=answer)
             answer = FailedReply.of(Internal("the peer met an error of its own"))
         if self._waiting.get(peer) is connection and not isinstance(answer, BaseException):
-            self._send(peer, messages.encode_reply(number, answer))
+            self._send(peer, message_codec.encode_reply(number, answer))
 
     def _send(self, peer: str, frame: bytes) -> bool:
         lane = Lane.BULK if len(frame) >= BULK_BYTES_MIN else Lane.SMALL

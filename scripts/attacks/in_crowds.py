@@ -9,7 +9,7 @@ from attacks.on_store import KEY
 from attacks.siege import Attack, Siege
 from attacks.witness import key_after, key_before
 from node.swarm.base import Lane
-from protocols import messages
+from protocols import message_codec
 from protocols.keys import PrivateKey
 from protocols.messages import GetHeads, Ping
 
@@ -49,12 +49,12 @@ async def resets_in_the_middle(siege: Siege) -> None:
             return
         member = await siege.member(says_hello=number % 4 != 1)
         if number % 4 == 1:
-            await member.send(messages.encode_request(1, member.hello()))
+            await member.send(message_codec.encode_request(1, member.hello()))
         elif number % 4 == 2:
             await member.send_raw(os.urandom(3))
         else:
             for _ in range(50):
-                await member.send(messages.encode_request(1 << 40, GetHeads(KEY, ())))
+                await member.send(message_codec.encode_request(1 << 40, GetHeads(KEY, ())))
             await member.send_raw(b"\0\1\0\0" + bytes(1000), Lane.BULK)
         await trio.sleep(0.002 * number)
         member.intruder.reset()
@@ -67,7 +67,7 @@ async def members_who_come_and_go(siege: Siege) -> None:
 
     async def come() -> None:
         member = await siege.member()
-        await member.send(messages.encode_request(1 << 40, Ping()))
+        await member.send(message_codec.encode_request(1 << 40, Ping()))
         member.intruder.abort()
 
     for _ in range(6):

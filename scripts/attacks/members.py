@@ -15,7 +15,7 @@ from node.swarm.libp2p.host import PROTOCOL
 from node.swarm.libp2p.lanes import RANK, Splitter, name_lane, read_lane
 from node.swarm.libp2p.multistream import propose
 from node.swarm.libp2p.yamux_stream import YamuxStream
-from protocols import messages
+from protocols import message_codec
 from protocols.envelope import Envelope
 from protocols.keys import PrivateKey
 from protocols.messages import (
@@ -103,7 +103,7 @@ class Member:
         """Raises `Fell` when no answer comes within five seconds."""
         self._number += 1
         number = self._number
-        await self.send(messages.encode_request(number, request), lane)
+        await self.send(message_codec.encode_request(number, request), lane)
         await self.until(lambda: number in self._answers, f"a {type(request).__name__} was not answered")
         return self._answers.pop(number)
 
@@ -157,7 +157,7 @@ class Member:
                 return None
 
     def _received(self, data: bytes) -> None:
-        decoded = messages.decode(data)
+        decoded = message_codec.decode(data)
         if decoded.is_reply:
             self.replies += 1
             if decoded.id <= self._number:
@@ -167,7 +167,7 @@ class Member:
             reply = self._answering(request, self._honest(request))
             stream = self._lanes[Lane.SMALL]
             if reply is not None and not stream.is_done:
-                body = messages.encode_reply(decoded.id, reply)
+                body = message_codec.encode_reply(decoded.id, reply)
                 stream.offer(len(body).to_bytes(4, "big"), body)
         self._wake()
 

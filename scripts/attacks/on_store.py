@@ -14,7 +14,7 @@ from attacks.on_streams import STORE
 from attacks.siege import Attack, Siege
 from attacks.witness import key_after
 from node.swarm.base import FRAME_BYTES_MAX, Lane
-from protocols import messages
+from protocols import message_codec, messages
 from protocols.errors import Forbidden
 from protocols.keys import peer_id_of
 from protocols.messages import (
@@ -199,7 +199,7 @@ async def unasked_answers(siege: Siege) -> None:
 
     member = await siege.member()
     for number in range(10_000):
-        if not await member.send(messages.encode_reply(number % 5_000, wrong[number % len(wrong)])):
+        if not await member.send(message_codec.encode_reply(number % 5_000, wrong[number % len(wrong)])):
             return
     await member.ask(Ping())
     liar = await siege.member(answering=answer, says_hello=False)
@@ -211,7 +211,7 @@ async def pipelined_pings(siege: Siege) -> None:
     """100,000 pings in one go: every one is answered, and nobody else waits."""
     member = await siege.member()
     before = member.replies
-    chunk = b"".join(map(_framed, (messages.encode_request(1 << 40 | number, Ping()) for number in range(1000))))
+    chunk = b"".join(map(_framed, (message_codec.encode_request(1 << 40 | number, Ping()) for number in range(1000))))
     with trio.move_on_after(15):
         for _ in range(PIPELINED // 1000):
             await member.send_raw(chunk)
@@ -224,7 +224,7 @@ async def pipelined_pings(siege: Siege) -> None:
 async def pipelined_look_ups(siege: Siege) -> None:
     """20,000 look-ups in one go: each is answered or refused, or the connection given up, and nobody else waits."""
     member = await siege.member()
-    chunk = _framed(messages.encode_request(1 << 40, GetHeads(KEY, ()))) * 500
+    chunk = _framed(message_codec.encode_request(1 << 40, GetHeads(KEY, ()))) * 500
     for _ in range(40):
         if not await member.send_raw(chunk):
             break
@@ -243,7 +243,7 @@ async def unread_answers(siege: Siege) -> None:
 
     async def ask(is_deaf: bool) -> None:
         member = await siege.member()
-        request = messages.encode_request(1 << 40, GetHeads(envelope.key, ()))
+        request = message_codec.encode_request(1 << 40, GetHeads(envelope.key, ()))
         member.stop_reading(socket_too=is_deaf)
         with trio.move_on_after(3):
             for _ in range(400):
@@ -273,7 +273,7 @@ async def half_frames(siege: Siege) -> None:
 async def dribbled_frames(siege: Siege) -> None:
     """Frames a byte at a time: a ping comes in 20 pieces and is answered all the same."""
     member = await siege.member()
-    body = messages.encode_request(1 << 40, Ping())
+    body = message_codec.encode_request(1 << 40, Ping())
     before = member.replies
     for one in _framed(body):
         await member.send_raw(bytes([one]), Lane.BULK)  # on the other one the member answers what it is asked
@@ -287,7 +287,7 @@ async def repeated_hellos(siege: Siege) -> None:
     for number in range(5_000):
         addresses = tuple(f"/ip4/127.0.0.{number % 200 + 1}/tcp/{at}/p2p/{member.key.peer_id}" for at in range(1, 33))
         hello = Hello(siege.target.network, f"n{number}" * 100, "", 1 << 62, addresses)
-        if not await member.send(messages.encode_request(1 << 40 | number, hello)):
+        if not await member.send(message_codec.encode_request(1 << 40 | number, hello)):
             return
     await member.ask(Ping())
 

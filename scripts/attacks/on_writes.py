@@ -8,7 +8,7 @@ from attacks.guests import now_ms, written
 from attacks.lines import Fell
 from attacks.siege import Attack, Siege
 from node.swarm.base import Lane
-from protocols import messages
+from protocols import message_codec, messages
 from protocols.clock import version
 from protocols.envelope import Envelope, seal
 from protocols.errors import BzzzError, ClockAhead, Malformed, Rejected, TooLarge
@@ -80,7 +80,7 @@ async def replayed_envelopes(siege: Siege) -> None:
     """The same envelope 20,000 times, and by others than its author: it is there once."""
     author, other = await siege.member(), await siege.member()
     envelope = await author.write(b"again and again")
-    batch = messages.encode_request(1 << 40, Merge((envelope.encoded,) * messages.ENVELOPES_MAX))
+    batch = message_codec.encode_request(1 << 40, Merge((envelope.encoded,) * messages.ENVELOPES_MAX))
     for member in (author, other):
         for _ in range(40):
             await member.send(batch, Lane.BULK)
@@ -96,8 +96,8 @@ async def heavy_answers(siege: Siege) -> None:
     siblings = [written(member.key, os.urandom(256 * 1024), path="heavy") for _ in range(40)]
     for first in range(0, len(siblings), 4):
         await member.ask(Merge(tuple(one.encoded for one in siblings[first : first + 4])), Lane.BULK)
-    heads = messages.encode_request(1 << 40, GetHeads(siblings[0].key, ()))
-    same = messages.encode_request(1 << 40, GetByDigest((siblings[0].digest,) * messages.ENVELOPES_MAX))
+    heads = message_codec.encode_request(1 << 40, GetHeads(siblings[0].key, ()))
+    same = message_codec.encode_request(1 << 40, GetByDigest((siblings[0].digest,) * messages.ENVELOPES_MAX))
     asker = await siege.member()
     asker.stop_reading(socket_too=False)
     for _ in range(500):
@@ -113,7 +113,7 @@ async def heavy_writes(siege: Siege) -> None:
     async def write() -> None:
         member = await siege.member()
         envelopes = [written(member.key, os.urandom(1_000_000), path=f"heavy/{number}") for number in range(4)]
-        body = messages.encode_request(1 << 40, Merge(tuple(envelope.encoded for envelope in envelopes)))
+        body = message_codec.encode_request(1 << 40, Merge(tuple(envelope.encoded for envelope in envelopes)))
         for _ in range(12):
             if not await member.send(body, Lane.BULK):
                 return
@@ -128,7 +128,7 @@ async def endless_forgeries(siege: Siege) -> None:
     member = await siege.member()
     honest = [written(member.key, b"x", path="forgeries") for _ in range(messages.ENVELOPES_MAX)]
     batch = tuple(one.encoded[:-1] + bytes([one.encoded[-1] ^ 1]) for one in honest)
-    request = messages.encode_request(1 << 40, Merge(batch))
+    request = message_codec.encode_request(1 << 40, Merge(batch))
     for _ in range(80):
         if not await member.send(request, Lane.BULK):
             return
@@ -140,7 +140,7 @@ async def false_providers(siege: Siege) -> None:
     member = await siege.member()
     for number in range(5_000):
         request = AddProvider(key_of(f"ucxl://a:b@c:d/*^/{number}"), 1 << 63)
-        if not await member.send(messages.encode_request(1 << 40, request)):
+        if not await member.send(message_codec.encode_request(1 << 40, request)):
             return
         if number % 500 == 499:
             await member.until_answered(number)

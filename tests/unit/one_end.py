@@ -12,9 +12,10 @@ import trio
 from node.swarm.base import DialFailed, Lane, Network, Receiver
 from node.swarm.limits import SwarmLimits
 from node.swarm.rpc import DeferredReply, Rpc, RpcService
-from protocols import messages
+from protocols import message_codec
 from protocols.errors import Forbidden
-from protocols.messages import Frame, Reply, Request
+from protocols.message_codec import Frame
+from protocols.messages import Reply, Request
 
 
 class Sent(NamedTuple):
@@ -51,7 +52,7 @@ class OneEnd:
     def send(self, peer: str, lane: Lane, frame: bytes) -> bool:
         if peer not in self._here or self.is_full:
             return False
-        self.sent.append(Sent(peer, lane, messages.decode(frame), len(frame)))
+        self.sent.append(Sent(peer, lane, message_codec.decode(frame), len(frame)))
         self._news.set()
         return True
 
@@ -80,10 +81,10 @@ class OneEnd:
         self.receiver.disconnected(peer, reason)
 
     def ask(self, peer: str, number: int, request: Request, trace: str = "") -> None:
-        self.receiver.received(peer, Lane.SMALL, messages.encode_request(number, request, trace))
+        self.receiver.received(peer, Lane.SMALL, message_codec.encode_request(number, request, trace))
 
     def answer(self, peer: str, number: int, reply: Reply) -> None:
-        self.receiver.received(peer, Lane.SMALL, messages.encode_reply(number, reply))
+        self.receiver.received(peer, Lane.SMALL, message_codec.encode_reply(number, reply))
 
     def garble(self, peer: str, frame: bytes) -> None:
         self.receiver.received(peer, Lane.SMALL, frame)

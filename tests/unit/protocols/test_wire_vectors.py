@@ -11,7 +11,8 @@ from protocols.envelope import Notice, order_key
 from protocols.errors import BzzzError, Malformed, from_code
 from protocols.heads import HeadSet
 from protocols.keys import PrivateKey
-from protocols.messages import Frame, Message, decode, encode_reply, encode_request
+from protocols.message_codec import Frame, decode, encode_reply, encode_request
+from protocols.messages import Message
 from protocols.placement import nearest, place_of_key, place_of_peer
 from protocols.ucxl import key_of
 from tests.unit.vectors import load

@@ -16,7 +16,8 @@ from node.trace import current, following
 from protocols.envelope import Envelope, decode, seal
 from protocols.errors import BadSignature, BzzzError, ClockAhead, Forbidden, Rejected, StorageFull, Unavailable
 from protocols.keys import PrivateKey
-from protocols.messages import FailedReply, Frame, Merge, MergeReply, Pong, Refusal, Reply
+from protocols.message_codec import Frame
+from protocols.messages import FailedReply, Merge, MergeReply, Pong, Refusal, Reply
 from tests.unit.one_end import OneEnd, Told, calls_over
 
 Clock = trio.testing.MockClock

@@ -11,7 +11,8 @@ from node.swarm.limit_counters import SILENCE_SECONDS
 from node.swarm.limits import SwarmLimits
 from node.swarm.peer_policy import BAD_ENVELOPES_MAX, REMEMBERED_MAX, PeerPolicy
 from node.swarm.rpc import Rpc
-from protocols.messages import FailedReply, Ping, Pong, ProviderAdded, Reply, Request, encode_request
+from protocols.message_codec import encode_request
+from protocols.messages import FailedReply, Ping, Pong, ProviderAdded, Reply, Request
 from protocols.policy.reputation import Offence
 from tests.unit.one_end import OneEnd, Told
 

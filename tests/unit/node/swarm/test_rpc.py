@@ -10,7 +10,7 @@ import trio.testing
 from node.swarm.base import BULK_BYTES_MIN, Lane
 from node.swarm.limits import SwarmLimits
 from node.swarm.rpc import LATE_SECONDS, CallAbandoned, DeferredReply, Rpc, Silent, Unreachable
-from protocols import messages
+from protocols import message_codec
 from protocols.errors import BzzzError, Conflict, Forbidden, StorageFull, TooManyRequests, Unavailable
 from protocols.messages import (
     EnvelopesReply,
@@ -487,7 +487,7 @@ async def test_what_is_no_message_costs_the_connection_and_nothing_else(autojump
     async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", timeout=9.0)
         await net.until_sent("a", 1)
-        for frame in (b"\xc1", b"", messages.encode_request(1, Ping()) + b"\x00"):
+        for frame in (b"\xc1", b"", message_codec.encode_request(1, Ping()) + b"\x00"):
             net.garble("a", frame)
             ((peer, reason),) = net.given_up
             assert peer == "a"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocols import messages
+from protocols import message_codec
 from protocols.envelope import Notice
 from protocols.errors import (
     BzzzError,
@@ -21,6 +21,7 @@ from protocols.errors import (
     Unavailable,
 )
 from protocols.keys import PrivateKey
+from protocols.message_codec import Frame, decode, encode_reply, encode_request
 from protocols.messages import (
     ADDRESSES_MAX,
     DETAILS_MAX,
@@ -31,7 +32,6 @@ from protocols.messages import (
     AddProvider,
     EnvelopesReply,
     FailedReply,
-    Frame,
     GetByDigest,
     GetHeads,
     GetMembers,
@@ -52,9 +52,6 @@ from protocols.messages import (
     Reply,
     Request,
     VersionsReply,
-    decode,
-    encode_reply,
-    encode_request,
 )
 from protocols.ucxl import key_of
 
@@ -177,7 +174,7 @@ def test_a_frame_is_what_other_implementations_read() -> None:
 
 @pytest.mark.parametrize("request_type", list(REQUESTS), ids=lambda kind: kind.__name__)
 def test_each_request_has_one_kind_of_answer_and_failed(request_type: type[Any]) -> None:
-    answers = [name_of(m) for m in ONE_OF_EACH if type(m) in REPLIES and messages.is_answer(m, request_type)]  # type: ignore[arg-type]
+    answers = [name_of(m) for m in ONE_OF_EACH if type(m) in REPLIES and message_codec.is_reply_to(m, request_type)]  # type: ignore[arg-type]
     expected = {
         "Hello": "Hello", "Ping": "Pong", "Merge": "MergeReply", "GetHeads": "HeadsReply",
         "GetVersions": "VersionsReply",
