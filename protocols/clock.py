@@ -16,7 +16,7 @@ COUNTER_MAX: Final = (1 << COUNTER_BITS) - 1
 MS_MAX: Final = (1 << 48) - 1
 VERSION_MAX: Final = (1 << 64) - 1
 AHEAD_MS_MAX: Final = 60_000
-"""How far a version may be ahead of the receiver's clock (DESIGN, section 4)."""
+"""How far a version may be ahead of the receiver's clock (`docs/protocol.md`)."""
 
 
 def version(ms: int, counter: int = 0) -> int:

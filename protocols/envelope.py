@@ -1,6 +1,6 @@
 """Envelope: the one value that moves. Its canonical bytes, digest and signature, and the order every replica agrees on.
 
-An encoded envelope is a msgpack array (DESIGN, section 4):
+An encoded envelope is a msgpack array (`docs/protocol.md`):
 
     [format, address, content, content_type, version, parents, author, meta, deleted, signature]
 

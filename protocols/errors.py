@@ -1,4 +1,4 @@
-"""UCXL codes, and the error tree that maps to them (UCXL.md, section 4).
+"""UCXL codes, and the error tree that maps to them (`docs/ucxl.md`).
 
 Errors are named for what the caller does next:
 

@@ -1,4 +1,4 @@
-"""Path patterns: `*` within a segment, `**` for any number of segments (UCXL.md, section 1).
+"""Path patterns: `*` within a segment, `**` for any number of segments (`docs/ucxl.md`).
 
 Patterns come from anybody, and are held against every change: so no regular expression is made of them, and nothing
 here takes longer than the product of the two lengths.

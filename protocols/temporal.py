@@ -1,4 +1,4 @@
-"""The temporal part of a UCXL address: which version of a thing is meant (UCXL.md, section 1).
+"""The temporal part of a UCXL address: which version of a thing is meant (`docs/ucxl.md`).
 
 It names the head, a version counted from either end, or the head as of an instant. `pick` finds that version among
 those that are known.

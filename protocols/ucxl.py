@@ -1,4 +1,4 @@
-"""UCXL addresses: parse, format, match, navigate (UCXL.md, sections 1 and 2).
+"""UCXL addresses: parse, format, match, navigate (`docs/ucxl.md`).
 
     ucxl://agent:role@project:task/temporal/path
 

@@ -26,7 +26,7 @@ CHECKS: dict[str, Callable[[History], Iterator[Violation]]] = {
     "bounded": bounded,
     "answers": answers,
 }
-"""The seven promises of DESIGN section 1 in their order (the last one is three checks), then what follows from them."""
+"""The seven promises of `docs/design.md` in their order (the last one is three checks), then what follows from them."""
 
 
 def judge(history: History) -> tuple[Violation, ...]:

@@ -1,6 +1,6 @@
 """All versions that a history speaks of, and how they descend from each other: the oracle that answers are held to.
 
-Written anew from DESIGN section 4, on purpose: the checker must not share the code that it checks.
+Written anew from `docs/protocol.md`, on purpose: the checker must not share the code that it checks.
 """
 
 from collections import defaultdict

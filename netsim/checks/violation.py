@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """`text` is a sentence. The rest is for `report.py`, which tells what led to it."""
+    """`text` is a sentence. The rest is for `netsim/report.py`, which tells what led to it."""
 
     check: str
     text: str

@@ -19,7 +19,7 @@ class FaultKind(StrEnum):
     RESTART = "restart"
     """It is stopped in good order, and started again at `until`; with `backend`, as another one."""
     PAUSE = "pause"
-    """Nothing reaches the node, nothing leaves it, nobody calls it (see `faults.py` for what that models)."""
+    """Nothing reaches the node, nothing leaves it, nobody calls it (see `netsim/faults.py` for what that models)."""
     PARTITION = "partition"
     """`groups` cannot reach each other; with `every_seconds` it comes and goes."""
     CUT = "cut"

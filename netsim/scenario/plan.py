@@ -1,7 +1,7 @@
 """A scenario and a seed make a plan: every call and every fault, with its time. Pure: the same plan in every world.
 
 Calls come as a Poisson process shared out among the clients; a client that is still waiting when its next call is due
-makes it late, or not at all (see `runner.py`). Faults that are drawn (`Chaos`) become ordinary ones here.
+makes it late, or not at all (see `netsim/runner.py`). Faults that are drawn (`Chaos`) become ordinary ones here.
 """
 
 import random

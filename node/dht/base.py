@@ -1,7 +1,7 @@
 """The DHT as everything above sees it: one Protocol, three backends (mock, real, hybrid) over one store.
 
-Envelopes come in signed and verified; whoever turns a wish into an envelope (`services/author.py`) holds the key's
-lock meanwhile. Who calls: the author, the resolver and the API. Each call ends within its deadline, which runs from
+Envelopes come in signed and verified; `node/services/writes/author.py`, which makes them, holds the key's lock
+meanwhile. Who calls: the author, the resolver and the API. Each call ends within its deadline, which runs from
 entry and includes the commit. Raises `Unavailable`, `Indeterminate`, `Rejected`, `StorageFull`; an absent thing is
 an answer, never an error.
 """

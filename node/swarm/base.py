@@ -1,4 +1,4 @@
-"""The seam under the swarm: frames to peers. Two networks keep it: libp2p (`host.py`) and the simulator's.
+"""The seam under the swarm: frames to peers. Two networks keep it: `node/swarm/libp2p/host.py` and the simulator's.
 
 A network moves whole frames between peers that know each other by their Ed25519 peer ids, and says who came and who
 went. It knows nothing of requests, envelopes or members: that is `rpc.py`, above. `send` never waits, so that no

@@ -1,7 +1,7 @@
 """The members of the swarm as this node sees them now: who they are, who is here, who is suspect, who holds what.
 
-One object, written by `services/peers.py` alone and read by everybody. 'Who should hold this key' is asked here and
-nowhere else (`wanted`).
+One object, written by `node/services/membership/neighbours.py` alone and read by all other parts. 'Who should hold
+this key' is asked here and nowhere else (`wanted`).
 """
 
 from collections.abc import Iterable

@@ -12,7 +12,7 @@ from enum import StrEnum
 from protocols.policy.breaker import BreakerState
 
 CLOCK_OFF_MS_MAX = 10_000
-"""A clock that differs from the majority's by more than this is degraded (DESIGN, section 4)."""
+"""A clock that differs from the majority's by more than this is degraded (`docs/design.md`)."""
 
 
 COMMIT_SECONDS_SLOW = 1.0

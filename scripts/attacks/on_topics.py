@@ -1,6 +1,7 @@
 """On GossipSub: what is no frame of it, messages of nobody, and more of everything than anybody could want.
 
-A target that hears no topic refuses the streams, and has nothing to fear; `test_attacks.py` has one that hears.
+A target that hears no topic refuses the streams, and has nothing to fear; `tests/live/test_attacks.py` has one that
+hears.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The answering side: what this node does for its peers. The `Served` behind `swarm/calls.py`.
+"""The answering side: what this node does for its peers. The `RpcService` behind `node/swarm/rpc.py`.
 
 Whoever has not said hello, or is of another swarm, is answered nothing else. What peers hand in is decoded, verified
 and merged here, and acknowledged after the commit; what is refused is refused one by one, with its reason.

@@ -172,7 +172,7 @@ class Outbox(RpcQueue):
 
 
 def mesh(heartbeat_seconds: float, history_bytes_max: int) -> GossipSub:
-    """The router: libp2p's, without what judges peers (that is `peer_policy.py`), dials, adapts or drops by itself."""
+    """libp2p's router, without what judges peers (`node/swarm/peer_policy.py` does), dials, adapts or drops."""
     router = GossipSub(
         protocols=PROTOCOLS,
         degree=6,

@@ -1,7 +1,7 @@
 """libp2p, the one release of it that we know, and what must be said to it before anything else is.
 
 Every file here that relies on names inside libp2p imports them after this one. The pin is exact: a later release may
-mend, rename or break any of what `network.py`, `upgrade.py` and `noise.py` build upon, and their tests say which.
+mend, rename or break any of what `adapters.py`, `upgrade.py` and `noise.py` build upon, and their tests say which.
 """
 
 import logging

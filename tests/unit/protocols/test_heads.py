@@ -50,7 +50,7 @@ def merged(*parts: Iterable[Seen]) -> HeadSet:
 
 
 def heads_by_the_rule(history: list[Seen]) -> set[bytes]:
-    """The rule of DESIGN section 4 as it is written, and that of reissues, over everything at once."""
+    """The rule of `docs/protocol.md` as it is written, and that of reissues, over everything at once."""
     return {
         one.digest
         for one in history
