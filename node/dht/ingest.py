@@ -1,4 +1,7 @@
-"""What came from peers, taken in: decoded, verified, checked against what was asked for, merged, and only then seen."""
+"""Ingest: envelopes and notices from peers are decoded, verified, checked against the request and merged.
+
+Nothing of an answer is shown before it is durable: otherwise a later read could go back in time.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -14,7 +17,7 @@ from protocols.policy.signature_cache import SignatureCache
 
 
 class Ingest:
-    """Takes envelopes and notices from peers into the store. What a peer sent wrong is left out, counted and said."""
+    """Merges what peers answered into the store. Invalid items are left out, counted and logged."""
 
     def __init__(
         self,
@@ -24,38 +27,35 @@ class Ingest:
         now_ms: Callable[[], int],
         peer_policy: PeerPolicy | None = None,
     ) -> None:
-        """`peer_policy` hears of peers that answer with what no author can have signed."""
+        """`peer_policy` blames peers for answers that no author can have signed."""
         self._peer_policy = peer_policy or PeerPolicy()
         self._store = store
         self._verified = verified
         self._now_ms = now_ms
 
-    async def learn(self, key: bytes, envelopes: Iterable[tuple[str, bytes]]) -> dict[bytes, Envelope]:
-        """Merge what peers (named first) answered about a key; answer what is good, by digest, once it is durable.
+    async def check_and_merge(self, key: bytes, envelopes: Iterable[tuple[str, bytes]]) -> None:
+        """Merge the valid ones of the encoded envelopes that peers (named first) answered about a key.
 
-        Raises `StorageFull` or `Unavailable` when it cannot be kept: then it must not be shown either, or a later
-        read would go back in time.
+        Raises `StorageFull` or `Unavailable` when they cannot be stored: then they must not be shown.
         """
-        good = self.sift(key, envelopes)
-        await self.keep(good.values())
-        return good
+        await self.merge(self.check(key, envelopes).values())
 
-    def sift(self, key: bytes, envelopes: Iterable[tuple[str, bytes]]) -> dict[bytes, Envelope]:
-        """What is good of it, by digest; nothing is kept."""
-        good: dict[bytes, Envelope] = {}
-        bad: dict[str, list[bytes]] = {}
+    def check(self, key: bytes, envelopes: Iterable[tuple[str, bytes]]) -> dict[bytes, Envelope]:
+        """Return the valid envelopes by digest; nothing is stored."""
+        valid: dict[bytes, Envelope] = {}
+        invalid: dict[str, list[bytes]] = {}
         refused: dict[str, list[BzzzError]] = {}
         now_ms = self._now_ms()
         for peer, encoded in envelopes:
             try:
                 envelope = decode(encoded)
-                if envelope.digest in good:
+                if envelope.digest in valid:
                     continue
                 self._verified.check(envelope)
                 check_not_ahead(envelope.version, now_ms)
             except BzzzError as error:
                 if isinstance(error, BadSignature | Malformed | TooLarge):
-                    bad.setdefault(peer, []).append(encoded)
+                    invalid.setdefault(peer, []).append(encoded)
                 else:
                     refused.setdefault(peer, []).append(error)
                 continue
@@ -64,26 +64,25 @@ class Ingest:
                 self._peer_policy.limit_counters.count("answers_wrong")
                 self._peer_policy.blame(peer, Offence.WRONG_ANSWER, what)
                 continue
-            good[envelope.digest] = envelope
-        for peer, ones in bad.items():
-            self._peer_policy.blame_for(peer, ones, were_asked_for=True)
-        self._say_left_out("envelopes", refused)
-        return good
+            valid[envelope.digest] = envelope
+        for peer, encoded_envelopes in invalid.items():
+            self._peer_policy.blame_for(peer, encoded_envelopes, were_asked_for=True)
+        self._log_refused("envelopes", refused)
+        return valid
 
-    async def keep(self, good: Iterable[Envelope]) -> int:
-        """Merge it; answer how many were left out (none). Raises like `learn`."""
-        incoming = [Incoming(envelope, Origin.PEER) for envelope in good]
+    async def merge(self, envelopes: Iterable[Envelope]) -> None:
+        """Merge checked envelopes. Raises like `check_and_merge`."""
+        incoming = [Incoming(envelope, Origin.PEER) for envelope in envelopes]
         if incoming:
             await self._store.merge(incoming, now_ms=self._now_ms())
-        return 0
 
-    async def note(self, key: bytes, notices: Iterable[tuple[str, Notice]]) -> int:
-        """Merge the notices of versions whose content stays elsewhere; answer how many were left out.
+    async def merge_notices(self, key: bytes, notices: Iterable[tuple[str, Notice]]) -> int:
+        """Merge notices of versions whose content is not fetched; return how many were refused.
 
-        Raises like `learn`.
+        Raises like `check_and_merge`.
         """
         now_ms = self._now_ms()
-        left_out: set[bytes] = set()
+        refused_digests: set[bytes] = set()
         refused: dict[str, list[BzzzError]] = {}
         new: dict[bytes, Notice] = {}
         for peer, notice in notices:
@@ -91,19 +90,19 @@ class Ingest:
                 check_not_ahead(notice.version, now_ms)
             except BzzzError as error:
                 refused.setdefault(peer, []).append(error)
-                left_out.add(notice.digest)
+                refused_digests.add(notice.digest)
                 continue
             if notice.key == key:
                 new.setdefault(notice.digest, notice)
-        self._say_left_out("notices", refused)
+        self._log_refused("notices", refused)
         known = await by_digests(self._store, new)
         incoming = [Incoming(notice, Origin.PEER) for digest, notice in new.items() if known[digest] is None]
         if incoming:
             await self._store.merge(incoming, now_ms=now_ms)
-        return len(left_out)
+        return len(refused_digests)
 
-    def _say_left_out(self, what: str, refused: Mapping[str, Sequence[BzzzError]]) -> None:
-        """Once for each peer, however many there were: who is flooded must not flood the log."""
+    def _log_refused(self, what: str, refused: Mapping[str, Sequence[BzzzError]]) -> None:
+        """One line for each peer, however many were refused: a flood of answers must not flood the log."""
         for peer, errors in refused.items():
-            said = f"left out {len(errors)} of the {what} that it answered with; the first: {errors[0].message}"
-            self._peer_policy.limit_counters.hit("answers_left_out", peer, said, times=len(errors), line="offences")
+            line = f"left out {len(errors)} of the {what} that it answered with; the first: {errors[0].message}"
+            self._peer_policy.limit_counters.hit("answers_left_out", peer, line, times=len(errors), line="offences")

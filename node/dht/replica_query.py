@@ -1,4 +1,4 @@
-"""The holders of a key, asked: those that can be reached, nearest first, until enough have answered."""
+"""Replica query: asks the reachable holders of a key, nearest first, until enough of them have answered."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ Question = GetHeads | GetVersions | GetByDigest | AddProvider | GetProviders
 
 
 class ReplicaQuery:
-    """`at_first` is how many are asked at once; the others follow when those do not answer soon."""
+    """`at_first` holders are asked at once; the others follow when the first ones do not answer soon."""
 
     def __init__(self, rpc: Rpc, members: Members, *, at_first: int) -> None:
         self._rpc = rpc
@@ -27,34 +27,34 @@ class ReplicaQuery:
         deadline: float,
         at_first: int | None = None,
     ) -> QueryResult:
-        """Ask the reachable ones. Raises `Unavailable` when nobody can be asked or nobody answers."""
+        """Ask the reachable holders. Raises `Unavailable` when none is reachable or none answers."""
         peers = [peer for peer in wanted if self._members.is_reachable(peer)]
         if not peers:
             raise Unavailable(
                 f"none of the {len(wanted)} members that should hold this can be reached", asked=0, wanted=len(wanted)
             )
         first = self._at_first if at_first is None else at_first
-        asked = await ask(self._rpc, peers, request, at_first=first, is_enough=is_enough, deadline=deadline)
-        if not asked.answers:
-            raise self.unanswered(asked, wanted)
-        return asked
+        result = await ask(self._rpc, peers, request, at_first=first, is_enough=is_enough, deadline=deadline)
+        if not result.answers:
+            raise self.unanswered(result, wanted)
+        return result
 
     async def ask_all(self, peers: tuple[str, ...], request: GetVersions | AddProvider, deadline: float) -> QueryResult:
         """Ask all of them at once, and wait for all."""
-        return await self.ask(peers, lambda _: request, lambda a: len(a.answers) >= len(peers), deadline, len(peers))
+        return await self.ask(peers, lambda _: request, lambda r: len(r.answers) >= len(peers), deadline, len(peers))
 
-    def unanswered(self, asked: QueryResult, wanted: tuple[str, ...]) -> Unanswered:
-        """The error that says so."""
+    def unanswered(self, result: QueryResult, wanted: tuple[str, ...]) -> Unanswered:
+        """The error for a query that too few holders answered."""
         return Unanswered(
             f"too few of the {len(wanted)} members that should hold this answered "
-            f"({asked.evidence(self._members.name_of)}); whether it exists cannot be told now",
-            peers=asked.silent,
-            asked=len(asked.asked),
-            answered=len(asked.answers),
+            f"({result.evidence(self._members.name_of)}); whether it exists cannot be told now",
+            peers=result.silent,
+            asked=len(result.asked),
+            answered=len(result.answers),
             wanted=len(wanted),
         )
 
 
-def is_majority(asked: QueryResult, wanted: tuple[str, ...]) -> bool:
+def is_majority(result: QueryResult, wanted: tuple[str, ...]) -> bool:
     """Whether most of the holders answered: then what none of them has is absent."""
-    return 2 * len(asked.answers) > len(wanted)
+    return 2 * len(result.answers) > len(wanted)

@@ -1,4 +1,4 @@
-"""What peers answered with: what cannot be taken is left out, counted, and does not flood the log."""
+"""Ingest: items that peers answered with and that cannot be merged are left out, counted, and do not flood the log."""
 
 import pytest
 import trio.testing
@@ -24,7 +24,7 @@ WHY = (
 )
 
 
-def learner_over(peer_policy: PeerPolicy) -> Ingest:
+def ingest_over(peer_policy: PeerPolicy) -> Ingest:
     return Ingest(
         MemoryStore(log_id="ab" * 8), verified=SignatureCache(), now_ms=lambda: NOW_MS, peer_policy=peer_policy
     )
@@ -37,37 +37,37 @@ def envelope(number: int, at_ms: int) -> Envelope:
     )  # fmt: skip
 
 
-async def test_many_that_are_ahead_of_the_clock_are_one_line_a_minute_for_a_peer(
+async def test_envelopes_ahead_of_the_clock_are_one_log_line_a_minute_for_each_peer(
     mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer_policy, good = PeerPolicy(), envelope(0, 0)
-    ingest = learner_over(peer_policy)
+    ingest = ingest_over(peer_policy)
     ahead = [envelope(number, AHEAD) for number in range(50)]
 
-    def sift() -> None:
+    def check() -> None:
         answers = [("a", one.encoded) for one in (*ahead, good)]
-        assert list(ingest.sift(KEY, answers)) == [good.digest], "what is good of it is taken"
+        assert list(ingest.check(KEY, answers)) == [good.digest], "the valid one is kept"
 
-    sift()
-    sift()
-    assert await ingest.note(KEY, [("a", notice_of(one)) for one in ahead[:20]]) == 20
+    check()
+    check()
+    assert await ingest.merge_notices(KEY, [("a", notice_of(one)) for one in ahead[:20]]) == 20
     mock_clock.jump(SILENCE_SECONDS)
-    sift()
-    ingest.sift(KEY, [("b", ahead[0].encoded)])
+    check()
+    ingest.check(KEY, [("b", ahead[0].encoded)])
     assert [record.getMessage() for record in caplog.records] == [
         f"a: left out 50 of the envelopes that it answered with; the first: {WHY}",
         f"a: left out 50 of the envelopes that it answered with; the first: {WHY} (and 70 more like it before)",
         f"b: left out 1 of the envelopes that it answered with; the first: {WHY}",
     ]
     assert peer_policy.limit_counters.counts.answers_left_out == 171
-    assert peer_policy.limit_counters.counts.offences == 0, "whose clock is wrong, nobody knows"
+    assert peer_policy.limit_counters.counts.offences == 0, "which of the two clocks is wrong is not known"
     assert peer_policy.complaint("a") == ""
 
 
-async def test_notices_that_are_ahead_are_one_line_as_well(caplog: pytest.LogCaptureFixture) -> None:
+async def test_notices_ahead_of_the_clock_are_one_log_line_for_each_peer(caplog: pytest.LogCaptureFixture) -> None:
     peer_policy = PeerPolicy()
     ahead = [("a", notice_of(envelope(number, AHEAD))) for number in range(50)]
-    assert await learner_over(peer_policy).note(KEY, ahead) == 50
+    assert await ingest_over(peer_policy).merge_notices(KEY, ahead) == 50
     (record,) = caplog.records
     assert record.getMessage() == f"a: left out 50 of the notices that it answered with; the first: {WHY}"
     assert peer_policy.limit_counters.counts.answers_left_out == 50
