@@ -194,8 +194,7 @@ class Disk:
 
 
 READING = (
-    "heads by_digest versions count_versions idempotent local_writes due_hints hints standing staged staged_under "
-    "stand_in"
+    "heads by_digest versions count_versions idempotent local_writes due_hints hints standing staged_under stand_in"
 )
 WRITING = (
     "merge reissue set_cursor quarantine_hint add_hints drop_holder stage unstage save_member forget_member provide"
