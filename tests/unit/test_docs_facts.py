@@ -1,13 +1,18 @@
 """The tables and examples of the documents against the code."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import click
 import pytest
 
+from netsim.checks.registry import CHECKS
+from netsim.scenario import toml
+from node import cli
 from node.api.middleware import TooSlow
 from node.commands.up import up_command
 from node.config import values
@@ -15,6 +20,9 @@ from node.config.flags import NAMES, Force
 from node.config.load import profiles
 from node.config.options import Option
 from node.config.settings import OPTIONS, Settings
+from node.process import identity
+from node.process.run import STORE_NAME
+from node.services.control import audit_file
 from node.swarm import base
 from node.swarm.limits import SwarmLimits
 from protocols import clock, envelope, errors, messages, ucxl
@@ -22,7 +30,8 @@ from protocols.errors import Malformed
 from protocols.policy.reputation import POINTS, Offence
 from tests.unit.vectors import load
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 PROTOCOL = (DOCS / "protocol.md").read_text(encoding="utf-8")
 
 
@@ -230,3 +239,78 @@ def test_every_profile_is_told() -> None:
 
 def test_every_override_is_told() -> None:
     assert {bare(name) for name, _ in under(CONFIGURATION, "Overrides")} == {force.value for force in Force}
+
+
+# -- operations.md ------------------------------------------------------------------------------------------------
+
+OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
+
+
+def test_metrics_in_alerts_exist() -> None:
+    known = set(
+        re.findall(r'"(bzzz_[a-z_]+)"', "".join(path.read_text("utf-8") for path in (ROOT / "node").rglob("*.py")))
+    )
+    told = set(re.findall(r"\bbzzz_[a-z_]+", "".join(cells[0] + cells[1] for cells in under(OPERATIONS, "Alerts"))))
+    assert len(told) >= 8
+    assert told <= known
+
+
+def test_every_file_of_a_data_directory_is_told() -> None:
+    told = {name for cells in under(OPERATIONS, "The data directory") for name in re.findall(r"`([^`]+)`", cells[0])}
+    made = {identity.FILE_NAME, STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm", f"{STORE_NAME}.lock", "lock"}
+    assert told == made | {audit_file.FILE_NAME}
+
+
+def test_exit_codes_are_those_of_the_command_line() -> None:
+    told = {code for code, _ in under(OPERATIONS, "Exit codes")}
+    help_text = cli.cli.get_help(click.Context(cli.cli))
+    assert told == {*re.findall(r"^ +([0-9])  ", help_text, re.MULTILINE), "130"}
+
+
+def test_every_component_of_health_is_told() -> None:
+    told = [bare(name) for name, *_ in under(OPERATIONS, "Health")]
+    source = (ROOT / "node/services/observe/health.py").read_text("utf-8")
+    assert told == re.findall(r'component="(\w+)"', source)
+
+
+@pytest.mark.parametrize("document", ["operations.md", "configuration.md", "testing.md", "../README.md"])
+def test_every_command_line_of_a_document_is_one(document: str) -> None:
+    """The commands, their subcommands and options exist; nothing is run."""
+    lines = [
+        line for _, block in fences((DOCS / document).read_text("utf-8"), "console") for line in block.splitlines()
+    ]
+    calls = [
+        part.strip()
+        for line in lines
+        if line.startswith("$ ")
+        for part in line[2:].split("|")
+        if " bzzz " in f" {part}"
+    ]
+    for call in calls:
+        words = shlex.split(call[call.index("bzzz ") + 5 :], comments=True)
+        command: click.Command = cli.cli
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            found = command.get_command(click.Context(command), words.pop(0))
+            assert found is not None, call
+            command = found
+        options = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+        if isinstance(command, click.Group):
+            show = command.get_command(click.Context(command), "show")
+            options |= {name for one in show.params for name in one.opts} if show is not None else set()
+        used = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert used <= options, call
+
+
+# -- testing.md ---------------------------------------------------------------------------------------------------
+
+TESTING = (DOCS / "testing.md").read_text(encoding="utf-8")
+
+
+def test_every_check_is_told_in_its_order() -> None:
+    assert [bare(check) for check, _ in under(TESTING, "Checks")] == list(CHECKS)
+
+
+def test_the_scenario_of_the_documents_is_one(tmp_path: Path) -> None:
+    ((_, scenario),) = fences(TESTING, "toml")
+    (tmp_path / "mine.toml").write_text(scenario, encoding="utf-8")
+    assert toml.load(str(tmp_path / "mine.toml")).nodes
