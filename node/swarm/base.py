@@ -1,9 +1,10 @@
-"""The seam under the swarm: frames to peers. Two networks keep it: `node/swarm/libp2p/host.py` and the simulator's.
+"""The network interface of a node: whole frames to and from peers.
 
-A network moves whole frames between peers that know each other by their Ed25519 peer ids, and says who came and who
-went. It knows nothing of requests, envelopes or members: that is `rpc.py`, above. `send` never waits, so that no
-caller can be cancelled in the middle of a write: what is to be written is queued, bounded, and written by one task
-for each stream.
+Two networks implement it: libp2p's (`node/swarm/libp2p/host.py`) and the simulator's (`netsim/virtual/endpoint.py`).
+A network moves frames between peers that know each other by their Ed25519 peer ids, and reports which peers connect
+and disconnect. It knows nothing of requests, envelopes or members: those are in `rpc.py`, one layer above. `send`
+never waits, so that no caller can be cancelled in the middle of a write: it puts the frame in a bounded queue, and
+one task for each stream writes that queue.
 """
 
 from collections.abc import Sequence
@@ -14,73 +15,76 @@ import trio
 
 
 class Lane(IntEnum):
-    """One long-lived stream each, so that a megabyte never delays a get."""
+    """Each lane is one long-lived stream, so that a megabyte on one never delays a get on the other."""
 
     SMALL = 0
     BULK = 1
 
 
 FRAME_BYTES_MAX = 8 * 1024 * 1024
-"""No frame is longer; a peer that announces a longer one loses its connection."""
+"""The longest frame; a peer that announces a longer one loses its connection."""
 BULK_BYTES_MIN = 32 * 1024
-"""Frames from this size on go by the bulk lane."""
+"""Frames of this size and more take the bulk lane."""
 
 
 class DialFailed(Exception):
-    """None of a peer's addresses led to it; the message names each and why."""
+    """None of a peer's addresses led to it; the message gives the reason for each."""
 
 
 class ListenFailed(Exception):
-    """An address cannot be listened on (in use, not ours, malformed); the message says which and what to do."""
+    """This node cannot listen on an address (in use, of another machine, malformed); the message says what to do."""
 
 
 class Receiver(Protocol):
-    """Whom a network tells. Plain functions, called on the trio thread; they must be quick and not raise."""
+    """What a network calls. Plain functions, called on the trio thread; they must be quick and must not raise."""
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
-        """A peer can be sent frames. `address` is the multiaddr it was dialled at, or its remote one. Once a peer."""
+        """Frames can now be sent to a peer. Called once for each time that the peer connects.
+
+        `address` is the multiaddr that this node dialled, or the remote one of a peer that dialled this node.
+        """
         ...
 
     def disconnected(self, peer: str, reason: str) -> None:
-        """No frame will come from or reach it until it is connected again; what was queued may be lost."""
+        """No frame comes from the peer or reaches it until it connects again; queued frames may be lost."""
         ...
 
     def received(self, peer: str, lane: Lane, frame: bytes) -> None:
-        """A whole frame came. In order within a lane."""
+        """A whole frame came from a peer. Frames of one lane come in order."""
         ...
 
 
 class Network(Protocol):
-    """The contract. A peer is its id in text, `12D3KooW...`; an address is a multiaddr in text."""
+    """The interface. A peer is given by its id in text, `12D3KooW...`; an address is a multiaddr in text."""
 
     @property
     def peer_id(self) -> str: ...
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where others can dial us: concrete (no 0.0.0.0, no port 0), each ending in /p2p/<our id>. After the start."""
+        """Where peers can dial this node, known once it runs. No 0.0.0.0, no port 0; each ends in /p2p/<own id>."""
         ...
 
     async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen and serve until cancelled, then close every socket within a second. Started once `addresses` hold.
+        """Listen and serve until cancelled, then close every socket within a second.
 
-        Raises `ListenFailed` before it has started.
+        Reports that it has started when `addresses` are known. Raises `ListenFailed` before that.
         """
         ...
 
     async def dial(self, addresses: Sequence[str], *, timeout: float) -> str:
-        """Connect to a peer by any of its addresses, and answer its id; at once when it is connected already.
+        """Connect to a peer by any of its addresses and return its id; at once when it is connected already.
 
-        An address that ends in /p2p/<id> accepts that peer alone. Raises `DialFailed`, within `timeout` seconds.
+        At an address that ends in /p2p/<id> only that peer is accepted. Raises `DialFailed` within `timeout` seconds.
         """
         ...
 
     def send(self, peer: str, lane: Lane, frame: bytes) -> bool:
-        """Queue a frame. False when the peer is not connected or its queue is full: nothing was queued. Never waits."""
+        """Queue a frame. Never waits. False: the peer is not connected or its queue is full, and nothing was queued."""
         ...
 
     def disconnect(self, peer: str, reason: str) -> None:
-        """Give up the connection to a peer, now, even if it does not read; `disconnected` follows."""
+        """Close the connection to a peer now, even when the peer does not read; `disconnected` follows."""
         ...
 
     def connected_peers(self) -> tuple[str, ...]: ...

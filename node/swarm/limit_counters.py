@@ -1,7 +1,7 @@
-"""What limits were hit, and how often: plain numbers for whoever asks, and a line in the log that does not repeat.
+"""Counters of the limits that were hit, with a rate-limited log line for each.
 
-Whoever floods us must not flood our log as well. So of each kind and peer one line a minute is written, which says how
-many there were since the last; and of each kind no more than a few lines a minute, whoever caused them.
+A peer that floods this node must not flood its log as well. So the log gets at most one line a minute for each kind and
+peer, with the number of hits since the last line; and at most a few lines a minute for each kind, over all peers.
 """
 
 import logging
@@ -12,130 +12,142 @@ import trio
 
 SILENCE_SECONDS = 60.0
 LINES_PER_KIND_MAX = 20
-"""A kind's lines within `SILENCE_SECONDS`, of whatever peers."""
+"""Lines of one kind within `SILENCE_SECONDS`, over all peers."""
 
 KEPT_MAX = 1024
-"""Kinds and peers of which is remembered when they had their line."""
+"""Pairs of kind and peer whose last line is remembered."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Line:
+class _LastLine:
     at: float
+    """When it was written."""
     count: int
+    """Hits since then."""
+
+
+@dataclass(slots=True)
+class _Lines:
+    """The lines of one kind since `since`, the ones that were left out included."""
+
+    since: float
+    count: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
 class LimitCounts:
-    """Since the node started. Every name is the `kind` that `LimitCounters.hit` takes."""
+    """Hits since the node started. Each name is a `kind` that `LimitCounters.hit` takes, and a label in the metrics."""
 
     connections_refused: int = 0
-    """That came when there were too many, and none could give way."""
+    """Inbound ones that came when there were too many and no idle one could be closed."""
     connections_evicted: int = 0
-    """That gave way to one that came."""
+    """Idle ones that were closed to make room for an inbound one."""
     connections_per_peer: int = 0
     connections_per_subnet: int = 0
     connections_idle: int = 0
     connections_stalled: int = 0
-    """That took no byte for too long, though there was something to send."""
+    """Those that took no byte for too long, though there was something to send."""
     out_of_descriptors: int = 0
-    """Vain tries to take a connection that came: this process had no file descriptors left, or the system no memory."""
+    """Failed accepts: this process had no file descriptors left, or the system no memory."""
     half_open_dropped: int = 0
     handshakes_slow: int = 0
     handshakes_failed: int = 0
     other_swarms: int = 0
-    """Peers of another swarm that were parted from."""
+    """Peers of another swarm that were disconnected."""
     members_refused: int = 0
-    """That would have been one more than are remembered."""
+    """Newcomers that came when as many members were remembered as may be."""
     streams_refused: int = 0
     """Beyond the number that a connection may have."""
     streams_per_protocol: int = 0
     streams_slow: int = 0
-    """That did not say in time what they are for, or then said or read nothing for too long."""
+    """Those that did not name their protocol in time, or then sent or read nothing for too long."""
     unread_bytes: int = 0
     answers_unread: int = 0
     frames_too_long: int = 0
     frames_stalled: int = 0
     frames_not_queued: int = 0
-    """Of ours, for a peer that does not read fast enough."""
+    """This node's own, for a peer that does not read fast enough."""
     requests_refused: int = 0
-    """Of a peer that has too many, or too large ones, under way, or while all have."""
+    """Those that came while too many, or too large ones, of the peer or of all peers were in progress."""
     requests_refused_for_all: int = 0
-    """Those of them for what all have under way together."""
+    """Those among them that the total of all peers was the reason for."""
     requests_not_sent: int = 0
-    """Of ours, to a peer that has too many of them to answer already."""
+    """This node's own, to a peer that has too many of them to answer already."""
     messages_malformed: int = 0
     answers_wrong: int = 0
     answers_left_out: int = 0
-    """Envelopes and notices that a peer answered with and that cannot be taken now: ahead of this node's clock."""
+    """Envelopes and notices in answers that cannot be accepted now: they are ahead of this node's clock."""
     envelopes_refused: int = 0
-    """That no author can have signed like that."""
+    """Those that no author can have signed like that."""
     gossip_refused: int = 0
     gossip_slowed: int = 0
     gossip_dropped: int = 0
     gossip_topics: int = 0
-    """Subscriptions that were left out: beyond the number that a peer may have, or to too long a name."""
+    """Subscriptions that were ignored: more than a peer may have, or to too long a name."""
     gossip_failed: int = 0
-    """Messages that a validator or a handler of ours failed at."""
+    """Messages at which a validator or a handler of this node raised."""
     hints_refused: int = 0
-    """Envelopes of ours that a holder refused for good; they are in quarantine, and `bzzz pending` shows them."""
+    """Hints that a holder refused for good; they are in quarantine, and `bzzz pending` shows them."""
     offences: int = 0
     """Bad input of every kind."""
     connections_forfeited: int = 0
-    """Taken from a peer for its offences."""
+    """Those that were closed because of the peer's offences."""
     turned_away: int = 0
-    """Connections that came from those who are not allowed here, or have lost their place."""
+    """Inbound connections of peers that are not allowed here, or are banned."""
     places_lost: int = 0
-    """Peers that nobody deals with here until their offences are forgotten."""
+    """Peers that were banned until their offences are forgotten."""
 
     def as_dict(self) -> Mapping[str, int]:
         return asdict(self)
 
 
 class LimitCounters:
-    """Counts, and says so: `hit` is for whoever refuses something."""
+    """Counts hits and logs them. Code that refuses something calls `hit`."""
 
     def __init__(self, counts: LimitCounts | None = None, log: logging.Logger | None = None) -> None:
         self.counts = counts or LimitCounts()
         self._log = log or _log
-        self._said: dict[tuple[str, str], _Line] = {}
-        self._kinds: dict[str, _Line] = {}
+        self._last_lines: dict[tuple[str, str], _LastLine] = {}
+        """By kind and peer, the oldest first."""
+        self._lines: dict[str, _Lines] = {}
+        """By kind."""
 
     def count(self, kind: str, times: int = 1) -> None:
-        """Count one of this kind, of which somebody else has something to say: who blames a peer for it, say."""
+        """Count without a log line, where another call logs the same event (`PeerPolicy.blame`, for example)."""
         setattr(self.counts, kind, getattr(self.counts, kind) + times)
 
-    def hit(self, kind: str, who: str, what: str, *, times: int = 1, line: str = "") -> None:
-        """Count one of this kind; `who` is the peer or place it is about ('' for none), `what` says it in words.
+    def hit(self, kind: str, source: str, what: str, *, times: int = 1, line: str = "") -> None:
+        """Count a hit of this kind and log it.
 
-        `line` is the kind whose one line a minute it shares, if it is to have none of its own.
+        `source` is the peer or address that it is about ('' for none), and `what` describes it. `line` is the kind
+        whose log line it shares, when it has none of its own.
         """
         self.count(kind, times)
-        self._say(line or kind, who, what, times)
+        self._log_line(line or kind, source, what, times)
 
-    def _say(self, kind: str, who: str, what: str, times: int) -> None:
+    def _log_line(self, kind: str, source: str, what: str, times: int) -> None:
         now = trio.current_time()
-        line = self._said.get((kind, who))
-        if line is not None and now - line.at < SILENCE_SECONDS:
-            line.count += times
-        elif self._may_say(kind, now):
-            more = f" (and {line.count} more like it before)" if line is not None and line.count else ""
-            self._said.pop((kind, who), None)
+        last = self._last_lines.get((kind, source))
+        if last is not None and now - last.at < SILENCE_SECONDS:
+            last.count += times
+        elif self._may_log(kind, now):
+            more = f" (and {last.count} more like it before)" if last is not None and last.count else ""
+            self._last_lines.pop((kind, source), None)
             self._make_room(now)
-            self._said[kind, who] = _Line(now, 0)
-            self._log.warning("%s: %s%s", who or "here", what, more)
+            self._last_lines[kind, source] = _LastLine(now, 0)
+            self._log.warning("%s: %s%s", source or "here", what, more)
 
-    def _may_say(self, kind: str, now: float) -> bool:
-        lines = self._kinds.get(kind)
-        if lines is None or now - lines.at >= SILENCE_SECONDS:
-            lines = self._kinds[kind] = _Line(now, 0)
+    def _may_log(self, kind: str, now: float) -> bool:
+        lines = self._lines.get(kind)
+        if lines is None or now - lines.since >= SILENCE_SECONDS:
+            lines = self._lines[kind] = _Lines(now)
         lines.count += 1
         return lines.count <= LINES_PER_KIND_MAX
 
     def _make_room(self, now: float) -> None:
-        """The oldest come first: those are forgotten whose time is over, with what was kept silent of them."""
-        while self._said and (
-            len(self._said) >= KEPT_MAX or now - next(iter(self._said.values())).at >= 2 * SILENCE_SECONDS
-        ):
-            del self._said[next(iter(self._said))]
+        """Forget the oldest lines, with the hits since: those whose time is over, or one when there are too many."""
+        lines = self._last_lines
+        while lines and (len(lines) >= KEPT_MAX or now - next(iter(lines.values())).at >= 2 * SILENCE_SECONDS):
+            del lines[next(iter(lines))]

@@ -1,8 +1,8 @@
-"""The numbers: how much of this node a peer, or all of them, may have.
+"""The limits: how much of this node one peer, or all peers together, may use.
 
-What stands here is what may be had; what happens to who wants more stands where it is refused, and is counted in
-`limit_counters.py`. The sizes that both ends have to agree on are part of the contract, in `base.py`: the longest frame
-is `FRAME_BYTES_MAX`, refused by its length before anything of it is kept.
+Code that enforces a limit is where the resource is used, and counts each hit in `limit_counters.py`. Sizes that both
+ends must agree on are part of the network interface, in `base.py`: a frame longer than `FRAME_BYTES_MAX` is refused by
+its length, before anything of it is kept.
 """
 
 import ipaddress
@@ -15,83 +15,83 @@ class SwarmLimits:
 
     # Connections.
     connections_max: int = 4096
-    """In all, those that are still shaking hands included. For one more, the longest idle one that is no link of ours
-    gives way; when all are links, the new one is refused."""
+    """In all, those in their handshake included. For one more, the longest idle one that is no peer's link (the
+    connection that carries its frames) is closed; when all are links, the new one is refused."""
     connections_per_peer_max: int = 8
     connections_per_subnet_max: int = 128
-    """That came from one /24 (IPv4) or /48 (IPv6) of public addresses."""
+    """Inbound ones from one /24 (IPv4) or /48 (IPv6) of public addresses."""
     half_open_max: int = 512
-    """That came and are still shaking hands; for one more, the oldest of them is dropped."""
+    """Inbound ones in their handshake; for one more, the oldest of them is dropped."""
     upgrade_seconds: float = 5.0
-    """What one that came may take, from its first byte to its last, to prove who it is and to agree on a muxer."""
+    """How long an inbound one may take, from its first byte, to prove its peer id and to agree on a muxer."""
     idle_seconds: int = 120
-    """A connection that is no link of ours and has no stream for so long is closed."""
+    """A connection that is no peer's link and has no stream for so long is closed."""
 
     members_max: int = 4096
-    """Nodes that are remembered as members of the swarm. Anyone may make up identities where anyone may join: beyond
-    these a newcomer is refused, and nobody who is a member has to give way."""
+    """Nodes that are remembered as members of the swarm. In an open swarm anyone can make up identities: above this
+    number newcomers are refused, and no member is forgotten for one."""
 
     # Streams that a peer opened.
     streams_max: int = 256
-    """On one connection; further ones are reset."""
+    """Those on one connection; further ones are reset."""
     streams_per_protocol_max: int = 8
-    """Of one peer for one protocol, on all its connections; further ones are reset."""
+    """Those of one peer for one protocol, on all its connections; further ones are reset."""
     negotiate_seconds: float = 5.0
-    """What a stream may take to say what it is for."""
+    """How long a stream may take to name its protocol."""
     lanes_seconds: float = 5.0
-    """What opening both lanes may take."""
+    """How long the opening of both lanes may take."""
     first_byte_seconds: float = 10.0
-    """What a stream may take to say something, once it said what it is for."""
+    """How long a stream may take to send its first byte, once it has named its protocol."""
     between_bytes_seconds: float = 60.0
-    """How long a stream may be silent after that. The lanes and GossipSub may be so for as long as they like."""
+    """How long a stream may be silent after that. Lanes and the streams of GossipSub may be silent without limit."""
     unread_bytes_max: int = 8 * 1024 * 1024
-    """What came on the streams of one connection and is not read yet; more ends the connection."""
+    """Bytes received on the streams of one connection and not read yet; more ends the connection."""
     answers_bytes_max: int = 64 * 1024
-    """Acknowledgements and pongs that a peer provokes and does not read; more ends the connection."""
+    """Bytes of acknowledgements and pongs that a peer asked for and does not read; more ends the connection."""
 
     # Frames on the lanes.
     small_queue_bytes_max: int = 4 * 1024 * 1024
-    """What may wait to be written on the small lane of a peer; one frame may start below it and end above."""
+    """Bytes that may wait to be written on the small lane of a peer, less a part of the last frame."""
     bulk_queue_bytes_max: int = 16 * 1024 * 1024
     frame_stall_seconds: int = 30
     """A peer that has begun a frame and sends nothing on either lane for so long loses the connection."""
     frame_seconds: int = 60
-    """So does one whose frame takes so long from its first byte to its last."""
+    """A peer whose frame takes so long from its first byte to its last loses the connection as well."""
     unfinished_bytes_in_all_max: int = 128 * 1024 * 1024
-    """Of frames that have begun and are not here whole, of all peers; above it those that take longest give way."""
+    """Bytes of incomplete frames of all peers; above it the connections whose frames take longest are closed."""
     in_flight_max: int = 1024
-    """Our unanswered requests at one peer; above it the peer counts as unreachable."""
+    """This node's unanswered requests to one peer; above it the peer counts as unreachable."""
     serving_max: int = 1024
-    """Requests of one peer that we are working on; above it they are refused."""
+    """Requests of one peer in progress on this node; above it they are refused."""
     serving_bytes_max: int = 32 * 1024 * 1024
-    """The bytes of these, above which they are refused too."""
+    """The bytes of these requests; above it they are refused too."""
     serving_bytes_in_all_max: int = 256 * 1024 * 1024
 
     # GossipSub.
     gossip_message_bytes_max: int = 64 * 1024
     gossip_rpc_bytes_max: int = 256 * 1024
-    """A frame of GossipSub, which may hold several messages; a longer one costs its stream before it is read."""
+    """A frame of GossipSub, which may hold several messages; a longer one ends its stream before it is read."""
     gossip_rate: float = 200.0
-    """Messages, control messages and subscriptions a second that are read from one peer in the long run, each KiB of a
-    frame counting as one more; who sends more is read more slowly."""
+    """Messages, control messages and subscriptions a second that are read from one peer in the long run; each KiB of a
+    frame counts as one more. A peer that sends more is read more slowly."""
     gossip_burst: float = 2_000.0
     gossip_topics_max: int = 64
-    """That one peer may subscribe to."""
+    """Topics that one peer may subscribe to."""
     gossip_queue_max: int = 1024
-    """Frames of GossipSub that may wait to be written to one peer, and"""
+    """Frames of GossipSub that may wait to be written to one peer; further ones are dropped."""
     gossip_queue_bytes_max: int = 4 * 1024 * 1024
-    """their bytes; above it they are dropped."""
+    """The bytes of these frames; further ones are dropped."""
     gossip_queue_bytes_in_all_max: int = 64 * 1024 * 1024
-    """Of all peers; above it each has an even share."""
+    """The bytes of these frames for all peers; above it each peer has an even share."""
     gossip_history_bytes_max: int = 4 * 1024 * 1024
-    """Of the messages of the last heartbeats, kept for who asks for them; above it the oldest go."""
+    """Bytes of recent messages that are kept for peers that ask for them; above it the oldest are dropped."""
 
 
 USUAL = SwarmLimits()
 
 
 def small() -> SwarmLimits:
-    """For a small machine, or one whose node is a guest on it: a tenth of the connections and of the memory."""
+    """For a small machine, or a shared one: a tenth of the connections and of the memory."""
     return SwarmLimits(
         connections_max=400,
         members_max=512,
@@ -111,7 +111,7 @@ def small() -> SwarmLimits:
 
 
 def public() -> SwarmLimits:
-    """For a node that anyone on the internet may dial: less patience, and less of everything for one place."""
+    """For a node that anyone on the internet may dial: shorter times, and less of everything for one peer or subnet."""
     return SwarmLimits(
         connections_per_peer_max=4,
         connections_per_subnet_max=32,
@@ -126,7 +126,7 @@ def public() -> SwarmLimits:
 
 
 def within(limits: SwarmLimits, *, descriptors: int) -> SwarmLimits:
-    """The same, but with no more connections than three quarters of the file descriptors that a process may have."""
+    """The same limits, with connections bounded by three quarters of the file descriptors that the process may have."""
     most = max(16, descriptors * 3 // 4)
     return replace(
         limits,
@@ -136,7 +136,7 @@ def within(limits: SwarmLimits, *, descriptors: int) -> SwarmLimits:
 
 
 def subnet(host: str) -> str | None:
-    """The public /24 or /48 that an IP address is in. None for a private or loopback one: those are not counted."""
+    """The public /24 or /48 of an IP address. None for private and loopback addresses, which are not counted."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,7 +1,7 @@
-"""The members of the swarm as this node sees them now: who they are, who is here, who is suspect, who holds what.
+"""Membership as this node sees it now: each member, whether it is connected or suspect, and which keys it should hold.
 
-One object, written by `node/services/membership/neighbours.py` alone and read by all other parts. 'Who should hold
-this key' is asked here and nowhere else (`wanted`).
+`node/services/membership/neighbours.py` alone writes it; all other code reads. Which members should hold a key is
+decided here and nowhere else (`wanted`).
 """
 
 from collections.abc import Iterable
@@ -13,27 +13,27 @@ from node.store.members import Member
 from protocols.placement import nearest
 
 WANTED_KEPT_MAX = 65536
-"""Keys whose holders are kept worked out."""
+"""Keys whose holders are cached."""
 
 
 @dataclass(slots=True)
 class Presence:
-    """What is known of one member. Times are trio's clock in seconds."""
+    """The state of one member. Times are seconds on trio's clock."""
 
     member: Member
     is_connected: bool = False
     is_suspect: bool = False
     suspect_why: str = ""
-    """What it missed when it became suspect."""
-    clean_at: float | None = None
-    """We have all that it owed us up to then. Set by `Members.is_clean`."""
+    """Which deadline it missed when it became suspect."""
+    caught_up_at: float | None = None
+    """This node has all that the member had hints for up to then. Set by `Members.caught_up`; None: not known."""
     clock_offset_ms: float | None = None
-    """How far its clock is ahead of ours."""
+    """How far its clock is ahead of this node's."""
     round_trip_seconds: float | None = None
 
 
 class Members:
-    """All members within the forgetting horizon. `own` is this node, which is never among them."""
+    """All members within the forgetting horizon. `own` is this node's peer id, which is never among them."""
 
     def __init__(self, own: str, *, replication: int, members: Iterable[Member] = ()) -> None:
         self.own = own
@@ -41,9 +41,10 @@ class Members:
         self._presences: dict[str, Presence] = {m.peer: Presence(member=m) for m in members}
         self._changed = trio.Event()
         self._wanted: dict[bytes, tuple[str, ...]] = {}
-        """What `wanted` answered, until a member comes or goes."""
-        self._floor: float | None = None
-        self._is_floor_known = False
+        """Results of `wanted`, until a member is added or forgotten."""
+        self._caught_up_since: float | None = None
+        """The one result of `caught_up_since`, when every member holds every key; computed when needed."""
+        self._is_computed = False
 
     def __len__(self) -> int:
         return len(self._presences)
@@ -55,36 +56,36 @@ class Members:
         return self._presences.get(peer)
 
     def put(self, member: Member) -> Presence:
-        """A member is new, or something about it is."""
+        """Add a member, or update what is known of it."""
         presence = self._presences.get(member.peer)
         if presence is None:
             presence = self._presences[member.peer] = Presence(member=member)
-            self._unlearn()
+            self._drop_computed()
         presence.member = member
-        self.say_changed()
+        self.notify_changed()
         return presence
 
     def forget(self, peer: str) -> None:
         self._presences.pop(peer, None)
-        self._unlearn()
-        self.say_changed()
+        self._drop_computed()
+        self.notify_changed()
 
-    def is_clean(self, presence: Presence, at: float) -> None:
-        """We have all that this member owed us up to `at` (trio's clock)."""
-        presence.clean_at = at
-        self._is_floor_known = False
+    def caught_up(self, presence: Presence, at: float) -> None:
+        """This node has all that this member had hints for up to `at` (trio's clock)."""
+        presence.caught_up_at = at
+        self._is_computed = False
 
-    def _unlearn(self) -> None:
+    def _drop_computed(self) -> None:
         self._wanted.clear()
-        self._is_floor_known = False
+        self._is_computed = False
 
     def name_of(self, peer: str) -> str:
-        """What a person calls a peer: the name it gave itself, else the end of its id."""
+        """The name of a peer for people: the name it gave itself, else the end of its id."""
         presence = self._presences.get(peer)
         return (presence.member.name if presence else "") or peer[-8:]
 
     def is_reachable(self, peer: str) -> bool:
-        """Connected, and not under suspicion: worth asking."""
+        """Whether a peer is connected and not suspect: worth a request."""
         presence = self._presences.get(peer)
         return presence is not None and presence.is_connected and not presence.is_suspect
 
@@ -92,7 +93,7 @@ class Members:
         return tuple(peer for peer, p in self._presences.items() if p.is_connected and not p.is_suspect)
 
     def wanted(self, key: bytes) -> tuple[str, ...]:
-        """The peers that should hold a key, nearest first: min(k, members known); this node is not counted."""
+        """The peers that should hold a key, nearest first: min(k, known members). This node is not counted."""
         wanted = self._wanted.get(key)
         if wanted is None:
             if len(self._wanted) >= WANTED_KEPT_MAX:
@@ -101,36 +102,36 @@ class Members:
         return wanted
 
     def is_responsible(self, key: bytes) -> bool:
-        """Whether whoever writes this key hands it to this node: it is among the k nearest of all.
+        """Whether this node should hold a key: it is among the k nearest of all members.
 
-        With k others or fewer every one of them is handed everything.
+        With k other members or fewer, every node should hold every key.
         """
         if len(self._presences) <= self.replication:
             return True
         return self.own in nearest(key, (self.own, *self._presences), self.replication)
 
-    def clean_since(self, key: bytes) -> float | None:
-        """Since when, on trio's clock, we may lack something that another holder of a key wrote.
+    def caught_up_since(self, key: bytes) -> float | None:
+        """Since when (trio's clock) this node may lack a version that another holder of a key wrote.
 
-        None when one of them was never heard, or when there is no other holder.
+        None when a holder has never reported its hints, or when there is no other holder.
         """
-        if self._is_floor_known:
-            return self._floor
+        if self._is_computed:
+            return self._caught_up_since
         if len(self._presences) > self.replication:
-            return self._oldest(self._presences[peer].clean_at for peer in self.wanted(key))
-        self._floor = self._oldest(presence.clean_at for presence in self._presences.values())
-        self._is_floor_known = True  # everybody holds everything: one answer for all keys
-        return self._floor
+            return self._oldest(self._presences[peer].caught_up_at for peer in self.wanted(key))
+        self._caught_up_since = self._oldest(presence.caught_up_at for presence in self._presences.values())
+        self._is_computed = True  # every member holds every key: one result for all keys
+        return self._caught_up_since
 
     def fresh_since(self, key: bytes) -> float | None:
-        """`clean_since`, for a key that this node itself should hold; None for another."""
-        if self._is_floor_known:
-            return self._floor
-        return self.clean_since(key) if self.is_responsible(key) else None
+        """`caught_up_since` for a key that this node itself should hold; None for any other key."""
+        if self._is_computed:
+            return self._caught_up_since
+        return self.caught_up_since(key) if self.is_responsible(key) else None
 
     def age_seconds(self, key: bytes) -> float | None:
-        """How old, at the most, what we hold of a key is; None when that is not known."""
-        since = self.clean_since(key)
+        """The greatest age of what this node holds of a key; None when that is not known."""
+        since = self.caught_up_since(key)
         return None if since is None else max(0.0, trio.current_time() - since)
 
     @staticmethod
@@ -142,10 +143,11 @@ class Members:
             oldest = at if oldest is None else min(oldest, at)
         return oldest
 
-    def say_changed(self) -> None:
+    def notify_changed(self) -> None:
+        """Wake all that wait in `changed`."""
         self._changed.set()
         self._changed = trio.Event()
 
     async def changed(self) -> None:
-        """Wait until a member is new, gone, connected, disconnected, suspected or trusted again."""
+        """Wait until a member is added, forgotten, connected, disconnected, suspect or trusted again."""
         await self._changed.wait()

@@ -1,7 +1,8 @@
-"""Who may be here: the allow list and the deny list, and what became of those who misbehaved.
+"""Which peers this node deals with: the allow list, the deny list, and the reputation of peers that misbehave.
 
-One object, asked on every dial and every connection, and changeable while the node runs. What takes peers apart listens
-to it (`listeners`): the host drops who is no longer welcome, the neighbourhood forgets whom the lists exclude.
+One object, consulted for every dial and every connection, and changeable while the node runs. The code that holds
+connections and members registers callbacks: the host disconnects peers that are no longer allowed, and `Neighbours`
+forgets members that the lists exclude.
 """
 
 import logging
@@ -16,13 +17,14 @@ from protocols.policy.reputation import Offence, Penalty, Reputation
 log = logging.getLogger(__name__)
 
 BAD_ENVELOPES_MAX = 4
-"""Of one message that count: a peer whose disk went bad is no attacker for having sent many at once."""
+"""Bad envelopes of one message that count as offences: a peer with a broken disk may send many at once, and is no
+attacker."""
 REMEMBERED_MAX = 4096
-"""Bad envelopes that are known again."""
+"""Bad envelopes that are remembered, so that each counts once."""
 
 
 class BadInput(Exception):
-    """A peer sent on a stream what breaks the rules: the stream ends, and the peer is blamed."""
+    """A peer broke the rules of a protocol on a stream: the stream ends, and the peer is blamed."""
 
     def __init__(self, message: str, offence: Offence = Offence.BAD_INPUT) -> None:
         super().__init__(message)
@@ -30,7 +32,7 @@ class BadInput(Exception):
 
 
 class PeerPolicy:
-    """`allow` names the only peers that are welcome (nobody named: everyone), `deny` those who are not in any case."""
+    """`allow` names the only peers that are allowed (an empty list allows all); `deny` names peers that never are."""
 
     def __init__(
         self,
@@ -38,25 +40,26 @@ class PeerPolicy:
         allow: Iterable[str] = (),
         deny: Iterable[str] = (),
         limit_counters: LimitCounters | None = None,
-        score: Reputation | None = None,
+        reputation: Reputation | None = None,
     ) -> None:
         self.limit_counters = limit_counters or LimitCounters()
         self._on_forfeit: dict[Callable[[str, str], None], None] = {}
         self._on_lists_changed: dict[Callable[[], None], None] = {}
         self._allow = tuple(dict.fromkeys(allow))
         self._deny = tuple(dict.fromkeys(deny))
-        self._score = Reputation() if score is None else score
-        self._bad: dict[bytes, None] = {}
+        self._reputation = Reputation() if reputation is None else reputation
+        self._bad_envelopes: dict[bytes, None] = {}
+        """Digests of peer and bad envelope, the oldest first."""
 
     def on_forfeit(self, callback: Callable[[str, str], None]) -> None:
-        """Call this with a peer and a reason when the peer forfeits its connections: whoever has them ends them.
+        """Register a callback that closes a peer's connections, called with the peer and the reason.
 
-        The same callback twice is called once.
+        A callback that is registered twice is called once.
         """
         self._on_forfeit[callback] = None
 
     def on_lists_changed(self, callback: Callable[[], None]) -> None:
-        """Call this after the lists changed."""
+        """Register a callback that is called after the lists changed."""
         self._on_lists_changed[callback] = None
 
     @property
@@ -68,7 +71,7 @@ class PeerPolicy:
         return self._deny
 
     def set_lists(self, *, allow: Iterable[str] | None = None, deny: Iterable[str] | None = None) -> None:
-        """Replace one list or both, from now on. Who is connected and no longer welcome is parted from at once."""
+        """Replace one list or both. Peers that are connected and no longer allowed are disconnected at once."""
         if allow is not None:
             self._allow = tuple(dict.fromkeys(allow))
         if deny is not None:
@@ -78,30 +81,30 @@ class PeerPolicy:
             callback()
 
     def is_listed(self, peer: str) -> bool:
-        """Whether the lists let this peer in, whatever it did."""
+        """Whether the lists allow this peer, whatever its reputation."""
         return peer not in self._deny and (not self._allow or peer in self._allow)
 
     def complaint(self, peer: str) -> str:
-        """What stands against a peer, or ''."""
+        """Why this node does not deal with a peer, or ''."""
         if not self.is_listed(peer):
             return "it is not allowed here"
-        if seconds := self._score.banned_seconds(peer, trio.current_time()):
-            return f"it misbehaved, and is not dealt with for another {seconds:.0f} s"
+        if seconds := self._reputation.banned_seconds(peer, trio.current_time()):
+            return f"it misbehaved, and is banned for another {seconds:.0f} s"
         return ""
 
     def pardon(self, peer: str) -> None:
-        """Forget what a peer did."""
-        self._score.pardon(peer)
+        """Forget a peer's offences."""
+        self._reputation.pardon(peer)
 
     def blame(self, peer: str, offence: Offence, what: str, *, times: int = 1) -> None:
-        """A peer sent bad input; it may lose its connections for it, or its place. Quick, and never raises."""
+        """Record an offence of a peer; it may lose its connections for it, or be banned. Quick, and never raises."""
         now = trio.current_time()
-        was_banned = self._score.is_banned(peer, now)
-        verdict = self._score.offend(peer, offence, now, times=times)
+        was_banned = self._reputation.is_banned(peer, now)
+        verdict = self._reputation.offend(peer, offence, now, times=times)
         reason = cost = ""
         if verdict is Penalty.BAN:
             reason = f"it misbehaved too often: {what}"
-            cost = f"; it is not dealt with for {self._score.banned_seconds(peer, now):.0f} s"
+            cost = f"; it is banned for {self._reputation.banned_seconds(peer, now):.0f} s"
             self.limit_counters.count("places_lost", not was_banned)
         elif verdict is Penalty.DISCONNECT:
             reason, cost = f"it misbehaved: {what}", "; it loses its connection"
@@ -112,21 +115,21 @@ class PeerPolicy:
                 callback(peer, reason)
 
     def turn_away(self, peer: str, complaint: str) -> None:
-        """A peer came against which something stands. It shares its line in the log with what the peer did before."""
-        self.limit_counters.hit("turned_away", peer, f"is turned away: {complaint}", line="offences")
+        """Count a connection of a peer that is refused. It shares the log line of the peer's offences."""
+        self.limit_counters.hit("turned_away", peer, f"is refused: {complaint}", line="offences")
 
     def blame_for(self, peer: str, envelopes: Collection[bytes], *, were_asked_for: bool) -> None:
-        """A peer sent envelopes, encoded, that no author can have signed like that, all in one message.
+        """A peer sent encoded envelopes that no author can have signed like that, all in one message.
 
-        Each counts once. Sent again, it is no more than a nuisance, and none at all when it was we who asked again.
+        Each counts once. Sending it again is only flooding, and no offence at all when this node asked for it again.
         """
         new = 0
         for encoded in envelopes:
             mark = sha256(peer.encode() + encoded).digest()
-            new += mark not in self._bad
-            self._bad[mark] = None
-        while len(self._bad) > REMEMBERED_MAX:
-            del self._bad[next(iter(self._bad))]
+            new += mark not in self._bad_envelopes
+            self._bad_envelopes[mark] = None
+        while len(self._bad_envelopes) > REMEMBERED_MAX:
+            del self._bad_envelopes[next(iter(self._bad_envelopes))]
         what = f"sent {len(envelopes)} envelopes that no author can have signed like that"
         self.limit_counters.count("envelopes_refused", len(envelopes))
         if new:

@@ -433,7 +433,7 @@ async def offend(host: Host, seed: bytes) -> None:
 
 
 async def test_who_breaks_the_rules_again_and_again_loses_its_place_for_a_while() -> None:
-    peer_policy = PeerPolicy(score=Reputation(half_life_seconds=2.0, ban_at=45.0, readmit_at=25.0))
+    peer_policy = PeerPolicy(reputation=Reputation(half_life_seconds=2.0, ban_at=45.0, readmit_at=25.0))
     seed = os.urandom(32)
     async with running(peer_policy=peer_policy) as (host, told), running() as (friend, _):
         await friend.dial(host.addresses, timeout=5)
@@ -449,7 +449,7 @@ async def test_who_breaks_the_rules_again_and_again_loses_its_place_for_a_while(
         async with running(seed=seed) as (rogue, _):
             with pytest.raises(DialFailed):
                 await rogue.dial(host.addresses, timeout=5)
-            with pytest.raises(DialFailed, match="it misbehaved, and is not dealt with for another"):
+            with pytest.raises(DialFailed, match="it misbehaved, and is banned for another"):
                 await host.dial(rogue.addresses, timeout=5)
             while peer_policy.complaint(peer):
                 await trio.sleep(0.05)

@@ -16,7 +16,7 @@ from protocols.errors import StorageFull, Unavailable
 from protocols.keys import PrivateKey
 from protocols.messages import FailedReply, Merge, MergeReply, Reply
 from protocols.policy.signature_cache import SignatureCache
-from tests.unit.one_end import OneEnd, calls_over
+from tests.unit.one_end import OneEnd, rpc_over
 
 AUTHOR = PrivateKey.from_seed(bytes(32))
 NOW = 1_800_000_000_000
@@ -72,7 +72,7 @@ async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
     store, friends, net = MemoryStore(log_id="00112233445566aa"), Friends(), OneEnd()
     neighbours: Neighbours = friends  # type: ignore[assignment]
     server = PeerServer(store, neighbours, verified=SignatureCache(), now_ms=lambda: NOW, heard=lambda _: None)
-    async with trio.open_nursery() as nursery, calls_over(net, server) as rpc:
+    async with trio.open_nursery() as nursery, rpc_over(net, server) as rpc:
         await nursery.start(store.run)
         net.come("a")
         yield Peer(net, rpc, store, friends)

@@ -1,6 +1,7 @@
-"""One end of a network in memory: the node under test has it, and the test plays everybody else.
+"""One end of a network in memory: the node under test has it, and the test plays all of its peers.
 
-Nothing is delivered by itself. The test says who comes and goes, reads what was sent, and answers when it likes.
+Nothing is delivered by itself. The test connects and disconnects peers, reads what was sent to them, and answers in
+their place.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -10,8 +11,9 @@ from typing import NamedTuple
 import trio
 
 from node.swarm.base import DialFailed, Lane, Network, Receiver
+from node.swarm.deferred_reply import DeferredReply
 from node.swarm.limits import SwarmLimits
-from node.swarm.rpc import DeferredReply, Rpc, RpcService
+from node.swarm.rpc import Rpc, RpcService
 from protocols import message_codec
 from protocols.errors import Forbidden
 from protocols.message_codec import Frame
@@ -34,10 +36,12 @@ class OneEnd:
     def __init__(self) -> None:
         self.sent: list[Sent] = []
         self.given_up: list[tuple[str, str]] = []
+        """Peers that the node disconnected, and why."""
         self.is_full = False
-        self._here: dict[str, None] = {}
+        """No frame is taken."""
+        self._connected: dict[str, None] = {}
         self._receiver: Receiver | None = None
-        self._news = trio.Event()
+        self._sent_more = trio.Event()
 
     # -- the contract ---------------------------------------------------------------------------------------------
 
@@ -47,37 +51,37 @@ class OneEnd:
         await trio.sleep_forever()
 
     async def dial(self, addresses: Sequence[str], *, timeout: float) -> str:
-        raise DialFailed("there is nobody behind this network")
+        raise DialFailed("no peer is behind this network")
 
     def send(self, peer: str, lane: Lane, frame: bytes) -> bool:
-        if peer not in self._here or self.is_full:
+        if peer not in self._connected or self.is_full:
             return False
         self.sent.append(Sent(peer, lane, message_codec.decode(frame), len(frame)))
-        self._news.set()
+        self._sent_more.set()
         return True
 
     def disconnect(self, peer: str, reason: str) -> None:
         self.given_up.append((peer, reason))
-        if peer in self._here:
+        if peer in self._connected:
             self.go(peer, reason)
 
     def connected_peers(self) -> tuple[str, ...]:
-        return tuple(self._here)
+        return tuple(self._connected)
 
-    # -- what the others do ---------------------------------------------------------------------------------------
+    # -- what the peers do ---------------------------------------------------------------------------------------
 
     @property
     def receiver(self) -> Receiver:
-        assert self._receiver is not None, "it does not run"
+        assert self._receiver is not None, "the network does not run"
         return self._receiver
 
     def come(self, *peers: str) -> None:
         for peer in peers:
-            self._here[peer] = None
+            self._connected[peer] = None
             self.receiver.connected(peer, f"/memory/2/p2p/{peer}", True)
 
     def go(self, peer: str, reason: str = "gone") -> None:
-        del self._here[peer]
+        del self._connected[peer]
         self.receiver.disconnected(peer, reason)
 
     def ask(self, peer: str, number: int, request: Request, trace: str = "") -> None:
@@ -98,54 +102,61 @@ class OneEnd:
         return [(s.frame.id, s.frame.message) for s in self.sent if s.peer == peer and s.frame.is_reply]  # type: ignore[misc]
 
     async def until_sent(self, peer: str, count: int) -> list[Frame]:
-        """The requests to a peer, once there are so many."""
+        """The requests to a peer, once there are `count`."""
         while len(self.requests(peer)) < count:
-            self._news = trio.Event()
-            await self._news.wait()
+            self._sent_more = trio.Event()
+            await self._sent_more.wait()
         return self.requests(peer)
 
 
-class Told:
-    """A `RpcService` that writes down what it is told, and answers what the test has put there."""
+class RecordingService:
+    """An `RpcService` that records its calls, and answers requests with what the test has put into `answers`."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, ...]] = []
+        self.events: list[tuple[str, str]] = []
+        """(name of the method, peer), in order."""
         self.answers: dict[type[object], Reply | DeferredReply | Awaitable[Reply] | Exception] = {}
         self.traces: list[str] = []
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
-        self.told.append(("connected", peer))
+        self.events.append(("connected", peer))
 
     def disconnected(self, peer: str, reason: str) -> None:
-        self.told.append(("disconnected", peer))
+        self.events.append(("disconnected", peer))
 
     def heard(self, peer: str) -> None:
-        self.told.append(("heard", peer))
+        self.events.append(("heard", peer))
 
     def missed(self, peer: str, evidence: str) -> None:
-        self.told.append(("missed", peer))
+        self.events.append(("missed", peer))
 
     def serve(self, peer: str, request: Request, trace: str) -> Reply | DeferredReply | Awaitable[Reply]:
         self.traces.append(trace)
-        answer = self.answers.get(type(request), Forbidden("nobody said what to answer"))
+        answer = self.answers.get(type(request), Forbidden("the test gave no answer"))
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     @property
     def missed_peers(self) -> list[str]:
-        return [what[1] for what in self.told if what[0] == "missed"]
+        return [peer for name, peer in self.events if name == "missed"]
 
 
 @asynccontextmanager
-async def calls_over(net: OneEnd, served: RpcService, *, limits: SwarmLimits | None = None) -> AsyncIterator[Rpc]:
-    """`Rpc` that run over a network until the block ends."""
+async def rpc_over(net: OneEnd, service: RpcService, *, limits: SwarmLimits | None = None) -> AsyncIterator[Rpc]:
+    """An `Rpc` that runs over a network until the block ends."""
     rpc = Rpc(net, limits=limits)
     async with trio.open_nursery() as nursery:
-        await nursery.start(rpc.run, served)
+        await nursery.start(rpc.run, service)
         yield rpc
         nursery.cancel_scope.cancel()
 
 
-def _keeps_the_contract(net: OneEnd, told: Told) -> tuple[Network, RpcService]:
-    return net, told
+def unanswered(rpc: Rpc) -> int:
+    """How many requests wait for a reply. Reads a private member: only tests need this number."""
+    return sum(len(waiting) for waiting in rpc._waiting.values())
+
+
+def _checked_by_mypy(net: OneEnd, service: RecordingService) -> tuple[Network, RpcService]:
+    """Both classes implement their protocols."""
+    return net, service

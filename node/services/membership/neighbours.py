@@ -151,7 +151,7 @@ class Neighbours:
         if presence := self._members.get(peer):
             presence.is_connected = False
             presence.is_suspect = False
-            self._members.say_changed()
+            self._members.notify_changed()
         self._peers.handle(address_book.Disconnected(peer))
 
     def heard(self, peer: str) -> None:
@@ -249,7 +249,7 @@ class Neighbours:
             why = f"suspect: {presence.suspect_why}" if is_suspect else "trusted again: it answered a ping"
             self._note("%s (%s) is %s", self._members.name_of(peer), peer, why)
             presence.is_suspect = is_suspect
-            self._members.say_changed()
+            self._members.notify_changed()
 
     def _start(self, task: Callable[..., object], *args: object) -> None:
         if self._nursery is None:
@@ -328,7 +328,7 @@ class Neighbours:
         presence.is_connected = True
         if offset_ms is not None:
             presence.clock_offset_ms = offset_ms
-        self._members.say_changed()
+        self._members.notify_changed()
         if is_back:
             self._start(self._save, member)
             self._on_sign_of_life(f"{self._members.name_of(peer)} is here")
@@ -351,7 +351,7 @@ class Neighbours:
         now, now_ms = trio.current_time(), self._now_ms()
         presence.round_trip_seconds = now - started
         presence.clock_offset_ms = pong.now_ms - (sent_ms + now_ms) / 2
-        self._members.is_clean(presence, started - (pong.oldest_hint_ms / 1000.0 if pong.hints else 0.0))
+        self._members.caught_up(presence, started - (pong.oldest_hint_ms / 1000.0 if pong.hints else 0.0))
         if now_ms - presence.member.last_seen_ms > SEEN_MS:
             presence.member = replace(presence.member, last_seen_ms=now_ms)
             self._start(self._save, presence.member)

@@ -229,7 +229,7 @@ class HintedHandoff:
         """How many of those whose turn it is may be under way. What goes out in one window is no backlog."""
         if self._store.hint_counts().get(peer, 0) <= WINDOW:
             return WINDOW
-        return min(WINDOW, WINDOW_IN_TURN * (1 + int(self._delivery.usual(peer) / WINDOW_SECONDS)))
+        return min(WINDOW, WINDOW_IN_TURN * (1 + int(self._delivery.round_trip_seconds(peer) / WINDOW_SECONDS)))
 
     async def _send_due(self, peer: str, account: SendWindow) -> None:
         while account.has_room and self._delivery.room(peer) > 0 and self._members.is_reachable(peer):

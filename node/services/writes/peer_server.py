@@ -12,8 +12,8 @@ import trio
 from node.services.membership.neighbours import Neighbours
 from node.store.base import Store
 from node.store.log import Incoming, Merged, Origin
+from node.swarm.deferred_reply import DeferredReply
 from node.swarm.peer_policy import PeerPolicy
-from node.swarm.rpc import DeferredReply
 from protocols.clock import check_not_ahead
 from protocols.envelope import Envelope, Notice, decode
 from protocols.errors import BadSignature, BzzzError, Forbidden, Malformed, TooLarge, Unavailable
@@ -232,7 +232,7 @@ class _Handing:
     def _less(self) -> None:
         self.parts -= 1
         if not self.parts:
-            self.promise.keep(self._error or MergeReply(self._total, tuple(self.refusals)))
+            self.promise.resolve(self._error or MergeReply(self._total, tuple(self.refusals)))
 
 
 def _fitting(items: Iterable[Envelope | Notice]) -> tuple[bytes, ...]:

@@ -13,7 +13,7 @@ from node.swarm.members import Members
 from node.swarm.rpc import LATE_SECONDS, Rpc
 from protocols.messages import Ping, Pong
 from protocols.policy.breaker import BreakerState
-from tests.unit.one_end import OneEnd, Told, calls_over
+from tests.unit.one_end import OneEnd, RecordingService, rpc_over
 
 Clock = trio.testing.MockClock
 PEERS = ("p2", "p3", "p4")
@@ -54,7 +54,7 @@ class Way:
 @asynccontextmanager
 async def way() -> AsyncIterator[Way]:
     net = OneEnd()
-    async with calls_over(net, Told()) as rpc, trio.open_nursery() as nursery:
+    async with rpc_over(net, RecordingService()) as rpc, trio.open_nursery() as nursery:
         net.come(*PEERS)
         one = Way(net, rpc)
         nursery.start_soon(one.breaker.run)

@@ -14,7 +14,7 @@ from protocols.errors import StorageFull
 from protocols.messages import FailedReply, GetHeads, HeadsReply, ProviderAdded, Reply
 from protocols.policy.rtt import HEDGE_SECONDS_DEFAULT
 from protocols.ucxl import key_of
-from tests.unit.one_end import OneEnd, Told, calls_over
+from tests.unit.one_end import OneEnd, RecordingService, rpc_over, unanswered
 
 Clock = trio.testing.MockClock
 QUESTION = GetHeads(key_of("ucxl://a:b@c:d/*^"), ())
@@ -26,7 +26,7 @@ FAILED = FailedReply.of(StorageFull("no room"))
 class Round:
     """One question put to peers, in the background."""
 
-    def __init__(self, net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    def __init__(self, net: OneEnd, told: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         self.net = net
         self.told = told
         self.rpc = rpc
@@ -60,7 +60,7 @@ class Round:
 
     async def end(self) -> QueryResult:
         await self.over.wait()
-        assert sum(len(waiters) for waiters in self.rpc._waiting.values()) == 0, "a request is left behind"
+        assert unanswered(self.rpc) == 0, "a request is left behind"
         accounted_for = [*self.result.answers, *self.result.silent]
         assert sorted(self.result.asked) == sorted(accounted_for)
         return self.result
@@ -68,8 +68,8 @@ class Round:
 
 @asynccontextmanager
 async def round_of(*peers: str) -> AsyncIterator[Round]:
-    net, told = OneEnd(), Told()
-    async with calls_over(net, told) as rpc, trio.open_nursery() as nursery:
+    net, told = OneEnd(), RecordingService()
+    async with rpc_over(net, told) as rpc, trio.open_nursery() as nursery:
         net.come(*(peers or PEERS))
         yield Round(net, told, rpc, nursery)
         nursery.cancel_scope.cancel()
@@ -193,7 +193,7 @@ async def test_who_was_asked_just_before_the_deadline_is_not_blamed(autojump_clo
         assert set(asked.silent) >= {"a", "b", "c"}
         assert "a" in r.told.missed_peers
         assert "c" not in r.told.missed_peers, "it had less time than a fair answer may take"
-        r.told.told.clear()
+        r.told.events.clear()
         await r.start(seconds=PATIENCE_SECONDS / 2)
         await trio.sleep(1.0)
         assert r.told.missed_peers == []

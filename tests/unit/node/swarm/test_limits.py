@@ -1,4 +1,4 @@
-"""The numbers fit together, subnets are told apart, and what hits a limit is counted and said once."""
+"""The presets are consistent, subnets are told apart, and a hit of a limit is counted always and logged once."""
 
 import logging
 from dataclasses import fields
@@ -17,7 +17,7 @@ def test_presets_fit_together(limits: SwarmLimits) -> None:
     assert limits.connections_per_peer_max <= min(limits.connections_per_subnet_max, limits.connections_max)
     assert limits.serving_bytes_max <= limits.serving_bytes_in_all_max
     assert limits.gossip_message_bytes_max < limits.gossip_rpc_bytes_max <= limits.gossip_queue_bytes_max
-    assert all(getattr(limits, one.name) > 0 for one in fields(limits))
+    assert all(getattr(limits, field.name) > 0 for field in fields(limits))
 
 
 def test_connections_leave_descriptors_for_everything_else() -> None:
@@ -81,7 +81,8 @@ async def test_a_crowd_has_few_lines_and_is_not_remembered(
             limit_counters.hit("handshakes_failed", f"{minute}.{number}", "is a stranger")
         mock_clock.jump(SILENCE_SECONDS)
     assert len(caplog.records) == 100 * LINES_PER_KIND_MAX
-    assert len(limit_counters._said) <= min(KEPT_MAX, 3 * LINES_PER_KIND_MAX)
+    # private: nothing but memory depends on how many lines are remembered
+    assert len(limit_counters._last_lines) <= min(KEPT_MAX, 3 * LINES_PER_KIND_MAX)
 
 
 def test_every_counter_is_a_plain_number_that_begins_at_zero() -> None:
@@ -90,6 +91,6 @@ def test_every_counter_is_a_plain_number_that_begins_at_zero() -> None:
     assert {type(value) for value in counters.values()} == {int}
 
 
-async def test_a_kind_that_is_not_there_is_a_mistake() -> None:
+async def test_an_unknown_kind_is_an_error() -> None:
     with pytest.raises(AttributeError):
         LimitCounters().hit("no_such_thing", "a", "")

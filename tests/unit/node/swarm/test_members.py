@@ -1,4 +1,4 @@
-"""The members as a node sees them: who should hold what, how old what we hold may be, and who hears of a change."""
+"""Membership as a node sees it: which members should hold a key, how old its own copy may be, and changes."""
 
 import pytest
 import trio
@@ -25,14 +25,14 @@ def members(count: int, *, replication: int = 3) -> Members:
     return Members(OWN, replication=replication, members=map(member, PEERS[:count]))
 
 
-def clean(here: Members, *peers: str, at: float) -> None:
+def catch_up(here: Members, *peers: str, at: float) -> None:
     for peer in peers:
         presence = here.get(peer)
         assert presence is not None
-        here.is_clean(presence, at)
+        here.caught_up(presence, at)
 
 
-def test_those_that_are_remembered_are_members_and_not_yet_here() -> None:
+def test_remembered_members_are_members_and_not_yet_connected() -> None:
     here = members(3)
     assert len(here) == 3
     assert [presence.member.peer for presence in here.all()] == PEERS[:3]
@@ -40,31 +40,31 @@ def test_those_that_are_remembered_are_members_and_not_yet_here() -> None:
     assert here.get(OWN) is None
 
 
-def test_a_member_stays_the_same_presence_when_something_about_it_is_new() -> None:
+def test_an_updated_member_keeps_its_presence() -> None:
     here = members(1)
     presence = here.put(member(PEERS[0], name="n2"))
     presence.is_connected = True
-    here.is_clean(presence, 5.0)
+    here.caught_up(presence, 5.0)
     again = here.put(member(PEERS[0], name="renamed", seen_ms=9))
     assert again is presence
-    assert (again.member.name, again.is_connected, again.clean_at) == ("renamed", True, 5.0)
+    assert (again.member.name, again.is_connected, again.caught_up_at) == ("renamed", True, 5.0)
 
 
-def test_a_member_that_was_forgotten_and_comes_again_starts_anew() -> None:
+def test_a_forgotten_member_that_comes_again_starts_anew() -> None:
     here = members(2)
-    clean(here, PEERS[0], at=1.0)
+    catch_up(here, PEERS[0], at=1.0)
     here.forget(PEERS[0])
     here.forget(PEERS[0])
     assert len(here) == 1
     assert PEERS[0] not in here.wanted(KEYS[0])
-    assert here.put(member(PEERS[0])).clean_at is None
+    assert here.put(member(PEERS[0])).caught_up_at is None
 
 
 @pytest.mark.parametrize(
     ("is_connected", "is_suspect", "is_reachable"),
     [(False, False, False), (True, False, True), (True, True, False), (False, True, False)],
 )
-def test_worth_asking_is_who_is_connected_and_not_suspect(
+def test_a_member_is_reachable_when_it_is_connected_and_not_suspect(
     is_connected: bool, is_suspect: bool, is_reachable: bool
 ) -> None:
     here = members(2)
@@ -86,7 +86,7 @@ def test_the_nearest_members_should_hold_a_key_connected_or_not(count: int) -> N
 
 def test_a_node_is_responsible_while_there_are_few_and_then_for_its_share() -> None:
     for count in (0, 1, 2, 3):
-        assert all(members(count).is_responsible(key) for key in KEYS), "whoever writes hands it to all others"
+        assert all(members(count).is_responsible(key) for key in KEYS), "a writer hands every key to all others"
     many = members(11)
     responsible = [many.is_responsible(key) for key in KEYS]
     assert any(responsible)
@@ -102,78 +102,78 @@ def test_every_key_has_as_many_responsible_nodes_as_it_should() -> None:
         assert sum(view.is_responsible(key) for view in views) == 3
 
 
-async def test_what_is_held_is_as_old_as_the_oldest_word_of_its_other_holders(autojump_clock: Clock) -> None:
+async def test_a_copy_is_as_old_as_the_oldest_report_of_its_other_holders(autojump_clock: Clock) -> None:
     here = members(3)
     await trio.sleep(100)
-    assert here.age_seconds(KEYS[0]) is None, "nobody was heard yet"
-    clean(here, PEERS[0], PEERS[1], at=99.0)
-    assert here.age_seconds(KEYS[0]) is None, "one was not"
-    clean(here, PEERS[2], at=95.0)
+    assert here.age_seconds(KEYS[0]) is None, "no member has reported yet"
+    catch_up(here, PEERS[0], PEERS[1], at=99.0)
+    assert here.age_seconds(KEYS[0]) is None, "one has not"
+    catch_up(here, PEERS[2], at=95.0)
     assert here.age_seconds(KEYS[0]) == 5.0
     await trio.sleep(1)
-    assert here.age_seconds(KEYS[0]) == 6.0, "also while nothing is heard"
-    clean(here, *PEERS[:3], at=101.0)
+    assert here.age_seconds(KEYS[0]) == 6.0, "also while no report comes"
+    catch_up(here, *PEERS[:3], at=101.0)
     assert here.age_seconds(KEYS[0]) == 0.0
-    assert Members(OWN, replication=3).age_seconds(KEYS[0]) is None, "there is nobody to compare with"
+    assert Members(OWN, replication=3).age_seconds(KEYS[0]) is None, "there is no other holder"
 
 
 async def test_members_that_do_not_hold_a_key_do_not_make_it_older(autojump_clock: Clock) -> None:
     here = members(11)
     wanted = here.wanted(KEYS[0])
-    clean(here, *wanted, at=0.0)
+    catch_up(here, *wanted, at=0.0)
     assert here.age_seconds(KEYS[0]) == 0.0
 
 
 def test_a_node_that_should_not_hold_a_key_is_never_fresh_enough_to_answer_for_it() -> None:
     here = members(11)
-    clean(here, *PEERS[:11], at=7.0)
+    catch_up(here, *PEERS[:11], at=7.0)
     assert {here.fresh_since(key) for key in KEYS if here.is_responsible(key)} == {7.0}
     assert {here.fresh_since(key) for key in KEYS if not here.is_responsible(key)} == {None}
 
 
-WHAT = st.sampled_from(["put", "forget", "clean", "ask"])
-STEPS = st.lists(st.tuples(WHAT, st.sampled_from(PEERS[:6]), st.sampled_from(KEYS[:4])), max_size=30)
+ACTION = st.sampled_from(["put", "forget", "catch up", "ask"])
+STEPS = st.lists(st.tuples(ACTION, st.sampled_from(PEERS[:6]), st.sampled_from(KEYS[:4])), max_size=30)
 
 
 @given(STEPS)
-def test_what_was_worked_out_before_is_what_would_be_worked_out_now(steps: list[tuple[str, str, bytes]]) -> None:
-    here, clean_at = Members(OWN, replication=3), dict[str, float | None]()
-    for now, (what, peer, key) in enumerate(steps, start=1):
-        match what:
+def test_a_cached_result_equals_a_computed_one(steps: list[tuple[str, str, bytes]]) -> None:
+    here, caught_up_at = Members(OWN, replication=3), dict[str, float | None]()
+    for now, (action, peer, key) in enumerate(steps, start=1):
+        match action:
             case "put":
                 here.put(member(peer))
-                clean_at.setdefault(peer, None)
+                caught_up_at.setdefault(peer, None)
             case "forget":
                 here.forget(peer)
-                clean_at.pop(peer, None)
-            case "clean" if peer in clean_at:
-                clean(here, peer, at=float(now))
-                clean_at[peer] = float(now)
+                caught_up_at.pop(peer, None)
+            case "catch up" if peer in caught_up_at:
+                catch_up(here, peer, at=float(now))
+                caught_up_at[peer] = float(now)
             case _:
-                wanted = nearest(key, clean_at, 3)
-                known = [clean_at[peer] for peer in wanted]
+                wanted = nearest(key, caught_up_at, 3)
+                known = [caught_up_at[peer] for peer in wanted]
                 since = None if not known or None in known else min(at for at in known if at is not None)
-                is_responsible = len(clean_at) <= 3 or OWN in nearest(key, (OWN, *clean_at), 3)
+                is_responsible = len(caught_up_at) <= 3 or OWN in nearest(key, (OWN, *caught_up_at), 3)
                 assert here.wanted(key) == wanted
                 assert here.fresh_since(key) == (since if is_responsible else None)
-                assert here.clean_since(key) == since
+                assert here.caught_up_since(key) == since
 
 
-async def test_everybody_who_waits_hears_of_a_change_and_of_the_next_one_too(autojump_clock: Clock) -> None:
-    here, heard = members(1), list[str]()
+async def test_every_waiter_wakes_at_a_change_and_at_the_next_one(autojump_clock: Clock) -> None:
+    here, woken = members(1), list[str]()
 
     async def listen(name: str) -> None:
         while True:
             await here.changed()
-            heard.append(name)
+            woken.append(name)
 
     async with trio.open_nursery() as nursery:
-        for name in ("publisher", "dashboard"):
+        for name in ("hinted handoff", "dashboard"):
             nursery.start_soon(listen, name)
         await trio.testing.wait_all_tasks_blocked()
-        for change in (lambda: here.put(member(PEERS[1])), lambda: here.forget(PEERS[1]), here.say_changed):
+        for change in (lambda: here.put(member(PEERS[1])), lambda: here.forget(PEERS[1]), here.notify_changed):
             change()
             await trio.testing.wait_all_tasks_blocked()
-            assert sorted(heard) == ["dashboard", "publisher"]
-            heard.clear()
+            assert sorted(woken) == ["dashboard", "hinted handoff"]
+            woken.clear()
         nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Requests and answers over frames: who is answered what, who is blamed for silence, and that nobody waits for ever."""
+"""Requests and replies over frames: each reply reaches its caller, silence is blamed, and no wait is endless."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,8 +8,9 @@ import trio
 import trio.testing
 
 from node.swarm.base import BULK_BYTES_MIN, Lane
+from node.swarm.deferred_reply import DeferredReply
 from node.swarm.limits import SwarmLimits
-from node.swarm.rpc import LATE_SECONDS, CallAbandoned, DeferredReply, Rpc, Silent, Unreachable
+from node.swarm.rpc import LATE_SECONDS, CallAbandoned, Rpc, Silent, Unreachable
 from protocols import message_codec
 from protocols.errors import BzzzError, Conflict, Forbidden, StorageFull, TooManyRequests, Unavailable
 from protocols.messages import (
@@ -26,7 +27,7 @@ from protocols.messages import (
     Reply,
 )
 from protocols.ucxl import key_of
-from tests.unit.one_end import OneEnd, Told, calls_over
+from tests.unit.one_end import OneEnd, RecordingService, rpc_over, unanswered
 
 Clock = trio.testing.MockClock
 KEY = key_of("ucxl://a:b@c:d/*^")
@@ -53,28 +54,23 @@ class Caller:
         self.over.set()
 
 
-Story = Callable[[OneEnd, Told, Rpc, trio.Nursery], Awaitable[None]]
+Story = Callable[[OneEnd, RecordingService, Rpc, trio.Nursery], Awaitable[None]]
 
 
-async def tell(story: Story, *peers: str, limits: SwarmLimits | None = None) -> None:
-    """A story over calls that run, with these peers connected."""
-    net, told = OneEnd(), Told()
-    async with calls_over(net, told, limits=limits) as rpc, trio.open_nursery() as nursery:
+async def run(story: Story, *peers: str, limits: SwarmLimits | None = None) -> None:
+    """Run a story over an `Rpc`, with these peers connected."""
+    net, service = OneEnd(), RecordingService()
+    async with rpc_over(net, service, limits=limits) as rpc, trio.open_nursery() as nursery:
         net.come(*peers)
-        await story(net, told, rpc, nursery)
+        await story(net, service, rpc, nursery)
         nursery.cancel_scope.cancel()
-
-
-def waiting(rpc: Rpc) -> int:
-    """How many answers are waited for."""
-    return sum(len(waiters) for waiters in rpc._waiting.values())
 
 
 # -- asking -----------------------------------------------------------------------------------------------------
 
 
 async def test_answers_reach_who_asked_in_whatever_order_they_come(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         callers = [Caller(nursery, rpc, peer) for peer in ("a", "a", "b", "a")]
         asked = [*await net.until_sent("a", 3), *await net.until_sent("b", 1)]
         assert len({frame.id for frame in asked}) == 4
@@ -83,36 +79,36 @@ async def test_answers_reach_who_asked_in_whatever_order_they_come(autojump_cloc
         for caller in callers:
             await caller.over.wait()
         assert {caller.outcome for caller in callers} == {Pong(frame.id, 0, 0) for frame in asked}
-        assert waiting(rpc) == 0
-        assert told.missed_peers == []
+        assert unanswered(rpc) == 0
+        assert service.missed_peers == []
 
-    await tell(story, "a", "b")
+    await run(story, "a", "b")
 
 
 async def test_the_trace_goes_along(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         assert rpc.ask("a", Ping(), lambda reply: None, "trace-1") is not None
         assert net.requests("a")[0].trace == "trace-1"
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_who_is_not_connected_is_unreachable_and_nothing_is_waited_for(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         with pytest.raises(Unreachable):
             await rpc.call("nobody", Ping(), timeout=1.0)
         net.is_full = True
         with pytest.raises(Unreachable):
             await rpc.call("a", Ping(), timeout=1.0)
         assert trio.current_time() == 0.0
-        assert waiting(rpc) == 0
-        assert told.missed_peers == [], "nobody is blamed for what was never sent"
+        assert unanswered(rpc) == 0
+        assert service.missed_peers == [], "nobody is blamed for what was never sent"
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_a_peer_with_too_much_unanswered_is_unreachable_until_some_is(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         numbers = [rpc.ask("a", Ping(), lambda reply: None) for _ in range(2)]
         assert rpc.ask("a", Ping(), lambda reply: None) is None
         assert rpc.ask("b", Ping(), lambda reply: None) is not None
@@ -120,13 +116,13 @@ async def test_a_peer_with_too_much_unanswered_is_unreachable_until_some_is(auto
         net.answer("a", numbers[0], PONG)
         assert rpc.ask("a", Ping(), lambda reply: None) is not None
 
-    await tell(story, "a", "b", limits=SwarmLimits(in_flight_max=2))
+    await run(story, "a", "b", limits=SwarmLimits(in_flight_max=2))
 
 
 async def test_what_is_not_sent_to_a_peer_with_too_much_unanswered_is_counted_and_said_once_a_minute(
     autojump_clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         def refused(times: int) -> None:
             assert [rpc.ask("a", Ping(), lambda reply: None) for _ in range(times)] == [None] * times
 
@@ -138,29 +134,29 @@ async def test_what_is_not_sent_to_a_peer_with_too_much_unanswered_is_counted_an
         refused(1)
         assert rpc.peer_policy.limit_counters.counts.requests_not_sent == 51
         first, second = [record.getMessage() for record in caplog.records]
-        assert first == "a: has not answered 2 requests of ours: no more go to it until some are answered"
+        assert first == "a: has not answered 2 requests of this node: it gets no more until it answers some"
         assert second == f"{first} (and 49 more like it before)"
 
-    await tell(story, "a", limits=SwarmLimits(in_flight_max=2))
+    await run(story, "a", limits=SwarmLimits(in_flight_max=2))
 
 
 async def test_silence_until_the_deadline_is_a_miss_and_the_late_answer_finds_nobody(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", timeout=0.5)
         await caller.over.wait()
         assert type(caller.outcome) is Silent
         assert caller.ended_at == 0.5
-        assert told.missed_peers == ["a"]
-        assert waiting(rpc) == 0
+        assert service.missed_peers == ["a"]
+        assert unanswered(rpc) == 0
         net.answer("a", net.requests("a")[0].id, PONG)
-        assert told.missed_peers == ["a"]
+        assert service.missed_peers == ["a"]
         assert net.given_up == [], "to be late is no breach of the protocol"
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_a_far_peer_has_its_time_before_it_is_blamed(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         for number in range(3):
             caller = Caller(nursery, rpc, "a", timeout=1.0)
             asked = (await net.until_sent("a", number + 1))[-1]
@@ -170,18 +166,18 @@ async def test_a_far_peer_has_its_time_before_it_is_blamed(autojump_clock: Clock
         caller = Caller(nursery, rpc, "a", timeout=0.3)
         await caller.over.wait()
         assert type(caller.outcome) is Silent
-        assert told.missed_peers == [], "the caller was in a hurry, and the peer is far"
+        assert service.missed_peers == [], "the caller was in a hurry, and the peer is far"
         caller = Caller(nursery, rpc, "a", timeout=0.5)
         await caller.over.wait()
-        assert told.missed_peers == ["a"]
+        assert service.missed_peers == ["a"]
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_late_answers_tell_how_long_a_peer_takes(autojump_clock: Clock) -> None:
     """Those of a network that has become slow are all late at first; if they told nothing, it would stay so."""
 
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", timeout=0.1)
         await caller.over.wait()
         await trio.sleep(0.2)
@@ -191,61 +187,61 @@ async def test_late_answers_tell_how_long_a_peer_takes(autojump_clock: Clock) ->
         net.go("a")
         assert rpc.round_trips.median("a") is None, "when it comes again, it may be by another way"
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_what_waits_for_a_disk_tells_nothing_of_the_way(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         assert rpc.ask("a", Merge((b"envelope",)), lambda reply: None) is not None
         await trio.sleep(3.0)
         net.answer("a", net.requests("a")[0].id, MergeReply(1, ()))
         assert rpc.round_trips.median("a") is None
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_who_was_late_itself_blames_nobody(mock_clock: Clock) -> None:
     """The process was stopped, or its loop was busy: the answer may well be in the socket."""
 
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", timeout=0.5)
         await net.until_sent("a", 1)
         mock_clock.jump(0.5 + LATE_SECONDS + 0.01)
         await caller.over.wait()
         assert type(caller.outcome) is CallAbandoned
-        assert told.missed_peers == []
-        assert waiting(rpc) == 0
+        assert service.missed_peers == []
+        assert unanswered(rpc) == 0
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_a_caller_that_is_cancelled_leaves_without_blaming_anybody(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         with trio.move_on_after(0.2) as scope:
             await rpc.call("a", Ping(), timeout=1.0)
         assert scope.cancelled_caught
-        assert told.missed_peers == []
-        assert waiting(rpc) == 0
+        assert service.missed_peers == []
+        assert unanswered(rpc) == 0
         net.answer("a", net.requests("a")[0].id, PONG)
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_the_error_a_peer_answered_with_is_raised_as_what_it_is(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", GetHeads(KEY, ()))
         (asked,) = await net.until_sent("a", 1)
         net.answer("a", asked.id, FailedReply.of(StorageFull("no room", free_bytes=0)))
         await caller.over.wait()
         assert type(caller.outcome) is StorageFull
         assert caller.outcome.details == {"free_bytes": 0}
-        assert told.missed_peers == [], "an error is an answer"
+        assert service.missed_peers == [], "an error is an answer"
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_an_answer_of_another_kind_is_an_error_and_says_nothing(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         for request, wrong in (
             (Merge((b"e",)), ProviderAdded()), (Merge((b"e",)), PONG), (GetHeads(KEY, ()), EnvelopesReply(())),
             (Ping(), ProviderAdded()),
@@ -255,13 +251,13 @@ async def test_an_answer_of_another_kind_is_an_error_and_says_nothing(autojump_c
             net.answer("a", asked.id, wrong)
             await caller.over.wait()
             assert isinstance(caller.outcome, Silent), "it may have been carried out, and nobody knows"
-        assert waiting(rpc) == 0
+        assert unanswered(rpc) == 0
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_an_answer_that_nobody_asked_for_is_passed_over(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         replies: list[Reply | BzzzError] = []
         number = rpc.ask("a", Ping(), replies.append)
         assert number is not None
@@ -271,11 +267,11 @@ async def test_an_answer_that_nobody_asked_for_is_passed_over(autojump_clock: Cl
         net.answer("a", number, Pong(9, 9, 9))
         assert replies == [PONG], "and one request has one answer"
 
-    await tell(story, "a", "b")
+    await run(story, "a", "b")
 
 
 async def test_a_connection_that_ends_fails_all_who_wait_on_it_at_once_and_once(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         here = [Caller(nursery, rpc, "a", timeout=60.0) for _ in range(3)]
         there = Caller(nursery, rpc, "b", timeout=60.0)
         replies: list[Reply | BzzzError] = []
@@ -291,30 +287,30 @@ async def test_a_connection_that_ends_fails_all_who_wait_on_it_at_once_and_once(
         assert trio.current_time() == 0.0
         assert [type(reply) for reply in replies] == [Silent]
         rpc.give_up("a", number, is_missed=True)
-        assert told.missed_peers == [], "who is gone is not suspect as well"
+        assert service.missed_peers == [], "who is gone is not suspect as well"
         assert not there.over.is_set()
         net.answer("b", net.requests("b")[0].id, PONG)
         await there.over.wait()
         assert there.outcome == PONG
-        assert waiting(rpc) == 0
+        assert unanswered(rpc) == 0
 
-    await tell(story, "a", "b")
+    await run(story, "a", "b")
 
 
 async def test_who_asks_again_when_it_hears_of_the_end_is_told_that_nobody_is_there(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         again: list[int | None] = []
         for _ in range(3):
             rpc.ask("a", Ping(), lambda reply: again.append(rpc.ask("a", Ping(), lambda reply: None)))
         net.go("a")
         assert again == [None, None, None]
-        assert waiting(rpc) == 0
+        assert unanswered(rpc) == 0
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_an_answer_to_the_former_connection_is_no_answer_on_the_next(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         replies: list[Reply | BzzzError] = []
         old = rpc.ask("a", Ping(), replies.append)
         assert old is not None
@@ -328,84 +324,84 @@ async def test_an_answer_to_the_former_connection_is_no_answer_on_the_next(autoj
         net.answer("a", new, PONG)
         assert replies == [PONG]
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_giving_up_twice_or_after_the_answer_blames_nobody(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         number = rpc.ask("a", Ping(), lambda reply: None)
         assert number is not None
         net.answer("a", number, PONG)
         rpc.give_up("a", number, is_missed=True)
         rpc.give_up("nobody", number, is_missed=True)
-        assert told.missed_peers == []
+        assert service.missed_peers == []
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_a_large_frame_goes_by_the_bulk_lane_and_a_small_one_does_not(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         rpc.ask("a", Merge((b"x" * BULK_BYTES_MIN,)), lambda reply: None)
         rpc.ask("a", Merge((b"x",)), lambda reply: None)
         assert [sent.lane for sent in net.sent] == [Lane.BULK, Lane.SMALL]
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 # -- answering --------------------------------------------------------------------------------------------------
 
 
 async def test_a_request_is_answered_under_its_number(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
-        told.answers[Ping] = PONG
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
+        service.answers[Ping] = PONG
         net.ask("a", 77, Ping(), "trace-2")
         net.ask("a", 5, GetMembers())
-        assert net.replies("a") == [(77, PONG), (5, FailedReply.of(Forbidden("nobody said what to answer")))]
-        assert told.traces == ["trace-2", ""]
-        assert told.told[-2:] == [("heard", "a"), ("heard", "a")]
+        assert net.replies("a") == [(77, PONG), (5, FailedReply.of(Forbidden("the test gave no answer")))]
+        assert service.traces == ["trace-2", ""]
+        assert service.events[-2:] == [("heard", "a"), ("heard", "a")]
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
-def promised(nursery: trio.Nursery, reply: Awaitable[Reply]) -> DeferredReply:
-    """The same answer, of which calls are told instead of waiting for it."""
-    promise = DeferredReply()
+def deferred(nursery: trio.Nursery, reply: Awaitable[Reply]) -> DeferredReply:
+    """The same reply, by a callback instead of an awaitable."""
+    deferred_reply = DeferredReply()
 
-    async def keep() -> None:
+    async def resolve() -> None:
         try:
-            promise.keep(await reply)
+            deferred_reply.resolve(await reply)
         except Exception as error:
-            promise.keep(error)
+            deferred_reply.resolve(error)
 
-    nursery.start_soon(keep)
-    return promise
+    nursery.start_soon(resolve)
+    return deferred_reply
 
 
 def awaited(nursery: trio.Nursery, reply: Awaitable[Reply]) -> Awaitable[Reply]:
     return reply
 
 
-both_ways = pytest.mark.parametrize("given", [awaited, promised])
+both_ways = pytest.mark.parametrize("given", [awaited, deferred])
 
 
 @both_ways
 async def test_what_takes_time_is_answered_when_it_is_done_and_nobody_waits_for_it(
     given: Callable[..., Any], autojump_clock: Clock
 ) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def later(seconds: float, outcome: Reply | Exception) -> Reply:
             await trio.sleep(seconds)
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
 
-        told.answers[Merge] = given(nursery, later(3.0, MergeReply(1, ())))
+        service.answers[Merge] = given(nursery, later(3.0, MergeReply(1, ())))
         net.ask("a", 1, Merge((b"e",)))
-        told.answers[GetHeads] = given(nursery, later(1.0, Conflict("read again")))
+        service.answers[GetHeads] = given(nursery, later(1.0, Conflict("read again")))
         net.ask("a", 2, GetHeads(KEY, ()))
-        told.answers[GetMembers] = given(nursery, later(2.0, ValueError("a defect")))
+        service.answers[GetMembers] = given(nursery, later(2.0, ValueError("a defect")))
         net.ask("a", 3, GetMembers())
-        told.answers[Ping] = PONG
+        service.answers[Ping] = PONG
         net.ask("a", 4, Ping())
         assert [number for number, _ in net.replies("a")] == [4]
         await trio.sleep(4.0)
@@ -416,21 +412,21 @@ async def test_what_takes_time_is_answered_when_it_is_done_and_nobody_waits_for_
         assert isinstance(by_number[3], FailedReply)
         assert by_number[3].code == "UCXL-500-INTERNAL"
         assert "defect" not in by_number[3].message, "our insides are nobody else's business"
-        assert rpc._serving == {}
+        assert rpc.load.requests == {}
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
-async def test_a_promise_that_was_kept_before_is_answered_at_once(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
-        promise = DeferredReply()
-        promise.keep(MergeReply(1, ()))
-        told.answers[Merge] = promise
+async def test_a_deferred_reply_that_is_resolved_already_is_sent_at_once(autojump_clock: Clock) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
+        deferred_reply = DeferredReply()
+        deferred_reply.resolve(MergeReply(1, ()))
+        service.answers[Merge] = deferred_reply
         net.ask("a", 1, Merge((b"e",)))
         assert net.replies("a") == [(1, MergeReply(1, ()))]
-        assert await promise.wait() == MergeReply(1, ())
+        assert await deferred_reply.wait() == MergeReply(1, ())
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 @both_ways
@@ -439,52 +435,52 @@ async def test_an_answer_goes_out_on_the_connection_it_was_asked_on_or_not_at_al
 ) -> None:
     """A peer that starts again counts from one again: an answer to its former life would acknowledge something else."""
 
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def slow_commit() -> Reply:
             await trio.sleep(2.0)
             return MergeReply(1, ())
 
-        told.answers[Merge] = given(nursery, slow_commit())
+        service.answers[Merge] = given(nursery, slow_commit())
         net.ask("a", 1, Merge((b"former life",)))
         await trio.sleep(1.0)
         net.go("a", "killed")
         net.come("a")
-        told.answers[Merge] = FailedReply.of(StorageFull("no room"))
+        service.answers[Merge] = FailedReply.of(StorageFull("no room"))
         net.ask("a", 1, Merge((b"this life",)))
         await trio.sleep(5.0)
         assert net.replies("a") == [(1, FailedReply.of(StorageFull("no room")))]
-        assert rpc._serving == {}
+        assert rpc.load.requests == {}
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_a_peer_that_asks_too_much_at_once_is_told_to_slow_down(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def later() -> Reply:
             await trio.sleep(1.0)
             return HeadsReply((), ())
 
         for number in (1, 2):
-            told.answers[GetHeads] = later()
+            service.answers[GetHeads] = later()
             net.ask("a", number, GetHeads(KEY, ()))
         net.ask("a", 3, GetHeads(KEY, ()))
         ((number, reply),) = net.replies("a")
         assert number == 3
         assert isinstance(reply, FailedReply)
         assert isinstance(reply.error, TooManyRequests)
-        told.answers[GetHeads] = later()
+        service.answers[GetHeads] = later()
         net.ask("b", 1, GetHeads(KEY, ()))
         assert net.replies("b") == [], "another peer is not concerned"
         await trio.sleep(2.0)
-        told.answers[GetHeads] = HeadsReply((), ())
+        service.answers[GetHeads] = HeadsReply((), ())
         net.ask("a", 4, GetHeads(KEY, ()))
         assert sorted(number for number, _ in net.replies("a")) == [1, 2, 3, 4]
 
-    await tell(story, "a", "b", limits=SwarmLimits(serving_max=2))
+    await run(story, "a", "b", limits=SwarmLimits(serving_max=2))
 
 
 async def test_what_is_no_message_costs_the_connection_and_nothing_else(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", timeout=9.0)
         await net.until_sent("a", 1)
         for frame in (b"\xc1", b"", message_codec.encode_request(1, Ping()) + b"\x00"):
@@ -496,17 +492,17 @@ async def test_what_is_no_message_costs_the_connection_and_nothing_else(autojump
             assert type(caller.outcome) is Silent
             net.come("a")
             net.given_up.clear()
-        assert ("heard", "a") not in told.told
+        assert ("heard", "a") not in service.events
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_no_error_that_can_be_raised_here_or_sent_there_ends_the_node(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def odd() -> Reply:
             raise Unavailable("x" * 10_000, object=object(), text="y" * 10_000)
 
-        told.answers[GetHeads] = odd()
+        service.answers[GetHeads] = odd()
         net.ask("a", 1, GetHeads(KEY, ()))
         await trio.testing.wait_all_tasks_blocked()
         ((_, reply),) = net.replies("a")
@@ -517,14 +513,14 @@ async def test_no_error_that_can_be_raised_here_or_sent_there_ends_the_node(auto
         await caller.over.wait()
         assert isinstance(caller.outcome, Unavailable)
 
-    await tell(story, "a")
+    await run(story, "a")
 
 
 async def test_coming_and_going_is_passed_on(autojump_clock: Clock) -> None:
-    async def story(net: OneEnd, told: Told, rpc: Rpc, nursery: trio.Nursery) -> None:
+    async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         net.come("a")
         net.go("a")
         net.come("a")
-        assert told.told == [("connected", "a"), ("disconnected", "a"), ("connected", "a")]
+        assert service.events == [("connected", "a"), ("disconnected", "a"), ("connected", "a")]
 
-    await tell(story)
+    await run(story)
