@@ -1,1 +1,1 @@
-"""The log and the hints: one door in (`merge`), many readers out."""
+"""The store of a node: a log of envelopes with one way in (`merge`), and the hints for peers that miss some of them."""

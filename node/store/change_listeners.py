@@ -1,34 +1,34 @@
-"""Who is told at once that a key's versions changed.
+"""Callbacks for the keys whose versions change, called in the step in which the change becomes visible.
 
-The log has every change, for whoever may come after it. What answers from a memory of its own may not: between a
-commit and the log being read, it would show what is no longer so. It is told in the very step in which the change
-becomes visible, before anybody reads it and before the call that made it returns.
+The log has every change, for readers that may be late. A cache may not be late: between a commit and its reading of the
+log it would answer with old versions. So its callback runs before any other task can read the change, and before the
+call that made the change returns.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Told = Callable[[bytes], None]
+Callback = Callable[[bytes], None]
 
 
 class ChangeListeners:
-    """Costs a store that nobody follows one look."""
+    """Costs a store one look at an empty tuple while nothing is subscribed."""
 
-    __slots__ = ("_all",)
+    __slots__ = ("_callbacks",)
 
     def __init__(self) -> None:
-        self._all: tuple[Told, ...] = ()
+        self._callbacks: tuple[Callback, ...] = ()
 
-    def tell(self, key: bytes) -> None:
+    def notify(self, key: bytes) -> None:
         """Versions of this key changed."""
-        for told in self._all:
-            told(key)
+        for callback in self._callbacks:
+            callback(key)
 
     @contextmanager
-    def joined(self, told: Told) -> Iterator[None]:
-        """While this lasts, `told` is called with each key that changes: quick, not waiting, not raising."""
-        self._all = (*self._all, told)
+    def subscribed(self, callback: Callback) -> Iterator[None]:
+        """While this lasts, `callback` gets each key that changes. It must be quick, not wait and not raise."""
+        self._callbacks = (*self._callbacks, callback)
         try:
             yield
         finally:
-            self._all = tuple(one for one in self._all if one is not told)
+            self._callbacks = tuple(each for each in self._callbacks if each is not callback)

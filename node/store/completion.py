@@ -1,6 +1,6 @@
-"""A ticket: what a caller waits on while a writer carries out, in a batch with others, what it handed in.
+"""Completions: how a caller gets the result of an operation that a queue carries out later, in a batch with others.
 
-A letter stands where a ticket stands, for somebody who does not wait and is told.
+`Completion` is for a task that waits, `CallbackCompletion` for a caller that does not.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 class Completion(Generic[T]):
-    """One waiter at most. A waiter that is cancelled leaves; the work goes on, and the others do not notice.
+    """At most one task waits for it. When that task is cancelled, the operation goes on.
 
-    It is a third cheaper than an event and a field, and every durable write needs one.
+    A third cheaper than an event and a field; every durable write needs one.
     """
 
     __slots__ = ("_outcome", "_task")
@@ -28,7 +28,7 @@ class Completion(Generic[T]):
         self._end(outcome.Value(value))
 
     def fail(self, error: BaseException) -> None:
-        """Each waiter needs an error of its own: a raised one carries the traceback of who raised it."""
+        """Pass a new error object to each completion: raising adds a traceback to the object."""
         self._end(outcome.Error(error))
 
     def _end(self, result: outcome.Outcome[T]) -> None:
@@ -38,7 +38,7 @@ class Completion(Generic[T]):
             self._task = None
 
     async def wait(self) -> T:
-        """What came of it. Cancellable while it is not decided, and a checkpoint then alone."""
+        """Return the result or raise the error. A checkpoint, and cancellable, only while there is neither yet."""
         if self._outcome is None:
             self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._leave)
@@ -51,16 +51,15 @@ class Completion(Generic[T]):
 
 
 class CallbackCompletion:
-    """`told` is called once: quick, on the trio thread, and it must not raise."""
+    """`on_done` gets the result or the error, once, on the trio thread; it must be quick and not raise."""
 
-    __slots__ = ("_told",)
+    __slots__ = ("_on_done",)
 
-    def __init__(self, told: Callable[[Any], None]) -> None:
-        """`told` hears what came of it, or the error."""
-        self._told = told
+    def __init__(self, on_done: Callable[[Any], None]) -> None:
+        self._on_done = on_done
 
     def succeed(self, value: Any) -> None:
-        self._told(value)
+        self._on_done(value)
 
     def fail(self, error: BaseException) -> None:
-        self._told(error)
+        self._on_done(error)

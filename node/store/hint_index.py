@@ -1,9 +1,10 @@
-"""Debts: which holder is owed which local writes, exactly, in memory, at about a bit each.
+"""Index of the hints: which holders need which local writes, in memory, at about one bit per hint.
 
-Both stores keep one, so both count alike. It knows holders and sequences only; what a hint says beyond that (digest,
-attempts, last refusal) is the store's. A debt is due, parked until a moment, or refused (in quarantine). A swarm that
-is gone for days leaves millions of debts: due ones are bits in chunks, so a million of them take some hundred
-kilobytes; a parked one takes about 200 bytes, which is why parking is for refusals and not for silence.
+Both stores use it, so both count alike. It knows holders and sequences only; the other fields of a hint (digest,
+attempts, last refusal) are the store's. A hint is due, postponed until a moment, or in quarantine; the first two are
+pending. A swarm that is gone for days leaves millions of hints: due ones are bits in chunks, so a million of them take
+some hundred kilobytes. A postponed one takes about 200 bytes, so a hint is postponed when its holder refuses, and not
+when the holder is silent.
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ class SequenceSet:
         return bool(self._chunks.get(sequence // CHUNK_BITS, 0) >> sequence % CHUNK_BITS & 1)
 
     def add(self, sequence: int) -> bool:
-        """Put it in; False when it was there."""
+        """Add it; False when it was there."""
         chunk, bit = sequence // CHUNK_BITS, 1 << sequence % CHUNK_BITS
         bits = self._chunks.get(chunk, 0)
         if bits & bit:
@@ -38,7 +39,7 @@ class SequenceSet:
         return True
 
     def discard(self, sequence: int) -> bool:
-        """Take it out; False when it was not there."""
+        """Remove it; False when it was not there."""
         chunk, bit = sequence // CHUNK_BITS, 1 << sequence % CHUNK_BITS
         bits = self._chunks.get(chunk, 0)
         if not bits & bit:
@@ -51,14 +52,14 @@ class SequenceSet:
         return True
 
     def first(self) -> int | None:
-        """The lowest one."""
+        """The lowest sequence."""
         if not self._chunks:
             return None
         chunk = min(self._chunks)
         return chunk * CHUNK_BITS + _lowest_bit(self._chunks[chunk])
 
     def after(self, sequence: int) -> Iterator[int]:
-        """Those above that one, ascending. Take what is needed before anything is changed."""
+        """The sequences above that one, ascending. The set must not change before the iteration is over."""
         start = sequence + 1
         first_chunk = start // CHUNK_BITS
         for chunk in sorted(chunk for chunk in self._chunks if chunk >= first_chunk):
@@ -71,43 +72,43 @@ class SequenceSet:
                 bits ^= lowest
 
     def add_to(self, bits_by_chunk: dict[int, int]) -> None:
-        """Unite them with those there, chunk by chunk."""
+        """Set this set's bits in `bits_by_chunk`."""
         for chunk, bits in self._chunks.items():
             bits_by_chunk[chunk] = bits_by_chunk.get(chunk, 0) | bits
 
 
 class HolderHints:
-    """What one holder is owed."""
+    """The hints for one holder."""
 
-    __slots__ = ("_due_at", "_queue", "due", "parked", "refused")
+    __slots__ = ("_due_at", "_queue", "due", "postponed", "quarantined")
 
     def __init__(self) -> None:
         self.due = SequenceSet()
-        self.parked = SequenceSet()
-        self.refused = SequenceSet()
+        self.postponed = SequenceSet()
+        self.quarantined = SequenceSet()
         self._due_at: dict[int, int] = {}
         self._queue: list[tuple[int, int]] = []
-        """When each parked one is due, the earliest first; an entry that `_due_at` contradicts is passed over."""
+        """(due at, sequence) of the postponed ones, the earliest first; an entry that `_due_at` contradicts is void."""
 
     def __len__(self) -> int:
-        """How many are to be paid, now or later."""
-        return len(self.due) + len(self.parked)
+        """The number of pending hints."""
+        return len(self.due) + len(self.postponed)
 
     def __contains__(self, sequence: int) -> bool:
         return (
             sequence in self.due
-            or (len(self.parked) > 0 and sequence in self.parked)
-            or (len(self.refused) > 0 and sequence in self.refused)
+            or (len(self.postponed) > 0 and sequence in self.postponed)
+            or (len(self.quarantined) > 0 and sequence in self.quarantined)
         )
 
     def remove(self, sequence: int) -> bool:
-        if self.parked.discard(sequence):
+        if self.postponed.discard(sequence):
             del self._due_at[sequence]
             return True
-        return self.due.discard(sequence) or self.refused.discard(sequence)
+        return self.due.discard(sequence) or self.quarantined.discard(sequence)
 
-    def park(self, sequence: int, next_try_ms: int) -> None:
-        self.parked.add(sequence)
+    def postpone(self, sequence: int, next_try_ms: int) -> None:
+        self.postponed.add(sequence)
         self._due_at[sequence] = next_try_ms
         heappush(self._queue, (next_try_ms, sequence))
 
@@ -119,8 +120,8 @@ class HolderHints:
             heappop(queue)
         return queue[0][0] if queue else None
 
-    def wake(self, now_ms: int) -> None:
-        """What was parked until now or earlier is due."""
+    def make_due(self, now_ms: int) -> None:
+        """The hints that were postponed until `now_ms` or earlier become due."""
         queue = self._queue
         while queue and queue[0][0] <= now_ms:
             next_try_ms, sequence = heappop(queue)
@@ -128,167 +129,164 @@ class HolderHints:
                 self.remove(sequence)
                 self.due.add(sequence)
 
-    def first(self) -> int | None:
-        """The lowest that is to be paid."""
-        return min((first for first in (self.due.first(), self.parked.first()) if first is not None), default=None)
+    def first_pending(self) -> int | None:
+        """The lowest sequence of a pending hint."""
+        return min((first for first in (self.due.first(), self.postponed.first()) if first is not None), default=None)
 
 
 class HintIndex:
-    """All of them. Holders are peer ids."""
+    """All hints of a store. Holders are peer ids."""
 
     def __init__(self) -> None:
-        self._debts: dict[str, HolderHints] = {}
-        self.refused = 0
-        """How many are in quarantine."""
+        self._holders: dict[str, HolderHints] = {}
+        self.quarantined_count = 0
 
     def add(self, holder: str, sequence: int, *, next_try_ms: int = 0, is_refused: bool = False) -> bool:
-        """A holder is owed a write; False when it is already."""
-        debt = self._debts.get(holder)
-        if debt is None:
-            debt = self._debts[holder] = HolderHints()
-        elif sequence in debt:
+        """Add a hint; False when there is one already."""
+        hints = self._holders.get(holder)
+        if hints is None:
+            hints = self._holders[holder] = HolderHints()
+        elif sequence in hints:
             return False
         if not is_refused and not next_try_ms:
-            debt.due.add(sequence)
+            hints.due.add(sequence)
         elif is_refused:
-            debt.refused.add(sequence)
-            self.refused += 1
+            hints.quarantined.add(sequence)
+            self.quarantined_count += 1
         else:
-            debt.park(sequence, next_try_ms)
+            hints.postpone(sequence, next_try_ms)
         return True
-
-    def owes(self, holder: str, sequence: int) -> bool:
-        """Whether it is owed, in quarantine or not."""
-        debt = self._debts.get(holder)
-        return debt is not None and sequence in debt
-
-    def is_payable(self, holder: str, sequence: int) -> bool:
-        """Whether it is owed and not in quarantine."""
-        debt = self._debts.get(holder)
-        return debt is not None and (sequence in debt.due or sequence in debt.parked)
-
-    def is_due(self, holder: str, sequence: int) -> bool:
-        """Whether it is to be paid and not parked (as far as `pick` has been told how late it is)."""
-        debt = self._debts.get(holder)
-        return debt is not None and sequence in debt.due
-
-    def is_refused(self, holder: str, sequence: int) -> bool:
-        debt = self._debts.get(holder)
-        return debt is not None and sequence in debt.refused
 
     def remove(self, holder: str, sequence: int) -> bool:
-        """It is owed no longer; False when it was not."""
-        debt = self._debts.get(holder)
-        if debt is None:
+        """Remove a hint; False when there is none."""
+        hints = self._holders.get(holder)
+        if hints is None:
             return False
-        refused = len(debt.refused)
-        was_there = debt.remove(sequence)
-        self.refused -= refused - len(debt.refused)
-        self._tidy(holder, debt)
+        quarantined = len(hints.quarantined)
+        was_there = hints.remove(sequence)
+        self.quarantined_count -= quarantined - len(hints.quarantined)
+        if not hints.due and not hints.postponed and not hints.quarantined:
+            del self._holders[holder]
         return was_there
 
-    def remove_all(self, sequence: int) -> list[str]:
-        """Nobody is owed this write any longer; answers who was."""
-        return [holder for holder in sorted(self._debts) if self.remove(holder, sequence)]
+    def remove_write(self, sequence: int) -> None:
+        """Remove the hints for this write."""
+        for holder in list(self._holders):
+            self.remove(holder, sequence)
 
-    def park(self, holder: str, sequence: int, next_try_ms: int) -> bool:
-        """It is due then; False when it is not to be paid at all."""
-        if not self.is_payable(holder, sequence):
+    def postpone(self, holder: str, sequence: int, next_try_ms: int) -> bool:
+        """Make a pending hint due at that time; False when there is none."""
+        if not self.is_pending(holder, sequence):
             return False
-        debt = self._debts[holder]
-        debt.remove(sequence)
-        debt.park(sequence, next_try_ms)
+        hints = self._holders[holder]
+        hints.remove(sequence)
+        hints.postpone(sequence, next_try_ms)
         return True
 
-    def refuse(self, holder: str, sequence: int) -> bool:
-        """Into quarantine; False when it is not to be paid at all."""
-        if not self.is_payable(holder, sequence):
+    def quarantine(self, holder: str, sequence: int) -> bool:
+        """Put a pending hint in quarantine; False when there is none."""
+        if not self.is_pending(holder, sequence):
             return False
-        debt = self._debts[holder]
-        debt.remove(sequence)
-        debt.refused.add(sequence)
-        self.refused += 1
+        hints = self._holders[holder]
+        hints.remove(sequence)
+        hints.quarantined.add(sequence)
+        self.quarantined_count += 1
         return True
 
     def retry_quarantined(self) -> list[tuple[str, int]]:
-        """Everything in quarantine is due; answers what was."""
-        found = self.quarantined()
+        """Make every hint in quarantine due; return (holder, sequence) of each."""
+        found = [
+            (holder, each) for holder in sorted(self._holders) for each in self._holders[holder].quarantined.after(0)
+        ]
         for holder, sequence in found:
-            debt = self._debts[holder]
-            debt.refused.discard(sequence)
-            debt.due.add(sequence)
-        self.refused = 0
+            hints = self._holders[holder]
+            hints.quarantined.discard(sequence)
+            hints.due.add(sequence)
+        self.quarantined_count = 0
         return found
 
-    def quarantined(self) -> list[tuple[str, int]]:
-        return [(holder, each) for holder in sorted(self._debts) for each in self._debts[holder].refused.after(0)]
-
-    def release(self, holder: str) -> list[int]:
-        """A holder is owed nothing any longer; answers what it was, ascending."""
-        debt = self._debts.pop(holder, None)
-        if debt is None:
+    def drop_holder(self, holder: str) -> list[int]:
+        """Remove every hint for a holder; return their sequences, ascending."""
+        hints = self._holders.pop(holder, None)
+        if hints is None:
             return []
-        self.refused -= len(debt.refused)
-        return sorted([*debt.due.after(0), *debt.parked.after(0), *debt.refused.after(0)])
+        self.quarantined_count -= len(hints.quarantined)
+        return sorted([*hints.due.after(0), *hints.postponed.after(0), *hints.quarantined.after(0)])
 
     # -- questions --------------------------------------------------------------------------------------------
 
-    def holders_of(self, sequence: int) -> list[str]:
-        """Who is owed this write, those included that refused it for good."""
-        return [holder for holder, debt in self._debts.items() if sequence in debt]
+    def has(self, holder: str, sequence: int) -> bool:
+        """Whether there is a hint, in quarantine or not."""
+        hints = self._holders.get(holder)
+        return hints is not None and sequence in hints
 
-    def pick(self, holder: str, *, after: int, limit: int, now_ms: int) -> list[int]:
-        """What is due to a holder, ascending, above that sequence."""
-        debt = self._debts.get(holder)
-        if debt is None:
+    def is_pending(self, holder: str, sequence: int) -> bool:
+        """Whether there is a hint that is due or postponed."""
+        hints = self._holders.get(holder)
+        return hints is not None and (sequence in hints.due or sequence in hints.postponed)
+
+    def is_due(self, holder: str, sequence: int) -> bool:
+        """Whether there is a hint that is due at the `now_ms` of the last call of `due`."""
+        hints = self._holders.get(holder)
+        return hints is not None and sequence in hints.due
+
+    def is_quarantined(self, holder: str, sequence: int) -> bool:
+        hints = self._holders.get(holder)
+        return hints is not None and sequence in hints.quarantined
+
+    def holders_of(self, sequence: int) -> list[str]:
+        """The holders with a hint for this write, in quarantine or not."""
+        return [holder for holder, hints in self._holders.items() if sequence in hints]
+
+    def due(self, holder: str, *, after: int, limit: int, now_ms: int) -> list[int]:
+        """The sequences of the due hints for a holder, ascending, above `after`."""
+        hints = self._holders.get(holder)
+        if hints is None:
             return []
-        debt.wake(now_ms)
-        picked: list[int] = []
-        for sequence in debt.due.after(after):
-            if len(picked) >= limit:
+        hints.make_due(now_ms)
+        found: list[int] = []
+        for sequence in hints.due.after(after):
+            if len(found) >= limit:
                 break
-            picked.append(sequence)
-        return picked
+            found.append(sequence)
+        return found
 
     def next_due(self, holder: str) -> int | None:
-        debt = self._debts.get(holder)
-        return debt.next_due() if debt is not None else None
+        """When the next hint for a holder is due, in Unix milliseconds (0: now); None when it has none."""
+        hints = self._holders.get(holder)
+        return hints.next_due() if hints is not None else None
 
-    def hint_counts(self) -> dict[str, int]:
-        """How many each holder is to be paid, by holder."""
-        return {holder: count for holder in sorted(self._debts) if (count := len(self._debts[holder]))}
+    def pending_by_holder(self) -> dict[str, int]:
+        """The number of pending hints, by holder."""
+        return {holder: count for holder in sorted(self._holders) if (count := len(self._holders[holder]))}
 
-    def count(self) -> int:
-        """How many are to be paid."""
-        return sum(map(len, self._debts.values()))
+    def pending_count(self) -> int:
+        return sum(map(len, self._holders.values()))
 
-    def writes(self) -> int:
-        """How many writes are to be paid to at least one holder. A million of them take a millisecond."""
+    def pending_writes(self) -> int:
+        """The number of writes with at least one pending hint. For a million of them this takes a millisecond."""
         bits_by_chunk: dict[int, int] = {}
-        for debt in self._debts.values():
-            debt.due.add_to(bits_by_chunk)
-            debt.parked.add_to(bits_by_chunk)
+        for hints in self._holders.values():
+            hints.due.add_to(bits_by_chunk)
+            hints.postponed.add_to(bits_by_chunk)
         return sum(bits.bit_count() for bits in bits_by_chunk.values())
 
-    def oldest(self) -> int | None:
-        """The lowest sequence that is to be paid to anybody."""
-        return min((first for debt in self._debts.values() if (first := debt.first()) is not None), default=None)
+    def oldest_pending(self) -> int | None:
+        """The lowest sequence of a pending hint."""
+        firsts = (hints.first_pending() for hints in self._holders.values())
+        return min((first for first in firsts if first is not None), default=None)
 
-    def listed(self, *, is_refused: bool | None, limit: int) -> list[tuple[int, str]]:
-        """The lowest (sequence, holder), to be paid, in quarantine, or both (None)."""
+    def oldest(self, *, is_refused: bool | None, limit: int) -> list[tuple[int, str]]:
+        """The lowest (sequence, holder) of all hints (None), of the pending ones, or of those in quarantine."""
         found: list[tuple[int, str]] = []
-        for holder, debt in self._debts.items():
-            mine: list[int] = []
+        for holder, hints in self._holders.items():
+            sequences: list[int] = []
             if is_refused is not True:
-                mine += [*_first_of(debt.due, limit), *_first_of(debt.parked, limit)]
+                sequences += [*_first_of(hints.due, limit), *_first_of(hints.postponed, limit)]
             if is_refused is not False:
-                mine += _first_of(debt.refused, limit)
-            found += [(sequence, holder) for sequence in mine]
+                sequences += _first_of(hints.quarantined, limit)
+            found += [(sequence, holder) for sequence in sequences]
         return sorted(found)[:limit]
-
-    def _tidy(self, holder: str, debt: HolderHints) -> None:
-        if not debt.due and not debt.parked and not debt.refused:
-            del self._debts[holder]
 
 
 def _lowest_bit(bits: int) -> int:

@@ -1,14 +1,14 @@
-"""A bell wakes everybody who waits for something to change; each of them looks again by itself.
+"""A signal wakes every task that waits for something to change; each task then looks at the state itself.
 
-So a wait is level-triggered: who comes late finds the state as it is and does not wait, and a waiter that is
-cancelled takes nothing with it.
+So a wait is level-triggered: a task that comes late sees the new state and does not wait, and a cancelled waiter takes
+nothing away from the others.
 """
 
 import trio
 
 
 class Signal:
-    """Costs nothing to ring while nobody listens."""
+    """Notifying costs nothing while no task waits."""
 
     __slots__ = ("_event",)
 
@@ -16,17 +16,17 @@ class Signal:
         self._event: trio.Event | None = None
 
     @property
-    def has_listeners(self) -> bool:
+    def has_waiters(self) -> bool:
         return self._event is not None
 
-    def ring(self) -> None:
-        """Wake everybody who listens now."""
+    def notify(self) -> None:
+        """Wake every task that waits now."""
         if self._event is not None:
             self._event.set()
             self._event = None
 
-    async def listen(self) -> None:
-        """Wait until it rings next."""
+    async def wait(self) -> None:
+        """Wait for the next `notify`."""
         if self._event is None:
             self._event = trio.Event()
         await self._event.wait()

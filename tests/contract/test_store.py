@@ -565,7 +565,7 @@ async def test_a_follower_is_told_of_each_key_that_changed_before_the_merge_retu
     told: list[bytes] = []
     one, other = envelope(1, path="x"), envelope(2, path="y")
     child = envelope(3, path="x", parents=(one.digest,))
-    with store.change_listeners.joined(told.append):
+    with store.change_listeners.subscribed(told.append):
         await put(store, from_peer(child), local(other, ALICE))
         assert set(told) == {one.key, other.key}
         told.clear()
@@ -582,7 +582,7 @@ async def test_a_follower_is_told_when_more_is_known_of_a_version_and_when_one_i
     told: list[bytes] = []
     item, wrong = envelope(1, path="x"), envelope(5, path="y")
     await put(store, from_peer(notice_of(item)), local(wrong, ALICE))
-    with store.change_listeners.joined(told.append):
+    with store.change_listeners.subscribed(told.append):
         await put(store, from_peer(item))
         assert set(told) == {item.key}
         told.clear()

@@ -59,10 +59,10 @@ def found(bug: Bug) -> Played | None:
 
 
 def _drop_a_hint(right: Function) -> Function:
-    def owe(store: Any, sequence: int, holders: Any, acknowledged: Any) -> None:
-        right(store, sequence, tuple(holders)[sequence % 7 == 0 :], acknowledged)
+    def add_write(hints: Any, sequence: int, holders: Any, acknowledged: Any) -> None:
+        right(hints, sequence, tuple(holders)[sequence % 7 == 0 :], acknowledged)
 
-    return owe
+    return add_write
 
 
 def _answer_before_commit(right: Function) -> Function:
@@ -129,7 +129,7 @@ def _forget_after(store: Any, sequence: int) -> None:
     for at in range(min(sequence, store.last_sequence)):
         incoming = incoming_of(store._held[store._digests[at]], store._origins[at])
         again._merge([incoming], store._times[at])
-    kept = ("before_commit", "_gathered", "_handed_in", "_grown", "_members", "_staged", "_cursors")
+    kept = ("before_commit", "_queue", "_submitted", "_grown", "_members", "_staged", "_cursors")
     vars(store).update({name: value for name, value in vars(again).items() if name not in kept})
 
 
@@ -155,7 +155,7 @@ BUGS = (
     Bug(
         name="hint-dropped",
         about="now and then one of the holders is not written down as owed",
-        target="node.store.memory.store:MemoryStore._owe",
+        target="node.store.memory.hints:HintTable.add_write",
         spoil=_drop_a_hint,
         scenario="partition",
         seeds=3,
@@ -200,7 +200,7 @@ BUGS = (
     Bug(
         name="acknowledged-before-the-commit",
         about="a write is confirmed before the disk has it",
-        target="node.store.memory.store:MemoryStore._commit",
+        target="node.store.memory.commits:CommitQueue._commit",
         spoil=_confirm_before_commit,
         scenario="standard",
         seeds=10,

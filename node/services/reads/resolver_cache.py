@@ -78,7 +78,7 @@ class ResolverCache:
 
     async def run(self) -> None:
         """Keep, share and forget until cancelled."""
-        with self._store.change_listeners.joined(self._cache.drop):
+        with self._store.change_listeners.subscribed(self._cache.drop):
             try:
                 await self._lookups.run()
             finally:

@@ -1,4 +1,4 @@
-"""A lock file: one process at a time. It goes with its process, however that ends; the file itself stays."""
+"""A lock file: one process at a time. The lock ends with its process, however that ends; the file itself stays."""
 
 import errno
 import fcntl
@@ -19,9 +19,9 @@ class FileLock:
 
     @classmethod
     def take(cls, path: Path, *, what: str) -> Self:
-        """Take the lock in the file at `path`, made when it is not there. `what` names what is locked, for the message.
+        """Take the lock in the file at `path`, which is created when missing. The message names `what` is locked.
 
-        Raises `StoreRefused` when another process holds it (the message has its pid), or the file cannot be made.
+        Raises `StoreRefused` when another process holds it (the message has its pid), or the file cannot be created.
         """
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -38,13 +38,13 @@ class FileLock:
                 f"{what} is in use by {f'process {holder}' if holder else 'another process'}: "
                 "end that one first, or take another directory"
             ) from error
-        with suppress(OSError):  # a full disk: the lock holds all the same, only its message is poorer
+        with suppress(OSError):  # a full disk: the lock is held, only another process's message lacks the pid
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         return cls(path, descriptor)
 
     def release(self) -> None:
-        """Let the next one in. Doing so twice is harmless."""
+        """Let another process take the lock. Calling it twice is harmless."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

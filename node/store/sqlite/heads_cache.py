@@ -1,7 +1,7 @@
-"""The heads that are kept in memory: those of the keys used last, as many as fit.
+"""Cache of heads: those of the keys that were used last, as many as fit.
 
-Only what is committed gets in here. A key that is not here is read from the disk; `Loading` sees to it that what was
-read is not put here when the key has changed in the meantime.
+It holds committed heads only. The heads of another key are read from the disk; `HeadLoads` makes sure that they are
+not put in here when the key has changed in the meantime.
 """
 
 from collections import OrderedDict
@@ -12,13 +12,13 @@ from protocols.envelope import Envelope, Notice, order_key
 Heads = tuple[Envelope | Notice, ...]
 
 KEY_BYTES: Final = 400
-"""About what a key costs beside its envelopes."""
+"""Estimated cost of a key, without its envelopes."""
 HEAD_BYTES: Final = 1200
-"""About what an envelope costs beside its encoded bytes and its content, which is held twice."""
+"""Estimated cost of an envelope, without its encoded bytes and its content, which is held twice."""
 
 
 class HeadsCache:
-    """Heads by key, the latest first. `bytes_max` bounds what it takes in memory, by estimate."""
+    """Heads by key, the latest first. `bytes_max` limits its estimated size in memory."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -50,10 +50,10 @@ class HeadsCache:
             self._keys[head.digest] = key
         self.size_bytes += _cost(heads)
         while self.size_bytes > self._bytes_max:
-            self._forget(*self._heads.popitem(last=False))
+            self._uncount(*self._heads.popitem(last=False))
 
-    def place(self, item: Envelope | Notice, *, is_head: bool, superseded: tuple[bytes, ...]) -> None:
-        """A version came to a key, if that is here."""
+    def add(self, item: Envelope | Notice, *, is_head: bool, superseded: tuple[bytes, ...]) -> None:
+        """A version came; the heads of its key change, if they are here."""
         heads = self._heads.get(item.key)
         if heads is None:
             return
@@ -66,9 +66,9 @@ class HeadsCache:
     def drop(self, key: bytes) -> None:
         heads = self._heads.pop(key, None)
         if heads is not None:
-            self._forget(key, heads)
+            self._uncount(key, heads)
 
-    def _forget(self, key: bytes, heads: Heads) -> None:
+    def _uncount(self, key: bytes, heads: Heads) -> None:
         self.size_bytes -= _cost(heads)
         for head in heads:
             if self._keys.get(head.digest) == key:
@@ -84,33 +84,34 @@ def _cost(heads: Heads) -> int:
     return cost
 
 
-class Load:
-    """One reading."""
+class HeadLoad:
+    """One read of a key's heads from the disk."""
 
     __slots__ = ("is_stale",)
 
     def __init__(self) -> None:
         self.is_stale = False
+        """The key has changed since the read began."""
 
 
-class Loading:
-    """Keys that are being read from the disk, and which of them changed since the reading began."""
+class HeadLoads:
+    """The reads that are under way, by key."""
 
     def __init__(self) -> None:
-        self._loads: dict[bytes, list[Load]] = {}
+        self._loads: dict[bytes, list[HeadLoad]] = {}
 
-    def begin(self, key: bytes) -> Load:
-        load = Load()
+    def begin(self, key: bytes) -> HeadLoad:
+        load = HeadLoad()
         self._loads.setdefault(key, []).append(load)
         return load
 
-    def end(self, key: bytes, load: Load) -> None:
+    def end(self, key: bytes, load: HeadLoad) -> None:
         loads = self._loads[key]
         loads.remove(load)
         if not loads:
             del self._loads[key]
 
-    def touch(self, key: bytes) -> None:
+    def mark_stale(self, key: bytes) -> None:
         """The heads of a key changed."""
         for load in self._loads.get(key, ()):
             load.is_stale = True

@@ -1,348 +1,302 @@
-"""Merging: what becomes of versions that come to the tables, decided and written in the writer's thread.
+"""Merging versions into the tables: decided and written in the writer's thread.
 
-Whether a version is known, which heads it ends and who is owed it is decided here, against the tables alone, so that
-a batch that fails leaves nothing to be undone elsewhere. A run of merges is decided in Python over what one look-up
-found, and then written with one statement a table. The rule of heads is that of `protocols/heads.py`; of an edge
-to a parent that is not held (yet), a row in `orphans` reminds.
+Whether a version is known, which heads it ends and which holders get a hint is decided here, from the tables alone, so
+that a failed batch leaves nothing to undo elsewhere. A run of merges is decided in Python over one look-up, and then
+written with one statement a table. The rule of heads is that of `protocols/heads.py`; a row in `orphans` stands for an
+edge to a parent that is not held (yet).
 """
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from node.store.log import IDEMPOTENCY_MS, Incoming, Origin
-from node.store.sqlite.prefix_index import PrefixIndexes, start_of_digest, start_of_key
+from node.store.sqlite.holder_ids import HolderIds
+from node.store.sqlite.merge_lookup import KnownVersion, MergeLookup
+from node.store.sqlite.prefix_index import PrefixIndexes, digest_prefix, key_prefix
 from node.store.sqlite.row_buffer import RowBuffer
-from node.store.sqlite.rows import ORIGIN_NUMBERS, SIGN, among, insert, parents_of
+from node.store.sqlite.rows import ORIGIN_NUMBERS, SIGN, insert, parents_of
 from protocols.envelope import Envelope, Notice
 from protocols.heads import HeadSet
 
 PRUNE_MS = 60_000
 
 
-class Merging(NamedTuple):
-    """A merge that a caller handed in."""
+class MergeRequest(NamedTuple):
+    """One call of `merge`."""
 
     batch: Sequence[Incoming]
     now_ms: int
 
 
-class Placed(NamedTuple):
-    """What became of one version in a merge, as far as the caches and the debts need to know."""
+class MergeOutcome(NamedTuple):
+    """What a merge did with one version, as far as the caches and the hint index need to know."""
 
     incoming: Incoming
     at_ms: int
     sequence: int
     is_new: bool
     is_head: bool = False
-    is_alone: bool = False
+    is_first: bool = False
     """It is the first version of its key."""
     superseded: tuple[bytes, ...] = ()
-    owed: tuple[str, ...] = ()
-    """Who is owed it now and was not before."""
-    paid: tuple[str, ...] = ()
-    """Who has acknowledged it now and had not before."""
-    stale: tuple[bytes, ...] = ()
-    """Keys whose heads have to be read anew."""
-
-
-@dataclass(slots=True)
-class _Row:
-    """A version as the merge needs it."""
-
-    sequence: int
-    key_id: int
-    version: int
-    parents: bytes
-    author: str
-    is_held: bool
-    is_local: bool
-    is_reissued: bool
+    new_hints: tuple[str, ...] = ()
+    """Holders that get a hint and had none before."""
+    new_acknowledged: tuple[str, ...] = ()
+    """Holders whose acknowledgement is new."""
+    stale_keys: tuple[bytes, ...] = ()
+    """Keys whose heads have to be read from the tables again."""
 
 
 class Merger:
-    """The versions' tables. Used by one thread at a time, within a transaction that somebody else makes."""
+    """The tables of versions. Used by one thread at a time, within a transaction of the caller."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self.starts = PrefixIndexes()
-        self._rows: dict[bytes, _Row] = {}
-        self._key_ids: dict[bytes, int] = {}
-        self._orphans: dict[bytes, list[tuple[int, int]]] = {}
-        self._stand_ins: dict[bytes, list[tuple[int, str]]] = {}
-        self._unwritten = RowBuffer()
+        self.prefixes = PrefixIndexes()
+        self.prefixes.load(db)
+        self.holders = HolderIds(db)
+        self._lookup = MergeLookup(db, self.prefixes)
+        self._buffer = RowBuffer()
         self._pruned_ms = 0
-        self.starts.load(db)
-        self.load()
+        self._read_state()
 
     def load(self) -> None:
-        """What is kept of the tables between transactions; again after one that was rolled back."""
+        """Read again what is kept of the tables between transactions, after one was rolled back."""
+        self._buffer = RowBuffer()
+        self.holders.load()
+        self._lookup.load()
+        self._read_state()
+        self.prefixes.rolled_back(self._db)
+
+    def _read_state(self) -> None:
         db = self._db
-        self._forget()
         self.last_sequence: int = db.execute(
             "SELECT max(ifnull((SELECT max(sequence) FROM versions), 0), "
             "ifnull((SELECT max(sequence) FROM learned), 0))"
         ).fetchone()[0]
         self._last_key_id: int = db.execute("SELECT ifnull(max(id), 0) FROM keys").fetchone()[0]
-        self._has_orphans = bool(db.execute("SELECT EXISTS (SELECT 1 FROM orphans)").fetchone()[0])
-        self._has_reissues = bool(db.execute("SELECT EXISTS (SELECT 1 FROM stand_ins)").fetchone()[0])
-        self._holders: dict[str, int] = dict(db.execute("SELECT peer, id FROM holders"))
         self.staged: set[bytes] = {digest for (digest,) in db.execute("SELECT digest FROM staged")}
-        self.starts.rolled_back(db)
 
-    def holder(self, peer: str) -> int:
-        number = self._holders.get(peer)
-        if number is None:
-            self._db.execute("INSERT INTO holders (peer) VALUES (?)", (peer,))
-            (number,) = self._db.execute("SELECT last_insert_rowid()").fetchone()
-            self._holders[peer] = number
-        return number
-
-    def merge_all(self, merges: Sequence[Merging]) -> list[list[Placed]]:
-        if not merges:
+    def merge_all(self, requests: Sequence[MergeRequest]) -> list[list[MergeOutcome]]:
+        if not requests:
             return []
-        self._look_up([incoming.item for merge in merges for incoming in merge.batch])
-        placed = [[self._merge_one(each, merge.now_ms) for each in merge.batch] for merge in merges]
-        self._write()
-        self._forget()
-        self.prune(max(merge.now_ms for merge in merges))
-        return placed
+        self._lookup.read([incoming.item for request in requests for incoming in request.batch])
+        outcomes = [[self._merge_one(each, request.now_ms) for each in request.batch] for request in requests]
+        self._write_buffer()
+        self._lookup.clear()
+        self.prune(max(request.now_ms for request in requests))
+        return outcomes
 
-    def merge(self, incoming: Incoming, now_ms: int) -> Placed:
-        """One alone, for operations that merge among other things."""
-        return self.merge_all([Merging((incoming,), now_ms)])[0][0]
+    def merge(self, incoming: Incoming, now_ms: int) -> MergeOutcome:
+        """Merge one version, within an operation that does more than that."""
+        return self.merge_all([MergeRequest((incoming,), now_ms)])[0][0]
 
-    def _look_up(self, items: Sequence[Envelope | Notice]) -> None:
-        """What the tables know of these versions, their parents, their keys, and of children that came before them."""
-        digests = list(dict.fromkeys([digest for item in items for digest in (item.digest, *item.parents)]))
-        digests += [old for item in items for old in item.reissues if old not in digests]
-        for places, values in among(self.starts.digests.find(self._db, [start_of_digest(d) for d in digests])):
-            for digest, *row in self._db.execute(
-                "SELECT digest, sequence, key_id, version, parents, author, encoded IS NOT NULL, is_local, "
-                f"reissued_as IS NOT NULL FROM versions WHERE sequence IN {places}",
-                values,
-            ):
-                self._rows[digest] = _Row(*row)
-        keys = dict.fromkeys([item.key for item in items])
-        for places, values in among(self.starts.keys.find(self._db, [start_of_key(key) for key in keys])):
-            self._key_ids.update(self._db.execute(f"SELECT key, id FROM keys WHERE id IN {places}", values))
-        if self._has_orphans:
-            for places, values in among(list(dict.fromkeys([item.digest for item in items]))):
-                for parent, key_id, version in self._db.execute(
-                    f"SELECT parent, key_id, version FROM orphans WHERE parent IN {places}", values
-                ):
-                    self._orphans.setdefault(parent, []).append((key_id, version))
-        if self._has_reissues:
-            for places, values in among(list(dict.fromkeys([item.digest for item in items]))):
-                for old, key_id, author in self._db.execute(
-                    "SELECT s.old, v.key_id, v.author FROM stand_ins s JOIN versions v ON v.sequence = s.sequence "
-                    f"WHERE s.old IN {places}",
-                    values,
-                ):
-                    self._stand_ins.setdefault(old, []).append((key_id, author))
-
-    def _merge_one(self, incoming: Incoming, now_ms: int) -> Placed:
+    def _merge_one(self, incoming: Incoming, now_ms: int) -> MergeOutcome:
         digest = incoming.item.digest
-        row = self._rows.get(digest)
-        placed = self._place(incoming, now_ms) if row is None else self._again(row, incoming, now_ms)
+        known = self._lookup.versions.get(digest)
+        outcome = self._add(incoming, now_ms) if known is None else self._merge_known(known, incoming, now_ms)
         if incoming.origin is Origin.LOCAL and incoming.idempotency_key is not None:
-            self._unwritten.idempotency.append((incoming.idempotency_key, digest, now_ms))
+            self._buffer.idempotency.append((incoming.idempotency_key, digest, now_ms))
         if digest in self.staged and isinstance(incoming.item, Envelope):
-            self._unwritten.unstaged.append(digest)
-        return placed
+            self._buffer.unstaged.append(digest)
+        return outcome
 
-    def _place(self, incoming: Incoming, now_ms: int) -> Placed:
-        """A new version."""
+    # -- new versions -----------------------------------------------------------------------------------------
+
+    def _add(self, incoming: Incoming, now_ms: int) -> MergeOutcome:
         item, origin, holders, acknowledged, _ = incoming
-        digest, version, rows = item.digest, item.version - SIGN, self._unwritten
+        digest, version, rows, lookup = item.digest, item.version - SIGN, self._buffer, self._lookup
         self.last_sequence += 1
         sequence = self.last_sequence
-        key_id = self._key_ids.get(item.key)
-        is_alone = key_id is None
+        key_id = lookup.key_ids.get(item.key)
+        is_first = key_id is None
         if key_id is None:
-            key_id = self._new_key(item)
+            key_id = self._add_key(item)
         is_local = origin is Origin.LOCAL
-        is_head = not self._is_named_later(digest, key_id, version)
-        is_head = is_head and (key_id, item.author) not in self._stand_ins.get(digest, ())
+        is_head = not self._has_later_child(digest, key_id, version)
+        is_head = is_head and (key_id, item.author) not in lookup.stand_ins.get(digest, ())
         if is_head:
             rows.heads[key_id, sequence] = None
-        superseded = self._name_parents(digest, key_id, version, item.parents)
-        superseded += self._stand_in_for(item.reissues, sequence, key_id, item.author)
+        superseded = self._end_parents(digest, key_id, version, item.parents)
+        superseded += self._end_reissued(item.reissues, sequence, key_id, item.author)
         parents = b"".join(item.parents)
         content_type, size_bytes, encoded = _content(item)
         rows.versions.append((
             sequence, digest, key_id, version, item.author, item.deleted, ORIGIN_NUMBERS[origin], is_local, now_ms,
             parents, content_type, size_bytes, encoded,
         ))  # fmt: skip
-        self.starts.digests.add(start_of_digest(digest), sequence)
-        self._rows[digest] = _Row(sequence, key_id, version, parents, item.author, encoded is not None, is_local, False)
-        owed: tuple[str, ...] = ()
-        paid: tuple[str, ...] = ()
+        self.prefixes.digests.add(digest_prefix(digest), sequence)
+        lookup.versions[digest] = KnownVersion(
+            sequence, key_id, version, parents, item.author, encoded is not None, is_local, False
+        )
+        new_hints: tuple[str, ...] = ()
+        new_acknowledged: tuple[str, ...] = ()
         if is_local and (holders or acknowledged):
-            paid = tuple(dict.fromkeys(acknowledged))
-            owed = tuple(holder for holder in dict.fromkeys(holders) if holder not in paid)
-            rows.hints += [(self.holder(holder), sequence) for holder in owed]
-            rows.acknowledged += [(sequence, self.holder(holder)) for holder in paid]
-        return Placed(incoming, now_ms, sequence, True, is_head, is_alone, superseded, owed, paid)
+            new_acknowledged = tuple(dict.fromkeys(acknowledged))
+            new_hints = tuple(holder for holder in dict.fromkeys(holders) if holder not in new_acknowledged)
+            rows.hints += [(self.holders.of(holder), sequence) for holder in new_hints]
+            rows.acknowledged += [(sequence, self.holders.of(holder)) for holder in new_acknowledged]
+        return MergeOutcome(
+            incoming, now_ms, sequence, True, is_head, is_first, superseded, new_hints, new_acknowledged
+        )  # fmt: skip
 
-    def _new_key(self, item: Envelope | Notice) -> int:
+    def _add_key(self, item: Envelope | Notice) -> int:
         self._last_key_id += 1
-        self._key_ids[item.key] = self._last_key_id
-        self.starts.keys.add(start_of_key(item.key), self._last_key_id)
-        self._unwritten.keys.append((self._last_key_id, item.key, item.address))
+        self._lookup.key_ids[item.key] = self._last_key_id
+        self.prefixes.keys.add(key_prefix(item.key), self._last_key_id)
+        self._buffer.keys.append((self._last_key_id, item.key, item.address))
         return self._last_key_id
 
-    def _is_named_later(self, digest: bytes, key_id: int, version: int) -> bool:
+    def _has_later_child(self, digest: bytes, key_id: int, version: int) -> bool:
         """Whether a later version of the same key came before this one and names it as a parent."""
-        if digest not in self._orphans:
+        orphans = self._lookup.orphans
+        if digest not in orphans:
             return False
-        self._unwritten.found.append(digest)
-        return any(key == key_id and child > version for key, child in self._orphans.pop(digest))
+        self._buffer.arrived_parents.append(digest)
+        return any(key == key_id and child > version for key, child in orphans.pop(digest))
 
-    def _stand_in_for(
-        self, reissued: Iterable[bytes], sequence: int, key_id: int, author: str
-    ) -> tuple[bytes, ...]:  # fmt: skip
-        """A version reissues others; answers those that are known, and are no heads after that."""
-        ended: list[bytes] = []
-        for old in reissued:
-            self._has_reissues = True
-            self._stand_ins.setdefault(old, []).append((key_id, author))
-            self._unwritten.stand_ins.append((old, sequence))
-            row = self._rows.get(old)
-            if row is not None and (row.key_id, row.author) == (key_id, author):
-                self._end(row)
-                ended.append(old)
-        return tuple(ended)
-
-    def _end(self, row: _Row) -> None:
-        """A version is no head any more, or has not been one."""
-        rows = self._unwritten
-        if (row.key_id, row.sequence) in rows.heads:
-            del rows.heads[row.key_id, row.sequence]
-        else:
-            rows.ended.append((row.key_id, row.sequence))
-
-    def _name_parents(
+    def _end_parents(
         self, digest: bytes, key_id: int, version: int, parents: Iterable[bytes]
     ) -> tuple[bytes, ...]:  # fmt: skip
-        """A version names its parents; those of them that are no heads after that (whether or not they were)."""
+        """A version is no head once a later one names it as a parent; return the parents of which this is true."""
         superseded: list[bytes] = []
-        rows = self._unwritten
         for parent in parents:
-            row = self._rows.get(parent)
-            if row is None:
-                rows.orphans.append((parent, digest, key_id, version))
-                self._orphans.setdefault(parent, []).append((key_id, version))
-            elif row.key_id == key_id and row.version < version:
-                self._end(row)
+            known = self._lookup.versions.get(parent)
+            if known is None:
+                self._buffer.orphans.append((parent, digest, key_id, version))
+                self._lookup.orphans.setdefault(parent, []).append((key_id, version))
+            elif known.key_id == key_id and known.version < version:
+                self._end_head(known)
                 superseded.append(parent)
         return tuple(superseded)
 
-    def _again(self, row: _Row, incoming: Incoming, now_ms: int) -> Placed:
-        """A version that is known: it may tell more of itself, and it may be owed to more."""
-        item, origin, holders, acknowledged, _ = incoming
-        is_more = not row.is_held and (isinstance(item, Envelope) or bool(item.parents and not row.parents))
-        if not is_more and origin is not Origin.LOCAL:
-            return Placed(incoming, now_ms, row.sequence, False)
-        self._write()
-        stale = self._learn(row, item, origin, now_ms) if is_more else ()
-        owed: list[str] = []
-        paid: list[str] = []
-        if origin is Origin.LOCAL:
-            if not row.is_local:
-                self._db.execute("UPDATE versions SET is_local = 1 WHERE sequence = ?", (row.sequence,))
-                row.is_local = True
-            if not row.is_reissued:
-                paid = [peer for peer in acknowledged if self._pay(row.sequence, peer)]
-                owed = [holder for holder in holders if self._owe(row.sequence, holder)]
-        (at_ms,) = self._db.execute("SELECT at_ms FROM versions WHERE sequence = ?", (row.sequence,)).fetchone()
-        return Placed(incoming, at_ms, row.sequence, is_more, owed=tuple(owed), paid=tuple(paid), stale=stale)
+    def _end_reissued(
+        self, reissued: Iterable[bytes], sequence: int, key_id: int, author: str
+    ) -> tuple[bytes, ...]:  # fmt: skip
+        """A version is no head once its author has reissued it; return the known versions of which this is true."""
+        ended: list[bytes] = []
+        for old in reissued:
+            self._lookup.has_stand_ins = True
+            self._lookup.stand_ins.setdefault(old, []).append((key_id, author))
+            self._buffer.stand_ins.append((old, sequence))
+            known = self._lookup.versions.get(old)
+            if known is not None and (known.key_id, known.author) == (key_id, author):
+                self._end_head(known)
+                ended.append(old)
+        return tuple(ended)
 
-    def _pay(self, sequence: int, peer: str) -> bool:
-        row = (sequence, self.holder(peer))
+    def _end_head(self, known: KnownVersion) -> None:
+        """A version is no head from now on; it may not have been one."""
+        rows = self._buffer
+        if (known.key_id, known.sequence) in rows.heads:
+            del rows.heads[known.key_id, known.sequence]
+        else:
+            rows.ended_heads.append((known.key_id, known.sequence))
+
+    # -- known versions ---------------------------------------------------------------------------------------
+
+    def _merge_known(self, known: KnownVersion, incoming: Incoming, now_ms: int) -> MergeOutcome:
+        """A version that is known came again: with its content or its parents, or with more holders."""
+        item, origin, holders, acknowledged, _ = incoming
+        is_more = not known.is_held and (isinstance(item, Envelope) or bool(item.parents and not known.parents))
+        if not is_more and origin is not Origin.LOCAL:
+            return MergeOutcome(incoming, now_ms, known.sequence, False)
+        self._write_buffer()
+        stale_keys = self._learn(known, item, origin, now_ms) if is_more else ()
+        new_hints: list[str] = []
+        new_acknowledged: list[str] = []
+        if origin is Origin.LOCAL:
+            if not known.is_local:
+                self._db.execute("UPDATE versions SET is_local = 1 WHERE sequence = ?", (known.sequence,))
+                known.is_local = True
+            if not known.is_reissued:
+                new_acknowledged = [peer for peer in acknowledged if self._insert_acknowledged(known.sequence, peer)]
+                new_hints = [holder for holder in holders if self._insert_hint(known.sequence, holder)]
+        (at_ms,) = self._db.execute("SELECT at_ms FROM versions WHERE sequence = ?", (known.sequence,)).fetchone()
+        return MergeOutcome(
+            incoming, at_ms, known.sequence, is_more, new_hints=tuple(new_hints),
+            new_acknowledged=tuple(new_acknowledged), stale_keys=stale_keys,
+        )  # fmt: skip
+
+    def _insert_acknowledged(self, sequence: int, peer: str) -> bool:
+        row = (sequence, self.holders.of(peer))
         return self._db.execute("INSERT OR IGNORE INTO acknowledged VALUES (?, ?)", row).rowcount > 0
 
-    def _owe(self, sequence: int, peer: str) -> bool:
-        number = self.holder(peer)
+    def _insert_hint(self, sequence: int, peer: str) -> bool:
         return self._db.execute(
             "INSERT OR IGNORE INTO hints (holder, sequence) SELECT :holder, :sequence "
             "WHERE NOT EXISTS (SELECT 1 FROM acknowledged WHERE sequence = :sequence AND holder = :holder)",
-            {"holder": number, "sequence": sequence},
+            {"holder": self.holders.of(peer), "sequence": sequence},
         ).rowcount > 0  # fmt: skip
 
-    def _learn(self, row: _Row, item: Envelope | Notice, origin: Origin, now_ms: int) -> tuple[bytes, ...]:
-        """More is known of a version now, possibly other than what its notice said; answers the keys this touches.
+    def _learn(self, known: KnownVersion, item: Envelope | Notice, origin: Origin, now_ms: int) -> tuple[bytes, ...]:
+        """Add what `item` says of a version whose notice was known; return the keys whose heads may change.
 
-        A notice is worth what its sender is worth: a second one adds the parents that were unknown, and nothing else.
+        Nothing vouches for a notice but its sender: a second notice adds parents where none were known, and nothing
+        else. The content may show that the notice was wrong.
         """
         self.last_sequence += 1
         self._db.execute(
             "INSERT INTO learned VALUES (?, ?, ?, ?)",
-            (self.last_sequence, row.sequence, ORIGIN_NUMBERS[origin], now_ms),
+            (self.last_sequence, known.sequence, ORIGIN_NUMBERS[origin], now_ms),
         )
-        old_key_id, old_parents, old_version, old_author = row.key_id, row.parents, row.version, row.author
-        row.parents = b"".join(item.parents)
+        old_key_id, old_parents, old_version, old_author = known.key_id, known.parents, known.version, known.author
+        known.parents = b"".join(item.parents)
         if isinstance(item, Envelope):
-            row.key_id = self._key_ids.get(item.key) or self._new_key(item)
-            row.version, row.author, row.is_held = item.version - SIGN, item.author, True
-            self._write()
+            known.key_id = self._lookup.key_ids.get(item.key) or self._add_key(item)
+            known.version, known.author, known.is_held = item.version - SIGN, item.author, True
+            self._write_buffer()
             self._db.execute(
                 "UPDATE versions SET key_id = ?, version = ?, author = ?, deleted = ?, parents = ?, content_type = ?, "
                 "size_bytes = ?, encoded = ? WHERE sequence = ?",
-                (row.key_id, row.version, item.author, item.deleted, row.parents, *_content(item), row.sequence),
+                (known.key_id, known.version, item.author, item.deleted, known.parents, *_content(item),
+                 known.sequence),
             )  # fmt: skip
         else:
-            self._db.execute("UPDATE versions SET parents = ? WHERE sequence = ?", (row.parents, row.sequence))
-        is_as_said = (row.key_id, row.version, row.author) == (old_key_id, old_version, old_author)
-        is_as_said = is_as_said and old_parents in (b"", row.parents)
-        if not is_as_said:
+            self._db.execute("UPDATE versions SET parents = ? WHERE sequence = ?", (known.parents, known.sequence))
+        is_confirmed = (known.key_id, known.version, known.author) == (old_key_id, old_version, old_author)
+        is_confirmed = is_confirmed and old_parents in (b"", known.parents)
+        if not is_confirmed:
             self._db.execute("DELETE FROM orphans WHERE child = ?", (item.digest,))
-        self._look_up([item])
-        self._name_parents(item.digest, row.key_id, row.version, item.parents)
-        self._stand_in_for(item.reissues, row.sequence, row.key_id, row.author)
-        self._write()
-        if not is_as_said:
-            self.rebuild(old_key_id)
-            self.rebuild(row.key_id)
+        self._lookup.read([item])
+        self._end_parents(item.digest, known.key_id, known.version, item.parents)
+        self._end_reissued(item.reissues, known.sequence, known.key_id, known.author)
+        self._write_buffer()
+        if not is_confirmed:
+            self.rebuild_heads(old_key_id)
+            self.rebuild_heads(known.key_id)
         return tuple(
-            key for (key,) in self._db.execute("SELECT key FROM keys WHERE id IN (?, ?)", (old_key_id, row.key_id))
+            key for (key,) in self._db.execute("SELECT key FROM keys WHERE id IN (?, ?)", (old_key_id, known.key_id))
         )  # fmt: skip
 
-    def rebuild(self, key_id: int) -> None:
-        """The heads of a key from scratch."""
-        lineage = HeadSet()
+    def rebuild_heads(self, key_id: int) -> None:
+        """Compute the heads of a key again from its versions."""
+        head_set = HeadSet()
         sequences: dict[bytes, int] = {}
         for digest, sequence, version, parents, author in self._db.execute(
             "SELECT digest, sequence, version, parents, author FROM versions WHERE key_id = ? AND reissued_as IS NULL",
             (key_id,),
         ):
             sequences[digest] = sequence
-            lineage.add(digest, version + SIGN, parents_of(parents), author=author)
+            head_set.add(digest, version + SIGN, parents_of(parents), author=author)
         for old, author in self._db.execute(
             "SELECT s.old, v.author FROM versions v JOIN stand_ins s ON s.sequence = v.sequence WHERE v.key_id = ?",
             (key_id,),
         ):
-            lineage.add_reissues((old,), author)
+            head_set.add_reissues((old,), author)
         self._db.execute("DELETE FROM heads WHERE key_id = ?", (key_id,))
-        insert(self._db, "heads (key_id, sequence)", [(key_id, sequences[digest]) for digest in lineage.heads()])
+        insert(self._db, "heads (key_id, sequence)", [(key_id, sequences[digest]) for digest in head_set.heads()])
 
-    def _write(self) -> None:
-        """Everything that was decided on."""
-        rows, self._unwritten = self._unwritten, RowBuffer()
-        self._has_orphans = rows.write(self._db) or self._has_orphans
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def _write_buffer(self) -> None:
+        rows, self._buffer = self._buffer, RowBuffer()
+        self._lookup.has_orphans = rows.write(self._db) or self._lookup.has_orphans
         self.staged.difference_update(rows.unstaged)
 
-    def _forget(self) -> None:
-        """What was looked up for a merge is not kept for the next."""
-        self._unwritten = RowBuffer()
-        self._rows = {}
-        self._key_ids = {}
-        self._orphans = {}
-        self._stand_ins = {}
-
     def prune(self, now_ms: int) -> None:
-        """Once in a while: drop what had its time."""
+        """Delete what has expired, at most once in `PRUNE_MS`."""
         if now_ms >= self._pruned_ms + PRUNE_MS:
             self._pruned_ms = now_ms
             self._db.execute("DELETE FROM idempotency WHERE at_ms < ?", (now_ms - IDEMPOTENCY_MS,))

@@ -1,12 +1,16 @@
-"""Where versions are found by the start of their digest, and addresses by that of their key.
+"""Index from digest and key prefixes to row ids, written in sorted runs (as in an LSM tree).
 
-Both are places at random. An index that takes each of them when it comes has a page written for every one, and these
-were three quarters of what a durable put writes. So the newest are in memory alone, and go to the disk in runs: sorted,
-a bit with each commit, many to a page. What a crash takes from memory is read again from the tables, which have them in
-order; `indexed` says up to where the index on the disk is whole. A start names candidates: who asks compares the whole.
+Digests and keys are random, so an ordinary index has to write one page for each new entry: these pages were three
+quarters of what a durable put wrote. Here the newest entries are in memory only, in a memtable. A full memtable is
+flushed to the index on the disk in sorted order, some entries with each commit, so that many share a page. After a
+crash the memtable is read again from the tables, which have the rows in order; the table `indexed` has the row up to
+which the index on the disk is complete. An index finds candidates: the caller compares the whole digest or key.
 
-A move goes on where it was after a transaction that failed, and one that a crash cut short is made in one go at the
-next opening: were they begun anew, many of either would let memory grow without end.
+A flush continues where it was after a failed transaction, and one that a crash cut short is finished at the next
+opening. If it started over, many failures or crashes would let memory grow without limit.
+
+The tables have older names: `digest_starts` and `key_starts` are the two indexes, and their column `start` is the
+prefix.
 
 Source: O'Neil et al., "The log-structured merge-tree" (1996), with two components and a rolling merge.
 """
@@ -15,204 +19,205 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from node.store.sqlite.rows import among, insert
+from node.store.sqlite.rows import insert, placeholders
 
-LATE_MAX: Final = 16_384
-"""So many are kept in memory before they begin to move. Twice as many are read when a store is opened, at the most."""
-MOVED_MIN: Final = 32
-"""How many move with a commit at least."""
+MEMTABLE_ROWS_MAX: Final = 16_384
+"""A memtable with so many entries is flushed. At most twice as many rows are read when a store is opened."""
+FLUSH_ROWS_MIN: Final = 32
+"""How many entries are flushed with a commit, at least."""
 
-_Generation = dict[bytes, dict[bytes, int | tuple[int, ...]]]
-"""Row ids by start, and these by their first byte: so that what is large is never sorted at once."""
+_Memtable = dict[bytes, dict[bytes, int | tuple[int, ...]]]
+"""Row ids by prefix, in parts by the prefix's first byte: so that a flush never sorts the whole at once."""
 
 
 class PrefixIndex:
-    """From starts to row ids. Written in one thread, within its transactions; read in any."""
+    """Written in one thread, within its transactions; read in any thread."""
 
-    def __init__(self, name: str, rows: str) -> None:
-        """`name`: its table (start, id). `rows` selects (start, id) of what it is over, of those with an id above ?."""
-        self._name = name
-        self._rows = rows
-        # One after the other: what moves to the disk, and what came since. Replaced at once, for there are readers.
-        self._generations: tuple[_Generation, _Generation] = ({}, {})
-        self._late_count = 0
-        self._last = 0
-        """The latest row that is committed."""
-        self._until = 0
-        """The latest of those that move."""
+    def __init__(self, table: str, rows_query: str) -> None:
+        """`table` has the entries on the disk; `rows_query` selects (prefix, id) of the rows with an id above ?."""
+        self._table = table
+        self._rows_query = rows_query
+        # The memtable that is flushed, and the newest. The pair is replaced at once, because other threads read it.
+        self._memtables: tuple[_Memtable, _Memtable] = ({}, {})
+        self._newest_count = 0
+        self._last_id = 0
+        """The last committed row."""
+        self._flush_until = 0
+        """The last row of the memtable that is flushed."""
         self._parts: list[bytes] = []
-        """Which parts of what moves have not begun to, the next one last."""
+        """The parts whose flush has not begun, the next one last."""
         self._part: list[tuple[bytes, int]] = []
-        """What is left of the one that has, the next ones last."""
-        # What the transaction did, until it is over.
+        """The remaining entries of the part whose flush has begun, the next one last."""
+        # What the current transaction did.
         self._added: list[tuple[bytes, int]] = []
-        self._moved: list[tuple[bytes, int]] = []
+        self._flushed: list[tuple[bytes, int]] = []
 
     def load(self, db: sqlite3.Connection) -> None:
-        """What is not on the disk yet, as the tables have it. Readers find all the while what they found before."""
-        (last,) = db.execute("SELECT until FROM indexed WHERE name = ?", (self._name,)).fetchone()
-        late: _Generation = {}
+        """Read the rows that are not in the index on the disk. Readers find all earlier entries meanwhile."""
+        (last_id,) = db.execute("SELECT until FROM indexed WHERE name = ?", (self._table,)).fetchone()
+        newest: _Memtable = {}
         count = 0
-        for start, number in db.execute(self._rows, (last,)):
-            _put(late, start, number)
-            last = max(last, number)
+        for prefix, row_id in db.execute(self._rows_query, (last_id,)):
+            _put(newest, prefix, row_id)
+            last_id = max(last_id, row_id)
             count += 1
-        self._generations = ({}, late)
-        self._late_count, self._last = count, last
+        self._memtables = ({}, newest)
+        self._newest_count, self._last_id = count, last_id
         self._parts, self._part = [], []
-        self._added, self._moved = [], []
-        self._begin_if_many()
+        self._added, self._flushed = [], []
+        self._start_flush_if_full()
 
     @property
-    def is_moving(self) -> bool:
-        return bool(self._generations[0])
+    def is_flushing(self) -> bool:
+        return bool(self._memtables[0])
 
-    def add(self, start: bytes, number: int) -> None:
-        """A row is being written. It may be found before it is there, and by its id then nothing is."""
-        _put(self._generations[1], start, number)
-        self._added.append((start, number))
+    def add(self, prefix: bytes, row_id: int) -> None:
+        """A row is being written. Readers may find its id before the row is visible to them, and then find no row."""
+        _put(self._memtables[1], prefix, row_id)
+        self._added.append((prefix, row_id))
 
-    def late(self, start: bytes) -> list[int]:
-        """Candidates among the newest. Look here first, and at the disk after that: never the other way round."""
+    def in_memory(self, prefix: bytes) -> list[int]:
+        """Candidates in the memtables. Look here first and on the disk after that, never the other way round."""
         found: list[int] = []
-        for generation in self._generations:
-            here = generation.get(start[:1], {}).get(start)
-            if here is not None:
-                found += _ids(here)
+        for memtable in self._memtables:
+            row_ids = memtable.get(prefix[:1], {}).get(prefix)
+            if row_ids is not None:
+                found += _as_tuple(row_ids)
         return found
 
-    def find(self, db: sqlite3.Connection, starts: Sequence[bytes]) -> list[int]:
-        """Candidates for all of these, wherever they are."""
-        found = [number for start in starts for number in self.late(start)]
-        for places, values in among(starts):
+    def find(self, db: sqlite3.Connection, prefixes: Sequence[bytes]) -> list[int]:
+        """Candidates for all of these prefixes, in memory and on the disk."""
+        found = [row_id for prefix in prefixes for row_id in self.in_memory(prefix)]
+        for places, values in placeholders(prefixes):
             found += [
-                number for (number,) in db.execute(f"SELECT id FROM {self._name} WHERE start IN {places}", values)
+                row_id for (row_id,) in db.execute(f"SELECT id FROM {self._table} WHERE start IN {places}", values)
             ]
         return list(dict.fromkeys(found))
 
-    def move(self, db: sqlite3.Connection, *, all_of_it: bool = False) -> None:
-        """Part of a transaction, the last before its end: a few of those that move, or all, go to the disk."""
-        if not self.is_moving:
+    def flush(self, db: sqlite3.Connection, *, everything: bool = False) -> None:
+        """Write some entries of the memtable that is flushed, or all of them. The last part of a transaction."""
+        if not self.is_flushing:
             return
-        count = MOVED_MIN + 2 * len(self._added)  # it is over before as many are late again
-        run = self._moved
-        while (all_of_it or len(run) < count) and (self._part or self._parts):
+        count = FLUSH_ROWS_MIN + 2 * len(self._added)  # so that the flush ends before the newest memtable is full
+        run = self._flushed
+        while (everything or len(run) < count) and (self._part or self._parts):
             if not self._part:
-                part = self._generations[0][self._parts.pop()]
+                part = self._memtables[0][self._parts.pop()]
                 self._part = sorted(
-                    [(start, each) for start, here in part.items() for each in _ids(here)], reverse=True
+                    [(prefix, each) for prefix, row_ids in part.items() for each in _as_tuple(row_ids)], reverse=True
                 )
             run.append(self._part.pop())
-        insert(db, f"{self._name} (start, id)", run, verb="INSERT OR IGNORE")
+        insert(db, f"{self._table} (start, id)", run, verb="INSERT OR IGNORE")
         if not self._part and not self._parts:
-            db.execute("UPDATE indexed SET until = ? WHERE name = ?", (self._until, self._name))
+            db.execute("UPDATE indexed SET until = ? WHERE name = ?", (self._flush_until, self._table))
 
     def committed(self) -> None:
-        """The transaction is on the disk: what has moved is found there from now on."""
+        """The transaction is on the disk: readers find the flushed entries there from now on."""
         if self._added:
-            self._late_count += len(self._added)
-            self._last = self._added[-1][1]
-        self._added, self._moved = [], []
-        if self.is_moving and not self._part and not self._parts:
-            self._generations = ({}, self._generations[1])
-        self._begin_if_many()
+            self._newest_count += len(self._added)
+            self._last_id = self._added[-1][1]
+        self._added, self._flushed = [], []
+        if self.is_flushing and not self._part and not self._parts:
+            self._memtables = ({}, self._memtables[1])
+        self._start_flush_if_full()
 
-    def _begin_if_many(self) -> None:
-        if not self.is_moving and self._late_count >= LATE_MAX:
-            self._generations = moving, _ = self._generations[1], {}
-            self._parts = sorted(moving, reverse=True)
-            self._until, self._late_count = self._last, 0
+    def _start_flush_if_full(self) -> None:
+        if not self.is_flushing and self._newest_count >= MEMTABLE_ROWS_MAX:
+            self._memtables = flushing, _ = self._memtables[1], {}
+            self._parts = sorted(flushing, reverse=True)
+            self._flush_until, self._newest_count = self._last_id, 0
 
     def rolled_back(self, db: sqlite3.Connection) -> None:
-        """The transaction left nothing. Should the tables have more than is known here, they are read again."""
-        for start, number in self._added:
-            _take(self._generations[1], start, number)
-        self._part += reversed(self._moved)
-        self._added, self._moved = [], []
-        if db.execute(self._rows, (self._last,)).fetchone() is not None:
+        """The transaction left nothing. If the tables have more rows than this index knows, they are read again."""
+        for prefix, row_id in self._added:
+            _take(self._memtables[1], prefix, row_id)
+        self._part += reversed(self._flushed)
+        self._added, self._flushed = [], []
+        if db.execute(self._rows_query, (self._last_id,)).fetchone() is not None:
             self.load(db)
 
 
-def _put(generation: _Generation, start: bytes, number: int) -> None:
-    part = generation.setdefault(start[:1], {})
-    here = part.get(start)
-    if here is None:
-        part[start] = number
-    else:  # two that begin alike: by chance never, by somebody's hard work perhaps
-        part[start] = (*_ids(here), number)
+def _put(memtable: _Memtable, prefix: bytes, row_id: int) -> None:
+    part = memtable.setdefault(prefix[:1], {})
+    row_ids = part.get(prefix)
+    if row_ids is None:
+        part[prefix] = row_id
+    else:  # the same prefix twice: not by chance, but an attacker can search for one
+        part[prefix] = (*_as_tuple(row_ids), row_id)
 
 
-def _take(generation: _Generation, start: bytes, number: int) -> None:
-    part = generation[start[:1]]
-    left = tuple(each for each in _ids(part[start]) if each != number)
+def _take(memtable: _Memtable, prefix: bytes, row_id: int) -> None:
+    part = memtable[prefix[:1]]
+    left = tuple(each for each in _as_tuple(part[prefix]) if each != row_id)
     if left:
-        part[start] = left
+        part[prefix] = left
     else:
-        del part[start]
+        del part[prefix]
     if not part:
-        del generation[start[:1]]
+        del memtable[prefix[:1]]
 
 
-def _ids(here: int | tuple[int, ...]) -> tuple[int, ...]:
-    return here if isinstance(here, tuple) else (here,)
+def _as_tuple(row_ids: int | tuple[int, ...]) -> tuple[int, ...]:
+    return row_ids if isinstance(row_ids, tuple) else (row_ids,)
 
 
 class PrefixIndexes:
-    """The two of a store, and what a statement has to know of them."""
+    """The two indexes of a store, and the parameters of the SQL conditions that use them."""
 
     def __init__(self) -> None:
         self.digests = PrefixIndex(
             "digest_starts", "SELECT substr(digest, 1, 8), sequence FROM versions WHERE sequence > ?"
         )
         self.keys = PrefixIndex("key_starts", "SELECT substr(key, 7, 11), id FROM keys WHERE id > ?")
-
-        self._both = (self.digests, self.keys)
+        self._all = (self.digests, self.keys)
 
     def load(self, db: sqlite3.Connection) -> None:
-        for index in self._both:
+        for index in self._all:
             index.load(db)
 
     @property
-    def are_moving(self) -> bool:
-        return any(index.is_moving for index in self._both)
+    def are_flushing(self) -> bool:
+        return any(index.is_flushing for index in self._all)
 
-    def move(self, db: sqlite3.Connection, *, all_of_it: bool = False) -> None:
-        for index in self._both:
-            index.move(db, all_of_it=all_of_it)
+    def flush(self, db: sqlite3.Connection, *, everything: bool = False) -> None:
+        for index in self._all:
+            index.flush(db, everything=everything)
 
     def committed(self) -> None:
-        for index in self._both:
+        for index in self._all:
             index.committed()
 
     def rolled_back(self, db: sqlite3.Connection) -> None:
-        for index in self._both:
+        for index in self._all:
             index.rolled_back(db)
 
-    def digest(self, digest: bytes) -> dict[str, Any]:
-        """What `DIGEST_IS` wants to know. In memory and at once: made before the statement that it is for."""
-        start = start_of_digest(digest)
-        return {"digest": digest, "digest_start": start, "late_digests": str(self.digests.late(start))}
+    def digest_parameters(self, digest: bytes) -> dict[str, Any]:
+        """The parameters of `DIGEST_IS`. Call it before the statement runs: memory is looked at here, the disk then."""
+        prefix = digest_prefix(digest)
+        return {
+            "digest": digest, "digest_prefix": prefix, "digests_in_memory": str(self.digests.in_memory(prefix)),
+        }  # fmt: skip
 
-    def key(self, key: bytes) -> dict[str, Any]:
-        """What `KEY_IS` wants to know."""
-        start = start_of_key(key)
-        return {"key": key, "key_start": start, "late_keys": str(self.keys.late(start))}
+    def key_parameters(self, key: bytes) -> dict[str, Any]:
+        """The parameters of `KEY_IS`; see `digest_parameters`."""
+        prefix = key_prefix(key)
+        return {"key": key, "key_prefix": prefix, "keys_in_memory": str(self.keys.in_memory(prefix))}
 
 
 DIGEST_IS: Final = (
-    "v.sequence IN (SELECT id FROM digest_starts WHERE start = :digest_start "
-    "UNION ALL SELECT value FROM json_each(:late_digests)) AND v.digest = :digest"
+    "v.sequence IN (SELECT id FROM digest_starts WHERE start = :digest_prefix "
+    "UNION ALL SELECT value FROM json_each(:digests_in_memory)) AND v.digest = :digest"
 )
 KEY_IS: Final = (
-    "k.id IN (SELECT id FROM key_starts WHERE start = :key_start "
-    "UNION ALL SELECT value FROM json_each(:late_keys)) AND k.key = :key"
+    "k.id IN (SELECT id FROM key_starts WHERE start = :key_prefix "
+    "UNION ALL SELECT value FROM json_each(:keys_in_memory)) AND k.key = :key"
 )
 
 
-def start_of_digest(digest: bytes) -> bytes:
+def digest_prefix(digest: bytes) -> bytes:
     return digest[:8]
 
 
-def start_of_key(key: bytes) -> bytes:
-    """The part after '/ucxl/'; it is text, so eight bytes take eleven."""
+def key_prefix(key: bytes) -> bytes:
+    """The part after '/ucxl/'. It is base64 text: eleven characters hold eight bytes."""
     return key[6:17]

@@ -1,4 +1,4 @@
-"""What is asked of the tables: plain functions over a connection that only reads, run in the reader's thread."""
+"""Queries of the tables: plain functions over a connection that only reads, called in the reader's thread."""
 
 import json
 import sqlite3
@@ -9,7 +9,7 @@ from node.store.hint_index import HintIndex
 from node.store.log import Change
 from node.store.members import Member
 from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, PrefixIndexes
-from node.store.sqlite.rows import ITEM_COLUMNS, ORIGINS, SIGN, STAND_IN, among, item_of, parents_of
+from node.store.sqlite.rows import ITEM_COLUMNS, ORIGINS, SIGN, STAND_IN, item_of, parents_of, placeholders
 from node.store.versions import Version
 from protocols.envelope import Envelope, Notice, decode, order_key
 
@@ -17,24 +17,24 @@ _ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.k
 _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
 
 
-def heads(db: sqlite3.Connection, starts: PrefixIndexes, key: bytes) -> tuple[Envelope | Notice, ...]:
+def heads(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> tuple[Envelope | Notice, ...]:
     rows = db.execute(
         f"SELECT {ITEM_COLUMNS} FROM keys k JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
         f"WHERE {KEY_IS}",
-        starts.key(key),
+        prefixes.key_parameters(key),
     )  # fmt: skip
     return tuple(sorted((item_of(row) for row in rows), key=order_key, reverse=True))
 
 
-def by_digest(db: sqlite3.Connection, starts: PrefixIndexes, digest: bytes, until: int) -> Envelope | Notice | None:
-    """A version among the entries up to and with `until`: what is committed is published a moment later."""
+def by_digest(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes, until: int) -> Envelope | Notice | None:
+    """A version whose first entry is `until` or earlier: later entries are committed, but not published yet."""
     row = db.execute(
-        f"{_ITEM} WHERE {DIGEST_IS} AND v.sequence <= :until", starts.digest(digest) | {"until": until}
+        f"{_ITEM} WHERE {DIGEST_IS} AND v.sequence <= :until", prefixes.digest_parameters(digest) | {"until": until}
     ).fetchone()
     return item_of(row) if row is not None else None
 
 
-def versions(db: sqlite3.Connection, starts: PrefixIndexes, key: bytes, after: int, limit: int) -> list[Version]:
+def versions(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, after: int, limit: int) -> list[Version]:
     return [
         Version(
             address=address, digest=digest, version=version + SIGN, author=author, deleted=bool(deleted),
@@ -50,28 +50,30 @@ def versions(db: sqlite3.Connection, starts: PrefixIndexes, key: bytes, after: i
             "LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
             f"WHERE v.key_id = (SELECT k.id FROM keys k WHERE {KEY_IS}) "
             "ORDER BY v.version, v.author, v.digest LIMIT :limit OFFSET :after",
-            starts.key(key) | {"limit": limit, "after": after},
+            prefixes.key_parameters(key) | {"limit": limit, "after": after},
         )
     ]  # fmt: skip
 
 
-def stand_in(db: sqlite3.Connection, starts: PrefixIndexes, digest: bytes) -> bytes:
+def stand_in(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes) -> bytes:
     while True:
-        row = db.execute(f"SELECT {STAND_IN} FROM versions v WHERE {DIGEST_IS}", starts.digest(digest)).fetchone()
+        row = db.execute(
+            f"SELECT {STAND_IN} FROM versions v WHERE {DIGEST_IS}", prefixes.digest_parameters(digest)
+        ).fetchone()
         if row is None or row[0] is None:
             return digest
         digest = row[0]
 
 
-def count_versions(db: sqlite3.Connection, starts: PrefixIndexes, key: bytes) -> int:
+def count_versions(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> int:
     row = db.execute(
-        f"SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE {KEY_IS}", starts.key(key)
+        f"SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE {KEY_IS}", prefixes.key_parameters(key)
     ).fetchone()  # fmt: skip
     return int(row[0])
 
 
 def count_learned(db: sqlite3.Connection) -> int:
-    """Entries of the log that are no version's first."""
+    """The number of log entries that are not the first one of a version."""
     return int(db.execute("SELECT count(*) FROM learned").fetchone()[0])
 
 
@@ -81,7 +83,7 @@ def idempotent(db: sqlite3.Connection, name: str) -> bytes | None:
 
 
 def log(db: sqlite3.Connection, after: int, until: int) -> list[Change]:
-    """The entries above `after`, up to and with `until`."""
+    """The entries after `after`, up to and including `until`."""
     return _changes(
         db,
         f"SELECT v.sequence, {_CHANGE}, v.origin, v.at_ms FROM versions v JOIN keys k ON k.id = v.key_id "
@@ -109,41 +111,40 @@ def _changes(db: sqlite3.Connection, query: str, values: dict[str, int]) -> list
     ]
 
 
-class Stood(NamedTuple):
-    """A local write in the tables."""
+class LocalWrite(NamedTuple):
+    """A local write and its acknowledgements, as the tables have them."""
 
     sequence: int
     digest: bytes
-    key: bytes
-    address: str
     at_ms: int
     acknowledged: tuple[str, ...]
 
 
-def standing(db: sqlite3.Connection, starts: PrefixIndexes, digest: bytes | None, sequence: int | None) -> Stood | None:
-    """A local write by either; of one that was reissued, that which stands in for it."""
+def local_write(
+    db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes | None, sequence: int | None
+) -> LocalWrite | None:
+    """A local write, by digest or sequence; for a reissued one, the write that replaces it."""
     condition = DIGEST_IS if digest is not None else "v.sequence = :sequence"
     while True:
         row = db.execute(
-            "SELECT v.sequence, v.digest, k.key, k.address, v.at_ms, v.is_local, v.reissued_as FROM versions v "
-            f"JOIN keys k ON k.id = v.key_id WHERE {condition}",
-            starts.digest(digest) if digest is not None else {"sequence": sequence},
+            f"SELECT v.sequence, v.digest, v.at_ms, v.is_local, v.reissued_as FROM versions v WHERE {condition}",
+            prefixes.digest_parameters(digest) if digest is not None else {"sequence": sequence},
         ).fetchone()
-        if row is None or not row[5]:
+        if row is None or not row[3]:
             return None
-        if row[6] is None:
+        if row[4] is None:
             break
-        condition, digest = DIGEST_IS, row[6]
+        condition, digest = DIGEST_IS, row[4]
     peers = db.execute(
         "SELECT h.peer FROM acknowledged a JOIN holders h ON h.id = a.holder WHERE a.sequence = ? ORDER BY h.peer",
         (row[0],),
     )
-    found, key, address, at_ms = row[1:5]
-    return Stood(row[0], found, key, address, at_ms, tuple(peer for (peer,) in peers))
+    found, found_digest, at_ms = row[:3]
+    return LocalWrite(found, found_digest, at_ms, tuple(peer for (peer,) in peers))
 
 
-class Owed(NamedTuple):
-    """A hint in the tables."""
+class HintRow(NamedTuple):
+    """A hint, as the tables have it."""
 
     digest: bytes
     key: bytes
@@ -154,22 +155,22 @@ class Owed(NamedTuple):
     at_ms: int
 
 
-def due_hints(db: sqlite3.Connection, holder: str, sequences: Sequence[int]) -> dict[int, Owed]:
-    found: dict[int, Owed] = {}
+def hints(db: sqlite3.Connection, holder: str, sequences: Sequence[int]) -> dict[int, HintRow]:
+    found: dict[int, HintRow] = {}
     number = _one(db, "SELECT id FROM holders WHERE peer = ?", holder)
-    for places, values in among(sequences):
+    for places, values in placeholders(sequences):
         for sequence, *row in db.execute(
             "SELECT h.sequence, v.digest, k.key, k.address, h.attempts, h.next_try_ms, h.refusal, v.at_ms "
             "FROM hints h JOIN versions v ON v.sequence = h.sequence JOIN keys k ON k.id = v.key_id "
             f"WHERE h.holder = ? AND h.sequence IN {places}",
             (number, *values),
         ):
-            found[sequence] = Owed(*row)
+            found[sequence] = HintRow(*row)
     return found
 
 
 def at_ms(db: sqlite3.Connection, sequence: int) -> int:
-    """When a version was merged; 0 for a sequence that is none's first."""
+    """When a version was merged; 0 when no version's first entry has this sequence."""
     return int(_one(db, "SELECT at_ms FROM versions WHERE sequence = ?", sequence) or 0)
 
 
@@ -183,7 +184,7 @@ def providers(db: sqlite3.Connection, key: bytes, now_ms: int) -> list[str]:
     return [peer for (peer,) in rows]
 
 
-# -- once, at the start ---------------------------------------------------------------------------------------------
+# -- read once, at the opening --------------------------------------------------------------------------------------
 
 
 def log_id(db: sqlite3.Connection) -> str:
@@ -204,14 +205,14 @@ def cursors(db: sqlite3.Connection) -> dict[str, int]:
     return dict(db.execute("SELECT name, sequence FROM cursors"))
 
 
-def debts(db: sqlite3.Connection) -> HintIndex:
-    """Every hint, as memory keeps it: a million take about a second."""
-    found = HintIndex()
+def hint_index(db: sqlite3.Connection) -> HintIndex:
+    """All hints. A million of them take about a second."""
+    index = HintIndex()
     for holder, sequence, next_try_ms, is_refused in db.execute(
         "SELECT o.peer, h.sequence, h.next_try_ms, h.is_refused FROM holders o JOIN hints h ON h.holder = o.id"
     ):
-        found.add(holder, sequence, next_try_ms=next_try_ms, is_refused=bool(is_refused))
-    return found
+        index.add(holder, sequence, next_try_ms=next_try_ms, is_refused=bool(is_refused))
+    return index
 
 
 def _one(db: sqlite3.Connection, query: str, value: object) -> Any:

@@ -1,7 +1,7 @@
-"""Reading from the disk without making anybody wait: a thread of its own, and one hop for all who ask meanwhile.
+"""Reads from the disk in a thread of its own: queries that come while one batch is read share the next.
 
-A hop to a thread and back costs a tenth of a millisecond, a look-up a tenth of that. So what is asked while one batch
-is read goes along with the next. SQLite's log lets readers go on while a commit is under way.
+A hop to a thread and back costs a tenth of a millisecond, a look-up a tenth of that. SQLite's log lets readers go on
+while a commit is under way.
 """
 
 import sqlite3
@@ -20,10 +20,10 @@ from protocols.errors import BzzzError, Internal, Unavailable
 T = TypeVar("T")
 
 Query = Callable[[sqlite3.Connection], Any]
-_Asked = tuple[Query, Completion[Any] | CallbackCompletion]
+_Submission = tuple[Query, Completion[Any] | CallbackCompletion]
 
 BATCH_MAX = 64
-"""How many queries at most share a hop: behind a slow one nobody waits for more than these."""
+"""How many queries share a hop at most: no query waits for more than these behind a slow one."""
 
 
 class Reader:
@@ -32,53 +32,53 @@ class Reader:
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db = db
         self._path = path
-        self._asked: deque[_Asked] = deque()
-        self._bell = Signal()
+        self._queue: deque[_Submission] = deque()
+        self._submitted = Signal()
         self._is_open = True
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """What the query answers. Raises `Unavailable` when the disk fails or the store is closed."""
+        """Return the result of the query. Raises `Unavailable` when the disk fails or the store is closed."""
         if not self._is_open:
-            raise closed()
-        ticket: Completion[T] = Completion()
-        self._asked.append((query, ticket))
-        self._bell.ring()
-        return await ticket.wait()
+            raise closed_error()
+        completion: Completion[T] = Completion()
+        self._queue.append((query, completion))
+        self._submitted.notify()
+        return await completion.wait()
 
-    def post(self, query: Callable[[sqlite3.Connection], T], told: Callable[[T], None]) -> None:
-        """Tell somebody who cannot wait, once it is known; when it cannot be read, never."""
+    def ask_in_background(self, query: Callable[[sqlite3.Connection], T], on_result: Callable[[T], None]) -> None:
+        """Like `ask`, for a caller that cannot wait: `on_result` gets the result, and is not called on an error."""
 
-        def hear(answer: T | BaseException) -> None:
-            if not isinstance(answer, BaseException):
-                told(answer)
+        def on_done(result: T | BaseException) -> None:
+            if not isinstance(result, BaseException):
+                on_result(result)
 
         if self._is_open:
-            self._asked.append((query, CallbackCompletion(hear)))
-            self._bell.ring()
+            self._queue.append((query, CallbackCompletion(on_done)))
+            self._submitted.notify()
 
     def close(self) -> None:
-        """End `run`; what is being read is broken off."""
+        """End `run`; a query that is being read is interrupted."""
         self._is_open = False
         self._db.interrupt()
-        self._bell.ring()
+        self._submitted.notify()
 
     async def run(self) -> None:
-        """Until `close`. Cancelled in the middle of a batch, it leaves that to its thread."""
-        batch: list[_Asked] = []
+        """Until `close`. When it is cancelled during a batch, the thread finishes the batch without it."""
+        batch: list[_Submission] = []
         try:
             while self._is_open:
-                if not self._asked:
-                    await self._bell.listen()
+                if not self._queue:
+                    await self._submitted.wait()
                     continue
-                batch = [self._asked.popleft() for _ in range(min(len(self._asked), BATCH_MAX))]
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_MAX))]
                 queries = [query for query, _ in batch]
-                await in_thread(partial(self._answer, queries), partial(_tell, batch))
+                await in_thread(partial(self._answer, queries), partial(_complete, batch))
                 batch = []
         finally:
             self._is_open = False
-            for _, ticket in [*batch, *self._asked]:
-                ticket.fail(closed())
-            self._asked.clear()
+            for _, completion in [*batch, *self._queue]:
+                completion.fail(closed_error())
+            self._queue.clear()
 
     def _answer(self, queries: Sequence[Query]) -> list[tuple[Any, Exception | None]]:
         return [self._answer_one(query) for query in queries]
@@ -92,13 +92,13 @@ class Reader:
             return None, Internal(f"{self._path}: what was read is no version ({error}); the file is damaged")
 
 
-def _tell(batch: Sequence[_Asked], answers: Sequence[tuple[Any, Exception | None]]) -> None:
-    for (_, ticket), (answer, error) in zip(batch, answers, strict=True):
+def _complete(batch: Sequence[_Submission], answers: Sequence[tuple[Any, Exception | None]]) -> None:
+    for (_, completion), (answer, error) in zip(batch, answers, strict=True):
         if error is not None:
-            ticket.fail(error)
+            completion.fail(error)
         else:
-            ticket.succeed(answer)
+            completion.succeed(answer)
 
 
-def closed() -> Unavailable:
+def closed_error() -> Unavailable:
     return Unavailable("the store is closed; try again when the node is up")

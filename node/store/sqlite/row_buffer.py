@@ -1,32 +1,32 @@
-"""What a merge has decided on and is not in the tables yet: written with one statement a table."""
+"""The rows that a run of merges has decided on: written together, with one statement a table."""
 
 import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
 
-from node.store.sqlite.rows import ROWS_MAX, among, insert
+from node.store.sqlite.rows import ROWS_MAX, insert, placeholders
 
 
 @dataclass(slots=True)
 class RowBuffer:
-    """Rows to be written, by table, and those to be taken out."""
+    """Rows to insert, by table, and rows to delete."""
 
     keys: list[tuple[Any, ...]] = field(default_factory=list)
     versions: list[tuple[Any, ...]] = field(default_factory=list)
     heads: dict[tuple[int, int], None] = field(default_factory=dict)
-    ended: list[tuple[int, int]] = field(default_factory=list)
+    ended_heads: list[tuple[int, int]] = field(default_factory=list)
     orphans: list[tuple[bytes, bytes, int, int]] = field(default_factory=list)
-    found: list[bytes] = field(default_factory=list)
-    """Orphans' parents that came."""
+    arrived_parents: list[bytes] = field(default_factory=list)
+    """Parents of orphans that have come: their rows in `orphans` go."""
     hints: list[tuple[int, int]] = field(default_factory=list)
     acknowledged: list[tuple[int, int]] = field(default_factory=list)
     stand_ins: list[tuple[bytes, int]] = field(default_factory=list)
-    """Digests that were reissued, and the sequence of what says so."""
+    """(digest of a reissued version, sequence of the version that says so)"""
     idempotency: list[tuple[str, bytes, int]] = field(default_factory=list)
     unstaged: list[bytes] = field(default_factory=list)
 
     def write(self, db: sqlite3.Connection) -> bool:
-        """All of it; answers whether there are new orphans."""
+        """Write everything; return whether there are new orphans."""
         insert(db, "keys (id, key, address)", self.keys)
         insert(
             db,
@@ -34,21 +34,22 @@ class RowBuffer:
             "content_type, size_bytes, encoded)",
             self.versions,
         )
-        for start in range(0, len(self.ended), ROWS_MAX):
-            ((key_places, key_ids),) = among([key_id for key_id, _ in self.ended[start : start + ROWS_MAX]])
-            ((places, sequences),) = among([sequence for _, sequence in self.ended[start : start + ROWS_MAX]])
+        for start in range(0, len(self.ended_heads), ROWS_MAX):
+            ended = self.ended_heads[start : start + ROWS_MAX]
+            ((key_places, key_ids),) = placeholders([key_id for key_id, _ in ended])
+            ((places, sequences),) = placeholders([sequence for _, sequence in ended])
             # The plus keeps SQLite from trying every key with every sequence; a sequence has one key anyway.
             db.execute(f"DELETE FROM heads WHERE key_id IN {key_places} AND +sequence IN {places}", key_ids + sequences)
         insert(db, "heads (key_id, sequence)", list(self.heads))
-        for places, values in among(self.found):
+        for places, values in placeholders(self.arrived_parents):
             db.execute(f"DELETE FROM orphans WHERE parent IN {places}", values)
-        found = set(self.found)
-        orphans = [orphan for orphan in self.orphans if orphan[0] not in found]
+        arrived = set(self.arrived_parents)
+        orphans = [orphan for orphan in self.orphans if orphan[0] not in arrived]
         insert(db, "orphans (parent, child, key_id, version)", orphans, verb="INSERT OR IGNORE")
         insert(db, "stand_ins (old, sequence)", self.stand_ins, verb="INSERT OR IGNORE")
         insert(db, "hints (holder, sequence)", self.hints)
         insert(db, "acknowledged (sequence, holder)", self.acknowledged)
         insert(db, "idempotency (name, digest, at_ms)", self.idempotency, verb="INSERT OR IGNORE")
-        for places, values in among(self.unstaged):
+        for places, values in placeholders(self.unstaged):
             db.execute(f"DELETE FROM staged WHERE digest IN {places}", values)
         return bool(orphans)

@@ -1,7 +1,7 @@
-"""Between rows and values: how a version stands in the tables, and how statements over many rows are written.
+"""Between rows and values: how a version is stored in the tables, and statements over many rows.
 
-Every call into SQLite gives up Python's lock and has to win it back from a busy trio thread; so a batch is few
-statements over many rows, never one a row.
+Every call into SQLite releases Python's lock and has to get it back from a busy trio thread. So a batch is a few
+statements over many rows, never one statement a row.
 """
 
 import sqlite3
@@ -16,7 +16,7 @@ from protocols.envelope import DIGEST_BYTES, Envelope, Notice, decode
 ORIGINS: Final = (Origin.LOCAL, Origin.PEER, Origin.SYNC)
 ORIGIN_NUMBERS: Final = {origin: number for number, origin in enumerate(ORIGINS)}
 SIGN: Final = 1 << 63
-"""What a version is less by in the tables: it has 64 bits without a sign, SQLite's whole numbers have 63 and one."""
+"""The tables store a version less this: it is an unsigned 64-bit number, and SQLite's integers are signed."""
 
 ROWS_MAX: Final = 256
 REST_MAX: Final = 32
@@ -26,7 +26,7 @@ STAND_IN: Final = (
     "JOIN versions r ON r.sequence = s.sequence "
     "WHERE s.old = v.digest AND r.key_id = v.key_id AND r.author = v.author))"
 )
-"""What stands in for a version `v`: as this store did it, or as its author tells; else NULL."""
+"""The digest of the version that replaces `v`: the one that this store made, else the one that its author made."""
 
 
 def parents_of(joined: bytes) -> tuple[bytes, ...]:
@@ -53,16 +53,16 @@ def insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], *
         start += count
 
 
-def among(values: Sequence[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """`(?, ?, …)` and what to bind, for as many statements as it takes; the last value may be there several times."""
+def placeholders(values: Sequence[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """`(?, ?, …)` and the values to bind, for as many statements as needed; the last value may be repeated."""
     for start in range(0, len(values), ROWS_MAX):
         chunk = tuple(values[start : start + ROWS_MAX])
         places = 1 << (len(chunk) - 1).bit_length()
         yield _places(places), chunk + chunk[-1:] * (places - len(chunk))
 
 
-def pairs_among(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """`(VALUES (?, ?), …)` and what to bind, like `among`."""
+def pair_placeholders(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """`(VALUES (?, ?), …)` and the values to bind, like `placeholders`."""
     rows = list(pairs)
     for start in range(0, len(rows), ROWS_MAX):
         chunk = rows[start : start + ROWS_MAX]
@@ -71,7 +71,7 @@ def pairs_among(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, tuple[A
 
 
 def _counts(total: int) -> Iterator[int]:
-    """Of how many rows each statement is: powers of two, so that few have to be prepared, and a small rest as it is."""
+    """The number of rows of each statement: powers of two, so that few are prepared, and a small rest as it is."""
     count = ROWS_MAX
     while total:
         while count > total >= REST_MAX:

@@ -1,7 +1,7 @@
-"""One hop to a thread and back, without what `trio.to_thread` does besides.
+"""Run a function in a thread and come back, without the extra costs of `trio.to_thread`.
 
-A limit of how many there may be costs a turn of the loop, and a context of its own and a name a tenth of the rest: a
-store has one thread for what it writes and one for what it reads, so its commits do without them.
+There, a limit of threads costs a turn of the loop, and a context and a name for each call cost a tenth of the rest. A
+store has one thread for its writes and one for its reads, so it needs neither.
 """
 
 from collections.abc import Callable
@@ -16,23 +16,24 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[[], S], then: Callable[[S], T]) -> T:
-    """What `then` makes, on the trio thread, of what `work` answers in a thread; or what either of them raises.
+    """Call `work` in a thread, then `then` with its result on the trio thread; return the result of `then`.
 
-    `then` is called as soon as the thread is done, a turn of the loop before whoever waits goes on: it must not wait.
-    Cancelled, the work is left to its thread, and nobody hears of it.
+    `then` is called as soon as the thread is done, one turn of the loop before the waiting task goes on; it must not
+    wait. An error of either is raised here. When this call is cancelled, the thread finishes its work and the result
+    is dropped.
     """
     task = trio.lowlevel.current_task()
     token = trio.lowlevel.current_trio_token()
     is_waited_for = True
 
-    def told(result: outcome.Outcome[S]) -> None:
+    def resume(result: outcome.Outcome[S]) -> None:
         if is_waited_for:
             made: outcome.Outcome[Any] = outcome.capture(lambda: then(result.unwrap()))
             trio.lowlevel.reschedule(task, made)
 
     def deliver(result: outcome.Outcome[S]) -> None:
         with suppress(trio.RunFinishedError):
-            token.run_sync_soon(told, result)
+            token.run_sync_soon(resume, result)
 
     def leave(_: object) -> trio.lowlevel.Abort:
         nonlocal is_waited_for

@@ -1,7 +1,7 @@
 """The transaction: everything that a batch changes, all of it or nothing, in the writer's thread.
 
-What a batch came to is told only after the COMMIT, and what is kept in memory of the tables is read anew after one
-that failed; so there is nothing to be undone anywhere else.
+The results of a batch are reported only after its COMMIT. After a failed one, what is kept in memory of the tables is
+read again; so there is nothing to undo anywhere else.
 """
 
 import sqlite3
@@ -11,69 +11,69 @@ from typing import Any, NamedTuple
 
 from node.store.log import Incoming, Merged, Origin
 from node.store.sqlite.deferred_writes import DeferredWrites
-from node.store.sqlite.merge import Merger, Merging, Placed
+from node.store.sqlite.merge import MergeOutcome, Merger, MergeRequest
 from node.store.sqlite.prefix_index import DIGEST_IS, PrefixIndexes
-from node.store.sqlite.rows import SIGN, insert, pairs_among
+from node.store.sqlite.rows import SIGN, insert, pair_placeholders
 from protocols.envelope import Envelope
 from protocols.errors import NotFound
 
 Operation = Callable[["Transaction"], Any]
-"""What a caller handed in, other than a merge; what it answers becomes what the caller is told."""
+"""An operation other than a merge; its result is published and returned to the caller."""
 
 
 class Reissued(NamedTuple):
-    """What became of a reissue."""
+    """The result of a reissue."""
 
     merged: Merged
     old_sequence: int
-    stale: bytes
-    latest: int
-    placed: Placed | None
+    key: bytes
+    latest_version: int
+    outcome: MergeOutcome | None
     """None: it had been reissued before."""
 
 
 class NewHints(NamedTuple):
     """Hints that were added, (sequence, holder), and when the oldest of their writes was merged."""
 
-    debts: Sequence[tuple[int, str]]
+    hints: Sequence[tuple[int, str]]
     oldest_at_ms: int
 
 
 class Transaction:
-    """Used by one thread at a time. `before_commit` is called inside each commit, last: a seam for tests."""
+    """Used by one thread at a time. `before_commit` is called last inside each commit: a seam for tests."""
 
     def __init__(self, db: sqlite3.Connection, *, before_commit: Callable[[], None] | None = None) -> None:
         self.db = db
         self._before_commit = before_commit
         self._merger = Merger(db)
         self._is_loaded = True
-        if self.starts.are_moving:  # when the store was closed
-            with suppress(sqlite3.Error), self._transaction():  # else they go on a bit with each commit
-                self.starts.move(db, all_of_it=True)
+        if self.prefixes.are_flushing:  # the store was closed during a flush
+            with suppress(sqlite3.Error), self._begin():  # when this fails, the flush goes on with each commit
+                self.prefixes.flush(db, everything=True)
 
     @property
-    def starts(self) -> PrefixIndexes:
-        return self._merger.starts
+    def prefixes(self) -> PrefixIndexes:
+        return self._merger.prefixes
 
     @property
     def last_sequence(self) -> int:
         return self._merger.last_sequence
 
-    def commit(self, operations: Sequence[Merging | Operation], lazies: DeferredWrites) -> list[Any]:
-        """All of it in one transaction; what each came to (a merge: a list of `Placed`). All or nothing."""
+    def commit(self, operations: Sequence[MergeRequest | Operation], deferred: DeferredWrites) -> list[Any]:
+        """Commit everything or nothing; return the result of each operation (a merge: a list of `MergeOutcome`)."""
         if not self._is_loaded:
             self._load()
-        with self._transaction():
-            if lazies:
-                self._apply(lazies)
+        with self._begin():
+            if deferred:
+                self._write_deferred(deferred)
             results = self._carry_out(operations)
-            self.starts.move(self.db)
+            self.prefixes.flush(self.db)
             if self._before_commit is not None:
                 self._before_commit()
         return results
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _begin(self) -> Iterator[None]:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -81,7 +81,7 @@ class Transaction:
         except BaseException:
             self._roll_back()
             raise
-        self.starts.committed()
+        self.prefixes.committed()
 
     def _roll_back(self) -> None:
         self._is_loaded = False
@@ -89,17 +89,17 @@ class Transaction:
             self._load()
 
     def _load(self) -> None:
-        """Where the tables are now, whatever a transaction that failed had made of them."""
+        """Read the state of the tables again, after a failed transaction has changed what memory knows of them."""
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
         self._merger.load()
         self._is_loaded = True
 
-    def _carry_out(self, operations: Sequence[Merging | Operation]) -> list[Any]:
+    def _carry_out(self, operations: Sequence[MergeRequest | Operation]) -> list[Any]:
         results: list[Any] = []
-        merges: list[Merging] = []
+        merges: list[MergeRequest] = []
         for operation in operations:
-            if isinstance(operation, Merging):
+            if isinstance(operation, MergeRequest):
                 merges.append(operation)
                 continue
             results += self._merger.merge_all(merges)
@@ -107,21 +107,27 @@ class Transaction:
             results.append(operation(self))
         return results + self._merger.merge_all(merges)
 
-    def _apply(self, lazies: DeferredWrites) -> None:
-        numbers = {holder: self._merger.holder(holder) for holder in lazies.paid}
-        rows = [(sequence, numbers[holder]) for holder, sequences in lazies.paid.items() for sequence in sequences]
-        insert(self.db, "acknowledged (sequence, holder)", rows, verb="INSERT OR REPLACE")  # and its hint goes
-        if lazies.postponed:
+    def _write_deferred(self, deferred: DeferredWrites) -> None:
+        holder_id = self._merger.holders.of
+        numbers = {holder: holder_id(holder) for holder in deferred.acknowledged}
+        rows = [
+            (sequence, numbers[holder])
+            for holder, sequences in deferred.acknowledged.items()
+            for sequence in sequences
+        ]  # fmt: skip
+        # A trigger deletes the hint.
+        insert(self.db, "acknowledged (sequence, holder)", rows, verb="INSERT OR REPLACE")
+        if deferred.postponed:
             self.db.executemany(
                 "UPDATE hints SET attempts = attempts + ?, next_try_ms = ?, refusal = ? "
                 "WHERE holder = ? AND sequence = ?",
                 [
-                    (attempts, next_try_ms, refusal, self._merger.holder(holder), sequence)
-                    for (holder, sequence), (attempts, next_try_ms, refusal) in lazies.postponed.items()
+                    (attempts, next_try_ms, refusal, holder_id(holder), sequence)
+                    for (holder, sequence), (attempts, next_try_ms, refusal) in deferred.postponed.items()
                 ],
             )
-        if lazies.cursors:
-            self.db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(lazies.cursors.items()))
+        if deferred.cursors:
+            self.db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(deferred.cursors.items()))
 
     # -- reissuing --------------------------------------------------------------------------------------------
 
@@ -131,27 +137,31 @@ class Transaction:
         found = self.db.execute(
             "SELECT v.sequence, v.key_id, v.is_local, v.reissued_as, k.key FROM versions v "
             f"JOIN keys k ON k.id = v.key_id WHERE {DIGEST_IS}",
-            self.starts.digest(digest),
+            self.prefixes.digest_parameters(digest),
         ).fetchone()
         if found is None or not found[2]:
             return NotFound(f"{digest.hex()} is no local write of this log", digest=digest.hex())
         sequence, key_id, _, reissued_as, key = found
-        placed = None
+        outcome = None
         if reissued_as is None:
             self.db.execute("UPDATE versions SET reissued_as = ? WHERE sequence = ?", (replacement.digest, sequence))
             self.db.execute(
                 "DELETE FROM hints WHERE sequence = ? AND holder IN (SELECT id FROM holders)", (sequence,)
             )  # fmt: skip
             self.db.execute("DELETE FROM orphans WHERE child = ?", (digest,))
-            placed = self._merger.merge(Incoming(replacement, Origin.LOCAL, holders), now_ms)
-            self._merger.rebuild(key_id)
-        merged = Merged(placed.sequence, placed.is_new) if placed else Merged(self._standing_in(reissued_as), False)
-        return Reissued(merged, sequence, key, self.latest_version(), placed)
+            outcome = self._merger.merge(Incoming(replacement, Origin.LOCAL, holders), now_ms)
+            self._merger.rebuild_heads(key_id)
+            merged = Merged(outcome.sequence, outcome.is_new)
+        else:
+            merged = Merged(self._final_sequence(reissued_as), False)
+        return Reissued(merged, sequence, key, self.latest_version(), outcome)
 
-    def _standing_in(self, digest: bytes) -> int:
+    def _final_sequence(self, digest: bytes) -> int:
+        """The sequence of the version at the end of a chain of reissues."""
         while True:
             sequence, reissued_as = self.db.execute(
-                f"SELECT v.sequence, v.reissued_as FROM versions v WHERE {DIGEST_IS}", self.starts.digest(digest)
+                f"SELECT v.sequence, v.reissued_as FROM versions v WHERE {DIGEST_IS}",
+                self.prefixes.digest_parameters(digest),
             ).fetchone()
             if reissued_as is None:
                 return int(sequence)
@@ -163,19 +173,20 @@ class Transaction:
 
     # -- hints ------------------------------------------------------------------------------------------------
 
-    def add_hints(self, debts: Sequence[tuple[int, str]]) -> NewHints:
-        """Add hints for own writes."""
-        peers = {self._merger.holder(peer): peer for peer in dict.fromkeys([peer for _, peer in debts])}
+    def add_hints(self, hints: Sequence[tuple[int, str]]) -> NewHints:
+        """Add hints (sequence, holder) for local writes; those that exist or are acknowledged are skipped."""
+        holder_id = self._merger.holders.of
+        peers = {holder_id(peer): peer for peer in dict.fromkeys([peer for _, peer in hints])}
         new: list[tuple[int, str]] = []
-        for places, values in pairs_among((sequence, self._merger.holder(peer)) for sequence, peer in debts):
+        for places, values in pair_placeholders((sequence, holder_id(peer)) for sequence, peer in hints):
             new += [
                 (sequence, peers[holder])
                 for sequence, holder in self.db.execute(
                     "INSERT OR IGNORE INTO hints (sequence, holder) "
-                    f"SELECT d.column1, d.column2 FROM {places} d "
-                    "JOIN versions v ON v.sequence = d.column1 AND v.is_local = 1 AND v.reissued_as IS NULL "
+                    f"SELECT h.column1, h.column2 FROM {places} h "
+                    "JOIN versions v ON v.sequence = h.column1 AND v.is_local = 1 AND v.reissued_as IS NULL "
                     "WHERE NOT EXISTS "
-                    "(SELECT 1 FROM acknowledged a WHERE a.sequence = d.column1 AND a.holder = d.column2) "
+                    "(SELECT 1 FROM acknowledged a WHERE a.sequence = h.column1 AND a.holder = h.column2) "
                     "RETURNING sequence, holder",
                     values,
                 )
@@ -186,18 +197,18 @@ class Transaction:
         (at_ms,) = self.db.execute("SELECT at_ms FROM versions WHERE sequence = ?", (oldest,)).fetchone()
         return NewHints(new, at_ms)
 
-    def refuse(self, holder: str, sequence: int, refusal: str) -> None:
+    def quarantine_hint(self, holder: str, sequence: int, refusal: str) -> None:
         self.db.execute(
             "UPDATE hints SET is_refused = 1, attempts = attempts + 1, next_try_ms = 0, refusal = ? "
             "WHERE holder = ? AND sequence = ? AND is_refused = 0",
-            (refusal, self._merger.holder(holder), sequence),
+            (refusal, self._merger.holders.of(holder), sequence),
         )
 
     def retry_quarantined(self) -> None:
         self.db.execute("UPDATE hints SET is_refused = 0 WHERE is_refused = 1")
 
-    def release(self, holder: str) -> None:
-        self.db.execute("DELETE FROM hints WHERE holder = ?", (self._merger.holder(holder),))
+    def drop_holder(self, holder: str) -> None:
+        self.db.execute("DELETE FROM hints WHERE holder = ?", (self._merger.holders.of(holder),))
 
     # -- staged envelopes -------------------------------------------------------------------------------------
 
@@ -206,7 +217,7 @@ class Transaction:
         staged = self.db.execute(
             "INSERT OR IGNORE INTO staged SELECT :digest, :encoded, :now_ms, :name "
             f"WHERE NOT EXISTS (SELECT 1 FROM versions v WHERE {DIGEST_IS} AND v.encoded IS NOT NULL)",
-            self.starts.digest(envelope.digest)
+            self.prefixes.digest_parameters(envelope.digest)
             | {"encoded": envelope.encoded, "now_ms": now_ms, "name": idempotency_key},
         )
         if staged.rowcount > 0:

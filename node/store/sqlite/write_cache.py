@@ -1,4 +1,4 @@
-"""The local writes of late, in memory: what receipts are built from and what is paid first, without the disk."""
+"""Cache of the latest local writes, for receipts and for the hints that are delivered first, without the disk."""
 
 from node.store.hints import Hint
 from node.store.signal import Signal
@@ -19,7 +19,7 @@ class CachedWrite:
         self.at_ms = at_ms
         self.acknowledged = acknowledged
         self.tried: set[str] | None = None
-        """Holders whose hint has a history of its own, which is in the tables."""
+        """Holders whose hint was tried: its attempts and its refusal are in the tables."""
 
     def hint(self, holder: str) -> Hint | None:
         """The hint as it was made; None when the tables know more of it."""
@@ -32,7 +32,7 @@ class CachedWrite:
 
 
 class WriteCache:
-    """The last so many that were made here, by sequence and by digest."""
+    """The last `count_max` local writes, by sequence and by digest."""
 
     def __init__(self, count_max: int) -> None:
         self._count_max = count_max
@@ -66,43 +66,43 @@ class WriteCache:
             del self._sequences[write.digest]
 
 
-class _Waiting:
-    """Who waits for one write: how many, and for how many acknowledgements at least."""
+class _Waiters:
+    """The tasks that wait for one write: their number, and the lowest count that one of them waits for."""
 
-    __slots__ = ("bell", "count", "least")
+    __slots__ = ("count_min", "number", "signal")
 
-    def __init__(self, least: int) -> None:
-        self.bell = Signal()
-        self.count = 0
-        self.least = least
+    def __init__(self, count_min: int) -> None:
+        self.signal = Signal()
+        self.number = 0
+        self.count_min = count_min
 
 
 class AcknowledgementSignals:
-    """A bell for each write that somebody waits for, until so many have acknowledged it."""
+    """A signal for each write that tasks wait for, until a number of holders have acknowledged it."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiters: dict[int, _Waiters] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiters)
 
-    def ring(self, sequence: int, acknowledged: int | None = None) -> None:
-        """Wake who waits for that write, unless what is known of it now (None: anything) is too little for all."""
-        waiting = self._waiting.get(sequence)
-        if waiting is not None and (acknowledged is None or acknowledged >= waiting.least):
-            del self._waiting[sequence]
-            waiting.bell.ring()
+    def notify(self, sequence: int, acknowledged: int | None = None) -> None:
+        """Wake the tasks that wait for this write, unless `acknowledged` is too few for all of them (None: wake)."""
+        waiters = self._waiters.get(sequence)
+        if waiters is not None and (acknowledged is None or acknowledged >= waiters.count_min):
+            del self._waiters[sequence]
+            waiters.signal.notify()
 
-    async def listen(self, sequence: int, count: int) -> None:
-        """Wait until `count` acknowledgements are known of, or until something else makes it worth looking again."""
-        waiting = self._waiting.get(sequence)
-        if waiting is None:
-            waiting = self._waiting[sequence] = _Waiting(count)
-        waiting.least = min(waiting.least, count)
-        waiting.count += 1
+    async def wait(self, sequence: int, count: int) -> None:
+        """Wait until `count` acknowledgements are known, or another reason to look at the write again."""
+        waiters = self._waiters.get(sequence)
+        if waiters is None:
+            waiters = self._waiters[sequence] = _Waiters(count)
+        waiters.count_min = min(waiters.count_min, count)
+        waiters.number += 1
         try:
-            await waiting.bell.listen()
+            await waiters.signal.wait()
         finally:
-            waiting.count -= 1
-            if not waiting.count and self._waiting.get(sequence) is waiting:
-                del self._waiting[sequence]
+            waiters.number -= 1
+            if not waiters.number and self._waiters.get(sequence) is waiters:
+                del self._waiters[sequence]

@@ -1,10 +1,10 @@
-"""Group commit: what is handed in while one transaction is on its way to the disk shares the next.
+"""Group commit: operations that come while one transaction is on its way to the disk share the next.
 
-One task hands batches to one thread, one hop a batch. A commit costs a fifth of a millisecond whatever is in it, so
-the rate of durable writes is that of commits times how many callers there are. What a batch came to is published on
-the trio thread, in the order of the log, before the next batch begins; a batch that failed fails every caller in it
-and leaves nothing. Acknowledgements and their like go along with the next commit, or get one of their own within
-`FLUSH_SECONDS`.
+One task gives batches to one thread, one hop a batch. A commit costs a fifth of a millisecond whatever is in it, so the
+rate of durable writes is the rate of commits times the number of concurrent callers. The results of a batch are
+published on the trio thread, in the order of the log, before the next batch begins. A failed batch fails every caller
+in it and leaves nothing. Deferred writes (acknowledgements and the like) are written with the next commit, or get one
+of their own within `FLUSH_SECONDS`.
 """
 
 import sqlite3
@@ -21,127 +21,133 @@ from node.store.completion import CallbackCompletion, Completion
 from node.store.errors import translated
 from node.store.signal import Signal
 from node.store.sqlite.deferred_writes import DeferredWrites
-from node.store.sqlite.merge import Merging
-from node.store.sqlite.reader import closed
+from node.store.sqlite.merge import MergeRequest
+from node.store.sqlite.reader import closed_error
 from node.store.sqlite.thread_hop import in_thread
 from node.store.sqlite.transaction import Operation, Transaction
 from protocols.errors import BzzzError, Unavailable
 
 FLUSH_SECONDS = 0.5
 CLOSE_SECONDS = 1.5
-"""How long a disk that does not answer may hold up the closing."""
+"""How long a disk that does not answer may delay the closing."""
 BATCH_MAX = 1024
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 QUEUE_MAX = 16_384
 QUEUE_BYTES_MAX = 128 * 1024 * 1024
-"""What may wait for a slow disk; beyond it calls fail at once, for those before them may have stopped waiting."""
+"""What may wait for a slow disk. Beyond it calls fail at once: the callers of the earlier ones may have given up."""
 
 
 class Submission(NamedTuple):
-    """Something to commit. `publish` turns what it came to into what the caller is told; it must not fail."""
+    """An operation to commit. `publish` turns its result into the caller's; it must not fail."""
 
-    operation: Merging | Operation
+    operation: MergeRequest | Operation
     size_bytes: int
     publish: Callable[[Any], Any]
-    ticket: Completion[Any] | CallbackCompletion
+    completion: Completion[Any] | CallbackCompletion
 
 
 class Writer:
-    """Commits what is handed in, in that order."""
+    """Commits operations in the order of their submission."""
 
-    def __init__(self, ledger: Transaction, path: Path, published: Callable[[int], None]) -> None:
-        self._ledger = ledger
+    def __init__(self, transaction: Transaction, path: Path) -> None:
+        self._transaction = transaction
         self._path = path
-        self._published = published
+        self.last_sequence = transaction.last_sequence
+        """Of the newest entry that is published."""
+        self.grown = Signal()
+        """Notified when `last_sequence` has grown."""
         self._queue: deque[Submission] = deque()
         self._queued_bytes = 0
-        self._bell = Signal()
+        self._submitted = Signal()
         self._is_closing = False
         self._idle: trio.CancelScope | None = None
         """The wait for something to commit, while there is one."""
-        self.lazies = DeferredWrites()
-        """What goes along with the next commit."""
-        self.committing = DeferredWrites()
-        """What goes along with the one that is under way."""
-        self.lazies_committed = 0
+        self.deferred = DeferredWrites()
+        """Written with the next commit."""
+        self.deferred_in_commit = DeferredWrites()
+        """Written with the commit that is under way."""
+        self.deferred_commits = 0
+        """The number of commits that had deferred writes."""
         self.commits = 0
         self.failures = 0
         self.last_failure = ""
         self.committing_since: float | None = None
 
-    async def hand_in(
-        self, operation: Merging | Operation, publish: Callable[[Any], Any], *, size_bytes: int = 0
+    async def submit(
+        self, operation: MergeRequest | Operation, publish: Callable[[Any], Any], *, size_bytes: int = 0
     ) -> Any:  # fmt: skip
-        """Wait until it is durable and published. Cancelling the wait does not take it back.
+        """Wait until the operation is durable and published. Cancelling the wait does not undo it.
 
-        Raises what `publish` answers when that is an error; `StorageFull` or `Unavailable` when nothing was written.
+        Raises the result of `publish` when that is an error; `StorageFull` or `Unavailable` when nothing was written.
         """
-        ticket: Completion[Any] = Completion()
-        self.post(operation, publish, ticket, size_bytes=size_bytes)
-        return await ticket.wait()
+        completion: Completion[Any] = Completion()
+        self.submit_nowait(operation, publish, completion, size_bytes=size_bytes)
+        return await completion.wait()
 
-    def post(
+    def submit_nowait(
         self,
-        operation: Merging | Operation,
+        operation: MergeRequest | Operation,
         publish: Callable[[Any], Any],
-        ticket: Completion[Any] | CallbackCompletion,
+        completion: Completion[Any] | CallbackCompletion,
         *,
         size_bytes: int = 0,
     ) -> None:
-        """Like `hand_in`, without the wait. Raises `Unavailable` when it is closed, or too much waits already."""
+        """Like `submit`, without the wait. Raises `Unavailable` when it is closed or the queue is full."""
         if self._is_closing:
-            raise closed()
+            raise closed_error()
         if len(self._queue) >= QUEUE_MAX or self._queued_bytes > QUEUE_BYTES_MAX:
             raise Unavailable(
                 f"{self._path}: the disk does not keep up, {len(self._queue)} writes wait for it; try again later",
                 waiting=len(self._queue),
             )
-        self._queue.append(Submission(operation, size_bytes, publish, ticket))
+        self._queue.append(Submission(operation, size_bytes, publish, completion))
         self._queued_bytes += size_bytes
-        self._bell.ring()
+        self._submitted.notify()
 
-    def go_along(self) -> None:
-        """Something was added to `lazies`: they get a commit of their own, unless another comes before it.
+    def flush_soon(self) -> None:
+        """Call this after adding to `deferred`: it gets a commit of its own, unless another comes before that.
 
-        The writer is not woken for it. Among those who were told of an acknowledgement it would run before some of them
-        and after others, and commit what the others write next without them.
+        The writer's task is not woken for it. Among the tasks that an acknowledgement woke, it would run before some
+        and after others, and commit without what the others are about to submit.
         """
         if self._idle is not None and self._idle.deadline == inf:
             self._idle.deadline = trio.current_time() + FLUSH_SECONDS
 
     def close(self) -> None:
-        """Commit what was handed in, then end `run`."""
+        """Commit what was submitted, then end `run`."""
         self._is_closing = True
-        self._bell.ring()
+        self._submitted.notify()
 
     async def run(self) -> None:
-        """Until `close`. Cancelled in the middle of a commit, it leaves that to its thread and tells who waits."""
+        """Until `close`. When it is cancelled during a commit, the thread finishes the commit and the callers fail."""
         batch: list[Submission] = []
         try:
             while True:
-                await self._until_there_is_work()
+                await self._wait_for_work()
                 batch = self._next_batch()
-                if batch or self.lazies:
+                if batch or self.deferred:
                     await self._commit(batch)
-                    if self._queue:  # who goes on in this turn of the loop may hand in more
+                    if self._queue:  # tasks that run in this turn of the loop may submit more
                         await trio.lowlevel.cancel_shielded_checkpoint()
                 if self._is_closing and not self._queue:
                     return
                 batch = []
         finally:
             self._is_closing = True
-            for handed in [*batch, *self._queue]:
-                handed.ticket.fail(Unavailable("the store was closed before the disk confirmed this; it may be there"))
+            for submission in [*batch, *self._queue]:
+                submission.completion.fail(
+                    Unavailable("the store was closed before the disk confirmed this; it may be there")
+                )
             self._queue.clear()
 
-    async def _until_there_is_work(self) -> None:
-        """Until something is handed in, or what goes along has waited for it long enough."""
+    async def _wait_for_work(self) -> None:
+        """Until something is submitted, or the deferred writes have waited for `FLUSH_SECONDS`."""
         if self._queue or self._is_closing:
             return
-        deadline = trio.current_time() + FLUSH_SECONDS if self.lazies else inf
+        deadline = trio.current_time() + FLUSH_SECONDS if self.deferred else inf
         with trio.CancelScope(deadline=deadline) as self._idle:
             while not self._queue and not self._is_closing:
-                await self._bell.listen()
+                await self._submitted.wait()
         self._idle = None
 
     def _next_batch(self) -> list[Submission]:
@@ -154,57 +160,59 @@ class Writer:
         return batch
 
     async def _commit(self, batch: Sequence[Submission]) -> None:
-        self.committing, self.lazies = self.lazies, DeferredWrites()
+        self.deferred_in_commit, self.deferred = self.deferred, DeferredWrites()
         self.committing_since = trio.current_time()
-        operations, lazies = [handed.operation for handed in batch], self.committing
+        operations, deferred = [submission.operation for submission in batch], self.deferred_in_commit
         before = self.commits
         try:
-            await in_thread(lambda: self._ledger.commit(operations, lazies), partial(self._publish, batch))
+            await in_thread(lambda: self._transaction.commit(operations, deferred), partial(self._publish, batch))
         except (sqlite3.Error, OSError) as error:
-            self._failed(batch, error)
+            self._fail(batch, error)
         except Exception as error:
             if self.commits > before:
-                raise  # it is on the disk, and must not get there twice: what failed is a defect in telling of it
-            await self._one_by_one(batch, error)
+                raise  # it is on the disk and must not be written twice: the publishing has a defect
+            await self._commit_one_by_one(batch, error)
         finally:
             self.committing_since = None
 
     def _publish(self, batch: Sequence[Submission], results: list[Any]) -> None:
-        """Tell everybody, and those who handed it in last: they find what they were told."""
+        """Publish the results, then complete the callers: what they read next includes their own writes."""
         self.commits += 1
         self.last_failure = ""
-        if self.committing:
-            self.committing = DeferredWrites()
-            self.lazies_committed += 1
-        told = [handed.publish(result) for handed, result in zip(batch, results, strict=True)]
-        self._published(self._ledger.last_sequence)
-        for handed, answer in zip(batch, told, strict=True):
-            if isinstance(answer, BzzzError):
-                handed.ticket.fail(answer)
+        if self.deferred_in_commit:
+            self.deferred_in_commit = DeferredWrites()
+            self.deferred_commits += 1
+        published = [submission.publish(result) for submission, result in zip(batch, results, strict=True)]
+        if self._transaction.last_sequence > self.last_sequence:
+            self.last_sequence = self._transaction.last_sequence
+            self.grown.notify()
+        for submission, result in zip(batch, published, strict=True):
+            if isinstance(result, BzzzError):
+                submission.completion.fail(result)
             else:
-                handed.ticket.succeed(answer)
+                submission.completion.succeed(result)
 
-    def _failed(self, batch: Sequence[Submission], error: sqlite3.Error | OSError) -> None:
-        self._take_back_lazies()
+    def _fail(self, batch: Sequence[Submission], error: sqlite3.Error | OSError) -> None:
+        self._restore_deferred()
         self.failures += 1
         self.last_failure = translated(error, self._path).message
-        for handed in batch:
+        for submission in batch:
             failure = translated(error, self._path)
             failure.__cause__ = error
-            handed.ticket.fail(failure)
+            submission.completion.fail(failure)
 
-    def _take_back_lazies(self) -> None:
-        earlier, self.committing = self.committing, DeferredWrites()
-        earlier.add(self.lazies)
-        self.lazies = earlier
+    def _restore_deferred(self) -> None:
+        earlier, self.deferred_in_commit = self.deferred_in_commit, DeferredWrites()
+        earlier.extend(self.deferred)
+        self.deferred = earlier
 
-    async def _one_by_one(self, batch: Sequence[Submission], error: Exception) -> None:
-        """Something in the batch cannot be written at all: it alone fails, and not who happened to come with it."""
-        self._take_back_lazies()
+    async def _commit_one_by_one(self, batch: Sequence[Submission], error: Exception) -> None:
+        """One operation of the batch cannot be written at all: only its caller fails, not the others in the batch."""
+        self._restore_deferred()
         if len(batch) == 1:
-            batch[0].ticket.fail(error)
+            batch[0].completion.fail(error)
             return
         if not batch:
             raise error
-        for handed in batch:
-            await self._commit([handed])
+        for submission in batch:
+            await self._commit([submission])

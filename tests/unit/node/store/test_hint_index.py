@@ -1,4 +1,4 @@
-"""Debts, against plain sets."""
+"""The hint index, compared with plain sets and dicts."""
 
 import tracemalloc
 
@@ -32,12 +32,12 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), holders, st.integers(1, 9)),
         st.tuples(st.just("remove"), holders, st.integers(1, 9)),
-        st.tuples(st.just("park"), holders, st.integers(1, 9), st.integers(1, 50)),
-        st.tuples(st.just("refuse"), holders, st.integers(1, 9)),
+        st.tuples(st.just("postpone"), holders, st.integers(1, 9), st.integers(1, 50)),
+        st.tuples(st.just("quarantine"), holders, st.integers(1, 9)),
         st.tuples(st.just("retry")),
-        st.tuples(st.just("release"), holders),
-        st.tuples(st.just("remove_all"), st.integers(1, 9)),
-        st.tuples(st.just("pick"), holders, st.integers(0, 50)),
+        st.tuples(st.just("drop_holder"), holders),
+        st.tuples(st.just("remove_write"), st.integers(1, 9)),
+        st.tuples(st.just("due"), holders, st.integers(0, 50)),
     ),
     max_size=60,
 )
@@ -45,71 +45,71 @@ steps = st.lists(
 
 @settings(max_examples=300)
 @given(steps)
-def test_debts_are_what_a_table_would_say(steps: list[tuple[object, ...]]) -> None:
-    debts = HintIndex()
+def test_the_index_says_what_a_table_would_say(steps: list[tuple[object, ...]]) -> None:
+    index = HintIndex()
     table: dict[tuple[str, int], int | None] = {}
     """By holder and sequence: when it is due, or None in quarantine."""
     for step in steps:
         match step:
             case ("add", str(holder), int(sequence)):
-                assert debts.add(holder, sequence) == ((holder, sequence) not in table)
+                assert index.add(holder, sequence) == ((holder, sequence) not in table)
                 table.setdefault((holder, sequence), 0)
             case ("remove", str(holder), int(sequence)):
-                assert debts.remove(holder, sequence) == ((holder, sequence) in table)
+                assert index.remove(holder, sequence) == ((holder, sequence) in table)
                 table.pop((holder, sequence), None)
-            case ("park", str(holder), int(sequence), int(due)):
-                is_payable = table.get((holder, sequence)) is not None
-                assert debts.park(holder, sequence, due) == is_payable
-                if is_payable:
-                    table[holder, sequence] = due
-            case ("refuse", str(holder), int(sequence)):
-                is_payable = table.get((holder, sequence)) is not None
-                assert debts.refuse(holder, sequence) == is_payable
-                if is_payable:
+            case ("postpone", str(holder), int(sequence), int(due_at)):
+                is_pending = table.get((holder, sequence)) is not None
+                assert index.postpone(holder, sequence, due_at) == is_pending
+                if is_pending:
+                    table[holder, sequence] = due_at
+            case ("quarantine", str(holder), int(sequence)):
+                is_pending = table.get((holder, sequence)) is not None
+                assert index.quarantine(holder, sequence) == is_pending
+                if is_pending:
                     table[holder, sequence] = None
             case ("retry",):
                 refused = sorted(pair for pair, due in table.items() if due is None)
-                assert debts.retry_quarantined() == refused
+                assert index.retry_quarantined() == refused
                 table.update(dict.fromkeys(refused, 0))
-            case ("release", str(holder)):
-                assert debts.release(holder) == sorted(sequence for who, sequence in table if who == holder)
+            case ("drop_holder", str(holder)):
+                assert index.drop_holder(holder) == sorted(sequence for peer, sequence in table if peer == holder)
                 table = {pair: due for pair, due in table.items() if pair[0] != holder}
-            case ("remove_all", int(sequence)):
-                assert debts.remove_all(sequence) == sorted(who for who, each in table if each == sequence)
+            case ("remove_write", int(sequence)):
+                index.remove_write(sequence)
                 table = {pair: due for pair, due in table.items() if pair[1] != sequence}
-            case ("pick", str(holder), int(now)):
+            case ("due", str(holder), int(now)):
                 due_now = sorted(
                     sequence
-                    for (who, sequence), due in table.items()
-                    if who == holder and due is not None and due <= now
+                    for (peer, sequence), due in table.items()
+                    if peer == holder and due is not None and due <= now
                 )
-                assert debts.pick(holder, after=2, limit=3, now_ms=now) == [each for each in due_now if each > 2][:3]
+                assert index.due(holder, after=2, limit=3, now_ms=now) == [each for each in due_now if each > 2][:3]
                 table.update({(holder, sequence): 0 for sequence in due_now})
-        payable = {pair: due for pair, due in table.items() if due is not None}
-        assert debts.count() == len(payable)
-        assert debts.refused == len(table) - len(payable)
-        assert debts.oldest() == min((sequence for _, sequence in payable), default=None)
+        pending = {pair: due for pair, due in table.items() if due is not None}
+        assert index.pending_count() == len(pending)
+        assert index.quarantined_count == len(table) - len(pending)
+        assert index.oldest_pending() == min((sequence for _, sequence in pending), default=None)
         for holder in "abc":
-            mine = [due for (who, _), due in payable.items() if who == holder]
-            assert debts.hint_counts().get(holder, 0) == len(mine)
-            assert debts.next_due(holder) == min(mine, default=None)
+            mine = [due for (peer, _), due in pending.items() if peer == holder]
+            assert index.pending_by_holder().get(holder, 0) == len(mine)
+            assert index.next_due(holder) == min(mine, default=None)
         for sequence in range(1, 10):
-            assert sorted(debts.holders_of(sequence)) == sorted(who for who, each in table if each == sequence)
-    assert debts.listed(is_refused=None, limit=99) == sorted((sequence, who) for who, sequence in table)
-    assert debts.listed(is_refused=True, limit=2) == sorted(
-        (sequence, who) for (who, sequence), due in table.items() if due is None
+            assert sorted(index.holders_of(sequence)) == sorted(peer for peer, each in table if each == sequence)
+    assert index.oldest(is_refused=None, limit=99) == sorted((sequence, peer) for peer, sequence in table)
+    assert index.oldest(is_refused=True, limit=2) == sorted(
+        (sequence, peer) for (peer, sequence), due in table.items() if due is None
     )[:2]  # fmt: skip
 
 
-def test_many_debts_take_little_memory() -> None:
+def test_many_hints_take_little_memory() -> None:
     tracemalloc.start()
     try:
-        debts = HintIndex()
+        index = HintIndex()
         for sequence in range(1, 50_001):
             for holder in ("a", "b", "c", "d"):
-                debts.add(holder, sequence)
+                index.add(holder, sequence)
         size_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert debts.count() == 200_000
+    assert index.pending_count() == 200_000
     assert size_bytes < 400_000

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from node.store.log import Incoming, Merged, Origin
 from node.store.sqlite import prefix_index, queries, schema
 from node.store.sqlite.deferred_writes import DeferredWrites
-from node.store.sqlite.merge import Merging
+from node.store.sqlite.merge import MergeRequest
 from node.store.sqlite.prefix_index import PrefixIndex
 from node.store.sqlite.transaction import Transaction
 from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey
 
 KEY = PrivateKey.from_seed(b"\7" * 32)
-LATE, MOVED = 8, 2
+FULL, FLUSHED = 8, 2
 _MADE: list[Envelope] = []
 
 
@@ -49,8 +49,8 @@ class Tables:
         self.open()
 
     def open(self) -> None:
-        self.writer, self.reader = schema.opened(self.path, log_id="0" * 16)
-        self.ledger = Transaction(self.writer, before_commit=self._fail)
+        self.writer, self.reader = schema.open_connections(self.path, log_id="0" * 16)
+        self.transaction = Transaction(self.writer, before_commit=self._fail)
 
     def close(self) -> None:
         self.writer.close()
@@ -61,15 +61,15 @@ class Tables:
             raise Failed
 
     def write(self, *numbers: int) -> list[Merged]:
-        merge = Merging([Incoming(envelope(number), Origin.PEER) for number in numbers], 0)
-        (placed,) = self.ledger.commit([merge], DeferredWrites())
+        merge = MergeRequest([Incoming(envelope(number), Origin.PEER) for number in numbers], 0)
+        (placed,) = self.transaction.commit([merge], DeferredWrites())
         return [Merged(each.sequence, each.is_new) for each in placed]
 
     def has(self, number: int) -> bool:
         """Whether a version is found, by its digest and by its key."""
         one = envelope(number)
-        found = queries.by_digest(self.reader, self.ledger.starts, one.digest, 1 << 40)
-        assert queries.heads(self.reader, self.ledger.starts, one.key) == ((one,) if found else ())
+        found = queries.by_digest(self.reader, self.transaction.prefixes, one.digest, 1 << 40)
+        assert queries.heads(self.reader, self.transaction.prefixes, one.key) == ((one,) if found else ())
         return found is not None
 
     def on_disk(self) -> list[int]:
@@ -81,9 +81,9 @@ INDEXES = ("digest_starts", "key_starts")
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefix_index, "LATE_MAX", LATE)
-    monkeypatch.setattr(prefix_index, "MOVED_MIN", MOVED)
+def small_memtables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_index, "MEMTABLE_ROWS_MAX", FULL)
+    monkeypatch.setattr(prefix_index, "FLUSH_ROWS_MIN", FLUSHED)
 
 
 @pytest.fixture
@@ -122,97 +122,97 @@ def test_whatever_was_committed_is_found_and_nothing_else(history: list[tuple[st
 
 
 def test_the_newest_are_in_memory_and_go_to_the_disk_a_few_with_each_commit(tables: Tables) -> None:
-    for number in range(LATE):
+    for number in range(FULL):
         tables.write(number)
     assert tables.on_disk() == [0, 0]
-    tables.write(LATE)
-    moved = MOVED + 2
-    assert tables.on_disk() == [moved, moved]
-    tables.write(LATE + 1)
-    assert tables.on_disk() == [LATE, LATE]
-    tables.write(LATE + 2)
-    assert tables.on_disk() == [LATE, LATE], "those that came meanwhile wait until there are enough of them again"
+    tables.write(FULL)
+    flushed = FLUSHED + 2
+    assert tables.on_disk() == [flushed, flushed]
+    tables.write(FULL + 1)
+    assert tables.on_disk() == [FULL, FULL]
+    tables.write(FULL + 2)
+    assert tables.on_disk() == [FULL, FULL], "those that came meanwhile wait until there are enough of them again"
     tables.close()
     tables.open()
-    assert all(tables.has(number) for number in range(LATE + 3))
-    assert tables.ledger.starts.digests._late_count == 3, "what is on the disk is not read again"
+    assert all(tables.has(number) for number in range(FULL + 3))
+    assert tables.transaction.prefixes.digests._newest_count == 3, "what is on the disk is not read again"
 
 
 def test_what_a_reader_looks_for_while_it_moves_is_found(tables: Tables) -> None:
     """It looks into memory first: what goes to the disk between the two looks is then found there."""
-    for number in range(LATE):
+    for number in range(FULL):
         tables.write(number)
-    before = [tables.ledger.starts.digest(envelope(number).digest) for number in range(LATE)]
-    for number in range(LATE, 3 * LATE):
+    before = [tables.transaction.prefixes.digest_parameters(envelope(number).digest) for number in range(FULL)]
+    for number in range(FULL, 3 * FULL):
         tables.write(number)
-    after = [tables.ledger.starts.digest(envelope(number).digest) for number in range(LATE)]
-    assert all(asked["late_digests"] != "[]" for asked in before)
-    assert all(asked["late_digests"] == "[]" for asked in after)
+    after = [tables.transaction.prefixes.digest_parameters(envelope(number).digest) for number in range(FULL)]
+    assert all(asked["digests_in_memory"] != "[]" for asked in before)
+    assert all(asked["digests_in_memory"] == "[]" for asked in after)
     for asked in before + after:
         query = f"SELECT v.digest FROM versions v WHERE {prefix_index.DIGEST_IS}"
         assert tables.reader.execute(query, asked).fetchall() == [(asked["digest"],)]
 
 
 def test_a_reader_misses_nothing_while_a_commit_that_failed_is_forgotten(tables: Tables) -> None:
-    for number in range(LATE // 2):
+    for number in range(FULL // 2):
         tables.write(number)
     asked: list[bool] = []
 
     def ask(statement: str) -> None:  # before each statement of the writer, so between any two of them
         try:
-            asked.append(all(tables.has(number) for number in range(LATE // 2)))
+            asked.append(all(tables.has(number) for number in range(FULL // 2)))
         except AssertionError:  # found by one index and not by the other; SQLite would not tell
             asked.append(False)
 
     tables.writer.set_trace_callback(ask)
     tables.fails = True
     with pytest.raises(Failed):
-        tables.write(LATE // 2)
+        tables.write(FULL // 2)
     tables.writer.set_trace_callback(None)
     assert all(asked)
     assert len(asked) > 10
 
 
 def in_memory(tables: Tables) -> int:
-    digests = tables.ledger.starts.digests
-    return sum(len(part) for generation in digests._generations for part in generation.values())
+    digests = tables.transaction.prefixes.digests
+    return sum(len(part) for memtable in digests._memtables for part in memtable.values())
 
 
 def test_memory_is_bounded_though_every_second_transaction_fails(tables: Tables) -> None:
-    for number in range(4 * LATE):
+    for number in range(4 * FULL):
         tables.fails = True
         with pytest.raises(Failed):
             tables.write(number, 80)
         tables.fails = False
         tables.write(number)
-        assert in_memory(tables) <= 2 * LATE
-    assert min(tables.on_disk()) >= 2 * LATE
-    assert all(tables.has(number) for number in range(4 * LATE))
+        assert in_memory(tables) <= 2 * FULL
+    assert min(tables.on_disk()) >= 2 * FULL
+    assert all(tables.has(number) for number in range(4 * FULL))
     assert not tables.has(80)
 
 
 def test_a_transaction_that_fails_costs_no_reading_of_what_was_known(tables: Tables) -> None:
-    for number in range(LATE // 2):
+    for number in range(FULL // 2):
         tables.write(number)
     statements: list[str] = []
     tables.writer.set_trace_callback(statements.append)
     tables.fails = True
     with pytest.raises(Failed):
-        tables.write(LATE // 2)
+        tables.write(FULL // 2)
     tables.writer.set_trace_callback(None)
     assert not [each for each in statements if each.endswith(("sequence > 0", "id > 0"))]
-    assert in_memory(tables) == LATE // 2
+    assert in_memory(tables) == FULL // 2
 
 
 def test_a_move_that_was_cut_short_is_over_after_the_next_opening(tables: Tables) -> None:
     number = 0
     for _ in range(4):
-        for _ in range(LATE):
+        for _ in range(FULL):
             tables.write(number)
             number += 1
         tables.close()
         tables.open()
-        assert in_memory(tables) < LATE
+        assert in_memory(tables) < FULL
         assert all(tables.has(each) for each in range(number))
 
 
@@ -224,13 +224,13 @@ def test_those_that_begin_alike_are_all_found() -> None:
         db.execute("INSERT INTO indexed VALUES ('some_starts', 0)")
         index = PrefixIndex("some_starts", "SELECT start, id FROM things WHERE id > ?")
         index.load(db)
-        for number in range(1, 3 * LATE):
+        for number in range(1, 3 * FULL):
             start = b"same" if number % 3 else b"%d" % number
             db.execute("INSERT INTO things VALUES (?, ?)", (start, number))
             index.add(start, number)
-            index.move(db)
+            index.flush(db)
             index.committed()
             assert sorted(index.find(db, [b"same"])) == [n for n in range(1, number + 1) if n % 3]
         again = PrefixIndex("some_starts", "SELECT start, id FROM things WHERE id > ?")
         again.load(db)
-        assert sorted(again.find(db, [b"same", b"3"])) == [n for n in range(1, 3 * LATE) if n % 3 or n == 3]
+        assert sorted(again.find(db, [b"same", b"3"])) == [n for n in range(1, 3 * FULL) if n % 3 or n == 3]

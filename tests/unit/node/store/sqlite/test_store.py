@@ -24,8 +24,9 @@ import trio.testing
 from node.store.errors import StoreRefused
 from node.store.log import Incoming, Origin
 from node.store.members import Member
-from node.store.sqlite import queries, schema, writer
-from node.store.sqlite import store as sqlite
+from node.store.sqlite import file_check, queries, schema, writer
+from node.store.sqlite import hints as sqlite_hints
+from node.store.sqlite import store as sqlite_store
 from node.store.sqlite.file_lock import lock_directory
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope, seal
@@ -178,7 +179,7 @@ async def test_a_file_that_was_cut_off_is_refused(path: Path, pages: int) -> Non
 async def test_a_large_file_that_was_cut_off_is_refused_without_reading_all_of_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "CHECKED_WHOLE_BYTES_MAX", 0)
+    monkeypatch.setattr(file_check, "CHECKED_WHOLE_BYTES_MAX", 0)
     await made(path)
     async with opened(path) as store:
         assert store.last_sequence == 200
@@ -248,7 +249,7 @@ async def test_hints_are_read_though_there_is_a_commit_in_every_look(
 
         async def interrupted(query: Any) -> Any:
             answer = await ask(query)
-            store._writer.lazies_committed += 1
+            store._writer.deferred_commits += 1
             return answer
 
         monkeypatch.setattr(store._reader, "ask", interrupted)
@@ -455,7 +456,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_hangs_does_not_hold_up_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite_store, "CLOSE_SECONDS", 0.2)
     breaker = threading.Event()
     failed = trio.Event()
 
@@ -527,10 +528,10 @@ async def test_what_cannot_be_written_at_all_fails_alone(path: Path) -> None:
 async def test_acknowledgements_are_written_within_a_second_without_another_commit(path: Path) -> None:
     async with opened(path) as store:
         await put(store, envelope(1), holders=(ALICE, BOB))
-        commits = store.commits
+        commits = store.stats().commits
         store.acknowledge(ALICE, [1])
         with trio.fail_after(5):
-            while store.commits == commits:
+            while store.stats().commits == commits:
                 await trio.sleep(0.01)
         with contextlib.closing(sqlite3.connect(path)) as db:
             assert db.execute("SELECT count(*) FROM hints").fetchone() == (1,)
@@ -541,9 +542,9 @@ async def test_an_idle_store_commits_nothing(path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.01)
     async with opened(path) as store:
         await put(store, envelope(1))
-        commits = store.commits
+        commits = store.stats().commits
         await trio.sleep(0.2)  # twenty times as long as it would take to notice that there is something to write
-        assert store.commits == commits
+        assert store.stats().commits == commits
 
 
 async def test_heads_that_do_not_fit_into_memory_are_read_from_the_disk(path: Path) -> None:
@@ -564,7 +565,7 @@ async def test_heads_that_do_not_fit_into_memory_are_read_from_the_disk(path: Pa
 async def test_writes_that_memory_has_forgotten_are_paid_and_answered_all_the_same(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "RECENT_WRITES", 10)
+    monkeypatch.setattr(sqlite_hints, "CACHED_WRITES_MAX", 10)
     async with opened(path) as store:
         for version in range(1, 51):
             await store.merge([Incoming(envelope(version), Origin.LOCAL, (ALICE, BOB))], now_ms=NOW + version)

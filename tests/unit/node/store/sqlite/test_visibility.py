@@ -22,8 +22,8 @@ async def test_a_version_is_not_seen_by_its_digest_before_it_is_seen_as_a_head(
     committed, may_publish = threading.Event(), threading.Event()
     commit: Callable[..., list[Any]] = Transaction.commit
 
-    def commit_and_dawdle(ledger: Transaction, operations: Sequence[Any], *rest: Any) -> list[Any]:
-        results = commit(ledger, operations, *rest)
+    def commit_and_dawdle(transaction: Transaction, operations: Sequence[Any], *rest: Any) -> list[Any]:
+        results = commit(transaction, operations, *rest)
         if operations:
             committed.set()
             may_publish.wait(10)

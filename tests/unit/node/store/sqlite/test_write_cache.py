@@ -13,12 +13,12 @@ settled = trio.testing.wait_all_tasks_blocked
 
 
 @asynccontextmanager
-async def waiters(bells: AcknowledgementSignals, *counts: int) -> AsyncIterator[list[int]]:
+async def waiters(signals: AcknowledgementSignals, *counts: int) -> AsyncIterator[list[int]]:
     """One for each count, of write 7; which of them woke."""
     woken: list[int] = []
 
     async def wait(count: int) -> None:
-        await bells.listen(7, count)
+        await signals.wait(7, count)
         woken.append(count)
 
     async with trio.open_nursery() as nursery:
@@ -30,36 +30,36 @@ async def waiters(bells: AcknowledgementSignals, *counts: int) -> AsyncIterator[
 
 
 async def test_who_waits_for_more_sleeps_until_there_is_enough_for_somebody() -> None:
-    bells = AcknowledgementSignals()
-    async with waiters(bells, 3, 2) as woken:
-        bells.ring(7, 1)
-        bells.ring(8, 5)
+    signals = AcknowledgementSignals()
+    async with waiters(signals, 3, 2) as woken:
+        signals.notify(7, 1)
+        signals.notify(8, 5)
         await settled()
         assert woken == []
-        bells.ring(7, 2)
+        signals.notify(7, 2)
         await settled()
         assert sorted(woken) == [2, 3], "each looks again by itself"
-    assert len(bells) == 0
+    assert len(signals) == 0
 
 
 async def test_what_is_known_otherwise_wakes_everybody() -> None:
-    bells = AcknowledgementSignals()
-    async with waiters(bells, 3) as woken:
-        bells.ring(7)
+    signals = AcknowledgementSignals()
+    async with waiters(signals, 3) as woken:
+        signals.notify(7)
         await settled()
         assert woken == [3]
 
 
 @pytest.mark.parametrize("leavers", [1, 2])
 async def test_who_waits_no_longer_leaves_nothing_behind(leavers: int) -> None:
-    bells = AcknowledgementSignals()
-    async with waiters(bells, 9) as woken:
-        async with waiters(bells, *[2] * leavers):
-            assert len(bells) == 1
-        assert len(bells) == 1, "one still waits"
-        bells.ring(7, 9)
+    signals = AcknowledgementSignals()
+    async with waiters(signals, 9) as woken:
+        async with waiters(signals, *[2] * leavers):
+            assert len(signals) == 1
+        assert len(signals) == 1, "one still waits"
+        signals.notify(7, 9)
         await settled()
         assert woken == [9]
-    async with waiters(bells, *[2] * leavers):
-        assert len(bells) == 1
-    assert len(bells) == 0
+    async with waiters(signals, *[2] * leavers):
+        assert len(signals) == 1
+    assert len(signals) == 0

@@ -17,7 +17,7 @@ from protocols.errors import Unavailable
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[tuple[Transaction, Path]]:
     path = tmp_path / "store.sqlite3"
-    connections = schema.opened(path, log_id="0" * 16)
+    connections = schema.open_connections(path, log_id="0" * 16)
     yield Transaction(connections[0]), path
     for connection in connections:
         connection.close()
@@ -26,11 +26,11 @@ def opened(tmp_path: Path) -> Iterator[tuple[Transaction, Path]]:
 async def test_those_who_go_on_together_share_a_commit_though_an_acknowledgement_comes_among_them(
     opened: tuple[Transaction, Path],
 ) -> None:
-    writer = Writer(*opened, lambda _: None)
+    writer = Writer(*opened)
 
     async def write(go_on: trio.Event) -> None:
         await go_on.wait()
-        await writer.hand_in(lambda _: None, lambda _: None)
+        await writer.submit(lambda _: None, lambda _: None)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.run)
@@ -42,8 +42,8 @@ async def test_those_who_go_on_together_share_a_commit_though_an_acknowledgement
                 await trio.testing.wait_all_tasks_blocked()
                 for event in events:
                     event.set()
-                    writer.lazies.cursors["somebody"] = number
-                    writer.go_along()
+                    writer.deferred.cursors["somebody"] = number
+                    writer.flush_soon()
         nursery.cancel_scope.cancel()
     assert writer.commits == 10
 
@@ -51,26 +51,26 @@ async def test_those_who_go_on_together_share_a_commit_though_an_acknowledgement
 async def test_what_goes_along_is_committed_alone_when_nothing_else_comes(
     opened: tuple[Transaction, Path], autojump_clock: trio.testing.MockClock
 ) -> None:
-    ledger, path = opened
-    writer = Writer(ledger, path, lambda _: None)
+    transaction, path = opened
+    writer = Writer(transaction, path)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.run)
         for number in range(3):
             await trio.testing.wait_all_tasks_blocked()
-            writer.lazies.cursors["somebody"] = number
-            writer.go_along()
+            writer.deferred.cursors["somebody"] = number
+            writer.flush_soon()
             await trio.sleep(FLUSH_SECONDS * 0.9)
             assert writer.commits == number
-            writer.go_along()
+            writer.flush_soon()
             await trio.sleep(FLUSH_SECONDS * 0.1)
             while writer.commits == number:  # the disk's time is its own
                 await trio.lowlevel.checkpoint()
-            assert ledger.db.execute("SELECT sequence FROM cursors").fetchall() == [(number,)]
+            assert transaction.db.execute("SELECT sequence FROM cursors").fetchall() == [(number,)]
         nursery.cancel_scope.cancel()
 
 
 async def test_what_cannot_be_told_was_still_written_once(opened: tuple[Transaction, Path]) -> None:
-    writer = Writer(*opened, lambda _: None)
+    writer = Writer(*opened)
     done: list[str] = []
 
     def fail(_: Any) -> None:
@@ -78,7 +78,7 @@ async def test_what_cannot_be_told_was_still_written_once(opened: tuple[Transact
 
     async def write(name: str, publish: Any) -> None:
         with pytest.raises(Unavailable, match="it may be there"):
-            await writer.hand_in(lambda _: done.append(name), publish)
+            await writer.submit(lambda _: done.append(name), publish)
 
     with pytest.raises(ExceptionGroup) as ended:
         async with trio.open_nursery() as nursery:

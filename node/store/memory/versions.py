@@ -1,0 +1,185 @@
+"""The versions of a memory store and the heads of each key, in plain dicts.
+
+Most keys have one version, or a straight line of them: for these the heads follow without a `HeadSet`.
+"""
+
+from node.store.versions import Version
+from protocols.envelope import Envelope, Notice, order_key
+from protocols.heads import HeadSet
+
+
+class VersionTable:
+    """`held` has all versions by digest, `heads` the heads by key, the latest first. Neither dict is ever replaced."""
+
+    def __init__(self) -> None:
+        self.held: dict[bytes, Envelope | Notice] = {}
+        self.heads: dict[bytes, tuple[Envelope | Notice, ...]] = {}
+        self.reissued: dict[bytes, bytes] = {}
+        """Local versions that this store reissued, and their replacements."""
+        self._histories: dict[bytes, list[bytes]] = {}
+        """Digests in order of arrival; only of keys that have had more than one version."""
+        self._head_sets: dict[bytes, HeadSet] = {}
+        """Only of keys whose versions are not one straight line."""
+        self._stand_ins: dict[bytes, list[Envelope]] = {}
+        """By digest: the versions that claim to replace it. The claim counts when the author is the same."""
+        self._latest: int | None = 0
+        """The greatest version; None: it has to be computed again."""
+
+    # -- adding -----------------------------------------------------------------------------------------------
+
+    def add(self, item: Envelope | Notice) -> None:
+        """Add a new version."""
+        key = item.key
+        digest = item.digest
+        version = item.version
+        self.held[digest] = item
+        if self._latest is not None and version > self._latest:
+            self._latest = version
+        heads = self.heads.get(key)
+        is_reissue = self._note_reissue(item)
+        if heads is None and not item.parents and not is_reissue:
+            self.heads[key] = (item,)
+            return
+        self._history(key).append(digest)
+        head_set = self._head_sets.get(key)
+        if head_set is not None:
+            head_set.add(digest, version, item.parents, author=item.author, reissues=item.reissues)
+            self.heads[key] = self._ordered(head_set)
+        elif heads and not is_reissue and item.parents == (heads[0].digest,) and version > heads[0].version:
+            self.heads[key] = (item,)
+        else:
+            self.rebuild(key)
+
+    def learn(self, known: Envelope | Notice, item: Envelope | Notice) -> tuple[bytes, ...]:
+        """Add what `item` says of a version that is known; return the keys that changed (() when nothing is new)."""
+        more = _learned(known, item)
+        if more is None:
+            return ()
+        self._history(known.key).remove(known.digest)
+        self._history(more.key).append(more.digest)
+        self.held[more.digest] = more
+        is_reissue = isinstance(known, Notice) and self._note_reissue(more)
+        head_set = self._head_sets.get(more.key)
+        if head_set is not None and not is_reissue and _confirms(known, more):
+            head_set.add(more.digest, more.version, more.parents)
+            self.heads[more.key] = self._ordered(head_set)
+            return (more.key,)
+        self._latest = None
+        keys = (more.key,) if known.key == more.key else (more.key, known.key)
+        for key in keys:
+            self.rebuild(key)
+        return keys
+
+    def reissue(self, item: Envelope | Notice, replacement: bytes) -> None:
+        """`replacement` replaces a version of this node; `rebuild` the key once it has been added."""
+        self.reissued[item.digest] = replacement
+        if item.version == self._latest:
+            self._latest = None
+
+    def _note_reissue(self, item: Envelope | Notice) -> bool:
+        """Whether a new version claims to replace another, or is replaced by a version that came before it."""
+        reissues = item.reissues
+        if isinstance(item, Envelope):
+            for old in reissues:
+                self._stand_ins.setdefault(old, []).append(item)
+        return bool(reissues) or item.digest in self._stand_ins
+
+    def _history(self, key: bytes) -> list[bytes]:
+        """The digests of a key's versions in order of arrival, in a list to append to."""
+        history = self._histories.get(key)
+        if history is None:
+            history = self._histories[key] = self._digests(key)
+        return history
+
+    def _digests(self, key: bytes) -> list[bytes]:
+        history = self._histories.get(key)
+        return history if history is not None else [head.digest for head in self.heads.get(key, ())]
+
+    def rebuild(self, key: bytes) -> None:
+        """Compute the heads of a key again from its versions."""
+        history = self._history(key)
+        if not history:
+            for table in (self._histories, self._head_sets, self.heads):
+                table.pop(key, None)
+            return
+        head_set = self._head_sets[key] = HeadSet()
+        for digest in history:
+            item = self.held[digest]
+            if digest in self.reissued:
+                head_set.add_reissues(item.reissues, item.author)
+            else:
+                head_set.add(digest, item.version, item.parents, author=item.author, reissues=item.reissues)
+        self.heads[key] = self._ordered(head_set)
+
+    def _ordered(self, head_set: HeadSet) -> tuple[Envelope | Notice, ...]:
+        heads = [self.held[digest] for digest in head_set.heads()]
+        if len(heads) > 1:
+            heads.sort(key=order_key, reverse=True)
+        return tuple(heads)
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def versions(self, key: bytes, after: int, limit: int) -> list[Version]:
+        heads = {head.digest for head in self.heads.get(key, ())}
+        items = sorted((self.held[digest] for digest in self._digests(key)), key=order_key)
+        return [
+            Version(
+                address=item.address, digest=item.digest, version=item.version, author=item.author,
+                deleted=item.deleted, parents=item.parents,
+                content_type=item.content_type if isinstance(item, Envelope) else "",
+                size_bytes=len(item.content) if isinstance(item, Envelope) else 0,
+                is_held=isinstance(item, Envelope), is_head=item.digest in heads,
+                reissued_as=self._reissued_as(item),
+            )
+            for item in items[after : after + limit]
+        ]  # fmt: skip
+
+    def count(self, key: bytes) -> int:
+        return len(self._digests(key))
+
+    def latest_version(self) -> int:
+        if self._latest is None:
+            current = (item.version for digest, item in self.held.items() if digest not in self.reissued)
+            self._latest = max(current, default=0)
+        return self._latest
+
+    def stand_in(self, digest: bytes) -> bytes:
+        """See `Versions.stand_in`."""
+        item = self.held.get(digest)
+        while item is not None and (stand_in := self._reissued_as(item)) is not None:
+            digest = stand_in
+            item = self.held.get(digest)
+        return digest
+
+    def own_stand_in(self, digest: bytes) -> bytes:
+        """Like `stand_in`, over the reissues of this store alone."""
+        while digest in self.reissued:
+            digest = self.reissued[digest]
+        return digest
+
+    def _reissued_as(self, item: Envelope | Notice) -> bytes | None:
+        """The replacement of a version: the one that this store made, else the one that its author made."""
+        by_author = [
+            each.digest
+            for each in self._stand_ins.get(item.digest, ())
+            if (each.key, each.author) == (item.key, item.author)
+        ]
+        return self.reissued.get(item.digest) or min(by_author, default=None)
+
+
+def _learned(known: Envelope | Notice, item: Envelope | Notice) -> Envelope | Notice | None:
+    """The version with what `item` adds to it, or None when `item` adds nothing.
+
+    Nothing vouches for a notice but its sender: a second notice adds parents where none were known, and nothing else.
+    """
+    if isinstance(known, Envelope):
+        return None
+    if isinstance(item, Envelope):
+        return item
+    return known._replace(parents=item.parents) if item.parents and not known.parents else None
+
+
+def _confirms(known: Envelope | Notice, more: Envelope | Notice) -> bool:
+    """Whether a version is what its notice claimed, as far as heads depend on it: else more than one edge changes."""
+    is_same = (known.key, known.version, known.author) == (more.key, more.version, more.author)
+    return is_same and known.parents in ((), more.parents)

@@ -1,0 +1,90 @@
+"""What the tables know of the versions in a run of merges: read with a few statements, before anything is decided."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from node.store.sqlite.prefix_index import PrefixIndexes, digest_prefix, key_prefix
+from node.store.sqlite.rows import placeholders
+from protocols.envelope import Envelope, Notice
+
+
+@dataclass(slots=True)
+class KnownVersion:
+    """A version in the tables, or one of this run that will be."""
+
+    sequence: int
+    key_id: int
+    version: int
+    parents: bytes
+    author: str
+    is_held: bool
+    is_local: bool
+    is_reissued: bool
+
+
+class MergeLookup:
+    """Used in the writer's thread, within its transactions. The merges of a run keep it up to date."""
+
+    def __init__(self, db: sqlite3.Connection, prefixes: PrefixIndexes) -> None:
+        self._db = db
+        self._prefixes = prefixes
+        self.versions: dict[bytes, KnownVersion] = {}
+        """By digest: the versions of the run, their parents, and those that they reissue."""
+        self.key_ids: dict[bytes, int] = {}
+        self.orphans: dict[bytes, list[tuple[int, int]]] = {}
+        """By parent that is not held: (key id, version) of its children."""
+        self.stand_ins: dict[bytes, list[tuple[int, str]]] = {}
+        """By digest: (key id, author) of the versions that claim to replace it."""
+        self.has_orphans = False
+        self.has_stand_ins = False
+        self.load()
+
+    def load(self) -> None:
+        """Read what is kept between runs; again after a transaction was rolled back."""
+        self.clear()
+        self.has_orphans = bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM orphans)").fetchone()[0])
+        self.has_stand_ins = bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM stand_ins)").fetchone()[0])
+
+    def clear(self) -> None:
+        """Forget the versions of the last run."""
+        self.versions = {}
+        self.key_ids = {}
+        self.orphans = {}
+        self.stand_ins = {}
+
+    def read(self, items: Sequence[Envelope | Notice]) -> None:
+        db, prefixes = self._db, self._prefixes
+        digests = list(dict.fromkeys([digest for item in items for digest in (item.digest, *item.parents)]))
+        digests += [old for item in items for old in item.reissues if old not in digests]
+        for places, values in placeholders(prefixes.digests.find(db, [digest_prefix(digest) for digest in digests])):
+            for digest, *row in db.execute(
+                "SELECT digest, sequence, key_id, version, parents, author, encoded IS NOT NULL, is_local, "
+                f"reissued_as IS NOT NULL FROM versions WHERE sequence IN {places}",
+                values,
+            ):
+                self.versions[digest] = KnownVersion(*row)
+        keys = dict.fromkeys([item.key for item in items])
+        for places, values in placeholders(prefixes.keys.find(db, [key_prefix(key) for key in keys])):
+            self.key_ids.update(db.execute(f"SELECT key, id FROM keys WHERE id IN {places}", values))
+        own_digests = list(dict.fromkeys([item.digest for item in items]))
+        if self.has_orphans:
+            self._read_orphans(own_digests)
+        if self.has_stand_ins:
+            self._read_stand_ins(own_digests)
+
+    def _read_orphans(self, digests: Sequence[bytes]) -> None:
+        for places, values in placeholders(digests):
+            for parent, key_id, version in self._db.execute(
+                f"SELECT parent, key_id, version FROM orphans WHERE parent IN {places}", values
+            ):
+                self.orphans.setdefault(parent, []).append((key_id, version))
+
+    def _read_stand_ins(self, digests: Sequence[bytes]) -> None:
+        for places, values in placeholders(digests):
+            for old, key_id, author in self._db.execute(
+                "SELECT s.old, v.key_id, v.author FROM stand_ins s JOIN versions v ON v.sequence = s.sequence "
+                f"WHERE s.old IN {places}",
+                values,
+            ):
+                self.stand_ins.setdefault(old, []).append((key_id, author))
