@@ -21,7 +21,8 @@ from node.dht.base import DHT, Backend
 from node.dht.call_metrics import CallMetrics
 from node.dht.circuit_breaker import CircuitBreaker
 from node.dht.dispatch import DispatchDHT
-from node.dht.hybrid import HandoffResult, HybridDHT
+from node.dht.handoff import HandoffResult
+from node.dht.hybrid import HybridDHT
 from node.dht.mock import MockDHT
 from node.dht.real import RealDHT
 from node.metrics import Meters
@@ -131,7 +132,7 @@ async def _run_alone(base: _Base, task_status: trio.TaskStatus[Node]) -> None:
         store=base.environment.store,
         call_metrics=base.call_metrics,
     )
-    base.flags.subscribe(lambda _, after: dht.turn(after))
+    base.flags.subscribe(lambda _, after: dht.use_flags(after))
     node = _node(base, dht, None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(node.resolver.run)
@@ -329,12 +330,12 @@ def _dht(base: _Base, swarm: _Swarm) -> DispatchDHT:
         base.flags.current,
         lambda flags: _backends(base, swarm, flags),
         store=base.environment.store,
-        may_ask=lambda: breaker.lets_through,
+        may_ask=lambda: breaker.is_closed,
         call_metrics=base.call_metrics,
     )
 
     def turned(before: Flags, after: Flags) -> None:
-        dht.turn(after)
+        dht.use_flags(after)
         steer(breaker, before, after)
         if holds_otherwise(before, after):
             swarm.handoff.look_through()
@@ -348,7 +349,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
     environment, flags, members = base.environment, base.flags, base.members
     store, now_ms = environment.store, environment.now_ms
     resolver = Resolver(dht, store, flags=flags.current)
-    flags.subscribe(lambda _, after: resolver.turn(after))
+    flags.subscribe(lambda _, after: resolver.use_flags(after))
     monitor = HealthMonitor(
         dht=dht,
         flags=flags,

@@ -240,7 +240,7 @@ class VirtualWorld:
             if hint_counts := self._owing(node):
                 told = ", ".join(f"{count} to {other}" for other, count in hint_counts.items())
                 return f"{name} still owes hints: {told}"
-            if node.breaker is not None and not node.breaker.lets_through:
+            if node.breaker is not None and not node.breaker.is_closed:
                 return f"the breaker of {name} is {node.breaker.state} ({node.breaker.why})"
         return self._strangers() or await self._unequal(nodes)
 

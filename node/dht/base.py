@@ -1,9 +1,9 @@
-"""The DHT as everything above sees it: one Protocol, three backends (mock, real, hybrid) over one store.
+"""The contract of a DHT: one Protocol, three backends (mock, real, hybrid) over one store.
 
-Envelopes come in signed and verified; `node/services/writes/author.py`, which makes them, holds the key's lock
-meanwhile. Who calls: the author, the resolver and the API. Each call ends within its deadline, which runs from
-entry and includes the commit. Raises `Unavailable`, `Indeterminate`, `Rejected`, `StorageFull`; an absent thing is
-an answer, never an error.
+Callers are the author, the resolver and the API. Envelopes are signed and verified before `put`; the author
+(`node/services/writes/author.py`) holds the key's lock while it makes one. Each call ends within its deadline, which
+runs from entry and includes the commit. Raises `Unavailable`, `Indeterminate`, `Rejected`, `StorageFull`. That there is
+nothing is an answer, never an error.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Backend(StrEnum):
 
 
 class Consistency(StrEnum):
-    """`auto`: the backend's own way. `local`: this store. `swarm`: the holders, and nothing else will do."""
+    """`auto`: as the backend decides. `local`: this store only. `swarm`: the holders only."""
 
     AUTO = "auto"
     LOCAL = "local"
@@ -33,20 +33,20 @@ class Consistency(StrEnum):
 
 class Durability(StrEnum):
     REPLICATED = "replicated"
-    """The write quorum of peers has it."""
+    """Every wanted holder has it."""
     PENDING = "pending"
-    """It is safe on this machine, and fewer peers than the write quorum have it yet."""
+    """It is durable on this machine; fewer peers than the write quorum have it so far."""
     AT_RISK = "at risk"
-    """The quorum has it, but not yet every wanted holder."""
+    """The write quorum has it, but not every wanted holder so far."""
     LOCAL = "local"
-    """The mock backend: this machine's, and nobody was asked."""
+    """The mock backend: on this machine, and no peer was asked."""
 
 
 class Receipt(NamedTuple):
-    """What a write gets back: where it is, and how durable."""
+    """The answer to a write: where the version is, and how durable."""
 
     backend: Backend
-    """Who answered: `real` when the swarm acknowledged, else `mock`."""
+    """`real` when the write quorum acknowledged, else `mock`."""
     acknowledged: int
     wanted: int
     quorum: int
@@ -69,11 +69,11 @@ class Receipt(NamedTuple):
         log_id: str,
         quorum: int,
         elapsed_seconds: float = 0.0,
-        asked: bytes | None = None,
+        requested: bytes | None = None,
     ) -> "Receipt":
-        """The receipt of a write that stands like this. `quorum` is that of the backend, 0 where nobody is asked.
+        """The receipt of a write with this standing. `quorum` is that of the backend, 0 where no peer is asked.
 
-        `asked` is the digest that was asked for; `written` stands in for it where it was issued again.
+        `requested` is the digest that the caller named; `written` is the reissued version, if there is one.
         """
         acknowledged = len(standing.acknowledged)
         return cls(
@@ -88,7 +88,7 @@ class Receipt(NamedTuple):
             version=written.version,
             digest=written.digest,
             parents=written.parents,
-            reissued_as=standing.digest if asked is not None and asked != standing.digest else None,
+            reissued_as=standing.digest if requested is not None and requested != standing.digest else None,
         )
 
     @property
@@ -105,7 +105,7 @@ class Receipt(NamedTuple):
 
 
 class Provenance(NamedTuple):
-    """What a read tells about where it came from."""
+    """Where the answer to a read came from."""
 
     backend: Backend
     source: str
@@ -113,25 +113,25 @@ class Provenance(NamedTuple):
     age_ms: float | None
     """How long ago this node last knew that it had what the other holders have; 0: just asked; None: never."""
     replicas: int
-    """How many nodes, this one included, were found to hold the answer."""
+    """How many nodes, this one included, are known to hold the answer."""
     siblings: int
     """How many other heads there are."""
     is_degraded: bool
-    """True: the backend could not do what it normally does; `reason` says why."""
+    """Whether the backend could not do what it normally does; `reason` says why."""
     reason: str = ""
 
 
 class Freshness(NamedTuple):
-    """How far this machine's own store may answer for a key, as its backend sees it."""
+    """Whether this machine's own store may answer for a key, as the backend decides it."""
 
     since: float
-    """When this store last lacked nothing that another holder wrote, on trio's clock; minus infinity: never."""
+    """When this store last had everything that the other holders wrote, on trio's clock; minus infinity: never."""
     age_max_seconds: float
-    """How old its answers may be. Infinity: this store is all there is (mock). 0: it never answers (real)."""
+    """How old its answers may be. Infinity: no other store is asked (mock). 0: it never answers (real)."""
 
     @property
     def is_final(self) -> bool:
-        """Whether an answer from this store never gets old."""
+        """Whether an answer from this store never expires."""
         return self.age_max_seconds == inf
 
 
@@ -143,15 +143,15 @@ class Answer(NamedTuple):
 
 
 class VersionHistory(NamedTuple):
-    """Versions in the total order, the first one first."""
+    """Versions in the total order, earliest first."""
 
     versions: tuple[Version, ...]
     total: int
     is_complete: bool
-    """False when holders that should have been asked did not answer."""
+    """False when too few of the holders answered."""
     provenance: Provenance
     missing: tuple[bytes, ...] = ()
-    """Versions that these were written on top of, and that nobody who was asked has told of."""
+    """Parents of these versions that none of the nodes asked knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,27 +166,27 @@ class DHT(Protocol):
 
     @property
     def write_quorum(self) -> int:
-        """How many peers must acknowledge a write before it counts as replicated; 0: nobody is asked."""
+        """How many peers must acknowledge a write before it counts as replicated; 0: no peer is asked."""
         ...
 
     @property
     def asks_swarm(self) -> bool:
-        """Whether other nodes are asked at all; False: this store is all there is."""
+        """Whether other nodes are asked at all."""
         ...
 
     @property
     def deadline_seconds(self) -> float:
-        """How long a call takes at most that names no timeout of its own."""
+        """The deadline of calls without a `timeout`."""
         ...
 
     def freshness(self, key: bytes) -> Freshness:
-        """How far this store may answer for a key. Quick, from memory."""
+        """Whether this store may answer for a key. From memory."""
         ...
 
     async def get_here(self, key: bytes) -> Answer | None:
-        """The heads of a key, where this store may answer for them now; None: nobody knows without asking the swarm.
+        """The heads of a key, when this store may answer for them now; None: the swarm must be asked.
 
-        It never waits for another node, so it is what to try before anything is kept, shared or asked.
+        It never waits for another node, so callers try it first.
         """
         ...
 
@@ -200,8 +200,8 @@ class DHT(Protocol):
     ) -> Receipt:
         """Write a version. `timeout` in seconds replaces the backend's own deadline.
 
-        `on_merged` is called once the version is durable here and a head: whoever waits to write the next version of
-        this key on top of it may go on, though the swarm has not acknowledged yet.
+        `on_merged` is called once the version is durable here and a head: the next version of this key may be written
+        on top of it, though the swarm has not acknowledged yet.
         """
         ...
 
@@ -223,7 +223,7 @@ class DHT(Protocol):
     ) -> VersionHistory: ...  # fmt: skip
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
-        """Say that this node provides a key; answer how many peers took note."""
+        """Announce that this node provides a key; return how many peers recorded it."""
         ...
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]: ...

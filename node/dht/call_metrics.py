@@ -1,9 +1,9 @@
-"""What became of the calls to the DHT: how many by backend, operation and outcome, how long they took, which failed.
+"""Call metrics: counts and times the calls to the DHT by backend, operation and outcome.
 
-Calls that go to the swarm, or to the disk, take a tenth of a millisecond or more: each is counted and timed
-(`MeteredDHT`), and those that asked the swarm are on record for the health report. A read that is answered out of
-memory takes half a microsecond, of which even a second coroutine would be a fifth: the backends count these themselves,
-in a `SampledCalls`, and time every 64th.
+Calls that go to the swarm, or to the disk, take a tenth of a millisecond or more: each of them is counted and timed
+(`MeteredDHT`), and those that asked the swarm feed the health report. A read that is answered from memory takes half a
+microsecond, and even one more coroutine would cost a fifth of that: the backends count these reads themselves, in a
+`SampledCalls`, and time every 64th.
 """
 
 from collections import deque
@@ -20,17 +20,18 @@ from protocols.envelope import Envelope
 from protocols.errors import BzzzError, Indeterminate, Internal, StorageFull, TooManyRequests, Unavailable
 
 SAMPLE = 64
-"""Of calls answered out of memory, every so many-th is timed."""
-ROUNDS_A_TURN = 4
-"""Calls that are answered out of memory wait for nothing: after so many samples others get their turn."""
+"""Of the calls answered from memory, every n-th is timed."""
+SAMPLES_PER_CHECKPOINT = 4
+"""Calls answered from memory never wait: after so many samples one of them lets other tasks run."""
 RATIO_SECONDS = 300.0
-"""The error ratio is that of the calls of about so long."""
+"""The error ratio covers the calls of about this time."""
 MARK_SECONDS = 10.0
+"""The least time between two marks that the error ratio is measured from."""
 
 
 class CallOutcome(StrEnum):
     LOCAL = "local"
-    """Answered by this machine, as it should be."""
+    """Answered by this machine, as intended."""
     SWARM = "swarm"
     REPLICATED = "replicated"
     PENDING = "pending"
@@ -38,12 +39,12 @@ class CallOutcome(StrEnum):
     FALLBACK = "fallback"
     """Answered by this machine because the swarm did not."""
     PARTIAL = "partial"
-    """Answered by the swarm, not by all of those who should have."""
+    """Answered by the swarm, but by too few of the holders."""
     ANSWERED = "answered"
     UNAVAILABLE = "unavailable"
     INDETERMINATE = "indeterminate"
     REFUSED = "refused"
-    """What was asked for cannot be done: no failure of this node or the swarm."""
+    """The request cannot be carried out: no failure of this node or the swarm."""
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -81,57 +82,58 @@ def outcome_of_read(provenance: Provenance) -> CallOutcome:
 
 
 class SampledCalls:
-    """Calls of one operation that are answered out of memory. For each the backend takes one from `left` as it begins;
-    when none is left, it waits for `again`, and says with `took` how long this one took.
+    """Calls of one operation that are answered from memory. The backend counts down `until_sample` as each begins; at 0
+    it awaits `begin_sample`, and ends that call with `end_sample`.
 
-    `others` counts those of them that came to something else, and are counted elsewhere.
+    `counted_elsewhere` are those of them that had another outcome than local, which `CallMetrics.count` counts.
     """
 
-    __slots__ = ("_rounds", "_shown", "latency", "left", "others")
+    __slots__ = ("_reported", "_samples", "counted_elsewhere", "latency", "until_sample")
 
     def __init__(self) -> None:
-        self.left = SAMPLE
-        self.others = 0
+        self.until_sample = SAMPLE
+        self.counted_elsewhere = 0
         self.latency = Histogram()
-        self._rounds = 0
-        self._shown = 0
+        self._samples = 0
+        self._reported = 0
 
-    async def again(self) -> float:
-        """Begin a new round, and now and then give others their turn; answers trio's time, for `took`."""
-        self.left = SAMPLE
-        self._rounds += 1
-        if not self._rounds % ROUNDS_A_TURN:
+    async def begin_sample(self) -> float:
+        """Start counting to the next sample, and now and then let other tasks run; return the time for `end_sample`."""
+        self.until_sample = SAMPLE
+        self._samples += 1
+        if not self._samples % SAMPLES_PER_CHECKPOINT:
             await trio.lowlevel.checkpoint()
         return trio.current_time()
 
-    def took(self, started: float) -> None:
+    def end_sample(self, started: float) -> None:
         self.latency.observe(trio.current_time() - started)
 
     @property
     def count(self) -> int:
-        """How many were answered. A call that is under way may count already, and then come to something else: so it
-        is told as a number that never goes down."""
-        self._shown = max(self._shown, self._rounds * SAMPLE + SAMPLE - self.left - self.others)
-        return self._shown
+        """How many were answered. It never goes down, though a call under way may be counted and then be counted
+        elsewhere."""
+        counted = self._samples * SAMPLE + SAMPLE - self.until_sample - self.counted_elsewhere
+        self._reported = max(self._reported, counted)
+        return self._reported
 
 
 class CallMetrics:
-    """One a node. It outlives the backends, which are made anew at each change of flags."""
+    """One for each node. It outlives the backends, which are made anew at each change of flags."""
 
     def __init__(self, *, now_ms: Callable[[], int] = lambda: 0) -> None:
         self._now_ms = now_ms
-        self._quick: dict[tuple[str, str], SampledCalls] = {}
+        self._sampled: dict[tuple[str, str], SampledCalls] = {}
         self._requests: dict[tuple[str, ...], int] = {}
         self._latencies: dict[tuple[str, ...], Histogram] = {}
         self._fallbacks: dict[tuple[str, ...], int] = {}
         self._last_fallback_ms = 0
         self._marks: deque[tuple[float, dict[str, tuple[int, int]]]] = deque()
-        self.record = CallHealth()
+        self.call_health = CallHealth()
         """Of the calls that asked the swarm, in backends real and hybrid."""
 
-    def quick(self, backend: Backend, operation: str) -> SampledCalls:
-        """Where a backend counts an operation of its own that is answered out of memory."""
-        return self._quick.setdefault((backend.value, operation), SampledCalls())
+    def sampled_calls(self, backend: Backend, operation: str) -> SampledCalls:
+        """The counter in which a backend counts an operation that is answered from memory."""
+        return self._sampled.setdefault((backend.value, operation), SampledCalls())
 
     def count(
         self,
@@ -141,7 +143,7 @@ class CallMetrics:
         seconds: float | None = None,
         error: BaseException | None = None,
     ) -> None:
-        """A call came to its end, maybe with an error; without `seconds` it is not timed."""
+        """Count a call that ended, maybe with an error; without `seconds` it is not timed."""
         key = (backend.value, operation, outcome.value)
         self._requests[key] = self._requests.get(key, 0) + 1
         if seconds is not None:
@@ -153,33 +155,33 @@ class CallMetrics:
             self._fallbacks[(operation,)] = self._fallbacks.get((operation,), 0) + 1
             self._last_fallback_ms = self._now_ms()
         if backend is not Backend.MOCK and outcome is not CallOutcome.LOCAL:
-            self.record.ended(error)
+            self.call_health.record(error)
 
     def timing(self, backend: Backend, operation: str) -> "Timing":
-        """Counts and times what happens in it."""
+        """A context manager that counts and times the call made in it."""
         return Timing(self, backend, operation)
 
-    # -- what is told of it -----------------------------------------------------------------------------------
+    # -- for the metrics page ---------------------------------------------------------------------------------
 
     def requests(self) -> dict[tuple[str, ...], int]:
         """By backend, operation and outcome."""
         found = dict(self._requests)
-        for (backend, operation), quick in self._quick.items():
+        for (backend, operation), sampled in self._sampled.items():
             key = (backend, operation, CallOutcome.LOCAL.value)
-            found[key] = found.get(key, 0) + quick.count
+            found[key] = found.get(key, 0) + sampled.count
         return {key: number for key, number in sorted(found.items()) if number}
 
     def _durations(self) -> dict[tuple[str, ...], Histogram]:
         found = dict(self._latencies)
-        for (backend, operation), quick in self._quick.items():
-            if any(quick.latency.counts):
-                found[backend, operation, CallOutcome.LOCAL.value] = quick.latency
+        for (backend, operation), sampled in self._sampled.items():
+            if any(sampled.latency.counts):
+                found[backend, operation, CallOutcome.LOCAL.value] = sampled.latency
         return dict(sorted(found.items()))
 
     def error_ratios(self) -> dict[tuple[str, ...], float]:
         """By backend: the share of calls that failed since a mark about `RATIO_SECONDS` ago.
 
-        Marks are set when somebody asks; whoever asks seldom gets the share since he asked last.
+        Marks are set by this call; when it is called seldom, the share is that since the last call.
         """
         now = trio.current_time()
         totals: dict[str, tuple[int, int]] = {}
@@ -200,7 +202,7 @@ class CallMetrics:
     def families(self) -> list[Family]:
         labels = ("backend", "operation", "outcome")
         fallbacks = {key: float(number) for key, number in sorted(self._fallbacks.items())}
-        told = [
+        families = [
             Family(
                 "bzzz_dht_requests_total", "Calls to the DHT that ended, by what they came to.", Kind.COUNTER, labels,
                 {key: float(number) for key, number in self.requests().items()},
@@ -224,45 +226,45 @@ class CallMetrics:
         ]  # fmt: skip
         if self._last_fallback_ms:
             last = self._last_fallback_ms / 1000.0
-            told.append(
+            families.append(
                 gauge("bzzz_dht_last_fallback_timestamp_seconds", "When this machine last answered alone.", last)
             )
-        return told
+        return families
 
 
 class Timing:
-    """One call, from entering to leaving. `what` is what that came to; the error that it ends with it sees."""
+    """One call, from entering to leaving. The caller sets `outcome`; that of an error is found from the error."""
 
-    __slots__ = ("_backend", "_call_metrics", "_operation", "_started", "what")
+    __slots__ = ("_backend", "_call_metrics", "_operation", "_started", "outcome")
 
     def __init__(self, call_metrics: CallMetrics, backend: Backend, operation: str) -> None:
         self._call_metrics = call_metrics
         self._backend = backend
         self._operation = operation
-        self.what = CallOutcome.ANSWERED
+        self.outcome = CallOutcome.ANSWERED
         self._started = trio.current_time()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        outcome = self.what if error is None else outcome_of_error(error)
+        outcome = self.outcome if error is None else outcome_of_error(error)
         self._call_metrics.count(self._backend, self._operation, outcome, trio.current_time() - self._started, error)
 
 
 class MeteredDHT:
-    """A backend whose calls are counted and timed. Those operations that it counts by itself go straight to it."""
+    """A backend whose calls are counted and timed. Calls of `self_counted` operations go straight to the backend."""
 
-    def __init__(self, dht: DHT, call_metrics: CallMetrics, *, counts_itself: frozenset[str]) -> None:
+    def __init__(self, dht: DHT, call_metrics: CallMetrics, *, self_counted: frozenset[str]) -> None:
         self._dht = dht
         self._call_metrics = call_metrics
         self.backend = dht.backend
         self.asks_swarm = dht.asks_swarm
         self.write_quorum = dht.write_quorum
         self.freshness = dht.freshness
-        self.get_here = dht.get_here  # whoever answers here at all counts its gets itself
-        self.get = dht.get if "get" in counts_itself else self._get
-        self.put = dht.put if "put" in counts_itself else self._put
+        self.get_here = dht.get_here  # a backend that answers here counts its own gets
+        self.get = dht.get if "get" in self_counted else self._get
+        self.put = dht.put if "put" in self_counted else self._put
 
     @property
     def deadline_seconds(self) -> float:
@@ -280,7 +282,7 @@ class MeteredDHT:
             receipt = await self._dht.put(
                 envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=on_merged
             )
-            timing.what = outcome_of_receipt(receipt)
+            timing.outcome = outcome_of_receipt(receipt)
             return receipt
 
     async def _get(
@@ -288,7 +290,7 @@ class MeteredDHT:
     ) -> Answer:
         with self._call_metrics.timing(self.backend, "get") as timing:
             answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
-            timing.what = outcome_of_read(answer.provenance)
+            timing.outcome = outcome_of_read(answer.provenance)
             return answer
 
     async def get_version(
@@ -296,7 +298,7 @@ class MeteredDHT:
     ) -> Answer:
         with self._call_metrics.timing(self.backend, "get_version") as timing:
             answer = await self._dht.get_version(key, digest, consistency=consistency, timeout=timeout)
-            timing.what = outcome_of_read(answer.provenance)
+            timing.outcome = outcome_of_read(answer.provenance)
             return answer
 
     async def history(
@@ -307,7 +309,7 @@ class MeteredDHT:
             history = await self._dht.history(
                 key, consistency=consistency, after=after, limit=limit, timeout=timeout
             )  # fmt: skip
-            timing.what = outcome_of_read(history.provenance)
+            timing.outcome = outcome_of_read(history.provenance)
             return history
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:

@@ -1,7 +1,7 @@
-"""The way to the swarm, and the breaker that shuts it: runs `protocols/policy/breaker.py` and pings in its name.
+"""Circuit breaker to the swarm: runs `protocols/policy/breaker.py`, and sends the pings of its probes.
 
-An operation that its caller gives little time may be over before a far swarm can have answered it. Then nothing is
-known yet, and it is judged later, when those who were asked have had their time: the caller does not wait for that.
+When a caller's deadline is short, its operation may end before a far swarm can have answered it. Nothing is known then;
+the operation is judged later, when the peers that were asked have had their time. The caller does not wait for that.
 """
 
 import logging
@@ -22,17 +22,17 @@ from protocols.policy.breaker import Breaker, BreakerState
 log = logging.getLogger(__name__)
 
 PROBE_PEERS_MAX = 8
-"""How many connected peers one probe pings, side by side; one answer is enough."""
+"""Connected peers that one probe pings, side by side; one answer is enough."""
 PROBE_SECONDS = 0.5
-"""How long they may take to answer it; longer when their answers usually take long."""
+"""How long a peer may take to answer a probe; longer when its round trips are long."""
 JUDGED_LATER_MAX = 64
-"""Operations that wait for their judgement; what comes beyond says no more than they do."""
+"""Operations that wait to be judged later; further ones are not judged, for they would be no new evidence."""
 CHANGES_KEPT = 64
 _BECAME = {BreakerState.OPEN: "opened", BreakerState.CLOSED: "closed", BreakerState.HALF_OPEN: "half-opened"}
 
 
 class Transition(NamedTuple):
-    """One change of the breaker, for the log, the health report and the metrics."""
+    """One change of the breaker's state, for the log, the health report and the metrics."""
 
     at_ms: int
     before: BreakerState
@@ -46,7 +46,7 @@ class Transition(NamedTuple):
 
 
 class CircuitBreaker:
-    """Asked before each call to the swarm (`is_open`, in the sense of a gate), told after it."""
+    """Callers ask `is_closed` before each call to the swarm, and report the outcome with the `generation` after it."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class CircuitBreaker:
         self.failures = 0
         """How many operations and probes no peer answered."""
         self.openings = 0
-        """How often it opened, of itself or because somebody forced it."""
+        """How often it opened, by itself or because an operator forced it."""
         self.transitions: deque[Transition] = deque(maxlen=CHANGES_KEPT)
         self.recoveries = 0
         self.opened_at_ms: int | None = None
@@ -79,16 +79,16 @@ class CircuitBreaker:
     def subscribe(
         self, *, on_change: Callable[[Transition], None], on_sign_of_life: Callable[[], None] = lambda: None
     ) -> None:
-        """Call these in the moment of each change, and of each sign of life that is reported here.
+        """Call `on_change` at each change, and `on_sign_of_life` at each sign of life that is reported here.
 
-        They must be quick, must not wait and must not raise.
+        Both must be quick, must not wait and must not raise.
         """
         self._on_change.append(on_change)
         self._on_sign_of_life.append(on_sign_of_life)
 
     @property
-    def lets_through(self) -> bool:
-        """True: the swarm may be asked (the breaker is closed)."""
+    def is_closed(self) -> bool:
+        """Whether the swarm may be asked."""
         return self._breaker.is_closed
 
     @property
@@ -97,19 +97,19 @@ class CircuitBreaker:
 
     @property
     def why(self) -> str:
-        """The evidence of the breaker's last change, in words."""
+        """The evidence for the last change of state, in words."""
         return self._breaker.why
 
     @property
     def generation(self) -> int:
-        """Named again with the outcome of a call that begins now."""
+        """Read when a call begins, and given back with its outcome: a late outcome of an earlier state is ignored."""
         return self._breaker.generation
 
     def succeeded(self, generation: int) -> None:
         self._driver.handle(breaker.Succeeded(generation))
 
     def failed(self, generation: int, evidence: str, asked: Sequence[str] = ()) -> None:
-        """`asked` are the peers that did not answer."""
+        """No peer answered an operation; `asked` are the peers that did not."""
         self.failures += 1
         names = tuple(map(self._members.name_of, asked))
         self._driver.handle(breaker.Failed(generation, evidence, names))
@@ -117,11 +117,12 @@ class CircuitBreaker:
     def unanswered(
         self, generation: int, *, since: float, until: float, evidence: str, asked: Sequence[str] = ()
     ) -> None:
-        """These peers were asked, and what was waited for did not come in that time (trio's clock).
+        """These peers were asked, and the answer did not come between `since` and `until` (trio's clock).
 
-        When any peer answered anything meanwhile, the swarm is there: it refused, or our own work stands before this.
-        When we were late ourselves, or the caller was in too much of a hurry for anybody, nothing is known. When it
-        was too short a time for these peers, who usually take longer, it is judged when that is over.
+        When any peer answered anything meanwhile, the swarm is there: it refused, or other work of this node was before
+        this operation. When this process was late itself, or the deadline was too short for any peer, nothing is known.
+        When it was too short for these peers, whose round trips are longer, the operation is judged when their time is
+        over.
         """
         if self._has_answered(since):
             self.succeeded(generation)
@@ -149,32 +150,32 @@ class CircuitBreaker:
         return any(self._rpc.answered_at(presence.member.peer) > since for presence in self._members.all())
 
     def unasked(self, generation: int, evidence: str) -> None:
-        """Nobody was asked, for none of those who should be can be reached: a failure when there is nobody else."""
+        """No peer was asked, because no holder can be reached: a failure when no member at all can be reached."""
         if not self._members.reachable():
             self.failed(generation, evidence)
 
     def heard(self, peer: str) -> None:
-        """A frame of this peer came."""
+        """A frame of this peer was received."""
         if self._breaker.learned is BreakerState.OPEN:
             self._driver.handle(breaker.SignOfLife(f"a frame of {self._members.name_of(peer)}"))
 
     def sign_of_life(self, evidence: str) -> None:
-        """A peer was connected or answered again."""
+        """A peer connected, or answered again."""
         if self._breaker.learned is BreakerState.OPEN:
             self._driver.handle(breaker.SignOfLife(evidence))
         for on_sign_of_life in self._on_sign_of_life:
             on_sign_of_life()
 
     def force(self, state: BreakerState, why: str) -> None:
-        """Somebody wants it open or closed; what the breaker learns meanwhile holds again after `release`."""
+        """Force the breaker open or closed; it goes on learning meanwhile, and follows that after `release`."""
         self._driver.handle(breaker.Forced(state, why))
 
     def release(self, why: str) -> None:
-        """The force is over, if there was one."""
+        """End the force, if there is one."""
         self._driver.handle(breaker.Released(why))
 
     def tune(self, *, threshold: int, backoff_seconds: float) -> None:
-        """Other limits from now on; what was counted stays."""
+        """Use other limits from now on; the counts stay."""
         self._driver.handle(breaker.Tuned(threshold, backoff_seconds))
 
     async def run(self) -> None:
@@ -183,7 +184,7 @@ class CircuitBreaker:
             try:
                 await self._driver.run()
             finally:
-                self._nursery = None  # before it closes: a connection may still come up, or a call fail
+                self._nursery = None  # before it closes: a late event must not start a task in it
 
     def _carry_out(self, effect: breaker.Effect) -> None:
         match effect:
@@ -203,7 +204,7 @@ class CircuitBreaker:
                 pass
 
     def _count(self, transition: Transition) -> None:
-        """From closed to anything else is an opening, the way back a recovery, by itself or because it was forced."""
+        """Leaving closed is an opening, returning to it a recovery; whether by itself or by force."""
         if transition.before is BreakerState.CLOSED:
             self.openings += 1
             self.opened_at_ms = transition.at_ms
@@ -218,9 +219,9 @@ class CircuitBreaker:
 
         async def ping(peer: str, scope: trio.CancelScope) -> None:
             started = trio.current_time()
-            patience = self._rpc.round_trips.timeout(peer, least=PROBE_SECONDS)
+            timeout = self._rpc.round_trips.timeout(peer, least=PROBE_SECONDS)
             try:
-                await self._rpc.call(peer, Ping(), timeout=patience)
+                await self._rpc.call(peer, Ping(), timeout=timeout)
             except CallAbandoned:
                 outcomes.append(None)
             except BzzzError:

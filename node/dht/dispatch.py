@@ -1,13 +1,13 @@
-"""The DHT that a node's callers hold: hands each call to the backend that the flags name when it begins.
+"""Dispatch: hands each call to the backend that the flags name when the call begins.
 
-A change of flags makes new backends over the same store, gate, members and connections, which keep their memory; a
-call that is under way stays with the backend it began in and ends there. So no call fails because of a change, and
-none is answered half by one backend and half by another.
+A change of flags makes new backends over the same store, breaker, members and connections, which keep their state. A
+call under way stays with the backend it began in. So no call fails because of a change, and none is answered partly by
+one backend and partly by another.
 
-Rollout: a key whose share is not reached yet is answered by this machine alone, and what is owed of it is kept (see
-`Flags.holds_back`). Shadow reads: a sample of the reads that this machine answered is asked of the swarm as well, in
-the background, and counted where the swarm knew a head that the answer did not have. What it tells is kept, as by any
-read; what a shadow read comes to, the caller never sees.
+Rollout: a key outside the rollout is answered by this machine alone, and its hints are held back
+(`Flags.holds_back`). Shadow reads: a sample of the reads that this machine answered is asked of the swarm as well, in
+the background; a shadow read is a mismatch when the swarm knew a head that the answer did not have. Its answers are
+merged, as those of any read; its outcome never reaches a caller.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,73 +23,73 @@ from protocols.envelope import Envelope
 from protocols.errors import BzzzError
 
 SHADOWS_MAX = 16
-"""Shadow reads under way at once; what comes beyond is not compared, and counted as skipped."""
+"""Shadow reads under way at once; further ones are skipped, and counted as such."""
 
 _AUTO = Consistency.AUTO
 
 
 class OperationContext(NamedTuple):
-    """What an operation of several calls goes by from its beginning to its end."""
+    """The backend and the deadline of one operation, for all of its calls."""
 
     dht: DHT
     deadline: float
     """On trio's clock."""
 
     @property
-    def left(self) -> float:
-        """Seconds until the deadline; 0 when it is over."""
+    def seconds_left(self) -> float:
+        """Seconds until the deadline; 0 when it has passed."""
         return max(0.0, self.deadline - trio.current_time())
 
 
 class DispatchDHT:
-    """`make` makes the backends that flags ask for; `may_ask` says whether the swarm may be asked for a shadow read.
+    """`make_backends` makes the backends that flags ask for; `may_ask` says whether a shadow read may ask the swarm.
 
-    What calls come to is counted in `call_metrics`; shadow reads, which nobody called for, are not among them.
+    The outcomes of calls are counted in `call_metrics`; shadow reads, which no caller made, are not among them.
     """
 
     def __init__(
         self,
         flags: Flags,
-        make: Callable[[Flags], Mapping[Backend, DHT]],
+        make_backends: Callable[[Flags], Mapping[Backend, DHT]],
         *,
         store: Store,
         may_ask: Callable[[], bool] = lambda: False,
         call_metrics: CallMetrics | None = None,
     ) -> None:
-        self._make = make
+        self._make_backends = make_backends
         self._store = store
         self._may_ask = may_ask
         self._nursery: trio.Nursery | None = None
-        self._shadows = 0
-        self._sampled = 0.0
+        self._shadow_count = 0
+        self._sampled_percent = 0.0
         self.switches = 0
-        """How often the backend in force was another after a change."""
+        """How many changes of flags changed the backend in force."""
         self.shadow_reads = 0
         self.shadow_mismatches = 0
         self.shadow_failures = 0
         self.shadow_skipped = 0
         self._call_metrics = call_metrics or CallMetrics()
-        self._take(flags)
+        self._install(flags)
 
-    def _take(self, flags: Flags) -> None:
-        backends = self._make(flags)
-        self._bare_real = backends.get(Backend.REAL)
+    def _install(self, flags: Flags) -> None:
+        backends = self._make_backends(flags)
+        self._unmetered_real = backends.get(Backend.REAL)
         self._flags = flags
         self._backends = {backend: self._metered(dht) for backend, dht in backends.items()}
         self._chosen = self._backends[Backend(flags.in_force)]
 
     def _metered(self, dht: DHT) -> DHT:
-        return MeteredDHT(dht, self._call_metrics, counts_itself=getattr(dht, "counts_itself", frozenset()))
+        return MeteredDHT(dht, self._call_metrics, self_counted=getattr(dht, "self_counted", frozenset()))
 
-    def turn(self, flags: Flags) -> None:
-        """Calls that begin from now on go by these flags."""
-        is_other = flags.in_force != self._flags.in_force
-        self._take(flags)
-        self.switches += is_other
+    def use_flags(self, flags: Flags) -> None:
+        """Calls that begin from now on follow these flags."""
+        is_switch = flags.in_force != self._flags.in_force
+        self._install(flags)
+        self.switches += is_switch
 
     @property
     def backend(self) -> Backend:
-        """The backend in force, for the keys that the rollout has reached."""
+        """The backend in force, for the keys inside the rollout."""
         return Backend(self._flags.in_force)
 
     @property
@@ -108,10 +108,10 @@ class DispatchDHT:
         return self._for(key).freshness(key)
 
     def begin(self, key: bytes, timeout: float | None = None, *, at: float | None = None) -> OperationContext:
-        """The backend for an operation on a key that begins now (or began `at`, on trio's clock), and until when it
-        may take: as long as that backend gives a call, or `timeout` seconds.
+        """The backend and the deadline of an operation on a key that begins now (or began `at`, on trio's clock).
 
-        Both hold to its end: what is long enough for one backend is too short for another.
+        The deadline is that backend's own, or `timeout` seconds: what is long enough for one backend is too short for
+        another, so the two are fixed together.
         """
         dht = self._for(key)
         seconds = dht.deadline_seconds if timeout is None else timeout
@@ -129,7 +129,7 @@ class DispatchDHT:
             try:
                 await trio.sleep_forever()
             finally:
-                self._nursery = None  # before it closes: reads may still end
+                self._nursery = None  # before it closes: a read that ends now must not start a task in it
 
     # -- the calls --------------------------------------------------------------------------------------------
 
@@ -179,27 +179,27 @@ class DispatchDHT:
     # -- shadow reads -----------------------------------------------------------------------------------------
 
     def _compare(self, key: bytes, answer: Answer) -> None:
-        """Begin a shadow read, if this one is of the sample: every so many-th, which needs no chance."""
-        self._sampled += self._flags.shadow_percent
-        if self._sampled < 100.0:
+        """Begin a shadow read if this read is in the sample: every n-th is, which needs no random number."""
+        self._sampled_percent += self._flags.shadow_percent
+        if self._sampled_percent < 100.0:
             return
-        self._sampled -= 100.0
-        real = self._bare_real
-        if real is None or self._nursery is None or self._shadows >= SHADOWS_MAX or not self._may_ask():
+        self._sampled_percent -= 100.0
+        real = self._unmetered_real
+        if real is None or self._nursery is None or self._shadow_count >= SHADOWS_MAX or not self._may_ask():
             self.shadow_skipped += 1
             return
-        self._shadows += 1
-        self._nursery.start_soon(self._shadow, real, key, frozenset(head.digest for head in answer.heads))
+        self._shadow_count += 1
+        self._nursery.start_soon(self._shadow_read, real, key, frozenset(head.digest for head in answer.heads))
 
-    async def _shadow(self, real: DHT, key: bytes, answered: frozenset[bytes]) -> None:
+    async def _shadow_read(self, real: DHT, key: bytes, answered: frozenset[bytes]) -> None:
         try:
             heads = (await real.get(key)).heads
-            lacked = [head.digest for head in heads if head.digest not in answered]
-            # What this node wrote itself since then is no mismatch: only its own writes have a standing.
-            foreign = [digest for digest in lacked if await self._store.standing(digest=digest) is None]
+            missing = [head.digest for head in heads if head.digest not in answered]
+            # A version that this node wrote itself since then is no mismatch: only own writes have a standing.
+            foreign = [digest for digest in missing if await self._store.standing(digest=digest) is None]
             self.shadow_reads += 1
             self.shadow_mismatches += bool(foreign)
         except BzzzError:
             self.shadow_failures += 1
         finally:
-            self._shadows -= 1
+            self._shadow_count -= 1

@@ -1,16 +1,15 @@
-"""The hybrid backend: this machine's store answers for what the swarm cannot, and says so.
+"""The hybrid backend: asks the swarm within a deadline, and answers from this machine's store otherwise.
 
-A write is merged with its hints first, so that it is safe whatever comes; then the swarm has until the deadline to
-acknowledge it. A read is answered from the store when that is as good as asking, from the swarm when not, and from
-the store, marked, when the swarm does not answer. While the breaker is open nobody waits for the swarm.
+A write is merged with its hints first, so that it is durable here in any case; then the swarm has until the deadline to
+acknowledge it. A read is answered from the store when the store is fresh enough, else from the swarm, and from the
+store, marked as degraded, when the swarm does not answer. While the breaker is open no call waits for the swarm.
 
-Promised for `auto`: monotone on one node, bounded staleness; not linearizable. A thing that is not here is absent only
-when the holders said so; otherwise it is `Unavailable`.
+Guarantees of `auto`: monotone on one node, bounded staleness; not linearizable. A version that is not here is absent
+only when the holders say so; otherwise the answer is `Unavailable`.
 """
 
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import NamedTuple, Protocol
 
 import trio
 
@@ -18,8 +17,9 @@ from node.config.flags import Flags
 from node.dht.base import Answer, Backend, Consistency, Freshness, Provenance, Provider, Receipt, VersionHistory
 from node.dht.call_metrics import CallMetrics, outcome_of_error, outcome_of_read
 from node.dht.circuit_breaker import CircuitBreaker
+from node.dht.handoff import Handoff, HandoffResult
 from node.dht.hedged_query import Unanswered
-from node.dht.mock import MockDHT, stalled
+from node.dht.mock import MockDHT, commit_timed_out
 from node.dht.real import RealDHT, local_answer
 from node.store.base import Store
 from node.store.hints import Standing
@@ -31,44 +31,24 @@ from protocols.errors import Indeterminate, Unavailable
 WRITE_QUORUM = 1
 """How many peers must acknowledge a write where the flags name no quorum."""
 RESERVE_SECONDS = 0.015
-"""Kept back from the deadline for ourselves when the swarm is waited for."""
+"""Kept back from the deadline for this node's own work when a call waits for the swarm."""
 AGE_STEP_SECONDS = 0.01
-"""Ages of local answers are told to this precision; making each anew would double what a local read costs."""
+"""The precision of the ages of local answers: a new provenance for each would double the cost of a local read."""
 
 _AUTO = Consistency.AUTO
 
 
-class HandoffResult(NamedTuple):
-    """What becomes of a write that was handed to who pays hints."""
-
-    holders: tuple[str, ...]
-    """Those that it is on its way to; the others cannot be reached, or are left in peace."""
-    is_next: bool
-    """One of them has little or nothing to take before it: its silence says something."""
-
-
-class Handoff(Protocol):
-    """Who pays hints. Answers at once, and raises nothing."""
-
-    def __call__(
-        self, sequence: int, envelope: Envelope | None, holders: tuple[str, ...], *, is_first: bool
-    ) -> HandoffResult:
-        """Hand over a merged write: the envelope if it is new here, and whether it is all that is here of its address,
-        so that nothing has to reach its holders before it."""
-        ...
-
-
 class HybridDHT:
-    """Made of the two others and the circuit breaker. Deadline, quorum and freshness are those of the flags.
+    """Made of the two other backends and the circuit breaker. Deadline, quorum and freshness are those of the flags.
 
-    Without a fallback in the flags, what would be pending or degraded is an error: `Unavailable` when nothing was
-    written, `Indeterminate` when it was and the swarm did not acknowledge it in time. Gets that this store answers are
-    quick, so this class counts them in `call_metrics` itself.
+    Without a fallback in the flags, an answer that would be pending or degraded is an error: `Unavailable` when nothing
+    was written, `Indeterminate` when it was and the swarm did not acknowledge it in time. Gets that this store answers
+    take microseconds, so this class counts them in `call_metrics` itself.
     """
 
     backend = Backend.HYBRID
     asks_swarm = True
-    counts_itself = frozenset({"get"})
+    self_counted = frozenset({"get"})
 
     def __init__(
         self,
@@ -92,15 +72,15 @@ class HybridDHT:
         self._now_ms = now_ms
         self.write_quorum = flags.write_quorum or WRITE_QUORUM
         self.deadline_seconds = flags.deadline_ms / 1000.0
-        self._freshness = flags.read_freshness_ms / 1000.0
+        self._age_max_seconds = flags.read_freshness_ms / 1000.0
         self._has_fallback = flags.has_fallback
         self._time = trio.lowlevel.current_clock().current_time
         self._call_metrics = call_metrics or CallMetrics()
-        self._gets = self._call_metrics.quick(Backend.HYBRID, "get")
-        self._said_age = -1.0
-        self._said = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
+        self._gets = self._call_metrics.sampled_calls(Backend.HYBRID, "get")
+        self._recent_age = -1.0
+        self._recent_provenance = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
 
-    def _until(self, timeout: float | None) -> float:
+    def _deadline_after(self, timeout: float | None) -> float:
         return trio.current_time() + (self.deadline_seconds if timeout is None else timeout)
 
     # -- put --------------------------------------------------------------------------------------------------
@@ -114,22 +94,22 @@ class HybridDHT:
         on_merged: Callable[[], None] | None = None,
     ) -> Receipt:
         started = trio.current_time()
-        deadline = self._until(timeout)
+        deadline = self._deadline_after(timeout)
         wanted = self._members.wanted(envelope.key)
         if not self._has_fallback:
-            self._require_swarm(wanted)
+            self._require_holders(wanted)
         incoming = Incoming(envelope, Origin.LOCAL, wanted, (), idempotency_key)
         with trio.move_on_at(deadline) as scope:
             ((sequence, is_new),) = await self._store.merge((incoming,), now_ms=self._now_ms())
         if scope.cancelled_caught:
-            raise stalled(envelope)
+            raise commit_timed_out(envelope)
         if on_merged is not None:
             on_merged()
-        is_first = is_new and not envelope.parents and await self._is_all(envelope)
-        offered = self._offer(sequence, envelope if is_new else None, wanted, is_first=is_first)
+        is_first = is_new and not envelope.parents and await self._is_only_version(envelope)
+        handed_off = self._offer(sequence, envelope if is_new else None, wanted, is_first=is_first)
         try:
-            standing = await self._acknowledged(envelope, wanted, offered, sequence, deadline - RESERVE_SECONDS)
-        except Unavailable:  # the disk cannot tell how it stands; it is written all the same
+            standing = await self._acknowledged(envelope, wanted, handed_off, sequence, deadline - RESERVE_SECONDS)
+        except Unavailable:  # the disk cannot read the standing; the write is durable all the same
             standing = Standing(sequence, envelope.digest, (), len(wanted), self._now_ms())
         is_replicated = len(standing.acknowledged) >= self.write_quorum
         if not is_replicated and not self._has_fallback:
@@ -147,10 +127,11 @@ class HybridDHT:
             elapsed_seconds=trio.current_time() - started,
         )
 
-    async def _is_all(self, envelope: Envelope) -> bool:
-        """Whether this version, which was merged just now and has no parents, is all that is here of its address.
+    async def _is_only_version(self, envelope: Envelope) -> bool:
+        """Whether this version, which was merged just now and has no parents, is the only one here of its address.
 
-        An earlier one would be another head, or below one. A store that cannot tell now is no failure of the write.
+        An earlier one would be another head, or an ancestor of one. A store that cannot answer now is no failure of the
+        write.
         """
         try:
             heads = await self._store.heads(envelope.key)
@@ -158,8 +139,8 @@ class HybridDHT:
             return False
         return [head.digest for head in heads] == [envelope.digest]
 
-    def _require_swarm(self, wanted: tuple[str, ...]) -> None:
-        if not self._breaker.lets_through:
+    def _require_holders(self, wanted: tuple[str, ...]) -> None:
+        if not self._breaker.is_closed:
             raise Unavailable(f"the breaker is {self._breaker.state}: {self._breaker.why}; nothing was written")
         if not any(self._members.is_reachable(peer) for peer in wanted):
             raise Unavailable(
@@ -167,12 +148,12 @@ class HybridDHT:
             )
 
     async def _acknowledged(
-        self, envelope: Envelope, wanted: tuple[str, ...], offered: HandoffResult, sequence: int, until: float
+        self, envelope: Envelope, wanted: tuple[str, ...], handed_off: HandoffResult, sequence: int, until: float
     ) -> Standing:
-        """How the write stands at the latest at `until`; at once when it is on its way to nobody."""
-        if wanted and self._breaker.lets_through:
+        """The standing of the write, at `until` at the latest; at once when it is on its way to no holder."""
+        if wanted and self._breaker.is_closed:
             generation, since = self._breaker.generation, trio.current_time()
-            count = min(self.write_quorum, len(offered.holders))
+            count = min(self.write_quorum, len(handed_off.holders))
             standing = None
             if count:
                 with trio.move_on_at(until):
@@ -182,9 +163,11 @@ class HybridDHT:
             elif standing is not None:
                 self._breaker.succeeded(generation)
                 return standing
-            elif offered.is_next:
+            elif handed_off.is_next:
                 evidence = "nobody acknowledged a write"
-                self._breaker.unanswered(generation, since=since, until=until, evidence=evidence, asked=offered.holders)
+                self._breaker.unanswered(
+                    generation, since=since, until=until, evidence=evidence, asked=handed_off.holders
+                )
         standing = await self._store.standing(digest=envelope.digest)
         return standing or Standing(sequence, envelope.digest, (), len(wanted), self._now_ms())
 
@@ -193,48 +176,48 @@ class HybridDHT:
     async def get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
-        began = self._time()
+        started = self._time()
         if consistency is _AUTO and (here := await self.get_here(key)) is not None:
             return here
         with self._call_metrics.timing(Backend.HYBRID, "get") as timing:
             if consistency is Consistency.LOCAL:
                 answer = self._local(await self._store.heads(key), key)
             else:
-                deadline = began + (self.deadline_seconds if timeout is None else timeout)
-                answer = await self._asked(key, consistency, deadline)
-            timing.what = outcome_of_read(answer.provenance)
+                deadline = started + (self.deadline_seconds if timeout is None else timeout)
+                answer = await self._from_swarm(key, consistency, deadline)
+            timing.outcome = outcome_of_read(answer.provenance)
             return answer
 
     def freshness(self, key: bytes) -> Freshness:
         since = self._members.fresh_since(key)
-        return Freshness(-inf if since is None else since, self._freshness)
+        return Freshness(-inf if since is None else since, self._age_max_seconds)
 
     async def get_here(self, key: bytes) -> Answer | None:
-        began = self._time()
+        started = self._time()
         gets = self._gets
-        gets.left -= 1
-        started = None if gets.left else await gets.again()
+        gets.until_sample -= 1
+        sample_started = None if gets.until_sample else await gets.begin_sample()
         try:
             heads = await self._store.heads(key)
         except BaseException as error:
-            gets.others += 1
+            gets.counted_elsewhere += 1
             self._call_metrics.count(Backend.HYBRID, "get", outcome_of_error(error))
             raise
-        if not heads or (provenance := self._fresh(key, began)) is None:
-            gets.others += 1
+        if not heads or (provenance := self._fresh(key, started)) is None:
+            gets.counted_elsewhere += 1
             return None
-        if started is not None:
-            gets.took(started)
+        if sample_started is not None:
+            gets.end_sample(sample_started)
         return Answer(heads, provenance if len(heads) == 1 else provenance._replace(siblings=len(heads) - 1))
 
-    async def _asked(self, key: bytes, consistency: Consistency, deadline: float) -> Answer:
-        """The swarm's answer, or this store's where the swarm has none and that will do."""
+    async def _from_swarm(self, key: bytes, consistency: Consistency, deadline: float) -> Answer:
+        """The swarm's answer; this store's, where the swarm has none and `consistency` allows it."""
 
-        async def from_swarm(seconds: float) -> Answer:
+        async def ask(seconds: float) -> Answer:
             return await self._real.get(key, timeout=seconds)
 
         try:
-            return await self._through_gate(from_swarm, deadline)
+            return await self._through_breaker(ask, deadline)
         except Unavailable as error:
             if consistency is Consistency.SWARM or not self._has_fallback:
                 raise
@@ -249,12 +232,12 @@ class HybridDHT:
         if since is None:
             return None
         age = now - since
-        if age > self._freshness:
+        if age > self._age_max_seconds:
             return None
-        if not 0.0 <= age - self._said_age < AGE_STEP_SECONDS:
-            self._said_age = age
-            self._said = Provenance(Backend.MOCK, "local", max(0.0, age) * 1000.0, 1, 0, False)
-        return self._said
+        if not 0.0 <= age - self._recent_age < AGE_STEP_SECONDS:
+            self._recent_age = age
+            self._recent_provenance = Provenance(Backend.MOCK, "local", max(0.0, age) * 1000.0, 1, 0, False)
+        return self._recent_provenance
 
     def _local(self, heads: tuple[Envelope, ...] | tuple[object, ...], key: bytes, why: str = "") -> Answer:
         answer = local_answer(heads, Backend.MOCK)  # type: ignore[arg-type]  # heads as the store gave them
@@ -264,11 +247,11 @@ class HybridDHT:
         )
         return Answer(answer.heads, provenance)
 
-    async def _through_gate(self, operation: Callable[[float], Awaitable[Answer]], deadline: float) -> Answer:
-        """Ask the swarm within what is left of the deadline, and tell the breaker. Raises `Unavailable`."""
+    async def _through_breaker(self, operation: Callable[[float], Awaitable[Answer]], deadline: float) -> Answer:
+        """Ask the swarm within the deadline, and report the outcome to the breaker. Raises `Unavailable`."""
         if not len(self._members):
             raise Unavailable("no other member of the swarm is known yet", members=0)
-        if not self._breaker.lets_through:
+        if not self._breaker.is_closed:
             raise Unavailable(
                 f"the breaker is {self._breaker.state}: {self._breaker.why}", breaker=str(self._breaker.state)
             )
@@ -291,21 +274,21 @@ class HybridDHT:
     async def get_version(
         self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
-        deadline = self._until(timeout)
+        deadline = self._deadline_after(timeout)
         found = await self._store.by_digest(digest)
         if isinstance(found, Envelope) or consistency is Consistency.LOCAL:
             return self._local((found,) if found is not None and found.key == key else (), key)
 
-        async def from_swarm(seconds: float) -> Answer:
+        async def ask(seconds: float) -> Answer:
             return await self._real.get_version(key, digest, timeout=seconds)
 
-        return await self._through_gate(from_swarm, deadline)
+        return await self._through_breaker(ask, deadline)
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
         timeout: float | None = None,
     ) -> VersionHistory:  # fmt: skip
-        deadline = self._until(timeout)
+        deadline = self._deadline_after(timeout)
         is_fresh = self._fresh(key, self._time()) is not None
         if consistency is Consistency.LOCAL or (consistency is Consistency.AUTO and is_fresh):
             history = await self._mock.history(key, after=after, limit=limit)
@@ -318,7 +301,7 @@ class HybridDHT:
             return Answer((), await self._real.gather_history(key, timeout=seconds))
 
         try:
-            provenance = (await self._through_gate(gather, deadline)).provenance
+            provenance = (await self._through_breaker(gather, deadline)).provenance
         except Unavailable as error:
             history = await self._mock.history(key, after=after, limit=limit)
             if consistency is Consistency.SWARM or not self._has_fallback or not history.total:
@@ -333,7 +316,7 @@ class HybridDHT:
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
         await self._mock.provide(key)
-        if not len(self._members) or not self._breaker.lets_through:
+        if not len(self._members) or not self._breaker.is_closed:
             return 0
         try:
             return await self._real.provide(key, timeout=self.deadline_seconds if timeout is None else timeout)
@@ -341,7 +324,7 @@ class HybridDHT:
             return 0
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
-        if len(self._members) and self._breaker.lets_through:
+        if len(self._members) and self._breaker.is_closed:
             try:
                 return await self._real.find_providers(
                     key, timeout=self.deadline_seconds if timeout is None else timeout

@@ -1,6 +1,6 @@
-"""The mock backend: this machine's store and nothing else. It does not notice whether there is a swarm.
+"""The mock backend: this machine's store alone; it asks no peer.
 
-What is written here while members are known is owed to them like any other write; it reaches them when this node
+A write that is made while members are known has hints for them, as any other write; these are delivered when the node
 speaks with the swarm again.
 """
 
@@ -27,11 +27,11 @@ _ABSENT = Answer((), Provenance(Backend.MOCK, "local", 0.0, 0, 0, False))
 
 class MockDHT:
     """`wanted` names the known holders of a key; `now_ms` is the wall clock; a put fails when the disk takes longer
-    than `deadline_seconds`. Gets and puts, which are quick, it counts in `call_metrics` itself."""
+    than `deadline_seconds`. Gets and puts take microseconds, so this class counts them in `call_metrics` itself."""
 
     backend = Backend.MOCK
     asks_swarm = False
-    counts_itself = frozenset({"get", "put"})
+    self_counted = frozenset({"get", "put"})
     write_quorum = 0
 
     def __init__(
@@ -50,8 +50,8 @@ class MockDHT:
         self._wanted = wanted
         self.deadline_seconds = deadline_seconds
         self._call_metrics = call_metrics or CallMetrics()
-        self._gets = self._call_metrics.quick(Backend.MOCK, "get")
-        self._puts = self._call_metrics.quick(Backend.MOCK, "put")
+        self._gets = self._call_metrics.sampled_calls(Backend.MOCK, "get")
+        self._puts = self._call_metrics.sampled_calls(Backend.MOCK, "put")
 
     async def put(
         self,
@@ -62,10 +62,10 @@ class MockDHT:
         on_merged: Callable[[], None] | None = None,
     ) -> Receipt:
         puts = self._puts
-        puts.left -= 1
-        is_sample = not puts.left
+        puts.until_sample -= 1
+        is_sample = not puts.until_sample
         if is_sample:
-            await puts.again()
+            await puts.begin_sample()
         started = trio.current_time()
         wanted = self._wanted(envelope.key)
         incoming = Incoming(envelope, Origin.LOCAL, wanted, (), idempotency_key)
@@ -76,9 +76,9 @@ class MockDHT:
                 with trio.move_on_after(self.deadline_seconds if timeout is None else timeout):
                     merged = await self._store.merge((incoming,), now_ms=now_ms)
                 if merged is None:
-                    raise stalled(envelope)
+                    raise commit_timed_out(envelope)
         except BaseException as error:
-            puts.others += 1
+            puts.counted_elsewhere += 1
             self._call_metrics.count(Backend.MOCK, "put", outcome_of_error(error), trio.current_time() - started)
             raise
         sequence = merged[0].sequence
@@ -94,16 +94,16 @@ class MockDHT:
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
         gets = self._gets
-        gets.left -= 1
-        started = None if gets.left else await gets.again()
+        gets.until_sample -= 1
+        sample_started = None if gets.until_sample else await gets.begin_sample()
         try:
             heads = await self._store.heads(key)
         except BaseException as error:
-            gets.others += 1
+            gets.counted_elsewhere += 1
             self._call_metrics.count(Backend.MOCK, "get", outcome_of_error(error))
             raise
-        if started is not None:
-            gets.took(started)
+        if sample_started is not None:
+            gets.end_sample(sample_started)
         if not heads:
             return _ABSENT
         if len(heads) == 1:
@@ -139,8 +139,8 @@ class MockDHT:
         return tuple(Provider(peer=peer, addresses=addresses.get(peer, ())) for peer in peers)
 
 
-def stalled(envelope: Envelope) -> Indeterminate:
-    """The disk did not confirm a write in time."""
+def commit_timed_out(envelope: Envelope) -> Indeterminate:
+    """The error for a write that the disk did not confirm in time."""
     return Indeterminate(
         "this node's disk did not confirm the write in time; it may appear. Ask for it by its digest, then try again",
         digest=envelope.digest.hex(),

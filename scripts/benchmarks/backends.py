@@ -88,9 +88,9 @@ async def _resolved() -> tuple[float, float, float]:
             rates["held"].append(await _resolves(node, heads))
             await _resolves(node, firsts)
             rates["kept"].append(await _resolves(node, firsts))
-            node.resolver.turn(replace(node.flags.current, cache_enabled=False))
+            node.resolver.use_flags(replace(node.flags.current, cache_enabled=False))
             rates["asked"].append(await _resolves(node, firsts))
-            node.resolver.turn(node.flags.current)
+            node.resolver.use_flags(node.flags.current)
     held, kept, asked = (sorted(each)[ROUNDS // 2] for each in rates.values())
     return held, kept, asked
 

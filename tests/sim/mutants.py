@@ -142,11 +142,11 @@ def _show_staged(right: Function) -> Function:
 
 def _expire_a_second_late(right: Function) -> Function:
     def fresh(dht: Any, since: float, now: float) -> Any:
-        dht._freshness += 1.0
+        dht._age_max_seconds += 1.0
         try:
             return right(dht, since, now)
         finally:
-            dht._freshness -= 1.0
+            dht._age_max_seconds -= 1.0
 
     return fresh
 

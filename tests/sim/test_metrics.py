@@ -76,7 +76,7 @@ async def peers_freeze_and_thaw(seed: int) -> None:
 
         for machine in others:
             swarm.net.thaw(machine.peer)
-        await until(lambda: node.breaker is not None and node.breaker.lets_through, what="the breaker closes")
+        await until(lambda: node.breaker is not None and node.breaker.is_closed, what="the breaker closes")
         await paid(swarm)
         after = metrics(node)
         assert value(after, "bzzz_breaker_recoveries_total") >= 1

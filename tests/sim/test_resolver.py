@@ -466,7 +466,7 @@ async def degraded(seed: int) -> None:
         for peer in others:
             swarm.net.thaw(peer)
         await met(swarm)
-        await until(lambda: reader.breaker is not None and reader.breaker.lets_through)
+        await until(lambda: reader.breaker is not None and reader.breaker.is_closed)
         for address in (thing(number), at("~~0", number)):
             assert not (await read(reader, address)).provenance.is_degraded
 
@@ -593,7 +593,7 @@ async def gaps(seed: int) -> None:
         for peer in others:
             swarm.net.thaw(peer)
         await met(swarm)
-        await until(lambda: reader.breaker is not None and reader.breaker.lets_through)
+        await until(lambda: reader.breaker is not None and reader.breaker.is_closed)
         answer = await read(reader, at("~~2"))
         assert answer.heads == (first,)
         assert not answer.provenance.is_degraded

@@ -116,7 +116,7 @@ class HealthMonitor:
         self._resolver = resolver
         self._finders = tuple(finders)
         self._probes = probes
-        self._calls = call_metrics.record
+        self._calls = call_metrics.call_health
         self.requests = CallHealth()
         """Of the API: whoever answers a request records here how it ended."""
         self._now_ms = now_ms

@@ -47,17 +47,17 @@ class Resolver:
         self.record = CallHealth()
         """What became of the look-ups that neither memory nor one look into the store answered."""
         self._resolver_cache = ResolverCache(store, flags)
-        self.turn(flags)
+        self.use_flags(flags)
 
     @property
     def counts(self) -> CacheCounts:
         """What the kept answers were good for."""
         return self._resolver_cache.counts
 
-    def turn(self, flags: Flags) -> None:
+    def use_flags(self, flags: Flags) -> None:
         """Calls that begin from now on go by these flags."""
         self._flags = flags
-        self._resolver_cache.turn(flags)
+        self._resolver_cache.use_flags(flags)
 
     async def run(self) -> None:
         """Keep answers, and share look-ups, until cancelled."""
@@ -136,7 +136,7 @@ class Resolver:
             if isinstance(part, bytes):
                 answer = await self._version(key, part, consistency, operation)
             elif isinstance(part, Head):
-                answer = await operation.dht.get(key, consistency=consistency, timeout=operation.left)
+                answer = await operation.dht.get(key, consistency=consistency, timeout=operation.seconds_left)
             else:
                 answer = await self._at(address, key, consistency, operation)
             return await self._with_content(address, key, answer, consistency, operation)
@@ -157,7 +157,7 @@ class Resolver:
     async def _version(
         self, key: bytes, digest: bytes, consistency: Consistency, operation: OperationContext
     ) -> Answer:
-        return await operation.dht.get_version(key, digest, consistency=consistency, timeout=operation.left)
+        return await operation.dht.get_version(key, digest, consistency=consistency, timeout=operation.seconds_left)
 
     async def _content(
         self, key: bytes, digest: bytes, consistency: Consistency, operation: OperationContext
@@ -245,11 +245,11 @@ class Resolver:
         is_distributed = self._flags.use_distributed_resolver and consistency is _AUTO
         if not is_distributed or not operation.dht.asks_swarm:
             return await operation.dht.history(
-                key, consistency=consistency, after=after, limit=limit, timeout=operation.left
+                key, consistency=consistency, after=after, limit=limit, timeout=operation.seconds_left
             )
         try:
             return await operation.dht.history(
-                key, consistency=Consistency.SWARM, after=after, limit=limit, timeout=operation.left
+                key, consistency=Consistency.SWARM, after=after, limit=limit, timeout=operation.seconds_left
             )
         except Unavailable as error:
             history = await operation.dht.history(key, consistency=Consistency.LOCAL, after=after, limit=limit)

@@ -59,7 +59,7 @@ class ResolverCache:
         self._flags = flags
         self._ttl = 0.0
         self._is_allowed = False
-        self.turn(flags)
+        self.use_flags(flags)
 
     @property
     def counts(self) -> CacheCounts:
@@ -69,7 +69,7 @@ class ResolverCache:
     def is_on(self) -> bool:
         return self._is_allowed and self._lookups.is_running
 
-    def turn(self, flags: Flags) -> None:
+    def use_flags(self, flags: Flags) -> None:
         """Go by these flags from now on. What was answered under others says nothing."""
         self._flags = flags
         self._ttl = flags.cache_ttl_ms / 1000.0

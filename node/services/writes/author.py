@@ -176,10 +176,10 @@ class Author:
         operation: OperationContext,
         on_merged: Callable[[], None],
     ) -> Receipt:
-        left = max(0.001, operation.left)
+        timeout = max(0.001, operation.seconds_left)
         try:
             receipt = await operation.dht.put(
-                envelope, idempotency_key=idempotency_key, timeout=left, on_merged=on_merged
+                envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=on_merged
             )
         except (Indeterminate, trio.Cancelled):
             self._unsettled[envelope.key] = None
@@ -336,12 +336,12 @@ class Author:
     async def _receipt(self, standing: Standing, asked: bytes | None) -> Receipt:
         written = await self._store.by_digest(standing.digest)
         assert written is not None, standing
-        return Receipt.of(written, standing, log_id=self._store.log_id, quorum=self._dht.write_quorum, asked=asked)
+        return Receipt.of(written, standing, log_id=self._store.log_id, quorum=self._dht.write_quorum, requested=asked)
 
 
 def _left_to_ask(operation: OperationContext) -> float:
     """How long the swarm may be asked about a write before it is written."""
-    return max(0.0, operation.left - COMMIT_SECONDS)
+    return max(0.0, operation.seconds_left - COMMIT_SECONDS)
 
 
 def _check_same(earlier: Envelope | Notice, address: str, again: WriteRequest | Envelope) -> None:

@@ -16,7 +16,7 @@ from math import inf
 import trio
 
 from node import trace as tracing
-from node.dht.hybrid import HandoffResult
+from node.dht.handoff import HandoffResult
 from node.services.writes.send_window import WINDOW, WINDOW_IN_TURN, WINDOW_SECONDS, SendWindow
 from node.store.base import Store
 from node.store.batch_get import by_digests

@@ -116,7 +116,7 @@ async def test_counts_outlive_a_change_of_flags() -> None:
     async with running() as node:
         for number in range(10):
             await node.dht.get(key_of(ADDRESS))
-            node.dht.turn(node.flags.current)
+            node.dht.use_flags(node.flags.current)
             assert node.meters is not None
             found = read(exposition(node.meters).decode())
             told = value(found, "bzzz_dht_requests_total", backend="mock", operation="get", outcome="local")
@@ -204,16 +204,16 @@ def test_a_histogram_counts_each_value_in_the_first_bucket_that_takes_it() -> No
     assert value(found, "x_seconds_sum", a="b") == pytest.approx(3.1)
 
 
-async def test_the_count_of_quick_calls_never_goes_down() -> None:
-    quick = SampledCalls()
-    quick.left -= 1
-    assert quick.count == 1
-    quick.others += 1  # it was under way, and came to something else
-    assert quick.count == 1
-    quick.left -= 1
-    assert quick.count == 1
-    quick.left -= 1
-    assert quick.count == 2
+async def test_the_count_of_sampled_calls_never_goes_down() -> None:
+    sampled = SampledCalls()
+    sampled.until_sample -= 1
+    assert sampled.count == 1
+    sampled.counted_elsewhere += 1  # it was under way, and had another outcome
+    assert sampled.count == 1
+    sampled.until_sample -= 1
+    assert sampled.count == 1
+    sampled.until_sample -= 1
+    assert sampled.count == 2
 
 
 async def test_the_error_ratio_is_that_of_late(autojump_clock: trio.testing.MockClock) -> None:
