@@ -264,7 +264,9 @@ async def post_pending_retry(node: Node, request: Request) -> RouteReply:
     count = await node.retry_quarantined(author=author, reason=reason)
     return RouteReply(
         data={"retried": count, **serialize.pending(node.store.pending(), None, now_ms=node.now_ms())},
-        message=f"{count} {'hint is' if count == 1 else 'hints are'} due again",
+        message=f"{count} {'hint is' if count == 1 else 'hints are'} due again"
+        if count
+        else "no hint was refused for good",
     )
 
 

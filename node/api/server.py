@@ -41,6 +41,9 @@ from node.api.listen import Acceptor, url_of
 from node.api.middleware import TooSlow
 from protocols.errors import BzzzError, InvalidPayload, Unavailable
 
+HEADERS_BYTES_MAX = 64 * 1024
+"""The request line and the headers of a request, together."""
+
 _log = structlog.get_logger("bzzz.api")
 
 
@@ -117,7 +120,7 @@ def _config(limits: ServerLimits) -> Config:
     config.errorlog = logging.getLogger("bzzz.api.server")
     config.accesslog = None
     config.include_server_header = False
-    config.h11_max_incomplete_size = 64 * 1024
+    config.h11_max_incomplete_size = HEADERS_BYTES_MAX
     config.keep_alive_max_requests = 1_000_000
     config.keep_alive_timeout = limits.idle_seconds_max
     # The middleware reads each body at once and refuses one that grows too long, so this queue stays short. With a

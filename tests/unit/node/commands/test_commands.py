@@ -533,7 +533,7 @@ def test_peers_and_hints_are_listed_in_words() -> None:
 
 
 def test_refused_hints_are_retried_and_the_audit_log_shows_it(api: str) -> None:
-    assert bzzz("pending", "retry").stdout == "0 hints are due again\n"
+    assert bzzz("pending", "retry").stdout == "no hint was refused for good\n"
     assert json_of("pending", "retry", "--reason", "x") == {
         "retried": 0, "count": 0, "oldest_age_ms": None, "refused": 0
     }  # fmt: skip
