@@ -39,6 +39,7 @@ from node.services.observe.probes import Probes
 from node.services.reads.resolver import Resolver
 from node.services.writes.author import Author
 from node.services.writes.hint_assignment import HintAssignment
+from node.services.writes.hint_retry import HintRetry
 from node.services.writes.hinted_handoff import HintedHandoff
 from node.services.writes.peer_server import PeerServer
 from node.services.writes.reissue import ClockRefusals, Reissuer
@@ -244,15 +245,21 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
         may_exchange=lambda: flags.current.discovery_exchange,
     )
     refusals = ClockRefusals()
+    retry = HintRetry(
+        environment.store,
+        own=members.own,
+        now_ms=now_ms,
+        chance=chance,
+        on_own_clock_ahead=lambda envelope: refusals.add(envelope.digest),
+        limit_counters=peer_policy.limit_counters,
+    )
     handoff = HintedHandoff(
         environment.store,
         delivery,
         members,
+        retry=retry,
         now_ms=now_ms,
-        chance=chance,
-        on_own_clock_ahead=lambda envelope: refusals.add(envelope.digest),
         holds_back=lambda key: flags.current.holds_back(key),
-        limit_counters=peer_policy.limit_counters,
     )
     return _Swarm(
         rpc=rpc,
@@ -263,7 +270,9 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
         neighbours=neighbours,
         refusals=refusals,
         handoff=handoff,
-        assignment=HintAssignment(environment.store, members, on_owed=handoff.look_again, on_forgotten=handoff.forget),
+        assignment=HintAssignment(
+            environment.store, members, on_hints_added=handoff.hints_added, on_forgotten=handoff.forget
+        ),
     )
 
 
@@ -338,7 +347,7 @@ def _dht(base: _Base, swarm: _Swarm) -> DispatchDHT:
         dht.use_flags(after)
         steer(breaker, before, after)
         if holds_otherwise(before, after):
-            swarm.handoff.look_through()
+            swarm.handoff.rescan()
 
     base.flags.subscribe(turned)
     return dht

@@ -1,9 +1,9 @@
-"""Who is owed what, when members come and go: the hints that no write could make.
+"""Hint assignment: adds and moves hints when members come and go, which no write could do.
 
-Whoever is a member is owed every write of this node that it should hold, also what was written before we met: so what
-was written alone reaches the first peer that comes. When a member is forgotten, those who hold in its place are owed
-what it still was. Each member has a cursor over this node's own writes; one that was forgotten and comes again starts
-from the beginning.
+A member gets hints for every write of this node that it should hold, also for those from before this node knew it: so
+a node that wrote while it was alone hands its writes to the first peer that joins. When a member is forgotten, its
+hints are given to the members that hold in its place. A cursor for each member says how far the node's own writes were
+looked through for it; a member that was forgotten and comes back starts from the beginning.
 """
 
 import logging
@@ -25,88 +25,93 @@ ANY_TIME_MS = 1 << 62
 
 
 @dataclass(slots=True)
-class _Sweep:
-    """When a member was swept, since it was first seen."""
+class _Passes:
+    """When the own writes were looked through for a member, since it was first seen."""
 
     first_seen_ms: int
-    at: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
 
-    def is_over(self, now: float) -> bool:
-        return bool(self.at) and (now - self.at[0] < AGAIN_SECONDS or self.at[-1] - self.at[0] >= AGAIN_SECONDS)
+    def is_idle(self, now: float) -> bool:
+        """Whether no further pass is due now: two are made, at least `AGAIN_SECONDS` apart."""
+        if not self.times:
+            return False
+        return now - self.times[0] < AGAIN_SECONDS or self.times[-1] - self.times[0] >= AGAIN_SECONDS
 
 
 class HintAssignment:
-    """`on_owed` is told who is owed more than before, `on_forgotten` who is owed nothing any more."""
+    """`on_hints_added` is called with a holder that has more hints, `on_forgotten` with one that has none any more."""
 
     def __init__(
         self,
         store: Store,
         members: Members,
         *,
-        on_owed: Callable[[str], None],
+        on_hints_added: Callable[[str], None],
         on_forgotten: Callable[[str], None],
     ) -> None:
         self._store = store
         self._members = members
-        self._on_owed = on_owed
+        self._on_hints_added = on_hints_added
         self._on_forgotten = on_forgotten
-        self._swept: dict[str, _Sweep] = {}
+        self._passes: dict[str, _Passes] = {}
 
     async def run(self) -> None:
         """Look after every change of the members, and every `AGAIN_SECONDS`, until cancelled.
 
         A write that was being made while a member came may have missed both its own list of holders and the first
-        sweep: so every new member is swept again a while later, when any such write is in the store.
+        pass: so a second pass is made later for every new member, when any such write is in the store.
         """
         while True:
             for peer in [peer for peer in self._store.hint_counts() if self._members.get(peer) is None]:
-                await self._guarded(self._release(peer), peer)
+                await self._try(self._reassign(peer), peer)
             for member in [presence.member for presence in self._members.all()]:
-                swept = self._swept.get(member.peer)
-                if swept is None or swept.first_seen_ms != member.first_seen_ms:
-                    swept = self._swept[member.peer] = _Sweep(member.first_seen_ms)
-                if not swept.is_over(trio.current_time()) and await self._guarded(self._sweep(member), member.peer):
-                    swept.at.append(trio.current_time())
-            for peer in [peer for peer in self._swept if self._members.get(peer) is None]:
-                del self._swept[peer]
+                passes = self._passes.get(member.peer)
+                if passes is None or passes.first_seen_ms != member.first_seen_ms:
+                    passes = self._passes[member.peer] = _Passes(member.first_seen_ms)
+                if not passes.is_idle(trio.current_time()) and await self._try(self._assign(member), member.peer):
+                    passes.times.append(trio.current_time())
+            for peer in [peer for peer in self._passes if self._members.get(peer) is None]:
+                del self._passes[peer]
             with trio.move_on_after(AGAIN_SECONDS):
                 await self._members.changed()
 
-    async def _guarded(self, task: Awaitable[None], peer: str) -> bool:
+    async def _try(self, task: Awaitable[None], peer: str) -> bool:
         try:
             await task
         except BzzzError as error:
-            log.warning("what %s is owed could not be written down yet: %s", peer, error.message)
+            log.warning("the hints for %s could not be stored yet: %s", peer, error.message)
             return False
         return True
 
-    async def _sweep(self, member: Member) -> None:
-        await self._store.settled()  # also the writes of those who did not know this member yet
-        name = f"owed/{member.peer}/{member.first_seen_ms}"
-        after = await self._store.cursor(name)
+    async def _assign(self, member: Member) -> None:
+        """Add hints for the own writes that this member should hold, from its cursor on."""
+        await self._store.settled()  # also for writes under way whose author did not know this member yet
+        cursor_name = f"owed/{member.peer}/{member.first_seen_ms}"  # as it is on the disks of earlier versions
+        after = await self._store.cursor(cursor_name)
         while changes := await self._store.local_writes(after=after, limit=PAGE):
-            debts = [(c.sequence, member.peer) for c in changes if member.peer in self._members.wanted(c.key)]
-            if debts and await self._store.add_hints(debts):
-                self._on_owed(member.peer)
+            hints = [(c.sequence, member.peer) for c in changes if member.peer in self._members.wanted(c.key)]
+            if hints and await self._store.add_hints(hints):
+                self._on_hints_added(member.peer)
             after = changes[-1].sequence
-            await self._store.set_cursor(name, after)
+            await self._store.set_cursor(cursor_name, after)
 
-    async def _release(self, peer: str) -> None:
-        """A member was forgotten. Others are owed first, and only then it is not: what fails between is done again."""
-        owed: set[int] = set()
+    async def _reassign(self, peer: str) -> None:
+        """A member was forgotten. Other holders get its hints before these are dropped, so that nothing is lost when
+        a step fails: then all of it is done again."""
+        reassigned: set[int] = set()
         after = 0
         while hints := await self._store.due_hints(peer, after=after, limit=PAGE, now_ms=ANY_TIME_MS):
-            await self._owe_others([(hint.sequence, hint.key) for hint in hints])
-            owed.update(hint.sequence for hint in hints)
+            await self._assign_to_others([(hint.sequence, hint.key) for hint in hints])
+            reassigned.update(hint.sequence for hint in hints)
             after = hints[-1].sequence
         for sequence in await self._store.drop_holder(peer):
-            if sequence not in owed and (standing := await self._store.standing(sequence=sequence)):
+            if sequence not in reassigned and (standing := await self._store.standing(sequence=sequence)):
                 written = await self._store.by_digest(standing.digest)
-                await self._owe_others([(sequence, written.key)] if written else [])
+                await self._assign_to_others([(sequence, written.key)] if written else [])
         self._on_forgotten(peer)
 
-    async def _owe_others(self, writes: list[tuple[int, bytes]]) -> None:
-        debts = [(sequence, holder) for sequence, key in writes for holder in self._members.wanted(key)]
-        if debts and await self._store.add_hints(debts):
-            for holder in dict.fromkeys(holder for _, holder in debts):
-                self._on_owed(holder)
+    async def _assign_to_others(self, writes: list[tuple[int, bytes]]) -> None:
+        hints = [(sequence, holder) for sequence, key in writes for holder in self._members.wanted(key)]
+        if hints and await self._store.add_hints(hints):
+            for holder in dict.fromkeys(holder for _, holder in hints):
+                self._on_hints_added(holder)

@@ -1,6 +1,6 @@
-"""A holder's account with the publisher: how far what it is owed was read, and what is under way to it. No clock here.
+"""Send window: how far the hints for one holder have been read, and which of them are in flight. It reads no clock.
 
-Source of the windows: `BENCHMARKS.md`, where the swarm's return is measured.
+Source of the sizes: `BENCHMARKS.md`, where the return of a swarm is measured.
 """
 
 from array import array
@@ -11,94 +11,98 @@ from node.store.hints import Hint
 from protocols.policy.backoff import backoff
 
 WINDOW = 256
-"""Hints of one peer under way at once;"""
-WINDOW_IN_TURN = 5
-"""of a long backlog so many for a peer that is near: what calls write now is held up by them, and so are all that this
-node answers. More at once are not paid much sooner,"""
+"""Hints in flight to one peer."""
+WINDOW_BACKLOG = 5
+"""Hints of a long backlog in flight to a near peer. They delay new writes of callers and all answers of this node, and
+a larger window delivers a backlog hardly sooner;"""
 WINDOW_SECONDS = 0.01
-"""but for peers that are far: so many more for each such time that their answers usually take."""
+"""except for far peers: the window grows by `WINDOW_BACKLOG` for each such time in the peer's median round trip."""
 WINDOW_BYTES = 8 << 20
-"""And their bytes: what a swarm that comes back may have this node hold in memory, for each peer."""
+"""Bytes in flight to one peer: what the return of a swarm may cost this node in memory for each peer."""
 
 
 @dataclass(slots=True)
 class SendWindow:
-    """How far a holder's hints have been read, which are under way, and whether it is left in peace."""
+    """The hints for one holder are read in the order of their sequences. A new write is sent at once, without being
+    read, when the backlog has been sent (`is_at_end`)."""
 
     cursor: int = 0
-    """What is due up to here has been sent."""
-    turn: int = 0
-    """Counts how often reading began anew: who was waiting meanwhile must not go on from where it was."""
-    news: int = 0
-    """Counts how often there was more to read: who saw the end before that did not see the end."""
+    """All due hints up to this sequence have been sent."""
+    restarts: int = 0
+    """Counts how often reading went back: a task that waited meanwhile must not go on from its old position."""
+    additions: int = 0
+    """Counts how often there was more to read: a task that saw the end before that has not seen the end."""
     is_at_end: bool = False
-    """Everything due has been sent: what is written next need not wait for its turn."""
-    under_way: dict[int, int] = field(default_factory=dict)
-    """The size in bytes by sequence; also those that are being put into quarantine."""
-    unread: set[int] = field(default_factory=set)
-    """Those of them that were sent as they were written, without waiting for their turn."""
-    window: int = WINDOW_IN_TURN
-    """How many of the others may be under way at once."""
-    bytes_under_way: int = 0
-    read: list[Hint] = field(default_factory=list)
-    """What was read and has not had its turn yet, in order: a window is small, and reading is not cheap."""
-    held: "array[int]" = field(default_factory=lambda: array("q"))
-    """What is due up to the cursor and was held back, in order."""
+    """All due hints have been sent: a new write need not wait for its turn."""
+    in_flight: dict[int, int] = field(default_factory=dict)
+    """The size in bytes by sequence; also of hints that are being put into quarantine."""
+    sent_unread: set[int] = field(default_factory=set)
+    """Those in flight that were sent as they were written, without waiting for their turn."""
+    backlog_max: int = WINDOW_BACKLOG
+    """How many of the others may be in flight at once."""
+    bytes_in_flight: int = 0
+    read_ahead: list[Hint] = field(default_factory=list)
+    """Hints that were read and not sent yet, in order: the window is small, and a read is not cheap."""
+    held_back: "array[int]" = field(default_factory=lambda: array("q"))
+    """Due hints up to the cursor that were held back by the flags, in order."""
     rewound_at: float = 0.0
-    look_at: float = 0.0
-    is_paying: bool = False
-    is_asked_again: bool = False
-    """There was news while it was being paid."""
+    scan_at: float = 0.0
+    """When to look for due hints next."""
+    is_sending: bool = False
+    """Whether a task sends the hints of this holder now."""
+    is_woken: bool = False
+    """There was something new while it was sending."""
     paused_until: float = 0.0
     failures: int = 0
-    """How often in a row the peer did not answer, or took nothing; then it is tried with one hint. What it did not
-    answer it may still have before it, and be it only a disk that hangs."""
+    """How often in a row the peer did not answer, or took nothing; after that one hint at a time is sent. The peer may
+    still have the unanswered ones to process, for example when its disk hangs."""
 
     @property
     def has_room(self) -> bool:
-        """For one whose turn it is."""
+        """Whether a hint of the backlog may be sent."""
         return self.room > 0 and self._has_bytes
 
     @property
     def room(self) -> int:
-        """For how many of those whose turn it is, as far as their number goes."""
+        """How many hints of the backlog may be sent, by their number alone."""
         if self.failures:
-            return 1 - len(self.under_way)
-        return self.window - (len(self.under_way) - len(self.unread))
+            return 1 - len(self.in_flight)
+        return self.backlog_max - (len(self.in_flight) - len(self.sent_unread))
 
     @property
     def has_room_unread(self) -> bool:
-        """For one that does not wait for its turn."""
-        return (not self.under_way if self.failures else len(self.unread) < WINDOW) and self._has_bytes
+        """Whether a new write may be sent without waiting for its turn."""
+        return (not self.in_flight if self.failures else len(self.sent_unread) < WINDOW) and self._has_bytes
 
     @property
     def _has_bytes(self) -> bool:
-        return self.bytes_under_way < WINDOW_BYTES and not self.paused_until
+        return self.bytes_in_flight < WINDOW_BYTES and not self.paused_until
 
     def has_read(self, sequence: int) -> bool:
-        """Whether a new write was read already, and sent if there was anything to send."""
-        at = bisect_right(self.held, sequence)
-        return sequence <= self.cursor and not (at and self.held[at - 1] == sequence)
+        """Whether the hint of a new write was read already, and sent if it was due."""
+        at = bisect_right(self.held_back, sequence)
+        return sequence <= self.cursor and not (at and self.held_back[at - 1] == sequence)
 
     def rewind(self, to: int = 0) -> None:
-        """There is something to read from there on: read it again, if it was read before."""
-        self.news += 1
+        """There is something to read after the sequence `to`: read it again, if it was read before."""
+        self.additions += 1
         self.is_at_end = False
-        if self.read and to < self.read[-1].sequence:
-            self.read = []
+        if self.read_ahead and to < self.read_ahead[-1].sequence:
+            self.read_ahead = []
         if to < self.cursor:
             self.cursor = to
-            del self.held[bisect_right(self.held, to) :]
-            self.turn += 1
+            del self.held_back[bisect_right(self.held_back, to) :]
+            self.restarts += 1
 
-    def settle(self, sequence: int) -> None:
-        self.bytes_under_way -= self.under_way.pop(sequence, 0)
-        self.unread.discard(sequence)
+    def remove(self, sequence: int) -> None:
+        """A hint is no longer in flight."""
+        self.bytes_in_flight -= self.in_flight.pop(sequence, 0)
+        self.sent_unread.discard(sequence)
 
     def pause(self, base: float, cap: float, chance: float, now: float) -> float:
-        """Leave the peer in peace, the longer the more often that was in vain; answer for how long from now.
+        """Pause deliveries to the peer, exponentially longer with each failure; return the seconds from now.
 
-        What was under way together fails together, and counts as one failure.
+        Deliveries that were in flight together fail together, and count as one failure.
         """
         if self.paused_until <= now:
             self.failures += 1
