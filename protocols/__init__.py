@@ -1,1 +1,1 @@
-"""What nodes agree on: pure and deterministic. No trio, no socket, no clock, no chance, no logging."""
+"""The contract between nodes, pure and deterministic: no trio, socket, clock, randomness or logging."""

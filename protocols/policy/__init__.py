@@ -1,1 +1,1 @@
-"""What each node decides by itself, without asking anybody: pure state machines and values, like all of `protocols`."""
+"""Local policy: what each node decides by itself, as pure state machines and values."""

@@ -1,12 +1,14 @@
-"""Whom to dial, and when again: sightings in, dials and forgetting out.
+"""Address book: decides which peers to dial, and when; sightings come in, dials and forgotten peers go out.
 
-A sighting is an address, from whoever saw it: the configuration, a peer that told us, a finder. A target is a peer
-(once its id is known) or a bare address (as a bootstrap address without an id is). Every target that is not
-connected is dialled, one attempt at a time, again after a backoff; configured ones for ever, others until they were
-not seen for the forgetting horizon. Whom others speak of is not seen by that, or two could keep a dead one alive.
+A sighting is addresses of a peer from one source: the configuration, another peer, a finder. A target is a peer (once
+its id is known) or a bare address (such as a bootstrap address without an id). Every target that is not connected is
+dialled, one attempt at a time, with a backoff between attempts: a configured one for ever, another until it was not
+seen for the forgetting horizon. A mention by another peer does not count as seen, because two nodes could keep a dead
+peer alive that way.
 
-One of whom we have another peer's word alone is hearsay, and may be a lie: it is dialled ever more rarely when nobody
-is there, whatever else is told of it, or one tale of a thousand peers would keep us dialling for a day.
+A target that is known only from another peer is hearsay, and may be a lie. When it does not answer, it is dialled more
+and more rarely, whatever else is reported of it: a peer that reports a thousand peers that do not exist would otherwise
+keep this node dialling for a day.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,21 +20,21 @@ from protocols.policy.backoff import backoff
 from protocols.policy.machine import Tick
 
 ADDRESSES_MAX = 16
-"""Addresses kept a target, those in the configuration aside; the oldest goes first."""
+"""Addresses kept of one target, beside the configured ones; the oldest is dropped first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighted:
-    """Somebody says that a peer can be reached at these addresses. `peer` is '' while its id is not known."""
+    """A source reports addresses of a peer. `peer` is '' while its id is not known."""
 
     peer: str
     addresses: tuple[str, ...]
     source: str
     is_configured: bool = False
     seen_at: float | None = None
-    """When it was really seen last, if that was before now (a member remembered from an earlier run)."""
+    """The time when the peer was last seen, if earlier than now (a member known from an earlier run)."""
     is_hearsay: bool = False
-    """Another peer says so."""
+    """The source is another peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
-    """A dial ended: `peer` is who answered, or '' when nobody did."""
+    """A dial ended. `peer` is the peer that answered, or ''."""
 
     target: str
     peer: str
@@ -55,7 +57,7 @@ class Dialled:
 
 @dataclass(frozen=True, slots=True)
 class Banned:
-    """This peer is of another swarm, or is ourselves: never dial it again."""
+    """A peer is of another swarm, or is this node itself: it is never dialled again."""
 
     peer: str
     target: str = ""
@@ -66,12 +68,12 @@ class Dial:
     target: str
     addresses: tuple[str, ...]
     is_hearsay: bool = False
-    """We have nothing but another peer's word for it."""
+    """The target is known only from another peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """This peer was not seen for the whole horizon."""
+    """A peer was not seen for the whole horizon."""
 
     peer: str
 
@@ -84,17 +86,17 @@ Effect = Dial | Forget
 class _Target:
     peer: str
     configured: list[str] = field(default_factory=list)
-    """Addresses that stay, whatever others say."""
+    """Addresses of the configuration, which are never dropped."""
     heard: list[str] = field(default_factory=list)
     is_connected: bool = False
     is_dialling: bool = False
     failures: int = 0
-    """Attempts in a row that gave no connection, or none that lasted."""
+    """Attempts in a row without a connection that lasted."""
     connected_at: float = 0.0
     dial_at: float = 0.0
     seen_at: float = 0.0
     queued_at: float = inf
-    """When the machine looks at it next, at the latest."""
+    """The time of its entry in the queue."""
     is_hearsay: bool = False
 
     @property
@@ -102,7 +104,7 @@ class _Target:
         return tuple(dict.fromkeys((*self.configured, *self.heard)))
 
     def learn(self, addresses: Sequence[str], *, is_configured: bool) -> bool:
-        """Whether one of these addresses is new."""
+        """Add addresses. Returns whether one of them is new."""
         known, most = (self.configured, None) if is_configured else (self.heard, ADDRESSES_MAX)
         new = [address for address in list(dict.fromkeys(addresses))[:most] if address not in known]
         known.extend(new)
@@ -111,7 +113,9 @@ class _Target:
 
 
 class AddressBook:
-    """The machine. `own` is our peer id, which is never dialled; `chance` draws from [0, 1). Times in seconds."""
+    """The machine. `own` is this node's peer id, which is never dialled; `chance` draws from [0, 1). Times in
+    seconds.
+    """
 
     def __init__(
         self,
@@ -136,7 +140,7 @@ class AddressBook:
         self._targets: dict[str, _Target] = {}
         self._banned: dict[str, None] = {}
         self._queue: list[tuple[float, str]] = []
-        """A heap of when to look at which target; that it was put off since, or is gone, shows when its time comes."""
+        """A heap of (time, target). An entry may be outdated: that shows when its time comes."""
 
     @property
     def deadline(self) -> float | None:
@@ -172,8 +176,8 @@ class AddressBook:
 
     def _sighted(self, event: Sighted, now: float) -> Sequence[Effect]:
         name = event.peer or (event.addresses[0] if event.addresses else "")
-        is_room = event.is_configured or len(self._targets) < self._targets_max
-        if not name or self._is_banned(name) or (name not in self._targets and not is_room):
+        has_room = event.is_configured or len(self._targets) < self._targets_max
+        if not name or self._is_banned(name) or (name not in self._targets and not has_room):
             return ()
         target = self._targets.get(name)
         if target is None:
@@ -187,7 +191,7 @@ class AddressBook:
             is_news = not event.is_hearsay or (is_news and not target.failures)
         if is_news:
             target.dial_at = min(target.dial_at, now)
-        return self._look(name, now)
+        return self._review(name, now)
 
     def _connected(self, peer: str, now: float) -> Sequence[Effect]:
         target = self._targets.setdefault(peer, _Target(peer))
@@ -203,26 +207,26 @@ class AddressBook:
         if now - target.connected_at >= self._cap:
             target.failures = 0
             target.dial_at = now
-        else:  # such as one who takes every dial and hangs up at once: it is not to be dialled all the time
-            self._put_off(target, now)
-        return self._look(peer, now)
+        else:  # a peer may accept every dial and close at once: without a backoff it would be dialled all the time
+            self._postpone(target, now)
+        return self._review(peer, now)
 
     def _dialled(self, name: str, peer: str, now: float) -> Sequence[Effect]:
         target = self._targets[name]
         target.is_dialling = False
-        if name == peer:  # connected was told already, or it broke meanwhile
+        if name == peer:  # `Connected` has come already, or the connection is gone again
             target.dial_at = max(target.dial_at, now + self._base)
-        elif target.peer or not peer:  # nobody was there, or not the one who was meant
-            self._put_off(target, now)
+        elif target.peer or not peer:  # no peer answered, or another one than the target
+            self._postpone(target, now)
         else:
             del self._targets[name]
-        effects = self._look(name, now) if name in self._targets else ()
+        effects = self._review(name, now) if name in self._targets else ()
         if peer not in ("", name) and not self._is_banned(peer):
             return (*effects, *self._found(peer, target, now))
         return effects
 
     def _found(self, peer: str, target: _Target, now: float) -> Sequence[Effect]:
-        """Another one than the target was behind one of its addresses: those that name nobody are that one's now."""
+        """Another peer answered at an address of the target: the addresses that name no peer are moved to it."""
         own = [address for address in target.configured if target.peer and address.endswith(f"/p2p/{target.peer}")]
         found = self._targets.setdefault(peer, _Target(peer))
         found.learn([address for address in target.configured if address not in own], is_configured=True)
@@ -231,9 +235,9 @@ class AddressBook:
             found.learn(target.heard, is_configured=False)
         found.seen_at = now
         found.dial_at = max(found.dial_at, now + self._base)
-        return self._look(peer, now)
+        return self._review(peer, now)
 
-    def _put_off(self, target: _Target, now: float) -> None:
+    def _postpone(self, target: _Target, now: float) -> None:
         target.failures += 1
         base, cap = (self._hearsay_base, self._hearsay_cap) if target.is_hearsay else (self._base, self._cap)
         target.dial_at = now + backoff(target.failures, base=base, cap=cap, chance=self._chance())
@@ -245,11 +249,11 @@ class AddressBook:
             target = self._targets.get(name)
             if target is not None and target.queued_at == at:
                 target.queued_at = inf
-                effects += self._look(name, now)
+                effects += self._review(name, now)
         return tuple(effects)
 
-    def _look(self, name: str, now: float) -> Sequence[Effect]:
-        """What is due for one target, now; or when to look again."""
+    def _review(self, name: str, now: float) -> Sequence[Effect]:
+        """The effects that are due for one target now; or else it is queued for its next time."""
         target = self._targets[name]
         if target.is_connected or target.is_dialling:
             return ()
@@ -258,7 +262,7 @@ class AddressBook:
             del self._targets[name]
             return (Forget(target.peer),) if target.peer else ()
         addresses = target.addresses
-        dial_at = target.dial_at if addresses else inf  # it came to us from where nobody can dial: await a sighting
+        dial_at = target.dial_at if addresses else inf  # without addresses wait for a sighting
         if now >= dial_at:
             target.is_dialling = True
             return (Dial(name, addresses, target.is_hearsay),)

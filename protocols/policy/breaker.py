@@ -1,15 +1,17 @@
-"""The circuit breaker: it judges the swarm, not a peer (that is `failure_detector.py`).
+"""Circuit breaker: decides whether calls go to the swarm. It judges the swarm; `failure_detector.py` judges a peer.
 
-While it is closed, calls go to the swarm. After `threshold` operations in a row that no peer answered it opens, and
-calls are answered from this machine at once. It gives one permit, to a ping of its own, never to a user's call: first
-after the backoff, doubled at each failure up to a cap, and at once on any sign of life. An answer closes it.
+While the breaker is closed, calls go to the swarm. It opens after `threshold` operations in a row that no peer
+answered; calls are then answered from this machine at once. When half-open it gives one permit, to a ping of its own,
+never to a user's call: after a backoff that doubles at each failure up to a cap, and at once on any sign of life. An
+answer closes the breaker.
 
-Each state has a generation, and an outcome names the one its operation began in: what comes late from an earlier
-generation changes nothing (the idea is sony/gobreaker's). An outcome is one of three: succeeded, failed (no peer
-answered; a refusal is an answer), abandoned (we were late or cancelled ourselves: says nothing of the swarm).
+Each state has a generation, and an outcome names the generation in which its operation began: a late outcome of an
+earlier generation changes nothing (the idea is from sony/gobreaker). There are three outcomes: succeeded, failed (no
+peer answered; a refusal is an answer) and abandoned (this node was late or cancelled the operation, which says nothing
+about the swarm).
 
-A person may force it open or closed. That lies over what it has learned, and changes nothing of it: beneath, it goes on
-counting and probing, and when the force ends it is what it would have been.
+An operator may force the breaker open or closed. The force hides the learned state and does not change it: the breaker
+goes on counting and probing, and when the force ends, the learned state is in force.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +30,7 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """An operation of this generation was answered by at least one peer. `evidence` says who answered what."""
+    """At least one peer answered an operation of this generation. `evidence` says which peer, and how."""
 
     generation: int
     evidence: str = ""
@@ -36,7 +38,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An operation of this generation was answered by no peer. `evidence` says what it was, `asked` names the peers."""
+    """No peer answered an operation of this generation. `evidence` describes it, `asked` names the peers."""
 
     generation: int
     evidence: str
@@ -45,21 +47,21 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """An operation of this generation ended by our own doing."""
+    """This node ended an operation of this generation itself."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class SignOfLife:
-    """A frame came, a dial succeeded, a peer was sighted. `evidence` says which."""
+    """A frame came, a dial succeeded or a peer was sighted. `evidence` says which."""
 
     evidence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """Somebody wants it open or closed, whatever it has learned, until `Released`. `why` names who and why."""
+    """An operator forces a state until `Released`. `why` names the author and the reason."""
 
     state: BreakerState
     why: str
@@ -67,14 +69,14 @@ class Forced:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """It is to go by what it has learned again. `why` says what ended the force."""
+    """The learned state is in force again. `why` says what ended the force."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """Other limits from now on; what was counted stays. An opening that waits already waits as long as it was to."""
+    """New limits from now on. The counts stay, and a backoff that runs already keeps its length."""
 
     threshold: int
     backoff_seconds: float
@@ -82,14 +84,14 @@ class Tuned:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Ping whoever may answer, and report the outcome under this generation."""
+    """Ping the peers that may answer, and report the outcome under this generation."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The state is another now, and this is why."""
+    """The state in force changed, and the reason."""
 
     before: BreakerState
     after: BreakerState
@@ -97,20 +99,20 @@ class Changed:
 
 
 ASKED_NAMED_MAX = 8
-"""So many of those who were asked in vain are named."""
+"""The most peers that a reason names."""
 
 Event = Succeeded | Failed | Abandoned | SignOfLife | Forced | Released | Tuned | Tick
 Effect = Probe | Changed
 
 
 class Breaker:
-    """The machine. `chance` draws from [0, 1) for the jitter. `cap_seconds` is also the longest a probe may take."""
+    """The machine. `chance` draws from [0, 1) for the jitter. `cap_seconds` also bounds the time of a probe."""
 
     def __init__(
         self, *, threshold: int, backoff_seconds: float, chance: Callable[[], float], cap_seconds: float = 10.0
     ) -> None:
         self.learned = BreakerState.CLOSED
-        """What it is beneath a force."""
+        """The state without a force."""
         self.generation = 0
         self.changed_at: float | None = None
         self._learned_why = "no operation has failed yet"
@@ -122,7 +124,7 @@ class Breaker:
         self._failures = 0
         self._first_failure = 0.0
         self._asked: dict[str, None] = {}
-        """Who was asked in vain since then."""
+        """The peers that were asked without an answer since the first failure."""
         self._openings = 0
         self._deadline: float | None = None
 
@@ -136,7 +138,7 @@ class Breaker:
 
     @property
     def why(self) -> str:
-        """The evidence for its state, in words."""
+        """The reason for the state in force, in words."""
         return self._forced.why if self._forced else self._learned_why
 
     @property
@@ -145,7 +147,7 @@ class Breaker:
 
     @property
     def is_closed(self) -> bool:
-        """True: calls may go to the swarm."""
+        """Whether calls may go to the swarm."""
         return self.state is BreakerState.CLOSED
 
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
@@ -181,7 +183,7 @@ class Breaker:
     def _failed(self, event: Failed, now: float) -> Sequence[Effect]:
         if self.learned is BreakerState.HALF_OPEN:
             self._openings += 1
-            return self._open(_told((event.evidence, _named(event.asked))), now)
+            return self._open(_joined((event.evidence, _named(event.asked))), now)
         if self._failures == 0:
             self._first_failure = now
             self._asked.clear()
@@ -192,7 +194,7 @@ class Breaker:
         self._openings = 1
         passed = now - self._first_failure
         counted = f"{self._failures} operations unanswered in {passed:.1f} s"
-        return self._open(_told((counted, _named(tuple(self._asked)), event.evidence)), now)
+        return self._open(_joined((counted, _named(tuple(self._asked)), event.evidence)), now)
 
     def _open(self, why: str, now: float) -> Sequence[Effect]:
         wait = backoff(self._openings, base=self._base, cap=self._cap, chance=self._chance())
@@ -231,5 +233,5 @@ def _named(asked: Sequence[str]) -> str:
     return f"asked {', '.join(asked[:ASKED_NAMED_MAX])}{more}"
 
 
-def _told(parts: Sequence[str]) -> str:
+def _joined(parts: Sequence[str]) -> str:
     return "; ".join(part for part in parts if part)

@@ -1,11 +1,11 @@
-"""A cache that never outlives what it was made from: bounded, with a time to live, and emptied key by key.
+"""Cache with invalidation: bounded, with a time to live, and never with a value from before the last change of its key.
 
-An entry is one part of a key (its head, a temporal part, a version), and `since` when it is known to be right. Whoever
-looks something up says so first (`begin`) and hands in what it found last (`keep`): when the key was dropped in
-between, nothing is kept, so a slow look-up never puts back what a change has just taken away. With that, what is here
-is never older than the last `drop` of its key.
+An entry is one part of a key (its head, a temporal part, a version) with the time `since` when its value is known to be
+right. A caller that loads a value calls `begin` first and `keep` last. When the key was dropped in between, the value
+is not kept, so a slow load never restores a value that a change has invalidated. So no entry is older than the last
+`drop` of its key.
 
-Least recently used goes first. Times are seconds on any one clock that never goes back; they are arguments.
+The least recently used entry is evicted first. Times are seconds on one clock that never goes back.
 """
 
 from collections import OrderedDict
@@ -19,18 +19,18 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheCounts:
-    """What became of the calls that were looked for in a cache, each counted once; and of its entries."""
+    """Outcomes of lookups, each counted once, and the fate of entries."""
 
     hits: int = 0
     misses: int = 0
     expired: int = 0
-    """There was an answer, and it was too old."""
+    """Lookups that found an entry that was too old."""
     coalesced: int = 0
-    """There was none, and somebody else was fetching it already."""
+    """Lookups without an entry that joined a load already under way."""
     invalidated: int = 0
-    """Entries that were dropped because their key, or the rules, changed."""
+    """Entries that were dropped because their key, or a rule, changed."""
     evicted: int = 0
-    """Entries that had to make room."""
+    """Entries that were removed to make room."""
     entries: int = 0
     size_bytes: int = 0
 
@@ -41,7 +41,7 @@ class CacheHit(NamedTuple, Generic[V]):
 
 
 class CacheLoad:
-    """One look-up that is under way. Stale: its key was dropped since it began."""
+    """One load under way. Stale: its key was dropped since the load began."""
 
     __slots__ = ("is_stale", "key")
 
@@ -58,18 +58,18 @@ class _Entry(NamedTuple, Generic[V]):
 
 
 class Cache(Generic[V]):
-    """At most `entries_max` entries of at most `bytes_max` bytes in all, as whoever puts them in says."""
+    """At most `entries_max` entries, of at most `bytes_max` bytes in all; `keep` states the size of each."""
 
     def __init__(self, *, entries_max: int, bytes_max: int) -> None:
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._entries: OrderedDict[tuple[bytes, Hashable], _Entry[V]] = OrderedDict()
         self._parts: dict[bytes, dict[Hashable, None]] = {}
-        """Which parts of a key are here."""
-        self._readings: dict[bytes, list[CacheLoad]] = {}
+        """The parts of each key that have an entry."""
+        self._loads: dict[bytes, list[CacheLoad]] = {}
         self._hits = self._misses = self._expired = self._invalidated = self._evicted = 0
         self.coalesced = 0
-        """Counted by whoever lets callers share a look-up."""
+        """Counted by the code that lets callers share a load."""
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -82,15 +82,15 @@ class Cache(Generic[V]):
             invalidated=self._invalidated, evicted=self._evicted, entries=len(self), size_bytes=self.size_bytes,
         )  # fmt: skip
 
-    # -- looking ----------------------------------------------------------------------------------------------
+    # -- lookups ----------------------------------------------------------------------------------------------
 
     def peek(
         self, key: bytes, part: Hashable, *, now: float, since: float = -inf, age_max: float = inf
     ) -> CacheHit[V] | None:
-        """What is here, unless its time is over or it is older than `age_max` seconds; nothing is counted but a hit.
+        """The value of an entry that is not over and not older than `age_max` seconds. Only a hit is counted.
 
-        `since`: the caller knows that whatever is here of this key was right at that time, if that is later than what
-        the entry says.
+        `since`: a time at which the caller knows that every entry of this key was right; the later of it and the time
+        in the entry counts.
         """
         entry = self._entries.get((key, part))
         if entry is None:
@@ -103,32 +103,30 @@ class Cache(Generic[V]):
         return CacheHit(entry.value, age)
 
     def missed(self, key: bytes, part: Hashable) -> None:
-        """Count a call for which `peek` had nothing, and which is looked up now. What was too old goes."""
+        """Count a lookup for which `peek` had nothing, and remove an entry that was too old."""
         if (key, part) in self._entries:
             self._remove(key, part)
             self._expired += 1
         else:
             self._misses += 1
 
-    # -- keeping ----------------------------------------------------------------------------------------------
+    # -- loads ------------------------------------------------------------------------------------------------
 
     def begin(self, key: bytes) -> CacheLoad:
-        """A look-up begins. `keep` or `give_up` must follow, whatever comes of it."""
-        reading = CacheLoad(key)
-        self._readings.setdefault(key, []).append(reading)
-        return reading
+        """A load begins. `keep` or `give_up` must follow, whatever its outcome."""
+        load = CacheLoad(key)
+        self._loads.setdefault(key, []).append(load)
+        return load
 
-    def keep(
-        self, reading: CacheLoad, part: Hashable, value: V, *, since: float, until: float, size_bytes: int
-    ) -> bool:
-        """The look-up is over, and this is what it found, right at `since` and to be kept until `until`.
+    def keep(self, load: CacheLoad, part: Hashable, value: V, *, since: float, until: float, size_bytes: int) -> bool:
+        """The load is over: keep its value, which was right at `since`, until `until`.
 
-        False when it is not kept: the key was dropped meanwhile, or it would never fit.
+        False when it is not kept: the key was dropped meanwhile, or the value is too large.
         """
-        self.give_up(reading)
-        if reading.is_stale or size_bytes > self._bytes_max or self._entries_max < 1:
+        self.give_up(load)
+        if load.is_stale or size_bytes > self._bytes_max or self._entries_max < 1:
             return False
-        key = reading.key
+        key = load.key
         if (key, part) in self._entries:
             self._remove(key, part)
         self._entries[key, part] = _Entry(value, since, until, size_bytes)
@@ -139,21 +137,21 @@ class Cache(Generic[V]):
             self._evicted += 1
         return True
 
-    def give_up(self, reading: CacheLoad) -> None:
-        """The look-up is over, and nothing is to be kept of it."""
-        readings = self._readings.get(reading.key, [])
-        if reading in readings:
-            readings.remove(reading)
-            if not readings:
-                del self._readings[reading.key]
+    def give_up(self, load: CacheLoad) -> None:
+        """The load is over, and there is no value to keep."""
+        loads = self._loads.get(load.key, [])
+        if load in loads:
+            loads.remove(load)
+            if not loads:
+                del self._loads[load.key]
 
-    # -- dropping ---------------------------------------------------------------------------------------------
+    # -- invalidation -----------------------------------------------------------------------------------------
 
     def drop(self, key: bytes) -> None:
-        """The key changed: its entries go, and look-ups that are under way keep nothing. Quick when it is not here."""
-        if key in self._readings:
-            for reading in self._readings[key]:
-                reading.is_stale = True
+        """The key changed: remove its entries, and let loads under way keep nothing. Fast for a key without entries."""
+        if key in self._loads:
+            for load in self._loads[key]:
+                load.is_stale = True
         if key in self._parts:
             for part in tuple(self._parts[key]):
                 self._remove(key, part)
@@ -161,7 +159,7 @@ class Cache(Generic[V]):
 
     def clear(self) -> None:
         """Drop every key."""
-        for key in [*self._readings, *self._parts]:
+        for key in [*self._loads, *self._parts]:
             self.drop(key)
 
     def _remove(self, key: bytes, part: Hashable) -> None:

@@ -1,9 +1,9 @@
-"""Suspicion judges a peer: who answers, who is to be left out, whose connection is to be given up.
+"""Failure detector: decides which peers are suspect, and which connections to close because nothing came on them.
 
-A peer that missed a deadline of ours is suspect at once, and is left out of reads and payments until it answers a
-ping. Every connected peer is pinged all the time, for its pong tells more than that it lives; a connection without any
-sign of life for `give_up_seconds` is given up. A tick that comes late means that we ourselves were asleep (stopped, or
-a late loop): then nobody is blamed and everybody is asked again.
+A peer that missed a deadline of this node is suspect at once: it gets no reads and no hints until it answers a ping.
+Every connected peer is pinged regularly, because a pong carries more than the sign of life. A connection without a sign
+of life for `give_up_seconds` is given up. A late tick means that this process itself was stopped or that its event loop
+was late: then no peer is blamed, and every peer is pinged again.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class FrameReceived:
 
 @dataclass(frozen=True, slots=True)
 class DeadlineMissed:
-    """A peer did not answer a request within the deadline that ran since its frame was written."""
+    """A peer did not answer a request within the deadline, which began when the frame was written."""
 
     peer: str
 
@@ -60,7 +60,7 @@ class Trusted:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Nothing was heard of a peer for too long: give up the connection."""
+    """No frame came from a peer for too long: give up its connection."""
 
     peer: str
     silent_seconds: float
@@ -71,7 +71,7 @@ Effect = SendPing | Suspected | Trusted | GiveUp
 
 
 @dataclass(slots=True)
-class _Pulse:
+class _PeerState:
     heard_at: float
     ping_at: float
     is_suspect: bool = False
@@ -80,8 +80,8 @@ class _Pulse:
 class FailureDetector:
     """The machine. All times in seconds.
 
-    `deadline` may be too early, never too late: a frame only puts moments off, and finding the next one among many
-    peers at each frame would cost more than the frame.
+    `deadline` may be too early, never too late: a frame only postpones what is due, and finding the next due time among
+    many peers at each frame would cost more than the frame.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class FailureDetector:
         give_up_seconds: float = 5.0,
         late_seconds: float = 0.5,
     ) -> None:
-        self._pulses: dict[str, _Pulse] = {}
+        self._peers: dict[str, _PeerState] = {}
         self._ping = ping_seconds
         self._suspect_ping = suspect_ping_seconds
         self._give_up = give_up_seconds
@@ -104,19 +104,19 @@ class FailureDetector:
         return self._deadline
 
     def is_suspect(self, peer: str) -> bool:
-        pulse = self._pulses.get(peer)
-        return pulse is not None and pulse.is_suspect
+        state = self._peers.get(peer)
+        return state is not None and state.is_suspect
 
     def heard_at(self, peer: str) -> float | None:
-        pulse = self._pulses.get(peer)
-        return None if pulse is None else pulse.heard_at
+        state = self._peers.get(peer)
+        return None if state is None else state.heard_at
 
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
         match event:
             case ConnectionOpened(peer):
                 return self._connected(peer, now)
             case ConnectionClosed(peer):
-                self._pulses.pop(peer, None)
+                self._peers.pop(peer, None)
                 self._deadline = self._next_due()
                 return ()
             case FrameReceived(peer):
@@ -131,30 +131,30 @@ class FailureDetector:
 
     def _connected(self, peer: str, now: float) -> Sequence[Effect]:
         was_suspect = self.is_suspect(peer)
-        pulse = self._pulses[peer] = _Pulse(heard_at=now, ping_at=now + self._ping)
-        self._expect(pulse)
+        state = self._peers[peer] = _PeerState(heard_at=now, ping_at=now + self._ping)
+        self._expect(state)
         return (Trusted(peer),) if was_suspect else ()
 
     def _heard(self, peer: str, now: float) -> None:
-        if pulse := self._pulses.get(peer):
-            pulse.heard_at = now
+        if state := self._peers.get(peer):
+            state.heard_at = now
 
     def _ponged(self, peer: str, now: float) -> Sequence[Effect]:
-        pulse = self._pulses.get(peer)
-        if pulse is None:
+        state = self._peers.get(peer)
+        if state is None:
             return ()
-        was_suspect, pulse.is_suspect = pulse.is_suspect, False
-        pulse.heard_at = now
-        pulse.ping_at = now + self._ping
+        was_suspect, state.is_suspect = state.is_suspect, False
+        state.heard_at = now
+        state.ping_at = now + self._ping
         return (Trusted(peer),) if was_suspect else ()
 
     def _missed(self, peer: str, now: float) -> Sequence[Effect]:
-        pulse = self._pulses.get(peer)
-        if pulse is None or pulse.is_suspect:
+        state = self._peers.get(peer)
+        if state is None or state.is_suspect:
             return ()
-        pulse.is_suspect = True
-        pulse.ping_at = now + self._suspect_ping
-        self._expect(pulse)
+        state.is_suspect = True
+        state.ping_at = now + self._suspect_ping
+        self._expect(state)
         return (Suspected(peer), SendPing(peer))
 
     def _tick(self, now: float) -> Sequence[Effect]:
@@ -162,26 +162,26 @@ class FailureDetector:
         if due is None or now < due:
             return ()
         if now - due > self._late:
-            for pulse in self._pulses.values():
-                pulse.heard_at = now
-                pulse.ping_at = now
+            for state in self._peers.values():
+                state.heard_at = now
+                state.ping_at = now
         effects: list[Effect] = []
-        for peer, pulse in list(self._pulses.items()):
-            if now >= pulse.heard_at + self._give_up:  # as `_due` says it, to the last bit
-                del self._pulses[peer]
-                effects.append(GiveUp(peer, now - pulse.heard_at))
-            elif now >= pulse.ping_at:
-                pulse.ping_at = now + (self._suspect_ping if pulse.is_suspect else self._ping)
+        for peer, state in list(self._peers.items()):
+            if now >= state.heard_at + self._give_up:  # the same sum as in `_due`, to the last bit
+                del self._peers[peer]
+                effects.append(GiveUp(peer, now - state.heard_at))
+            elif now >= state.ping_at:
+                state.ping_at = now + (self._suspect_ping if state.is_suspect else self._ping)
                 effects.append(SendPing(peer))
         self._deadline = self._next_due()
         return effects
 
-    def _due(self, pulse: _Pulse) -> float:
-        return min(pulse.ping_at, pulse.heard_at + self._give_up)
+    def _due(self, state: _PeerState) -> float:
+        return min(state.ping_at, state.heard_at + self._give_up)
 
-    def _expect(self, pulse: _Pulse) -> None:
-        due = self._due(pulse)
+    def _expect(self, state: _PeerState) -> None:
+        due = self._due(state)
         self._deadline = due if self._deadline is None else min(self._deadline, due)
 
     def _next_due(self) -> float | None:
-        return min(map(self._due, self._pulses.values()), default=None)
+        return min(map(self._due, self._peers.values()), default=None)

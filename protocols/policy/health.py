@@ -1,8 +1,8 @@
-"""Health: a judgement over facts. Pure; `node/services/observe/health.py` brings the facts.
+"""Health: the status of each component, judged from facts that `node/services/observe/health.py` collects.
 
-Facts that are certain (the breaker is open, the store cannot write, nobody is connected) count at once, and are over at
-once. What is only observed (a call that failed, a peer that was late, a probe without an answer) has gone through
-`protocols/policy/hysteresis.py` before it comes here.
+Certain facts (the breaker is open, the store cannot write, no peer is connected) take effect, and end, at once. Mere
+observations (a call that failed, a late peer, a probe without an answer) go through `protocols/policy/hysteresis.py`
+first.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,12 @@ from enum import StrEnum
 from protocols.policy.breaker import BreakerState
 
 CLOCK_OFF_MS_MAX = 10_000
-"""A clock that differs from the majority's by more than this is degraded (`docs/design.md`)."""
-
+"""A clock that differs from that of the majority by more than this is degraded."""
 
 COMMIT_SECONDS_SLOW = 1.0
-"""A disk that takes longer to confirm a write is degraded;"""
+"""A store whose commit takes longer is degraded."""
 COMMIT_SECONDS_STALLED = 5.0
-"""one that takes longer is taken to stand still, so that nothing can be written."""
+"""A store whose commit takes longer has failed: the disk is taken to stand still."""
 
 
 class Status(StrEnum):
@@ -29,7 +28,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwarmFacts:
-    """What is known of the swarm. Offsets say how far each peer's clock is ahead of ours."""
+    """Facts about the swarm. An offset says how far the clock of a peer is ahead of this node's."""
 
     backend: str
     members: int
@@ -39,32 +38,32 @@ class SwarmFacts:
     breaker_why: str
     clock_offsets_ms: tuple[float, ...]
     suspect_names: tuple[str, ...] = ()
-    """What the suspects are called, and what they missed."""
+    """The names of the suspects, and what they missed."""
     calls_failing: str = ""
-    """What calls have failed with, again and again; ''."""
+    """The reason of calls that fail repeatedly, or ''."""
     probe_failing: str = ""
-    """What became of the probes, again and again; ''."""
+    """The reason of probes that fail repeatedly, or ''."""
     write_quorum: int = 0
-    """How many peers a write needs; 0: none."""
+    """The number of peers that a write needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreFacts:
-    """What is known of the store. `failure` is what its last write failed with, or ''."""
+    """Facts about the store. `failure` is the error of its last write, or ''."""
 
     failure: str
     pending: int
     oldest_pending_ms: int | None
     refused: int
     probe_failing: str = ""
-    """What became of looking something up, again and again; ''."""
+    """The reason of lookups that fail repeatedly, or ''."""
     committing_seconds: float = 0.0
-    """For how long the disk has owed the commit that is under way; 0: none is."""
+    """For how long a commit has been under way; 0 without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryFacts:
-    """What is known of the search for peers. `sources` are the configured ones, `faults` those that tell nothing."""
+    """Facts about the search for peers. `sources` counts the configured ones, `faults` has those that find nothing."""
 
     is_on: bool
     sources: int
@@ -74,7 +73,7 @@ class DiscoveryFacts:
 
 
 def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
-    """The swarm's status, and why it is not healthy, in words."""
+    """The status of the swarm, and the reasons why it is not healthy."""
     reasons: list[str] = []
     if facts.backend != "mock":
         if not facts.members:
@@ -98,7 +97,7 @@ def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
 
 
 def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
-    """The store's status, and why it is not healthy, in words. It fails when nothing can be written."""
+    """The status of the store, and the reasons why it is not healthy. It has failed when it cannot write."""
     reasons: list[str] = []
     if facts.failure:
         reasons.append(f"the last write failed: {facts.failure}")
@@ -107,34 +106,37 @@ def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
     if facts.probe_failing:
         reasons.append(facts.probe_failing)
     if facts.committing_seconds >= COMMIT_SECONDS_SLOW:
-        reasons.append(f"the disk has not confirmed a write for {facts.committing_seconds:.1f} s; look after it")
+        reasons.append(f"the disk has not confirmed a write for {facts.committing_seconds:.1f} s; check the disk")
     is_failed = bool(facts.failure) or facts.committing_seconds >= COMMIT_SECONDS_STALLED
     return _status(is_failed, reasons), tuple(reasons)
 
 
 def judge_discovery(facts: DiscoveryFacts) -> tuple[Status, tuple[str, ...]]:
-    """The search's status: it matters while nobody is found. A source that is away while others are here is normal."""
+    """The status of the search for peers. It matters only while no peer is connected.
+
+    With a connected peer, a silent source is normal.
+    """
     if not facts.is_on or facts.reachable or not facts.sources:
         return Status.HEALTHY, ()
     if len(facts.faults) >= facts.sources:
         return Status.DEGRADED, facts.faults
     if facts.members:
-        return Status.HEALTHY, ()  # they are dialled, and the swarm's own reasons say that they are away
-    told = f"none of the {facts.sources} configured bootstrap nodes has been reached yet"
-    return Status.DEGRADED, (told, *facts.faults)
+        return Status.HEALTHY, ()  # they are being dialled, and the reasons of the swarm say that they are away
+    unreached = f"none of the {facts.sources} configured bootstrap nodes has been reached yet"
+    return Status.DEGRADED, (unreached, *facts.faults)
 
 
 def judge_observed(*failing: str) -> tuple[Status, tuple[str, ...]]:
-    """The status of a component of which nothing is known but what became of its calls and probes."""
+    """The status of a component that is known only by the outcomes of its calls and probes."""
     reasons = tuple(why for why in failing if why)
     return _status(False, reasons), reasons
 
 
 def judge_clock(offsets_ms: Sequence[float]) -> str:
-    """'' when our clock agrees with the peers'; else which side is off, and by how much.
+    """'' when this node's clock agrees with the peers' clocks; else the side that is wrong, and by how much.
 
-    Ours is the one that is off when most of all clocks, itself among them, are on the same side of it. Of two clocks
-    that differ nobody can tell which is right.
+    This node's clock is wrong when the majority of all clocks, itself included, are on the same side of it. Of two
+    clocks that differ, none can be said to be the wrong one.
     """
     ahead = sorted(offset for offset in offsets_ms if offset > CLOCK_OFF_MS_MAX)
     behind = sorted(offset for offset in offsets_ms if offset < -CLOCK_OFF_MS_MAX)
@@ -142,7 +144,7 @@ def judge_clock(offsets_ms: Sequence[float]) -> str:
         if 2 * len(side) > len(offsets_ms) + 1:
             by = f"{abs(side[len(side) // 2]) / 1000:.0f} s"
             those = f"{len(side)} of {len(offsets_ms)} members"
-            return f"this node's clock is {by} {word} that of {those}; mend the clock of this machine"
+            return f"this node's clock is {by} {word} that of {those}; set the clock of this machine"
     if off := len(ahead) + len(behind):
         seconds = CLOCK_OFF_MS_MAX // 1000
         return f"the clocks of {off} of {len(offsets_ms)} members differ from this node's by over {seconds} s"

@@ -1,8 +1,8 @@
-"""The shape of every protocol core: told what happened and when, it answers what to do.
+"""Machine: the interface of every pure state machine, which takes events with their time and returns effects.
 
-A machine owns no time, no socket and no chance. The same object runs under trio in a node (`node/driver.py`),
-under a virtual clock in the simulator, and in a test with no loop at all. Instead of many timers it has one
-`deadline`; whoever drives it sends a `Tick` when that moment has come.
+A machine has no clock, socket or random source of its own. The same object runs under trio in a node
+(`node/driver.py`), under a virtual clock in the simulator, and in a test without an event loop. Instead of many timers
+it has one `deadline`; its driver sends a `Tick` at that time.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Effect_co = TypeVar("Effect_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The machine's own deadline has come (an early or a doubled tick must be harmless)."""
+    """The deadline of the machine has come. An early or a second tick must be harmless."""
 
 
 class Machine(Protocol[Event_contra, Effect_co]):
@@ -23,9 +23,9 @@ class Machine(Protocol[Event_contra, Effect_co]):
 
     @property
     def deadline(self) -> float | None:
-        """When the machine wants a `Tick`, or None while it waits for events alone."""
+        """The time of the next `Tick`, or None while the machine waits for events alone."""
         ...
 
     def handle(self, event: Event_contra | Tick, now: float) -> Sequence[Effect_co]:
-        """Take one event and answer the effects to carry out, in order. Never waits, never raises for the world."""
+        """Take one event and return the effects to carry out, in order. Never waits; no event makes it raise."""
         ...

@@ -1,28 +1,28 @@
-"""Signatures that were checked already: the same envelope comes from several peers, and is paid for once.
+"""Cache of verified signatures: an envelope that comes from several peers is verified once.
 
-What is remembered is the digest with the signature, so that a forged signature on a known envelope is still refused.
-Checking costs 50 microseconds, remembering less than one.
+An entry is the digest with its signature, so that a forged signature on a known envelope is still refused. Verifying
+takes 50 microseconds, a lookup less than one.
 """
 
 from collections import OrderedDict
 
 from protocols.envelope import Envelope, verify
 
-KEPT_MAX = 16_384
+ENTRIES_MAX = 16_384
 
 
 class SignatureCache:
-    """A bounded memory; the oldest goes first."""
+    """At most `entries_max` signatures; the oldest entry is evicted first."""
 
-    def __init__(self, *, kept_max: int = KEPT_MAX) -> None:
-        self._kept_max = kept_max
+    def __init__(self, *, entries_max: int = ENTRIES_MAX) -> None:
+        self._entries_max = entries_max
         self._signatures: OrderedDict[bytes, bytes] = OrderedDict()
 
     def check(self, envelope: Envelope) -> None:
-        """Like `verify`: raises `BadSignature`."""
+        """Verify an envelope unless its signature is cached. Raises `BadSignature`."""
         if self._signatures.get(envelope.digest) == envelope.signature:
             return
         verify(envelope)
-        if len(self._signatures) >= self._kept_max:
+        if len(self._signatures) >= self._entries_max:
             self._signatures.popitem(last=False)
         self._signatures[envelope.digest] = envelope.signature

@@ -1,11 +1,11 @@
-"""A token bucket: how much of something may be had at once, and how fast it may be had in the long run.
+"""Token bucket: a limit on a rate that allows bursts.
 
-Turner, "New directions in communications" (1986).
+Source: Turner, "New directions in communications" (1986).
 """
 
 
 class TokenBucket:
-    """`rate` tokens a second flow in, at most `burst` stay. Times in seconds."""
+    """`rate` tokens are added each second, up to `burst`. Times in seconds."""
 
     def __init__(self, *, rate: float, burst: float, now: float) -> None:
         self._rate = rate
@@ -14,11 +14,11 @@ class TokenBucket:
         self._at = now
 
     def take(self, amount: float, now: float) -> float:
-        """Take tokens, be they there or not, and answer for how many seconds to wait until they would have been."""
+        """Take tokens, going negative if needed; return the seconds to wait."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - amount
         self._at = now
         return max(0.0, -self._tokens / self._rate)
 
     def is_full(self, now: float) -> bool:
-        """Whether it is as if nobody had ever taken anything: then there is no need to keep it."""
+        """Whether the bucket is like a new one, so that it need not be kept."""
         return self._tokens + (now - self._at) * self._rate >= self._burst

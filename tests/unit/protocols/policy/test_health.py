@@ -88,7 +88,7 @@ def test_mock_does_not_mind_that_there_is_no_swarm() -> None:
 def test_the_clock_that_is_off_is_named(offsets_ms: tuple[float, ...], says: str) -> None:
     said = judge_clock(offsets_ms)
     assert said.partition(";")[0] == says
-    assert ("mend the clock of this machine" in said) == said.startswith("this node's")
+    assert ("set the clock of this machine" in said) == said.startswith("this node's")
 
 
 def test_of_two_nodes_that_differ_neither_is_told_to_mend_its_clock() -> None:
@@ -149,7 +149,7 @@ def test_a_disk_that_stands_still_is_told_of(seconds: float, status: Status) -> 
     told, reasons = judge_store(replace(KEPT, committing_seconds=seconds))
     assert told is status
     if reasons:
-        assert reasons == (f"the disk has not confirmed a write for {seconds:.1f} s; look after it",)
+        assert reasons == (f"the disk has not confirmed a write for {seconds:.1f} s; check the disk",)
 
 
 SOUGHT = DiscoveryFacts(is_on=True, sources=2, faults=(), members=0, reachable=0)

@@ -47,7 +47,7 @@ def test_a_refused_signature_is_not_remembered() -> None:
 
 
 def test_the_memory_is_bounded_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = SignatureCache(kept_max=2)
+    memory = SignatureCache(entries_max=2)
     first, second, third = envelope(1), envelope(2), envelope(3)
     for one in (first, second, third):
         memory.check(one)
