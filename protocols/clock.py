@@ -1,9 +1,8 @@
-"""Versions: readings of a hybrid logical clock, and the clock.
+"""Hybrid logical clock: its readings are the versions.
 
-A reading is one whole number of 64 bits: 48 bits of Unix milliseconds and below them 16 bits of counter. So versions
-compare as numbers, stay within a millisecond of the wall clock as long as the clock is right, and are later than
-everything they were written on top of even when it is not. Source: Kulkarni, Demirbas et al., 'Logical Physical
-Clocks' (2014).
+A reading is one whole number of 64 bits: 48 bits of Unix milliseconds, and below them 16 bits of counter. So versions
+compare as numbers. They stay within a millisecond of the wall clock while that clock is right, and are later than their
+parents even when it is wrong. Source: Kulkarni, Demirbas et al., 'Logical Physical Clocks' (2014).
 """
 
 from collections.abc import Iterable
@@ -16,11 +15,11 @@ COUNTER_MAX: Final = (1 << COUNTER_BITS) - 1
 MS_MAX: Final = (1 << 48) - 1
 VERSION_MAX: Final = (1 << 64) - 1
 AHEAD_MS_MAX: Final = 60_000
-"""How far a version may be ahead of the receiver's clock (`docs/protocol.md`)."""
+"""How far a version may be ahead of the receiver's clock (`docs/protocol.md`, 'The clock')."""
 
 
 def version(ms: int, counter: int = 0) -> int:
-    """The reading of a moment in Unix milliseconds and a counter within it."""
+    """The reading for a time in Unix milliseconds, and a counter within the millisecond."""
     assert 0 <= ms <= MS_MAX, ms
     assert 0 <= counter <= COUNTER_MAX, counter
     return ms << COUNTER_BITS | counter
@@ -31,13 +30,8 @@ def ms_of(version: int) -> int:
     return version >> COUNTER_BITS
 
 
-def counter_of(version: int) -> int:
-    """The counter in a version: how many came before it within its millisecond, when nothing was ahead."""
-    return version & COUNTER_MAX
-
-
 def ahead_ms(version: int, now_ms: int) -> int:
-    """By how many milliseconds a version is ahead of a clock; negative when it is behind."""
+    """How many milliseconds a version is ahead of a clock; negative when it is behind."""
     return ms_of(version) - now_ms
 
 
@@ -46,29 +40,29 @@ def check_not_ahead(version: int, now_ms: int) -> None:
     ahead = ahead_ms(version, now_ms)
     if ahead > AHEAD_MS_MAX:
         raise ClockAhead(
-            f"the version is {ahead} ms ahead of this node's clock, and at most {AHEAD_MS_MAX} are taken: one of the "
-            "two clocks is wrong; it can be sent again once that is mended, or that moment has come",
+            f"the version is {ahead} ms ahead of this node's clock, and at most {AHEAD_MS_MAX} are accepted: one of "
+            "the two clocks is wrong; send it again once that clock is set, or that time has come",
             reason="clock_ahead", ahead_ms=ahead, ahead_ms_max=AHEAD_MS_MAX,
         )  # fmt: skip
 
 
 class HybridClock:
-    """Gives out versions, each greater than every one before it, whatever the wall clock does.
+    """Issues versions, each greater than every one before it, whatever the wall clock does.
 
-    It starts from the latest accepted version, and is told only of accepted ones: a refused version must not be able
-    to drag it ahead.
+    It starts from the latest accepted version, and observes only accepted ones: a refused version must not move it
+    ahead.
     """
 
     __slots__ = ("latest",)
 
     def __init__(self, latest: int = 0) -> None:
         self.latest = latest
-        """The greatest version that was given out or observed; 0 when there was none."""
+        """The greatest version that was issued or observed; 0 without one."""
 
     def read(self, now_ms: int, *, after: Iterable[int] = ()) -> int:
-        """The next version: later than every earlier one, and than each of `after` (the parents' versions).
+        """The next version: later than every earlier one and than each of `after` (the versions of the parents).
 
-        A full counter carries into the milliseconds. Raises `NotLater` when no later version can be written.
+        A full counter carries into the milliseconds. Raises `NotLater` when there is no later version.
         """
         wall = version(min(max(now_ms, 0), MS_MAX))
         reading = max(wall, max(after, default=0) + 1, self.latest + 1)
@@ -78,9 +72,9 @@ class HybridClock:
         return reading
 
     def observe(self, version: int) -> None:
-        """Learn of an accepted version: whatever is read from now on is later."""
+        """Take an accepted version: every later reading is greater."""
         self.latest = max(self.latest, version)
 
     def rewind(self, latest: int) -> None:
-        """Start again from `latest`: what was given out after it came from a wall clock that ran ahead, and is gone."""
+        """Start again from `latest`. Later versions came from a wall clock that ran ahead, and have been reissued."""
         self.latest = latest

@@ -1,16 +1,16 @@
-"""Envelope: the one value that moves. Its canonical bytes, digest and signature, and the order every replica agrees on.
+"""Envelope: one signed version of a thing; its canonical bytes, digest and signature, and the total order of versions.
 
-An encoded envelope is a msgpack array (`docs/protocol.md`):
+An encoded envelope is a msgpack array (`docs/protocol.md`, 'Envelopes'):
 
     [format, address, content, content_type, version, parents, author, meta, deleted, signature]
 
-`format` is [major, minor]. A newer minor may put fields of its own between `deleted` and `signature`: they are kept,
-and covered by the signature. The canonical bytes are the same array without its last element; the digest is SHA-256
-over them, and the author signs them. Everything is verified and forwarded over the bytes received, never over a
-re-encoding: msgpack allows several encodings of one value, so a re-encoding might not be what was signed.
+`format` is [major, minor]. A newer minor may add fields between `deleted` and `signature`: they are kept, and covered
+by the signature. The canonical bytes are the same array without its last element; the digest is SHA-256 over them, and
+the author signs them. An envelope is verified and forwarded as the bytes that were received, never as a re-encoding:
+msgpack allows several encodings of one value, so a re-encoding might differ from what was signed.
 
-`decode` checks the structure of what anybody may have sent, and never the signature: that is `verify`, which costs
-fifty times as much and is called once, at the door.
+`decode` checks the structure of untrusted bytes, and never the signature. `verify` does that; it costs fifty times as
+much, and is called once, when an envelope enters a node.
 """
 
 import re
@@ -39,12 +39,12 @@ META_BYTES_MAX: Final = 16 * 1024
 
 _FIELDS: Final = 10
 _ITEMS_MAX: Final = 1024
-"""No array or map in an envelope has more: a header of five bytes must not make us reserve megabytes."""
+"""The most items of an array or a map: a header of five bytes must not reserve megabytes."""
 _BIN_64: Final = b"\xc4\x40"
-"""How msgpack begins 64 bytes."""
+"""The head of 64 bytes in msgpack."""
 _SIGNATURE_TAIL: Final = len(_BIN_64) + keys.SIGNATURE_BYTES
 REISSUES: Final = "reissues"
-"""The entry of `meta` that says which versions one stands in for. Only a node that mends its clock writes it."""
+"""The entry of `meta` with the versions that a reissue replaces. Only a node whose clock was corrected writes it."""
 REISSUES_MAX: Final = 16
 _REISSUES: Final = re.compile(rf"[0-9a-f]{{64}}(?: [0-9a-f]{{64}}){{0,{REISSUES_MAX - 1}}}")
 _CONTENT_TYPE: Final = re.compile(r"[ -~]{1,255}")
@@ -53,16 +53,16 @@ _NO_META: Final[Mapping[str, str]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Envelope:
-    """One version of one thing, signed. Made by `seal` or `decode` alone; equal when the digests are."""
+    """One version of one thing, signed. Made only by `seal` or `decode`; equal when the digests are equal."""
 
     address: str
-    """Canonical: it names the head."""
+    """The canonical address, which names the head."""
     content: bytes
     content_type: str
     version: int
     """A reading of the author's hybrid logical clock (`protocols/clock.py`)."""
     parents: tuple[bytes, ...]
-    """The digests of the versions it was written on top of, ascending."""
+    """The digests of the versions that it was written on top of, ascending."""
     author: str
     """A peer id."""
     meta: Mapping[str, str]
@@ -71,7 +71,7 @@ class Envelope:
     signature: bytes
     format: tuple[int, int]
     encoded: bytes
-    """The whole of it as it was made or received: what is stored and forwarded."""
+    """The whole envelope as it was made or received; these bytes are stored and forwarded."""
     digest: bytes
     """SHA-256 of the canonical bytes, 32 bytes."""
     key: bytes
@@ -79,16 +79,16 @@ class Envelope:
 
     @property
     def reissues(self) -> tuple[bytes, ...]:
-        """The digests of the versions that this one stands in for, the latest issued first: `meta.reissues`, each
-        as 64 hex digits in lower case, with single spaces between; at most `REISSUES_MAX`."""
+        """The digests of the versions that this reissue replaces, the latest first: `meta.reissues`, each as 64 hex
+        digits in lower case, separated by single spaces; at most `REISSUES_MAX`."""
         named = self.meta.get(REISSUES) if self.meta else None
         if named is None or _REISSUES.fullmatch(named) is None:
             return ()
-        return tuple(bytes.fromhex(one) for one in named.split(" "))
+        return tuple(bytes.fromhex(digest) for digest in named.split(" "))
 
     @property
     def canonical(self) -> bytes:
-        """The bytes that are digested and signed."""
+        """The bytes that the digest and the signature cover."""
         head, start = _canonical_head(self.encoded)
         return head + self.encoded[start:-_SIGNATURE_TAIL]
 
@@ -107,9 +107,9 @@ class Envelope:
 
 
 class Notice(NamedTuple):
-    """That a version exists: what a node may know of one whose content is elsewhere.
+    """The facts about a version whose content this node may not hold.
 
-    `parents` may be empty when they are unknown. Nothing of it is signed: it is worth what its sender is worth.
+    `parents` is empty when they are unknown. A notice is not signed: it is as reliable as its sender.
     """
 
     address: str
@@ -122,12 +122,12 @@ class Notice(NamedTuple):
 
     @property
     def reissues(self) -> tuple[()]:
-        """Only what is signed stands in for something."""
+        """None: only a signed version can reissue another."""
         return ()
 
 
 class Ordered(Protocol):
-    """What has a place in the total order: an envelope, a notice, a version in a history."""
+    """An item of the total order: an envelope, a notice or a version in a history."""
 
     @property
     def version(self) -> int: ...
@@ -138,30 +138,17 @@ class Ordered(Protocol):
 
 
 def order_key(item: Ordered) -> tuple[int, str, bytes]:
-    """The total order of versions, as a key to sort by: version, author, digest."""
+    """The sort key of the total order: version, author, digest."""
     return item.version, item.author, item.digest
-
-
-def newer(one: Ordered, other: Ordered) -> bool:
-    """Whether `one` comes after `other` in the total order."""
-    return order_key(one) > order_key(other)
-
-
-def notice_of(envelope: Envelope) -> Notice:
-    """The notice of an envelope."""
-    return Notice(
-        envelope.address, envelope.key, envelope.digest, envelope.version, envelope.author, envelope.deleted,
-        envelope.parents,
-    )  # fmt: skip
 
 
 def seal(
     key: keys.PrivateKey, *, address: str, content: bytes, content_type: str, version: int, parents: Iterable[bytes],
     meta: Mapping[str, str] = _NO_META, deleted: bool = False,
 ) -> Envelope:  # fmt: skip
-    """Make and sign an envelope. The parents may come in any order; the order of `meta` is kept.
+    """Make and sign an envelope. The parents may be in any order; the order of `meta` is kept.
 
-    Raises what `decode` raises for the same fault: whatever is sealed here can be read everywhere.
+    Raises what `decode` raises for the same fault, so that every node can decode a sealed envelope.
     """
     canonical_key(address)
     try:
@@ -176,7 +163,7 @@ def seal(
 
 
 def decode(data: bytes) -> Envelope:
-    """The envelope in these bytes, its structure checked, its signature not.
+    """The envelope in these bytes. Its structure is checked, its signature is not.
 
     Raises `TooLarge`, `UnsupportedFormat` (another major), `InvalidAddress` (not canonical), else `InvalidPayload`.
     """
@@ -187,9 +174,9 @@ def decode(data: bytes) -> Envelope:
     if len(data) > ENCODED_BYTES_MAX:
         raise _too_large(len(data))
     fields = _unpacked(data)
-    written = _format(fields[0])
-    if len(fields) != _FIELDS and (len(fields) < _FIELDS or written[1] == FORMAT[1]):
-        raise _invalid("envelope", f"format {written[0]}.{written[1]} cannot have {len(fields)} fields")
+    format_ = _format(fields[0])
+    if len(fields) != _FIELDS and (len(fields) < _FIELDS or format_[1] == FORMAT[1]):
+        raise _invalid("envelope", f"format {format_[0]}.{format_[1]} cannot have {len(fields)} fields")
     _, address, content, content_type, version, parents, author, meta, deleted = fields[: _FIELDS - 1]
     signature = fields[-1]
     key = canonical_key(address)
@@ -210,7 +197,7 @@ def decode(data: bytes) -> Envelope:
         _wrong("signature", "64 bytes, as bin 8, at the end", signature)
     return Envelope(
         address=address, content=content, content_type=content_type, version=version, parents=parents, author=author,
-        meta=MappingProxyType(meta) if meta else _NO_META, deleted=deleted, signature=signature, format=written,
+        meta=MappingProxyType(meta) if meta else _NO_META, deleted=deleted, signature=signature, format=format_,
         encoded=data, digest=_digest(data), key=key,
     )  # fmt: skip
 
@@ -220,7 +207,7 @@ def verify(envelope: Envelope) -> None:
     if not keys.verify(envelope.author, envelope.canonical, envelope.signature):
         raise BadSignature(
             f"the signature of {envelope.digest.hex()} is not that of its author {envelope.author}: "
-            "it was changed on the way, or another key signed it; do not send it again",
+            "the envelope was changed, or another key signed it; do not send it again",
             field="signature", digest=envelope.digest.hex(), author=envelope.author,
         )  # fmt: skip
 
@@ -229,10 +216,10 @@ def verify(envelope: Envelope) -> None:
 
 
 def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A map whose names differ: of two values under one name, two readers might take two."""
+    """A map without duplicate names: of two values under one name, two decoders might take different ones."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a map has a name twice")
+        raise ValueError("a map has a duplicate name")
     return found
 
 
@@ -252,7 +239,7 @@ def _unpacked(data: bytes) -> tuple[Any, ...]:
 
 
 def _canonical_head(encoded: bytes) -> tuple[bytes, int]:
-    """The head of the array with one element less, and where the first element begins in the encoded envelope."""
+    """The head of the array with one element less, and the offset of the first element in the encoded envelope."""
     if encoded[0] != 0xDC:
         return bytes((encoded[0] - 1,)), 1
     count = int.from_bytes(encoded[1:3], "big") - 1
@@ -283,7 +270,7 @@ def _format(value: object) -> tuple[int, int]:
 
 
 def _check_parents(parents: object) -> None:
-    expected = "digests of 32 bytes, ascending, none twice"
+    expected = "digests of 32 bytes, ascending, without duplicates"
     if type(parents) is not tuple:
         _wrong("parents", expected, parents)
     if len(parents) > PARENTS_MAX:
@@ -291,8 +278,8 @@ def _check_parents(parents: object) -> None:
     for parent in parents:
         if type(parent) is not bytes or len(parent) != DIGEST_BYTES:
             _wrong("parents", expected, parent)
-    if any(one >= next_one for one, next_one in pairwise(parents)):
-        raise _invalid("parents", "they are not in order, or one is there twice", expected=expected)
+    if any(parent >= following for parent, following in pairwise(parents)):
+        raise _invalid("parents", "they are not in order, or one is a duplicate", expected=expected)
 
 
 def _check_meta(meta: object) -> None:
@@ -314,7 +301,7 @@ def _check_meta(meta: object) -> None:
 
 
 def _wrong(field: str, expected: str, value: object) -> NoReturn:
-    """Arrays and maps are not shown: they may be as deep as their sender liked."""
+    """Arrays and maps are not shown, because a sender may nest them without limit."""
     match value:
         case str() | bytes():
             shown = ascii(value[:40])
@@ -333,7 +320,7 @@ def _invalid(field: str, why: str, *, expected: str = "") -> InvalidPayload:
 
 def _too_large(size: int) -> TooLarge:
     return TooLarge(
-        f"this envelope has {size} bytes encoded, and one has at most {ENCODED_BYTES_MAX}: "
-        "keep the content elsewhere and write where it is, or split it",
+        f"this envelope has {size} bytes encoded, and the limit is {ENCODED_BYTES_MAX}: "
+        "store the content elsewhere and write its location, or split it",
         field="envelope", size_bytes=size, size_bytes_max=ENCODED_BYTES_MAX,
     )  # fmt: skip

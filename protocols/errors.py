@@ -1,4 +1,4 @@
-"""UCXL codes, and the error tree that maps to them (`docs/ucxl.md`).
+"""UCXL codes, and the error tree that maps to them (`docs/ucxl.md`, 'Codes').
 
 Errors are named for what the caller does next:
 
@@ -7,10 +7,10 @@ Errors are named for what the caller does next:
     │   ├── InvalidAddress     400  INVALID_ADDRESS
     │   ├── InvalidTemporal    400  TEMPORAL_INVALID
     │   └── InvalidPayload     400  INVALID_PAYLOAD
-    ├── Unauthenticated        401  say who you are
-    ├── Forbidden              403  not from there, or not by you
-    ├── NotFound               404  nobody who should have it has it
-    │   ├── Deleted            404  there is a tombstone; the history is still there
+    ├── Unauthenticated        401  credentials are missing or wrong
+    ├── Forbidden              403  not from this origin, or not for this author
+    ├── NotFound               404  none of the nodes that should have it has it
+    │   ├── Deleted            404  there is a tombstone; the history remains
     │   └── OutOfRange         404  TEMPORAL_OUT_OF_RANGE
     ├── MethodNotAllowed       405
     ├── Conflict               409  read again, then decide
@@ -24,8 +24,8 @@ Errors are named for what the caller does next:
     ├── TooManyRequests        429  retryable
     ├── Internal               500
     ├── Unavailable            503  retryable: try later
-    ├── Indeterminate          504  retryable: it may have happened; ask by digest, then try again
-    └── StorageFull            507  retryable, once there is room
+    ├── Indeterminate          504  retryable: the outcome is unknown; ask by digest, then try again
+    └── StorageFull            507  retryable, once there is space
 
 An error crosses the wire and the API as its code, message, details and retryable; `from_code` gives the class back.
 """
@@ -40,13 +40,13 @@ NO_CONTENT = "UCXL-204-NO_CONTENT"
 
 
 class BzzzError(Exception):
-    """The root. `message` says what happened and what to do; `details` holds what a program needs of it."""
+    """The root class. `message` says what happened and what to do; `details` has what a program needs."""
 
     code: ClassVar[str] = "UCXL-500-INTERNAL"
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, /, **details: Any) -> None:
-        """`details` may have any names, these of the parameters included: they may come from a peer."""
+        """`details` may come from a peer, so any name is allowed, that of the parameter included."""
         super().__init__(message)
         self.message = message
         self.details: Mapping[str, Any] = details
@@ -128,7 +128,7 @@ class NotLater(Rejected):
 
 
 class ClockAhead(Rejected):
-    """`details['ahead_ms']` says by how much; `details['reason']` is 'clock_ahead': so it is known across the wire."""
+    """`details['ahead_ms']` says by how much. `details['reason']` is 'clock_ahead', which identifies it on the wire."""
 
     retryable = True
 
@@ -148,7 +148,7 @@ class Unavailable(BzzzError):
 
 
 class Indeterminate(BzzzError):
-    """`details['digest']` (hex) says what may have happened."""
+    """`details['digest']` (hex) names the version that may have been written."""
 
     code = "UCXL-504-INDETERMINATE"
     retryable = True
@@ -170,7 +170,7 @@ _BY_CODE: dict[str, type[BzzzError]] = {
 
 
 def from_code(code: str, message: str, details: Mapping[str, Any]) -> BzzzError:
-    """The error a code stands for; one that is not known here is an `Internal` that keeps the code in its details."""
+    """The error of a code. An unknown code is an `Internal` that keeps the code in its details."""
     if details.get("reason") == "clock_ahead":
         return ClockAhead(message, **details)
     kind = _BY_CODE.get(code)

@@ -1,7 +1,7 @@
-"""Path patterns: `*` within a segment, `**` for any number of segments (`docs/ucxl.md`).
+"""Path patterns: `*` within a segment, `**` for any number of segments (`docs/ucxl.md`, 'Patterns').
 
-Patterns come from anybody, and are held against every change: so no regular expression is made of them, and nothing
-here takes longer than the product of the two lengths.
+Patterns are untrusted, and every change is matched against them. So they are not compiled to regular expressions, and
+no match takes longer than the product of the two lengths.
 """
 
 from collections.abc import Sequence
@@ -10,32 +10,32 @@ from urllib.parse import unquote_to_bytes
 
 
 def path_matches(pattern: str, path: str) -> bool:
-    """Whether a normalised path pattern covers a normalised path; '' is no path, which '' and `**` cover.
+    """Whether a normalised pattern matches a normalised path. '' is no path, which '' and `**` match.
 
-    `*` stands for any characters of a segment, `**` for any segments, none included.
+    `*` matches any characters of a segment, `**` any segments, none included.
     """
-    return _segments_match(_wanted(pattern), _given(path))
+    return _segments_match(_pattern_segments(pattern), _segments(path))
 
 
 @lru_cache(maxsize=1024)
-def _wanted(path: str) -> tuple[tuple[str, ...] | None, ...]:
-    """For each segment the texts around its stars (a single one: no star), or None for `**`."""
+def _pattern_segments(path: str) -> tuple[tuple[str, ...] | None, ...]:
+    """For each segment the texts around its stars (a single text: no star), or None for `**`."""
     segments = path.split("/") if path else []
     return tuple(None if segment == "**" else tuple(map(_decoded, segment.split("*"))) for segment in segments)
 
 
 @lru_cache(maxsize=1024)
-def _given(path: str) -> tuple[str, ...]:
+def _segments(path: str) -> tuple[str, ...]:
     return tuple(map(_decoded, path.split("/"))) if path else ()
 
 
 def _decoded(encoded: str) -> str:
-    """One character a byte, so that a star never takes half of an encoded one."""
+    """The text with one character for each byte, so that a star never matches half of an encoded byte."""
     return unquote_to_bytes(encoded).decode("latin-1")
 
 
 def _segments_match(pattern: Sequence[tuple[str, ...] | None], segments: Sequence[str]) -> bool:
-    """Greedy, going back to the last `**` alone, so that each pair is compared once, whatever the pattern."""
+    """Greedy, with backtracking to the last `**` only, so that the time is bounded by the product of the lengths."""
     at = here = 0
     star, taken = -1, 0
     while here < len(segments):
@@ -54,7 +54,7 @@ def _segments_match(pattern: Sequence[tuple[str, ...] | None], segments: Sequenc
 
 
 def _segment_matches(pieces: tuple[str, ...], segment: str) -> bool:
-    """Each piece of text in turn, at the first place where it is found, the last one at the end."""
+    """Whether the pieces of text are found in turn, each at the first possible place, the last one at the end."""
     first, last = pieces[0], pieces[-1]
     if len(pieces) == 1:
         return segment == first

@@ -1,9 +1,9 @@
-"""Ed25519 keys, peer ids and signatures, as other libp2p implementations read and write them. PyNaCl does the sums.
+"""Ed25519 keys, peer ids and signatures, in the formats of libp2p.
 
-Edge cases of Ed25519 differ between libraries, so the whole protocol uses this one (libsodium: it refuses signatures
-that are not canonical, and public keys of small order). A peer id is text everywhere, `12D3KooW...`: base58btc of the
-identity multihash of the public key's protobuf, so that the public key can be read back from it. Sources: the libp2p
-specification 'Peer Ids and Keys', and RFC 8032.
+PyNaCl (libsodium) computes them. Libraries differ in edge cases of Ed25519, so the whole protocol uses this one: it
+refuses signatures that are not canonical, and public keys of small order. A peer id is always text, `12D3KooW...`: the
+base58btc of the identity multihash of the public key's protobuf, so that it contains the public key. Sources: the
+libp2p specification 'Peer Ids and Keys', and RFC 8032.
 """
 
 import re
@@ -24,14 +24,14 @@ SIGNATURE_BYTES: Final = 64
 _ED25519: Final = 1
 _KEY_TYPES: Final = {0: "RSA", 2: "Secp256k1", 3: "ECDSA"}
 _PUBLIC_KEY_HEAD: Final = b"\x08\x01\x12\x20"
-"""The public key's protobuf up to its data: field 1 (type) is Ed25519, field 2 (data) has 32 bytes."""
+"""The protobuf of a public key up to its data: field 1 (type) is Ed25519, field 2 (data) has 32 bytes."""
 _MULTIHASH_HEAD: Final = b"\x00\x24" + _PUBLIC_KEY_HEAD
 """The identity multihash (code 0) of the 36 bytes of that protobuf."""
 _PEER_ID: Final = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
 
 
 class PrivateKey:
-    """One Ed25519 private key. It is made from 32 bytes of chance that the caller brings, and never prints them."""
+    """An Ed25519 private key, made from 32 random bytes of the caller, which its text forms never show."""
 
     __slots__ = ("_secret", "peer_id", "seed")
 
@@ -43,7 +43,7 @@ class PrivateKey:
 
     @classmethod
     def from_seed(cls, seed: bytes) -> "PrivateKey":
-        """The key of a seed of 32 bytes; `InvalidPayload` when it has another length."""
+        """The key of a seed of 32 bytes. Raises `InvalidPayload` for another length."""
         if len(seed) != SEED_BYTES:
             raise InvalidPayload(
                 f"an Ed25519 seed has {SEED_BYTES} bytes, this one has {len(seed)}",
@@ -55,13 +55,13 @@ class PrivateKey:
     def from_protobuf(cls, data: bytes) -> "PrivateKey":
         """The key in a libp2p `PrivateKey` message, whose data is the seed, or the seed and the public key.
 
-        Raises `InvalidPayload` for anything else, other kinds of keys and halves that do not belong together included.
+        Raises `InvalidPayload` for anything else, such as other kinds of keys, or a public key of another seed.
         """
         kind, secret = _key_fields(data)
         if kind != _ED25519:
             raise InvalidPayload(
-                f"this is a private key of type {_KEY_TYPES.get(kind, kind)}, and only Ed25519 is spoken here; "
-                "use another key file, or start without one to have a new identity made",
+                f"this is a private key of type {_KEY_TYPES.get(kind, kind)}, and only Ed25519 is supported; "
+                "use another key file, or start without one to make a new identity",
                 field="private_key", expected="Ed25519",
             )  # fmt: skip
         if len(secret) not in (SEED_BYTES, SEED_BYTES + PUBLIC_KEY_BYTES):
@@ -78,7 +78,9 @@ class PrivateKey:
         return key
 
     def to_protobuf(self) -> bytes:
-        """The libp2p `PrivateKey` message in the form every implementation reads: 64 bytes, seed and public key."""
+        """The libp2p `PrivateKey` message in the form that every implementation reads: 64 bytes, seed and public
+        key.
+        """
         return b"\x08\x01\x12\x40" + self.seed + public_key(self.peer_id)
 
     def sign(self, message: bytes) -> bytes:
@@ -90,7 +92,7 @@ class PrivateKey:
 
 
 def verify(peer_id: str, message: bytes, signature: bytes) -> bool:
-    """Whether the signature is that peer's over exactly these bytes; False for anything malformed."""
+    """Whether the signature is of that peer over exactly these bytes. False for malformed input."""
     if len(signature) != SIGNATURE_BYTES:
         return False
     try:
@@ -101,7 +103,7 @@ def verify(peer_id: str, message: bytes, signature: bytes) -> bool:
 
 
 def public_key(peer_id: str) -> bytes:
-    """The public key (32 bytes) inside an Ed25519 peer id; `InvalidPayload` for any other text."""
+    """The public key (32 bytes) in an Ed25519 peer id. Raises `InvalidPayload` for any other text."""
     return peer_id_bytes(peer_id)[len(_MULTIHASH_HEAD) :]
 
 
@@ -112,7 +114,7 @@ def peer_id_of(public_key: bytes) -> str:
 
 
 def peer_id_bytes(peer_id: str) -> bytes:
-    """The identity multihash (38 bytes) that a peer id stands for, as binary protocols carry it."""
+    """The identity multihash (38 bytes) of a peer id, its form in binary protocols."""
     if not isinstance(peer_id, str):
         raise _not_a_peer_id(f"a value of type {type(peer_id).__name__}")
     return _decoded(peer_id)
@@ -120,7 +122,7 @@ def peer_id_bytes(peer_id: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _decoded(peer_id: str) -> bytes:
-    """One text is one id: of a fixed length and alphabet, so that no second spelling of a peer passes."""
+    """The multihash of a peer id. Length and alphabet are fixed, so that a peer has only one spelling."""
     if _PEER_ID.fullmatch(peer_id) is None:
         raise _not_a_peer_id(ascii(peer_id[:80]))
     multihash = base58.b58decode(peer_id)
@@ -154,7 +156,7 @@ def _key_fields(data: bytes) -> tuple[int, bytes]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protobuf message that has varints and byte strings alone."""
+    """The fields of a protobuf message that has only varints and byte strings."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
@@ -165,11 +167,11 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             yield tag, data[at : at + number]
             at += number
         else:
-            raise _not_a_key("it ends in the middle of a field, or has one of an unknown kind")
+            raise _not_a_key("it ends within a field, or has a field of an unknown kind")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number at a place, and the place after it. Five bytes carry more than a key needs."""
+    """The number at an offset, and the offset after it. Five bytes are enough for every number in a key."""
     number = 0
     for shift in range(0, 35, 7):
         if at >= len(data):
@@ -184,6 +186,6 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 def _not_a_key(why: str) -> InvalidPayload:
     return InvalidPayload(
-        f"not a libp2p private key: {why}; the file is damaged, or is something else",
+        f"not a libp2p private key: {why}; the file is damaged, or is no key file",
         field="private_key", expected="a PrivateKey message of libp2p, in protobuf",
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""The temporal part of a UCXL address: which version of a thing is meant (`docs/ucxl.md`).
+"""The temporal part of a UCXL address, which names a version of a thing (`docs/ucxl.md`, 'Versions').
 
-It names the head, a version counted from either end, or the head as of an instant. `pick` finds that version among
-those that are known.
+It names the head, a version counted from either end, or the head as of an instant. `pick` finds that version among the
+known ones.
 """
 
 import re
@@ -72,7 +72,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class AsOf:
-    """An instant: the head as of then. Fractions below a millisecond are cut off, as versions have none."""
+    """An instant: the head as of that time. Fractions below a millisecond are cut off, because versions have none."""
 
     unix_ms: int
 
@@ -87,7 +87,7 @@ HEAD: Final = Head()
 
 
 def parse_temporal(written: str) -> Temporal:
-    """What a temporal segment means; `InvalidTemporal` for anything else."""
+    """The meaning of a temporal segment. Raises `InvalidTemporal` for any other text."""
     if written == "*^":
         return HEAD
     counted = _COUNTED.fullmatch(written)
@@ -96,7 +96,7 @@ def parse_temporal(written: str) -> Temporal:
     instant = _INSTANT.fullmatch(written)
     if instant is not None:
         return _as_of(written, instant)
-    raise _invalid(written, "this is no temporal segment" if written else "the temporal segment is empty")
+    raise _invalid(written, "this is not a temporal segment" if written else "the temporal segment is empty")
 
 
 def pick(temporal: Temporal, versions: Sequence[int]) -> int:
@@ -116,13 +116,13 @@ def pick(temporal: Temporal, versions: Sequence[int]) -> int:
 
 
 def shown(text: str) -> str:
-    """A text as it may stand in a log line and in JSON: cut, with what cannot be printed or encoded escaped."""
+    """A text for a log line or JSON: shortened, with unprintable characters escaped."""
     printable = text if text.isprintable() else repr(text[:_SHOWN_CHARS_MAX])[1:-1]
     return printable if len(printable) <= _SHOWN_CHARS_MAX else printable[:_SHOWN_CHARS_MAX] + "..."
 
 
 def _index(temporal: Temporal, versions: Sequence[int]) -> int:
-    """Where the version is, or would be: below 0 or past the end when it is not there."""
+    """The index of the version; below 0 or past the end when there is no such version."""
     match temporal:
         case Head():
             return len(versions) - 1
@@ -153,7 +153,7 @@ def _counted(written: str, sign: str, digits: str) -> Temporal:
 
 
 def _as_of(written: str, parts: re.Match[str]) -> AsOf:
-    """The instant in UTC; without an offset it was meant so."""
+    """The instant in UTC, which is also meant without an offset."""
     try:
         at = datetime(
             int(parts["year"]), int(parts["month"]), int(parts["day"]),

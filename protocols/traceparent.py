@@ -1,7 +1,7 @@
-"""The `traceparent` header: which call this is part of, as the callers before us name it.
+"""The `traceparent` header: the trace that a call belongs to, as the caller names it.
 
 Source: W3C Trace Context, level 1 (2021), sections 3.2 and 4.3: `version-traceid-parentid-flags`, all lower-case hex.
-A header that cannot be read is as good as none: the call gets a trace of its own, and nobody is refused for it.
+A malformed header counts as none: the call gets a trace of its own, and is not refused.
 """
 
 import re
@@ -12,7 +12,7 @@ _TRACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Traceparent(NamedTuple):
-    """`trace` is 32 hex digits, the same for all that one call sets going; `span` is 16, the caller's own."""
+    """`trace` is 32 hex digits, the same for everything that one call causes; `span` is 16, of the caller alone."""
 
     trace: str
     span: str
@@ -23,17 +23,17 @@ class Traceparent(NamedTuple):
 
 
 def parse(header: str) -> Traceparent | None:
-    """What a header says; None when it says nothing that can be read. A later version may have more at its end."""
+    """The content of a header; None for a malformed one. A later version may have more at its end."""
     match = _SHAPE.fullmatch(header.strip())
     if match is None:
         return None
     version, trace, span, flags, more = match.groups()
     if version == "ff" or (version == "00" and more) or not trace.strip("0") or not span.strip("0"):
         return None
-    # Of the flags of a later version only the lowest bit means what it means here.
+    # In a later version only the lowest bit of the flags has the same meaning.
     return Traceparent(trace, span, flags if version == "00" else f"{int(flags, 16) & 1:02x}")
 
 
 def is_trace(text: str) -> bool:
-    """Whether a trace that came in a frame may be written into a log as it is."""
+    """Whether a trace that came in a frame is safe to write into a log."""
     return _TRACE.fullmatch(text) is not None

@@ -2,34 +2,24 @@
 
     ucxl://agent:role@project:task/temporal/path
 
-A thing's identity is its canonical address, which always names the head (`*^`); its key in the DHT is a hash of that.
-With `any` for a name, or `*` in the path, an address is a pattern: for finding and watching, never for reading or
-writing one thing. `urllib` is of no use here: it takes the agent for a user and the task for a port.
+The identity of a thing is its canonical address, which always names the head (`*^`); its key in the DHT is a hash of
+that address. An address with `any` for a name, or `*` in the path, is a pattern: it finds and watches, and never reads
+or writes one thing. `urllib` does not help here: it takes the agent for a user and the task for a port.
 
-Whatever is handed to `parse`, it answers an `Address` or raises `InvalidAddress` or `InvalidTemporal`, with `field`,
-`provided` and `expected` in the details.
+For any input `parse` returns an `Address`, or raises `InvalidAddress` or `InvalidTemporal` with `field`, `provided` and
+`expected` in the details.
 """
 
 import re
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
 from protocols.errors import InvalidAddress, InvalidTemporal
 from protocols.glob import path_matches
-from protocols.temporal import HEAD, parse_temporal, shown
-from protocols.temporal import AsOf as AsOf
-from protocols.temporal import Back as Back
-from protocols.temporal import First as First
-from protocols.temporal import Forward as Forward
-from protocols.temporal import Head as Head
-from protocols.temporal import Number as Number
-from protocols.temporal import Temporal as Temporal
-from protocols.temporal import pick as pick
-
-# The temporal part belongs to an address: its kinds and `pick` are this module's names too (`X as X` says so).
+from protocols.temporal import HEAD, Temporal, parse_temporal, shown
 
 SCHEME: Final = "ucxl://"
 ADDRESS_BYTES_MAX: Final = 1024
@@ -51,14 +41,14 @@ _CANONICAL: Final = re.compile(
     r"(?:/(?!\.{1,2}(?:/|\Z))"
     r"(?:[A-Za-z0-9._~-]++|%(?!2[DE]|3[0-9]|4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE])[0-9A-F]{2})++)*+"
 )
-"""What is canonical and names one thing, save for the limits on a segment and on the whole."""
+"""Matches a canonical address of one thing, except for the limits on the length of a segment and of the whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """An address or a pattern, normalised: `any` for `*` in names, the path percent-encoded only where needed.
 
-    `path` has no slash in front, and is '' when there is none. Made by `parse`, which is what checks it.
+    `path` has no leading slash, and is '' without a path. Made by `parse`, which checks it.
     """
 
     agent: str
@@ -70,12 +60,12 @@ class Address:
 
     @property
     def canonical(self) -> str:
-        """The identity: it names the head, whatever the temporal part."""
+        """The identity of the thing: the address of its head, whatever the temporal part."""
         return self._written("*^")
 
     @property
     def text(self) -> str:
-        """The address with its own temporal part; `parse` gives the same address back."""
+        """The address with its own temporal part; `parse` returns the same address for it."""
         return self._written(str(self.temporal))
 
     @property
@@ -87,10 +77,6 @@ class Address:
         """The key in the DHT: 49 ASCII bytes."""
         return key_of(self.canonical)
 
-    def at_head(self) -> "Address":
-        """The same thing, its newest version."""
-        return self if self.temporal == HEAD else replace(self, temporal=HEAD)
-
     def __str__(self) -> str:
         return self.text
 
@@ -100,7 +86,7 @@ class Address:
 
 
 def parse(text: object) -> Address:
-    """The address, or the pattern, in a text. Raises `InvalidAddress` or `InvalidTemporal`, and nothing else."""
+    """The address, or the pattern, of a text. Raises `InvalidAddress` or `InvalidTemporal`, and no other error."""
     if not isinstance(text, str):
         raise _not_a_text(text)
     _check_length(text, text)
@@ -108,10 +94,10 @@ def parse(text: object) -> Address:
 
 
 def require_one(address: Address) -> Address:
-    """The address itself, when it names one thing; `InvalidAddress` when it is a pattern."""
+    """The address itself. Raises `InvalidAddress` when it is a pattern."""
     if address.is_pattern:
         raise InvalidAddress(
-            f"{address.canonical} is a pattern, and this takes the full address of one thing: "
+            f"{address.canonical} is a pattern, and the full address of one thing is needed: "
             "write a name in the place of 'any', and no '*' in the path",
             field="address", provided=address.text, expected=_SHAPE,
         )  # fmt: skip
@@ -124,18 +110,18 @@ def key_of(canonical: str) -> bytes:
 
 
 def canonical_key(canonical: object) -> bytes:
-    """The key of what must be the canonical address of one thing; `InvalidAddress` when it is not."""
+    """The key of the canonical address of one thing. Raises `InvalidAddress` for anything else."""
     if not isinstance(canonical, str):
         raise _not_a_text(canonical)
     return _canonical_key(canonical)
 
 
 def matches(pattern: Address, address: Address) -> bool:
-    """Whether a pattern covers the address of one thing. The temporal parts take no part in it.
+    """Whether a pattern matches the address of one thing. The temporal parts do not matter.
 
-    `any` stands for each name. In the path `*` stands for any characters within a segment (none included), `**` for
-    any number of segments (none included); without a path a pattern covers what has none. Raises `InvalidAddress`
-    when `address` is a pattern itself.
+    `any` matches each name. In the path `*` matches any characters within a segment (none included), `**` any number of
+    segments (none included). A pattern without a path matches addresses without one. Raises `InvalidAddress` when
+    `address` is a pattern itself.
     """
     require_one(address)
     names = (
@@ -167,7 +153,7 @@ def _parsed(text: str) -> Address:
 
 
 def _check_length(written: str, provided: str) -> None:
-    """An address counts as given and as it is written in full, so that what was accepted once always is."""
+    """Both the given and the full form of an address are checked, so that an accepted address is always accepted."""
     if len(written) > ADDRESS_BYTES_MAX:
         raise _invalid(
             "address", provided, f"at most {ADDRESS_BYTES_MAX} bytes",
@@ -208,35 +194,35 @@ def _path(written: str) -> str:
 
 def _segment(written: str) -> str:
     if not written:
-        raise _invalid("path", written, "segments of 1 to 128 characters", "the path has a slash too many")
+        raise _invalid("path", written, "segments of 1 to 128 characters", "the path has an empty segment")
     if _SEGMENT.fullmatch(written) is None:
         raise _invalid(
             "path", written, f"A-Z a-z 0-9 - . _ ~ and, for every other byte, its %XX: {shown(_encoded(written))}",
-            "a segment of the path has a character that must be percent-encoded, or a % that encodes nothing",
+            "a segment of the path has a character that must be percent-encoded, or a % without two hex digits",
         )  # fmt: skip
     segment = _TRIPLET.sub(_normalised, written) if "%" in written else written
     if segment in (".", ".."):
-        raise _invalid("path", written, "a path from the top", "'.' and '..' are no segments of a path")
+        raise _invalid("path", written, "a path from the top", "'.' and '..' are not allowed as segments of a path")
     if "**" in segment and segment != "**":
-        raise _invalid("path", written, "'**' as a whole segment, or single '*'s", "'**' stands alone in its segment")
+        raise _invalid("path", written, "'**' as a whole segment, or single '*'s", "'**' must be a whole segment")
     if _characters(segment) > SEGMENT_CHARS_MAX:
         raise _invalid("path", written, f"at most {SEGMENT_CHARS_MAX} characters", "a segment of the path is too long")
     return segment
 
 
 def _normalised(triplet: re.Match[str]) -> str:
-    """Decoded where that is allowed, else in upper case."""
+    """The decoded character where that is allowed, else the triplet in upper case."""
     character = chr(int(triplet[0][1:], 16))
     return character if character in _UNRESERVED else triplet[0].upper()
 
 
 def _characters(segment: str) -> int:
-    """How many characters a segment has, an encoded byte counting as one."""
+    """The number of characters of a segment; an encoded byte counts as one."""
     return len(segment) - 2 * segment.count("%")
 
 
 def _encoded(written: str) -> str:
-    """How the text of a segment would have to be written; what is a good encoding already stays."""
+    """The text of a segment with everything encoded that must be; valid encodings stay as they are."""
     octets = written.encode("utf-8", "replace").decode("latin-1")
     return _TO_ENCODE.sub(lambda found: found[0] if len(found[0]) == 3 else f"%{ord(found[0]):02X}", octets)
 
@@ -246,7 +232,7 @@ def _encoded(written: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _canonical_key(text: str) -> bytes:
-    """By one expression when that can tell, else by parsing, which also says what is wrong."""
+    """By one regular expression when that is enough, else by parsing, which also says what is wrong."""
     if len(text) > SEGMENT_CHARS_MAX or _CANONICAL.fullmatch(text) is None:
         _refuse_unless_canonical(text)
     return key_of(text)
@@ -272,5 +258,5 @@ def _invalid(field: str, provided: str, expected: str, message: str) -> InvalidA
 def _not_a_text(value: object) -> InvalidAddress:
     kind = type(value).__name__
     return InvalidAddress(
-        f"an address is a text, this is a value of type {kind}", field="address", provided=kind, expected=_SHAPE
+        f"an address is text, this is a value of type {kind}", field="address", provided=kind, expected=_SHAPE
     )

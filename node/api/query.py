@@ -15,6 +15,7 @@ from starlette.requests import Request
 from node.dht.base import Consistency
 from protocols import ucxl
 from protocols.errors import InvalidAddress, InvalidPayload, InvalidTemporal
+from protocols.temporal import Head
 from protocols.ucxl import Address
 
 TIMEOUT_MS_MAX = 60_000
@@ -53,7 +54,7 @@ class Query:
     def address_to_write(self) -> Address:
         """The same, and it must name the head: a new version is always written on top of the head."""
         address = self.address()
-        if not isinstance(address.temporal, ucxl.Head):
+        if not isinstance(address.temporal, Head):
             raise InvalidTemporal(
                 "only the head can be written: leave the time out of the address, or write *^",
                 field="address", provided=self.text("address"), expected=address.canonical,

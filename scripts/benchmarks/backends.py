@@ -17,7 +17,8 @@ from node.node import Node
 from node.store.log import Incoming, Origin
 from node.store.memory.store import MemoryStore
 from protocols.envelope import Envelope
-from protocols.ucxl import Address, First, parse
+from protocols.temporal import First
+from protocols.ucxl import Address, parse
 
 COUNT = 50_000
 ROUNDS = 5

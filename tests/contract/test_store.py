@@ -16,7 +16,7 @@ from node.store.base import Store
 from node.store.hints import Pending
 from node.store.log import Incoming, Merged, Origin
 from node.store.members import Member
-from protocols.envelope import Envelope, Notice, notice_of, order_key
+from protocols.envelope import Envelope, Notice, order_key
 from protocols.errors import NotFound
 from protocols.heads import HeadSet
 from tests.contract.stores import (
@@ -35,6 +35,7 @@ from tests.contract.stores import (
     local,
     put,
 )  # fmt: skip
+from tests.notice import notice_of
 
 # -- the one door -----------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from protocols.clock import ms_of
 from protocols.envelope import Envelope
 from protocols.errors import Deleted, NotFound, OutOfRange, Unavailable
 from protocols.policy.cache import CacheCounts
-from protocols.ucxl import Address, Head, Temporal, pick, require_one
+from protocols.temporal import Head, Temporal, pick
+from protocols.ucxl import Address, require_one
 
 PAGE = 1000
 

@@ -28,7 +28,7 @@ from node.store.base import Store
 from protocols.envelope import Envelope
 from protocols.errors import NotFound, Unavailable
 from protocols.policy.cache import Cache, CacheCounts, CacheHit, CacheLoad
-from protocols.ucxl import Head
+from protocols.temporal import Head
 
 ENTRIES_MAX: Final = 4096
 BYTES_MAX: Final = 16 * 1024 * 1024

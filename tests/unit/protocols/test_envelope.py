@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import envelope, errors, keys
-from protocols.envelope import ENCODED_BYTES_MAX, Envelope, Notice, decode, newer, notice_of, order_key, seal, verify
+from protocols.envelope import ENCODED_BYTES_MAX, Envelope, Notice, Ordered, decode, order_key, seal, verify
 from protocols.errors import BadSignature, BzzzError, InvalidAddress, InvalidPayload, TooLarge, UnsupportedFormat
 from protocols.keys import PrivateKey
+from tests.notice import notice_of
 from tests.unit.vectors import load
 
 VECTORS = load("envelopes")
@@ -368,6 +369,10 @@ places = st.builds(
     lambda version, author, digest: Notice(ADDRESS, b"", digest, version, author, deleted=False),
     st.integers(1, 3), st.sampled_from(AUTHORS), st.sampled_from([bytes(32), b"\x01" * 32, b"\xff" * 32]),
 )  # fmt: skip
+
+
+def newer(item: Ordered, other: Ordered) -> bool:
+    return order_key(item) > order_key(other)
 
 
 @given(places, places, places)

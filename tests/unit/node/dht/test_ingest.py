@@ -8,10 +8,11 @@ from node.store.memory.store import MemoryStore
 from node.swarm.limit_counters import SILENCE_SECONDS
 from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import AHEAD_MS_MAX, version
-from protocols.envelope import Envelope, notice_of, seal
+from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey
 from protocols.policy.signature_cache import SignatureCache
 from protocols.ucxl import key_of
+from tests.notice import notice_of
 
 NOW_MS = 1_700_000_000_000
 ADDRESS = "ucxl://agent:role@project:task/*^/thing"
@@ -19,8 +20,8 @@ KEY = key_of(ADDRESS)
 AUTHOR = PrivateKey.from_seed(b"\x01" * 32)
 AHEAD = AHEAD_MS_MAX + 1000
 WHY = (
-    f"the version is {AHEAD} ms ahead of this node's clock, and at most {AHEAD_MS_MAX} are taken: one of the two "
-    "clocks is wrong; it can be sent again once that is mended, or that moment has come"
+    f"the version is {AHEAD} ms ahead of this node's clock, and at most {AHEAD_MS_MAX} are accepted: one of "
+    "the two clocks is wrong; send it again once that clock is set, or that time has come"
 )
 
 

@@ -436,9 +436,9 @@ def test_a_sighting_costs_the_same_however_many_are_known(count: int) -> None:
     looked: list[str] = []
 
     class Counting(AddressBook):
-        def _look(self, name: str, now: float) -> Sequence[Effect]:
+        def _review(self, name: str, now: float) -> Sequence[Effect]:
             looked.append(name)
-            return super()._look(name, now)
+            return super()._review(name, now)
 
     machine = Counting("own", chance=lambda: 0.0)
     for number in range(count):
