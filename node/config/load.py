@@ -10,7 +10,6 @@ whose message is one line, and the node does not start.
 import os
 import platform
 import re
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -96,10 +95,10 @@ def load(command_line: Mapping[str, Any] | None = None, environment: Mapping[str
 
 
 def profiles() -> Mapping[str, Path]:
-    """The profiles that ship with BZZZ, by name: from the checkout, or from the data directory of an installation."""
-    folder = Path(__file__).parents[2] / "config"
-    if not (folder / "hybrid.yaml").is_file():
-        folder = Path(sysconfig.get_path("data")) / "share" / "bzzz" / "profiles"
+    """The profiles that ship with BZZZ, by name: beside this file in an installation, `config/` in a checkout."""
+    folder = Path(__file__).with_name("profiles")
+    if not folder.is_dir():
+        folder = Path(__file__).parents[2] / "config"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
