@@ -40,7 +40,11 @@ def show(*, client: ApiClient, as_json: bool) -> None:
 @author_option
 @talks_to_node
 def set_(*, client: ApiClient, as_json: bool, changes: tuple[str, ...], reason: str, author: str) -> None:
-    """Set flags, for example: backend=mock rollout_percent=25 deadline_ms=200ms fallback_on_error=false"""
+    """Set flags. 'bzzz flags' prints their names.
+
+    \b
+    bzzz flags set rollout_percent=25 deadline_ms=200ms --reason 'first quarter'
+    """
     flags: dict[str, Any] = {}
     for change in changes:
         name, separator, value = change.partition("=")

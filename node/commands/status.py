@@ -14,8 +14,8 @@ from node.commands.output import in_words, print_json, print_table
 def peers_command(*, client: ApiClient, as_json: bool) -> None:
     """List the other nodes that this node knows.
 
-    STATE is 'connected', 'suspect' (connected, but it did not answer in time) or 'away'. OWED counts the writes of this
-    node that the other one does not have yet.
+    STATE is 'connected', 'suspect' (connected, but it did not answer in time) or 'away'. HINTS counts the writes of
+    this node that the other one does not have yet; see 'bzzz pending'.
     """
     data = client.call("GET", "/v1/peers").data
     if as_json:
@@ -24,7 +24,7 @@ def peers_command(*, client: ApiClient, as_json: bool) -> None:
     if not data["peers"]:
         click.echo("this node knows no other node yet; 'bzzz up --bootstrap NODE' names one to start with")
         return
-    print_table(("NAME", "STATE", "LAST SEEN", "OWED", "PEER", "ADDRESS"), [_peer(peer) for peer in data["peers"]])
+    print_table(("NAME", "STATE", "LAST SEEN", "HINTS", "PEER", "ADDRESS"), [_peer(peer) for peer in data["peers"]])
 
 
 def _peer(peer: dict[str, Any]) -> tuple[str, ...]:

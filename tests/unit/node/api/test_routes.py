@@ -247,8 +247,8 @@ async def test_a_signed_envelope_that_is_wrong_is_refused(api: Api) -> None:
     assert error["details"]["reason"] == "clock_ahead"
     elsewhere = {"address": f"{BARE}/*^/elsewhere"}
     await api.refused(400, "PUT", ENVELOPE, params=elsewhere, content=sealed.encoded, headers=headers)
-    both = {**headers, "ucxl-meta-x": "y"}
-    await api.refused(400, "PUT", ENVELOPE, content=sealed.encoded, headers=both)
+    contradicting = {**headers, "ucxl-meta-x": "y"}
+    await api.refused(400, "PUT", ENVELOPE, content=sealed.encoded, headers=contradicting)
     assert (await api.get()).status_code == 404, "nothing of it was kept"
 
 
