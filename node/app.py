@@ -160,7 +160,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
         swarm.neighbours,
         verified=environment.verified,
         now_ms=environment.now_ms,
-        heard=swarm.breaker.heard,
+        on_frame=swarm.breaker.heard,
         peer_policy=environment.peer_policy,
     )
     async with trio.open_nursery() as nursery:

@@ -68,10 +68,10 @@ def _drop_a_hint(right: Function) -> Function:
 def _answer_before_commit(right: Function) -> Function:
     """The receiving side: what it was handed is acknowledged at once, and merged when the disk has time."""
 
-    def take(server: Any, peer: str, encoded: Any, start: int, handing: Any) -> None:
-        right(server, peer, encoded, start, type(handing)(len(encoded)))  # whose commit nobody hears of
+    def check_and_merge(server: Any, peer: str, encoded: Any, start: int, progress: Any) -> None:
+        right(server, peer, encoded, start, type(progress)(len(encoded)))  # a progress that no reply waits for
 
-    return take
+    return check_and_merge
 
 
 def _stay_half_open(right: Function) -> Function:
@@ -164,7 +164,7 @@ BUGS = (
     Bug(
         name="hint-paid-before-the-commit",
         about="a holder acknowledges what its disk has not confirmed",
-        target="node.services.writes.peer_server:PeerServer._take",
+        target="node.services.writes.peer_server:PeerServer._check_and_merge",
         spoil=_answer_before_commit,
         scenario="disk-full",
         seeds=3,

@@ -80,7 +80,7 @@ async def many_writers(seed: int) -> None:
         assert len({receipt.version for receipt in written}) == len(written)
         assert sum(not receipt.parents for receipt in written) == 1
         assert len({receipt.parents for receipt in written}) == len(written), "each is on top of another"
-        assert not node.author._turns  # no turn is kept for ever
+        assert not node.author.locks._locks  # private: nothing else shows a lock that is never dropped
 
 
 def test_concurrent_writers_of_one_address_on_one_node_never_make_siblings() -> None:

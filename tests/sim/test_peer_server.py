@@ -71,7 +71,7 @@ class Peer:
 async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
     store, friends, net = MemoryStore(log_id="00112233445566aa"), Friends(), OneEnd()
     neighbours: Neighbours = friends  # type: ignore[assignment]
-    server = PeerServer(store, neighbours, verified=SignatureCache(), now_ms=lambda: NOW, heard=lambda _: None)
+    server = PeerServer(store, neighbours, verified=SignatureCache(), now_ms=lambda: NOW, on_frame=lambda _: None)
     async with trio.open_nursery() as nursery, rpc_over(net, server) as rpc:
         await nursery.start(store.run)
         net.come("a")

@@ -1,18 +1,19 @@
-"""Turns a wish to write into a signed version, and hands it to the DHT.
+"""Author: makes a signed version of a write request, and hands it to the DHT.
 
-While one write of a key is being made (its parents read, its conditions checked, its version drawn, the envelope
-merged) no other one of that key is: two callers of one node never make siblings by accident. The key is free again as
-soon as the version is a head here; whether the swarm acknowledges is nobody else's wait.
+It holds the key's lock (`key_locks.py`) while it reads the parents, checks the conditions, takes a version from the
+clock and has the envelope merged. The lock is free again as soon as the version is a head here: the next writer does
+not wait until the swarm acknowledges.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import trio
 
 from node.dht.base import Consistency, Receipt
 from node.dht.dispatch import DispatchDHT, OperationContext
+from node.services.writes.key_locks import KeyLocks
 from node.store.base import Store
 from node.store.hints import Standing
 from protocols.clock import HybridClock, check_not_ahead
@@ -33,26 +34,24 @@ from protocols.ucxl import Address, parse, require_one
 
 COMMIT_SECONDS = 0.03
 """Kept back for the commit when the swarm is asked about a write first."""
-UNCERTAIN_MAX = 4096
-"""Uncertain writes that are remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteRequest:
-    """What a caller wants to be written."""
+    """A version that a caller wants written, with the conditions for it."""
 
     address: Address
     content: bytes = b""
     content_type: str = "application/octet-stream"
     meta: Mapping[str, str] = field(default_factory=dict)
     parents: tuple[bytes, ...] | None = None
-    """The versions it was written on top of; None: the heads that this node knows."""
+    """The versions it is written on top of; None: the heads that this node knows."""
     if_match: tuple[bytes, ...] | None = None
-    """Only when one of these is the head, and the only one."""
+    """Write only when there is one head, and it is one of these."""
     any_match: bool = False
-    """Only when there is something (`If-Match: *`)."""
+    """Write only when there is a head that is no tombstone (`If-Match: *`)."""
     must_be_absent: bool = False
-    """Only when there is nothing, or a tombstone."""
+    """Write only when there is no head but tombstones."""
     deleted: bool = False
     idempotency_key: str | None = None
     timeout: float | None = None
@@ -63,14 +62,8 @@ class WriteRequest:
         return self.if_match is not None or self.any_match or self.must_be_absent
 
 
-@dataclass(slots=True)
-class _Turn:
-    lock: trio.Lock = field(default_factory=trio.Lock)
-    waiting: int = 0
-
-
 class Author:
-    """Writes in the name of `key`. A write ends in the backend, and by the deadline, that it began with."""
+    """Signs with `key`. A write ends in the backend, and by the deadline, that it began with."""
 
     def __init__(
         self,
@@ -85,9 +78,7 @@ class Author:
         self._store = store
         self._key = key
         self._now_ms = now_ms
-        self._turns: dict[bytes, _Turn] = {}
-        self._unsettled: dict[bytes, None] = {}
-        """Keys of writes that the disk did not confirm in time: they may still become versions."""
+        self.locks = KeyLocks(store)
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -100,8 +91,8 @@ class Author:
         key = write.address.key
         if REISSUES in write.meta:
             raise InvalidPayload(
-                f"the name {REISSUES!r} in meta is kept for a node that mends its clock: it ends a version that others "
-                "wrote through this node; name the versions that you write on top of as parents",
+                f"the name {REISSUES!r} in meta is reserved for versions that a node issues again after its clock was "
+                "set right; name the versions that you write on top of as parents",
                 field="meta", provided=REISSUES,
             )  # fmt: skip
         if len(write.content) >= ENCODED_BYTES_MAX:
@@ -110,11 +101,11 @@ class Author:
                 size_bytes=len(write.content),
                 size_bytes_max=ENCODED_BYTES_MAX,
             )
-        async with self.turn(key, operation.deadline) as free:
+        async with self.locks.hold(key, operation.deadline) as release:
             if earlier := await self._earlier(write.idempotency_key, address, write):
                 return earlier
             if staged := await self._uncertain_write(write.idempotency_key, address, write):
-                return await self._put(staged, write.idempotency_key, started, operation, free)
+                return await self._put(staged, write.idempotency_key, started, operation, release)
             heads = await self._checked_heads(key, write, operation)
             parents = await self._parents(key, heads, write.parents, operation)
             version = self.clock.read(self._now_ms(), after=[after for after in parents.values() if after])
@@ -128,7 +119,7 @@ class Author:
                 meta=write.meta,
                 deleted=write.deleted,
             )
-            return await self._put(envelope, write.idempotency_key, started, operation, free)
+            return await self._put(envelope, write.idempotency_key, started, operation, release)
 
     async def write_envelope(
         self,
@@ -141,7 +132,7 @@ class Author:
         idempotency_key: str | None = None,
         timeout: float | None = None,
     ) -> Receipt:
-        """Write a ready envelope that its author signed. Sending the same one again is harmless."""
+        """Write an envelope that its author signed already. Sending the same one again is harmless."""
         started = trio.current_time()
         envelope = decode(encoded)
         operation = self._dht.begin(envelope.key, timeout, at=started)
@@ -157,14 +148,14 @@ class Author:
         condition = WriteRequest(
             address=parse(envelope.address), if_match=if_match, any_match=any_match, must_be_absent=must_be_absent
         )
-        async with self.turn(envelope.key, operation.deadline) as free:
+        async with self.locks.hold(envelope.key, operation.deadline) as release:
             if earlier := await self._earlier(idempotency_key, envelope.address, envelope):
                 return earlier
             if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
                 heads = await self._checked_heads(envelope.key, condition, operation)
                 parents = await self._parents(envelope.key, heads, envelope.parents, operation)
                 _check_later(envelope, parents)
-            receipt = await self._put(envelope, idempotency_key, started, operation, free)
+            receipt = await self._put(envelope, idempotency_key, started, operation, release)
         self.clock.observe(envelope.version)
         return receipt
 
@@ -182,58 +173,14 @@ class Author:
                 envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=on_merged
             )
         except (Indeterminate, trio.Cancelled):
-            self._unsettled[envelope.key] = None
+            self.locks.mark_uncertain(envelope.key)
             raise
         return receipt._replace(elapsed_ms=(trio.current_time() - started) * 1000.0)
-
-    @contextlib.asynccontextmanager
-    async def turn(self, key: bytes, deadline: float) -> AsyncIterator[Callable[[], None]]:
-        """One's turn at a key. Gives a function that passes it on before the block ends; a second call is harmless.
-
-        Raises `Unavailable` when it did not come before `deadline` (trio's clock).
-        """
-        turn = self._turns.setdefault(key, _Turn())
-        turn.waiting += 1
-        held = False
-
-        def free() -> None:
-            nonlocal held
-            if held:
-                held = False
-                turn.lock.release()
-
-        try:
-            is_settled = False
-            with trio.move_on_at(deadline):
-                await turn.lock.acquire()
-                held = True
-                await self._settle(key)
-                is_settled = True
-            if not is_settled:
-                raise Unavailable("earlier writes of this address are still under way; nothing was written")
-            yield free
-        finally:
-            free()
-            turn.waiting -= 1
-            if not turn.waiting:
-                self._turns.pop(key, None)
-
-    async def _settle(self, key: bytes) -> None:
-        """Wait until it is decided what became of earlier writes of this key that the disk did not confirm in time.
-
-        Otherwise the next one would not know of them, and be their sibling.
-        """
-        if key not in self._unsettled and len(self._unsettled) < UNCERTAIN_MAX:
-            return
-        settled = tuple(self._unsettled)
-        await self._store.settled()
-        for each in settled:
-            self._unsettled.pop(each, None)
 
     async def _earlier(
         self, idempotency_key: str | None, address: str, again: WriteRequest | Envelope
     ) -> Receipt | None:
-        """The receipt of the write that was made under this key before. Raises `Conflict` if it was another one."""
+        """The receipt of an earlier write with this idempotency key; `Conflict` if that was a different write."""
         if idempotency_key is None:
             return None
         digest = await self._store.idempotent(idempotency_key)
@@ -245,8 +192,8 @@ class Author:
         return await self.receipt(digest=digest)
 
     async def _uncertain_write(self, idempotency_key: str | None, address: str, again: WriteRequest) -> Envelope | None:
-        """The very envelope that was written under this key before, when the swarm may have it: another one, with
-        the same content, would be a second effect of one wish."""
+        """The envelope of an earlier write with this idempotency key that the swarm may have: a new envelope with the
+        same content would be a second effect of one request."""
         staged = await self._store.staged_under(idempotency_key) if idempotency_key is not None else None
         if staged is not None:
             _check_same(staged, address, again)
@@ -255,12 +202,12 @@ class Author:
     async def _checked_heads(
         self, key: bytes, write: WriteRequest, operation: OperationContext
     ) -> tuple[Envelope | Notice, ...]:
-        """The heads this write goes on top of, its conditions held against them. Raises `Conflict`."""
+        """The heads that this write is made on top of. Raises `Conflict` when they do not meet its conditions."""
         heads = await self._store.heads(key)
         if not write.is_conditional:
             return heads
         if operation.dht.asks_swarm:
-            # Alone, what this machine knows decides; if another one knew more, a sibling is kept.
+            # Without the swarm this machine's heads decide; if another node knew more, a sibling is kept.
             with contextlib.suppress(Unavailable):
                 heads = (await operation.dht.get(key, timeout=_left_to_ask(operation))).heads
         alive = [head for head in heads if not head.deleted]
@@ -280,10 +227,8 @@ class Author:
         named: tuple[bytes, ...] | None,
         operation: OperationContext,
     ) -> dict[bytes, int | None]:
-        """The digests a write names as its parents, with their versions.
-
-        None for one that is not known here while the swarm cannot be asked: it is taken on trust.
-        """
+        """The parents of a write, with their versions; None for a parent that is not known here while the swarm cannot
+        be asked: it is accepted unchecked."""
         known: dict[bytes, int | None] = {head.digest: head.version for head in heads}
         if named is None:
             return dict(list(known.items())[:PARENTS_MAX])
@@ -311,7 +256,7 @@ class Author:
     async def receipt(
         self, *, log_id: str | None = None, sequence: int | None = None, digest: bytes | None = None
     ) -> Receipt:
-        """How a write of this node stands now. Raises `NotFound` for one that is not in this node's log."""
+        """The current receipt of a write of this node. Raises `NotFound` for one that is not in this node's log."""
         if log_id is not None and log_id != self._store.log_id:
             raise NotFound(
                 f"this node's log is {self._store.log_id}, not {log_id}: ask the node that gave the receipt, "
@@ -325,7 +270,7 @@ class Author:
         return await self._receipt(standing, digest)
 
     async def replicated(self, digest: bytes, *, timeout: float) -> Receipt:
-        """Wait until the write quorum has a write of this node, or the time is over; the receipt as it is then."""
+        """Wait until the write quorum has a write of this node, or for `timeout` seconds; return the receipt then."""
         receipt = await self.receipt(digest=digest)
         with trio.move_on_after(timeout):
             while not receipt.is_replicated and receipt.quorum:
@@ -333,32 +278,34 @@ class Author:
                 receipt = await self.receipt(digest=digest)
         return receipt
 
-    async def _receipt(self, standing: Standing, asked: bytes | None) -> Receipt:
+    async def _receipt(self, standing: Standing, requested: bytes | None) -> Receipt:
         written = await self._store.by_digest(standing.digest)
         assert written is not None, standing
-        return Receipt.of(written, standing, log_id=self._store.log_id, quorum=self._dht.write_quorum, requested=asked)
+        return Receipt.of(
+            written, standing, log_id=self._store.log_id, quorum=self._dht.write_quorum, requested=requested
+        )
 
 
 def _left_to_ask(operation: OperationContext) -> float:
-    """How long the swarm may be asked about a write before it is written."""
+    """How many seconds the swarm may be asked about a write before it is made."""
     return max(0.0, operation.seconds_left - COMMIT_SECONDS)
 
 
 def _check_same(earlier: Envelope | Notice, address: str, again: WriteRequest | Envelope) -> None:
-    """Refuse a key that stands for another write: its content would be acknowledged, and written nowhere."""
+    """Refuse an idempotency key of another write: this one's content would be acknowledged, and written nowhere."""
     if earlier.address != address:
         raise Conflict(
             f"this Idempotency-Key was used for {earlier.address}; take another one", digest=earlier.digest.hex()
         )
-    if not _says_the_same(earlier, again):
+    if not _is_same_write(earlier, again):
         raise Conflict(
             "this Idempotency-Key was used for a write of something else to this address; take another one",
             digest=earlier.digest.hex(),
         )
 
 
-def _says_the_same(earlier: Envelope | Notice, again: WriteRequest | Envelope) -> bool:
-    """As far as is known here. A second try may differ in what is said about the content, but not in the content."""
+def _is_same_write(earlier: Envelope | Notice, again: WriteRequest | Envelope) -> bool:
+    """As far as this node knows. A second try may differ in content type and meta, but not in the content."""
     if isinstance(again, Envelope):
         return earlier.digest == again.digest
     if not isinstance(earlier, Envelope):

@@ -1,7 +1,7 @@
-"""The answering side: what this node does for its peers. The `RpcService` behind `node/swarm/rpc.py`.
+"""Peer server: answers the requests of peers, as the `RpcService` of `node/swarm/rpc.py`.
 
-Whoever has not said hello, or is of another swarm, is answered nothing else. What peers hand in is decoded, verified
-and merged here, and acknowledged after the commit; what is refused is refused one by one, with its reason.
+A peer that has not said hello, or is of another swarm, gets no other answer. Envelopes that peers send are decoded,
+verified and merged here, and acknowledged after the commit; each one that is refused is refused with its reason.
 """
 
 import math
@@ -43,17 +43,18 @@ from protocols.messages import (
 from protocols.policy.signature_cache import SignatureCache
 
 ANSWER_BYTES_MAX = 4 << 20
-"""Envelopes in one answer; what does not fit is left out, and can be asked for by its digest."""
+"""Envelopes in one answer; further ones are left out, and can be asked for by digest."""
 DUE_MAX = 256
-"""Hints looked at to tell a peer since when it lacks something; with more it is told that this has been long."""
+"""Hints read to find since when a peer lacks something; with more hints the answer is `LONG_MS`."""
 VERIFIED_AT_ONCE = 16
-"""Signatures checked (50 microseconds each) before others get their turn."""
+"""Signatures checked (50 microseconds each) before other tasks get their turn."""
 LONG_MS = 365 * 24 * 3600 * 1000
+"""The age that a pong gives for the oldest hint when that age is not known: longer than anything counts as fresh."""
 PROVIDE_TTL_MS_MAX = 48 * 3600 * 1000
 
 
 class PeerServer:
-    """Answers requests from the store. Plain functions: on the trio thread, quick, not raising."""
+    """Answers requests from the store. Its plain functions are quick, run on the trio thread and do not raise."""
 
     def __init__(
         self,
@@ -62,19 +63,20 @@ class PeerServer:
         *,
         verified: SignatureCache,
         now_ms: Callable[[], int],
-        heard: Callable[[str], None],
+        on_frame: Callable[[str], None],
         peer_policy: PeerPolicy | None = None,
     ) -> None:
-        """`peer_policy` hears of peers that hand in what no author can have signed."""
+        """`on_frame` is called with the peer of each frame. `peer_policy` blames peers for envelopes that no author can
+        have signed."""
         self._store = store
         self._peer_policy = peer_policy or PeerPolicy()
         self._verified = verified
         self._neighbours = neighbours
         self._now_ms = now_ms
         self._ahead_ms = -math.inf
-        self._heard = heard
+        self._on_frame = on_frame
         self._large: dict[str, trio.Lock] = {}
-        """Whose turn it is to have a large message checked, by peer: one of each at a time."""
+        """By peer: held while one of its large messages is checked, so that it is one at a time."""
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         self._neighbours.connected(peer, address, dialled)
@@ -85,7 +87,7 @@ class PeerServer:
 
     def heard(self, peer: str) -> None:
         self._neighbours.heard(peer)
-        self._heard(peer)
+        self._on_frame(peer)
 
     def missed(self, peer: str, evidence: str) -> None:
         self._neighbours.missed(peer, evidence)
@@ -114,66 +116,65 @@ class PeerServer:
                 return self._providers(request.key)
 
     def _pong(self, peer: str) -> Reply | Awaitable[Reply]:
-        # The wall clock as it went furthest ahead: one that was set back would make what is owed look young.
+        # The furthest ahead that the wall clock was: after it was set back the hints would look younger than they are.
         self._ahead_ms = max(self._ahead_ms, self._now_ms() - trio.current_time() * 1000.0)
-        owed = self._store.hint_counts().get(peer, 0)
-        return self._pong_owing(peer, owed) if owed else Pong(self._now_ms(), 0, 0)
+        hint_count = self._store.hint_counts().get(peer, 0)
+        return self._pong_with_hints(peer, hint_count) if hint_count else Pong(self._now_ms(), 0, 0)
 
-    async def _pong_owing(self, peer: str, owed: int) -> Reply:
+    async def _pong_with_hints(self, peer: str, hint_count: int) -> Reply:
         now_ms = self._now_ms()
-        due = await self._store.due_hints(peer, limit=min(owed, DUE_MAX), now_ms=now_ms)
-        # What is owed and not due was refused there for a while: since when is not known here at once. It may be older
-        # than all that is due.
+        due = await self._store.due_hints(peer, limit=min(hint_count, DUE_MAX), now_ms=now_ms)
+        # A hint that is not due was postponed. Its age would cost another read, and it may be the oldest of all.
         age_ms = int(trio.current_time() * 1000.0 + self._ahead_ms) - due[0].at_ms if due else LONG_MS
-        return Pong(now_ms, owed, max(0, age_ms) if len(due) >= owed and age_ms > -100 else LONG_MS)
+        return Pong(now_ms, hint_count, max(0, age_ms) if len(due) >= hint_count and age_ms > -100 else LONG_MS)
 
     def _merge(self, peer: str, encoded: Sequence[bytes]) -> DeferredReply | Awaitable[Reply]:
-        handing = _Handing(len(encoded))
+        progress = _MergeProgress(len(encoded))
         if len(encoded) >= VERIFIED_AT_ONCE:
-            return self._merge_in_turns(peer, encoded, handing)
-        self._take(peer, encoded, 0, handing)
-        handing.is_checked()
-        return handing.promise
+            return self._merge_large(peer, encoded, progress)
+        self._check_and_merge(peer, encoded, 0, progress)
+        progress.all_checked()
+        return progress.reply
 
-    async def _merge_in_turns(self, peer: str, encoded: Sequence[bytes], handing: "_Handing") -> Reply:
-        """A large message, a part at a time: what is checked is on its way to the disk while the next is checked.
+    async def _merge_large(self, peer: str, encoded: Sequence[bytes], progress: "_MergeProgress") -> Reply:
+        """A large message, one part at a time: a checked part is committed while the next one is checked.
 
-        A hundred of these side by side would each have its turn before anybody else has one: so one of a peer's.
+        Of each peer one large message at a time: a hundred side by side would each take a turn before any other task.
         """
         async with self._large.setdefault(peer, trio.Lock()):
             for start in range(0, len(encoded), VERIFIED_AT_ONCE):
                 if not self._neighbours.knows(peer):
                     self._large.pop(peer, None)
                     raise Unavailable("the connection that this came by is over")
-                self._take(peer, encoded[start : start + VERIFIED_AT_ONCE], start, handing)
+                self._check_and_merge(peer, encoded[start : start + VERIFIED_AT_ONCE], start, progress)
                 await trio.lowlevel.checkpoint()
-        handing.is_checked()
-        return await handing.promise.wait()
+        progress.all_checked()
+        return await progress.reply.wait()
 
-    def _take(self, peer: str, encoded: Sequence[bytes], start: int, handing: "_Handing") -> None:
-        """Check some of a message's envelopes, the first of them at `start` in it, and hand in what may be merged."""
+    def _check_and_merge(self, peer: str, encoded: Sequence[bytes], start: int, progress: "_MergeProgress") -> None:
+        """Check some envelopes of a message, the first of them at `start` in it, and merge the valid ones."""
         incoming: list[Incoming] = []
-        bad: list[bytes] = []
-        for at, one in enumerate(encoded, start=start):
+        invalid: list[bytes] = []
+        for at, encoded_envelope in enumerate(encoded, start=start):
             try:
-                envelope = decode(one)
+                envelope = decode(encoded_envelope)
                 self._verified.check(envelope)
                 check_not_ahead(envelope.version, self._now_ms())
                 incoming.append(Incoming(envelope, Origin.PEER))
             except BzzzError as error:
-                handing.refusals.append((at, Refusal.of(error)))
+                progress.refusals.append((at, Refusal.of(error)))
                 if isinstance(error, BadSignature | Malformed | TooLarge):
-                    bad.append(one)
-        if bad:
-            self._peer_policy.blame_for(peer, bad, were_asked_for=False)
+                    invalid.append(encoded_envelope)
+        if invalid:
+            self._peer_policy.blame_for(peer, invalid, were_asked_for=False)
         if incoming:
-            handing.parts += 1
-            self._store.merge_in_background(incoming, now_ms=self._now_ms(), on_done=handing.came)
+            progress.parts += 1
+            self._store.merge_in_background(incoming, now_ms=self._now_ms(), on_done=progress.part_done)
 
     async def _heads(self, request: GetHeads) -> Reply:
         heads = (await self._store.heads(request.key))[:ENVELOPES_MAX]
         wanted = (head for head in heads if head.digest not in request.have)
-        return HeadsReply(tuple(head.digest for head in heads), _fitting(wanted))
+        return HeadsReply(tuple(head.digest for head in heads), _encoded_that_fit(wanted))
 
     async def _versions(self, request: GetVersions) -> Reply:
         limit = min(request.limit, ENVELOPES_MAX)
@@ -189,13 +190,13 @@ class PeerServer:
         found: list[Envelope] = []
         size = 0
         for digest in digests:
-            one = await self._store.by_digest(digest)
-            if isinstance(one, Envelope):
-                found.append(one)
-                size += len(one.encoded)
-            if size > ANSWER_BYTES_MAX:  # what is more would not fit, and must not be held meanwhile
+            envelope = await self._store.by_digest(digest)
+            if isinstance(envelope, Envelope):
+                found.append(envelope)
+                size += len(envelope.encoded)
+            if size > ANSWER_BYTES_MAX:  # further ones would not fit into the answer, and would only take memory
                 break
-        return EnvelopesReply(_fitting(found))
+        return EnvelopesReply(_encoded_that_fit(found))
 
     async def _provide(self, peer: str, request: AddProvider) -> Reply:
         if request.ttl_ms == 0:
@@ -209,34 +210,34 @@ class PeerServer:
         return ProvidersReply(tuple(MemberEntry(peer, self._neighbours.addresses_of(peer)) for peer in peers))
 
 
-class _Handing:
-    """What becomes of one message's envelopes: it is answered when all are checked and all parts of them committed."""
+class _MergeProgress:
+    """The progress of one message of envelopes: it is answered when all are checked and all parts are committed."""
 
     def __init__(self, total: int) -> None:
-        self.promise = DeferredReply()
+        self.reply = DeferredReply()
         self.refusals: list[tuple[int, Refusal]] = []
         self.parts = 1
-        """How much is not done yet: the checking, and each part that was handed in."""
+        """How much is not done yet: the checking, and each part that is being merged."""
         self._total = total
         self._error: BaseException | None = None
 
-    def is_checked(self) -> None:
-        self._less()
+    def all_checked(self) -> None:
+        self._count_down()
 
-    def came(self, merged: list[Merged] | BaseException) -> None:
-        """A part was committed, or was not."""
+    def part_done(self, merged: list[Merged] | BaseException) -> None:
+        """A part was committed, or failed."""
         if isinstance(merged, BaseException):
             self._error = self._error or merged
-        self._less()
+        self._count_down()
 
-    def _less(self) -> None:
+    def _count_down(self) -> None:
         self.parts -= 1
         if not self.parts:
-            self.promise.resolve(self._error or MergeReply(self._total, tuple(self.refusals)))
+            self.reply.resolve(self._error or MergeReply(self._total, tuple(self.refusals)))
 
 
-def _fitting(items: Iterable[Envelope | Notice]) -> tuple[bytes, ...]:
-    """The encoded envelopes among them, as many as one answer may carry."""
+def _encoded_that_fit(items: Iterable[Envelope | Notice]) -> tuple[bytes, ...]:
+    """The encoded envelopes among the items, as many as fit into one answer."""
     encoded: list[bytes] = []
     size = 0
     for item in items:

@@ -1,14 +1,14 @@
-"""Mends what was written under a clock that ran ahead: the same content, under a version that others can take.
+"""Reissue: writes that were made under a clock that ran ahead are issued again, under versions that peers accept.
 
-A node whose clock was far ahead wrote versions that every peer refuses until their moment has come, maybe years away.
-Once its clock is right again, each of its own such writes is issued anew, in order, on top of the same parents (or of
-what stands in for them), with `meta.reissues` naming the old one, which ends it as a head wherever it was taken
-(`protocols/heads.py`); receipts follow. A clock that is mended in several steps has a write issued several times,
-and a peer may have taken any of them: so the last names them all. Late, never lost. What another author signed cannot
-be signed again here: it stays parked, and shown.
+While a node's clock is far ahead, every peer refuses its writes until their time has come, maybe years later. Once the
+clock is right again, each of these writes is issued again: the same content, in order, on top of the same parents (or
+of the versions that replace them). `meta.reissues` names the replaced version, which is then no head wherever it was
+accepted (`protocols/heads.py`); receipts follow. When a clock is set right in several steps a write is issued several
+times, and a peer may have accepted any of these: so the last one names them all. Late, never lost. A version that
+another author signed cannot be signed again here: it stays postponed, and visible.
 
-A clock that was put back by mistake makes everything look ahead: so what a peer has taken is issued again only if
-another one refuses it as too far ahead.
+When a clock was set back by mistake, all versions look ahead: so a version that a peer has accepted is issued again
+only if another peer refuses it as too far ahead.
 """
 
 import logging
@@ -30,45 +30,45 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
 AGAIN_SECONDS = 5.0
-"""When to look once more after the clock was mended: a write that was being made then is in the store by now."""
+"""When to scan once more after the clock was set right: a write that was under way then is in the store by now."""
 QUIET_SECONDS = 30.0
-"""How long nobody's asking counts once there was nothing to issue again: it costs a look at every own write."""
+"""How long known refusals ask for no scan after one that found nothing: a scan reads every own write."""
 WAIT_SECONDS_MAX = 300.0
-"""How long it takes at most until a write that waits for somebody else's is looked at again."""
-TURN_SECONDS = 5.0
-"""How long writers of the same address may keep us waiting."""
+"""The longest time until a write that stands on another author's version is tried again."""
+LOCK_SECONDS = 5.0
+"""How long to wait for the lock of a key."""
 HOLD_SECONDS = 0.03
-"""How long its writers wait for us, in turn."""
+"""How long to hold the lock of a key before its writers get it again."""
 REFUSED_MAX = 65_536
-"""How many refusals are remembered; what is forgotten is refused again."""
+"""How many refusals are remembered; a version that is forgotten is refused again."""
 PAGE = 500
 
 
 class ClockRefusals:
-    """Versions of this node that a peer refused as too far ahead, and that this node's own clock calls ahead as well.
+    """Versions of this node that a peer refused as too far ahead, and that are ahead of this node's own clock too.
 
     Hinted handoff adds them, the reissuer waits for them.
     """
 
     def __init__(self) -> None:
         self._digests: dict[bytes, None] = {}
-        self._is_asked = False
-        self._asked = trio.Event()
+        self._is_scan_requested = False
+        self._requested = trio.Event()
         self._quiet_until = -inf
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._digests
 
     def add(self, digest: bytes) -> None:
-        """A new refusal asks for a look at once; one that is known already asks only after the quiet time."""
+        """A new refusal requests a scan at once; a known one only after the quiet time."""
         is_new = digest not in self._digests
         if is_new:
             self._digests[digest] = None
             while len(self._digests) > REFUSED_MAX:
                 del self._digests[next(iter(self._digests))]
         if is_new or trio.current_time() >= self._quiet_until:
-            self._is_asked = True
-            self._asked.set()
+            self._is_scan_requested = True
+            self._requested.set()
 
     def discard(self, digest: bytes) -> None:
         """The version was issued again."""
@@ -78,19 +78,19 @@ class ClockRefusals:
         self._quiet_until = time
 
     def take_request(self) -> bool:
-        """Whether a look was asked for since the last call."""
-        is_asked, self._is_asked = self._is_asked, False
-        return is_asked
+        """Whether a scan was requested since the last call."""
+        is_requested, self._is_scan_requested = self._is_scan_requested, False
+        return is_requested
 
     async def wait(self, seconds: float) -> None:
-        """Wait until a look is asked for, for so long at most."""
-        self._asked = trio.Event()
+        """Wait until a scan is requested, for so long at most."""
+        self._requested = trio.Event()
         with trio.move_on_after(seconds):
-            await self._asked.wait()
+            await self._requested.wait()
 
 
 class Reissuer:
-    """Watches the node's own clock against the versions it gave out."""
+    """Compares the node's clock with the versions that it gave out."""
 
     def __init__(
         self,
@@ -108,9 +108,9 @@ class Reissuer:
         self._key = key
         self._now_ms = now_ms
         self._refusals = refusals
-        self._look_at = inf
+        self._scan_at = inf
         self._waiting: dict[bytes, None] = {}
-        """Keys with writes that stand on somebody else's version, as far ahead as they are."""
+        """Keys with writes that stand on another author's version, which is as far ahead."""
         self._wait_seconds = AGAIN_SECONDS
         self._wait_until = -inf
 
@@ -119,29 +119,29 @@ class Reissuer:
             now = trio.current_time()
             is_ahead = self._is_ahead(self._author.clock.latest)
             if self._refusals.take_request():
-                self._look_at = min(self._look_at, now)
-            if is_ahead or now >= self._look_at:
-                self._look_at = now + AGAIN_SECONDS if is_ahead else inf
+                self._scan_at = min(self._scan_at, now)
+            if is_ahead or now >= self._scan_at:
+                self._scan_at = now + AGAIN_SECONDS if is_ahead else inf
                 try:
                     if not await self._reissue_all():
                         self._refusals.keep_quiet_until(now + QUIET_SECONDS)
                 except BzzzError as error:
-                    self._look_at = now
+                    self._scan_at = now
                     log.warning("writes of a clock that ran ahead could not be issued again yet: %s", error.message)
             elif self._waiting and now >= self._wait_until:
-                await self._look_at_waiting(now)
+                await self._retry_waiting(now)
             await self._refusals.wait(CHECK_SECONDS)
 
     def _is_ahead(self, version: int) -> bool:
         return ahead_ms(version, self._now_ms()) > AHEAD_MS_MAX
 
-    async def _look_at_waiting(self, now: float) -> None:
-        """What stood on somebody else's version, as far ahead: that may have been issued again since."""
+    async def _retry_waiting(self, now: float) -> None:
+        """Try the waiting keys again: the versions that their writes stand on may have been issued again since."""
         keys, self._waiting = self._waiting, {}
         count = 0
         try:
             for key in keys:
-                versions = await self._mend(key, self._author.clock.latest)
+                versions = await self._reissue_key(key, self._author.clock.latest)
                 count += len(versions)
                 for version in versions:
                     self._author.clock.observe(version)
@@ -152,16 +152,16 @@ class Reissuer:
         self._wait_until = now + self._wait_seconds
 
     async def _reissue_all(self) -> int:
-        """Issue again whatever is ahead, and put the clock back that gave it out; answer how many there were."""
+        """Issue every own write again that is ahead, and set back the clock of versions; return how many there were."""
         after, latest, count = 0, 0, 0
         while changes := await self._store.local_writes(after=after, limit=PAGE):
-            mended: set[bytes] = set()
+            done: set[bytes] = set()
             for change in changes:
                 if not self._is_ahead(change.version):
                     latest = max(latest, change.version)
-                elif change.author == self._key.peer_id and change.key not in mended:
-                    versions = await self._mend(change.key, latest)
-                    mended.add(change.key)
+                elif change.author == self._key.peer_id and change.key not in done:
+                    versions = await self._reissue_key(change.key, latest)
+                    done.add(change.key)
                     latest = max([latest, *versions])
                     count += len(versions)
             after = changes[-1].sequence
@@ -173,20 +173,20 @@ class Reissuer:
             )
         return count
 
-    async def _mend(self, key: bytes, latest: int) -> list[int]:
-        """Issue again what is ahead of one key, in order, later than `latest`; answer the new versions.
+    async def _reissue_key(self, key: bytes, latest: int) -> list[int]:
+        """Issue the own writes of one key again that are ahead, in order, later than `latest`; return the new versions.
 
-        In turns with its writers: a short chain they find mended or not, and what is written on top of half a longer
-        one names both its ends, and is issued again in its turn.
+        The key's lock is released now and then. A writer finds a short chain reissued whole or not at all; a version
+        that is written on top of half a longer chain names both its ends, and is issued again later itself.
         """
         new: list[int] = []
         waiting: set[bytes] = set()
-        while olds := deque([digest for digest in await self._ahead_of(key) if digest not in waiting]):
-            while olds:
-                async with self._author.turn(key, trio.current_time() + TURN_SECONDS):
+        while digests := deque([digest for digest in await self._own_ahead(key) if digest not in waiting]):
+            while digests:
+                async with self._author.locks.hold(key, trio.current_time() + LOCK_SECONDS):
                     until = trio.current_time() + HOLD_SECONDS
-                    while olds and trio.current_time() < until:
-                        old = olds.popleft()
+                    while digests and trio.current_time() < until:
+                        old = digests.popleft()
                         version = await self._reissue(old, max([latest, *new[-1:]]))
                         if version is None:
                             waiting.add(old)
@@ -196,8 +196,8 @@ class Reissuer:
             self._waiting[key] = None
         return new
 
-    async def _ahead_of(self, key: bytes) -> list[bytes]:
-        """This node's own versions of a key that are ahead and were written here, the first one first."""
+    async def _own_ahead(self, key: bytes) -> list[bytes]:
+        """This node's own versions of a key that are ahead and were written here, earliest first."""
         found: list[bytes] = []
         after = 0
         while versions := await self._store.versions(key, after=after, limit=PAGE):
@@ -211,9 +211,9 @@ class Reissuer:
         return found
 
     async def _reissue(self, digest: bytes, latest: int) -> int | None:
-        """Issue one write again, later than `latest`; answer its version. None: it has to wait for its moment.
+        """Issue one write again, later than `latest`; return its version, or None when it has to wait.
 
-        That is so when it stands on a version of somebody else's that is as far ahead: it must be later than that.
+        It waits when it stands on another author's version that is as far ahead: it must be later than that.
         """
         old = await self._store.by_digest(digest)
         if not isinstance(old, Envelope):
@@ -223,7 +223,7 @@ class Reissuer:
         if any(map(self._is_ahead, versions)):
             return None
         version = HybridClock(latest).read(self._now_ms(), after=versions)
-        if self._is_ahead(version):  # the clock went back once more meanwhile: nothing would be won, again and again
+        if self._is_ahead(version):  # the clock went back again: this would repeat without end
             return None
         replacement = self._replacement(old, parents, version)
         holders = self._members.wanted(old.key)
@@ -247,5 +247,5 @@ class Reissuer:
         try:
             reissued = (old.digest, *old.reissues)[:REISSUES_MAX]
             return sealed({**old.meta, REISSUES: " ".join(digest.hex() for digest in reissued)})
-        except (TooLarge, InvalidPayload):  # so full that the note does not fit: the store knows it anyway
+        except (TooLarge, InvalidPayload):  # no room for the entry in meta: the store knows the replaced version anyway
             return sealed(old.meta)
