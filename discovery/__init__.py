@@ -1,1 +1,1 @@
-"""Finders: thin shells that see peers, and say so."""
+"""Finders: each finds peers in one way, and reports them as sightings."""

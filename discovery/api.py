@@ -1,8 +1,8 @@
-"""The finder that asks: configured `host:port` of the APIs of nodes, for the peer behind each.
+"""The API finder: asks the API of each configured node, at `host:port`, for the peer id and addresses of that node.
 
-Whoever sets up a node knows a name and a port sooner than a peer id. Every node's API answers `/v1/bootstrap`, without
-a token, with its peer id, its addresses and its swarm's name. It is asked until it answers, and again from time to
-time, for a node may come back at another address. What it says is a sighting like any other.
+A person who sets up a node knows the name and port of another node sooner than its peer id. The API of every node
+answers `/v1/bootstrap`, without a token, with its peer id, its addresses and the name of its swarm. Each configured
+node is asked until it answers, and again from time to time, because a node may come back at another address.
 """
 
 import json
@@ -21,7 +21,7 @@ from protocols.policy.backoff import backoff
 log = logging.getLogger(__name__)
 
 ASK_SECONDS = 5.0
-"""How long one question may take, from the look-up of the name to the end of the answer."""
+"""How long one request may take, from the lookup of the name to the end of the answer."""
 AGAIN_SECONDS = 30.0
 RETRY_BASE_SECONDS = 0.5
 RETRY_CAP_SECONDS = 10.0
@@ -31,11 +31,11 @@ ADDRESS_CHARACTERS_MAX = 256
 
 
 class BootstrapFailed(Exception):
-    """What was asked is no node of this swarm, or cannot be reached; the message says why."""
+    """A configured address is not a node of this swarm, or cannot be reached; the message says why."""
 
 
 class ApiFinder:
-    """`apis` are `host:port`, an IPv6 address in brackets; `network` is the swarm whose nodes are looked for."""
+    """`apis` are `host:port`, with brackets around an IPv6 address; `network` is the name of this node's swarm."""
 
     def __init__(self, apis: Sequence[str], *, network: str, chance: Callable[[], float]) -> None:
         self._apis = tuple(apis)
@@ -58,9 +58,9 @@ class ApiFinder:
     async def run(self, on_sighted: OnSighted) -> None:
         async with trio.open_nursery() as nursery:
             for api in self._apis:
-                nursery.start_soon(self._ask_for_ever, api, on_sighted)
+                nursery.start_soon(self._ask_repeatedly, api, on_sighted)
 
-    async def _ask_for_ever(self, api: str, on_sighted: OnSighted) -> None:
+    async def _ask_repeatedly(self, api: str, on_sighted: OnSighted) -> None:
         failures = 0
         while True:
             started = trio.current_time()
@@ -89,7 +89,7 @@ class ApiFinder:
 
 
 async def _fetch(api: str) -> bytes:
-    """The whole answer, as it came. HTTP/1.0, so that it comes in one piece and ends with the connection."""
+    """The bytes of the whole answer. HTTP/1.0, so that the answer is not chunked and ends with the connection."""
     host, _, port = api.rpartition(":")
     try:
         async with await trio.open_tcp_stream(host.strip("[]"), int(port)) as stream:
@@ -98,7 +98,7 @@ async def _fetch(api: str) -> bytes:
             async for piece in stream:
                 answer += piece
                 if len(answer) > ANSWER_BYTES_MAX:
-                    raise BootstrapFailed("what answers there is no node: it says too much")
+                    raise BootstrapFailed("the server there is not a node: its answer is too long")
             return bytes(answer)
     except (OSError, trio.BrokenResourceError, UnicodeError) as error:
         raise BootstrapFailed(f"it cannot be reached ({error})") from error
@@ -109,22 +109,22 @@ def read_bootstrap(answer: bytes, *, network: str) -> Sighted:
     head, _, body = answer.partition(b"\r\n\r\n")
     status = head.split(b"\r\n", 1)[0].split()
     if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or status[1] != b"200":
-        raise BootstrapFailed("what answers there is no node")
+        raise BootstrapFailed("the server there is not a node")
     try:
         data = json.loads(body)["response"]["data"]
-        peer, addresses, theirs = data["peer_id"], data["multiaddrs"], data["network"]
+        peer, addresses, other_network = data["peer_id"], data["multiaddrs"], data["network"]
         keys.public_key(peer)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidPayload):
-        raise BootstrapFailed("what answers there is no node") from None
-    if theirs != network:
-        raise BootstrapFailed(f"it is of the swarm {theirs!r}, not {network!r}")
-    good = tuple(address for address in _listed(addresses) if address.endswith(f"/p2p/{peer}"))
-    if not good:
+        raise BootstrapFailed("the server there is not a node") from None
+    if other_network != network:
+        raise BootstrapFailed(f"it is of the swarm {other_network!r}, not {network!r}")
+    usable = tuple(address for address in _texts(addresses) if address.endswith(f"/p2p/{peer}"))
+    if not usable:
         raise BootstrapFailed("it has no address: its backend is mock")
-    return Sighted(peer=peer, addresses=good[:ADDRESSES_MAX], source="configuration")
+    return Sighted(peer=peer, addresses=usable[:ADDRESSES_MAX], source="configuration")
 
 
-def _listed(addresses: Any) -> list[str]:
-    """The texts among them that may be multiaddrs."""
+def _texts(addresses: Any) -> list[str]:
+    """The entries that are text and may be multiaddrs."""
     texts = [address for address in addresses if isinstance(address, str)] if isinstance(addresses, list) else []
     return [text for text in texts if text.startswith("/") and len(text) <= ADDRESS_CHARACTERS_MAX]

@@ -1,7 +1,7 @@
-"""What a finder is: something that sees peers, and says so.
+"""The interface of a finder, which reports the peers that it finds.
 
-Many finders, one book: whatever they see goes to `protocols/policy/address_book.py` as a `Sighted`, with its source,
-and that decides whom to dial and when. A finder never dials, and never knows who is connected.
+All finders report to one address book (`protocols/policy/address_book.py`), which decides which peers to dial, and
+when. A report is a `Sighted` with its source. A finder never dials, and does not know which peers are connected.
 """
 
 from collections.abc import Callable
@@ -11,32 +11,32 @@ from typing import Protocol
 from protocols.policy.address_book import Sighted
 
 OnSighted = Callable[[Sighted], None]
-"""Told of every sighting, on the trio thread; quick, and does not raise. The same peer may come again."""
+"""Called for every sighting, on the trio thread: quick, and does not raise. The same peer may come again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinderHealth:
-    """How a finder is."""
+    """The health of a finder."""
 
     sources: int = 0
-    """How many sources it was configured with."""
+    """The number of its configured sources."""
     faults: tuple[str, ...] = ()
-    """Each of its sources that tells nothing now, and why."""
+    """Each source that reports nothing now, with the reason."""
     errors: int = 0
-    """How often looking failed, since it began."""
+    """The number of failed searches since the start."""
     latency_seconds: float = 0.0
-    """How long it looked the last time."""
+    """The duration of the last search."""
     looked_at: float | None = None
-    """When, on trio's clock."""
+    """The time of the last search, on trio's clock."""
 
 
 class Finder(Protocol):
-    """One way of seeing peers. Run by the node as a task of its own; what it raises ends the node."""
+    """One way to find peers. The node runs it as a task; an exception that it raises ends the node."""
 
     def health(self) -> FinderHealth:
-        """How it is, at once and without looking."""
+        """Its health, at once and without a search."""
         ...
 
     async def run(self, on_sighted: OnSighted) -> None:
-        """Say what is seen, until cancelled; a finder that has said all it will ever see may return."""
+        """Report sightings until cancelled. A finder that will never find another peer may return."""
         ...

@@ -1,4 +1,4 @@
-"""The finder that sees what it was told: the bootstrap addresses of the configuration."""
+"""The manual finder: reports the bootstrap addresses of the configuration."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,13 @@ from protocols.policy.address_book import Sighted
 
 
 class ManualFinder:
-    """`addresses` are multiaddrs, with /p2p/<id> at their end or without. They are dialled for ever."""
+    """`addresses` are multiaddrs, with or without /p2p/<id> at the end. They are dialled for ever."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = tuple(addresses)
 
     def health(self) -> FinderHealth:
-        """It has nothing that could fail: who answers at these addresses is seen when they are dialled."""
+        """It cannot fail: whether a peer answers at an address shows when it is dialled."""
         return FinderHealth(sources=len(self._addresses))
 
     async def run(self, on_sighted: OnSighted) -> None:

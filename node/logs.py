@@ -1,8 +1,8 @@
-"""Logs: structured, one line an event, to standard error; for people as text, for machines as JSON.
+"""Logs: structured, one line for each event, on standard error; text for people, JSON for machines.
 
-What libraries say through Python's own `logging` takes the same way and the same form. Standard output stays free
-for what a command answers. Values under names that hold secrets are replaced before anything is written. What is said
-for a call has the call's trace (`node/trace.py`) under `trace`, on every node that the call touches.
+Records of libraries, through Python's own `logging`, are written in the same form. Standard output stays free for the
+output of commands. Values under names of secrets are masked. A record of a call has the trace of the call
+(`node/trace.py`) under `trace`, on every node that the call touches.
 """
 
 import contextlib
@@ -22,15 +22,17 @@ _CHATTY = ("libp2p", "hypercorn", "asyncio", "urllib3", "zeroconf", "multiaddr")
 
 
 def configure(form: str, level: str) -> None:
-    """Set up both ways into the log, for `text` or `json`, from `level` on. Once a process, before anything logs."""
+    """Set up structlog and `logging`, for `text` or `json`, from `level` on. Once in a process, before the first
+    record.
+    """
     colors = sys.stderr.isatty()
     structlog.configure(
-        processors=[*_before(form), _render(form, colors)],
+        processors=[*_processors(form), _render(form, colors)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unbreakable(sys.stderr))),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _LenientStream(sys.stderr))),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(_Unbreakable(sys.stderr))
+    handler = logging.StreamHandler(_LenientStream(sys.stderr))
     handler.setFormatter(formatter(form, colors=colors))
     root = logging.getLogger()
     root.handlers = [handler]
@@ -40,14 +42,14 @@ def configure(form: str, level: str) -> None:
 
 
 def formatter(form: str, *, colors: bool = False) -> logging.Formatter:
-    """How a record of Python's own `logging` is written. Whatever stands in its `extra` becomes a field."""
+    """The formatter of records of Python's own `logging`. Each entry of `extra` becomes a field."""
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *_before(form)],
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *_processors(form)],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _render(form, colors)],
     )
 
 
-def _before(form: str) -> list[Processor]:
+def _processors(form: str) -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         _with_trace,
@@ -62,12 +64,12 @@ def _before(form: str) -> list[Processor]:
 def _render(form: str, colors: bool) -> Processor:
     if form == "json":
         return structlog.processors.JSONRenderer()
-    plain = structlog.dev.plain_traceback  # the other ones print local variables, which may be secrets
+    plain = structlog.dev.plain_traceback  # other formatters print local variables, which may be secrets
     return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, exception_formatter=plain)
 
 
-class _Unbreakable:
-    """A stream whose reader may go away: a log that nobody reads any more must not end the node."""
+class _LenientStream:
+    """A stream that ignores errors: a log whose reader has gone away must not end the node."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,10 +1,10 @@
-"""Numbers about a node for whoever watches it: the forms they have, and the place where its parts hand theirs in.
+"""Metrics: the types of families, and the registry of their sources.
 
-A part counts in plain attributes of its own, which costs next to nothing, and registers a function here that answers
-them as families when somebody asks. Nothing here knows the text that they become: that is `node/api/exposition.py`.
+A part of the node counts in plain attributes of its own, which costs almost nothing, and registers a function here that
+returns these counts as families on request. `node/api/exposition.py` makes text of them.
 
-Names are Prometheus' own way: base units at the end (`_seconds`, `_bytes`), `_total` for what only grows. Labels take
-values from lists that are known beforehand (backends, operations, routes), never addresses, keys or peers.
+Names follow Prometheus: base units at the end (`_seconds`, `_bytes`), `_total` for counters. The values of a label come
+from a fixed list (backends, operations, routes), and are never addresses, keys or peers.
 """
 
 from bisect import bisect_left
@@ -16,7 +16,7 @@ SECONDS_BOUNDS = (
     1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
     2.5, 10.0,
 )  # fmt: skip
-"""From a read out of memory (a microsecond) to the longest that a caller may wait."""
+"""From a read from memory (a microsecond) to the longest wait of a caller."""
 
 
 class Kind(StrEnum):
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 
 class Histogram:
-    """How often a value was at most each of the bounds (ascending); the last count is of what is above all of them."""
+    """The number of values up to each bound (ascending), and at last the number above all bounds."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -41,7 +41,7 @@ class Histogram:
 
 
 class Family(NamedTuple):
-    """All values of one name. `samples` is by the values of the labels, in their order."""
+    """All samples of one metric name. The key of a sample is the values of the labels, in their order."""
 
     name: str
     help: str
@@ -51,26 +51,26 @@ class Family(NamedTuple):
 
 
 def counter(name: str, help: str, value: float) -> Family:
-    """One number that only grows, without labels."""
+    """A number without labels that only grows."""
     return Family(name, help, Kind.COUNTER, (), {(): value})
 
 
 def gauge(name: str, help: str, value: float) -> Family:
-    """One number that goes up and down, without labels."""
+    """A number without labels that goes up and down."""
     return Family(name, help, Kind.GAUGE, (), {(): value})
 
 
 def state(name: str, help: str, label: str, states: Iterable[str], current: str) -> Family:
-    """One of several states: 1 for the current one, 0 for the others."""
+    """The current one of several states: 1 for it, 0 for the others."""
     return Family(name, help, Kind.GAUGE, (label,), {(each,): float(each == current) for each in states})
 
 
 Source = Callable[[], Iterable[Family]]
-"""Answers numbers as they are now: quick, on the trio thread, without waiting."""
+"""Returns the current families: quick, on the trio thread, without waiting."""
 
 
 class Meters:
-    """Where parts register. A family belongs to one source."""
+    """The registry of sources. A family belongs to one source."""
 
     def __init__(self) -> None:
         self._sources: list[Source] = []
@@ -79,5 +79,5 @@ class Meters:
         self._sources.append(source)
 
     def families(self) -> list[Family]:
-        """Everything, in the order of registration."""
+        """All families, in the order of registration."""
         return [family for source in self._sources for family in source()]

@@ -1,1 +1,1 @@
-"""One operating-system process that runs one node: start, signals, threads, garbage collection, identity."""
+"""The operating-system process of one node: start, signals, threads, garbage collection, identity."""

@@ -1,8 +1,8 @@
-"""One process, one node: the real world put together, started in an order that leaves nothing half done, and ended.
+"""Runs one node in this process: builds its environment, starts it, handles signals, and ends it.
 
-What can fail is taken in turn, the exclusive and cheap first: the API's port, the data directory and its lock, the
-identity, the store; then the swarm (importing libp2p takes a second or two), and the server last. Whatever fails, what
-came before it is given back, and the reason is one line.
+Resources that may be unavailable are taken in an order, exclusive and cheap ones first: the port of the API, the data
+directory and its lock, the identity, the store; then the swarm (importing libp2p takes a second or two), and the server
+last. After a failure the earlier resources are released, and the reason is one line.
 """
 
 import os
@@ -45,25 +45,25 @@ from protocols.keys import PrivateKey
 
 STORE_NAME = "store.db"
 STOP_SECONDS_MAX = 1.5
-"""How long ending may take before whatever is still under way is cancelled."""
+"""How long the end may take before everything still under way is cancelled."""
 DESCRIPTORS_WANTED = 8192
-"""Files and sockets: the default of many systems, 1,024, is too few for a thousand idle connections."""
+"""Files and sockets. The default of many systems, 1,024, is too few for a thousand idle connections."""
 
 _Refusal = (BindFailed, IdentityRefused, StoreRefused, AuditFileRefused, ListenFailed)
 _log = structlog.get_logger("bzzz")
 
 
 class NotStarted(Exception):
-    """The node did not start, and left nothing running; the message is one line that says why and what to do."""
+    """The node did not start, and nothing is left running; the message is one line that says why, and what to do."""
 
 
 class NodeFailed(Exception):
-    """The node ended by itself, which it never should; the log has the reason."""
+    """The node ended by itself, which is a defect; the log has the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """What a person or a script is told once the node answers."""
+    """The facts for a person or a script once the node answers."""
 
     name: str
     backend: str
@@ -72,20 +72,23 @@ class Ready:
     api: str
 
 
-def run(settings: Settings, say: Callable[[Ready], None], again: Callable[[], Settings]) -> None:
-    """Run a node until SIGINT or SIGTERM. `say` is called once, when it is ready; `again` reads the configuration anew,
-    when one of its files has changed or SIGHUP comes, and raises `ConfigError`. Raises `NotStarted`."""
+def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[[], Settings]) -> None:
+    """Run a node until SIGINT or SIGTERM. Raises `NotStarted` or `NodeFailed`.
+
+    `on_ready` is called once, when the node is ready. `reload` reads the configuration again when one of its files has
+    changed or SIGHUP comes, and raises `ConfigError`.
+    """
     logs.configure(settings.log_format, settings.log_level)
     try:
-        with ExitStack() as held:
-            listening = held.enter_context(closing(bind(settings.api)))
-            held.enter_context(_data_dir(settings.data_dir))
+        with ExitStack() as stack:
+            listening = stack.enter_context(closing(bind(settings.api)))
+            stack.enter_context(_data_dir(settings.data_dir))
             key = load_or_create(settings.data_dir, seed=os.urandom(32))
             store = SqliteStore.open(settings.data_dir / STORE_NAME, random_id=os.urandom(8).hex())
-            audit_storage = held.enter_context(closing(AuditFile(settings.data_dir / FILE_NAME)))
+            audit_storage = stack.enter_context(closing(AuditFile(settings.data_dir / FILE_NAME)))
             peer_policy = PeerPolicy(allow=settings.allow, deny=settings.deny)
             limits = within(USUAL, descriptors=_descriptors())
-            world = Environment(
+            environment = Environment(
                 key=key,
                 network=None if settings.backend == "mock" else _network(key, settings, peer_policy, limits),
                 store=store,
@@ -95,17 +98,17 @@ def run(settings: Settings, say: Callable[[Ready], None], again: Callable[[], Se
                 limits=limits,
                 audit_storage=audit_storage,
             )
-            trio.run(_live, world, settings, listening, say, again)
+            trio.run(_live, environment, settings, listening, on_ready, reload)
     except Exception as error:
-        if isinstance(refusal := _sole(error), _Refusal):
+        if isinstance(refusal := _innermost(error), _Refusal):
             raise NotStarted(" ".join(str(refusal).split())) from None
         _log.exception("the node failed")
-        raise NodeFailed("the node failed, which is a defect; what it was is in the log above") from None
+        raise NodeFailed("the node failed, which is a defect; the log above has the reason") from None
 
 
 @contextmanager
 def _data_dir(path: Path) -> Iterator[None]:
-    """The data directory, made when it is not there (for its owner alone), and ours until the end."""
+    """The locked data directory; a missing one is made, for its owner alone."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.listdir(path)
@@ -121,13 +124,13 @@ def _data_dir(path: Path) -> Iterator[None]:
 
 
 def _network(key: PrivateKey, settings: Settings, peer_policy: PeerPolicy, limits: SwarmLimits) -> Network:
-    from node.swarm.libp2p.host import Host  # it imports libp2p
+    from node.swarm.libp2p.host import Host  # imported late: it imports libp2p
 
     return Host(key, settings.listen, peer_policy=peer_policy, limits=limits)
 
 
 def _descriptors() -> int:
-    """How many files and sockets this process may have open: as many as it is allowed to, once it has asked."""
+    """The limit of open files and sockets, after raising it as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_WANTED, hard)
     if soft == resource.RLIM_INFINITY:
@@ -140,15 +143,15 @@ def _descriptors() -> int:
 
 
 async def _live(
-    world: Environment,
+    environment: Environment,
     settings: Settings,
     listening: socket.socket,
-    say: Callable[[Ready], None],
-    again: Callable[[], Settings],
+    on_ready: Callable[[Ready], None],
+    reload: Callable[[], Settings],
 ) -> None:
-    """Start the node, then its API; end them the other way round."""
+    """Start the node, then its API; end them in the reverse order."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        # When the receivers below are gone again: one more Ctrl-C, while the process closes, is not to be its death.
+        # For the time after the receivers below: another Ctrl-C while the process closes must not kill it.
         signal.signal(number, signal.SIG_IGN)
     with (
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
@@ -158,13 +161,13 @@ async def _live(
             stopping = trio.Event()
             services.start_soon(_stop_on_signal, signals, stopping, services.cancel_scope)
             services.start_soon(gc.run)
-            node = await services.start(app.run, world, settings)
-            reloader = ConfigReload(settings, again, flags=node.flags, peer_policy=node.peer_policy, audit=node.audit)
+            node = await services.start(app.run, environment, settings)
+            reloader = ConfigReload(settings, reload, flags=node.flags, peer_policy=node.peer_policy, audit=node.audit)
             services.start_soon(reloader.run)
             services.start_soon(_reload_on_signal, hangups, reloader)
             async with trio.open_nursery() as front:
-                guarded = _guarded(node, settings)
-                url = await front.start(partial(serve, guarded, listening, now_ms=node.now_ms, stopping=stopping))
+                handler = _with_middleware(node, settings)
+                url = await front.start(partial(serve, handler, listening, now_ms=node.now_ms, stopping=stopping))
                 ready = Ready(
                     name=node.name,
                     backend=node.dht.backend.value,
@@ -176,26 +179,26 @@ async def _live(
                 threads.shorten_switch_interval()
                 _log.info("ready", peer_id=ready.peer_id, multiaddrs=ready.multiaddrs, api=url, backend=ready.backend)
                 if not stopping.is_set():
-                    say(ready)
+                    on_ready(ready)
             services.cancel_scope.cancel()
     _log.info("stopped")
 
 
-def _guarded(node: Node, settings: Settings) -> Middleware:
+def _with_middleware(node: Node, settings: Settings) -> Middleware:
     host, _ = settings.api_host_port
     token = settings.api_token.reveal() if settings.api_token else None
     access = ApiAccess(is_loopback=values.is_loopback(host), token=token)
     return Middleware(router(node), access, now_ms=node.now_ms, metrics=HttpMetrics.of(node, RESOURCES))
 
 
-async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event, everything: trio.CancelScope) -> None:
-    """The first signal lets what is under way end; the second does not, nor does time."""
+async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event, scope: trio.CancelScope) -> None:
+    """End gracefully at the first signal; cancel everything at the second, or after `STOP_SECONDS_MAX`."""
     async for number in signals:
         _log.info("stopping", signal=signal.Signals(number).name)
         if stopping.is_set():
-            everything.cancel()
+            scope.cancel()
         stopping.set()
-        everything.deadline = trio.current_time() + STOP_SECONDS_MAX
+        scope.deadline = trio.current_time() + STOP_SECONDS_MAX
 
 
 async def _reload_on_signal(hangups: AsyncIterator[int], reloader: ConfigReload) -> None:
@@ -204,8 +207,8 @@ async def _reload_on_signal(hangups: AsyncIterator[int], reloader: ConfigReload)
         await reloader.reload("SIGHUP")
 
 
-def _sole(error: BaseException) -> BaseException:
-    """The one error inside groups of one: the nurseries on the way put them round it."""
+def _innermost(error: BaseException) -> BaseException:
+    """The error inside nested exception groups of one, which nurseries make."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
