@@ -45,7 +45,7 @@ class Versions(Protocol):
 
     async def count_versions(self, key: bytes) -> int: ...
 
-    async def stand_in(self, digest: bytes) -> bytes:
+    async def latest_reissue(self, digest: bytes) -> bytes:
         """The version that finally replaced one whose author's clock was wrong; `digest` itself when there is none."""
         ...
 

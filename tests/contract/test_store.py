@@ -298,12 +298,12 @@ async def test_what_its_author_reissued_is_no_head_whichever_is_later_and_comes_
     async for each in rig.now_and_after_a_restart(store):
         assert await digests(each, ahead.key) == [mended.digest]
         assert await digests(each, other.key) == [other_mended.digest]
-        assert await each.stand_in(ahead.digest) == mended.digest
+        assert await each.latest_reissue(ahead.digest) == mended.digest
         assert await each.by_digest(ahead.digest) == ahead, "it stays"
     store = await rig.reopen()
     await put(store, from_peer(twice))
-    assert await store.stand_in(ahead.digest) == twice.digest
-    assert await store.stand_in(b"?" * 32) == b"?" * 32
+    assert await store.latest_reissue(ahead.digest) == twice.digest
+    assert await store.latest_reissue(b"?" * 32) == b"?" * 32
     assert await digests(store, ahead.key) == [twice.digest]
 
 
@@ -314,7 +314,7 @@ async def test_nobody_reissues_what_another_wrote(store: Store, rig: StoreRig) -
     await put(store, from_peer(theirs), from_peer(mine), from_peer(elsewhere))
     async for each in rig.now_and_after_a_restart(store):
         assert await digests(each, theirs.key) == [mine.digest, theirs.digest]
-        assert await each.stand_in(theirs.digest) == theirs.digest
+        assert await each.latest_reissue(theirs.digest) == theirs.digest
 
 
 # -- notices ----------------------------------------------------------------------------------------------------------

@@ -194,7 +194,8 @@ class Disk:
 
 
 READING = (
-    "heads by_digest versions count_versions idempotent local_writes due_hints hints standing staged_under stand_in"
+    "heads by_digest versions count_versions idempotent local_writes due_hints hints standing staged_under "
+    "latest_reissue"
 )
 WRITING = (
     "merge reissue set_cursor quarantine_hint add_hints drop_holder stage unstage save_member forget_member provide"

@@ -218,7 +218,7 @@ class Reissuer:
         old = await self._store.by_digest(digest)
         if not isinstance(old, Envelope):
             return None
-        parents = [await self._store.stand_in(digest) for digest in old.parents]
+        parents = [await self._store.latest_reissue(digest) for digest in old.parents]
         versions = [parent.version for digest in parents if (parent := await self._store.by_digest(digest))]
         if any(map(self._is_ahead, versions)):
             return None

@@ -157,7 +157,7 @@ class MemoryStore(CommitQueue):
         if item is None or not self._is_local(self._sequences[digest]):
             raise NotFound(f"{digest.hex()} is no local write of this log", digest=digest.hex())
         if digest in versions.reissued:
-            return Merged(self._sequences[versions.own_stand_in(digest)], False)
+            return Merged(self._sequences[versions.own_reissue(digest)], False)
         assert replacement.digest not in (digest, *versions.reissued), "a reissue is a version of its own"
         versions.reissue(item, replacement.digest)
         (merged,) = self._merge([Incoming(replacement, Origin.LOCAL, holders)], now_ms)
@@ -180,8 +180,8 @@ class MemoryStore(CommitQueue):
     async def count_versions(self, key: bytes) -> int:
         return self._versions.count(key)
 
-    async def stand_in(self, digest: bytes) -> bytes:
-        return self._versions.stand_in(digest)
+    async def latest_reissue(self, digest: bytes) -> bytes:
+        return self._versions.latest_reissue(digest)
 
     async def idempotent(self, idempotency_key: str) -> bytes | None:
         found = self._idempotent.get(idempotency_key)
@@ -292,7 +292,7 @@ class MemoryStore(CommitQueue):
         return self._standing(digest)
 
     def _standing(self, digest: bytes) -> Standing | None:
-        digest = self._versions.own_stand_in(digest)
+        digest = self._versions.own_reissue(digest)
         sequence = self._sequences.get(digest)
         if sequence is None or not self._is_local(sequence):
             return None

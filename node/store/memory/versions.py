@@ -20,7 +20,7 @@ class VersionTable:
         """Digests in order of arrival; only of keys that have had more than one version."""
         self._head_sets: dict[bytes, HeadSet] = {}
         """Only of keys whose versions are not one straight line."""
-        self._stand_ins: dict[bytes, list[Envelope]] = {}
+        self._reissues: dict[bytes, list[Envelope]] = {}
         """By digest: the versions that claim to replace it. The claim counts when the author is the same."""
         self._latest: int | None = 0
         """The greatest version; None: it has to be computed again."""
@@ -81,8 +81,8 @@ class VersionTable:
         reissues = item.reissues
         if isinstance(item, Envelope):
             for old in reissues:
-                self._stand_ins.setdefault(old, []).append(item)
-        return bool(reissues) or item.digest in self._stand_ins
+                self._reissues.setdefault(old, []).append(item)
+        return bool(reissues) or item.digest in self._reissues
 
     def _history(self, key: bytes) -> list[bytes]:
         """The digests of a key's versions in order of arrival, in a list to append to."""
@@ -143,16 +143,16 @@ class VersionTable:
             self._latest = max(current, default=0)
         return self._latest
 
-    def stand_in(self, digest: bytes) -> bytes:
-        """See `Versions.stand_in`."""
+    def latest_reissue(self, digest: bytes) -> bytes:
+        """See `Versions.latest_reissue`."""
         item = self.held.get(digest)
-        while item is not None and (stand_in := self._reissued_as(item)) is not None:
-            digest = stand_in
+        while item is not None and (reissue := self._reissued_as(item)) is not None:
+            digest = reissue
             item = self.held.get(digest)
         return digest
 
-    def own_stand_in(self, digest: bytes) -> bytes:
-        """Like `stand_in`, over the reissues of this store alone."""
+    def own_reissue(self, digest: bytes) -> bytes:
+        """Like `latest_reissue`, over the reissues of this store alone."""
         while digest in self.reissued:
             digest = self.reissued[digest]
         return digest
@@ -161,7 +161,7 @@ class VersionTable:
         """The replacement of a version: the one that this store made, else the one that its author made."""
         by_author = [
             each.digest
-            for each in self._stand_ins.get(item.digest, ())
+            for each in self._reissues.get(item.digest, ())
             if (each.key, each.author) == (item.key, item.author)
         ]
         return self.reissued.get(item.digest) or min(by_author, default=None)

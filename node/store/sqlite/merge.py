@@ -115,7 +115,7 @@ class Merger:
             key_id = self._add_key(item)
         is_local = origin is Origin.LOCAL
         is_head = not self._has_later_child(digest, key_id, version)
-        is_head = is_head and (key_id, item.author) not in lookup.stand_ins.get(digest, ())
+        is_head = is_head and (key_id, item.author) not in lookup.reissues.get(digest, ())
         if is_head:
             rows.heads[key_id, sequence] = None
         superseded = self._end_parents(digest, key_id, version, item.parents)
@@ -177,9 +177,9 @@ class Merger:
         """A version is no head once its author has reissued it; return the known versions of which this is true."""
         ended: list[bytes] = []
         for old in reissued:
-            self._lookup.has_stand_ins = True
-            self._lookup.stand_ins.setdefault(old, []).append((key_id, author))
-            self._buffer.stand_ins.append((old, sequence))
+            self._lookup.has_reissues = True
+            self._lookup.reissues.setdefault(old, []).append((key_id, author))
+            self._buffer.reissues.append((old, sequence))
             known = self._lookup.versions.get(old)
             if known is not None and (known.key_id, known.author) == (key_id, author):
                 self._end_head(known)

@@ -34,24 +34,24 @@ class MergeLookup:
         self.key_ids: dict[bytes, int] = {}
         self.orphans: dict[bytes, list[tuple[int, int]]] = {}
         """By parent that is not held: (key id, version) of its children."""
-        self.stand_ins: dict[bytes, list[tuple[int, str]]] = {}
+        self.reissues: dict[bytes, list[tuple[int, str]]] = {}
         """By digest: (key id, author) of the versions that claim to replace it."""
         self.has_orphans = False
-        self.has_stand_ins = False
+        self.has_reissues = False
         self.load()
 
     def load(self) -> None:
         """Read what is kept between runs; again after a transaction was rolled back."""
         self.clear()
         self.has_orphans = bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM orphans)").fetchone()[0])
-        self.has_stand_ins = bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM stand_ins)").fetchone()[0])
+        self.has_reissues = bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM stand_ins)").fetchone()[0])
 
     def clear(self) -> None:
         """Forget the versions of the last run."""
         self.versions = {}
         self.key_ids = {}
         self.orphans = {}
-        self.stand_ins = {}
+        self.reissues = {}
 
     def read(self, items: Sequence[Envelope | Notice]) -> None:
         db, prefixes = self._db, self._prefixes
@@ -70,8 +70,8 @@ class MergeLookup:
         own_digests = list(dict.fromkeys([item.digest for item in items]))
         if self.has_orphans:
             self._read_orphans(own_digests)
-        if self.has_stand_ins:
-            self._read_stand_ins(own_digests)
+        if self.has_reissues:
+            self._read_reissues(own_digests)
 
     def _read_orphans(self, digests: Sequence[bytes]) -> None:
         for places, values in placeholders(digests):
@@ -80,11 +80,11 @@ class MergeLookup:
             ):
                 self.orphans.setdefault(parent, []).append((key_id, version))
 
-    def _read_stand_ins(self, digests: Sequence[bytes]) -> None:
+    def _read_reissues(self, digests: Sequence[bytes]) -> None:
         for places, values in placeholders(digests):
             for old, key_id, author in self._db.execute(
                 "SELECT s.old, v.key_id, v.author FROM stand_ins s JOIN versions v ON v.sequence = s.sequence "
                 f"WHERE s.old IN {places}",
                 values,
             ):
-                self.stand_ins.setdefault(old, []).append((key_id, author))
+                self.reissues.setdefault(old, []).append((key_id, author))

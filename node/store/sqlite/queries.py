@@ -9,7 +9,7 @@ from node.store.hint_index import HintIndex
 from node.store.log import Change
 from node.store.members import Member
 from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, PrefixIndexes
-from node.store.sqlite.rows import ITEM_COLUMNS, ORIGINS, SIGN, STAND_IN, item_of, parents_of, placeholders
+from node.store.sqlite.rows import ITEM_COLUMNS, ORIGINS, REISSUED_AS, SIGN, item_of, parents_of, placeholders
 from node.store.versions import Version
 from protocols.envelope import Envelope, Notice, decode, order_key
 
@@ -45,7 +45,7 @@ def versions(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, after:
             address, digest, version, author, deleted, parents, content_type, size_bytes, is_held, is_head, reissued_as
         ) in db.execute(
             "SELECT k.address, v.digest, v.version, v.author, v.deleted, v.parents, v.content_type, v.size_bytes, "
-            f"v.encoded IS NOT NULL, h.sequence IS NOT NULL, {STAND_IN} "
+            f"v.encoded IS NOT NULL, h.sequence IS NOT NULL, {REISSUED_AS} "
             "FROM versions v JOIN keys k ON k.id = v.key_id "
             "LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
             f"WHERE v.key_id = (SELECT k.id FROM keys k WHERE {KEY_IS}) "
@@ -55,10 +55,10 @@ def versions(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, after:
     ]  # fmt: skip
 
 
-def stand_in(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes) -> bytes:
+def latest_reissue(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes) -> bytes:
     while True:
         row = db.execute(
-            f"SELECT {STAND_IN} FROM versions v WHERE {DIGEST_IS}", prefixes.digest_parameters(digest)
+            f"SELECT {REISSUED_AS} FROM versions v WHERE {DIGEST_IS}", prefixes.digest_parameters(digest)
         ).fetchone()
         if row is None or row[0] is None:
             return digest

@@ -20,7 +20,7 @@ class RowBuffer:
     """Parents of orphans that have come: their rows in `orphans` go."""
     hints: list[tuple[int, int]] = field(default_factory=list)
     acknowledged: list[tuple[int, int]] = field(default_factory=list)
-    stand_ins: list[tuple[bytes, int]] = field(default_factory=list)
+    reissues: list[tuple[bytes, int]] = field(default_factory=list)
     """(digest of a reissued version, sequence of the version that says so)"""
     idempotency: list[tuple[str, bytes, int]] = field(default_factory=list)
     unstaged: list[bytes] = field(default_factory=list)
@@ -46,7 +46,7 @@ class RowBuffer:
         arrived = set(self.arrived_parents)
         orphans = [orphan for orphan in self.orphans if orphan[0] not in arrived]
         insert(db, "orphans (parent, child, key_id, version)", orphans, verb="INSERT OR IGNORE")
-        insert(db, "stand_ins (old, sequence)", self.stand_ins, verb="INSERT OR IGNORE")
+        insert(db, "stand_ins (old, sequence)", self.reissues, verb="INSERT OR IGNORE")
         insert(db, "hints (holder, sequence)", self.hints)
         insert(db, "acknowledged (sequence, holder)", self.acknowledged)
         insert(db, "idempotency (name, digest, at_ms)", self.idempotency, verb="INSERT OR IGNORE")

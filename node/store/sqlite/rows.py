@@ -21,7 +21,7 @@ SIGN: Final = 1 << 63
 ROWS_MAX: Final = 256
 REST_MAX: Final = 32
 
-STAND_IN: Final = (
+REISSUED_AS: Final = (
     "ifnull(v.reissued_as, (SELECT min(r.digest) FROM stand_ins s "
     "JOIN versions r ON r.sequence = s.sequence "
     "WHERE s.old = v.digest AND r.key_id = v.key_id AND r.author = v.author))"

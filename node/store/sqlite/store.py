@@ -249,8 +249,8 @@ class SqliteStore:
     async def count_versions(self, key: bytes) -> int:
         return await self._reader.ask(lambda db: queries.count_versions(db, self._prefixes, key))
 
-    async def stand_in(self, digest: bytes) -> bytes:
-        return await self._reader.ask(lambda db: queries.stand_in(db, self._prefixes, digest))
+    async def latest_reissue(self, digest: bytes) -> bytes:
+        return await self._reader.ask(lambda db: queries.latest_reissue(db, self._prefixes, digest))
 
     async def idempotent(self, idempotency_key: str) -> bytes | None:
         return await self._reader.ask(lambda db: queries.idempotent(db, idempotency_key))
