@@ -1,4 +1,4 @@
-"""Stores for whoever asks: each test that does is run over both."""
+"""Fixtures `store` and `rig`: each test that uses them runs over both stores."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

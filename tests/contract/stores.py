@@ -1,4 +1,4 @@
-"""A store under test, whichever it is, with a disk that can be broken, stalled and mended; and what to put into it."""
+"""A store under test, in memory or in SQLite, with a disk that can fail and stall; and envelopes to put into it."""
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -30,7 +30,7 @@ def envelope(
     return seal(
         author, address=f"ucxl://a:r@p:t/*^/{path}", content=b"" if deleted else content or b"%d" % version,
         content_type="text/plain", version=version, parents=parents, deleted=deleted,
-        meta={"reissues": " ".join(one.hex() for one in reissues)} if reissues else {},
+        meta={"reissues": " ".join(digest.hex() for digest in reissues)} if reissues else {},
     )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ async def digests(store: Store, key: bytes) -> list[bytes]:
 
 
 class StoreRig:
-    """Opens a store and closes it, as often as a test wants: what is on its disk stays."""
+    """Opens a store and closes it, as often as a test wants; its disk keeps what is on it."""
 
     def __init__(self, kind: str, directory: Path, nursery: trio.Nursery) -> None:
         self.kind = kind
@@ -94,14 +94,14 @@ class StoreRig:
         return await self.open()
 
     async def now_and_after_a_restart(self, store: Store) -> AsyncIterator[Store]:
-        """What holds must hold for both."""
+        """For assertions that must hold before a restart and after it."""
         yield store
         yield await self.reopen()
 
     # -- the disk ---------------------------------------------------------------------------------------------
 
     def break_disk(self, error: OSError) -> None:
-        """Every commit fails with that."""
+        """Every commit fails with this error."""
 
         def fail() -> None:
             raise error
@@ -119,7 +119,7 @@ class StoreRig:
             self._memory.before_commit = None
 
     def stall_disk(self) -> Callable[[], None]:
-        """Commits hang until the function that is answered is called."""
+        """Commits hang until the returned function is called."""
         in_a_thread, in_a_task = threading.Event(), trio.Event()
 
         def hang() -> None:

@@ -1,4 +1,4 @@
-"""What every store promises when its disk fails, hangs, or is slow, and when many come at once."""
+"""The contract of every store when its disk fails, hangs or is slow, and when many callers write at once."""
 
 import errno
 from collections.abc import Awaitable, Callable
@@ -18,18 +18,18 @@ from tests.contract.stores import ALICE, BOB, CAROL, NOW, StoreRig, digests, env
 Write = Callable[[Store], Awaitable[Any]]
 
 
-async def put_and_hear(store: Store, *incoming: Incoming) -> list[Merged]:
-    """Like `put`, by one who is told."""
-    told: list[list[Merged] | BaseException] = []
-    is_told = trio.Event()
+async def put_in_background(store: Store, *incoming: Incoming) -> list[Merged]:
+    """Like `put`, through `merge_in_background`."""
+    results: list[list[Merged] | BaseException] = []
+    is_done = trio.Event()
 
-    def hear(merged: list[Merged] | BaseException) -> None:
-        told.append(merged)
-        is_told.set()
+    def on_done(result: list[Merged] | BaseException) -> None:
+        results.append(result)
+        is_done.set()
 
-    store.merge_in_background(incoming, now_ms=NOW, on_done=hear)
-    await is_told.wait()
-    (merged,) = told
+    store.merge_in_background(incoming, now_ms=NOW, on_done=on_done)
+    await is_done.wait()
+    (merged,) = results
     if isinstance(merged, BaseException):
         raise merged
     return merged
@@ -37,7 +37,7 @@ async def put_and_hear(store: Store, *incoming: Incoming) -> list[Merged]:
 
 WRITES: dict[str, Write] = {
     "merge": lambda store: put(store, local(envelope(9), BOB, key="k9")),
-    "merge_in_background": lambda store: put_and_hear(store, local(envelope(9), BOB)),
+    "merge_in_background": lambda store: put_in_background(store, local(envelope(9), BOB)),
     "reissue": lambda store: store.reissue(envelope(1).digest, envelope(9), (BOB,), now_ms=NOW),
     "quarantine_hint": lambda store: store.quarantine_hint(ALICE, 1, refusal="no"),
     "retry_quarantined": lambda store: store.retry_quarantined(),
@@ -54,7 +54,7 @@ WRITES: dict[str, Write] = {
 
 
 async def everything(store: Store) -> list[Any]:
-    """What can be seen of a store."""
+    """Everything that a store shows."""
     key = envelope(1).key
     return [
         await store.heads(key), await store.versions(key), await store.log(after=0), await store.local_writes(after=0),
@@ -107,7 +107,7 @@ async def test_a_write_that_fails_leaves_nothing_and_works_when_the_disk_does(
         assert await everything(await rig.reopen()) == after
 
 
-async def test_a_failed_commit_fails_everybody_in_it(store: Store, rig: StoreRig) -> None:
+async def test_a_failed_commit_fails_every_caller_in_it(store: Store, rig: StoreRig) -> None:
     go_on = rig.stall_disk()
     failed: list[int] = []
 
@@ -129,7 +129,7 @@ async def test_a_failed_commit_fails_everybody_in_it(store: Store, rig: StoreRig
 
 
 async def put_soon(store: Store, item: Envelope, rig: StoreRig) -> None:
-    """Hand a write in, and go on once it is the disk's."""
+    """Submit a write, and go on when its commit has begun."""
 
     async def write() -> None:
         await put(store, local(item))
@@ -174,7 +174,7 @@ async def test_nothing_is_seen_before_it_is_committed_and_reads_go_on_meanwhile(
     assert await digests(store, base.key) == [child.digest]
 
 
-async def test_a_waiter_that_is_cancelled_harms_nobody(store: Store, rig: StoreRig) -> None:
+async def test_a_cancelled_waiter_does_not_affect_the_others(store: Store, rig: StoreRig) -> None:
     go_on = rig.stall_disk()
     await put_soon(store, envelope(1), rig)
     merged: dict[int, Merged] = {}
@@ -197,7 +197,7 @@ async def test_a_waiter_that_is_cancelled_harms_nobody(store: Store, rig: StoreR
         (change,) = await store.log(after=sequence - 1, limit=1)
         assert change.version == version
     sequences = [change.sequence for change in await store.log(after=0)]
-    assert sequences == list(range(1, store.last_sequence + 1)), "the one nobody waited for may be there, or not"
+    assert sequences == list(range(1, store.last_sequence + 1)), "the cancelled one may be there, or not"
 
 
 async def test_many_writers_at_once_get_a_sequence_each(store: Store) -> None:
@@ -215,7 +215,7 @@ async def test_many_writers_at_once_get_a_sequence_each(store: Store) -> None:
     assert store.hint_counts() == {ALICE: 200}
 
 
-async def test_what_was_handed_in_before_the_end_is_committed(store: Store, rig: StoreRig) -> None:
+async def test_writes_submitted_before_the_end_are_committed(store: Store, rig: StoreRig) -> None:
     merged: list[Merged] = []
 
     async def write() -> None:
@@ -232,7 +232,7 @@ async def test_what_was_handed_in_before_the_end_is_committed(store: Store, rig:
 
 
 async def test_a_reader_never_sees_a_key_go_back(store: Store, rig: StoreRig) -> None:
-    """Promise 4: readers and writers of one key at once, its heads not in memory at first."""
+    """Promise 4: readers and writers of one key at once, its heads are not in memory at first."""
     key = envelope(1).key
     await put(store, from_peer(envelope(1)))
     store = await rig.reopen()
@@ -253,6 +253,6 @@ async def test_a_reader_never_sees_a_key_go_back(store: Store, rig: StoreRig) ->
         for version in range(2, 60):
             child = envelope(version, parents=[parent.digest])
             await put(store, from_peer(child))
-            assert await digests(store, key) == [child.digest], "who was told that it is there finds it there"
+            assert await digests(store, key) == [child.digest], "a caller whose write is confirmed reads it"
             parent = child
         stop.set()

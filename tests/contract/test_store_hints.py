@@ -1,4 +1,4 @@
-"""What every store promises of hints: who is owed what, exactly, at once, and after a restart."""
+"""The contract of every store for hints: which holders have which hints, exactly, at once and after a restart."""
 
 import itertools
 from collections.abc import Sequence
@@ -24,10 +24,8 @@ from tests.contract.stores import (
     put,
 )  # fmt: skip
 
-# -- hints ------------------------------------------------------------------------------------------------------------
 
-
-async def test_a_write_is_owed_to_its_holders_and_to_nobody_else(store: Store, rig: StoreRig) -> None:
+async def test_a_write_has_hints_for_its_holders_and_for_no_other_peer(store: Store, rig: StoreRig) -> None:
     one, two = envelope(1), envelope(2)
     await put(store, local(one, ALICE, BOB), now_ms=NOW)
     await put(store, local(two, BOB), now_ms=NOW + 1)
@@ -45,14 +43,14 @@ async def test_a_write_is_owed_to_its_holders_and_to_nobody_else(store: Store, r
         assert await each.due_hints(CAROL, now_ms=NOW) == []
 
 
-async def test_what_came_from_peers_is_owed_to_nobody(store: Store) -> None:
+async def test_a_write_of_a_peer_has_no_hints(store: Store) -> None:
     await put(store, Incoming(envelope(1), Origin.PEER, (ALICE,)), Incoming(envelope(2), Origin.SYNC, (ALICE,)))
     assert store.hint_counts() == {}
     assert await store.local_writes(after=0) == []
     assert await store.standing(digest=envelope(1).digest) is None
 
 
-async def test_what_is_owed_is_read_in_pages_and_in_order(store: Store) -> None:
+async def test_due_hints_are_read_in_pages_and_in_order(store: Store) -> None:
     await put(store, *(local(envelope(version), ALICE) for version in range(1, 21)))
     first = await store.due_hints(ALICE, limit=8, now_ms=NOW)
     assert [hint.sequence for hint in first] == list(range(1, 9))
@@ -82,7 +80,7 @@ async def test_an_acknowledgement_counts_at_once(store: Store, rig: StoreRig) ->
         assert [hint.sequence for hint in await each.due_hints(ALICE, now_ms=NOW)] == [2]
 
 
-async def test_those_who_have_it_already_are_owed_nothing(store: Store) -> None:
+async def test_holders_that_have_a_write_get_no_hint_for_it(store: Store) -> None:
     item = envelope(1)
     await put(store, local(item, ALICE, BOB, BOB, acknowledged=(BOB, CAROL)))
     assert store.hint_counts() == {ALICE: 1}
@@ -92,7 +90,7 @@ async def test_those_who_have_it_already_are_owed_nothing(store: Store) -> None:
     assert standing.wanted == 3
 
 
-async def test_a_local_write_merged_again_is_owed_to_new_holders_alone(store: Store, rig: StoreRig) -> None:
+async def test_a_local_write_that_is_merged_again_has_hints_for_new_holders_only(store: Store, rig: StoreRig) -> None:
     item = envelope(1)
     await put(store, local(item, ALICE, BOB))
     store.acknowledge(ALICE, [1])
@@ -107,7 +105,7 @@ async def test_a_local_write_merged_again_is_owed_to_new_holders_alone(store: St
         assert standing.wanted == 3
 
 
-async def test_a_write_that_a_peer_brought_back_first_becomes_ours(store: Store, rig: StoreRig) -> None:
+async def test_a_write_that_a_peer_sent_first_becomes_a_local_one(store: Store, rig: StoreRig) -> None:
     item = envelope(1)
     await put(store, from_peer(item))
     assert await store.standing(digest=item.digest) is None
@@ -121,14 +119,14 @@ async def test_a_write_that_a_peer_brought_back_first_becomes_ours(store: Store,
         assert [hint.digest for hint in await each.due_hints(ALICE, now_ms=NOW)] == [item.digest]
 
 
-async def test_own_writes_are_the_first_entries_of_what_was_written_here(store: Store) -> None:
+async def test_local_writes_are_the_first_entries_of_versions_written_here(store: Store) -> None:
     items = [envelope(version) for version in range(1, 7)]
     await put(store, *(local(item) if item.version % 2 else from_peer(item) for item in items))
     assert [change.sequence for change in await store.local_writes(after=0)] == [1, 3, 5]
     assert [change.digest for change in await store.local_writes(after=1, limit=1)] == [items[2].digest]
 
 
-async def test_a_postponed_hint_waits_for_its_moment(store: Store, rig: StoreRig) -> None:
+async def test_a_postponed_hint_is_due_at_its_time_and_not_before(store: Store, rig: StoreRig) -> None:
     await put(store, *(local(envelope(version), ALICE) for version in (1, 2)))
     store.postpone_hint(ALICE, 1, next_try_ms=NOW + 500, refusal="your clock is ahead")
     assert [hint.sequence for hint in await store.due_hints(ALICE, now_ms=NOW)] == [2]
@@ -147,7 +145,7 @@ async def test_a_postponed_hint_waits_for_its_moment(store: Store, rig: StoreRig
     assert each.pending().count == 1
 
 
-async def test_postponing_what_is_not_owed_does_nothing(store: Store) -> None:
+async def test_postponing_a_hint_that_does_not_exist_does_nothing(store: Store) -> None:
     await put(store, local(envelope(1), ALICE))
     store.postpone_hint(BOB, 1, next_try_ms=NOW, refusal="x")
     store.postpone_hint(ALICE, 2, next_try_ms=NOW, refusal="x")
@@ -158,7 +156,7 @@ async def test_postponing_what_is_not_owed_does_nothing(store: Store) -> None:
     assert store.pending() == Pending(0, None, 0)
 
 
-async def test_a_refused_hint_is_shown_and_kept_and_not_paid(store: Store, rig: StoreRig) -> None:
+async def test_a_hint_in_quarantine_is_shown_and_kept_and_not_due(store: Store, rig: StoreRig) -> None:
     await put(store, local(envelope(1), ALICE, BOB), local(envelope(2), ALICE))
     store.postpone_hint(ALICE, 1, next_try_ms=NOW + 1, refusal="first")
     await store.quarantine_hint(ALICE, 1, refusal="the signature is wrong")
@@ -181,7 +179,7 @@ async def test_a_refused_hint_is_shown_and_kept_and_not_paid(store: Store, rig: 
     assert [hint.sequence for hint in await (await rig.reopen()).due_hints(ALICE, now_ms=NOW)] == [1, 2]
 
 
-async def test_a_holder_that_has_it_after_all_takes_it_out_of_quarantine(store: Store) -> None:
+async def test_an_acknowledgement_takes_a_hint_out_of_quarantine(store: Store) -> None:
     await put(store, local(envelope(1), ALICE))
     await store.quarantine_hint(ALICE, 1, refusal="no")
     store.acknowledge(ALICE, [1])
@@ -197,12 +195,12 @@ async def test_hints_are_listed_oldest_first_up_to_a_limit(store: Store) -> None
     assert listed == [(1, ALICE), (1, BOB), (2, ALICE)]
 
 
-async def test_debts_can_be_added_to_own_writes(store: Store, rig: StoreRig) -> None:
+async def test_hints_can_be_added_to_local_writes(store: Store, rig: StoreRig) -> None:
     await put(store, local(envelope(1), ALICE), local(envelope(2)), from_peer(envelope(3)), now_ms=NOW)
     store.acknowledge(ALICE, [1])
-    debts = [(1, ALICE), (1, BOB), (2, BOB), (2, BOB), (3, BOB), (9, BOB)]
-    assert await store.add_hints(debts) == 2
-    assert await store.add_hints(debts) == 0
+    hints = [(1, ALICE), (1, BOB), (2, BOB), (2, BOB), (3, BOB), (9, BOB)]
+    assert await store.add_hints(hints) == 2
+    assert await store.add_hints(hints) == 0
     async for each in rig.now_and_after_a_restart(store):
         assert each.hint_counts() == {BOB: 2}
         assert each.pending() == Pending(2, NOW, 0)
@@ -212,7 +210,7 @@ async def test_debts_can_be_added_to_own_writes(store: Store, rig: StoreRig) -> 
         assert (standing.acknowledged, standing.wanted) == ((ALICE,), 2)
 
 
-async def test_a_holder_that_is_forgotten_is_owed_nothing_and_wanted_no_longer(store: Store, rig: StoreRig) -> None:
+async def test_a_forgotten_holder_has_no_hints_and_is_not_wanted(store: Store, rig: StoreRig) -> None:
     await put(store, *(local(envelope(version), ALICE, BOB) for version in (1, 2, 3, 4)))
     store.acknowledge(ALICE, [2])
     store.postpone_hint(ALICE, 3, next_try_ms=NOW + 9, refusal="busy")
@@ -231,7 +229,7 @@ async def test_a_holder_that_is_forgotten_is_owed_nothing_and_wanted_no_longer(s
     assert await each.add_hints([(1, ALICE)]) == 1
 
 
-async def test_waiting_for_replication_ends_with_the_acknowledgement_that_makes_it(store: Store) -> None:
+async def test_waiting_for_replication_ends_with_the_acknowledgement_that_completes_it(store: Store) -> None:
     item = envelope(1)
     await put(store, local(item, ALICE, BOB))
     done = trio.Event()
@@ -268,7 +266,7 @@ async def test_waiting_for_the_replication_of_an_old_write_works_after_a_restart
 # -- reissuing --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_reissued_write_is_stood_in_for(store: Store, rig: StoreRig) -> None:
+async def test_a_reissue_replaces_a_local_write(store: Store, rig: StoreRig) -> None:
     base = envelope(1)
     wrong = envelope(1 << 60, parents=[base.digest])
     right = envelope(5, parents=[base.digest], content=b"again")
@@ -292,7 +290,7 @@ async def test_a_reissued_write_is_stood_in_for(store: Store, rig: StoreRig) -> 
         assert [change.digest for change in await each.log(after=0)] == [base.digest, wrong.digest, right.digest]
 
 
-async def test_a_reissued_write_ends_no_head_and_is_none_whatever_comes_later(store: Store) -> None:
+async def test_a_reissued_write_ends_no_head_and_is_no_head_whatever_comes_later(store: Store) -> None:
     base, late = envelope(1), envelope(2, content=b"late")
     wrong = envelope(1 << 60, parents=sorted([base.digest, late.digest]))
     await put(store, from_peer(base), local(wrong))
@@ -303,7 +301,7 @@ async def test_a_reissued_write_ends_no_head_and_is_none_whatever_comes_later(st
     assert store.hint_counts() == {}
 
 
-async def test_who_waits_for_a_reissued_write_waits_for_what_stands_in_for_it(store: Store) -> None:
+async def test_waiting_for_a_reissued_write_waits_for_its_reissue(store: Store) -> None:
     wrong, right = envelope(1 << 60), envelope(5)
     await put(store, local(wrong, ALICE))
     with trio.fail_after(10):
@@ -324,10 +322,10 @@ async def test_only_local_writes_are_reissued(store: Store) -> None:
     assert store.last_sequence == 1
 
 
-async def test_what_is_owed_is_what_was_asked_for_less_what_was_paid_or_released(store: Store, rig: StoreRig) -> None:
-    """A walk through every operation, with restarts, against the plain rule in a set."""
+async def test_the_hints_are_those_added_less_those_acknowledged_or_dropped(store: Store, rig: StoreRig) -> None:
+    """Every operation in turn, with restarts, compared with the same rule over a set."""
     expected: set[tuple[int, str]] = set()
-    operations: Sequence[str] = ["merge", "pay", "owe", "release", "merge", "refuse", "retry", "postpone"]
+    operations: Sequence[str] = ["merge", "acknowledge", "add", "drop", "merge", "quarantine", "retry", "postpone"]
     for step, operation in enumerate(itertools.islice(itertools.cycle(operations), 64)):
         last = store.last_sequence
         holder = (ALICE, BOB, CAROL)[step % 3]
@@ -335,22 +333,22 @@ async def test_what_is_owed_is_what_was_asked_for_less_what_was_paid_or_released
             case "merge":
                 sequence = (await put(store, local(envelope(step + 1), ALICE, BOB)))[-1].sequence
                 expected |= {(sequence, ALICE), (sequence, BOB)}
-            case "pay":
+            case "acknowledge":
                 store.acknowledge(holder, [last, last - 1])
                 expected -= {(last, holder), (last - 1, holder)}
-            case "owe":
+            case "add":
                 await store.add_hints([(1, CAROL), (last, CAROL)])
                 for sequence in (1, last):
                     standing = await store.standing(sequence=sequence)
                     assert standing is not None
                     if CAROL not in standing.acknowledged:
                         expected.add((sequence, CAROL))
-            case "release":
+            case "drop":
                 assert await store.drop_holder(holder) == sorted(
-                    sequence for sequence, who in expected if who == holder
+                    sequence for sequence, peer in expected if peer == holder
                 )
-                expected = {(sequence, who) for sequence, who in expected if who != holder}
-            case "refuse":
+                expected = {(sequence, peer) for sequence, peer in expected if peer != holder}
+            case "quarantine":
                 await store.quarantine_hint(holder, last, refusal="no")
             case "retry":
                 await store.retry_quarantined()

@@ -12,7 +12,7 @@ holders = st.sampled_from(["a", "b", "c"])
 
 
 @given(st.lists(st.tuples(st.booleans(), sequences)), sequences)
-def test_sequences_are_a_set_in_order(steps: list[tuple[bool, int]], after: int) -> None:
+def test_a_sequence_set_is_a_set_in_order(steps: list[tuple[bool, int]], after: int) -> None:
     kept, plain = SequenceSet(), set[int]()
     for is_add, sequence in steps:
         if is_add:

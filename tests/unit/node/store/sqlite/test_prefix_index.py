@@ -1,4 +1,4 @@
-"""The indexes that are written late: whatever is in the tables is found, and nothing else."""
+"""The prefix indexes find every row of the tables, and nothing else, whatever is in memory and whatever on the disk."""
 
 import contextlib
 import sqlite3
@@ -25,7 +25,7 @@ _MADE: list[Envelope] = []
 
 
 def envelope(number: int) -> Envelope:
-    """Each of an address of its own; made once, for signing takes its time."""
+    """Each has an address of its own. Made once, because signing is slow."""
     while len(_MADE) <= number:
         _MADE.append(
             seal(
@@ -41,7 +41,7 @@ class Failed(Exception):
 
 
 class Tables:
-    """A ledger, as it is opened, written to, failed and opened again; and a reader beside it."""
+    """A transaction that is opened, written to, made to fail and opened again; and a reader next to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -73,7 +73,7 @@ class Tables:
         return found is not None
 
     def on_disk(self) -> list[int]:
-        """How much of either index is there."""
+        """How many entries of each index are on the disk."""
         return [self.reader.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in INDEXES]
 
 
@@ -95,21 +95,21 @@ def tables(tmp_path: Path) -> Iterator[Tables]:
 steps = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["write", "fail"]), st.lists(st.integers(0, 80), min_size=1, max_size=12)),
-        st.tuples(st.just("open anew"), st.just([])),
+        st.tuples(st.just("reopen"), st.just([])),
     ),
     max_size=40,
 )
 
 
 @given(steps)
-def test_whatever_was_committed_is_found_and_nothing_else(history: list[tuple[str, list[int]]]) -> None:
+def test_committed_rows_are_found_and_nothing_else(history: list[tuple[str, list[int]]]) -> None:
     written: set[int] = set()
     with TemporaryDirectory() as folder, contextlib.closing(Tables(Path(folder) / "store.sqlite3")) as tables:
-        for what, numbers in history:
-            if what == "open anew":
+        for step, numbers in history:
+            if step == "reopen":
                 tables.close()
                 tables.open()
-            elif what == "fail":
+            elif step == "fail":
                 tables.fails = True
                 with pytest.raises(Failed):
                     tables.write(*numbers)
@@ -121,7 +121,7 @@ def test_whatever_was_committed_is_found_and_nothing_else(history: list[tuple[st
             assert {number for number in range(81) if tables.has(number)} == written
 
 
-def test_the_newest_are_in_memory_and_go_to_the_disk_a_few_with_each_commit(tables: Tables) -> None:
+def test_the_newest_entries_are_in_memory_and_a_full_memtable_is_flushed_a_few_with_each_commit(tables: Tables) -> None:
     for number in range(FULL):
         tables.write(number)
     assert tables.on_disk() == [0, 0]
@@ -131,15 +131,15 @@ def test_the_newest_are_in_memory_and_go_to_the_disk_a_few_with_each_commit(tabl
     tables.write(FULL + 1)
     assert tables.on_disk() == [FULL, FULL]
     tables.write(FULL + 2)
-    assert tables.on_disk() == [FULL, FULL], "those that came meanwhile wait until there are enough of them again"
+    assert tables.on_disk() == [FULL, FULL], "the next flush begins when the newest memtable is full"
     tables.close()
     tables.open()
     assert all(tables.has(number) for number in range(FULL + 3))
-    assert tables.transaction.prefixes.digests._newest_count == 3, "what is on the disk is not read again"
+    assert tables.transaction.prefixes.digests._newest_count == 3, "only the rows that are not flushed are read"
 
 
-def test_what_a_reader_looks_for_while_it_moves_is_found(tables: Tables) -> None:
-    """It looks into memory first: what goes to the disk between the two looks is then found there."""
+def test_a_reader_finds_entries_that_are_being_flushed(tables: Tables) -> None:
+    """It looks into memory first: an entry that is flushed after that is found on the disk."""
     for number in range(FULL):
         tables.write(number)
     before = [tables.transaction.prefixes.digest_parameters(envelope(number).digest) for number in range(FULL)]
@@ -153,24 +153,24 @@ def test_what_a_reader_looks_for_while_it_moves_is_found(tables: Tables) -> None
         assert tables.reader.execute(query, asked).fetchall() == [(asked["digest"],)]
 
 
-def test_a_reader_misses_nothing_while_a_commit_that_failed_is_forgotten(tables: Tables) -> None:
+def test_a_reader_misses_nothing_while_a_commit_is_rolled_back(tables: Tables) -> None:
     for number in range(FULL // 2):
         tables.write(number)
-    asked: list[bool] = []
+    answers: list[bool] = []
 
-    def ask(statement: str) -> None:  # before each statement of the writer, so between any two of them
+    def ask(statement: str) -> None:  # called before each statement of the writer
         try:
-            asked.append(all(tables.has(number) for number in range(FULL // 2)))
-        except AssertionError:  # found by one index and not by the other; SQLite would not tell
-            asked.append(False)
+            answers.append(all(tables.has(number) for number in range(FULL // 2)))
+        except AssertionError:  # found by one index and not by the other; SQLite ignores errors of this callback
+            answers.append(False)
 
     tables.writer.set_trace_callback(ask)
     tables.fails = True
     with pytest.raises(Failed):
         tables.write(FULL // 2)
     tables.writer.set_trace_callback(None)
-    assert all(asked)
-    assert len(asked) > 10
+    assert all(answers)
+    assert len(answers) > 10
 
 
 def in_memory(tables: Tables) -> int:
@@ -178,7 +178,7 @@ def in_memory(tables: Tables) -> int:
     return sum(len(part) for memtable in digests._memtables for part in memtable.values())
 
 
-def test_memory_is_bounded_though_every_second_transaction_fails(tables: Tables) -> None:
+def test_memory_is_bounded_when_every_second_transaction_fails(tables: Tables) -> None:
     for number in range(4 * FULL):
         tables.fails = True
         with pytest.raises(Failed):
@@ -191,7 +191,7 @@ def test_memory_is_bounded_though_every_second_transaction_fails(tables: Tables)
     assert not tables.has(80)
 
 
-def test_a_transaction_that_fails_costs_no_reading_of_what_was_known(tables: Tables) -> None:
+def test_a_failed_transaction_does_not_read_known_rows_again(tables: Tables) -> None:
     for number in range(FULL // 2):
         tables.write(number)
     statements: list[str] = []
@@ -204,7 +204,7 @@ def test_a_transaction_that_fails_costs_no_reading_of_what_was_known(tables: Tab
     assert in_memory(tables) == FULL // 2
 
 
-def test_a_move_that_was_cut_short_is_over_after_the_next_opening(tables: Tables) -> None:
+def test_a_flush_that_was_cut_short_is_finished_at_the_next_opening(tables: Tables) -> None:
     number = 0
     for _ in range(4):
         for _ in range(FULL):
@@ -216,7 +216,7 @@ def test_a_move_that_was_cut_short_is_over_after_the_next_opening(tables: Tables
         assert all(tables.has(each) for each in range(number))
 
 
-def test_those_that_begin_alike_are_all_found() -> None:
+def test_entries_with_the_same_prefix_are_all_found() -> None:
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
         db.execute("CREATE TABLE things (start BLOB, id INTEGER PRIMARY KEY)")
         db.execute("CREATE TABLE some_starts (start BLOB, id INTEGER, PRIMARY KEY (start, id))")

@@ -1,4 +1,4 @@
-"""The hop to a thread: what comes back, and what becomes of it when nobody waits any more."""
+"""The hop to a thread: its result, its errors, and what happens when its waiter was cancelled."""
 
 import threading
 from typing import Any
@@ -14,21 +14,21 @@ def same(answer: Any) -> Any:
     return answer
 
 
-async def test_what_the_work_answers_or_raises_comes_back() -> None:
+async def test_the_result_or_the_error_of_the_work_comes_back() -> None:
     here = threading.get_ident()
     assert await in_thread(threading.get_ident, same) != here
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 1 // 0, same)
 
 
-async def test_what_is_made_of_it_is_made_here_and_its_error_is_whose_waits() -> None:
+async def test_then_runs_on_the_trio_thread_and_its_error_is_raised_to_the_waiter() -> None:
     here = threading.get_ident()
     assert await in_thread(lambda: 2, lambda answer: (answer + 1, threading.get_ident())) == (3, here)
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 0, lambda answer: 1 // answer)
 
 
-async def test_work_that_nobody_waits_for_goes_on_and_disturbs_nobody() -> None:
+async def test_work_whose_waiter_was_cancelled_goes_on_and_disturbs_no_other() -> None:
     go_on, is_over = threading.Event(), threading.Event()
 
     def work() -> str:

@@ -1,4 +1,4 @@
-"""What is on the disk a moment before it is published must not be seen by one reader while another still misses it."""
+"""A version that is committed but not published yet must be invisible to all readers alike."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -18,18 +18,18 @@ from protocols.keys import PrivateKey
 async def test_a_version_is_not_seen_by_its_digest_before_it_is_seen_as_a_head(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a read that is told 'you hold this digest' looks for the head and finds nothing: absent, by mistake."""
+    """Else a read that finds the digest looks for the head, finds nothing, and wrongly answers 'absent'."""
     committed, may_publish = threading.Event(), threading.Event()
     commit: Callable[..., list[Any]] = Transaction.commit
 
-    def commit_and_dawdle(transaction: Transaction, operations: Sequence[Any], *rest: Any) -> list[Any]:
+    def commit_and_wait(transaction: Transaction, operations: Sequence[Any], *rest: Any) -> list[Any]:
         results = commit(transaction, operations, *rest)
         if operations:
             committed.set()
             may_publish.wait(10)
         return results
 
-    monkeypatch.setattr(Transaction, "commit", commit_and_dawdle)
+    monkeypatch.setattr(Transaction, "commit", commit_and_wait)
     envelope = seal(
         PrivateKey.from_seed(bytes(32)), address="ucxl://a:b@c:d/*^/x", content=b"x", content_type="text/plain",
         version=1 << 40, parents=(),

@@ -1,4 +1,4 @@
-"""Waiting for the acknowledgements of a write: who is woken when, and that nothing is left of who does not wait."""
+"""Signals of acknowledgements: which waiters are woken when, and that a cancelled waiter leaves nothing behind."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ settled = trio.testing.wait_all_tasks_blocked
 
 @asynccontextmanager
 async def waiters(signals: AcknowledgementSignals, *counts: int) -> AsyncIterator[list[int]]:
-    """One for each count, of write 7; which of them woke."""
+    """One waiter for each count, all for write 7; the counts of those that were woken."""
     woken: list[int] = []
 
     async def wait(count: int) -> None:
@@ -29,7 +29,7 @@ async def waiters(signals: AcknowledgementSignals, *counts: int) -> AsyncIterato
         nursery.cancel_scope.cancel()
 
 
-async def test_who_waits_for_more_sleeps_until_there_is_enough_for_somebody() -> None:
+async def test_no_waiter_is_woken_before_there_are_enough_acknowledgements_for_one() -> None:
     signals = AcknowledgementSignals()
     async with waiters(signals, 3, 2) as woken:
         signals.notify(7, 1)
@@ -38,11 +38,11 @@ async def test_who_waits_for_more_sleeps_until_there_is_enough_for_somebody() ->
         assert woken == []
         signals.notify(7, 2)
         await settled()
-        assert sorted(woken) == [2, 3], "each looks again by itself"
+        assert sorted(woken) == [2, 3], "each checks its own count again"
     assert len(signals) == 0
 
 
-async def test_what_is_known_otherwise_wakes_everybody() -> None:
+async def test_a_change_without_a_count_wakes_every_waiter() -> None:
     signals = AcknowledgementSignals()
     async with waiters(signals, 3) as woken:
         signals.notify(7)
@@ -51,7 +51,7 @@ async def test_what_is_known_otherwise_wakes_everybody() -> None:
 
 
 @pytest.mark.parametrize("leavers", [1, 2])
-async def test_who_waits_no_longer_leaves_nothing_behind(leavers: int) -> None:
+async def test_a_cancelled_waiter_leaves_nothing_behind(leavers: int) -> None:
     signals = AcknowledgementSignals()
     async with waiters(signals, 9) as woken:
         async with waiters(signals, *[2] * leavers):

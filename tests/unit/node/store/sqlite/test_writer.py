@@ -1,4 +1,4 @@
-"""The writer of the store: who shares a commit, and that what is on the disk is not written again."""
+"""The writer: which operations share a commit, and that a committed one is not written again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ def opened(tmp_path: Path) -> Iterator[tuple[Transaction, Path]]:
         connection.close()
 
 
-async def test_those_who_go_on_together_share_a_commit_though_an_acknowledgement_comes_among_them(
+async def test_operations_of_one_turn_of_the_loop_share_a_commit_despite_acknowledgements_between_them(
     opened: tuple[Transaction, Path],
 ) -> None:
     writer = Writer(*opened)
@@ -34,7 +34,7 @@ async def test_those_who_go_on_together_share_a_commit_though_an_acknowledgement
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.run)
-        for number in range(10):  # the loop takes those who go on in either order
+        for number in range(10):  # the loop runs the woken tasks in either order
             events = [trio.Event() for _ in range(4)]
             async with trio.open_nursery() as writers:
                 for event in events:
@@ -42,13 +42,13 @@ async def test_those_who_go_on_together_share_a_commit_though_an_acknowledgement
                 await trio.testing.wait_all_tasks_blocked()
                 for event in events:
                     event.set()
-                    writer.deferred.cursors["somebody"] = number
+                    writer.deferred.cursors["reader"] = number
                     writer.flush_soon()
         nursery.cancel_scope.cancel()
     assert writer.commits == 10
 
 
-async def test_what_goes_along_is_committed_alone_when_nothing_else_comes(
+async def test_deferred_writes_get_a_commit_of_their_own_when_no_operation_comes(
     opened: tuple[Transaction, Path], autojump_clock: trio.testing.MockClock
 ) -> None:
     transaction, path = opened
@@ -57,24 +57,24 @@ async def test_what_goes_along_is_committed_alone_when_nothing_else_comes(
         nursery.start_soon(writer.run)
         for number in range(3):
             await trio.testing.wait_all_tasks_blocked()
-            writer.deferred.cursors["somebody"] = number
+            writer.deferred.cursors["reader"] = number
             writer.flush_soon()
             await trio.sleep(FLUSH_SECONDS * 0.9)
             assert writer.commits == number
             writer.flush_soon()
             await trio.sleep(FLUSH_SECONDS * 0.1)
-            while writer.commits == number:  # the disk's time is its own
+            while writer.commits == number:  # the disk takes real time
                 await trio.lowlevel.checkpoint()
             assert transaction.db.execute("SELECT sequence FROM cursors").fetchall() == [(number,)]
         nursery.cancel_scope.cancel()
 
 
-async def test_what_cannot_be_told_was_still_written_once(opened: tuple[Transaction, Path]) -> None:
+async def test_an_operation_whose_publishing_fails_is_still_written_once(opened: tuple[Transaction, Path]) -> None:
     writer = Writer(*opened)
     done: list[str] = []
 
     def fail(_: Any) -> None:
-        raise RuntimeError("a defect in telling")
+        raise RuntimeError("a defect in publishing")
 
     async def write(name: str, publish: Any) -> None:
         with pytest.raises(Unavailable, match="it may be there"):
@@ -86,6 +86,6 @@ async def test_what_cannot_be_told_was_still_written_once(opened: tuple[Transact
             nursery.start_soon(write, "b", lambda _: None)
             await trio.testing.wait_all_tasks_blocked()  # both are in one batch
             nursery.start_soon(writer.run)
-    assert ended.group_contains(RuntimeError, match="a defect in telling")
+    assert ended.group_contains(RuntimeError, match="a defect in publishing")
     assert sorted(done) == ["a", "b"]
     assert writer.commits == 1

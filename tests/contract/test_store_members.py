@@ -1,0 +1,41 @@
+"""The contract of every store for members and providers."""
+
+from node.store.base import Store
+from node.store.members import Member
+from tests.contract.stores import (
+    ALICE,
+    BOB,
+    CAROL,
+    NOW,
+    StoreRig,
+    envelope,
+)  # fmt: skip
+
+
+async def test_members_are_remembered_by_peer_id(store: Store, rig: StoreRig) -> None:
+    bob = Member(
+        peer=BOB, name="bob", addresses=("/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"), first_seen_ms=1,
+        last_seen_ms=2, labels={"zone": "west", "gpu": "2"},
+    )  # fmt: skip
+    alice = Member(peer=ALICE, name="alice", addresses=(), first_seen_ms=3, last_seen_ms=4)
+    await store.save_member(bob)
+    await store.save_member(alice)
+    await store.save_member(Member(peer=CAROL, name="c", addresses=(), first_seen_ms=1, last_seen_ms=1))
+    later = Member(peer=ALICE, name="alice 2", addresses=("/ip4/127.0.0.1/tcp/3",), first_seen_ms=3, last_seen_ms=9)
+    await store.save_member(later)
+    await store.forget_member(CAROL)
+    await store.forget_member("12D3KooWNobody")
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.members() == (later, bob)
+
+
+async def test_providers_are_remembered_until_they_expire(store: Store, rig: StoreRig) -> None:
+    key, other = envelope(1).key, envelope(1, path="other").key
+    await store.provide(key, BOB, expires_ms=NOW + 10)
+    await store.provide(key, ALICE, expires_ms=NOW + 20)
+    await store.provide(other, CAROL, expires_ms=NOW + 20)
+    await store.provide(key, BOB, expires_ms=NOW + 15)
+    async for each in rig.now_and_after_a_restart(store):
+        assert await each.providers(key, now_ms=NOW + 14) == [ALICE, BOB]
+        assert await each.providers(key, now_ms=NOW + 15) == [ALICE]
+        assert await each.providers(key, now_ms=NOW + 20) == []

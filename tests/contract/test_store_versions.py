@@ -1,0 +1,269 @@
+"""The contract of every store for versions: heads, histories, reissues and notices."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from node.store.base import Store
+from node.store.log import Incoming, Merged, Origin
+from protocols.envelope import Envelope, Notice, order_key
+from protocols.heads import HeadSet
+from tests.contract.stores import (
+    ALICE,
+    AUTHOR,
+    NOW,
+    OTHER_AUTHOR,
+    STORES,
+    StoreRig,
+    digests,
+    envelope,
+    from_peer,
+    put,
+)  # fmt: skip
+from tests.notice import notice_of
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_child_replaces_its_parent(store: Store) -> None:
+    one = envelope(1)
+    two = envelope(2, parents=[one.digest])
+    three = envelope(3, parents=[two.digest])
+    await put(store, from_peer(one))
+    assert await digests(store, one.key) == [one.digest]
+    await put(store, from_peer(two), from_peer(three))
+    assert await digests(store, one.key) == [three.digest]
+    assert [(version.version, version.is_head) for version in await store.versions(one.key)] == [
+        (1, False), (2, False), (3, True),
+    ]  # fmt: skip
+
+
+async def test_versions_of_two_writers_who_disagree_are_siblings_and_the_later_one_is_first(store: Store) -> None:
+    one = envelope(1)
+    left = envelope(2, parents=[one.digest], content=b"left")
+    right = envelope(3, parents=[one.digest], content=b"right")
+    await put(store, from_peer(one), from_peer(right), from_peer(left))
+    assert await digests(store, one.key) == [right.digest, left.digest]
+    both = envelope(4, parents=[left.digest, right.digest])
+    await put(store, from_peer(both))
+    assert await digests(store, one.key) == [both.digest]
+
+
+async def test_a_parent_that_comes_late_is_no_head(store: Store) -> None:
+    one = envelope(1)
+    two = envelope(2, parents=[one.digest])
+    await put(store, from_peer(two))
+    await put(store, from_peer(one))
+    assert await digests(store, one.key) == [two.digest]
+
+
+async def test_a_parent_that_is_not_earlier_than_its_child_stays_a_head(store: Store) -> None:
+    parent, same = envelope(5), envelope(5, content=b"same")
+    child = envelope(5, parents=sorted([parent.digest, same.digest]), content=b"child")
+    await put(store, from_peer(parent), from_peer(child), from_peer(same))
+    assert set(await digests(store, parent.key)) == {parent.digest, same.digest, child.digest}
+
+
+async def test_a_version_of_another_address_ends_no_head_here(store: Store) -> None:
+    here, late = envelope(1), envelope(2, content=b"late")
+    elsewhere = envelope(9, path="elsewhere", parents=[here.digest, late.digest])
+    await put(store, from_peer(here), from_peer(elsewhere), from_peer(late))
+    assert set(await digests(store, here.key)) == {here.digest, late.digest}
+    assert await digests(store, elsewhere.key) == [elsewhere.digest]
+
+
+async def test_a_tombstone_is_a_head_like_any_other(store: Store) -> None:
+    one = envelope(1)
+    gone = envelope(2, parents=[one.digest], deleted=True)
+    await put(store, from_peer(one), from_peer(gone))
+    (head,) = await store.heads(one.key)
+    assert head.digest == gone.digest
+    assert head.deleted
+
+
+async def test_history_is_in_the_total_order_whatever_the_order_of_arrival(store: Store) -> None:
+    items = [envelope(version, author=author) for version in (3, 1, 2) for author in (AUTHOR, OTHER_AUTHOR)]
+    await put(store, *map(from_peer, items))
+    in_order = sorted(items, key=order_key)
+    assert [version.digest for version in await store.versions(items[0].key)] == [item.digest for item in in_order]
+    page = await store.versions(items[0].key, after=2, limit=3)
+    assert [version.digest for version in page] == [item.digest for item in in_order[2:5]]
+    assert await store.count_versions(items[0].key) == 6
+    first = page[0]
+    assert (first.address, first.content_type, first.size_bytes) == (items[0].address, "text/plain", 1)
+    assert first.is_held
+    assert first.is_head
+    assert first.reissued_as is None
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[int, Envelope | Notice]]:
+    """Versions of two keys by two authors, in any order. Their parents are any of them, some reissue another, and some
+    come first as notices (which may name a wrong author)."""
+    made: list[Envelope] = []
+    for number in range(draw(st.integers(1, 9))):
+        parents = draw(st.lists(st.sampled_from(made), max_size=3, unique=True)) if made else []
+        reissued = draw(st.lists(st.sampled_from(made), max_size=2, unique=True)) if made else []
+        made.append(
+            envelope(
+                draw(st.integers(1, 5)), path=draw(st.sampled_from(["x", "x", "y"])), content=b"#%d" % number,
+                parents=[parent.digest for parent in parents],
+                author=draw(st.sampled_from([AUTHOR, AUTHOR, OTHER_AUTHOR])),
+                reissues=[one.digest for one in reissued],
+            )
+        )  # fmt: skip
+    items: list[Envelope | Notice] = list(made)
+    for item in draw(st.lists(st.sampled_from(made), max_size=4)):
+        items.append(notice_of(item))
+    for item in draw(st.lists(st.sampled_from(made), max_size=3)):
+        items.append(notice_of(item)._replace(parents=(), author=draw(st.sampled_from([ALICE, item.author]))))
+    order = draw(st.permutations(items))
+    return [(draw(st.integers(0, 2)), item) for item in order]
+
+
+@pytest.mark.parametrize("kind", STORES)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories())
+async def test_the_same_versions_give_the_same_heads_in_any_order_and_any_batches(
+    kind: str, history: list[tuple[int, Envelope | Notice]], tmp_path: Path
+) -> None:
+    async with StoreRig.made(kind, Path(tempfile.mkdtemp(dir=tmp_path))) as rig:
+        store = await rig.open()
+        batch: list[Incoming] = []
+        for ends_batch, item in history:
+            batch.append(from_peer(item))
+            if ends_batch == 0:
+                await store.merge(batch, now_ms=NOW)
+                batch = []
+        await store.merge(batch, now_ms=NOW)
+
+        async for each in rig.now_and_after_a_restart(store):
+            for key in {item.key for _, item in history}:
+                lineage = HeadSet()
+                held = {item.digest: item for _, item in history if item.key == key and isinstance(item, Envelope)}
+                for item in held.values():
+                    lineage.add(item.digest, item.version, item.parents, author=item.author, reissues=item.reissues)
+                heads = sorted((held[digest] for digest in lineage.heads()), key=order_key, reverse=True)
+                assert list(await each.heads(key)) == heads
+                versions = await each.versions(key)
+                assert [version.digest for version in versions] == [
+                    item.digest for item in sorted(held.values(), key=order_key)
+                ]  # fmt: skip
+                assert {version.digest for version in versions if version.is_head} == {head.digest for head in heads}
+                assert all(version.is_held for version in versions)
+                for version in versions:
+                    reissues = [
+                        item.digest
+                        for item in held.values()
+                        if version.digest in item.reissues and item.author == version.author
+                    ]
+                    assert version.reissued_as == min(reissues, default=None)
+            sequences = [change.sequence for change in await each.log(after=0)]
+            assert sequences == list(range(1, each.last_sequence + 1))
+
+
+async def test_a_version_that_its_author_reissued_is_no_head_in_either_order_of_arrival(
+    store: Store, rig: StoreRig
+) -> None:
+    """A peer accepted a version from a clock that ran ahead, and its reissue."""
+    ahead = envelope(1 << 60)
+    mended = envelope(5, reissues=[ahead.digest])
+    twice = envelope(6, reissues=[mended.digest])
+    other = envelope(1 << 60, path="other")
+    await put(store, from_peer(ahead))
+    await put(store, from_peer(mended))
+    other_mended = envelope(5, path="other", reissues=[other.digest])
+    await put(store, from_peer(other_mended))
+    await put(store, from_peer(other))
+    async for each in rig.now_and_after_a_restart(store):
+        assert await digests(each, ahead.key) == [mended.digest]
+        assert await digests(each, other.key) == [other_mended.digest]
+        assert await each.latest_reissue(ahead.digest) == mended.digest
+        assert await each.by_digest(ahead.digest) == ahead, "the history keeps it"
+    store = await rig.reopen()
+    await put(store, from_peer(twice))
+    assert await store.latest_reissue(ahead.digest) == twice.digest
+    assert await store.latest_reissue(b"?" * 32) == b"?" * 32
+    assert await digests(store, ahead.key) == [twice.digest]
+
+
+async def test_a_reissue_by_another_author_or_of_another_key_has_no_effect(store: Store, rig: StoreRig) -> None:
+    theirs = envelope(1)
+    mine = envelope(2, author=OTHER_AUTHOR, reissues=[theirs.digest])
+    elsewhere = envelope(2, path="elsewhere", reissues=[theirs.digest])
+    await put(store, from_peer(theirs), from_peer(mine), from_peer(elsewhere))
+    async for each in rig.now_and_after_a_restart(store):
+        assert await digests(each, theirs.key) == [mine.digest, theirs.digest]
+        assert await each.latest_reissue(theirs.digest) == theirs.digest
+
+
+# -- notices -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_notice_is_a_version_whose_content_is_elsewhere(store: Store, rig: StoreRig) -> None:
+    item = envelope(3, parents=[b"p" * 32])
+    notice = notice_of(item)
+    await put(store, from_peer(notice))
+    async for each in rig.now_and_after_a_restart(store):
+        assert await each.heads(item.key) == (notice,)
+        assert await each.by_digest(item.digest) == notice
+        (version,) = await each.versions(item.key)
+        assert not version.is_held
+        assert version.is_head
+        assert version.parents == (b"p" * 32,)
+
+
+async def test_content_that_comes_after_its_notice_gets_a_log_entry_of_its_own(store: Store, rig: StoreRig) -> None:
+    item, other = envelope(3), envelope(1, path="other")
+    await put(store, from_peer(notice_of(item)), from_peer(other), now_ms=NOW)
+    assert await put(store, Incoming(item, Origin.SYNC), now_ms=NOW + 1) == [Merged(1, True)]
+    assert store.last_sequence == 3
+    assert await put(store, from_peer(item), from_peer(notice_of(item))) == [Merged(1, False)] * 2
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.last_sequence == 3
+        (head,) = await each.heads(item.key)
+        assert isinstance(head, Envelope)
+        assert head.encoded == item.encoded
+        changes = await each.log(after=0)
+        assert [(change.digest, change.origin) for change in changes] == [
+            (item.digest, Origin.PEER), (other.digest, Origin.PEER), (item.digest, Origin.SYNC),
+        ]  # fmt: skip
+        assert changes[2].at_ms == NOW + 1
+        (version,) = await each.versions(item.key)
+        assert version.is_held
+
+
+async def test_parents_that_were_unknown_end_heads_when_they_become_known(store: Store) -> None:
+    one = envelope(1)
+    two = envelope(2, parents=[one.digest])
+    await put(store, from_peer(one), from_peer(notice_of(two)._replace(parents=())))
+    assert await digests(store, one.key) == [two.digest, one.digest]
+    await put(store, from_peer(notice_of(two)))
+    assert await store.heads(one.key) == (notice_of(two),)
+    assert await put(store, from_peer(notice_of(two)._replace(parents=()))) == [Merged(2, False)]
+    await put(store, from_peer(two))
+    assert await store.heads(one.key) == (two,)
+
+
+async def test_a_false_notice_is_corrected_by_the_content(store: Store, rig: StoreRig) -> None:
+    victim, liked = envelope(1), envelope(1, path="liked")
+    real = envelope(2, path="liked", parents=[liked.digest])
+    child = envelope(3, path="liked", parents=[real.digest])
+    lie = notice_of(real)._replace(
+        address=victim.address, key=victim.key, version=9, parents=(victim.digest,), author="12D3KooWLiar", deleted=True
+    )  # fmt: skip
+    await put(store, from_peer(victim), from_peer(liked), from_peer(lie), from_peer(child))
+    assert await digests(store, victim.key) == [real.digest]
+    assert set(await digests(store, liked.key)) == {child.digest, liked.digest}
+    await put(store, from_peer(real))
+    async for each in rig.now_and_after_a_restart(store):
+        assert await digests(each, victim.key) == [victim.digest]
+        assert await digests(each, liked.key) == [child.digest]
+        assert await each.count_versions(victim.key) == 1
+        versions = await each.versions(liked.key)
+        assert [version.digest for version in versions] == [liked.digest, real.digest, child.digest]
+        assert versions[1].author == AUTHOR.peer_id
+        assert not versions[1].deleted

@@ -1,0 +1,88 @@
+"""The store's file: its settings and permissions, how it is created and upgraded."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from node.store.errors import StoreRefused
+from node.store.sqlite import schema
+from node.store.sqlite.store import SqliteStore
+from tests.unit.node.store.sqlite.files import (
+    LOG_ID,
+    NOW,
+    create,
+    envelope,
+    opened,
+    put,
+)
+
+
+async def test_a_commit_is_on_the_disk_when_it_is_acknowledged(path: Path) -> None:
+    async with opened(path) as store:
+        db = store._connections[0]
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+
+
+async def test_the_file_and_its_log_are_the_owners_alone(path: Path) -> None:
+    await create(path)
+    path.chmod(0o644)
+    async with opened(path) as store:
+        await put(store, envelope(1000))
+        modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+    assert {name for name in modes if name.startswith(path.name)} >= {path.name, f"{path.name}-wal"}
+    assert set(modes.values()) == {0o600}, modes
+
+
+async def test_a_closed_store_is_one_file(path: Path) -> None:
+    await create(path)
+    assert sorted(each.name for each in path.parent.iterdir()) == [path.name, f"{path.name}.lock"]
+
+
+async def test_a_half_created_file_is_created_again(path: Path) -> None:
+    path.with_name(path.name + ".new").write_bytes(b"half")
+    await create(path)
+    async with opened(path) as store:
+        assert store.last_sequence == 200
+
+
+async def test_an_older_schema_is_upgraded_with_all_it_holds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await create(path)
+    steps = ("CREATE TABLE extra (x)", "INSERT INTO extra VALUES (7)")
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS + steps)
+    for _ in range(2):
+        async with opened(path) as store:
+            assert store.last_sequence == 200
+            assert store._connections[0].execute("SELECT x FROM extra").fetchall() == [(7,)]
+
+
+async def test_a_store_of_the_first_schema_is_upgraded(path: Path) -> None:
+    await create(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            "DROP TABLE stand_ins; DROP INDEX staged_by_name; ALTER TABLE staged DROP COLUMN idempotency_key; "
+            "DROP TABLE digest_starts; DROP TABLE key_starts; DROP TABLE indexed; "
+            "CREATE INDEX keys_by_start ON keys (substr(key, 7, 11)); "
+            "CREATE INDEX versions_by_start ON versions (substr(digest, 1, 8)); PRAGMA user_version = 1"
+        )
+    async with opened(path) as store:
+        assert store.last_sequence == 200
+        for change in await store.log(after=0):
+            assert await store.by_digest(change.digest) in await store.heads(change.key)
+        wish = envelope(9999)
+        await store.stage(wish, idempotency_key="wish", now_ms=NOW)
+        assert await store.staged_under("wish") == wish
+
+
+async def test_a_migration_that_fails_leaves_the_older_schema(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await create(path)
+    with monkeypatch.context() as patch:
+        step = "CREATE TABLE extra (x); INSERT INTO nowhere VALUES (1)"
+        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
+        with pytest.raises(StoreRefused, match="nowhere"):
+            SqliteStore.open(path, random_id=LOG_ID)
+    assert not path.with_name(f"{path.name}-wal").exists(), "no connection was left open"
+    async with opened(path) as store:
+        assert store.last_sequence == 200
