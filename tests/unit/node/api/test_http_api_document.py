@@ -26,6 +26,7 @@ from protocols import clock, envelope, errors, ucxl
 from protocols.keys import PrivateKey
 from protocols.policy.breaker import BreakerState
 from tests.unit.node.api.examples import Example, Reader, examples, tables
+from tests.until import until
 
 DOCUMENT = (Path(__file__).parents[4] / "docs" / "http-api.md").read_text(encoding="utf-8")
 NAMES = ("ada", "bob", "eve")
@@ -71,13 +72,8 @@ class Story:
                 answers.append((example, await reader.run(example, client)))
         return answers
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        with trio.fail_after(120):
-            while not condition():
-                await trio.sleep(0.1)
-
     async def _met(self) -> None:
-        await self._until(lambda: sum(peer.is_connected for peer in self.node.peers()) == len(self._others))
+        await until(lambda: sum(peer.is_connected for peer in self.node.peers()) == len(self._others))
 
     async def _gone(self) -> None:
         await self._freeze()
@@ -89,8 +85,8 @@ class Story:
     async def _back(self) -> None:
         self._swarm.net.heal()
         await self._met()
-        await self._until(lambda: not self.node.store.pending().count)
-        await self._until(lambda: self.node.breaker is not None and self.node.breaker.state is BreakerState.CLOSED)
+        await until(lambda: not self.node.store.pending().count)
+        await until(lambda: self.node.breaker is not None and self.node.breaker.state is BreakerState.CLOSED)
         await trio.sleep(5)  # until every peer has said that it has no hints for this node, so that it may answer reads
 
     async def _refuse(self) -> None:

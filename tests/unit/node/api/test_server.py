@@ -1,25 +1,21 @@
 """The HTTP server over real sockets on loopback: one client cannot harm another client or the node."""
 
-import errno
 import json
-import os
-import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import NoReturn
 
 import pytest
 import trio
 from starlette.types import Receive, Scope, Send
-from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
-from node.api.listen import AT_ONCE, Acceptor, BindFailed, bind, url_of
+from node.api.listen import bind
 from node.api.middleware import ApiAccess, Middleware, RequestLimits
 from node.api.server import ServerLimits, serve
+from tests.until import until
 
 QUICK = ServerLimits(
     header_seconds_max=0.2, idle_seconds_max=0.4, write_seconds_max=0.3, linger_seconds_max=0.3, grace_seconds=0.3
@@ -62,6 +58,9 @@ class Server:
         async with stream:
             await stream.send_all(request(path, close=True))
             return await read_all(stream)
+
+    async def is_answering(self) -> bool:
+        return is_status(200, await self.get())
 
 
 def request(path: str = "/", *, close: bool = False, method: str = "GET", headers: str = "") -> bytes:
@@ -110,26 +109,6 @@ async def test_requests_are_answered_on_one_connection_in_turn() -> None:
             more = await stream.receive_some()
             assert more, "it closed the connection after the first"
             found += more
-
-
-async def test_a_port_that_is_taken_is_an_error_that_says_what_to_do() -> None:
-    with bind("127.0.0.1:0") as first:
-        port = first.getsockname()[1]
-        with pytest.raises(BindFailed, match=f"127.0.0.1:{port}.*another process.*--api"):
-            bind(f"127.0.0.1:{port}")
-
-
-def test_an_address_of_another_machine_is_an_error() -> None:
-    with pytest.raises(BindFailed, match="does not have that address"):
-        bind("192.0.2.1:8080")
-
-
-def test_ipv6_and_names_can_be_listened_on() -> None:
-    with bind("localhost:0") as named:
-        assert url_of(named).startswith("http://127.0.0.1:")
-    if socket.has_ipv6:
-        with bind("[::1]:0") as listening:
-            assert url_of(listening).startswith("http://[::1]:")
 
 
 @pytest.mark.parametrize(
@@ -279,11 +258,7 @@ async def test_too_many_busy_connections_refuse_a_new_one() -> None:
             found = await server.get()
             assert is_status(503, found)
             assert b"UCXL-503-UNAVAILABLE" in found
-        for _ in range(100):
-            if is_status(200, await server.get()):
-                return
-            await trio.sleep(0.01)
-        raise AssertionError("the places were not given back")
+        await until(server.is_answering)
 
 
 async def test_too_many_requests_at_once_get_429() -> None:
@@ -326,59 +301,6 @@ async def _vanish(server: Server, number: int) -> None:
     await stream.aclose()
 
 
-async def test_many_connections_at_once_wait_and_all_are_accepted() -> None:
-    with closing(bind("127.0.0.1:0")) as listening, ExitStack() as stack:
-        for _ in range(600):  # no task accepts them meanwhile, so the system holds them
-            stack.enter_context(closing(socket.create_connection(listening.getsockname(), timeout=5)))
-        acceptor = Acceptor(listening)
-        taken = [await acceptor.accept() for _ in range(600 // AT_ONCE)]
-        assert [len(some) for some in taken] == [AT_ONCE] * len(taken)
-        for stream in (stream for some in taken for stream in some):
-            await stream.aclose()
-
-
-async def test_without_descriptors_left_connections_wait_until_there_are_some() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with closing(bind("127.0.0.1:0")) as listening, socket.create_connection(listening.getsockname()):
-        acceptor = Acceptor(listening)
-        spare = os.dup(0)  # the lowest that is free
-        os.close(spare)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
-            with trio.move_on_after(0.3), capture_logs() as lines:
-                await acceptor.accept()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert ["this process has no file descriptors left" in line["event"] for line in lines] == [True], (
-            "one line, though it tried often"
-        )
-        (stream,) = await acceptor.accept()
-        await stream.aclose()
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [
-        (errno.EMFILE, "this process has no file descriptors left; raise its limit (ulimit -n)"),
-        (errno.ENFILE, "this machine has no file descriptors left; raise its limit (sysctl fs.file-max)"),
-        (errno.ENOBUFS, "this machine has no memory left for sockets"),
-        (errno.ENOMEM, "this machine has no memory left for sockets"),
-    ],
-)
-async def test_the_log_names_what_is_short_when_no_connection_can_be_accepted(number: int, words: str) -> None:
-    class Short(socket.socket):
-        def accept(self) -> NoReturn:
-            raise OSError(number, os.strerror(number))
-
-    with Short() as listening, closing(socket.socket()) as waiting:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        waiting.connect(listening.getsockname())
-        with trio.move_on_after(0.05), capture_logs() as lines:
-            await Acceptor(listening).accept()
-        assert [words in line["event"] for line in lines] == [True]
-
-
 async def test_idle_connections_give_way_to_a_new_one() -> None:
     async with running(ServerLimits(connections_max=4)) as server:
         slow = [await server.connect() for _ in range(2)]
@@ -404,9 +326,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_frees_its_place_at_o
             await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
             await wait_all_tasks_blocked(0.05)
             assert is_status(429, await server.get())
-        with trio.fail_after(2):
-            while not is_status(200, await server.get()):
-                await trio.sleep(0.01)
+        await until(server.is_answering, seconds=2)
 
 
 async def test_probes_are_answered_however_much_there_is_to_do() -> None:
@@ -422,13 +342,12 @@ async def test_a_client_that_leaves_during_its_answer_leaves_nothing_behind() ->
     async with running(PATIENT) as server:
         for number in range(20):
             stream = await server.connect()
+            await until(lambda: any("_end_when_idle" in name for name in task_names()))
             await stream.send_all(request("/nap") * 2)
             await trio.sleep(0.002 * number)
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             await stream.aclose()
-        with trio.fail_after(5):
-            while any("_idle_timeout" in name for name in task_names()):
-                await trio.sleep(0.01)
+        await until(lambda: not any("_end_when_idle" in name for name in task_names()), seconds=5)
 
 
 def task_names() -> list[str]:

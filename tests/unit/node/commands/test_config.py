@@ -1,0 +1,30 @@
+"""`bzzz config`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.node.commands.running import TOKEN, bzzz, json_of
+
+
+def test_config_show_names_each_value_and_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BZZZ_API_TOKEN", TOKEN)
+    monkeypatch.setenv("BZZZ_REPLICATION", "7")
+    shown = json_of("config", "show")
+    assert shown["replication"] == {"value": "7", "origin": "environment BZZZ_REPLICATION"}
+    assert shown["api_token"]["value"] == "********"
+    assert TOKEN not in bzzz("config", "show").output
+    monkeypatch.setenv("BZZZ_TYPO", "x")
+    assert bzzz("config", "show").exit_code == 2
+
+
+def test_config_check_says_whether_a_node_could_start_with_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text("bzzz: {dht_backend: real, fallback_on_error: true}", encoding="utf-8")
+    good = bzzz("config", "check", str(path))
+    assert good.exit_code == 0
+    assert "is hybrid" in good.stderr
+    path.write_text("bzzz: {nam: x}", encoding="utf-8")
+    bad = bzzz("config", "check", str(path))
+    assert bad.exit_code == 2
+    assert "did you mean name?" in bad.stderr

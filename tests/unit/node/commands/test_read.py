@@ -1,0 +1,57 @@
+"""`bzzz get` and `history`."""
+
+import json
+
+from tests.unit.node.commands.running import ADDRESS, bzzz, json_of, put, stand_in
+
+
+def test_siblings_are_reported_on_standard_error(api: str) -> None:
+    one = put(b"1")
+    put(b"2", "--parent", one["digest"])
+    put(b"3", "--parent", one["digest"])
+    result = bzzz("get", ADDRESS)
+    assert result.stdout_bytes == b"3"
+    assert "another version was written concurrently with this one" in result.stderr
+
+
+def test_a_version_can_be_named_by_its_digest_and_by_its_time(api: str) -> None:
+    one = put(b"1")
+    put(b"2")
+    assert bzzz("get", ADDRESS, "--digest", one["digest"]).stdout_bytes == b"1"
+    assert bzzz("get", "ucxl://agent:role@project:task/~~1/notes/a.md").stdout_bytes == b"1"
+
+
+def test_what_was_deleted_is_not_found_and_its_history_is_listed(api: str) -> None:
+    put(b"12345")
+    assert bzzz("delete", ADDRESS).exit_code == 0
+    gone = bzzz("get", ADDRESS)
+    assert gone.exit_code == 1
+    assert gone.stdout == ""
+    assert "deleted" in gone.stderr
+    history = bzzz("history", ADDRESS)
+    assert "5 bytes" in history.stdout
+    assert "*2" in history.stdout
+    assert len(json_of("history", ADDRESS)["versions"]) == 2
+    first = bzzz("history", ADDRESS, "--limit", "1")
+    assert "1 more; --after 1" in first.stderr
+
+
+def test_what_is_not_there_is_exit_code_1_in_words_and_in_json(api: str) -> None:
+    result = bzzz("get", ADDRESS)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("bzzz: nothing is known at")
+    assert "Traceback" not in result.output
+    as_json = bzzz("get", ADDRESS, "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)["error"]["code"] == "UCXL-404-NOT_FOUND"
+    assert bzzz("history", ADDRESS).exit_code == 1
+    assert bzzz("get", "nonsense").exit_code == 1
+
+
+def test_an_answer_from_this_node_alone_is_reported_on_standard_error() -> None:
+    headers = {"UCXL-Degraded": "true", "UCXL-Age-Ms": "90000", "UCXL-Reason": "nobody answered", "UCXL-Siblings": "2"}
+    with stand_in(200, b"content", headers) as where:
+        result = bzzz("get", ADDRESS, "--api", where)
+    assert result.stdout_bytes == b"content"
+    assert "from this node alone, last reconciled 90.0 s ago: nobody answered" in result.stderr
+    assert "2 other versions were" in result.stderr

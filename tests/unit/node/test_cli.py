@@ -1,0 +1,57 @@
+"""`bzzz` itself: its help, its version, wrong use, and what it imports."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from node.cli import COMMANDS
+from tests.unit.node.commands.running import ADDRESS, bzzz
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("gett", ADDRESS), "did you mean get?"),
+        (("get",), "Missing argument"),
+        (("get", ADDRESS, "--consistency", "strong"), "auto"),
+        (("get", ADDRESS, "--timeout", "soon"), "not a duration"),
+        (("peers", "--api", "nonsense"), "not host:port"),
+        (("peers", "--api", "https://127.0.0.1:1"), "not host:port"),
+        (("peers", "--api-token-file", "/nowhere/x"), "cannot be read"),
+        (("history", ADDRESS, "--limit", "0"), "--limit"),
+        (("delete", ADDRESS, "--meta", "a b=c"), "UCXL-Meta-a b"),
+        (("delete", ADDRESS, "--meta", "слово=c"), "no header can carry"),
+        (("delete", ADDRESS, "--meta", "a=b\nc"), "line break"),
+        (("delete", ADDRESS, "--parent", "a\r\nb"), "line break"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_says_what_is_wrong(arguments: tuple[str, ...], part: str) -> None:
+    result = bzzz(*arguments)
+    assert result.exit_code == 2
+    assert part in result.stderr
+
+
+def test_no_command_but_up_imports_what_a_node_is_made_of() -> None:
+    """What makes a command slow is what it imports; this is the list of what is known to be."""
+    heavy = {"trio", "libp2p", "starlette", "hypercorn", "structlog", "yaml", "msgpack", "nacl", "httpx", "rich"}
+    commands = sorted(set(COMMANDS.values()))
+    script = f"import sys, importlib; [importlib.import_module(m) for m in {commands!r}]; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert heavy.isdisjoint(found), heavy.intersection(found)
+
+
+def test_help_lists_every_command() -> None:
+    result = bzzz("--help")
+    assert result.exit_code == 0
+    for command in COMMANDS:
+        assert f"  {command} " in result.stdout
+        more = bzzz(command, "--help")
+        assert more.exit_code == 0
+        for listed in (result.stdout.partition("Commands:")[2], more.stdout.partition("Commands:")[2]):
+            assert not [line for line in listed.splitlines() if line.endswith("...")], "cut short"
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert bzzz("--version").stdout == f"bzzz {version('bzzz')}\n"
