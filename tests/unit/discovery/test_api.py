@@ -1,4 +1,4 @@
-"""Bootstrap nodes named by their API: what is asked, what is believed, and that a switch turns it off."""
+"""The API finder: its requests, the answers that it accepts, and the switch that turns a finder off."""
 
 import json
 from typing import Any
@@ -20,8 +20,8 @@ ADDRESS = f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}"
 
 
 def answer(status: str = "200", **data: Any) -> bytes:
-    told = {"peer_id": PEER, "multiaddrs": [ADDRESS], "network": "bzzz", **data}
-    return f"HTTP/1.1 {status} x\r\nA: b\r\n\r\n".encode() + json.dumps({"response": {"data": told}}).encode()
+    fields = {"peer_id": PEER, "multiaddrs": [ADDRESS], "network": "bzzz", **data}
+    return f"HTTP/1.1 {status} x\r\nA: b\r\n\r\n".encode() + json.dumps({"response": {"data": fields}}).encode()
 
 
 def test_an_answer_is_a_sighting() -> None:
@@ -45,7 +45,7 @@ def test_an_answer_is_a_sighting() -> None:
         (answer(multiaddrs=["/ip4/127.0.0.1/tcp/4001", 7, "x" * 1000]), "no address"),
     ],
 )
-def test_an_answer_that_is_none_is_refused(raw: bytes, part: str) -> None:
+def test_an_answer_of_another_form_is_refused(raw: bytes, part: str) -> None:
     with pytest.raises(BootstrapFailed, match=part):
         read_bootstrap(raw, network="bzzz")
 
@@ -67,32 +67,28 @@ async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture
             requests.append(bytes(await stream.receive_some(1000)))
             await stream.send_all(replies[min(len(requests), len(replies)) - 1])
 
-    sights: list[Sighted] = []
+    sightings: list[Sighted] = []
     seen = trio.Event()
 
     def on_sighted(sighted: Sighted) -> None:
-        sights.append(sighted)
+        sightings.append(sighted)
         seen.set()
 
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(
-            trio.serve_tcp,
-            serve,
-            0,
-        )
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
         port = listeners[0].socket.getsockname()[1]
         finder = ApiFinder((f"127.0.0.1:{port}", "127.0.0.1:1"), network="bzzz", chance=lambda: 0.0)
         nursery.start_soon(finder.run, on_sighted)
         await seen.wait()
         nursery.cancel_scope.cancel()
-    assert sights[0].peer == PEER
+    assert sightings[0].peer == PEER
     assert len(requests) == 3
     assert requests[0].startswith(b"GET /v1/bootstrap HTTP/1.0\r\nHost: 127.0.0.1:")
     assert "127.0.0.1:1: it cannot be reached" in caplog.text
-    told = finder.health()
-    assert told.errors >= 1
-    assert any("127.0.0.1:1: it cannot be reached" in fault for fault in told.faults)
-    assert told.looked_at is not None
+    health = finder.health()
+    assert health.errors >= 1
+    assert any("127.0.0.1:1: it cannot be reached" in fault for fault in health.faults)
+    assert health.looked_at is not None
 
 
 async def test_a_finder_runs_while_its_switch_is_on() -> None:
@@ -102,7 +98,7 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
 
     class Endless:
         def health(self) -> FinderHealth:
-            return FinderHealth(faults=("nobody is there",), errors=3)
+            return FinderHealth(faults=("no node answers",), errors=3)
 
         async def run(self, on_sighted: OnSighted) -> None:
             nonlocal runs
@@ -121,7 +117,7 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
         for expected in (0, 1, 0, 1):
             await trio.testing.wait_all_tasks_blocked()
             assert runs == expected
-            assert switched.health() == FinderHealth(faults=("nobody is there",) if is_on else (), errors=3)
+            assert switched.health() == FinderHealth(faults=("no node answers",) if is_on else (), errors=3)
             is_on = not is_on
             before, flipped = flipped, trio.Event()
             before.set()

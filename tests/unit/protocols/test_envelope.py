@@ -36,7 +36,7 @@ def sealed(key: PrivateKey = KEY, **changes: Any) -> Envelope:
 
 
 def signed(*fields: Any, key: PrivateKey = KEY) -> bytes:
-    """Any fields at all, signed and encoded as they are: what a faulty or newer implementation might send."""
+    """Any fields, signed and encoded as they are, as a faulty or newer implementation might send them."""
     canonical: bytes = msgpack.packb(fields)
     return bytes((canonical[0] + 1,)) + canonical[1:] + b"\xc4\x40" + key.sign(canonical)
 
@@ -141,7 +141,7 @@ def test_decode_is_the_inverse_of_seal(one: Envelope) -> None:
 
 @given(envelopes, st.data())
 def test_no_bit_can_be_changed_unseen(one: Envelope, data: st.DataObject) -> None:
-    """Wherever a bit flips, in the signature too: refused, or found forged."""
+    """A flipped bit anywhere, in the signature too, is refused or found to be forged."""
     changed = bytearray(one.encoded)
     bit = data.draw(st.integers(0, 8 * len(changed) - 1))
     changed[bit // 8] ^= 1 << bit % 8
@@ -195,7 +195,7 @@ def test_what_is_not_bytes_is_refused(value: Any) -> None:
         decode(value)
 
 
-def test_bytes_in_other_clothes_are_read_and_kept_as_bytes() -> None:
+def test_bytearrays_and_memoryviews_are_decoded_and_kept_as_bytes() -> None:
     one = sealed()
     for data in (bytearray(one.encoded), memoryview(one.encoded)):
         again = decode(data)  # type: ignore[arg-type]
@@ -212,7 +212,7 @@ def test_nesting_exhausts_neither_stack_nor_memory(nest: bytes, depth: int) -> N
 
 
 def test_a_head_of_five_bytes_does_not_reserve_megabytes() -> None:
-    """Each level says that it has a million elements, which costs eight megabytes to believe."""
+    """Each level claims a million elements; reserving memory for them would take eight megabytes."""
     hostile = b"\xdd\x00\x0f\xff\x00" * 20 + bytes(ENCODED_BYTES_MAX - 100)
     tracemalloc.start()
     try:
@@ -230,8 +230,8 @@ def test_names_too_deep_to_compare_are_refused() -> None:
         decode(b"\x92\x92\x01\x00" + b"\x82" + (name + b"\xc0") * 2)
 
 
-def test_a_digest_and_a_signature_do_not_hang_on_how_msgpack_wrote_a_number() -> None:
-    """Another encoder may write numbers longer than need be: what counts are the bytes it signed."""
+def test_digest_and_signature_do_not_depend_on_the_msgpack_form_of_a_number() -> None:
+    """Another encoder may write numbers longer than necessary: the bytes that it signed count."""
     short = msgpack.packb(fields_of(sealed(version=5)))
     long = short.replace(b"\x05\x90", b"\xcd\x00\x05\x90", 1)
     one = decode(b"\x9a" + long[1:] + b"\xc4\x40" + KEY.sign(long))

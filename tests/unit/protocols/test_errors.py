@@ -1,4 +1,4 @@
-"""The error tree, and that an error survives the wire as the class that tells its receiver what to do."""
+"""The error tree: an error keeps its class over the wire."""
 
 import re
 from typing import Any

@@ -72,7 +72,7 @@ def test_merge_is_commutative(data: st.DataObject, history: list[Seen]) -> None:
 
 @given(st.data(), histories())
 def test_merge_is_associative_over_overlapping_parts(data: st.DataObject, history: list[Seen]) -> None:
-    """Three nodes hold a part each, and tell one another what they hold in one grouping or the other."""
+    """Three nodes hold a part each, and exchange their versions in one grouping or the other."""
     holders = data.draw(st.lists(st.integers(1, 7), min_size=len(history), max_size=len(history)))
     a, b, c = ([seen for seen, held in zip(history, holders, strict=True) if held & 1 << bit] for bit in range(3))
     ab, bc = [*a, *b], [*b, *c]

@@ -1,4 +1,4 @@
-"""Keys, peer ids and signatures: the vectors, and what is not one."""
+"""Keys, peer ids and signatures: the vectors, and malformed input."""
 
 import contextlib
 from typing import Any

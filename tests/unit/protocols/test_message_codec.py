@@ -1,4 +1,4 @@
-"""The wire messages: what is encoded comes back, and whatever else a peer sends is `Malformed` and nothing worse."""
+"""The codec of the wire messages: decoding inverts encoding, and any other input is `Malformed`."""
 
 import math
 from typing import Any, get_args
@@ -227,7 +227,7 @@ def test_a_message_that_lacks_a_field_is_malformed(message: Message) -> None:
 
 
 def check(frame: bytes) -> None:
-    """It is a message that keeps what its class states, or `Malformed`."""
+    """The result is a message within the bounds of its class, or `Malformed`."""
     try:
         decoded = decode(frame)
     except Malformed:
@@ -366,7 +366,7 @@ GOOD_NOTICE: list[Any] = [ADDRESS, KEY, DIGEST, 7, PEER, False, [DIGEST]]
     ],
 )  # fmt: skip
 def test_a_notice_that_belongs_to_no_key_or_no_author_is_malformed(at: int, bad: Any) -> None:
-    """Nobody signed it, so that its form is all that can be checked; a wrong address would stay under a key."""
+    """A notice is not signed, so only its form can be checked; a wrong address would stay under a key."""
     notice = Notice(ADDRESS, KEY, DIGEST, 7, PEER, False, (DIGEST,))
     assert decode(msgpack.packb([69, 1, "", [GOOD_NOTICE], 1])).message == VersionsReply((notice,), 1)
     with pytest.raises(Malformed):
@@ -398,7 +398,7 @@ def test_an_error_crosses_the_wire_as_what_it_is(error: BzzzError) -> None:
 
 
 def test_an_error_says_what_can_be_said_whatever_it_carries() -> None:
-    """An answer that cannot be encoded would end the task that answers; one that cannot be decoded, the connection."""
+    """A reply that cannot be encoded would end the task that replies; one that cannot be decoded, the connection."""
     many: dict[str, Any] = {f"n{number}": number for number in range(DETAILS_MAX + 5)}
     for details in (
         {"object": object(), "list": [1], "bytes": b"x", "big": 2**70, "nan": math.nan, "kept": 1},
@@ -426,7 +426,7 @@ def test_a_trace_that_is_too_long_is_cut_before_it_costs_the_connection() -> Non
 
 @pytest.mark.parametrize("empty", [b"\x90", b"\x80"])
 def test_a_frame_cannot_swell_to_more_than_it_could_ever_say(empty: bytes) -> None:
-    """A byte on the wire is seventy in memory as an empty list: 8 MiB of them took 1.3 s and half a gigabyte."""
+    """An empty list is one byte on the wire and seventy in memory: 8 MiB of them took 1.3 s and half a gigabyte."""
     few = b"\xdc\x04\x00" + empty * 1024
     with pytest.raises(Malformed, match="items"):
         decode(b"\x94\x02\x01\xa0" + b"\xdc\x03\xe8" + few * 1000)

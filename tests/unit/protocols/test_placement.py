@@ -1,4 +1,4 @@
-"""Who should hold a key: the nearest by XOR, the same answer everywhere."""
+"""Placement: the holders of a key are the nearest members by XOR, the same on every node."""
 
 from hashlib import sha256
 

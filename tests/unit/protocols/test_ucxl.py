@@ -1,4 +1,4 @@
-"""UCXL addresses: the grammar, the one spelling of a thing, patterns, and which version is meant."""
+"""UCXL addresses: the grammar, the canonical form, patterns, and the temporal part."""
 
 import re
 from collections.abc import Sequence
@@ -307,7 +307,7 @@ def test_a_pattern_does_not_cover_patterns() -> None:
 
 
 def test_a_hostile_pattern_comes_to_an_end() -> None:
-    """With backtracking over every star these would take longer than the universe is old."""
+    """With backtracking over every star these would never end."""
     stars = [("*a" * 63)[:127] + "b"] * 7
     assert not ucxl.matches(under(stars), under(["a" * 127] * 7))
     assert not ucxl.matches(under(["**", "a"] * 100 + ["b"]), under(["a"] * 480))

@@ -1,4 +1,4 @@
-"""What the allocator keeps is given back once a flood is over: neither in the middle of it, nor for every trifle."""
+"""Freed memory goes back to the system once, after the growth has ended; long-lived objects are frozen."""
 
 import gc
 
@@ -11,7 +11,7 @@ from node.process import gc as memory
 MIB = 1 << 20
 
 
-async def test_memory_is_given_back_once_after_it_has_grown_and_grows_no_more(
+async def test_memory_is_trimmed_once_after_its_growth_has_ended(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
     levels = iter([100, 102, 180, 260, 340, 341, 120, 121, 160, 161, 90, *[100] * 20])
@@ -29,16 +29,16 @@ async def test_memory_is_given_back_once_after_it_has_grown_and_grows_no_more(
     assert trimmed_at == [341]
 
 
-async def test_where_it_is_not_known_how_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_malloc_trim_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_trim", lambda: None)
     await memory.run()
 
 
-def test_what_is_resident_is_read_in_bytes() -> None:
+def test_resident_memory_is_read_in_bytes() -> None:
     assert 5 * MIB < memory._resident(4096) < 64_000 * MIB
 
 
-def test_what_is_there_once_a_node_is_ready_is_looked_at_by_no_collection_any_more() -> None:
+def test_frozen_objects_are_skipped_by_collections() -> None:
     thresholds, before = gc.get_threshold(), gc.get_freeze_count()
     try:
         memory.freeze()

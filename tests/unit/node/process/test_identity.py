@@ -1,4 +1,4 @@
-"""The identity file: made once, for its owner alone, in everybody's form; refused and untouched when it is wrong."""
+"""The identity file: made once, for its owner alone, in libp2p's form; refused and untouched when it is wrong."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from protocols.keys import PrivateKey
 SEED = bytes(range(32))
 
 
-def test_it_is_made_on_the_first_start_and_the_same_ever_after(tmp_path: Path) -> None:
+def test_it_is_made_at_the_first_start_and_is_the_same_afterwards(tmp_path: Path) -> None:
     first = load_or_create(tmp_path, seed=SEED)
     again = load_or_create(tmp_path, seed=b"\xff" * 32)
     assert first.peer_id == again.peer_id == PrivateKey.from_seed(SEED).peer_id
@@ -67,7 +67,7 @@ def test_a_place_where_it_cannot_be_written_is_refused(tmp_path: Path) -> None:
         load_or_create(tmp_path, seed=SEED)
 
 
-def test_what_a_crash_left_behind_is_no_hindrance(tmp_path: Path) -> None:
+def test_a_temporary_file_of_a_crash_is_replaced(tmp_path: Path) -> None:
     (tmp_path / f".{FILE_NAME}.{os.getpid()}").write_bytes(b"half a k")
     load_or_create(tmp_path, seed=SEED)
     assert os.listdir(tmp_path) == [FILE_NAME]

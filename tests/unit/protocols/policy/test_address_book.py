@@ -1,7 +1,6 @@
-"""Whom to dial and when again, told things: sightings in, dials and forgetting out."""
+"""The address book: which peers are dialled after which sightings, when again, and which are forgotten."""
 
 from collections.abc import Sequence
-from math import inf
 
 import pytest
 from hypothesis import given, settings
@@ -21,12 +20,13 @@ from protocols.policy.address_book import (
     Sighted,
 )
 from protocols.policy.machine import Tick
+from tests.unit.ticks import due, run_until
 
 HORIZON = 24 * 3600.0
 
 
 def peers(**options: float) -> AddressBook:
-    """With no jitter the waits after failures are 0.125, 0.25, 0.5, 1, 2, 2.5, 2.5 ... seconds."""
+    """Without jitter the waits after failures are 0.125, 0.25, 0.5, 1, 2, 2.5, 2.5 ... seconds."""
     return AddressBook("own", chance=lambda: 0.0, **options)  # type: ignore[arg-type]
 
 
@@ -37,33 +37,19 @@ def sighted(
 
 
 def hearsay(peer: str, *addresses: str) -> Sighted:
-    return Sighted(peer=peer, addresses=addresses, source="told", is_hearsay=True)
-
-
-def due(machine: AddressBook) -> float:
-    """When it wants its next tick: never, when it waits for events alone."""
-    return inf if machine.deadline is None else machine.deadline
-
-
-def until(machine: AddressBook, end: float) -> list[tuple[float, Effect]]:
-    """Tick whenever it wants to, up to a time: what came of it, and when."""
-    told: list[tuple[float, Effect]] = []
-    while (now := due(machine)) <= end:
-        told += [(now, effect) for effect in machine.handle(Tick(), now)]
-        assert due(machine) > now, "it spins"
-    return told
+    return Sighted(peer=peer, addresses=addresses, source="peer", is_hearsay=True)
 
 
 # -- dialling ---------------------------------------------------------------------------------------------------
 
 
-def test_who_is_sighted_is_dialled_at_once_and_one_attempt_at_a_time() -> None:
+def test_a_sighted_peer_is_dialled_at_once_and_one_attempt_at_a_time() -> None:
     machine = peers()
     assert machine.handle(sighted("a", "/1", "/2"), 1.0) == (Dial("a", ("/1", "/2")),)
     assert machine.handle(sighted("a", "/3"), 1.5) == ()
-    assert until(machine, 1000.0) == [], "the attempt has not ended"
+    assert run_until(machine, 1000.0) == [], "the attempt has not ended"
     assert machine.handle(Dialled("a", ""), 1000.0) == ()
-    assert until(machine, 1001.0)[0] == (1000.125, Dial("a", ("/1", "/2", "/3")))
+    assert run_until(machine, 1001.0)[0] == (1000.125, Dial("a", ("/1", "/2", "/3")))
 
 
 def test_a_dial_that_failed_is_repeated_after_a_backoff_with_a_cap() -> None:
@@ -72,7 +58,7 @@ def test_a_dial_that_failed_is_repeated_after_a_backoff_with_a_cap() -> None:
     now, waits = 0.0, []
     for _ in range(7):
         assert machine.handle(Dialled("a", ""), now) == ()
-        ((at, effect),) = until(machine, now + 10.0)
+        ((at, effect),) = run_until(machine, now + 10.0)
         assert effect == Dial("a", ("/a",))
         waits.append(at - now)
         now = at
@@ -84,17 +70,17 @@ def test_a_new_address_is_tried_at_once_and_a_known_one_is_no_news() -> None:
     machine.handle(sighted("a", "/a"), 0.0)
     for _ in range(6):
         machine.handle(Dialled("a", ""), 1.0)
-        until(machine, 4.0)
+        run_until(machine, 4.0)
     machine.handle(Dialled("a", ""), 4.0)
     assert machine.handle(sighted("a", "/a"), 4.1) == ()
     assert machine.handle(sighted("a", "/b"), 4.1) == (Dial("a", ("/a", "/b")),)
 
 
-def test_nobody_is_dialled_who_is_connected() -> None:
+def test_a_connected_peer_is_not_dialled() -> None:
     machine = peers()
     machine.handle(Connected("a"), 1.0)
     assert machine.handle(sighted("a", "/a"), 2.0) == ()
-    assert until(machine, HORIZON * 3) == []
+    assert run_until(machine, HORIZON * 3) == []
 
 
 def test_a_dial_that_fails_after_the_peer_came_by_itself_changes_nothing() -> None:
@@ -102,7 +88,7 @@ def test_a_dial_that_fails_after_the_peer_came_by_itself_changes_nothing() -> No
     machine.handle(sighted("a", "/a"), 0.0)
     machine.handle(Connected("a"), 1.0)
     assert machine.handle(Dialled("a", ""), 2.0) == ()
-    assert until(machine, 100.0) == []
+    assert run_until(machine, 100.0) == []
     assert machine.handle(Disconnected("a"), 100.0) == (Dial("a", ("/a",)),)
 
 
@@ -111,13 +97,13 @@ def test_a_connection_that_lasted_is_dialled_again_at_once_when_it_breaks() -> N
     machine.handle(sighted("a", "/a"), 0.0)
     machine.handle(Dialled("a", ""), 0.0)
     machine.handle(Connected("a"), 0.1)
-    assert until(machine, 60.0) == []
+    assert run_until(machine, 60.0) == []
     assert machine.handle(Disconnected("a"), 60.0) == (Dial("a", ("/a",)),)
     machine.handle(Dialled("a", ""), 60.0)
-    assert until(machine, 61.0)[0][0] == 60.125, "and earlier failures are forgotten"
+    assert run_until(machine, 61.0)[0][0] == 60.125, "and earlier failures are forgotten"
 
 
-def test_one_who_takes_every_dial_and_hangs_up_at_once_is_not_dialled_all_the_time() -> None:
+def test_a_peer_that_accepts_every_dial_and_closes_at_once_is_not_dialled_all_the_time() -> None:
     machine, dials, now = peers(), 0, 0.0
     machine.handle(sighted("a", "/a"), now)
     while now < 60.0:
@@ -126,27 +112,27 @@ def test_one_who_takes_every_dial_and_hangs_up_at_once_is_not_dialled_all_the_ti
         effects = machine.handle(Disconnected("a"), now)
         assert effects == ()
         assert machine.handle(Dialled("a", "a"), now) == ()
-        ((now, effect),) = until(machine, now + 10.0)
+        ((now, effect),) = run_until(machine, now + 10.0)
         assert effect == Dial("a", ("/a",))
     assert dials < 40
 
 
-def test_a_dial_that_ended_well_is_not_repeated_in_the_same_breath_when_the_connection_is_gone() -> None:
+def test_a_dial_that_succeeded_is_not_repeated_at_once_when_the_connection_is_gone() -> None:
     machine = peers()
     machine.handle(sighted("a", "/a"), 0.0)
     assert machine.handle(Dialled("a", "a"), 1.0) == ()
-    assert until(machine, 2.0) == [(1.25, Dial("a", ("/a",)))]
+    assert run_until(machine, 2.0) == [(1.25, Dial("a", ("/a",)))]
 
 
-def test_who_came_from_an_address_that_nobody_can_dial_is_not_dialled_until_sighted() -> None:
+def test_a_peer_without_a_known_address_is_not_dialled_until_sighted() -> None:
     machine = peers()
     machine.handle(Connected("a"), 0.0)
     machine.handle(Disconnected("a"), 10.0)
-    assert until(machine, HORIZON) == []
+    assert run_until(machine, HORIZON) == []
     assert machine.handle(sighted("a", "/a"), HORIZON) == (Dial("a", ("/a",)),)
 
 
-def test_what_was_dialled_or_disconnected_without_being_known_is_passed_over() -> None:
+def test_a_dial_or_disconnection_of_an_unknown_target_is_ignored() -> None:
     machine = peers()
     for event in (Tick(), Disconnected("a"), Dialled("a", "a"), Dialled("a", ""), sighted("")):
         assert not machine.handle(event, 1.0)
@@ -161,25 +147,25 @@ def test_the_peer_behind_a_bare_address_is_the_target_from_then_on() -> None:
     assert machine.handle(sighted("", "/ip", is_configured=True), 0.0) == (Dial("/ip", ("/ip",)),)
     machine.handle(Connected("a"), 1.0)
     assert machine.handle(Dialled("/ip", "a"), 1.0) == ()
-    assert until(machine, HORIZON * 2) == [], "it is connected, and the bare address is no target any more"
+    assert run_until(machine, HORIZON * 2) == [], "it is connected, and the bare address is no target any more"
     assert machine.handle(Disconnected("a"), HORIZON * 2) == (Dial("a", ("/ip",)),)
     machine.handle(Dialled("a", ""), HORIZON * 2)
-    assert Forget("a") not in [effect for _, effect in until(machine, HORIZON * 4)], "configured: for ever"
+    assert Forget("a") not in [effect for _, effect in run_until(machine, HORIZON * 4)], "configured: for ever"
 
 
 def test_another_peer_behind_a_configured_address_takes_it_over() -> None:
     machine = peers()
     machine.handle(sighted("", "/ip", is_configured=True), 0.0)
     machine.handle(Dialled("/ip", "a"), 0.0)
-    until(machine, 1.0)
+    run_until(machine, 1.0)
     machine.handle(Connected("b"), 1.0)
     assert machine.handle(Dialled("a", "b"), 1.0) == ()
-    assert until(machine, 1000.0) == []
+    assert run_until(machine, 1000.0) == []
     assert machine.handle(Disconnected("b"), 1000.0) == (Dial("b", ("/ip",)),)
 
 
-def test_who_lost_its_address_to_another_peer_is_still_forgotten_in_its_time() -> None:
-    """A machine that was set up anew has a new identity; what is owed to the old one is to be given to others."""
+def test_a_peer_that_lost_its_address_to_another_peer_is_still_forgotten_in_time() -> None:
+    """A reinstalled machine has a new identity; the hints for the old one must go to other holders."""
     machine = peers(forget_seconds=100.0)
     machine.handle(sighted("", "/ip", is_configured=True), 0.0)
     machine.handle(Connected("a"), 1.0)
@@ -187,7 +173,7 @@ def test_who_lost_its_address_to_another_peer_is_still_forgotten_in_its_time() -
     assert machine.handle(Disconnected("a"), 50.0) == (Dial("a", ("/ip",)),)
     machine.handle(Connected("b"), 51.0)
     assert not machine.handle(Dialled("a", "b"), 51.0)
-    assert until(machine, 1000.0) == [(150.0, Forget("a"))]
+    assert run_until(machine, 1000.0) == [(150.0, Forget("a"))]
 
 
 def test_a_dial_that_led_to_another_peer_does_not_forget_that_the_first_is_connected() -> None:
@@ -197,7 +183,7 @@ def test_a_dial_that_led_to_another_peer_does_not_forget_that_the_first_is_conne
     machine.handle(Connected("b"), 1.0)
     assert not machine.handle(Dialled("a", "b"), 1.0)
     assert not machine.handle(sighted("a", "/ip6"), 2.0)
-    assert until(machine, 100.0) == []
+    assert run_until(machine, 100.0) == []
 
 
 def test_a_configured_address_that_names_its_peer_stays_with_it() -> None:
@@ -205,19 +191,19 @@ def test_a_configured_address_that_names_its_peer_stays_with_it() -> None:
     machine.handle(sighted("a", "/ip/p2p/a", "/ip", is_configured=True), 0.0)
     machine.handle(Connected("b"), 1.0)
     machine.handle(Dialled("a", "b"), 1.0)
-    assert until(machine, 2.0) == [(1.125, Dial("a", ("/ip/p2p/a",)))]
+    assert run_until(machine, 2.0) == [(1.125, Dial("a", ("/ip/p2p/a",)))]
     assert machine.handle(Disconnected("b"), 60.0) == (Dial("b", ("/ip",)),)
 
 
-def test_ourselves_are_never_dialled_not_even_behind_a_bare_address() -> None:
+def test_this_node_itself_is_never_dialled_not_even_behind_a_bare_address() -> None:
     machine = peers()
     assert machine.handle(sighted("own", "/own"), 0.0) == ()
     machine.handle(sighted("", "/loop", is_configured=True), 0.0)
     assert machine.handle(Dialled("/loop", "own"), 1.0) == ()
-    assert until(machine, HORIZON) == []
+    assert run_until(machine, HORIZON) == []
 
 
-def test_who_is_banned_is_never_dialled_again() -> None:
+def test_a_banned_peer_is_never_dialled_again() -> None:
     machine = peers()
     machine.handle(sighted("a", "/a", is_configured=True), 0.0)
     machine.handle(Connected("a"), 0.1)
@@ -229,7 +215,7 @@ def test_who_is_banned_is_never_dialled_again() -> None:
     assert machine.handle(Dialled("/other", "a"), 1.0) == (), "nor through another address"
     machine.handle(Connected("a"), 2.0)
     machine.handle(Disconnected("a"), 60.0)
-    assert not [effect for _, effect in until(machine, HORIZON * 2) if isinstance(effect, Dial)]
+    assert not [effect for _, effect in run_until(machine, HORIZON * 2) if isinstance(effect, Dial)]
 
 
 def test_a_ban_can_name_the_bare_address_as_well() -> None:
@@ -237,10 +223,10 @@ def test_a_ban_can_name_the_bare_address_as_well() -> None:
     machine.handle(sighted("", "/ip"), 0.0)
     machine.handle(Banned("a", "/ip"), 0.1)
     assert machine.handle(Dialled("/ip", "a"), 0.2) == ()
-    assert until(machine, HORIZON * 2) == []
+    assert run_until(machine, HORIZON * 2) == []
 
 
-def test_the_list_of_the_banned_has_an_end_and_never_drops_ourselves() -> None:
+def test_the_list_of_banned_peers_is_bounded_and_never_drops_this_node_itself() -> None:
     machine = AddressBook("own", chance=lambda: 0.0, targets_max=3)
     for number in range(10):
         machine.handle(Banned(f"p{number}"), 0.0)
@@ -252,13 +238,13 @@ def test_the_list_of_the_banned_has_an_end_and_never_drops_ourselves() -> None:
 # -- addresses and room -----------------------------------------------------------------------------------------
 
 
-def test_the_oldest_hearsay_goes_first_and_configured_addresses_stay() -> None:
+def test_the_oldest_reported_address_is_dropped_first_and_configured_ones_stay() -> None:
     machine = peers()
     machine.handle(sighted("a", "/set", is_configured=True), 0.0)
     for number in range(3 * ADDRESSES_MAX):
         machine.handle(sighted("a", f"/{number}"), 0.0)
     machine.handle(Dialled("a", ""), 0.0)
-    ((_, dial),) = until(machine, 1.0)
+    ((_, dial),) = run_until(machine, 1.0)
     assert isinstance(dial, Dial)
     assert dial.addresses == ("/set", *(f"/{number}" for number in range(2 * ADDRESSES_MAX, 3 * ADDRESSES_MAX)))
 
@@ -271,51 +257,51 @@ def test_a_peer_with_very_many_addresses_does_not_undo_its_own_backoff() -> None
     assert machine.handle(sighted("a", *many), 0.01) == ()
 
 
-def test_an_address_that_was_heard_of_first_counts_as_configured_once_it_is() -> None:
+def test_an_address_that_was_reported_first_counts_as_configured_once_it_is() -> None:
     machine = peers()
     machine.handle(sighted("a", "/a"), 0.0)
     machine.handle(sighted("a", "/a", is_configured=True), 0.0)
     for number in range(2 * ADDRESSES_MAX):
         machine.handle(sighted("a", f"/{number}"), 0.0)
     machine.handle(Dialled("a", ""), 0.0)
-    ((_, dial),) = until(machine, 1.0)
+    ((_, dial),) = run_until(machine, 1.0)
     assert isinstance(dial, Dial)
     assert dial.addresses[0] == "/a"
     assert len(dial.addresses) == ADDRESSES_MAX + 1
 
 
-def test_what_others_tell_cannot_fill_the_memory_nor_keep_the_configuration_out() -> None:
+def test_reports_of_peers_cannot_fill_the_memory_nor_keep_the_configuration_out() -> None:
     machine = AddressBook("own", chance=lambda: 0.0, targets_max=3)
     dialled = [machine.handle(sighted(f"p{number}", "/x"), 0.0) for number in range(5)]
     assert [len(effects) for effects in dialled] == [1, 1, 1, 0, 0]
     assert machine.handle(sighted("seed", "/seed", is_configured=True), 0.0) == (Dial("seed", ("/seed",)),)
     assert machine.handle(sighted("p0", "/y"), 0.0) == ()
     machine.handle(Dialled("p0", ""), 0.0)
-    assert until(machine, 0.125) == [(0.125, Dial("p0", ("/x", "/y")))], "who is known already may still have news"
+    assert run_until(machine, 0.125) == [(0.125, Dial("p0", ("/x", "/y")))], "who is known already may still have news"
 
 
-def test_hearsay_is_dialled_ever_more_rarely_whatever_else_is_told_of_it() -> None:
-    """A tale of a thousand peers who are nowhere would keep us dialling for a day."""
+def test_hearsay_is_dialled_more_and_more_rarely_whatever_else_is_reported_of_it() -> None:
+    """A report of a thousand peers that do not exist would keep this node dialling for a day."""
     machine = peers()
     assert machine.handle(hearsay("a", "/a"), 0.0) == (Dial("a", ("/a",), is_hearsay=True),)
     now, dials = 0.0, 0
     while now < 3600.0:
         assert machine.handle(Dialled("a", ""), now) == ()
         assert machine.handle(hearsay("a", f"/{now}"), now) == ()
-        ((now, effect),) = until(machine, now + 151.0)
+        ((now, effect),) = run_until(machine, now + 151.0)
         assert isinstance(effect, Dial)
         assert effect.is_hearsay
         dials += 1
     assert dials < 40
 
 
-def test_hearsay_that_somebody_sees_or_that_comes_is_hearsay_no_longer() -> None:
+def test_hearsay_that_is_sighted_or_connects_is_hearsay_no_longer() -> None:
     for proof in (sighted("a", "/a"), Connected("a")):
         machine, now = peers(), 0.0
         machine.handle(hearsay("a", "/a"), now)
         for _ in range(12):
             machine.handle(Dialled("a", ""), now)
-            ((now, _),) = until(machine, now + 151.0)
+            ((now, _),) = run_until(machine, now + 151.0)
         machine.handle(Dialled("a", ""), now)
         effects = machine.handle(proof, now)
         if isinstance(proof, Connected):
@@ -326,44 +312,44 @@ def test_hearsay_that_somebody_sees_or_that_comes_is_hearsay_no_longer() -> None
 # -- forgetting -------------------------------------------------------------------------------------------------
 
 
-def test_who_was_not_seen_for_the_horizon_is_forgotten_and_who_is_connected_is_not() -> None:
+def test_a_peer_not_seen_for_the_horizon_is_forgotten_and_a_connected_one_is_not() -> None:
     machine = peers(forget_seconds=100.0)
     machine.handle(Connected("a"), 0.0)
-    assert until(machine, 1000.0) == []
+    assert run_until(machine, 1000.0) == []
     machine.handle(Disconnected("a"), 1000.0)
-    assert until(machine, 1099.9) == []
-    assert until(machine, 1100.0) == [(1100.0, Forget("a"))]
+    assert run_until(machine, 1099.9) == []
+    assert run_until(machine, 1100.0) == [(1100.0, Forget("a"))]
     assert machine.deadline is None
 
 
-def test_to_be_spoken_of_is_not_to_be_seen() -> None:
+def test_a_report_of_a_peer_does_not_count_as_seen() -> None:
     machine = peers(forget_seconds=100.0)
     machine.handle(sighted("a", "/a"), 0.0)
     for now in range(100):
         machine.handle(Dialled("a", ""), float(now))
         machine.handle(sighted("a", f"/{now}"), float(now))
     machine.handle(Dialled("a", ""), 99.9)
-    assert until(machine, 101.0)[-1] == (100.0, Forget("a"))
+    assert run_until(machine, 101.0)[-1] == (100.0, Forget("a"))
 
 
-def test_a_member_remembered_from_an_earlier_run_is_forgotten_by_when_it_was_really_seen() -> None:
+def test_a_member_of_an_earlier_run_is_forgotten_by_the_time_it_was_really_seen() -> None:
     machine = peers(forget_seconds=100.0)
     assert machine.handle(sighted("old", "/a", seen_at=-100.0), 0.0) == (Forget("old"),)
     assert machine.handle(sighted("mute", seen_at=-90.0), 0.0) == ()
     assert machine.handle(sighted("new", "/b", seen_at=-90.0), 0.0) == (Dial("new", ("/b",)),)
     machine.handle(Dialled("new", ""), 9.9)
-    assert until(machine, 50.0) == [(10.0, Forget("mute")), (10.0, Forget("new"))]
+    assert run_until(machine, 50.0) == [(10.0, Forget("mute")), (10.0, Forget("new"))]
 
 
-def test_a_bare_address_is_dropped_without_a_word_for_there_is_no_peer_to_forget() -> None:
+def test_a_bare_address_is_dropped_without_an_effect_because_there_is_no_peer_to_forget() -> None:
     machine = peers(forget_seconds=1.0)
     machine.handle(sighted("", "/ip"), 0.0)
     machine.handle(Dialled("/ip", ""), 0.9)
-    assert until(machine, 10.0) == []
+    assert run_until(machine, 10.0) == []
     assert machine.deadline is None
 
 
-def test_who_was_forgotten_may_come_back() -> None:
+def test_a_forgotten_peer_may_come_back() -> None:
     machine = peers(forget_seconds=1.0)
     machine.handle(sighted("a", "/a"), 0.0)
     machine.handle(Dialled("a", ""), 1.0)
@@ -432,15 +418,15 @@ def test_whatever_happens_in_whatever_order(history: list[tuple[float, Event]], 
 
 @pytest.mark.parametrize("count", [3000])
 def test_a_sighting_costs_the_same_however_many_are_known(count: int) -> None:
-    """Counted in looks at targets, not in seconds: none but the one that was sighted."""
-    looked: list[str] = []
+    """Counted in reviews of targets, not in seconds: only the sighted one is reviewed."""
+    reviewed: list[str] = []
 
     class Counting(AddressBook):
         def _review(self, name: str, now: float) -> Sequence[Effect]:
-            looked.append(name)
+            reviewed.append(name)
             return super()._review(name, now)
 
     machine = Counting("own", chance=lambda: 0.0)
     for number in range(count):
         machine.handle(sighted(f"p{number}", "/x"), 0.0)
-    assert len(looked) == count
+    assert len(reviewed) == count

@@ -1,4 +1,4 @@
-"""The backoff: doubled, capped, half of it certain and half of it chance."""
+"""The backoff: doubled, capped, half of it fixed and half of it jitter."""
 
 import pytest
 from hypothesis import given

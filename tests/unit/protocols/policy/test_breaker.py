@@ -1,4 +1,4 @@
-"""The breaker, told things: when it opens, whom it lets try, when it closes, and what comes too late."""
+"""The circuit breaker: when it opens, probes and closes, late outcomes, and forces."""
 
 from collections.abc import Sequence
 
@@ -67,7 +67,7 @@ def test_it_opens_at_the_threshold_and_not_before(threshold: int) -> None:
     assert (machine.is_closed, machine.changed_at) == (False, 12.5)
 
 
-def test_it_says_how_many_failed_in_how_long_and_who_was_asked() -> None:
+def test_the_reason_has_the_number_of_failures_the_time_and_the_peers_asked() -> None:
     machine = breaker()
     fail(machine, 10.0)
     fail(machine, 10.1)
@@ -85,7 +85,7 @@ def test_an_answer_between_failures_starts_the_count_anew() -> None:
     assert machine.why.startswith("3 operations unanswered in 1.0 s"), "counted from the first one after the answer"
 
 
-def test_what_we_abandoned_ourselves_says_nothing_of_the_swarm() -> None:
+def test_an_abandoned_operation_says_nothing_about_the_swarm() -> None:
     machine = breaker()
     fail(machine, 1.0, times=2)
     for _ in range(5):
@@ -166,7 +166,7 @@ def test_half_of_the_backoff_is_jitter() -> None:
     assert due(machine) == 0.75
 
 
-def test_a_probe_that_we_abandoned_is_tried_again_and_counts_as_no_failure() -> None:
+def test_an_abandoned_probe_is_tried_again_and_counts_as_no_failure() -> None:
     machine = half_opened(100.0)
     for _ in range(5):
         (changed,) = machine.handle(Abandoned(machine.generation), 100.0)
@@ -175,7 +175,7 @@ def test_a_probe_that_we_abandoned_is_tried_again_and_counts_as_no_failure() -> 
         machine.handle(SignOfLife("a frame"), 100.0)
 
 
-def test_a_probe_of_which_nothing_is_heard_does_not_keep_it_half_open_for_ever() -> None:
+def test_a_probe_without_an_outcome_does_not_keep_it_half_open_for_ever() -> None:
     machine = half_opened(100.0)
     lost = machine.generation
     assert due(machine) == 110.0
@@ -185,7 +185,7 @@ def test_a_probe_of_which_nothing_is_heard_does_not_keep_it_half_open_for_ever()
     assert machine.handle(Succeeded(lost), 111.0) == (), "and the lost one's outcome comes too late"
 
 
-def test_failures_told_while_it_is_open_do_not_put_the_probe_off() -> None:
+def test_failures_while_it_is_open_do_not_postpone_the_probe() -> None:
     machine = opened(1.0)
     assert fail(machine, 1.4, times=10) == []
     assert due(machine) == 1.5
@@ -205,8 +205,8 @@ def test_whatever_happens_in_whatever_order(steps: list, threshold: int, chance:
     for passed, event in steps:
         now += passed
         state, generation = machine.state, machine.generation
-        told: Event | Tick = event(machine)
-        effects = machine.handle(told, now)
+        drawn: Event | Tick = event(machine)
+        effects = machine.handle(drawn, now)
         changes = [effect for effect in effects if isinstance(effect, Changed)]
         assert len(changes) <= 1
         assert machine.generation == generation + len(changes), "each state has a generation of its own"
@@ -221,7 +221,7 @@ def test_whatever_happens_in_whatever_order(steps: list, threshold: int, chance:
             assert machine.deadline is None
         else:
             assert now < due(machine) <= now + 10.0 or not changes, "it never waits for ever, and never spins"
-            assert due(machine) > now or not isinstance(told, Tick)
+            assert due(machine) > now or not isinstance(drawn, Tick)
     for _ in range(3):  # and when nothing but time passes, it asks again
         if machine.is_closed:
             break
@@ -264,7 +264,7 @@ def test_failures_counted_before_a_force_count_after_it() -> None:
     assert machine.state is BreakerState.OPEN
 
 
-def test_forced_closed_stays_closed_whatever_fails_and_learns_beneath() -> None:
+def test_forced_closed_stays_closed_whatever_fails_and_goes_on_learning() -> None:
     machine = breaker()
     assert machine.handle(Forced(BreakerState.CLOSED, "x"), 0.0) == (), "it was closed: nothing changes"
     assert fail(machine, 1.0, times=5) == []
@@ -279,7 +279,7 @@ def test_forced_closed_stays_closed_whatever_fails_and_learns_beneath() -> None:
     )
 
 
-def test_an_answer_under_a_force_closes_it_beneath() -> None:
+def test_an_answer_under_a_force_closes_the_learned_state() -> None:
     machine = opened()
     (changed,) = machine.handle(Forced(BreakerState.CLOSED, "x"), 101.0)
     assert isinstance(changed, Changed)
@@ -288,7 +288,7 @@ def test_an_answer_under_a_force_closes_it_beneath() -> None:
     assert (machine.state, machine.learned) == (BreakerState.CLOSED, BreakerState.CLOSED)
 
 
-def test_a_force_in_the_place_of_another_is_one_change() -> None:
+def test_a_force_that_replaces_another_is_one_change() -> None:
     machine = breaker()
     machine.handle(Forced(BreakerState.OPEN, "x"), 0.0)
     (changed,) = machine.handle(Forced(BreakerState.CLOSED, "y"), 1.0)
@@ -297,7 +297,7 @@ def test_a_force_in_the_place_of_another_is_one_change() -> None:
     assert machine.handle(Released("z"), 3.0) == ()
 
 
-def test_other_limits_keep_what_was_counted() -> None:
+def test_new_limits_keep_the_counts() -> None:
     machine = breaker(threshold=10)
     fail(machine, 1.0, times=4)
     assert machine.handle(Tuned(5, 2.0), 2.0) == ()
@@ -310,7 +310,7 @@ def test_other_limits_keep_what_was_counted() -> None:
 # -- evidence ---------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_was_asked_in_vain_since_the_last_answer_is_named_once() -> None:
+def test_each_peer_asked_without_an_answer_is_named_once() -> None:
     machine = breaker()
     machine.handle(Failed(0, "a write", ("n9",)), 0.0)
     machine.handle(Succeeded(0), 1.0)
@@ -319,13 +319,13 @@ def test_whoever_was_asked_in_vain_since_the_last_answer_is_named_once() -> None
     assert machine.why == "3 operations unanswered in 2.1 s; asked n2, n3, n4; nobody acknowledged a write"
 
 
-def test_of_very_many_only_some_are_named_and_the_others_counted() -> None:
+def test_of_very_many_peers_only_some_are_named_and_the_others_counted() -> None:
     machine = breaker(threshold=1)
     machine.handle(Failed(0, "", tuple(f"n{number}" for number in range(20))), 0.0)
     assert machine.why.endswith("asked n0, n1, n2, n3, n4, n5, n6, n7 and 12 more")
 
 
-def test_closing_says_who_answered_and_failing_again_who_did_not() -> None:
+def test_closing_names_the_peer_that_answered_and_failing_again_those_that_did_not() -> None:
     machine = half_opened()
     machine.handle(Failed(machine.generation, "a ping was not answered", ("n2",)), 101.0)
     assert machine.why == "a ping was not answered; asked n2"

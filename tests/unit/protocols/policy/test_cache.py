@@ -1,4 +1,4 @@
-"""The cache: bounded, timely, and never with what a change has taken away."""
+"""The cache: bounded, with a time to live, and never with a value from before a change."""
 
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ def put(one: Cache[str], key: bytes, value: str, *, part: str = "head", until: f
     return one.keep(one.begin(key), part, value, since=0.0, until=until, size_bytes=size)
 
 
-def test_what_was_kept_is_found_with_its_age_until_its_time_is_over() -> None:
+def test_an_entry_is_found_with_its_age_until_its_time_is_over() -> None:
     one = cache()
     put(one, b"a", "x", until=5.0)
     for now in (0.0, 4.9):
@@ -29,7 +29,7 @@ def test_what_was_kept_is_found_with_its_age_until_its_time_is_over() -> None:
     assert one.peek(b"a", "head", now=5.0) is None
 
 
-def test_what_is_older_than_the_caller_takes_is_not_found() -> None:
+def test_an_entry_older_than_the_caller_accepts_is_not_found() -> None:
     one = cache()
     put(one, b"a", "x")
     assert one.peek(b"a", "head", now=3.0, age_max=2.0) is None
@@ -45,7 +45,7 @@ def test_a_caller_that_knows_it_to_be_right_later_makes_it_younger_but_never_let
     assert one.peek(b"a", "head", now=5.0, since=5.0, age_max=1.0) is None
 
 
-def test_a_look_up_that_was_under_way_when_its_key_changed_keeps_nothing() -> None:
+def test_a_load_that_was_under_way_when_its_key_changed_keeps_nothing() -> None:
     one = cache()
     early, other = one.begin(b"a"), one.begin(b"b")
     one.drop(b"a")
@@ -58,7 +58,7 @@ def test_a_look_up_that_was_under_way_when_its_key_changed_keeps_nothing() -> No
     assert found.value == "new"
 
 
-def test_a_change_takes_every_part_of_its_key_and_no_other_key() -> None:
+def test_a_change_removes_every_part_of_its_key_and_no_other_key() -> None:
     one = cache()
     for key in KEYS:
         for part in PARTS:
@@ -71,7 +71,7 @@ def test_a_change_takes_every_part_of_its_key_and_no_other_key() -> None:
     assert (len(one), one.size_bytes) == (0, 0)
 
 
-def test_what_was_used_longest_ago_makes_room() -> None:
+def test_the_least_recently_used_entry_is_evicted() -> None:
     one = cache(entries_max=2)
     put(one, b"a", "x")
     put(one, b"b", "y")
@@ -81,7 +81,7 @@ def test_what_was_used_longest_ago_makes_room() -> None:
     assert one.counts.evicted == 1
 
 
-def test_what_never_fits_is_not_kept_and_drives_nothing_out() -> None:
+def test_a_value_that_never_fits_is_not_kept_and_evicts_nothing() -> None:
     one = cache(bytes_max=100)
     put(one, b"a", "x", size=60)
     assert not put(one, b"b", "huge", size=101)
@@ -108,7 +108,7 @@ def test_each_call_is_counted_once() -> None:
 
 @dataclass
 class Model:
-    """The same in the plainest words: a list in the order of use, and which readings began before a drop."""
+    """The simplest model: a list in the order of use, and the loads that began before a drop."""
 
     entries_max: int
     bytes_max: int
@@ -148,30 +148,30 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, entries_max=st.integers(1, 4), bytes_max=st.integers(20, 150))
-def test_it_does_as_its_model_whatever_comes(steps: list[tuple], entries_max: int, bytes_max: int) -> None:  # type: ignore[type-arg]
+def test_the_cache_agrees_with_its_model(steps: list[tuple], entries_max: int, bytes_max: int) -> None:  # type: ignore[type-arg]
     one: Cache[int] = Cache(entries_max=entries_max, bytes_max=bytes_max)
     model = Model(entries_max, bytes_max)
-    readings: list[tuple[int, bytes, CacheLoad]] = []
+    loads: list[tuple[int, bytes, CacheLoad]] = []
     now, begun = 0.0, 0
     for step in steps:
         match step:
             case ("begin", key):
-                readings.append((begun, key, one.begin(key)))
+                loads.append((begun, key, one.begin(key)))
                 begun += 1
-            case ("keep", index, part, ttl, size) if readings:
-                number, key, reading = readings.pop(index % len(readings))
+            case ("keep", index, part, ttl, size) if loads:
+                number, key, load = loads.pop(index % len(loads))
                 expected = model.keep(number, key, part, now, ttl, size)
-                assert one.keep(reading, part, number, since=now, until=now + ttl, size_bytes=size) is expected
-            case ("give up", index) if readings:
-                one.give_up(readings.pop(index % len(readings))[2])
+                assert one.keep(load, part, number, since=now, until=now + ttl, size_bytes=size) is expected
+            case ("give up", index) if loads:
+                one.give_up(loads.pop(index % len(loads))[2])
             case ("drop", key):
                 one.drop(key)
                 model.kept = [entry for entry in model.kept if entry[0] != key]
-                model.stale |= {number for number, of, _ in readings if of == key}
+                model.stale |= {number for number, of, _ in loads if of == key}
             case ("clear",):
                 one.clear()
                 model.kept = []
-                model.stale |= {number for number, _, _ in readings}
+                model.stale |= {number for number, _, _ in loads}
             case ("peek", key, part, age_max):
                 found = one.peek(key, part, now=now, age_max=age_max)
                 assert (tuple(found) if found else None) == model.peek(key, part, now, age_max)

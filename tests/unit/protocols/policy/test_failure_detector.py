@@ -1,7 +1,6 @@
-"""Suspicion, told things: who is pinged when, who is suspect, who is given up, and when it was we who slept."""
+"""The failure detector: pings, suspicion, connections that are given up, and ticks that are late themselves."""
 
 from collections.abc import Sequence
-from math import inf
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from protocols.policy.failure_detector import (
     Trusted,
 )
 from protocols.policy.machine import Tick
+from tests.unit.ticks import due, run_until
 
 
 def connected(*peers: str, now: float = 0.0) -> FailureDetector:
@@ -33,21 +33,7 @@ def connected(*peers: str, now: float = 0.0) -> FailureDetector:
     return machine
 
 
-def due(machine: FailureDetector) -> float:
-    """When it wants its next tick: never, when it waits for events alone."""
-    return inf if machine.deadline is None else machine.deadline
-
-
-def until(machine: FailureDetector, end: float) -> list[tuple[float, Effect]]:
-    """Tick whenever it wants to, up to a time: what came of it, and when."""
-    told: list[tuple[float, Effect]] = []
-    while (now := due(machine)) <= end:
-        told += [(now, effect) for effect in machine.handle(Tick(), now)]
-        assert due(machine) > now, "it spins"
-    return told
-
-
-def test_with_nobody_connected_it_waits_for_nothing() -> None:
+def test_without_a_connection_it_waits_for_nothing() -> None:
     machine = FailureDetector()
     assert machine.deadline is None
     for event in (Tick(), FrameReceived("a"), PongReceived("a"), DeadlineMissed("a"), ConnectionClosed("a")):
@@ -60,17 +46,17 @@ def test_with_nobody_connected_it_waits_for_nothing() -> None:
 def test_a_connected_peer_is_pinged_all_the_time() -> None:
     machine = connected("a")
     for second in (2.0, 4.0, 6.0):
-        assert until(machine, second) == [(second, SendPing("a"))]
+        assert run_until(machine, second) == [(second, SendPing("a"))]
         assert machine.handle(PongReceived("a"), second) == ()
     machine.handle(FrameReceived("a"), 7.9)
-    assert until(machine, 8.0) == [(8.0, SendPing("a"))], "also when frames come: a pong tells more than that it lives"
+    assert run_until(machine, 8.0) == [(8.0, SendPing("a"))], "also when frames come: a pong carries more than life"
 
 
 @pytest.mark.parametrize("tick", [0.0, 1.0, 1.99])
 def test_an_early_tick_is_harmless(tick: float) -> None:
     machine = connected("a")
     assert machine.handle(Tick(), tick) == ()
-    assert until(machine, 2.0) == [(2.0, SendPing("a"))]
+    assert run_until(machine, 2.0) == [(2.0, SendPing("a"))]
     assert machine.handle(Tick(), 2.0) == (), "and so is a doubled one"
 
 
@@ -80,7 +66,7 @@ def test_a_peer_that_missed_a_deadline_is_suspect_at_once_and_pinged_more_often(
     assert machine.is_suspect("a")
     assert not machine.is_suspect("b")
     assert machine.handle(DeadlineMissed("a"), 1.1) == (), "once"
-    assert until(machine, 1.9) == [(1.25, SendPing("a")), (1.5, SendPing("a")), (1.75, SendPing("a"))]
+    assert run_until(machine, 1.9) == [(1.25, SendPing("a")), (1.5, SendPing("a")), (1.75, SendPing("a"))]
 
 
 def test_a_suspect_is_trusted_again_when_it_answers_a_ping_and_not_before() -> None:
@@ -91,39 +77,39 @@ def test_a_suspect_is_trusted_again_when_it_answers_a_ping_and_not_before() -> N
     assert machine.handle(PongReceived("a"), 1.2) == (Trusted("a"),)
     assert not machine.is_suspect("a")
     assert machine.handle(PongReceived("a"), 1.3) == ()
-    assert [at for at, _ in until(machine, 3.4)] == [pytest.approx(3.3)]
+    assert [at for at, _ in run_until(machine, 3.4)] == [pytest.approx(3.3)]
 
 
 def test_a_connection_without_a_sign_of_life_is_given_up() -> None:
     machine = connected("a", "b")
     machine.handle(DeadlineMissed("a"), 1.0)
     machine.handle(FrameReceived("b"), 4.5)
-    told = until(machine, 5.0)
-    assert told[-1] == (5.0, GiveUp("a", 5.0))
+    effects = run_until(machine, 5.0)
+    assert effects[-1] == (5.0, GiveUp("a", 5.0))
     assert machine.heard_at("a") is None
     assert not machine.is_suspect("a")
     assert machine.handle(ConnectionClosed("a"), 5.0) == ()
-    assert all(effect == SendPing("b") for _, effect in until(machine, 9.0)), "nothing more of the one that is gone"
+    assert all(effect == SendPing("b") for _, effect in run_until(machine, 9.0)), "nothing more of the one that is gone"
 
 
-def test_any_frame_puts_giving_up_off() -> None:
+def test_any_frame_postpones_giving_up() -> None:
     machine = connected("a")
     machine.handle(FrameReceived("a"), 4.9)
-    assert [effect for _, effect in until(machine, 9.8)] == [SendPing("a")] * 4
-    assert until(machine, 9.9)[-1] == (9.9, GiveUp("a", pytest.approx(5.0)))  # type: ignore[arg-type]
+    assert [effect for _, effect in run_until(machine, 9.8)] == [SendPing("a")] * 4
+    assert run_until(machine, 9.9)[-1] == (9.9, GiveUp("a", pytest.approx(5.0)))  # type: ignore[arg-type]
 
 
-def test_after_we_slept_ourselves_nobody_is_blamed_and_everybody_is_asked() -> None:
+def test_after_a_late_tick_no_peer_is_blamed_and_every_peer_is_pinged() -> None:
     machine = connected("a", "b")
     machine.handle(DeadlineMissed("b"), 1.0)
     assert list(machine.handle(Tick(), 60.0)) == [SendPing("a"), SendPing("b")]
     assert machine.is_suspect("b"), "it still has to answer"
-    assert [effect for _, effect in until(machine, 64.9)].count(SendPing("a")) == 2
-    assert {effect for _, effect in until(machine, 65.0)} == {GiveUp("a", 5.0), GiveUp("b", 5.0)}
+    assert [effect for _, effect in run_until(machine, 64.9)].count(SendPing("a")) == 2
+    assert {effect for _, effect in run_until(machine, 65.0)} == {GiveUp("a", 5.0), GiveUp("b", 5.0)}
 
 
-def test_events_that_come_before_the_late_tick_do_not_hide_that_we_slept() -> None:
-    """A process that was stopped is told what waited in its sockets, and who missed, before its timer comes round."""
+def test_events_before_the_late_tick_do_not_hide_that_it_is_late() -> None:
+    """A process that was stopped gets the waiting frames and missed deadlines before its timer fires."""
     machine = connected("a", "b")
     machine.handle(FrameReceived("a"), 60.0)
     machine.handle(PongReceived("a"), 60.0)
@@ -139,17 +125,17 @@ def test_a_peer_that_connects_anew_starts_anew() -> None:
     assert machine.deadline is None
     assert machine.handle(ConnectionOpened("a"), 3.0) == ()
     assert not machine.is_suspect("a")
-    assert until(machine, 5.0) == [(5.0, SendPing("a"))]
+    assert run_until(machine, 5.0) == [(5.0, SendPing("a"))]
 
 
-def test_a_connection_that_takes_the_place_of_another_clears_the_suspicion_aloud() -> None:
+def test_a_connection_that_replaces_another_clears_the_suspicion_with_an_effect() -> None:
     machine = connected("a")
     machine.handle(DeadlineMissed("a"), 1.0)
     assert machine.handle(ConnectionOpened("a"), 1.1) == (Trusted("a"),)
 
 
 def test_a_frame_costs_the_same_however_many_peers_there_are() -> None:
-    """Counted in looks at peers, not in seconds; and it wakes nobody, for it moves no deadline."""
+    """Counted in peers that are examined, not in seconds; no task wakes, because the deadline does not move."""
     looked: list[object] = []
 
     class Counting(FailureDetector):

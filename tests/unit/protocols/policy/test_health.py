@@ -1,4 +1,4 @@
-"""Health, told facts: what is failed, what is degraded, and what the reasons say."""
+"""Health: the status that follows from facts, and the words of the reasons."""
 
 from dataclasses import replace
 
@@ -52,14 +52,14 @@ def test_hybrid_is_degraded_and_says_why(facts: SwarmFacts, reason: str) -> None
 
 
 @pytest.mark.parametrize(("members", "reason"), [(4, "none of the 4"), (0, "no other member of the swarm is known")])
-def test_real_fails_when_nobody_can_be_reached(members: int, reason: str) -> None:
+def test_real_fails_when_no_member_can_be_reached(members: int, reason: str) -> None:
     status, reasons = judge_swarm(replace(GOOD, backend="real", members=members, reachable=0))
     assert status is Status.FAILED
     assert reasons[0].startswith(reason)
     assert "kept on this machine" not in reasons[0], "the real backend keeps nothing that the swarm did not take"
 
 
-def test_real_with_somebody_to_reach_is_degraded_at_most() -> None:
+def test_real_with_a_reachable_member_is_degraded_at_most() -> None:
     assert judge_swarm(replace(GOOD, backend="real"))[0] is Status.HEALTHY
     assert judge_swarm(replace(GOOD, backend="real", suspects=3, reachable=1))[0] is Status.DEGRADED
 
@@ -86,14 +86,14 @@ def test_mock_does_not_mind_that_there_is_no_swarm() -> None:
     ],
 )
 def test_the_clock_that_is_off_is_named(offsets_ms: tuple[float, ...], says: str) -> None:
-    said = judge_clock(offsets_ms)
-    assert said.partition(";")[0] == says
-    assert ("set the clock of this machine" in said) == said.startswith("this node's")
+    reason = judge_clock(offsets_ms)
+    assert reason.partition(";")[0] == says
+    assert ("set the clock of this machine" in reason) == reason.startswith("this node's")
 
 
-def test_of_two_nodes_that_differ_neither_is_told_to_mend_its_clock() -> None:
-    assert "mend" not in judge_clock((20_000.0,))
-    assert "mend" not in judge_clock((-20_000.0,))
+def test_of_two_nodes_that_differ_neither_is_asked_to_set_its_clock() -> None:
+    assert "set the clock" not in judge_clock((20_000.0,))
+    assert "set the clock" not in judge_clock((-20_000.0,))
 
 
 def test_a_store_that_cannot_write_is_failed_and_refusals_degrade() -> None:
@@ -105,7 +105,7 @@ def test_a_store_that_cannot_write_is_failed_and_refusals_degrade() -> None:
     assert judge_store(replace(KEPT, failure="the disk is full"))[0] is Status.FAILED
 
 
-def test_the_whole_is_as_ill_as_its_worst_part() -> None:
+def test_the_overall_status_is_the_worst_of_the_parts() -> None:
     assert worst([]) is Status.HEALTHY
     assert worst([Status.HEALTHY, Status.DEGRADED]) is Status.DEGRADED
     assert worst([Status.FAILED, Status.DEGRADED, Status.HEALTHY]) is Status.FAILED
@@ -128,12 +128,12 @@ def test_suspects_are_named_with_what_they_missed() -> None:
         ("mock", {"probe_failing": "asked n2", "calls_failing": "too few answered"}, Status.HEALTHY),
     ],
 )
-def test_what_fails_again_and_again_counts(backend: str, observed: dict[str, str], status: Status) -> None:
+def test_repeated_failures_count(backend: str, observed: dict[str, str], status: Status) -> None:
     facts = replace(GOOD, backend=backend, **observed)  # type: ignore[arg-type]
     assert judge_swarm(facts) == (status, tuple(observed.values()) if status is not Status.HEALTHY else ())
 
 
-def test_real_with_fewer_to_reach_than_a_write_needs_says_so() -> None:
+def test_real_with_fewer_reachable_members_than_a_write_needs_has_a_reason() -> None:
     facts = replace(GOOD, backend="real", reachable=1, write_quorum=2)
     assert judge_swarm(facts) == (Status.DEGRADED, ("1 of the 2 peers that a write needs can be reached",))
     assert judge_swarm(replace(facts, backend="hybrid"))[0] is Status.HEALTHY
@@ -145,9 +145,9 @@ def test_a_store_that_does_not_answer_is_degraded() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(0.9, Status.HEALTHY), (1.5, Status.DEGRADED), (60.0, Status.FAILED)])
-def test_a_disk_that_stands_still_is_told_of(seconds: float, status: Status) -> None:
-    told, reasons = judge_store(replace(KEPT, committing_seconds=seconds))
-    assert told is status
+def test_a_disk_that_stands_still_is_reported(seconds: float, status: Status) -> None:
+    judged, reasons = judge_store(replace(KEPT, committing_seconds=seconds))
+    assert judged is status
     if reasons:
         assert reasons == (f"the disk has not confirmed a write for {seconds:.1f} s; check the disk",)
 
@@ -167,7 +167,7 @@ SOUGHT = DiscoveryFacts(is_on=True, sources=2, faults=(), members=0, reachable=0
         (replace(SOUGHT, sources=0), Status.HEALTHY, ""),
     ],
 )
-def test_the_search_for_peers_matters_while_nobody_is_found(facts: DiscoveryFacts, status: Status, says: str) -> None:
+def test_the_search_matters_while_no_member_is_found(facts: DiscoveryFacts, status: Status, says: str) -> None:
     found, reasons = judge_discovery(facts)
     assert found is status
     assert says in " ".join(reasons)

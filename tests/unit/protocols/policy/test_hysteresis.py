@@ -1,4 +1,4 @@
-"""Hysteresis, told things: what is enough to be ill, what to be well again, and what is too little or too long ago."""
+"""Hysteresis: the observations that change a verdict, and those that are too few or too old."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ def ill(**limits: float) -> Hysteresis:
     return one
 
 
-def test_it_is_worse_after_several_bad_ones_in_a_row_and_not_before() -> None:
+def test_the_verdict_is_bad_after_several_bad_observations_in_a_row_and_not_before() -> None:
     one = steady()
     assert [one.observe_bad(f"late {at}", at) for at in (1.0, 2.0)] == [False, False]
     assert not one.is_bad(2.0)
@@ -28,7 +28,7 @@ def test_it_is_worse_after_several_bad_ones_in_a_row_and_not_before() -> None:
     assert (one.is_bad(3.0), one.needs_recheck(3.0), one.why) == (True, False, "late 3")
 
 
-def test_a_good_one_between_them_starts_the_count_anew() -> None:
+def test_a_good_observation_between_bad_ones_starts_the_count_anew() -> None:
     one = steady()
     for at in range(20):
         if at % 3 < 2:
@@ -38,7 +38,7 @@ def test_a_good_one_between_them_starts_the_count_anew() -> None:
         assert not one.is_bad(at)
 
 
-def test_it_is_better_after_several_good_ones() -> None:
+def test_the_verdict_is_good_after_several_good_observations() -> None:
     one = ill()
     assert not one.observe_good(4.0)
     assert (one.is_bad(4.0), one.needs_recheck(4.0)) == (True, True)
@@ -48,7 +48,7 @@ def test_it_is_better_after_several_good_ones() -> None:
     assert (one.is_bad(7.0), one.is_clear()) == (False, True)
 
 
-def test_bad_ones_too_long_apart_do_not_add_up() -> None:
+def test_bad_observations_too_far_apart_do_not_add_up() -> None:
     one = steady(within_seconds=10.0)
     for at in (0.0, 10.0, 20.0, 30.0, 40.0):
         assert not one.observe_bad("late", at)
@@ -56,7 +56,7 @@ def test_bad_ones_too_long_apart_do_not_add_up() -> None:
 
 
 @pytest.mark.parametrize("apart", [0.5, 1.0])
-def test_what_comes_together_counts_once(apart: float) -> None:
+def test_observations_close_together_count_once(apart: float) -> None:
     one = steady(apart_seconds=apart)
     for at in (1.0, 1.0, 1.01, 1.2, 1.3):
         assert not one.observe_bad("late", at)
@@ -64,7 +64,7 @@ def test_what_comes_together_counts_once(apart: float) -> None:
     assert one.observe_bad("late", 3.0 + 2 * apart)
 
 
-def test_what_nobody_looks_at_any_more_is_forgotten() -> None:
+def test_a_bad_verdict_without_observations_is_forgotten() -> None:
     one = ill(forget_seconds=10.0)
     assert one.is_bad(12.9)
     assert not one.is_bad(13.0)
@@ -72,7 +72,7 @@ def test_what_nobody_looks_at_any_more_is_forgotten() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 3)), max_size=60))
-def test_the_verdict_changes_only_as_it_says(history: list[tuple[bool, float]]) -> None:
+def test_the_verdict_changes_only_as_reported(history: list[tuple[bool, float]]) -> None:
     one, now = steady(), 0.0
     for is_good, passed in history:
         now += passed

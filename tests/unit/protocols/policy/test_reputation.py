@@ -1,4 +1,4 @@
-"""What peers did wrong adds up, costs more and more, and is forgotten."""
+"""Reputation: offences add up, cost the connection and then a ban, and decay."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ def test_one_bad_envelope_costs_nothing_but_itself() -> None:
     assert not score.is_banned("a", 0.0)
 
 
-def test_who_goes_on_loses_its_connection_and_then_its_place() -> None:
+def test_repeated_offences_cost_the_connection_and_then_a_ban() -> None:
     score, verdicts = Reputation(), []
     while not score.is_banned("a", 0.0):
         verdicts.append(score.offend("a", Offence.BAD_ENVELOPE, 0.0))
@@ -28,7 +28,7 @@ def test_points_halve_and_mistakes_far_apart_never_add_up() -> None:
         assert score.offend("a", Offence.BROKEN_RULES, float(at)) is not Penalty.BAN
 
 
-def test_a_place_comes_back_when_it_was_said_to_and_not_before() -> None:
+def test_a_ban_ends_when_it_is_due_and_not_before() -> None:
     score = Reputation(half_life_seconds=10.0, ban_at=100.0, readmit_at=25.0)
     assert score.offend("a", Offence.BROKEN_RULES, 0.0, times=4) is Penalty.BAN
     assert score.banned_seconds("a", 0.0) == 20.0
@@ -38,7 +38,7 @@ def test_a_place_comes_back_when_it_was_said_to_and_not_before() -> None:
     assert score.offend("a", Offence.BAD_INPUT, 20.2) is Penalty.NONE, "it starts with what is left of its points"
 
 
-def test_nobody_is_out_for_longer_than_the_most_points_take_to_decay() -> None:
+def test_no_ban_is_longer_than_the_most_points_take_to_decay() -> None:
     score = Reputation(half_life_seconds=10.0, readmit_at=25.0, points_max=400.0)
     for _ in range(1_000):
         score.offend("a", Offence.BROKEN_RULES, 0.0)
@@ -60,7 +60,7 @@ def test_a_pardon_forgets_everything() -> None:
     assert score.points("a", 0.0) == 0.0
 
 
-def test_a_crowd_is_not_remembered_and_the_worst_of_it_is() -> None:
+def test_of_very_many_peers_only_the_worst_are_remembered() -> None:
     score = Reputation(peers_max=100)
     score.offend("worst", Offence.BROKEN_RULES, 0.0, times=4)
     for number in range(10_000):
@@ -70,7 +70,7 @@ def test_a_crowd_is_not_remembered_and_the_worst_of_it_is() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(Offence)), st.floats(0, 1_000), st.integers(1, 5)), max_size=50))
-def test_points_stay_within_their_bounds_and_a_place_is_lost_by_points_alone(
+def test_points_stay_within_their_bounds_and_a_ban_follows_from_points_alone(
     offences: list[tuple[Offence, float, int]],
 ) -> None:
     score, now = Reputation(), 0.0

@@ -1,4 +1,4 @@
-"""Signatures are checked once, and a forged one never passes for one that was checked."""
+"""The signature cache: a signature is verified once, and a forged one is always refused."""
 
 from dataclasses import replace
 
@@ -26,33 +26,33 @@ def envelope(number: int = 0) -> Envelope:
 
 
 def test_a_checked_signature_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory, one = SignatureCache(), envelope()
-    memory.check(one)
+    cache, one = SignatureCache(), envelope()
+    cache.check(one)
     monkeypatch.setattr(signature_cache, "verify", lambda _: pytest.fail("it was checked again"))
-    memory.check(one)
+    cache.check(one)
 
 
 def test_a_forged_signature_on_a_known_envelope_is_refused() -> None:
-    memory, one = SignatureCache(), envelope()
-    memory.check(one)
+    cache, one = SignatureCache(), envelope()
+    cache.check(one)
     with pytest.raises(BadSignature):
-        memory.check(replace(one, signature=bytes(64)))
+        cache.check(replace(one, signature=bytes(64)))
 
 
-def test_a_refused_signature_is_not_remembered() -> None:
-    memory, forged = SignatureCache(), replace(envelope(), signature=bytes(64))
+def test_a_refused_signature_is_not_cached() -> None:
+    cache, forged = SignatureCache(), replace(envelope(), signature=bytes(64))
     for _ in range(2):
         with pytest.raises(BadSignature):
-            memory.check(forged)
+            cache.check(forged)
 
 
-def test_the_memory_is_bounded_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = SignatureCache(entries_max=2)
+def test_the_cache_is_bounded_and_the_oldest_entry_is_evicted_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = SignatureCache(entries_max=2)
     first, second, third = envelope(1), envelope(2), envelope(3)
     for one in (first, second, third):
-        memory.check(one)
+        cache.check(one)
     checked: list[Envelope] = []
     monkeypatch.setattr(signature_cache, "verify", checked.append)
     for one in (second, third, first):
-        memory.check(one)
+        cache.check(one)
     assert checked == [first]
