@@ -130,7 +130,7 @@ class HealthMonitor:
         self._is_writing = False
         self._wrote_at = -inf
         self._news = trio.Event()
-        for record in (self._calls, self.requests, resolver.record):
+        for record in (self._calls, self.requests, resolver.call_health):
             record.subscribe(self.look)
         if breaker is not None:
             breaker.subscribe(on_change=lambda _: self.sign_of_life(), on_sign_of_life=self.sign_of_life)
@@ -269,7 +269,7 @@ class HealthMonitor:
 
     def _resolving(self) -> ComponentHealth:
         probed = self._probed["resolver"]
-        record = self._resolver.record
+        record = self._resolver.call_health
         status, reasons = judge_observed(probed.failing(trio.current_time()), record.failing("look-ups"))
         return ComponentHealth(
             component="resolver",

@@ -1,4 +1,4 @@
-"""From a UCXL address with its temporal part to the version it means."""
+"""Resolver: finds the version that a UCXL address with its temporal part refers to."""
 
 from collections.abc import Iterable
 
@@ -25,14 +25,14 @@ _AUTO = Consistency.AUTO
 
 
 class Resolver:
-    """Reads through the DHT. A temporal read is answered over the versions that this node knows, or can be told of.
+    """Reads through the DHT. A temporal read is answered from the history of the address.
 
-    Local, as it is made: a holder that lacks nothing the others wrote goes by what it has, and asks the other holders
-    where that has gaps. Distributed (`use_distributed_resolver`): the holders are asked for the history of every
-    temporal read, and this machine's answers for them, marked, when they do not.
+    Local resolution, the default: a holder that has everything the others wrote uses its own history, and asks the
+    other holders when that has gaps. Distributed resolution (`use_distributed_resolver`): the holders are asked for the
+    history at every temporal read; this machine's own history is used, marked as degraded, when they do not answer.
 
-    What takes several calls to the DHT takes one deadline in all, and stays with the backend that it began in. What
-    is kept of the answers, and for how long, is in `resolver_cache.py`; it is kept while `run` runs.
+    A read of several calls to the DHT has one deadline, and stays with the backend that it began in. While `run` runs,
+    recent answers are cached (`resolver_cache.py`).
     """
 
     def __init__(
@@ -45,24 +45,24 @@ class Resolver:
         self._dht = dht
         self._store = store
         self._time = trio.lowlevel.current_clock().current_time
-        self.record = CallHealth()
-        """What became of the look-ups that neither memory nor one look into the store answered."""
-        self._resolver_cache = ResolverCache(store, flags)
+        self.call_health = CallHealth()
+        """Of the look-ups that neither the cache nor one read of the store could answer."""
+        self._cache = ResolverCache(store, flags)
         self.use_flags(flags)
 
     @property
     def counts(self) -> CacheCounts:
-        """What the kept answers were good for."""
-        return self._resolver_cache.counts
+        """How often the cache had an answer, and why it dropped some."""
+        return self._cache.counts
 
     def use_flags(self, flags: Flags) -> None:
-        """Calls that begin from now on go by these flags."""
+        """Calls that begin from now on follow these flags."""
         self._flags = flags
-        self._resolver_cache.use_flags(flags)
+        self._cache.use_flags(flags)
 
     async def run(self) -> None:
-        """Keep answers, and share look-ups, until cancelled."""
-        await self._resolver_cache.run()
+        """Cache answers, and share look-ups, until cancelled."""
+        await self._cache.run()
 
     async def resolve(
         self,
@@ -72,9 +72,10 @@ class Resolver:
         digest: bytes | None = None,
         timeout: float | None = None,
     ) -> Answer:
-        """The version an address means, first in `heads` and with its content; siblings after it.
+        """The version that an address refers to, first in `heads` and with its content; siblings after it.
 
-        Raises `NotFound`, `Deleted` (a tombstone; its digest is in the details), `OutOfRange`, `Unavailable`.
+        With `digest` it is the version of that name. Raises `NotFound`, `Deleted` (a tombstone; its digest is in the
+        details), `OutOfRange`, `Unavailable`.
         """
         key, started = require_one(address).key, self._time()
         is_head = digest is None and isinstance(address.temporal, Head)
@@ -89,31 +90,31 @@ class Resolver:
             answer = await self._with_content(address, key, answer, consistency, operation)
             first = answer.heads[0]
         if first.deleted and digest is None:
-            where = answer.provenance
+            provenance = answer.provenance
             raise Deleted(
                 f"{address.text} was deleted; its history is still there",
                 deleted=True,
                 digest=first.digest.hex(),
                 version=first.version,
-                siblings=where.siblings,
-                backend=where.backend.value,
-                source=where.source,
-                degraded=where.is_degraded,
-                reason=where.reason,
+                siblings=provenance.siblings,
+                backend=provenance.backend.value,
+                source=provenance.source,
+                degraded=provenance.is_degraded,
+                reason=provenance.reason,
             )
         return answer
 
     async def _resolve(
         self, address: Address, key: bytes, consistency: Consistency, digest: bytes | None, timeout: float | None
     ) -> Answer:
-        """What takes more than one look into the store, or may."""
+        """A read that may take more than one read of the store."""
         operation = self._dht.begin(key, timeout)
         part = address.temporal if digest is None else digest
         is_head = isinstance(part, Head)
         freshness = operation.dht.freshness(key)
-        is_cached = self._resolver_cache.is_on and freshness.age_max_seconds > 0.0
+        is_cached = self._cache.is_on and freshness.age_max_seconds > 0.0
         if consistency is _AUTO and is_cached and not (is_head and freshness.is_final):
-            return await self._resolver_cache.answer(
+            return await self._cache.get(
                 key,
                 part,
                 freshness,
@@ -133,19 +134,19 @@ class Resolver:
         consistency: Consistency,
         operation: OperationContext,
     ) -> Answer:
-        with self.record:
+        with self.call_health:
             if isinstance(part, bytes):
                 answer = await self._version(key, part, consistency, operation)
             elif isinstance(part, Head):
                 answer = await operation.dht.get(key, consistency=consistency, timeout=operation.seconds_left)
             else:
-                answer = await self._at(address, key, consistency, operation)
+                answer = await self._from_history(address, key, consistency, operation)
             return await self._with_content(address, key, answer, consistency, operation)
 
     async def _with_content(
         self, address: Address, key: bytes, answer: Answer, consistency: Consistency, operation: OperationContext
     ) -> Answer:
-        """The answer, its first version with its content. Raises `NotFound` when it is empty."""
+        """The answer, with the content of its first version. Raises `NotFound` when it is empty."""
         if not answer.heads:
             raise NotFound(f"nothing is known at {address.text}", address=address.text)
         first = answer.heads[0]
@@ -163,20 +164,22 @@ class Resolver:
     async def _content(
         self, key: bytes, digest: bytes, consistency: Consistency, operation: OperationContext
     ) -> Envelope:
-        """A version that is known to exist. That nobody who was asked has it is no proof that it does not."""
-        held = await self._version(key, digest, consistency, operation)
-        if not held.heads or not isinstance(held.heads[0], Envelope):
+        """A version that is known to exist: that no holder has its content is `Unavailable`, not `NotFound`."""
+        answer = await self._version(key, digest, consistency, operation)
+        if not answer.heads or not isinstance(answer.heads[0], Envelope):
             raise Unavailable(
-                f"the version {digest.hex()} is known here, but nobody who holds its content answered",
+                f"the version {digest.hex()} is known here, but no node that holds its content answered",
                 digest=digest.hex(),
             )
-        return held.heads[0]
+        return answer.heads[0]
 
     # -- over the history -------------------------------------------------------------------------------------
 
-    async def _at(self, address: Address, key: bytes, consistency: Consistency, operation: OperationContext) -> Answer:
-        history = await self._whole(key, consistency, operation)
-        where = history.provenance
+    async def _from_history(
+        self, address: Address, key: bytes, consistency: Consistency, operation: OperationContext
+    ) -> Answer:
+        history = await self._effective_history(key, consistency, operation)
+        provenance = history.provenance
         if not history.versions:
             raise NotFound(f"nothing is known at {address.canonical}", address=address.canonical)
         try:
@@ -185,20 +188,22 @@ class Resolver:
             if history.is_complete or consistency is Consistency.LOCAL:
                 raise
             raise Unavailable(
-                f"{error.message}; that may not be all of them: {where.reason}", versions=len(history.versions)
+                f"{error.message}; that may not be all of them: {provenance.reason}", versions=len(history.versions)
             ) from error
         envelope = await self._content(key, chosen.digest, consistency, operation)
-        return Answer((envelope,), where._replace(siblings=0))
+        return Answer((envelope,), provenance._replace(siblings=0))
 
-    async def _whole(self, key: bytes, consistency: Consistency, operation: OperationContext) -> VersionHistory:
-        """The whole history that counts: a version that was reissued is there once, as what stands in for it."""
-        history = await self._known(key, consistency, operation)
+    async def _effective_history(
+        self, key: bytes, consistency: Consistency, operation: OperationContext
+    ) -> VersionHistory:
+        """The whole history without the versions that were issued again: their replacements are in it."""
+        history = await self._whole_history(key, consistency, operation)
         if history.missing and history.provenance.source == "local" and consistency is _AUTO:
             history = await self._without_gaps(key, history, operation)
         return history._replace(versions=tuple(v for v in history.versions if v.reissued_as is None))
 
-    async def _known(self, key: bytes, consistency: Consistency, operation: OperationContext) -> VersionHistory:
-        """What the backend tells, and what is missing from it in words."""
+    async def _whole_history(self, key: bytes, consistency: Consistency, operation: OperationContext) -> VersionHistory:
+        """All pages of the history, with what is missing from it."""
         history = await self._page(key, consistency, operation, after=0, limit=PAGE)
         versions: list[Version] = list(history.versions)
         while len(versions) < history.total:
@@ -209,40 +214,41 @@ class Resolver:
         return await self._with_missing(history._replace(versions=tuple(versions)))
 
     async def _without_gaps(self, key: bytes, history: VersionHistory, operation: OperationContext) -> VersionHistory:
-        """This machine's history has gaps: what the holders know; or what is here, marked."""
+        """This machine's history has gaps: return that of the holders, or this one, marked as degraded."""
         why = ""
         if operation.dht.asks_swarm and not history.provenance.is_degraded:
             try:
-                return await self._known(key, Consistency.SWARM, operation)
+                return await self._whole_history(key, Consistency.SWARM, operation)
             except Unavailable as error:
                 why = f", and the holders could not be asked: {error.message}"
-        where = history.provenance
-        where = where._replace(is_degraded=True, reason=where.reason + why)
+        provenance = history.provenance
+        provenance = provenance._replace(is_degraded=True, reason=provenance.reason + why)
         is_complete = not operation.dht.asks_swarm
-        return history._replace(is_complete=is_complete, provenance=where)
+        return history._replace(is_complete=is_complete, provenance=provenance)
 
     async def _with_missing(self, history: VersionHistory) -> VersionHistory:
-        """Say which versions these were written on top of and nobody has told of."""
-        shown = {version.digest for version in history.versions}
-        named = [parent for version in history.versions for parent in version.parents if parent not in shown]
-        missing = await self._unknown(named)
+        """The history, with the parents of its versions that are not known here."""
+        listed = {version.digest for version in history.versions}
+        parents = [parent for version in history.versions for parent in version.parents if parent not in listed]
+        missing = await self._unknown(parents)
         if not missing:
             return history
-        where = history.provenance
+        provenance = history.provenance
         are = "version is" if len(missing) == 1 else "versions are"
         words = f"{len(missing)} earlier {are} named as parents and not known here"
-        reason = f"{where.reason}; {words}" if where.reason else words
-        return history._replace(missing=missing, provenance=where._replace(reason=reason))
+        reason = f"{provenance.reason}; {words}" if provenance.reason else words
+        return history._replace(missing=missing, provenance=provenance._replace(reason=reason))
 
     async def _unknown(self, digests: Iterable[bytes]) -> tuple[bytes, ...]:
-        asked = tuple(digests)
-        found = await by_digests(self._store, asked) if asked else {}
+        """The digests that this store does not know."""
+        requested = tuple(digests)
+        found = await by_digests(self._store, requested) if requested else {}
         return tuple(digest for digest, version in found.items() if version is None)
 
     async def _page(
         self, key: bytes, consistency: Consistency, operation: OperationContext, *, after: int, limit: int
     ) -> VersionHistory:
-        """Part of the history, from where the flags say that it comes from."""
+        """One page of the history, from the holders when the flags ask for distributed resolution."""
         is_distributed = self._flags.use_distributed_resolver and consistency is _AUTO
         if not is_distributed or not operation.dht.asks_swarm:
             return await operation.dht.history(
@@ -257,8 +263,8 @@ class Resolver:
             if not self._flags.has_fallback or not history.total:
                 raise
             why = f"answered from this machine: {error.message}"
-            where = history.provenance._replace(is_degraded=True, reason=why)
-            return history._replace(is_complete=False, provenance=where)
+            provenance = history.provenance._replace(is_degraded=True, reason=why)
+            return history._replace(is_complete=False, provenance=provenance)
 
     async def history(
         self,
@@ -269,7 +275,7 @@ class Resolver:
         limit: int = PAGE,
         timeout: float | None = None,
     ) -> VersionHistory:
-        """The versions of an address, the first one first. Raises `NotFound` when there is none."""
+        """The versions of an address, earliest first. Raises `NotFound` when there is none."""
         key = require_one(address).key
         operation = self._dht.begin(key, timeout)
         history = await self._page(key, consistency, operation, after=after, limit=limit)

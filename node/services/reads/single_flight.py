@@ -1,7 +1,7 @@
-"""One look-up for many who ask at once.
+"""Single flight: one look-up for many callers that ask for the same thing at once.
 
-It runs in a task of its own: who asked first may be cancelled, or give up, and nobody else fails or waits longer for
-it. It is as long as its own deadline allows, so there are never more of them than callers had in that time.
+A look-up runs in a task of its own: when its first caller is cancelled or gives up, no other caller fails or waits
+longer. Each look-up ends by its own deadline, so there are never more of them than callers within that time.
 """
 
 import copy
@@ -20,20 +20,20 @@ V = TypeVar("V")
 
 
 class Flight(Generic[V]):
-    """One that is under way, or over. `reading` says whether what it finds is still wanted."""
+    """A look-up under way, or ended. `load` says whether the key changed since it began."""
 
-    __slots__ = ("_error", "_over", "_value", "reading", "started")
+    __slots__ = ("_ended", "_error", "_value", "load", "started")
 
-    def __init__(self, reading: CacheLoad) -> None:
-        self.reading = reading
+    def __init__(self, load: CacheLoad) -> None:
+        self.load = load
         self.started = trio.current_time()
-        self._over = trio.Event()
+        self._ended = trio.Event()
         self._value: V | None = None
         self._error: BzzzError | None = None
 
     async def wait(self) -> V:
-        """What it found. Raises what it raised, to each waiter an error of its own."""
-        await self._over.wait()
+        """Return what it found, or raise a copy of its error: each waiter gets an error object of its own."""
+        await self._ended.wait()
         if self._error is not None:
             raise copy.copy(self._error)
         assert self._value is not None
@@ -44,22 +44,22 @@ class Flight(Generic[V]):
             self._value = await look_up()
         except BzzzError as error:
             self._error = error
-        except Exception as error:  # nobody else's task may end for it
+        except Exception as error:  # a bug in a look-up must not end the task that runs them all
             log.exception("a look-up failed")
             self._error = Internal(f"the look-up failed ({type(error).__name__}); the node's log says where")
         except BaseException:
             self._error = Unavailable("the node is being stopped")
             raise
         finally:
-            self._over.set()
+            self._ended.set()
 
 
 class SingleFlight(Generic[V]):
-    """Those under way, by name. Without `run`, none is."""
+    """The look-ups under way, by name. Look-ups can begin only while `run` runs."""
 
     def __init__(self) -> None:
         self._nursery: trio.Nursery | None = None
-        self._all: dict[Hashable, Flight[V]] = {}
+        self._flights: dict[Hashable, Flight[V]] = {}
 
     @property
     def is_running(self) -> bool:
@@ -71,23 +71,23 @@ class SingleFlight(Generic[V]):
             try:
                 await trio.sleep_forever()
             finally:
-                self._nursery = None  # before it closes: who asks then looks up alone
+                self._nursery = None  # before it closes: a caller that comes now makes its own look-up
 
     def get(self, name: Hashable) -> Flight[V] | None:
-        """The one that who asks now may wait for: nothing changed since it began."""
-        lookup = self._all.get(name)
-        return None if lookup is None or lookup.reading.is_stale else lookup
+        """The look-up that a caller may join now: nothing changed since it began."""
+        flight = self._flights.get(name)
+        return None if flight is None or flight.load.is_stale else flight
 
-    def begin(self, name: Hashable, reading: CacheLoad, look_up: Callable[[], Awaitable[V]]) -> Flight[V]:
-        """Look something up; who asks for it later may wait for this one."""
+    def begin(self, name: Hashable, load: CacheLoad, look_up: Callable[[], Awaitable[V]]) -> Flight[V]:
+        """Begin a look-up that later callers may join."""
         assert self._nursery is not None, "look-ups are shared while `run` does"
-        lookup = self._all[name] = Flight[V](reading)
-        self._nursery.start_soon(self._run, name, lookup, look_up)
-        return lookup
+        flight = self._flights[name] = Flight[V](load)
+        self._nursery.start_soon(self._run, name, flight, look_up)
+        return flight
 
-    async def _run(self, name: Hashable, lookup: Flight[V], look_up: Callable[[], Awaitable[V]]) -> None:
+    async def _run(self, name: Hashable, flight: Flight[V], look_up: Callable[[], Awaitable[V]]) -> None:
         try:
-            await lookup.run(look_up)
+            await flight.run(look_up)
         finally:
-            if self._all.get(name) is lookup:
-                del self._all[name]
+            if self._flights.get(name) is flight:
+                del self._flights[name]
