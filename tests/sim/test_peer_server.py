@@ -29,7 +29,7 @@ class Friends:
     def __init__(self) -> None:
         self.are_known = True
 
-    def knows(self, _: str) -> bool:
+    def has_greeted(self, _: str) -> bool:
         return self.are_known
 
     def connected(self, *_: object) -> None: ...

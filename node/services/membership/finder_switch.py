@@ -1,4 +1,4 @@
-"""A finder under a switch: it runs while its flag is on, and not a moment longer."""
+"""Finder switch: runs a finder while its flag is on."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from discovery.finder import Finder, FinderHealth, OnSighted
 
 
 class FinderSwitch:
-    """`is_on` says whether it may run; `changed` waits until that may be another answer."""
+    """`is_on` says whether the finder may run; `changed` waits until that answer may be another one."""
 
     def __init__(self, finder: Finder, is_on: Callable[[], bool], changed: Callable[[], Awaitable[None]]) -> None:
         self._finder = finder
@@ -17,9 +17,9 @@ class FinderSwitch:
         self._changed = changed
 
     def health(self) -> FinderHealth:
-        """What the finder tells; while it is off nothing is wrong with it."""
-        told = self._finder.health()
-        return told if self._is_on() else replace(told, faults=())
+        """The health of the finder; without faults while it is off."""
+        health = self._finder.health()
+        return health if self._is_on() else replace(health, faults=())
 
     async def run(self, on_sighted: OnSighted) -> None:
         while True:

@@ -95,7 +95,7 @@ class PeerServer:
     def serve(self, peer: str, request: Request, trace: str) -> Reply | DeferredReply | Awaitable[Reply]:
         if isinstance(request, Hello):
             return self._neighbours.answer_hello(peer, request)
-        if not self._neighbours.knows(peer):
+        if not self._neighbours.has_greeted(peer):
             raise Forbidden("say hello first: this node speaks with members of its own swarm only")
         match request:
             case Ping():
@@ -143,7 +143,7 @@ class PeerServer:
         """
         async with self._large.setdefault(peer, trio.Lock()):
             for start in range(0, len(encoded), VERIFIED_AT_ONCE):
-                if not self._neighbours.knows(peer):
+                if not self._neighbours.has_greeted(peer):
                     self._large.pop(peer, None)
                     raise Unavailable("the connection that this came by is over")
                 self._check_and_merge(peer, encoded[start : start + VERIFIED_AT_ONCE], start, progress)
