@@ -18,6 +18,20 @@ if [ "$1" = venv ]; then mkdir .venv; cp -a "$CHECKOUT/made/." .venv; fi
 exit ${UV_FAILS:-0}
 """
 
+# A Python with or without pip. An environment of its own (`-m venv .uv`) has one. pip puts commands into the folder
+# that it is told of, else beside its own Python; in a folder that exists already it replaces nothing.
+PYTHON = """#!/bin/sh
+case "$*" in
+    "-m pip install "*"--target .uv "*) [ {has_pip} = True ] && [ ! -e .uv ] || exit 1; mkdir -p .uv/bin ;;
+    "-m pip install "*) [ "$0" = .uv/bin/python ] || exit 1 ;;
+    "-m pip "*) [ {has_pip} = True ]; exit ;;
+    "-m venv .uv") mkdir -p .uv/bin; cp "$0" .uv/bin/python; exit ;;
+    *) exec {python} "$@" ;;
+esac
+echo "$@" >>"$CHECKOUT/asked"
+cp "$CHECKOUT/uv" .uv/bin/uv
+"""
+
 
 class Checkout:
     """A folder with what bootstrap reads, and what it has asked uv to do there."""
@@ -104,3 +118,19 @@ def test_an_unknown_group_is_refused(checkout: Checkout) -> None:
     assert done.returncode == 2
     assert "there are run, bench and dev" in done.stderr
     assert checkout.asked() == []
+
+
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_where_there_is_no_uv_pip_installs_it_from_its_lock(checkout: Checkout, has_pip: bool) -> None:
+    (checkout.folder / "uv").write_text(UV, encoding="utf-8")
+    (checkout.folder / "uv").chmod(0o755)
+    (checkout.folder / "bin" / "uv").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    python = checkout.folder / "bin" / "python"
+    python.write_text(PYTHON.format(python=sys.executable, has_pip=has_pip), encoding="utf-8")
+    python.chmod(0o755)
+    done = checkout.bootstrap("run", PYTHON=str(python))
+    assert done.returncode == 0, done.stderr
+    with_pip, venv, *_ = checkout.asked()
+    assert with_pip.startswith("-m pip install ")
+    assert {"--require-hashes", "requirements-bootstrap.lock"} <= set(with_pip.split())
+    assert venv.startswith("venv ")
