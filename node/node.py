@@ -8,7 +8,8 @@ from node.dht.dispatch import DispatchDHT
 from node.metrics import Meters
 from node.services.control.audit import Audit
 from node.services.control.flag_store import FlagStore
-from node.services.observe.health import HealthMonitor, HealthReport
+from node.services.observe.health import HealthMonitor
+from node.services.observe.health_report import HealthReport
 from node.services.reads.resolver import Resolver
 from node.services.writes.author import Author
 from node.store.base import Store

@@ -46,17 +46,17 @@ class _Resource:
 
     async def _call(self, function: RouteFunction, request: Request) -> RouteReply | Response:
         """Call the route, and record for the health report how long it took and whether this API failed."""
-        requests, started = self._node.monitor.requests, trio.current_time()
+        api_calls, started = self._node.monitor.api_calls, trio.current_time()
         try:
             reply = await function(self._node, request)
         except Exception as problem:
             if isinstance(problem, BzzzError) and not isinstance(problem, Internal):
-                requests.succeeded(trio.current_time() - started)
+                api_calls.succeeded(trio.current_time() - started)
             else:
                 why = f"an internal error ({type(problem).__name__}); the node's log has the details"
-                requests.failed(why, trio.current_time() - started)
+                api_calls.failed(why, trio.current_time() - started)
             raise
-        requests.succeeded(trio.current_time() - started)
+        api_calls.succeeded(trio.current_time() - started)
         return reply
 
     def _encoded(self, reply: RouteReply, request_id: str) -> Response:

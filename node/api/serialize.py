@@ -13,7 +13,7 @@ from typing import Any
 
 from node.dht.base import Provenance, Receipt, VersionHistory
 from node.node import Node, PeerStatus
-from node.services.observe.health import HealthReport
+from node.services.observe.health_report import HealthReport
 from node.store.hints import Hint, Pending
 from node.store.versions import Version
 from protocols import clock

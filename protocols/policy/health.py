@@ -1,4 +1,4 @@
-"""Health: the status of each component, judged from facts that `node/services/observe/health.py` collects.
+"""Health: the status of each component, judged from facts that `node/services/observe/health_report.py` collects.
 
 Certain facts (the breaker is open, the store cannot write, no peer is connected) take effect, and end, at once. Mere
 observations (a call that failed, a late peer, a probe without an answer) go through `protocols/policy/hysteresis.py`

@@ -7,7 +7,7 @@ from netsim.virtual.nodes import VirtualSwarm
 from node.config.changes import read_change
 from node.dht.base import Consistency
 from node.node import Node
-from node.services.observe.health import ComponentHealth
+from node.services.observe.health_report import ComponentHealth
 from protocols.errors import Indeterminate, StorageFull, Unavailable
 from protocols.policy.breaker import BreakerState
 from tests.sim.swarms import Disk, get, over_seeds, paid, put, running, swarm_of, until

@@ -1,0 +1,217 @@
+"""Health report: collects the facts of each component when it is asked for, and has `protocols/policy/health.py` judge
+them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from discovery.finder import Finder
+from node.dht.base import DHT
+from node.dht.circuit_breaker import CircuitBreaker
+from node.services.control.flag_store import FlagStore
+from node.services.observe.observations import Observations
+from node.services.reads.resolver import Resolver
+from node.store.base import Store
+from node.swarm.members import Members
+from protocols.policy.breaker import BreakerState
+from protocols.policy.health import (
+    DiscoveryFacts,
+    Status,
+    StoreFacts,
+    SwarmFacts,
+    judge_discovery,
+    judge_observed,
+    judge_store,
+    judge_swarm,
+    worst,
+)
+
+SUSPECTS_NAMED_MAX = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentHealth:
+    """One component. `latency_ms` is its last measured one (0: not measured yet)."""
+
+    component: str
+    backend: str
+    status: str
+    last_check_ms: int
+    """When it was observed last, by a call or a probe."""
+    error_count: int
+    """Failed calls and probes since the start."""
+    latency_ms: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    status: str
+    reasons: tuple[str, ...]
+    components: tuple[ComponentHealth, ...]
+
+
+class HealthReporter:
+    """Makes the report. `breaker` is None where there is no swarm."""
+
+    def __init__(
+        self,
+        *,
+        dht: DHT,
+        flags: FlagStore,
+        store: Store,
+        members: Members,
+        breaker: CircuitBreaker | None,
+        resolver: Resolver,
+        finders: Sequence[Finder],
+        observations: Observations,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._backend = dht
+        self._flags = flags
+        self._store = store
+        self._members = members
+        self._breaker = breaker
+        self._resolver = resolver
+        self._finders = tuple(finders)
+        self._observations = observations
+        self._now_ms = now_ms
+        self._started_at = trio.current_time()
+
+    def report(self) -> HealthReport:
+        components = (
+            self._dht(),
+            self._resolution(),
+            self._discovery(),
+            self._api(),
+            self._storage(),
+            self._configuration(),
+        )
+        status = worst([Status(component.status) for component in components])
+        reasons = tuple(reason for component in components for reason in component.reasons)
+        return HealthReport(status=status, reasons=reasons, components=components)
+
+    def is_in_swarm(self) -> bool:
+        """Whether the swarm may be asked: while the breaker is open it sends pings itself."""
+        return self._backend.asks_swarm and self._breaker is not None and self._breaker.state is not BreakerState.OPEN
+
+    def _last_ms(self, *times: float | None) -> int:
+        """The latest of these times on trio's clock, as wall clock time; the start of the node when there is none."""
+        at = max((at for at in times if at is not None), default=self._started_at)
+        return self._now_ms() - int(max(0.0, trio.current_time() - at) * 1000.0)
+
+    def _dht(self) -> ComponentHealth:
+        breaker, probe, calls = self._breaker, self._observations.probes["dht"], self._observations.dht_calls
+        connected = [p for p in self._members.all() if p.is_connected]
+        suspects = self._observations.suspects.suspects()
+        facts = SwarmFacts(
+            backend=self._backend.backend,
+            members=len(self._members),
+            reachable=self._observations.suspects.reachable(),
+            suspects=len(suspects),
+            suspect_names=tuple(
+                f"{p.member.name or p.member.peer[-8:]} ({p.suspect_why})" if p.suspect_why else p.member.name
+                for p in suspects[:SUSPECTS_NAMED_MAX]
+            ),
+            breaker=breaker.state if breaker else BreakerState.CLOSED,
+            breaker_why=breaker.why if breaker else "",
+            clock_offsets_ms=tuple(p.clock_offset_ms for p in connected if p.clock_offset_ms is not None),
+            calls_failing=calls.failing(),
+            probe_failing=probe.failing() if self.is_in_swarm() else "",
+            write_quorum=self._backend.write_quorum,
+        )
+        status, reasons = judge_swarm(facts)
+        return ComponentHealth(
+            component="dht",
+            backend=self._backend.backend,
+            status=status,
+            last_check_ms=self._last_ms(probe.last_at, calls.last_at),
+            error_count=calls.errors + probe.errors + (breaker.failures if breaker else 0),
+            latency_ms=probe.latency_seconds * 1000.0,
+            reasons=reasons,
+        )
+
+    def _resolution(self) -> ComponentHealth:
+        probe, calls = self._observations.probes["resolver"], self._resolver.call_health
+        status, reasons = judge_observed(probe.failing(), calls.failing("look-ups"))
+        return ComponentHealth(
+            component="resolver",
+            backend="distributed" if self._flags.current.use_distributed_resolver else "local",
+            status=status,
+            last_check_ms=self._last_ms(probe.last_at, calls.last_at),
+            error_count=probe.errors + calls.errors,
+            latency_ms=probe.latency_seconds * 1000.0,
+            reasons=reasons,
+        )
+
+    def _discovery(self) -> ComponentHealth:
+        finders = [finder.health() for finder in self._finders]
+        facts = DiscoveryFacts(
+            is_on=self._flags.current.discovery_configured,
+            sources=sum(finder.sources for finder in finders),
+            faults=tuple(fault for finder in finders for fault in finder.faults),
+            members=len(self._members),
+            reachable=self._observations.suspects.reachable(),
+        )
+        status, reasons = judge_discovery(facts)
+        return ComponentHealth(
+            component="discovery",
+            backend="configured" if facts.sources and facts.is_on else "off" if not facts.is_on else "none",
+            status=status,
+            last_check_ms=self._last_ms(*(finder.looked_at for finder in finders)),
+            error_count=sum(finder.errors for finder in finders),
+            latency_ms=max((finder.latency_seconds for finder in finders), default=0.0) * 1000.0,
+            reasons=reasons,
+        )
+
+    def _api(self) -> ComponentHealth:
+        calls = self._observations.api_calls
+        status, reasons = judge_observed(calls.failing("requests"))
+        return ComponentHealth(
+            component="api",
+            backend="http",
+            status=status,
+            last_check_ms=self._last_ms(calls.last_at),
+            error_count=calls.errors,
+            latency_ms=calls.latency_seconds * 1000.0,
+            reasons=reasons,
+        )
+
+    def _storage(self) -> ComponentHealth:
+        pending, probe = self._store.pending(), self._observations.probes["store"]
+        failure, since = self._store.last_failure, self._store.committing_since
+        status, reasons = judge_store(
+            StoreFacts(
+                failure=failure,
+                pending=pending.count,
+                oldest_pending_ms=pending.oldest_at_ms,
+                refused=pending.refused,
+                probe_failing=probe.failing(),
+                committing_seconds=0.0 if since is None else trio.current_time() - since,
+            )
+        )
+        return ComponentHealth(
+            component="store",
+            backend="local",
+            status=status,
+            last_check_ms=self._last_ms(probe.last_at),
+            error_count=self._store.failures + probe.errors,
+            latency_ms=probe.latency_seconds * 1000.0,
+            reasons=reasons,
+        )
+
+    def _configuration(self) -> ComponentHealth:
+        """The flags in force: degraded while one of them is forced, or a configuration was refused."""
+        faults, override = self._flags.faults, self._flags.current.override
+        forced = f"{override.author} forces {override.force}: {override.reason}" if override else ""
+        reasons = (*((forced,) if forced else ()), *faults)
+        return ComponentHealth(
+            component="configuration",
+            backend="local",
+            status=Status.DEGRADED if reasons else Status.HEALTHY,
+            last_check_ms=self._now_ms(),
+            error_count=len(faults),
+            latency_ms=0.0,
+            reasons=reasons,
+        )
