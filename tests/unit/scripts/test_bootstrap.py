@@ -97,6 +97,15 @@ def test_a_larger_group_is_added_and_nothing_is_removed(checkout: Checkout) -> N
     assert mark.exists()
 
 
+def test_the_python_of_the_environment_is_kept(checkout: Checkout) -> None:
+    checkout.bootstrap("run")
+    (mark := checkout.folder / ".venv" / "mark").touch()
+    (other := checkout.folder / "bin" / "python3").write_text("#!/bin/sh\necho 3.99\n", encoding="utf-8")
+    other.chmod(0o755)
+    assert checkout.bootstrap("dev", PYTHON="").returncode == 0
+    assert mark.exists()
+
+
 def test_a_changed_lock_keeps_the_larger_group(checkout: Checkout) -> None:
     checkout.bootstrap("dev")
     with (checkout.folder / "requirements.lock").open("a", encoding="utf-8") as lock:
