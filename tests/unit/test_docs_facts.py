@@ -269,7 +269,7 @@ def test_exit_codes_are_those_of_the_command_line() -> None:
 
 def test_every_component_of_health_is_told() -> None:
     told = [bare(name) for name, *_ in under(OPERATIONS, "Health")]
-    source = (ROOT / "node/services/observe/health.py").read_text("utf-8")
+    source = (ROOT / "node/services/observe/health_report.py").read_text("utf-8")
     assert told == re.findall(r'component="(\w+)"', source)
 
 
