@@ -30,7 +30,7 @@ from node.node import Node
 from node.node_metrics import NodeMetrics
 from node.services.control.audit import Audit
 from node.services.control.audit_file import AuditStorage, MemoryAuditStorage
-from node.services.control.flag_effects import BreakerAuditor, holds_otherwise, steer
+from node.services.control.flag_effects import BreakerAuditor, apply_to_breaker, changes_held_keys
 from node.services.control.flag_store import FlagStore
 from node.services.membership.finder_switch import FinderSwitch
 from node.services.membership.neighbours import Neighbours
@@ -145,7 +145,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
     swarm = _swarm(base, network)
     dht = _dht(base, swarm)
     node = _node(base, dht, swarm)
-    steer(swarm.breaker, replace(base.flags.current, override=None), base.flags.current)
+    apply_to_breaker(swarm.breaker, replace(base.flags.current, override=None), base.flags.current)
     environment = base.environment
     reissuer = Reissuer(
         environment.store,
@@ -343,13 +343,13 @@ def _dht(base: _Base, swarm: _Swarm) -> DispatchDHT:
         call_metrics=base.call_metrics,
     )
 
-    def turned(before: Flags, after: Flags) -> None:
+    def on_flags_changed(before: Flags, after: Flags) -> None:
         dht.use_flags(after)
-        steer(breaker, before, after)
-        if holds_otherwise(before, after):
+        apply_to_breaker(breaker, before, after)
+        if changes_held_keys(before, after):
             swarm.handoff.rescan()
 
-    base.flags.subscribe(turned)
+    base.flags.subscribe(on_flags_changed)
     return dht
 
 

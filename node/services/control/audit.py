@@ -1,7 +1,7 @@
-"""The audit log of a node: appends acts to its journal, one after another, each signed and chained to the one before.
+"""Audit log: appends the acts of operators, each signed and chained to the one before.
 
-An act is in the log before it has any effect. Who did it is what the caller said; on loopback nobody is asked to prove
-it, and off loopback whoever has the API's token may write any name.
+An act is in the log before it has any effect. The author is what the caller said: on loopback no proof is asked for,
+and elsewhere a client with the API's token may give any name.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,15 +19,15 @@ PAGE = 1000
 
 
 class Audit:
-    """One for each node. `state` is what the last entry left behind, or {} when that entry cannot be trusted."""
+    """One for each node. `state` is that of the last entry, or {} when that entry cannot be trusted."""
 
-    def __init__(self, journal: AuditStorage, key: PrivateKey, *, now_ms: Callable[[], int]) -> None:
-        self._storage = journal
+    def __init__(self, storage: AuditStorage, key: PrivateKey, *, now_ms: Callable[[], int]) -> None:
+        self._storage = storage
         self._key = key
         self._now_ms = now_ms
         self._lock = trio.Lock()
-        self._head = GENESIS if journal.last is None else audit_log.hash_of(journal.last)
-        self._sequence = journal.count
+        self._head = GENESIS if storage.last is None else audit_log.hash_of(storage.last)
+        self._sequence = storage.count
         self._fault = ""
         self._failure = ""
         self.state: Mapping[str, Any] = self._last_state()
@@ -39,12 +39,12 @@ class Audit:
 
     @property
     def head(self) -> str:
-        """The hash of the last line: whoever noted it can tell later that no lines were cut off."""
+        """The hash of the last line. A reader that noted it can find out later that lines were cut off."""
         return self._head
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong with it, in words."""
+        """What is wrong with the log, in words."""
         return tuple(fault for fault in (self._fault, self._storage.fault, self._failure) if fault)
 
     def _last_state(self) -> Mapping[str, Any]:
@@ -72,7 +72,7 @@ class Audit:
         details: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> Entry:
-        """Write down an act; durable when it returns. `state` stays what it was unless given.
+        """Append an act; it is durable on return. Without `state` the last one stays.
 
         Raises `StorageFull` or `Unavailable`, and then nothing was written.
         """
@@ -99,5 +99,5 @@ class Audit:
             return entry
 
     async def lines(self, *, after: int = 0, limit: int = PAGE) -> list[bytes]:
-        """Lines as they are, so that whoever reads them can check them. Raises `Unavailable`."""
+        """Lines as they are stored, so that a reader can check them. Raises `Unavailable`."""
         return await self._storage.lines(after=after, limit=min(limit, PAGE))

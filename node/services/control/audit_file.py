@@ -1,7 +1,7 @@
-"""Where the audit log is kept: lines that are appended, durable before anyone is told, and never written again.
+"""Audit file: where the audit log is kept, as lines that are appended, durable on return, and never changed.
 
-`AuditFile` is a file in the data directory; `MemoryAuditStorage` is its twin for a node in memory. Whoever writes holds
-the lock of `node/services/control/audit.py`: one line at a time.
+`AuditFile` is a file in the data directory; `MemoryAuditStorage` is its twin for a node in memory. The caller holds the
+lock of `node/services/control/audit.py`: one line at a time.
 """
 
 import os
@@ -35,11 +35,11 @@ class AuditStorage(Protocol):
 
     @property
     def fault(self) -> str:
-        """How it shows that somebody else wrote in it, or ''."""
+        """Why another program seems to have written in it, or ''."""
         ...
 
     async def append(self, line: bytes) -> None:
-        """Durable when it returns. Raises `StorageFull` or `Unavailable`, and then nothing was appended."""
+        """The line is durable on return. Raises `StorageFull` or `Unavailable`, and then nothing was appended."""
         ...
 
     async def lines(self, *, after: int = 0, limit: int) -> list[bytes]:
@@ -48,7 +48,7 @@ class AuditStorage(Protocol):
 
 
 class MemoryAuditStorage:
-    """Kept as long as somebody holds it."""
+    """Lines in memory."""
 
     fault = ""
 
@@ -71,17 +71,18 @@ class MemoryAuditStorage:
 
 
 class AuditFile:
-    """A file for its owner alone. What a crash left unfinished at its end was acknowledged to nobody: it is cut off."""
+    """A file that only its owner may read. An unfinished line at its end, after a crash, was acknowledged to no caller:
+    it is cut off."""
 
     def __init__(self, path: Path) -> None:
-        """Open it, or make it. Raises `AuditFileRefused`. To be called by whoever holds the directory's lock."""
+        """Open the file, or create it. Raises `AuditFileRefused`. The caller holds the lock of the data directory."""
         self._path = path
         self.count = 0
         self.last: bytes | None = None
         self.fault = ""
         try:
             self._file = _open(path)
-            self._end = self._take_stock()
+            self._end = self._count_lines()
         except OSError as error:
             raise AuditFileRefused(
                 f"the audit log {path} cannot be used: {error.strerror or error}; every change of a flag is written "
@@ -91,8 +92,8 @@ class AuditFile:
     def close(self) -> None:
         os.close(self._file)
 
-    def _take_stock(self) -> int:
-        """Count the lines and find the last; cut off what is unfinished. Answers where the next line begins."""
+    def _count_lines(self) -> int:
+        """Count the lines and find the last one; cut off an unfinished one. Returns where the next line begins."""
         with self._path.open("rb") as file:
             end = 0
             for line in file:
@@ -134,7 +135,7 @@ class AuditFile:
         self._end = size + len(data)
 
     def _reopen_if_replaced(self) -> None:
-        """The file was moved away, or another one was put in its place: go on in what is there now, and say so."""
+        """If the file was moved away or replaced, go on in the file that is there now, and record it as a fault."""
         ours = os.fstat(self._file)
         try:
             there = os.stat(self._path)
@@ -155,7 +156,7 @@ class AuditFile:
 
 
 def read_lines(path: Path, after: int, limit: int) -> list[bytes]:
-    """Lines of a log, without their line breaks; an unfinished last one is there too. Raises `OSError`."""
+    """Lines of a log without their line breaks, an unfinished last one too. Raises `OSError`."""
     found: list[bytes] = []
     with path.open("rb") as file:
         for number, line in enumerate(file):

@@ -1,8 +1,8 @@
-"""Takes up what is edited in the configuration while the node runs.
+"""Configuration reload: puts edits of the configuration files in force while the node runs.
 
-The files are looked at once a second. A change is read once it has stood still between two looks, so that nobody's
-half-written file is taken for what he meant; what looks half-written even then is refused, as is whatever a start would
-refuse. A refusal changes nothing, and the health report says why until the file is mended.
+The files are looked at once a second. A change is read once it was the same in two looks, so that a file that is still
+being written is not read. A file that looks incomplete even then is refused, as is whatever a start would refuse. A
+refusal changes nothing, and the health report says why until the file is corrected.
 """
 
 import logging
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 
 Stamp = tuple[int, int, int] | None
-"""What shows that a file changed: its inode, the time it was written (nanoseconds) and its size. None: not there."""
+"""Identifies the state of a file: its inode, when it was written (nanoseconds) and its size. None: not there."""
 
 
 class ConfigReload:
-    """`again` reads the whole configuration anew, and raises `ConfigError`; `settings` are those of the start."""
+    """`load` reads the whole configuration again, and raises `ConfigError`; `settings` are those of the start."""
 
     def __init__(
         self,
         settings: Settings,
-        again: Callable[[], Settings],
+        load: Callable[[], Settings],
         *,
         flags: FlagStore,
         peer_policy: PeerPolicy,
@@ -41,28 +41,26 @@ class ConfigReload:
     ) -> None:
         self._last = settings
         self._files = settings.files
-        self._again = again
+        self._load = load
         self._flags = flags
         self._peer_policy = peer_policy
         self._audit = audit
         self._lock = trio.Lock()
-        self.looks = 0
-        """How often the files were looked at."""
 
     async def run(self) -> None:
         """Look for changes until cancelled; return at once when there is no file to look at."""
         if not self._files:
             return
-        taken: tuple[Stamp, ...] = ()
-        """As they were when they were last read: nothing yet, for one may have changed since the start."""
+        read: tuple[Stamp, ...] = ()
+        """The state of the files when they were last read: none yet, because they may have changed since the start."""
         seen = await self._stamps()
         while True:
-            if seen != taken:
+            if seen != read:
                 await trio.sleep(LOOK_SECONDS)
                 before, seen = seen, await self._stamps()
                 if seen != before:
-                    continue  # somebody is writing
-                taken = seen
+                    continue  # it is being written
+                read = seen
                 await self.reload(" and ".join(f"file {path}" for path in self._files))
             else:
                 await trio.sleep(LOOK_SECONDS)
@@ -82,14 +80,14 @@ class ConfigReload:
                 self._flags.refused(error.message)
 
     def _read(self) -> Settings:
-        settings = self._again()
-        if settings != self._last:  # what says the same as before is whole enough
+        settings = self._load()
+        if settings != self._last:  # unchanged settings need no such check
             for path in self._files:
                 refuse_torn(path)
         return settings
 
     async def _set_lists(self, settings: Settings, author: str) -> None:
-        """Whom the node deals with, when the configuration says it otherwise than before."""
+        """Put the allow list and the deny list in force, if they changed."""
         if (settings.allow, settings.deny) == (self._last.allow, self._last.deny):
             return
         details = {"allow": list(settings.allow), "deny": list(settings.deny)}
@@ -97,9 +95,7 @@ class ConfigReload:
         self._peer_policy.set_lists(allow=settings.allow, deny=settings.deny)
 
     async def _stamps(self) -> tuple[Stamp, ...]:
-        stamps = await trio.to_thread.run_sync(lambda: tuple(_stamp(path) for path in self._files))
-        self.looks += 1
-        return stamps
+        return await trio.to_thread.run_sync(lambda: tuple(_stamp(path) for path in self._files))
 
 
 def _stamp(path: Path) -> Stamp:

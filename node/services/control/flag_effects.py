@@ -1,7 +1,7 @@
-"""Puts flags in force in the parts that go by them, and writes the breaker's switches into the audit log.
+"""Flag effects: applies a change of flags to the breaker and to hints, and audits what the breaker does.
 
-The order of a change: calls first, then the breaker, then what is owed. A breaker that opens or closes, by itself or
-because somebody forces it, is one entry; its tries in between are in the log of the process alone.
+The order of a change: calls first, then the breaker, then hints. The audit log has one entry for each time that the
+breaker opens or closes, by itself or by force; its probes in between are in the process log alone.
 """
 
 import logging
@@ -18,13 +18,13 @@ from protocols.policy.breaker import BreakerState
 log = logging.getLogger(__name__)
 
 WAITING_MAX = 256
-"""Switches that wait to be written down; the audit log says how many were lost beyond."""
+"""Changes of the breaker that wait to be written; further ones are lost, and the audit log says how many."""
 
 _STATES = {Force.OPEN: BreakerState.OPEN, Force.CLOSED: BreakerState.CLOSED}
 
 
-def steer(breaker: CircuitBreaker, before: Flags, after: Flags) -> None:
-    """Have the breaker go by the flags; what it has learned stays."""
+def apply_to_breaker(breaker: CircuitBreaker, before: Flags, after: Flags) -> None:
+    """Have the breaker follow the flags; what it has learned stays."""
     limits = (after.threshold_errors, after.backoff_ms)
     if limits != (before.threshold_errors, before.backoff_ms):
         breaker.tune(threshold=after.threshold_errors, backoff_seconds=after.backoff_ms / 1000.0)
@@ -37,26 +37,26 @@ def steer(breaker: CircuitBreaker, before: Flags, after: Flags) -> None:
         breaker.release("no longer forced")
 
 
-def holds_otherwise(before: Flags, after: Flags) -> bool:
-    """Whether other keys may be held back after a change than before."""
+def changes_held_keys(before: Flags, after: Flags) -> bool:
+    """Whether the flags may hold back the hints of other keys after a change than before."""
 
-    def what(flags: Flags) -> tuple[bool, bool, float]:
+    def rule(flags: Flags) -> tuple[bool, bool, float]:
         return flags.sync_enabled, flags.in_force == "mock", flags.rollout_percent
 
-    return what(before) != what(after)
+    return rule(before) != rule(after)
 
 
 class BreakerAuditor:
-    """Writes down each opening and closing of the breaker, in order, without holding anybody up."""
+    """Writes each opening and closing of the breaker to the audit log, in order; the breaker does not wait for that."""
 
     def __init__(self, audit: Audit, breaker: CircuitBreaker, *, author: str) -> None:
         self._audit = audit
         self._author = author
         self._send, self._receive = trio.open_memory_channel[Transition](WAITING_MAX)
         self._lost = 0
-        breaker.subscribe(on_change=self.changed)
+        breaker.subscribe(on_change=self._changed)
 
-    def changed(self, transition: Transition) -> None:
+    def _changed(self, transition: Transition) -> None:
         if (transition.before is BreakerState.CLOSED) == (transition.after is BreakerState.CLOSED):
             return
         try:
@@ -65,6 +65,7 @@ class BreakerAuditor:
             self._lost += 1
 
     async def run(self) -> None:
+        """Write until cancelled."""
         async for transition in self._receive:
             details: dict[str, Any] = {
                 "before": transition.before,
@@ -80,4 +81,4 @@ class BreakerAuditor:
                 self._lost = 0
             except BzzzError as error:
                 self._lost += 1
-                log.error("a switch of the breaker could not be written down: %s", error.message)
+                log.error("a change of the breaker could not be written to the audit log: %s", error.message)
