@@ -24,9 +24,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from node import trace
 from node.api import serialize
 from node.api.http_metrics import HttpMetrics
+from node.api.limits import RequestLimits
 from node.config import values
 from protocols.clock import AHEAD_MS_MAX
-from protocols.envelope import ENCODED_BYTES_MAX
 from protocols.errors import (
     BzzzError,
     ClockAhead,
@@ -50,16 +50,6 @@ class TooSlow(Malformed):
 
     code = "UCXL-408-REQUEST_TIMEOUT"
     retryable = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestLimits:
-    body_bytes_max: int = ENCODED_BYTES_MAX
-    body_seconds_max: float = 15.0
-    """How long the whole body may take to arrive."""
-    requests_max: int = 256
-    """Requests that are read or answered at one time; a further one gets 429. `OPEN_PATHS` are exempt: a probe must not
-    take a busy node for a dead one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

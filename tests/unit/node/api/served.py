@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 
+from node.api.limits import RequestLimits
 from node.api.media import JSON_TYPE
-from node.api.middleware import ApiAccess, Middleware, RequestLimits
+from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.node import Node
 from protocols.errors import NotFound

@@ -16,10 +16,10 @@ import node.api
 from netsim.virtual.nodes import VirtualSwarm
 from netsim.virtual.scheduler import run_virtual
 from node.api import content, query, routes
-from node.api.middleware import OPEN_PATHS, ApiAccess, Middleware, RequestLimits, TooSlow
+from node.api.limits import HEADERS_BYTES_MAX, RequestLimits, ServerLimits
+from node.api.middleware import OPEN_PATHS, ApiAccess, Middleware, TooSlow
 from node.api.router import router
 from node.api.routes import RESOURCES
-from node.api.server import HEADERS_BYTES_MAX, ServerLimits
 from node.config import changes
 from node.config.settings import Settings
 from protocols import clock, envelope, errors, ucxl

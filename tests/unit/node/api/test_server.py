@@ -12,9 +12,10 @@ import trio
 from starlette.types import Receive, Scope, Send
 from trio.testing import wait_all_tasks_blocked
 
+from node.api.limits import RequestLimits, ServerLimits
 from node.api.listen import bind
-from node.api.middleware import ApiAccess, Middleware, RequestLimits
-from node.api.server import ServerLimits, serve
+from node.api.middleware import ApiAccess, Middleware
+from node.api.server import serve
 from tests.until import until
 
 QUICK = ServerLimits(
