@@ -1,10 +1,10 @@
-"""Puts a node together, and runs it in an environment: a network, a store, a clock and chance, all handed in.
+"""Composition root: puts a node together, and runs it in an environment of network, store, clock and random numbers.
 
 In a process the environment is libp2p, SQLite and the machine's clock (`node/process/run.py`); in the simulator it is
-memory, one seed and one virtual clock. Nothing below here knows which.
+memory, one seed and one virtual clock. Nothing below this module depends on which.
 
-Each function below makes parts that are complete when they are made. What a part has to learn later it is told by those
-that it, or its owner, subscribed to.
+Each function below makes parts that are complete when they are made: there are no setters. Parts learn of later changes
+through subscriptions.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ from protocols.policy.signature_cache import SignatureCache
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What a node lives in. `network` is None for the mock backend: no host, no socket."""
+    """What a node runs on. `network` is None for the mock backend: no host, no socket."""
 
     key: PrivateKey
     network: Network | None
@@ -67,12 +67,12 @@ class Environment:
     chance: Callable[[], float]
     """Draws from [0, 1)."""
     peer_policy: PeerPolicy = field(default_factory=PeerPolicy)
-    """Which peers the node deals with; the network asks it too."""
+    """Which peers the node accepts; the network asks it too."""
     limits: SwarmLimits = USUAL
     audit_storage: AuditStorage = field(default_factory=MemoryAuditStorage)
     """Where the audit log is kept."""
     verified: SignatureCache = field(default_factory=SignatureCache)
-    """The signatures that were checked; many nodes in one process may share it."""
+    """The signatures that were checked; the nodes of one process may share it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ class _Swarm:
 async def run(
     environment: Environment, settings: Settings, *, task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Run a node until cancelled; started with it once it answers calls. Raises `ListenFailed` before that."""
+    """Run a node until cancelled. `started` gives the `Node` once it answers calls. Raises `ListenFailed` before."""
     async with trio.open_nursery() as nursery:
         await nursery.start(environment.store.run)
         try:
@@ -213,7 +213,7 @@ def _refuse_swarm(flags: Flags) -> None:
         name, value = ("override", flags.override.force) if is_forced and flags.override else ("backend", flags.backend)
         raise InvalidPayload(
             f"{name} {value} needs the swarm, and this node was started with backend mock: it has no host. Start it "
-            "with backend hybrid; it can be turned to mock and back while it runs",
+            "with backend hybrid; it can be switched to mock and back while it runs",
             field=name, provided=str(value), expected="mock",
         )  # fmt: skip
 
@@ -277,7 +277,7 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
 
 
 def _finders(base: _Base) -> tuple[Finder, ...]:
-    """The configured nodes: those whose address is known, and those whose API is to be asked for it."""
+    """Finders of the configured nodes: of those given by an address, and of those whose API is asked for it."""
     bootstrap, flags = base.settings.bootstrap, base.flags
     addresses = [node for node in bootstrap if node.startswith("/")]
     apis = [node for node in bootstrap if not node.startswith("/")]
@@ -300,7 +300,7 @@ def _mock(base: _Base, flags: Flags) -> MockDHT:
 
 
 def _backends(base: _Base, swarm: _Swarm, flags: Flags) -> Mapping[Backend, DHT]:
-    """The backends that these flags ask for, over the parts that stay when flags change."""
+    """The backends for these flags, over the parts that stay when flags change."""
     environment = base.environment
     mock = _mock(base, flags)
     real = RealDHT(
@@ -318,7 +318,7 @@ def _backends(base: _Base, swarm: _Swarm, flags: Flags) -> Mapping[Backend, DHT]
         real=real,
         breaker=swarm.breaker,
         members=base.members,
-        offer=swarm.handoff.offer if flags.sync_enabled else _offer_nobody,
+        offer=swarm.handoff.offer if flags.sync_enabled else _offer_nothing,
         now_ms=environment.now_ms,
         flags=flags,
         call_metrics=base.call_metrics,
@@ -328,8 +328,8 @@ def _backends(base: _Base, swarm: _Swarm, flags: Flags) -> Mapping[Backend, DHT]
     return {Backend.MOCK: mock, Backend.REAL: hybrid if is_forced_open else real, Backend.HYBRID: hybrid}
 
 
-def _offer_nobody(*_: object, **__: object) -> HandoffResult:
-    """The hints are kept, and delivered once the flags allow it."""
+def _offer_nothing(*_: object, **__: object) -> HandoffResult:
+    """The `Handoff` while deliveries are switched off: hints are kept until the flags allow them again."""
     return HandoffResult((), False)
 
 
@@ -354,7 +354,7 @@ def _dht(base: _Base, swarm: _Swarm) -> DispatchDHT:
 
 
 def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
-    """The node over its parts; without a swarm, one that is alone."""
+    """The node over its parts; without a swarm on the mock backend."""
     environment, flags, members = base.environment, base.flags, base.members
     store, now_ms = environment.store, environment.now_ms
     resolver = Resolver(dht, store, flags=flags.current)

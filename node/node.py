@@ -1,4 +1,4 @@
-"""A node as the outside sees it: what the API, the command line and the simulator may ask of one."""
+"""Node: the interface of a running node for the API, the command line and the simulator."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ class PeerStatus:
     is_connected: bool
     is_suspect: bool
     last_seen_ms: int
-    owed: int
-    """Writes of this node that it is still to get."""
+    hints: int
+    """Writes of this node that it does not have yet."""
     clock_offset_ms: float | None
-    """How far its clock is ahead of ours."""
+    """How far its clock is ahead of this node's."""
     round_trip_ms: float | None
 
 
 @dataclass(kw_only=True, eq=False)
 class Node:
-    """Made by `app.run`; lives as long as that runs. `network`, `breaker` are None on the mock backend."""
+    """Made by `app.run`, and used while that runs. `network` and `breaker` are None on the mock backend."""
 
     peer_id: str
     name: str
@@ -49,23 +49,23 @@ class Node:
     store: Store
     members: Members
     monitor: HealthMonitor
-    """Observes the components; runs beside the node."""
+    """Observes the components, and makes the health report."""
     network: Network | None
     breaker: CircuitBreaker | None
     peer_policy: PeerPolicy
-    """The allow list and the deny list, which may be changed while the node runs, and the record of bad input."""
+    """The allow list and the deny list, which may change while the node runs, and what peers did wrong."""
     flags: FlagStore
     audit: Audit
     meters: Meters | None
-    """Where the parts register what they count; None when metrics are off."""
+    """The registry of the parts' metrics; None when metrics are off."""
     now_ms: Callable[[], int]
 
     def addresses(self) -> tuple[str, ...]:
-        """Where others can dial this node; () on the mock backend."""
+        """The addresses at which peers can dial this node; () on the mock backend."""
         return self.network.addresses if self.network else ()
 
     def peers(self) -> list[PeerStatus]:
-        """Every member known, those that are connected first."""
+        """All members, the connected ones first."""
         hint_counts = self.store.hint_counts()
         peers = [
             PeerStatus(
@@ -75,7 +75,7 @@ class Node:
                 is_connected=p.is_connected,
                 is_suspect=p.is_suspect,
                 last_seen_ms=self.now_ms() if p.is_connected and not p.is_suspect else p.member.last_seen_ms,
-                owed=hint_counts.get(p.member.peer, 0),
+                hints=hint_counts.get(p.member.peer, 0),
                 clock_offset_ms=p.clock_offset_ms,
                 round_trip_ms=None if p.round_trip_seconds is None else p.round_trip_seconds * 1000.0,
             )
@@ -93,13 +93,9 @@ class Node:
         return await self.store.retry_quarantined()
 
     def counters(self) -> Mapping[str, int]:
-        """How often each limit was hit since the start, and what was refused from peers, by name."""
+        """By name: how often each limit was hit since the start, and how much was refused from peers."""
         return self.peer_policy.limit_counters.counts.as_dict()
 
     def health(self) -> HealthReport:
-        """The report as of now."""
+        """The health report as of now."""
         return self.monitor.report()
-
-    def is_ready(self) -> bool:
-        """Whether calls are answered: true as soon as the node runs, whatever the swarm does."""
-        return True

@@ -1,6 +1,6 @@
-"""What a node is like at this moment, as numbers: its flags, its breaker, what it owes, its store and its swarm.
+"""Node metrics: the state of a node as numbers: its flags, breaker, hints, store and swarm.
 
-Nothing is counted here: everything is asked of the parts that know it, when somebody wants to see it.
+Nothing is counted here: the parts are asked for their numbers each time that the metrics are read.
 """
 
 import platform
@@ -15,42 +15,58 @@ from protocols.policy.breaker import BreakerState
 
 
 class NodeMetrics:
-    """Of one node."""
+    """The metrics of one node."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     def families(self) -> Iterator[Family]:
-        yield from self._about()
-        yield from self._switching()
+        yield from self._identity()
+        yield from self._backend()
         yield from self._resolver()
         if self._node.breaker is not None:
             yield from _breaker(self._node.breaker)
-        yield from self._owed()
+        yield from self._hints()
         yield from self._store()
         yield from self._swarm()
 
-    def _about(self) -> Iterator[Family]:
+    def _identity(self) -> Iterator[Family]:
         node = self._node
-        built = ("version", "python")
-        made_of = (_version(), platform.python_version())
-        yield Family("bzzz_build_info", "What this node runs; always 1.", Kind.GAUGE, built, {made_of: 1.0})
-        named = ("name", "network", "peer_id")
-        who = (node.name, node.network_name, node.peer_id)
-        yield Family("bzzz_node_info", "Who this node is; always 1.", Kind.GAUGE, named, {who: 1.0})
+        build_labels = ("version", "python")
+        build = (_version(), platform.python_version())
+        yield Family(
+            "bzzz_build_info",
+            "The version of this node and of its Python; always 1.",
+            Kind.GAUGE,
+            build_labels,
+            {build: 1.0},
+        )
+        info_labels = ("name", "network", "peer_id")
+        info = (node.name, node.network_name, node.peer_id)
+        yield Family(
+            "bzzz_node_info",
+            "The name, network and peer id of this node; always 1.",
+            Kind.GAUGE,
+            info_labels,
+            {info: 1.0},
+        )
         started = node.started_ms / 1000.0
         yield gauge("bzzz_node_start_time_seconds", "When this node started, since the Unix epoch.", started)
 
-    def _switching(self) -> Iterator[Family]:
+    def _backend(self) -> Iterator[Family]:
         dht, flags = self._node.dht, self._node.flags.current
         names = [backend.value for backend in Backend]
         yield state("bzzz_dht_backend", "Which backend is in force: 1.", "backend", names, dht.backend.value)
         yield gauge(
-            "bzzz_dht_rollout_ratio", "The share of addresses the backend is used for.", flags.rollout_percent / 100.0
+            "bzzz_dht_rollout_ratio",
+            "The share of addresses that the backend in force is used for.",
+            flags.rollout_percent / 100.0,
         )
         forced = float(flags.override is not None)
-        yield gauge("bzzz_flags_override_active", "1 while somebody forces something.", forced)
-        yield counter("bzzz_dht_switches_total", "How often the backend in force became another.", dht.switches)
+        yield gauge("bzzz_flags_override_active", "1 while an override is in force.", forced)
+        yield counter(
+            "bzzz_dht_switches_total", "How often a change of flags changed the backend in force.", dht.switches
+        )
         results: dict[tuple[str, ...], float] = {
             ("compared",): dht.shadow_reads,
             ("failed",): dht.shadow_failures,
@@ -59,7 +75,9 @@ class NodeMetrics:
         yield Family("bzzz_dht_shadow_reads_total", "Shadow reads of the swarm.", Kind.COUNTER, ("result",), results)
         mismatches = dht.shadow_mismatches
         yield counter(
-            "bzzz_dht_shadow_mismatches_total", "Shadow reads in which the swarm knew a head more.", mismatches
+            "bzzz_dht_shadow_mismatches_total",
+            "Shadow reads in which the swarm knew a head that this node lacked.",
+            mismatches,
         )
 
     def _resolver(self) -> Iterator[Family]:
@@ -70,22 +88,24 @@ class NodeMetrics:
             ("expired",): counts.expired,
             ("coalesced",): counts.coalesced,
         }
-        what = "Reads that the resolver's cache was asked for, by what became of them."
+        what = "Reads that the resolver's cache was asked for, by result."
         yield Family("bzzz_resolver_lookups_total", what, Kind.COUNTER, ("result",), lookups)
         dropped: dict[tuple[str, ...], float] = {("changed",): counts.invalidated, ("room",): counts.evicted}
         what = "Answers that the resolver's cache dropped, by reason."
         yield Family("bzzz_resolver_dropped_total", what, Kind.COUNTER, ("reason",), dropped)
         yield gauge("bzzz_resolver_entries", "Answers in the resolver's cache.", counts.entries)
-        yield gauge("bzzz_resolver_bytes", "What the resolver's cache holds.", counts.size_bytes)
+        yield gauge("bzzz_resolver_bytes", "The size of the answers in the resolver's cache.", counts.size_bytes)
 
-    def _owed(self) -> Iterator[Family]:
+    def _hints(self) -> Iterator[Family]:
         pending = self._node.store.pending()
         oldest = 0.0 if pending.oldest_at_ms is None else max(0, self._node.now_ms() - pending.oldest_at_ms) / 1000.0
-        yield gauge("bzzz_hints_owed", "Copies that this node owes to other nodes.", pending.count)
-        yield gauge("bzzz_hints_quarantined", "Copies that a holder refused for good.", pending.refused)
-        yield gauge("bzzz_hints_oldest_age_seconds", "How old the oldest write is of which a copy is owed.", oldest)
+        yield gauge("bzzz_hints_owed", "Hints: copies that this node has yet to deliver to other nodes.", pending.count)
+        yield gauge(
+            "bzzz_hints_quarantined", "Hints in quarantine: copies that a holder refused for good.", pending.refused
+        )
+        yield gauge("bzzz_hints_oldest_age_seconds", "The age of the oldest write that has a hint.", oldest)
         at_risk = self._node.store.stats().at_risk
-        yield gauge("bzzz_writes_at_risk", "Writes of this node that fewer nodes have than should.", at_risk)
+        yield gauge("bzzz_writes_at_risk", "Writes of this node that fewer nodes have than wanted.", at_risk)
 
     def _store(self) -> Iterator[Family]:
         store = self._node.store
@@ -103,25 +123,26 @@ class NodeMetrics:
     def _swarm(self) -> Iterator[Family]:
         peers = self._node.peers()
         reachable = sum(peer.is_connected and not peer.is_suspect for peer in peers)
-        yield gauge("bzzz_swarm_members", "Other nodes of the swarm that this one remembers.", len(peers))
-        yield gauge("bzzz_swarm_connected", "Those of them that are connected.", sum(p.is_connected for p in peers))
-        yield gauge("bzzz_swarm_reachable", "Those that are connected and answer.", reachable)
+        yield gauge("bzzz_swarm_members", "Other members of the swarm that this node remembers.", len(peers))
+        yield gauge("bzzz_swarm_connected", "Members that are connected.", sum(p.is_connected for p in peers))
+        yield gauge("bzzz_swarm_reachable", "Members that are connected and not suspect.", reachable)
         offsets = [abs(peer.clock_offset_ms) / 1000.0 for peer in peers if peer.clock_offset_ms is not None]
         yield gauge(
-            "bzzz_swarm_clock_offset_max_seconds", "By how much the clock differs most from that of a node.",
+            "bzzz_swarm_clock_offset_max_seconds",
+            "The largest difference between this node's clock and that of a member.",
             max(offsets, default=0.0),
         )  # fmt: skip
         kinds: dict[tuple[str, ...], float] = {(kind,): count for kind, count in self._node.counters().items()}
         yield Family(
             "bzzz_swarm_limits_total",
-            "How often each limit on what peers may have of this node was hit, and what of theirs was refused.",
+            "How often each limit for peers was hit, and how much from peers was refused.",
             Kind.COUNTER, ("kind",), kinds,
         )  # fmt: skip
 
 
 def _breaker(breaker: CircuitBreaker) -> Iterator[Family]:
     states = [each.value for each in BreakerState]
-    yield state("bzzz_breaker_state", "What the breaker to the swarm is: 1.", "state", states, breaker.state.value)
+    yield state("bzzz_breaker_state", "The state of the breaker to the swarm: 1.", "state", states, breaker.state.value)
     yield counter("bzzz_breaker_openings_total", "How often the breaker opened.", breaker.openings)
     yield counter("bzzz_breaker_recoveries_total", "How often the breaker closed again.", breaker.recoveries)
     if breaker.opened_at_ms is not None:

@@ -204,7 +204,7 @@ def peer(peer: PeerStatus) -> dict[str, Any]:
         "connected": peer.is_connected,
         "suspect": peer.is_suspect,
         "last_seen": rfc3339(peer.last_seen_ms) if peer.last_seen_ms else None,
-        "owed": peer.owed,
+        "owed": peer.hints,
         "clock_offset_ms": peer.clock_offset_ms,
         "round_trip_ms": peer.round_trip_ms,
     }

@@ -204,13 +204,13 @@ class CallMetrics:
         fallbacks = {key: float(number) for key, number in sorted(self._fallbacks.items())}
         families = [
             Family(
-                "bzzz_dht_requests_total", "Calls to the DHT that ended, by what they came to.", Kind.COUNTER, labels,
+                "bzzz_dht_requests_total", "Calls to the DHT that ended, by outcome.", Kind.COUNTER, labels,
                 {key: float(number) for key, number in self.requests().items()},
             ),
             Family(
                 "bzzz_dht_request_duration_seconds",
-                f"How long calls to the DHT took. Of those answered out of memory (get of mock and hybrid and put of "
-                f"mock, outcome local) every {SAMPLE}th is in it, of all others each one.",
+                f"How long calls to the DHT took. Of the calls answered from memory (get of mock and hybrid, put of "
+                f"mock; outcome local) every {SAMPLE}th is measured, of all others each one.",
                 Kind.HISTOGRAM, labels, self._durations(),
             ),
             Family(

@@ -5,7 +5,6 @@ the operation is judged later, when the peers that were asked have had their tim
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -27,8 +26,7 @@ PROBE_SECONDS = 0.5
 """How long a peer may take to answer a probe; longer when its round trips are long."""
 JUDGED_LATER_MAX = 64
 """Operations that wait to be judged later; further ones are not judged, for they would be no new evidence."""
-CHANGES_KEPT = 64
-_BECAME = {BreakerState.OPEN: "opened", BreakerState.CLOSED: "closed", BreakerState.HALF_OPEN: "half-opened"}
+_VERBS = {BreakerState.OPEN: "opened", BreakerState.CLOSED: "closed", BreakerState.HALF_OPEN: "half-opened"}
 
 
 class Transition(NamedTuple):
@@ -42,7 +40,7 @@ class Transition(NamedTuple):
     @property
     def text(self) -> str:
         """The change and its evidence: `opened: 3 operations unanswered in 2.1 s; asked n2, n3, n4`."""
-        return f"{_BECAME[self.after]}: {self.why}"
+        return f"{_VERBS[self.after]}: {self.why}"
 
 
 class CircuitBreaker:
@@ -69,7 +67,6 @@ class CircuitBreaker:
         """How many operations and probes no peer answered."""
         self.openings = 0
         """How often it opened, by itself or because an operator forced it."""
-        self.transitions: deque[Transition] = deque(maxlen=CHANGES_KEPT)
         self.recoveries = 0
         self.opened_at_ms: int | None = None
         self.recovered_at_ms: int | None = None
@@ -192,7 +189,6 @@ class CircuitBreaker:
                 self._nursery.start_soon(self._probe, generation)
             case breaker.Changed(before, after, why):
                 transition = Transition(self._now_ms(), before, after, why)
-                self.transitions.append(transition)
                 self._count(transition)
                 for on_change in self._on_change:
                     on_change(transition)

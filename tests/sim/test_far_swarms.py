@@ -9,6 +9,7 @@ from netsim.virtual.links import Link
 from netsim.virtual.nodes import VirtualSwarm
 from node.config.settings import Settings
 from node.dht.base import Consistency
+from node.dht.circuit_breaker import Transition
 from node.node import Node
 from protocols.errors import Unavailable
 from protocols.policy.breaker import BreakerState
@@ -96,8 +97,10 @@ async def frozen_afar(seed: int) -> None:
         breaker = node.breaker
         assert breaker is not None
         await put(node)
+        transitions: list[Transition] = []
+        breaker.subscribe(on_change=transitions.append)
         await trio.sleep(3.0)
-        assert not breaker.transitions
+        assert (breaker.openings, transitions) == (0, [])
         for name in ("n2", "n3", "n4"):
             swarm.net.freeze(swarm[name].peer)
         for number in range(100):
@@ -105,7 +108,7 @@ async def frozen_afar(seed: int) -> None:
                 await put(node, number)
             if breaker.state is not BreakerState.CLOSED:
                 break
-        opening = breaker.transitions[0]
+        opening = transitions[0]
         assert opening.text.startswith("opened: 3 operations unanswered in ")
         assert "asked n" in opening.text
         assert set(opening.text.partition("asked ")[2].partition(";")[0].split(", ")) <= {"n2", "n3", "n4"}

@@ -328,11 +328,6 @@ async def test_the_resolver_is_judged_by_its_look_ups(api: Api, monkeypatch: pyt
     assert one.reasons == ("look-ups fail, the last with: the holders are silent",)
 
 
-async def test_a_node_that_is_not_ready_is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.node, "is_ready", lambda: False)
-    await api.refused(503, "GET", "/ready")
-
-
 @pytest.mark.parametrize(
     ("body", "part"),
     [(b"[]", "not an object"), (b'{"holder": "n2"}', "no field 'holder'"), (b'{"reason": 1}', "one line")],
