@@ -58,7 +58,7 @@ class Receipt(NamedTuple):
     digest: bytes
     parents: tuple[bytes, ...]
     reissued_as: bytes | None = None
-    """The version that stands in for this one since this node's clock was mended."""
+    """The version that replaced this one after this node's clock was set right."""
 
     @classmethod
     def of(

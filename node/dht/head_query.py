@@ -140,7 +140,7 @@ class HeadQuery:
             with trio.move_on_at(deadline):
                 await history_backfill.fill(self._rpc, self._ingest, key, peers[0], only_here, deadline=deadline)
         except BzzzError as error:
-            log.info("whether %d heads were superseded cannot be told now: %s", len(only_here), error.message)
+            log.info("whether %d heads were superseded is not known now: %s", len(only_here), error.message)
         return await self._store.heads(key)
 
     def _repair(self, heads: Heads, named: dict[str, tuple[bytes, ...]], wanted: tuple[str, ...]) -> None:

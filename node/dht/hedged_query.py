@@ -43,7 +43,7 @@ class QueryResult:
 
     def evidence(self, name_of: Callable[[str], str] = lambda peer: peer[-8:]) -> str:
         """Which peers were asked and how many answered, in words."""
-        names = ", ".join(map(name_of, self.asked)) or "nobody"
+        names = ", ".join(map(name_of, self.asked)) or "no peer"
         return f"asked {names}; {len(self.answers)} answered"
 
 
@@ -91,7 +91,7 @@ class _HedgedQuery:
         try:
             await self._ask_until_enough()
         finally:
-            self._not_asked.clear()  # an error that comes now makes nobody ask the next peer
+            self._not_asked.clear()  # an error that comes now must not ask the next peer
             self._give_up_unanswered()
         return self._result
 

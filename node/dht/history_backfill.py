@@ -2,7 +2,7 @@
 
 A node that is no holder of a key learns only of the heads at the moment of a read. It never sees a version that
 superseded one of these and was itself superseded before the next read. Without backfill the older version would stay a
-head here for ever, and a plain read would report siblings that no other node has. The notices of a holder fill the
+head here forever, and a plain read would report siblings that no other node has. The notices of a holder fill the
 gap; their content is not fetched.
 """
 

@@ -164,7 +164,7 @@ class HybridDHT:
                 self._breaker.succeeded(generation)
                 return standing
             elif handed_off.is_next:
-                evidence = "nobody acknowledged a write"
+                evidence = "no peer acknowledged a write"
                 self._breaker.unanswered(
                     generation, since=since, until=until, evidence=evidence, asked=handed_off.holders
                 )
@@ -265,7 +265,7 @@ class HybridDHT:
                 self._breaker.unasked(generation, error.message)
             else:
                 peers = error.peers if isinstance(error, Unanswered) else ()
-                evidence = "nobody answered a read" if peers else error.message
+                evidence = "no peer answered a read" if peers else error.message
                 self._breaker.unanswered(generation, since=since, until=until, evidence=evidence, asked=peers)
             raise
         self._breaker.succeeded(generation)

@@ -254,7 +254,7 @@ class RealDHT:
         """
         shortfall = await self._merge_histories(key, self._deadline_after(timeout))
         if shortfall and not await self._store.count_versions(key):
-            raise Unavailable(f"whether it has a history cannot be told now: {shortfall}", answered=1)
+            raise Unavailable(f"whether it has a history is not known now: {shortfall}", answered=1)
         return Provenance(Backend.REAL, "swarm", 0.0, 1, 0, bool(shortfall), shortfall)
 
     async def _merge_histories(self, key: bytes, deadline: float) -> str:
@@ -274,7 +274,7 @@ class RealDHT:
             after += ENVELOPES_MAX
             complete += sum(page.total <= after for page in pages.values())
             peers = [peer for peer, page in pages.items() if page.total > after]
-        return "" if complete * 2 > len(wanted) else f"{complete} of the {len(wanted)} holders told all they know"
+        return "" if complete * 2 > len(wanted) else f"{complete} of the {len(wanted)} holders sent all they know"
 
     # -- providers --------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class ReplicaQuery:
         """The error for a query that too few holders answered."""
         return Unanswered(
             f"too few of the {len(wanted)} members that should hold this answered "
-            f"({result.evidence(self._members.name_of)}); whether it exists cannot be told now",
+            f"({result.evidence(self._members.name_of)}); whether it exists is not known now",
             peers=result.silent,
             asked=len(result.asked),
             answered=len(result.answers),

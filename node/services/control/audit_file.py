@@ -123,7 +123,8 @@ class AuditFile:
         self._reopen_if_replaced()
         size = os.fstat(self._file).st_size
         if size != self._end:
-            self.fault = f"{self._path} has {size} bytes, and this node left it with {self._end}: somebody wrote in it"
+            sizes = f"{size} bytes, and this node left it with {self._end}"
+            self.fault = f"{self._path} has {sizes}: another program wrote in it"
         try:
             written = os.write(self._file, data)
             if written < len(data):

@@ -246,7 +246,7 @@ class Author:
             parent = answer.heads[0] if answer.heads else None
         if parent is None or parent.key != key:
             raise UnknownParents(
-                f"nobody knows a version {digest.hex()} of this address; name versions from its history",
+                f"no node knows a version {digest.hex()} of this address; name versions from its history",
                 parent=digest.hex(),
             )
         return parent.version

@@ -80,7 +80,7 @@ async def test_a_signed_envelope_that_is_wrong_is_refused(api: Api) -> None:
         (b"garbage", 400, ""),
         (b"", 400, ""),
         (forged, 422, "signature"),
-        (orphan.encoded, 422, "nobody knows"),
+        (orphan.encoded, 422, "no node knows"),
         (sealed.encoded + b"\x00", 400, ""),
     ):
         error = await api.refused(status, "PUT", ENVELOPE, content=body, headers=headers)

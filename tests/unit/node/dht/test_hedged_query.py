@@ -170,7 +170,7 @@ async def test_when_nobody_can_be_asked_it_is_over_at_once(autojump_clock: Clock
         assert r.ended_at == 0.0
         assert (asked.answers, asked.silent) == ({}, list(PEERS))
         await r.start(peers=())
-    assert QueryResult().evidence() == "asked nobody; 0 answered"
+    assert QueryResult().evidence() == "asked no peer; 0 answered"
 
 
 async def test_at_the_deadline_it_ends_and_who_had_its_time_is_blamed(autojump_clock: Clock) -> None:

@@ -182,7 +182,7 @@ async def test_what_somebody_else_writes_or_cuts_off_while_the_node_runs_is_told
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]))
     await log.append("act", author="a")
-    assert "somebody wrote in it" in log.faults[0]
+    assert "another program wrote in it" in log.faults[0]
     verdict = check(read_lines(path, 0, 100))
     assert verdict.broken == 3, "the gap stays to be seen"
     journal.close()
