@@ -1,20 +1,23 @@
-"""What happened in a run, in the words of a checker: operations, events, and what nodes were found to hold.
+"""A history: what happened in one run, for the checkers. Operations, events, and what nodes held at the end.
 
-One format for every world. An operation has a call, a return and an outcome: `ok`, `failed` (it did not happen), or
-`unknown` (it may or may not have happened, now or later). An operation whose node was itself stopped or frozen in
-the meantime is `excused`: it counts for safety, not for latency or errors. The words are Jepsen's.
+One format for every world; the words are Jepsen's. An operation has a call, a return and an outcome: `ok`, `failed` (it
+did not happen) or `unknown` (it may or may not have happened, now or later). An operation whose node was itself stopped
+or paused in the meantime is `excused`: it counts for safety, not for latency or errors.
 
-Written as JSON lines, each an object whose `type` names one of the classes below; versions are arrays in the order of
-`Ref`. Digests are cut to 16 hex digits, times are seconds on the world's clock, keys and nodes go by their names.
+Digests are cut to 16 hex digits, times are seconds on the world's clock, keys and nodes go by their names.
+`history_file.py` writes a history as JSON lines and reads it.
 """
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 DIGEST_DIGITS = 16
+
+
+def short_digest(digest: bytes) -> str:
+    """A digest as a history has it."""
+    return digest.hex()[:DIGEST_DIGITS]
 
 
 class Outcome(StrEnum):
@@ -23,29 +26,29 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Ref(NamedTuple):
-    """One version, as somebody saw it."""
+class VersionRef(NamedTuple):
+    """One version, as a client or a node showed it."""
 
     digest: str
     version: int
     author: str
     """A node's name, or the peer id of an author that is no node."""
     op: int = 0
-    """The operation that wrote it; 0: none of ours, or not known."""
+    """The operation that wrote it; 0: no operation of this run, or not known."""
     deleted: bool = False
     parents: tuple[str, ...] = ()
     is_held: bool = True
-    """False: only its notice was there, and the content elsewhere."""
+    """False: only the version's notice was there, and its content elsewhere."""
 
     @property
     def order(self) -> tuple[int, str, str]:
-        """Its place in an order that all replicas agree on, as far as this history tells."""
+        """Its place in an order that all replicas agree on, as far as this history shows."""
         return self.version, self.author, self.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptRecord:
-    """What a write was answered with, and what was true of it at that moment."""
+    """The receipt that answered a write, and what was true of the write at that moment."""
 
     digest: str
     version: int
@@ -58,14 +61,14 @@ class ReceiptRecord:
     log_id: str
     sequence: int
     held_by: tuple[str, ...] | None = None
-    """The nodes whose disks held it when the call returned; None where the world cannot look."""
+    """The nodes whose disks held the version when the call returned; None where the world cannot read the disks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """What a read was answered with: the heads, the latest first, and where they came from."""
+class AnswerRecord:
+    """The answer to a read: the heads, the latest first, and their provenance."""
 
-    heads: tuple[Ref, ...]
+    heads: tuple[VersionRef, ...]
     backend: str
     source: str
     age_ms: float | None
@@ -83,7 +86,7 @@ class Operation:
     client: str
     node: str
     backend: str
-    """As the call found it; `hybrid>real` when the flag was turned while the call was under way."""
+    """The backend when the call began; `hybrid>real` when the flag was changed while the call was under way."""
     disk: int
     kind: str
     """write, delete or read"""
@@ -94,37 +97,45 @@ class Operation:
     returned: float
     outcome: Outcome
     error: str = ""
-    """The error's name, then what it said."""
+    """The error's name, then its message."""
     excused: str = ""
     """Why this call counts for safety alone, or ''."""
     is_final: bool = False
-    """True: made when everything had healed."""
+    """True: made after everything had healed."""
     receipt: ReceiptRecord | None = None
-    """Of a write that is ok; of an unknown one the digest may be in `digest`."""
-    sight: Sight | None = None
+    """Of a write whose outcome is ok. Of an unknown one `digest` may have the digest."""
+    answer: AnswerRecord | None = None
+    """Of a read whose outcome is ok."""
     digest: str = ""
     """Of a write: the version, when it is known."""
-    took: float | None = None
-    """Seconds that the node itself says it took; None where its clock is the world's, or it said nothing."""
+    node_seconds: float | None = None
+    """Seconds that the call took by the node's own clock; None where that is the world's clock, or not known."""
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """The backend, or those that it was turned through, the first one first."""
+        """The backend; or, in order, those that were in force during the call."""
         return tuple(self.backend.split(">"))
 
     @property
     def seconds(self) -> float:
         """How long the node took."""
-        return self.returned - self.called if self.took is None else self.took
+        return self.returned - self.called if self.node_seconds is None else self.node_seconds
 
     @property
     def is_write(self) -> bool:
         return self.kind != "read"
 
+    @property
+    def shown(self) -> list[str]:
+        """The digests that the node showed the client: of the version written, or of the heads read."""
+        if self.receipt is not None:
+            return [self.receipt.digest]
+        return [head.digest for head in self.answer.heads] if self.answer is not None else []
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something was done to the world: `text` is a sentence without its subject's time."""
+class NemesisEvent:
+    """Something that the nemesis did to the world. `text` is a sentence without the time."""
 
     at: float
     kind: str
@@ -133,8 +144,8 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """A process came up on a disk that had been used before, and this was on it."""
+class Recovery:
+    """A process started on a disk that had been used before: the versions that it found there."""
 
     at: float
     node: str
@@ -143,7 +154,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeState:
+class FinalState:
     """What one node held when the run was over."""
 
     at: float
@@ -151,27 +162,29 @@ class NodeState:
     backend: str
     heads: dict[str, tuple[str, ...]]
     """By key, the latest first."""
-    versions: dict[str, tuple[Ref, ...]]
+    versions: dict[str, tuple[VersionRef, ...]]
     reissued: dict[str, str]
-    owed: int
-    refused: int
+    """The digest of each reissued version, and that of the version in its place."""
+    hints: int
+    quarantined: int
+    """Hints in quarantine."""
     breaker: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """How much of what must be bounded there was."""
+class ResourceSample:
+    """How much there was at one moment of what must be bounded."""
 
     at: float
     nodes: int
     tasks: int
     frames: int
-    """The most under way in one lane of one connection."""
+    """The most frames under way in one lane of one connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What a checker must know of the scenario."""
+class RunParameters:
+    """What a checker must know of the scenario and the world: nodes, deadlines, bounds."""
 
     scenario: str
     seed: int
@@ -186,36 +199,37 @@ class Setting:
     frames_per_link: int
     has_fallback: bool = True
     slack_seconds: float = 0.005
-    """Beyond a deadline. On a virtual clock only waiting costs time, so this is for rounding."""
+    """Allowed beyond a deadline. On a virtual clock only waiting takes time, so this is for rounding."""
     is_known_to_all: bool = True
-    """False: nodes deny each other for a while. Whom a node denies is none of its holders meanwhile, so what it says of
-    the age of an answer is said of the others alone."""
+    """False: nodes deny each other for a while. A denied peer is no holder meanwhile, so the age of an answer holds for
+    the other nodes alone."""
     spreads_all: bool = True
-    """False: a version that nobody acknowledged may be at some nodes alone, which is how real leaves a write that its
-    quorum did not confirm; it counts for nothing when nodes are compared."""
+    """False: a version that was not acknowledged may stay at a few nodes, which is how the real backend leaves a write
+    that its quorum did not confirm. Such versions are left out when nodes are compared."""
     errors_max: float = 0.0
     """The share of the calls to working hybrid nodes that may fail."""
-    liars: tuple[str, ...] = ()
+    byzantine: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
+    """The nodes that join during the run."""
     holders: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By key: the nodes that should hold it, of all that are there when everything has healed."""
+    """By key: the nodes that should hold it, of all that run when everything has healed."""
 
 
 @dataclass(slots=True, kw_only=True)
 class History:
-    """A whole run. Lists are in the order of time; operations in that of their return."""
+    """A whole run. Lists are in the order of time, operations in the order of their return."""
 
-    setting: Setting
+    parameters: RunParameters
     operations: list[Operation] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    opened: list[Opened] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    states: list[NodeState] = field(default_factory=list)
-    """Of those nodes that ran at the end; empty when the run did not get that far."""
+    events: list[NemesisEvent] = field(default_factory=list)
+    recoveries: list[Recovery] = field(default_factory=list)
+    samples: list[ResourceSample] = field(default_factory=list)
+    states: list[FinalState] = field(default_factory=list)
+    """Of the nodes that ran at the end; empty when the run did not get that far."""
     healed_at: float | None = None
     settled_at: float | None = None
     unsettled: str = ""
-    """What was not well yet when the bound was reached, in words."""
+    """What had not settled when the bound was reached, in words."""
 
     @property
     def writes(self) -> list[Operation]:
@@ -223,7 +237,7 @@ class History:
 
     @property
     def reads(self) -> list[Operation]:
-        return [op for op in self.operations if op.sight is not None]
+        return [op for op in self.operations if op.answer is not None]
 
     def by_id(self) -> dict[int, Operation]:
         return {op.id: op for op in self.operations}
@@ -233,83 +247,3 @@ class History:
         return {
             (event.nodes[0], int(event.text.rsplit(" ", 1)[1])) for event in self.events if event.kind == "disk-lost"
         }
-
-    # -- JSON lines -------------------------------------------------------------------------------------------
-
-    def lines(self) -> Iterator[str]:
-        """The whole history, a JSON object a line; byte-identical for equal histories."""
-        end = {"healed_at": self.healed_at, "settled_at": self.settled_at, "unsettled": self.unsettled}
-        yield _line("Setting", asdict(self.setting))
-        kinds: dict[str, list[Any]] = {
-            "Operation": self.operations,
-            "Event": self.events,
-            "Opened": self.opened,
-            "Sample": self.samples,
-            "State": self.states,
-        }
-        for kind, items in kinds.items():
-            for item in items:
-                yield _line(kind, asdict(item))
-        yield _line("End", end)
-
-    @classmethod
-    def from_lines(cls, lines: Iterable[str]) -> "History":
-        """The inverse of `lines`. Raises `ValueError` for what is no history."""
-        tables = [json.loads(line) for line in lines if line.strip()]
-        if not tables or tables[0].get("type") != "Setting":
-            raise ValueError("a history begins with its Setting")
-        history = cls(setting=_setting(_without_type(tables[0])))
-        takers = {
-            "Operation": lambda t: history.operations.append(_operation(t)),
-            "Event": lambda t: history.events.append(Event(**{**t, "nodes": tuple(t["nodes"])})),
-            "Opened": lambda t: history.opened.append(Opened(**{**t, "digests": tuple(t["digests"])})),
-            "Sample": lambda t: history.samples.append(Sample(**t)),
-            "State": lambda t: history.states.append(_state(t)),
-        }
-        for table in tables[1:]:
-            fields = _without_type(table)
-            if table.get("type") == "End":
-                history.healed_at, history.settled_at = fields["healed_at"], fields["settled_at"]
-                history.unsettled = fields["unsettled"]
-            elif (take := takers.get(str(table.get("type")))) is not None:
-                take(fields)
-            else:
-                raise ValueError(f"a history has no {table.get('type')!r}")
-        return history
-
-
-def _line(kind: str, fields: dict[str, Any]) -> str:
-    return json.dumps({"type": kind, **fields}, separators=(",", ":"), default=tuple)
-
-
-def _without_type(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key != "type"}
-
-
-def _ref(row: list[Any]) -> Ref:
-    return Ref(row[0], row[1], row[2], row[3], row[4], tuple(row[5]), row[6])
-
-
-def _tuples(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    return {key: tuple(value) for key, value in table.items()}
-
-
-def _setting(t: dict[str, Any]) -> Setting:
-    rows = {name: tuple(t[name]) for name in ("nodes", "liars", "late")}
-    return Setting(**{**t, **rows, "holders": _tuples(t["holders"])})
-
-
-def _operation(t: dict[str, Any]) -> Operation:
-    receipt, sight = t.get("receipt"), t.get("sight")
-    if receipt is not None:
-        held_by = receipt["held_by"]
-        held = None if held_by is None else tuple(held_by)
-        receipt = ReceiptRecord(**{**receipt, "parents": tuple(receipt["parents"]), "held_by": held})
-    if sight is not None:
-        sight = Sight(**{**sight, "heads": tuple(map(_ref, sight["heads"]))})
-    return Operation(**{**t, "outcome": Outcome(t["outcome"]), "receipt": receipt, "sight": sight})
-
-
-def _state(t: dict[str, Any]) -> NodeState:
-    versions = {key: tuple(map(_ref, rows)) for key, rows in t["versions"].items()}
-    return NodeState(**{**t, "heads": _tuples(t["heads"]), "versions": versions})

@@ -1,4 +1,4 @@
-"""Many seeds of one scenario, over several processes: what became of each, in the order of the seeds."""
+"""Many seeds of one scenario, over several processes: a summary of each run, in the order of the seeds."""
 
 import signal
 import time
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
-from netsim.report import told
-from netsim.runner import Played, play
+from netsim.report import failure_report
 from netsim.scenario.model import Scenario
+from netsim.virtual.play import RunResult, play
 
-AT_ONCE = 4
-"""Seeds that a process is given together."""
-AHEAD = 4
-"""How often a process may have that waiting: enough that none is idle while one seed takes long."""
-HEED_SECONDS = 0.2
+BATCH_SEEDS = 4
+"""Seeds that a process gets at once."""
+BATCHES_AHEAD = 4
+"""Batches for each process that are submitted ahead: no process is idle while one seed takes long."""
+INTERRUPT_SECONDS = 0.2
 """How long Ctrl-C may go unnoticed."""
 
 
@@ -27,24 +27,24 @@ class Summary:
 
     seed: int
     broken: tuple[str, ...]
-    """The names of the checks that were broken and should not be."""
+    """The names of the checks that were broken and are not expected to fail."""
     expected: tuple[str, ...]
-    """Those that were expected to be."""
+    """The names of the checks that were broken and are expected to fail."""
     story: str
-    """'' when nothing was broken that should not be."""
+    """The report of the failure; '' when `broken` is empty."""
     virtual_seconds: float
     real_seconds: float
     calls: int
 
 
-def summed_up(name: str, played: Played, real_seconds: float) -> Summary:
-    history = played.history
-    unexpected = played.unexpected
+def summarize(name: str, result: RunResult, real_seconds: float) -> Summary:
+    history = result.history
+    unexpected = result.unexpected
     return Summary(
-        seed=played.seed,
+        seed=result.seed,
         broken=tuple(dict.fromkeys(one.check for one in unexpected)),
-        expected=tuple(dict.fromkeys(one.check for one in played.broken if one not in unexpected)),
-        story=told(name, played.seed, history, unexpected) if unexpected else "",
+        expected=tuple(dict.fromkeys(one.check for one in result.violations if one not in unexpected)),
+        story=failure_report(name, result.seed, history, unexpected) if unexpected else "",
         virtual_seconds=max((sample.at for sample in history.samples), default=0.0),
         real_seconds=real_seconds,
         calls=len(history.operations),
@@ -52,38 +52,39 @@ def summed_up(name: str, played: Played, real_seconds: float) -> Summary:
 
 
 def play_many(name: str, scenario: Scenario, seeds: Iterable[int], *, jobs: int = 1) -> Iterator[Summary]:
-    """Run a scenario for each seed. `name` is how it was asked for: it is in the command that replays a run."""
+    """Run a scenario for each seed. `name` is the name or file that the user gave: the replay command contains it."""
     if jobs <= 1:
         for seed in seeds:
             yield _play_one(name, scenario, seed)
         return
     left = iter(seeds)
     under_way: deque[Future[list[Summary]]] = deque()
-    with _undisturbed():
+    with _without_interrupts():
         pool = ProcessPoolExecutor(max_workers=jobs, initializer=_leave_interrupts_to_the_parent)
     try:
         while True:
-            with _undisturbed():
-                while len(under_way) < AHEAD * jobs and (some := list(islice(left, AT_ONCE))):
-                    under_way.append(pool.submit(_play_some, name, scenario, some))
+            with _without_interrupts():
+                while len(under_way) < BATCHES_AHEAD * jobs and (batch := list(islice(left, BATCH_SEEDS))):
+                    under_way.append(pool.submit(_play_batch, name, scenario, batch))
             if not under_way:
                 return
             first = under_way.popleft()
             while not first.done():
-                with _undisturbed():
-                    wait([first], timeout=HEED_SECONDS)
+                with _without_interrupts():
+                    wait([first], timeout=INTERRUPT_SECONDS)
             yield from first.result()
     finally:
-        with _undisturbed():
+        with _without_interrupts():
             pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ctrl-C comes at the end of it: in the middle of what the pool does it could leave a lock behind that is held.
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of this block: inside the pool's own code it could leave a lock locked.
 
-    It reaches the whole group. A process is begun in here too, and has it blocked until it ignores it: one that dies of
-    it while others are given work leaves everybody waiting for ever (CPython, gh-94777).
+    Ctrl-C reaches the whole process group. A worker is started in this block too, so SIGINT stays blocked in it until
+    it ignores it: a worker that dies of SIGINT while others get work makes everything wait for ever (CPython,
+    gh-94777).
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -93,14 +94,14 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _leave_interrupts_to_the_parent() -> None:
-    """What a process has begun it ends, and the parent gives it nothing more."""
+    """A worker finishes the batch that it has begun, and the parent submits no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _play_some(name: str, scenario: Scenario, seeds: Iterable[int]) -> list[Summary]:
+def _play_batch(name: str, scenario: Scenario, seeds: Iterable[int]) -> list[Summary]:
     return [_play_one(name, scenario, seed) for seed in seeds]
 
 
 def _play_one(name: str, scenario: Scenario, seed: int) -> Summary:
     started = time.perf_counter()
-    return summed_up(name, play(scenario, seed), time.perf_counter() - started)
+    return summarize(name, play(scenario, seed), time.perf_counter() - started)

@@ -1,68 +1,112 @@
-"""A world: where a scenario is played. Virtual (one seed, one clock), or live (real processes), by this Protocol.
+"""The `World` protocol: where a scenario is played. Virtual (one seed, one clock) or processes (real nodes).
 
-A world keeps machines by name, each with a clock, a disk and a process that comes and goes, and the links between
-them. Everything here is told by `runner.py` and `faults.py`. Times are seconds since everybody had met.
+A world has machines by name, each with a clock, a disk and a process that starts and ends, and the links between them.
+`runner.py` makes the calls, `nemesis.py` brings the faults. Times are seconds since all nodes had met.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from enum import StrEnum
+from typing import Annotated, Protocol
 
-from netsim.history import NodeState, Outcome, ReceiptRecord, Sample, Sight
-from netsim.scenario.model import LinkQuality
-from netsim.scenario.plan import Call
+from netsim.history import AnswerRecord, FinalState, Outcome, ReceiptRecord, ResourceSample
+from netsim.value_types import Milliseconds, Range, Share
+from netsim.workload import Call
+
+
+class Ability(StrEnum):
+    """What a fault may need of a world. The virtual world can do everything; see `ProcessWorld` for the other."""
+
+    KILL = "kill a process"
+    RESTART = "stop a process in good order and start it on another backend"
+    JOIN = "start a node later than the others"
+    PAUSE = "pause a process"
+    LOSE_DISK = "replace a disk by an empty one"
+    PARTITION = "cut nodes from each other both ways"
+    CUT_ONE_WAY = "cut one direction of a link"
+    SLOW_LINKS = "change latency and loss of links"
+    BAD_DISK = "make a disk slow, full or stalled"
+    WRONG_CLOCK = "move a wall clock"
+    FLIP = "change the flag `backend` of a running node"
+    BYZANTINE = "run a byzantine node"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkQuality:
+    """How frames travel over a link. Loss, duplication and reordering are chances for each frame."""
+
+    latency_ms: Milliseconds = 0.5
+    jitter_ms: Milliseconds = 0.5
+    """A random part of it is added to each latency."""
+    loss: Share = 0.0
+    duplication: Share = 0.0
+    reordering: Share = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskQuality:
+    """How a disk works: what a commit takes, whether there is room, whether commits end at all."""
+
+    commit_ms: Annotated[float, Range(0.0, 600_000.0)] = 0.0
+    is_full: bool = False
+    is_stalled: bool = False
 
 
 @dataclass(slots=True)
-class Condition:
-    """How a machine is. `interruptions` counts stops and pauses: a call during which it grew is excused."""
+class NodeStatus:
+    """How a machine and its process are. `interruptions` counts stops and pauses: a call during which it grew is
+    excused."""
 
     backend: str
-    """What it was started as."""
+    """The backend it was started as."""
     is_running: bool = False
     is_paused: bool = False
     interruptions: int = 0
     disk: int = 0
-    turns: list[str] = field(default_factory=list)
-    """The backends in force since the run began, one after another; `mock>real` while one is being turned."""
+    """How many disks the machine has lost."""
+    flips: list[str] = field(default_factory=list)
+    """The backends in force since the run began, in order; `mock>real` while a change is under way."""
 
     @property
     def in_force(self) -> str:
-        return self.turns[-1] if self.turns else self.backend
+        return self.flips[-1] if self.flips else self.backend
 
-    def backend_since(self, turn: int, before: str) -> str:
-        """`before`, and what it was turned to since there were `turn` turns: `hybrid`, or `hybrid>real`."""
-        parts = [part for one in (before, *self.turns[turn:]) for part in one.split(">")]
+    def backend_since(self, count: int, before: str) -> str:
+        """`before`, and the backends in force since there were `count` flips: `hybrid`, or `hybrid>real`."""
+        parts = [part for flip in (before, *self.flips[count:]) for part in flip.split(">")]
         return ">".join(part for part, last in zip(parts, ("", *parts), strict=False) if part != last)
 
     @property
     def absence(self) -> str:
-        """Why it cannot be called, or ''."""
+        """Why the node cannot be called, or ''."""
         return "paused" if self.is_paused else "" if self.is_running else "stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallResult:
-    """What came of one call. `digest` is the version that was or may have been written."""
+    """The result of one call. `digest` is the version that was or may have been written."""
 
     outcome: Outcome
     error: str = ""
     digest: str = ""
     receipt: ReceiptRecord | None = None
-    sight: Sight | None = None
-    took: float | None = None
-    """See `Operation.took`."""
+    answer: AnswerRecord | None = None
+    node_seconds: float | None = None
+    """See `Operation.node_seconds`."""
+
+
+NODE_GONE = CallResult(outcome=Outcome.UNKNOWN, error="the node was gone before it answered")
 
 
 class World(Protocol):
-    """The contract. Nodes go by their names; asking for what is so already does nothing."""
+    """The contract. Nodes go by their names; a method that asks for a state which is there already does nothing."""
 
     def now(self) -> float: ...
 
     def note(self, node: str, event: str, *facts: object) -> None:
-        """Put something into the world's own trace."""
+        """Add a line to the world's own trace."""
         ...
 
-    def condition(self, node: str) -> Condition: ...
+    def status(self, node: str) -> NodeStatus: ...
 
     async def sleep_until(self, time: float) -> None: ...
 
@@ -73,43 +117,44 @@ class World(Protocol):
         ...
 
     async def stop(self, node: str) -> None:
-        """End it in good order."""
+        """End the process in good order."""
         ...
 
     async def crash(self, node: str) -> None:
-        """Kill it, at once. What its disk has confirmed stays."""
+        """Kill the process at once. What its disk has confirmed stays."""
         ...
 
     async def flip(self, node: str, backend: str) -> bool:
-        """Set the flag `backend` of a node while it runs. False: nobody was there to take it."""
+        """Set the flag `backend` of a running node. False: the node did not take it."""
         ...
 
     def lose_disk(self, node: str) -> None:
-        """Put an empty disk into a machine that does not run."""
+        """Put an empty disk into a machine whose process does not run."""
         ...
 
-    async def on_disk(self, node: str) -> tuple[str, ...]:
+    async def digests_on_disk(self, node: str) -> tuple[str, ...]:
         """The digests of all versions that a machine's disk holds, in the order of its log."""
         ...
 
     # -- calls ------------------------------------------------------------------------------------------------
 
     async def call(self, call: Call, parents: tuple[str, ...]) -> CallResult:
-        """Make one call, and wait for its answer. `parents` are for a write that names what its client saw.
+        """Make one call, and wait for its answer. `parents` are for a write whose parents are what its client saw.
 
-        Unknown when the node is stopped meanwhile.
+        The outcome is unknown when the node is stopped meanwhile.
         """
         ...
 
-    async def look(self, node: str) -> NodeState:
-        """What a running node holds and how it is."""
+    async def final_state(self, node: str) -> FinalState:
+        """What a running node holds."""
         ...
 
     async def unsettled(self) -> str:
-        """What is not well yet, in words; '' when all heads are equal, nothing is owed and all breakers are closed."""
+        """What has not settled yet, in words; '' when all heads are equal, no hints are left and all breakers are
+        closed."""
         ...
 
-    def sample(self) -> Sample: ...
+    def sample(self) -> ResourceSample: ...
 
     def holders(self, key: str) -> tuple[str, ...]:
         """The nodes that should hold a key, of all that run now."""
@@ -122,25 +167,25 @@ class World(Protocol):
     def resume(self, node: str) -> None: ...
 
     def cut(self, source: str, target: str) -> None:
-        """Nothing from `source` reaches `target` until `mend`."""
+        """Nothing from `source` reaches `target` until `repair`."""
         ...
 
-    def mend(self, source: str, target: str) -> None: ...
+    def repair(self, source: str, target: str) -> None: ...
 
     def set_links(self, quality: LinkQuality, others: dict[tuple[str, str], LinkQuality]) -> None:
-        """How all links are from now on, and those from a source to a target that differ."""
+        """The quality of all links from now on, and of those from a source to a target that differ."""
         ...
 
-    def set_disk(self, node: str, *, commit_ms: float, is_full: bool, is_stalled: bool) -> None: ...
+    def set_disk(self, node: str, quality: DiskQuality) -> None: ...
 
     def move_clock(self, node: str, by_seconds: float) -> None: ...
 
-    def mend_clock(self, node: str) -> None:
-        """Its wall clock is right again."""
+    def reset_clock(self, node: str) -> None:
+        """Set the machine's wall clock right again."""
         ...
 
-    async def begin_lying(self, node: str) -> None:
-        """A machine is run by somebody else's program from now on (`netsim/virtual/byzantine.py`)."""
+    async def start_byzantine(self, node: str) -> None:
+        """From now on the machine runs a byzantine program in the place of a node (`virtual/byzantine.py`)."""
         ...
 
-    async def end_lying(self, node: str) -> None: ...
+    async def stop_byzantine(self, node: str) -> None: ...

@@ -1,4 +1,4 @@
-"""Nothing grows without end: frames under way, tasks; and what a run needed is given back when it is over."""
+"""Bounds: frames under way and tasks stay within their limits over the whole run."""
 
 from collections.abc import Iterator
 
@@ -6,21 +6,21 @@ from netsim.checks.violation import Violation
 from netsim.history import History
 
 SPARE_TASKS = 60
-"""Clients, faults and the world's own."""
+"""The tasks of clients, faults and the world itself."""
 
 
 def bounded(history: History) -> Iterator[Violation]:
-    """Queues keep their sizes, and tasks end."""
-    setting = history.setting
+    """Queues keep within their sizes, and tasks end."""
+    parameters = history.parameters
     for sample in history.samples:
-        if sample.frames > setting.frames_per_link:
+        if sample.frames > parameters.frames_per_link:
             yield Violation(
                 check="bounded",
                 text=f"{sample.frames} frames were under way in one lane at {sample.at:.1f} s; at most "
-                f"{setting.frames_per_link} are allowed",
+                f"{parameters.frames_per_link} are allowed",
                 at=sample.at,
             )
-        allowed = setting.tasks_per_node * max(1, sample.nodes) + SPARE_TASKS
+        allowed = parameters.tasks_per_node * max(1, sample.nodes) + SPARE_TASKS
         if sample.tasks > allowed:
             yield Violation(
                 check="bounded",

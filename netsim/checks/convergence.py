@@ -1,40 +1,41 @@
-"""Promise 5: nodes that can talk to each other end up equal, within the scenario's bound."""
+"""Promise 5, convergence: nodes that can reach each other end up equal, within the scenario's bound."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 from netsim.checks.versions import heads_of
 from netsim.checks.violation import Violation
-from netsim.history import History, NodeState
+from netsim.history import FinalState, History
 
 
 def settles(history: History) -> Iterator[Violation]:
-    """After healing, all is well within the bound: equal heads, nothing owed, breakers closed."""
+    """After healing, all settles within the bound: equal heads, no hints left, breakers closed."""
+    parameters = history.parameters
     if history.healed_at is not None and history.settled_at is None:
         yield Violation(
             check="settles",
-            text=f"{history.setting.settle_seconds:g} s after healing all was not well: {history.unsettled}",
-            nodes=tuple(node for node in history.setting.nodes if node in history.unsettled.split()),
+            text=f"{parameters.settle_seconds:g} s after healing not all had settled: {history.unsettled}",
+            nodes=tuple(node for node in parameters.nodes if node in history.unsettled.split()),
         )
 
 
 def equal(history: History) -> Iterator[Violation]:
-    """The same heads everywhere: in the stores of all that should hold a key, and in what every node answers."""
-    social = {state.node: state for state in history.states if state.backend != "mock"}
-    uneven = {} if history.setting.spreads_all else _unacknowledged(history)
-    for key, holders in history.setting.holders.items():
-        heads = {node: _heads(social[node], key, uneven.get(key, {})) for node in holders if node in social}
+    """The same heads everywhere: in the stores of all nodes that should hold a key, and in what every node answers."""
+    swarm = {state.node: state for state in history.states if state.backend != "mock"}
+    uneven = {} if history.parameters.spreads_all else _unacknowledged(history)
+    for key, holders in history.parameters.holders.items():
+        heads = {node: _heads(swarm[node], key, uneven.get(key, {})) for node in holders if node in swarm}
         yield from _compare(key, heads, "holds")
     answers: dict[str, dict[str, tuple[str, ...]]] = {}
     for read in history.reads:
-        if read.is_final and read.node in social and read.sight is not None and read.key not in uneven:
-            answers.setdefault(read.key, {})[read.node] = tuple(head.digest for head in read.sight.heads)
-    for key, told in answers.items():
-        yield from _compare(key, told, "answers with")
+        if read.is_final and read.node in swarm and read.key not in uneven:
+            answers.setdefault(read.key, {})[read.node] = tuple(read.shown)
+    for key, answered in answers.items():
+        yield from _compare(key, answered, "answers with")
 
 
 def _unacknowledged(history: History) -> dict[str, dict[str, None]]:
-    """By key: the versions that nodes hold, or know of, and nobody acknowledged."""
+    """By key: the versions that nodes hold or know of, and that were not acknowledged."""
     acknowledged = {op.receipt.digest for op in history.writes if op.receipt is not None}
     found: dict[str, dict[str, None]] = {}
     for state in history.states:
@@ -45,7 +46,7 @@ def _unacknowledged(history: History) -> dict[str, dict[str, None]]:
     return found
 
 
-def _heads(state: NodeState, key: str, without: dict[str, None]) -> tuple[str, ...]:
+def _heads(state: FinalState, key: str, without: dict[str, None]) -> tuple[str, ...]:
     """The heads that a node has, or would have without some versions."""
     if not without:
         return state.heads.get(key, ())
@@ -55,7 +56,7 @@ def _heads(state: NodeState, key: str, without: dict[str, None]) -> tuple[str, .
 
 def _compare(key: str, heads: dict[str, tuple[str, ...]], verb: str) -> Iterator[Violation]:
     if len({*heads.values()}) > 1:
-        told = "; ".join(f"{node} {verb} {'+'.join(digests) or 'nothing'}" for node, digests in heads.items())
+        differences = "; ".join(f"{node} {verb} {'+'.join(digests) or 'nothing'}" for node, digests in heads.items())
         yield Violation(
-            check="equal", text=f"in the end the heads of {key} differ: {told}", key=key, nodes=tuple(heads)
+            check="equal", text=f"in the end the heads of {key} differ: {differences}", key=key, nodes=tuple(heads)
         )

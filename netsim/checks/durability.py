@@ -1,4 +1,4 @@
-"""Promises 1 and 2: what was acknowledged survives a kill at once, and no switch, partition or restart loses it."""
+"""Promises 1 and 2, durability: an acknowledged write survives a kill at once, and no fault loses it."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,50 +9,49 @@ from netsim.history import History, Operation, Outcome
 
 
 def survives_a_crash(history: History) -> Iterator[Violation]:
-    """Promise 1. What a process comes up with holds all that its predecessors on that disk acknowledged or showed."""
-    for opened in history.opened:
-        found = set(opened.digests)
+    """Promise 1. A process finds on its disk all that earlier processes on that disk acknowledged or showed."""
+    for recovery in history.recoveries:
+        found = set(recovery.digests)
         for op in history.operations:
-            if (op.node, op.disk) != (opened.node, opened.disk) or op.returned > opened.at:
+            if (op.node, op.disk) != (recovery.node, recovery.disk) or op.returned > recovery.at:
                 continue
-            shown = [op.receipt.digest] if op.receipt else [head.digest for head in op.sight.heads] if op.sight else []
-            for digest in shown:
+            for digest in op.shown:
                 if digest not in found:
                     what = "acknowledged" if op.receipt else "showed"
                     yield Violation(
                         check="survives-a-crash",
-                        text=f"{op.node} {what} {digest} of {op.key} at {op.returned:.3f} s, and came up without it "
-                        f"at {opened.at:.3f} s",
+                        text=f"{op.node} {what} {digest} of {op.key} at {op.returned:.3f} s, and started without it "
+                        f"at {recovery.at:.3f} s",
                         key=op.key,
                         nodes=(op.node,),
                         operations=(op.id,),
-                        at=opened.at,
+                        at=recovery.at,
                     )
 
 
 def nothing_lost(history: History) -> Iterator[Violation]:
     """Promise 2. After healing each acknowledged write is readable, or superseded by a newer one, at every node.
 
-    A write is excused whose every copy, when it was acknowledged, was on a disk that is gone since.
+    A write is excused if, when it was acknowledged, all its copies were on disks that are lost since.
     """
     versions = VersionGraph(history)
     backends = {state.node: state.backend for state in history.states}
     final: defaultdict[str, list[tuple[Operation, set[str]]]] = defaultdict(list)
     for read in history.reads:
-        if read.is_final and read.sight is not None:
-            final[read.key].append((read, versions.covered(head.digest for head in read.sight.heads)))
+        if read.is_final:
+            final[read.key].append((read, versions.covered(read.shown)))
     for op in _acknowledged(history):
         missing = [
             read
             for read, covered in final[op.key]
-            if _is_to_know(read.node, op, backends) and not versions.accounts_for(covered, op.digest)
+            if _must_know(read.node, op, backends) and not versions.accounts_for(covered, op.digest)
         ]
         if missing:
-            who = "nobody" if len(missing) == len(backends) else "not " + ", ".join(read.node for read in missing)
+            which = "no node" if len(missing) == len(backends) else "not " + ", ".join(read.node for read in missing)
             yield Violation(
                 check="nothing-lost",
                 text=f"{op.node} acknowledged {op.digest} of {op.key} at {op.returned:.3f} s; at "
-                f"{missing[-1].returned:.3f} s {who} knows it or anything on top of it",
+                f"{missing[-1].returned:.3f} s {which} knows it or a version on top of it",
                 key=op.key,
                 nodes=tuple(dict.fromkeys((op.node, *(read.node for read in missing)))),
                 operations=(op.id,),
@@ -65,10 +64,12 @@ def replicas(history: History) -> Iterator[Violation]:
     held = {s.node: {ref.digest for refs in s.versions.values() for ref in refs if ref.is_held} for s in history.states}
     backends = {state.node: state.backend for state in history.states}
     for op in _acknowledged(history):
-        wanted = [node for node in history.setting.holders.get(op.key, ()) if _is_to_know(node, op, backends)]
+        holders = history.parameters.holders.get(op.key, ())
+        wanted = [node for node in holders if _must_know(node, op, backends)]
         if backends.get(op.node) == "mock":
             wanted = [op.node]
-        lacking = [n for n in wanted if n in held and not any(one in held[n] for one in versions.stands_for(op.digest))]
+        in_place = versions.reissues(op.digest)
+        lacking = [node for node in wanted if node in held and not any(one in held[node] for one in in_place)]
         if lacking:
             yield Violation(
                 check="replicas",
@@ -81,6 +82,7 @@ def replicas(history: History) -> Iterator[Violation]:
 
 
 def _acknowledged(history: History) -> Iterator[Operation]:
+    """The acknowledged writes of which a disk that held a copy is still there."""
     if not history.states:
         return
     lost = history.lost_disks()
@@ -95,6 +97,6 @@ def _acknowledged(history: History) -> Iterator[Operation]:
                 yield op
 
 
-def _is_to_know(node: str, op: Operation, backends: dict[str, str]) -> bool:
-    """Whether a write must have reached a node in the end: not when one of the two is on its own."""
+def _must_know(node: str, op: Operation, backends: dict[str, str]) -> bool:
+    """Whether a write must have reached a node in the end: not if one of the two nodes has no network."""
     return node == op.node or "mock" not in (backends.get(node), backends.get(op.node, "hybrid"))

@@ -1,4 +1,4 @@
-"""Promise 6, and what makes it worth anything: no call waits past its deadline, and hybrid answers come what may."""
+"""Promise 6, latency: no call takes longer than its deadline, and a hybrid node answers under every fault."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from netsim.history import History, Operation, Outcome
 
 def in_time(history: History) -> Iterator[Violation]:
     """Promise 6. Every call to a working node ends within its backend's deadline."""
-    setting = history.setting
+    parameters = history.parameters
     for op in history.operations:
-        allowed = max(setting.deadline_seconds[backend] for backend in op.backends)
-        if not op.excused and op.seconds > allowed + setting.slack_seconds:
+        allowed = max(parameters.deadline_seconds[backend] for backend in op.backends)
+        if not op.excused and op.seconds > allowed + parameters.slack_seconds:
             yield Violation(
                 check="in-time",
                 text=f"a {op.kind} of {op.key} at {op.node} ({op.backend}) took "
@@ -27,13 +27,13 @@ def in_time(history: History) -> Iterator[Violation]:
 def answers(history: History) -> Iterator[Violation]:
     """A working hybrid node with a working disk takes every write, and answers every read of what it has.
 
-    Where a setting allows a share of errors, only more than that are broken, and then each of them.
+    Where the parameters allow a share of errors, the check is broken by more than that share, and then by each error.
     """
-    if not history.setting.has_fallback:
+    if not history.parameters.has_fallback:
         return
     due = calls_due(history)
     unanswered = [op for op in due if op.outcome is not Outcome.OK]
-    if len(unanswered) > history.setting.errors_max * len(due):
+    if len(unanswered) > history.parameters.errors_max * len(due):
         for op in unanswered:
             yield Violation(
                 check="answers",
@@ -46,7 +46,7 @@ def answers(history: History) -> Iterator[Violation]:
 
 
 def calls_due(history: History) -> list[Operation]:
-    """The calls that a working hybrid node with a working disk owes an answer: writes, and reads of what it has."""
+    """The calls that a working hybrid node with a working disk must answer: writes, and reads of what it has."""
     found = []
     bad_disks = _bad_disks(history)
     has: set[tuple[str, int, str]] = set()
@@ -61,13 +61,13 @@ def calls_due(history: History) -> list[Operation]:
         is_due = op.is_write or (op.how != "swarm" and place in has)
         if is_working and is_due:
             found.append(op)
-        if op.receipt is not None or (op.sight is not None and op.sight.heads):
+        if op.shown:
             has.add(place)
     return found
 
 
 def _bad_disks(history: History) -> defaultdict[str, list[tuple[float, float]]]:
-    """When the disk of each node was slow, stalled or full; a while longer, for what was queued then."""
+    """When the disk of each node was slow, stalled or full; and a second more, for calls that were queued then."""
     bad: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     since: dict[str, float] = {}
     for event in history.events:

@@ -1,4 +1,4 @@
-"""All checks by name, in the order in which a failure is told; and the verdict over a history."""
+"""All checks by name, in the order in which a report has their violations; and the verdict over a history."""
 
 from collections.abc import Callable, Iterator
 
@@ -29,6 +29,5 @@ CHECKS: dict[str, Callable[[History], Iterator[Violation]]] = {
 """The seven promises of `docs/design.md` in their order (the last one is three checks), then what follows from them."""
 
 
-def judge(history: History) -> tuple[Violation, ...]:
-    """Everything that was broken."""
-    return tuple(broken for check in CHECKS.values() for broken in check(history))
+def find_violations(history: History) -> tuple[Violation, ...]:
+    return tuple(violation for check in CHECKS.values() for violation in check(history))

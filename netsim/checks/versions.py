@@ -1,25 +1,26 @@
-"""All versions that a history speaks of, and how they descend from each other: the oracle that answers are held to.
+"""All versions that a history has, and how they descend from each other: the oracle for the answers of nodes.
 
-Written anew from `docs/protocol.md`, on purpose: the checker must not share the code that it checks.
+Written from `docs/protocol.md`, without the product's code for heads: a checker must not share the code that it checks.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
 
-from netsim.history import History, NodeState, Ref
+from netsim.history import FinalState, History, VersionRef
 
 
 class VersionGraph:
-    """The registry over one history. Digests as the history has them."""
+    """The versions of one history, by digest as the history has them."""
 
     def __init__(self, history: History) -> None:
-        self.refs: dict[str, Ref] = {}
+        self.refs: dict[str, VersionRef] = {}
         self.reissued: dict[str, str] = {}
         for op in history.operations:
             if op.receipt is not None:
-                got = op.receipt
-                self._add(Ref(got.digest, got.version, op.node, op.id, op.kind == "delete", got.parents))
-            for head in op.sight.heads if op.sight is not None else ():
+                receipt = op.receipt
+                written = (receipt.digest, receipt.version, op.node, op.id, op.kind == "delete", receipt.parents)
+                self._add(VersionRef(*written))
+            for head in op.answer.heads if op.answer is not None else ():
                 self._add(head)
         for state in history.states:
             self.reissued.update(state.reissued)
@@ -28,7 +29,7 @@ class VersionGraph:
                     self._add(ref)
         self._covers: dict[str, frozenset[str]] = {}
 
-    def _add(self, ref: Ref) -> None:
+    def _add(self, ref: VersionRef) -> None:
         known = self.refs.get(ref.digest)
         if known is None or (ref.is_held and not known.is_held) or (ref.parents and not known.parents):
             self.refs[ref.digest] = ref
@@ -37,15 +38,15 @@ class VersionGraph:
         ref = self.refs.get(digest)
         return ref.order if ref is not None else (0, "", digest)
 
-    def stands_for(self, digest: str) -> list[str]:
-        """A version, what stands in for it since its author's clock was mended, what stands in for that, ..."""
+    def reissues(self, digest: str) -> list[str]:
+        """A version, the one that reissued it, the one that reissued that, and so on."""
         line = [digest]
         while (after := self.reissued.get(line[-1])) is not None and after not in line:
             line.append(after)
         return line
 
     def covered(self, heads: Iterable[str]) -> set[str]:
-        """What these heads account for: themselves, and all that they were written on top of."""
+        """What these heads account for: themselves, and all versions that they were written on top of."""
         covered: set[str] = set()
         for head in heads:
             covered |= self._cover(head)
@@ -71,11 +72,11 @@ class VersionGraph:
         return answer
 
     def accounts_for(self, covered: set[str], digest: str) -> bool:
-        """Whether a version is among what is covered, itself or what stands in for it."""
-        return digest in covered or any(one in covered for one in self.stands_for(digest))
+        """Whether a version is among those covered: itself, or one that reissued it."""
+        return digest in covered or any(one in covered for one in self.reissues(digest))
 
 
-def heads_of(state: NodeState, key: str) -> set[str]:
+def heads_of(state: FinalState, key: str) -> set[str]:
     """The heads that follow from the versions a node holds: those that no later one of them names."""
     refs = {ref.digest: ref for ref in state.versions.get(key, ()) if ref.digest not in state.reissued}
     named: defaultdict[str, int] = defaultdict(int)

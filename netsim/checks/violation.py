@@ -1,17 +1,17 @@
-"""One broken promise, found in a history: which check, what happened, and who and what took part in it."""
+"""A violation: one broken promise that a check found in a history, and the nodes and operations that took part."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """`text` is a sentence. The rest is for `netsim/report.py`, which tells what led to it."""
+    """`text` is a sentence. The other fields are for `netsim/report.py`, which shows what led to it."""
 
     check: str
     text: str
     key: str = ""
     nodes: tuple[str, ...] = ()
     operations: tuple[int, ...] = ()
-    """Those that take part in it, by their ids."""
+    """The ids of those that take part."""
     at: float | None = None
     """When it showed; None: at the end."""

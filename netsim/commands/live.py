@@ -1,21 +1,23 @@
-"""`bzzz sim live`: real processes under signals, partitions and turned flags; the exit code says whether it held."""
+"""`bzzz sim live`: plays five real processes under signals, partitions and flips, and checks every promise."""
 
 from pathlib import Path
 
 import click
 
+from netsim.commands.arguments import refuse_unwritable, write_text
+
 SECONDS_MIN = 10
 
 
 @click.command("live")
-@click.argument("scenario", nargs=-1, metavar="")  # none is taken; said in words
+@click.argument("scenario", nargs=-1, metavar="")  # accepted only to refuse it in plain words
 @click.option(
     "--seconds", type=click.IntRange(SECONDS_MIN, 3600), default=60, show_default=True, help="How long faults come."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws faults and calls.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines; the last one is a summary object.")
-@click.option("--keep", is_flag=True, help="Leave the nodes running at the end, and say how to talk to them.")
-@click.option("--history", type=click.Path(dir_okay=False, path_type=Path), help="Write what happened, as JSON lines.")
+@click.option("--keep", is_flag=True, help="Leave the nodes running at the end, and show how to use them.")
+@click.option("--history", type=click.Path(dir_okay=False, path_type=Path), help="Write the history, as JSON lines.")
 @click.pass_context
 def live_command(
     ctx: click.Context,
@@ -28,25 +30,23 @@ def live_command(
 ) -> None:
     """Play five real nodes on this machine, and check every promise.
 
-    They are frozen (SIGSTOP), killed (SIGKILL) and started again, parted by their deny lists, and every second some
-    are turned between the backends, while four writers and five readers call them. Then all is healed, and must be
-    well. The exit code is 1 if a check broke. The seed draws who suffers what and when; the rest is up to the machine.
+    Nodes are paused (SIGSTOP), killed (SIGKILL) and started again, and parted by their deny lists; every second some
+    nodes are flipped to another backend. Four writers and five readers call them all the while. Then everything is
+    healed, and must settle. The exit code is 1 if a check was broken. The seed draws which node gets which fault and
+    when; the rest depends on the machine.
     """
+    from netsim.history_file import history_lines
     from netsim.processes.run import ProcessRun
     from netsim.processes.screen import JsonScreen, TextScreen
 
     if scenario:
         raise click.UsageError(
             f"{scenario[0]} is not played live: a live run takes no scenario, and draws faults that real processes can "
-            f"suffer by --seed; 'bzzz sim run {scenario[0]}' plays it in the virtual world"
+            f"have by --seed; 'bzzz sim run {scenario[0]}' plays it in the virtual world"
         )
-    if history is not None and not history.absolute().parent.is_dir():  # said now, and not after the run
-        raise click.UsageError(f"{history} cannot be written: there is no directory {history.absolute().parent}")
+    refuse_unwritable(history)
     live = ProcessRun(seconds=seconds, seed=seed, screen=JsonScreen() if as_json else TextScreen(), keep=keep)
     code = live.play()
     if history is not None:
-        try:
-            history.write_text("".join(f"{line}\n" for line in live.history.lines()), "utf-8")
-        except OSError as error:
-            raise click.FileError(str(history), error.strerror) from None
+        write_text(history, "".join(f"{line}\n" for line in history_lines(live.history)))
     ctx.exit(code)

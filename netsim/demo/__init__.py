@@ -1,1 +1,1 @@
-"""The demonstration: five real node processes on this machine, told apart only by what their API answers."""
+"""The demonstration: five real node processes on this machine, observed over their HTTP APIs alone."""

@@ -1,4 +1,4 @@
-"""`./scripts/demo`: the story with two replicas of everything, then with a replica everywhere; 0 only if all holds."""
+"""`./scripts/demo`: the demonstration with 2 replicas, then with a replica at every node; 0 only if all checks hold."""
 
 import argparse
 import os
@@ -6,37 +6,36 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from netsim.demo.demonstration import Demonstration
 from netsim.demo.record import Record
-from netsim.demo.story import Story
 from netsim.processes.interrupts import Interrupted, Interrupts
 from netsim.processes.node import BZZZ, NodeProcessFailed
 from netsim.processes.screen import JsonScreen, Screen, TextScreen
 from netsim.processes.swarm import Swarm
 
-CREW = 5
-"""How many calls are under way at once."""
+CALLS_AT_ONCE = 5
 
 
 def main() -> int:
-    told = _arguments()
-    screen: Screen = JsonScreen() if told.json else TextScreen()
+    arguments = _arguments()
+    screen: Screen = JsonScreen() if arguments.json else TextScreen()
     interrupts = Interrupts()
     interrupts.listen()
     start = time.monotonic()
     records: list[Record] = []
     interrupted: Interrupted | None = None
     try:
-        screen.chapter("BZZZ: five nodes on this machine, each a process of its own, with a real swarm between them")
-        for replication in told.replication:
-            is_last = replication == told.replication[-1]
-            _run(replication, told, screen, interrupts, records, keep=told.keep and is_last)
+        screen.chapter("BZZZ: five nodes on this machine, each a process of its own, in one real swarm")
+        for replication in arguments.replication:
+            is_last = replication == arguments.replication[-1]
+            _run(replication, arguments, screen, interrupts, records, keep=arguments.keep and is_last)
     except Interrupted as error:
         interrupts.ignore()
         interrupted = error
-    _sum_up(screen, records, len(told.replication), time.monotonic() - start, interrupted)
+    _summarize(screen, records, len(arguments.replication), time.monotonic() - start, interrupted)
     if interrupted is not None:
         return 128 + interrupted.number
-    return 0 if len(records) == len(told.replication) and all(record.holds for record in records) else 1
+    return 0 if len(records) == len(arguments.replication) and all(record.holds for record in records) else 1
 
 
 def _arguments() -> argparse.Namespace:
@@ -52,41 +51,41 @@ def _arguments() -> argparse.Namespace:
         action="append",
         help="BZZZ_REPLICATION of the swarm; repeatable (default: 2, then 20)",
     )
-    told = parser.parse_args()
-    told.replication = told.replication or [2, 20]
-    if told.writes < 5:
+    arguments = parser.parse_args()
+    arguments.replication = arguments.replication or [2, 20]
+    if arguments.writes < 5:
         parser.error("--writes: at least 5, one for each node")
-    if min(told.replication) < 2:
-        parser.error("--replication: at least 2; with fewer a frozen node could hold the only copy")
-    return told
+    if min(arguments.replication) < 2:
+        parser.error("--replication: at least 2; with fewer a frozen node may hold the only copy")
+    return arguments
 
 
 def _run(
     replication: int,
-    told: argparse.Namespace,
+    arguments: argparse.Namespace,
     screen: Screen,
     interrupts: Interrupts,
     records: list[Record],
     *,
     keep: bool,
 ) -> None:
-    """One swarm from its start to its end; nothing of it is left, unless it is to be kept."""
-    copies = f"the {replication} nodes nearest to its key" if replication < 4 else "all of the others"
-    screen.chapter(f"BZZZ_REPLICATION={replication}: what a node writes is owed to {copies}", replication=replication)
+    """One swarm from its start to its end; nothing of it is left, except with `keep`."""
+    holders = f"the {replication} nodes nearest to its key" if replication < 4 else "all other nodes"
+    screen.chapter(f"BZZZ_REPLICATION={replication}: a write is replicated to {holders}", replication=replication)
     record = Record(screen, replication=replication)
     records.append(record)
-    crew = ThreadPoolExecutor(CREW, thread_name_prefix="demo")
+    executor = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="demo")
     swarm: Swarm | None = None
     is_kept = False
     try:
         with interrupts.held():
             swarm = Swarm(replication=replication, interrupts=interrupts)
-        story = Story(swarm, screen, crew, record, replication=replication, writes=told.writes)
-        story.play()
+        demonstration = Demonstration(swarm, screen, executor, record, replication=replication, writes=arguments.writes)
+        demonstration.play()
         if keep:
             is_kept = True
         else:
-            story.end()
+            demonstration.end()
     except NodeProcessFailed as error:
         record.fail(str(error))
     except Interrupted:
@@ -95,7 +94,7 @@ def _run(
     finally:
         # A second Ctrl-C waits until nothing is left.
         with interrupts.held():
-            crew.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=False, cancel_futures=True)
             if swarm is not None and not is_kept:
                 swarm.end()
                 swarm.remove()
@@ -122,7 +121,7 @@ def _introduce(swarm: Swarm, screen: Screen) -> None:
     )
 
 
-def _sum_up(
+def _summarize(
     screen: Screen, records: list[Record], wanted: int, seconds: float, interrupted: Interrupted | None
 ) -> None:
     acknowledged = sum(record.acknowledged for record in records)
@@ -135,7 +134,7 @@ def _sum_up(
         words += f"{'Every check held' if holds else 'NOT every check held'}, in {seconds:.0f} s."
     screen.summary(
         words, ok=holds, interrupted=interrupted is not None, acknowledged=acknowledged, lost=lost,
-        seconds=round(seconds, 1), runs=[record.told() for record in records],
+        seconds=round(seconds, 1), runs=[record.facts() for record in records],
     )  # fmt: skip
 
 

@@ -1,9 +1,6 @@
-"""What the demonstration was promised: every write that a node acknowledged, and what a list of durations says."""
+"""The ledger of the demonstration: every write that a node acknowledged."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from netsim.processes.client import NodeReply
 
@@ -22,7 +19,7 @@ class AcknowledgedWrite:
 
     @classmethod
     def of(cls, address: str, content: bytes, author: str, reply: NodeReply) -> "AcknowledgedWrite | None":
-        """The write as the receipt tells it; None when it was not acknowledged."""
+        """The write with the digest and version of its receipt; None when it was not acknowledged."""
         if reply.status not in (201, 202):
             return None
         receipt = reply.data
@@ -42,33 +39,10 @@ class WriteLedger:
         self.writes.append(write)
 
     def newest(self) -> dict[str, AcknowledgedWrite]:
-        """For each address, in the order of their first writes, the newest write of it."""
-        found: dict[str, AcknowledgedWrite] = {}
+        """By address, in the order of the first writes: the newest write."""
+        newest: dict[str, AcknowledgedWrite] = {}
         for write in self.writes:
-            known = found.get(write.address)
+            known = newest.get(write.address)
             if known is None or write.version > known.version:
-                found[write.address] = write
-        return found
-
-
-class Spread(NamedTuple):
-    """Durations in milliseconds: how many, their median, the 99th percentile (both by nearest rank), the longest."""
-
-    calls: int
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-
-    @classmethod
-    def of(cls, durations: Sequence[float]) -> "Spread":
-        if not durations:
-            return cls(0, 0.0, 0.0, 0.0)
-        ordered = sorted(durations)
-
-        def rank(share: float) -> float:
-            return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 2)
-
-        return cls(len(ordered), rank(0.50), rank(0.99), round(ordered[-1], 2))
-
-    def __str__(self) -> str:
-        return f"p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms, longest {self.max_ms:.1f} ms"
+                newest[write.address] = write
+        return newest

@@ -1,19 +1,20 @@
-"""The record of one run: which checks held, what was measured, and what the summary will say of it."""
+"""The record of one demonstration: which checks held, and the measurements for the summary."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from netsim.demo.ledger import Spread, WriteLedger
+from netsim.demo.ledger import WriteLedger
+from netsim.durations import DurationSummary
 from netsim.processes.client import NodeReply
 from netsim.processes.screen import Screen
 
 DEADLINE_MS = 100.0
-"""The deadline of hybrid mode, which no call may exceed, whatever the swarm does."""
-EXPLAINED_MAX = 3
+"""The deadline of the hybrid backend, which no call may exceed under any fault."""
+SHOWN_MAX = 3
 
 
 class Record:
-    """`holds` is True while every check has held; `lost` counts acknowledged writes that some node lacked."""
+    """`holds` is True while every check has held; `lost` counts the acknowledged writes that a node lacked."""
 
     def __init__(self, screen: Screen, *, replication: int) -> None:
         self._screen = screen
@@ -27,8 +28,8 @@ class Record:
     def acknowledged(self) -> int:
         return len(self.ledger.writes)
 
-    def told(self) -> dict[str, Any]:
-        """This run, as the summary tells it."""
+    def facts(self) -> dict[str, Any]:
+        """This run in the summary."""
         verdict = {
             "replication": self._replication,
             "ok": self.holds,
@@ -38,7 +39,7 @@ class Record:
         return verdict | self._facts
 
     def fail(self, words: str) -> None:
-        """The run ends before its time."""
+        """The run ends early."""
         self.holds = False
         self._screen.problem(words)
 
@@ -46,29 +47,29 @@ class Record:
         self.holds = self.holds and holds
         self._screen.check(name, words, holds=holds, replication=self._replication, **facts)
 
-    def measured(self, name: str, spread: Spread) -> dict[str, Any]:
-        """Keep durations for the summary; answers them as facts for a check."""
-        self.keep(name, spread._asdict())
-        return spread._asdict()
+    def measured(self, name: str, durations: DurationSummary) -> dict[str, Any]:
+        """Keep durations for the summary; returns them as facts for a check."""
+        self.keep(name, durations._asdict())
+        return durations._asdict()
 
     def keep(self, name: str, fact: Any) -> None:
         self._facts[name] = fact
 
-    def judge(self, name: str, what: str, answers: Sequence[tuple[bool, NodeReply]]) -> None:
-        """Calls made in the frost, each with whether its answer was right: it must have come in time, too."""
+    def check_calls(self, name: str, what: str, answers: Sequence[tuple[bool, NodeReply]]) -> None:
+        """Check calls at the node that was not frozen: each with whether its reply is right. It must be timely too."""
         right = sum(1 for is_right, _ in answers if is_right)
         in_time = sum(1 for is_right, reply in answers if is_right and reply.elapsed_ms <= DEADLINE_MS)
         degraded = sum(1 for _, reply in answers if reply.headers.get("UCXL-Degraded") == "true")
-        spread = Spread.of([reply.elapsed_ms for _, reply in answers])
+        durations = DurationSummary.of([reply.elapsed_ms for _, reply in answers])
         self.check(
             name,
-            f"{in_time} of {len(answers)} {what} within {DEADLINE_MS:g} ms: {spread}",
+            f"{in_time} of {len(answers)} {what} within {DEADLINE_MS:g} ms: {durations}",
             in_time == len(answers),
-            **self.measured(name, spread), right=right, in_time=in_time, degraded=degraded, deadline_ms=DEADLINE_MS,
+            **self.measured(name, durations), right=right, in_time=in_time, degraded=degraded, deadline_ms=DEADLINE_MS,
         )  # fmt: skip
-        self.explain([reply for is_right, reply in answers if not is_right])
+        self.show([reply for is_right, reply in answers if not is_right])
 
-    def explain(self, replies: Sequence[NodeReply]) -> None:
-        """The first few answers that were not what they should be."""
-        for reply in replies[:EXPLAINED_MAX]:
+    def show(self, replies: Sequence[NodeReply]) -> None:
+        """Print the first few of the replies that were wrong."""
+        for reply in replies[:SHOWN_MAX]:
             self._screen.note(str(reply))

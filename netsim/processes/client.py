@@ -1,4 +1,4 @@
-"""How the demonstration talks to a node: its HTTP API, like anybody else, and a stopwatch round each call."""
+"""A client of one real node: calls its HTTP API, and measures each call."""
 
 import json
 import time
@@ -10,12 +10,12 @@ from urllib.parse import quote, urlencode
 import urllib3
 
 _SLACK_SECONDS = 5.0
-"""How much longer than its own deadline a call may take before this end gives up: then a node has broken its word."""
+"""How much longer than its deadline a call may take before the client gives up: a node that works ends it before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReply:
-    """What came back, and after how many milliseconds. Status 0: nothing did, and `problem` says why."""
+    """A reply, and the milliseconds until it came. Status 0: no reply came, and `problem` says why."""
 
     status: int
     elapsed_ms: float
@@ -34,7 +34,7 @@ class NodeReply:
 
     @property
     def digest(self) -> str:
-        """The digest of the version that was answered, in hex."""
+        """The digest of the version in the reply, in hex."""
         return self.headers.get("ETag", "").strip('"')
 
     @property
@@ -45,14 +45,14 @@ class NodeReply:
         if self.status == 0:
             return self.problem
         try:
-            told = json.loads(self.body)["error"]
-            return f"{told['code']}: {told['message']}"
+            error = json.loads(self.body)["error"]
+            return f"{error['code']}: {error['message']}"
         except (ValueError, KeyError, TypeError):
             return f"HTTP {self.status}, {len(self.body)} bytes"
 
 
 class NodeClient:
-    """One node's API. Safe to use from several threads; nothing is ever sent twice behind the caller's back."""
+    """One node's API. Several threads may use it; no request is ever repeated."""
 
     def __init__(self, api: str) -> None:
         self._pool = urllib3.connection_from_url(api, maxsize=8, retries=False)
@@ -81,9 +81,9 @@ class NodeClient:
         return sum(1 for peer in peers if peer["connected"] and not peer["suspect"])
 
     def pending(self) -> int | None:
-        """How many hints this node still owes, those in quarantine included; None when it does not answer."""
-        told = self.call("GET", "/v1/pending").data
-        return told["count"] + told.get("refused", 0) if "count" in told else None
+        """How many hints this node has, those in quarantine included; None when it does not answer."""
+        hints = self.call("GET", "/v1/pending").data
+        return hints["count"] + hints.get("refused", 0) if "count" in hints else None
 
     def call(
         self,
@@ -95,7 +95,7 @@ class NodeClient:
         timeout_ms: int | None = None,
         body: bytes | None = None,
     ) -> NodeReply:
-        """One request; it is waited for a while longer than `timeout_ms`, the deadline that it names itself."""
+        """One request. The client waits a few seconds longer than `timeout_ms`, the deadline in the request itself."""
         query = "?" + urlencode(fields, quote_via=quote) if fields else ""
         seconds = (timeout_ms or 0) / 1000 + _SLACK_SECONDS
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an exception, at a moment when nothing half-made can be lost sight of."""
+"""Interrupts: Ctrl-C and SIGTERM as an exception, raised only where no started process can be left behind."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """Somebody asked for the end."""
+    """A signal asked for the end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -17,7 +17,7 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Raises `Interrupted` in the main thread when a signal comes, and waits with that while it is held."""
+    """Raises `Interrupted` in the main thread when a signal comes, or as soon as `held` ends."""
 
     def __init__(self) -> None:
         self._held = 0
@@ -25,16 +25,16 @@ class Interrupts:
 
     def listen(self) -> None:
         for number in _SIGNALS:
-            signal.signal(number, self._came)
+            signal.signal(number, self._handle)
 
     def ignore(self) -> None:
-        """From now on nothing interrupts: the end is being tidied up, and that takes seconds at most."""
+        """From now on signals do nothing: the processes are being ended, which takes seconds at most."""
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Between starting a process and writing down that it exists no exception may come."""
+        """No exception in this block, such as between the start of a process and the note that it exists."""
         self._held += 1
         try:
             yield
@@ -43,7 +43,7 @@ class Interrupts:
         if self._waiting is not None and not self._held:
             raise Interrupted(self._waiting)
 
-    def _came(self, number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         self._waiting = number
         if not self._held:
             raise Interrupted(number)

@@ -1,4 +1,4 @@
-"""One real node: a `bzzz up` process with its own data directory, which can be frozen, killed and started again."""
+"""One real node: a `bzzz up` process with its own data directory, which can be paused, killed and started again."""
 
 import contextlib
 import json
@@ -17,23 +17,23 @@ from netsim.processes.interrupts import Interrupts
 
 BZZZ = Path(sys.executable).with_name("bzzz")
 SOURCES = Path(__file__).resolve().parents[2]
-"""Nodes run the code that this program is of, wherever they are started."""
+"""Nodes run the same code as this program, whatever directory they are started in."""
 READY_SECONDS_MAX = 60.0
 END_SECONDS_MAX = 3.0
-"""For five at once on two cores: one alone has two seconds."""
+"""For five nodes at once on two cores; a node alone must end within two seconds."""
 
 
 class NodeProcessFailed(Exception):
-    """A node did not do what every node does; the message says which, what, and what it said itself."""
+    """A node did not start, or ended by itself; the message has its name, the reason, and the end of its log."""
 
 
 class NodeProcess:
-    """The process, and what is known of it from its own words. Not started when constructed."""
+    """The process, and what its ready line says of it. Not started when constructed."""
 
     def __init__(
         self, name: str, folder: Path, *, replication: int, interrupts: Interrupts, configuration: str = ""
     ) -> None:
-        """`configuration` is YAML for a file of its own, which `configure` changes; '': it has none."""
+        """`configuration` is the YAML of its configuration file, which `configure` replaces; '': no file."""
         self.name = name
         self._configuration = configuration
         self._folder = folder
@@ -41,11 +41,10 @@ class NodeProcess:
         self._interrupts = interrupts
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
-        self.is_frozen = False
         self.peer_id = ""
         self.api = ""
         self.multiaddrs: tuple[str, ...] = ()
-        self.client: NodeClient | None = None
+        self._client: NodeClient | None = None
 
     @property
     def pid(self) -> int:
@@ -56,24 +55,25 @@ class NodeProcess:
     def log(self) -> Path:
         return self._folder / "node.log"
 
-    def ask(self) -> NodeClient:
-        """Its API. Only of a node that is ready."""
-        assert self.client is not None
-        return self.client
+    @property
+    def client(self) -> NodeClient:
+        """Of its API. Only for a node that is ready."""
+        assert self._client is not None
+        return self._client
 
     # -- life -----------------------------------------------------------------------------------------------------
 
     def start(self, bootstrap: Sequence[str]) -> None:
-        """Start it, on any free ports at first and on the same swarm port ever after; `wait_ready` comes next."""
+        """Start it: on free ports the first time, later on the same swarm port. `wait_ready` comes next."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        if self._configuration and not self._file.exists():
+        if self._configuration and not self._config_file.exists():
             self.configure(self._configuration)
         self._starts += 1
         with self._output().open("wb") as output, self.log.open("ab") as log, self._interrupts.held():
             self._process = subprocess.Popen(
                 self._command(bootstrap),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=log, env=self._environment(), cwd=self._folder,
-                start_new_session=True,  # Ctrl-C is for the demonstration, which then ends its nodes itself
+                start_new_session=True,  # Ctrl-C reaches this program alone, which then ends its nodes itself
             )  # fmt: skip
 
     def wait_ready(self) -> None:
@@ -83,54 +83,52 @@ class NodeProcess:
             code = self._process.poll() if self._process else None
             if code is not None:
                 raise NodeProcessFailed(
-                    f"node {self.name} ended with exit code {code} before it was ready{self._last_words()}"
+                    f"node {self.name} ended with exit code {code} before it was ready{self._log_end()}"
                 )
             if time.monotonic() > deadline:
                 raise NodeProcessFailed(
-                    f"node {self.name} was not ready after {READY_SECONDS_MAX:g} s{self._last_words()}"
+                    f"node {self.name} was not ready after {READY_SECONDS_MAX:g} s{self._log_end()}"
                 )
             time.sleep(0.02)
-        told = json.loads(line)
-        self.peer_id, self.api, self.multiaddrs = told["peer_id"], told["api"], tuple(told["multiaddrs"])
-        if self.client is not None:
-            self.client.close()
-        self.client = NodeClient(self.api)
+        ready = json.loads(line)
+        self.peer_id, self.api, self.multiaddrs = ready["peer_id"], ready["api"], tuple(ready["multiaddrs"])
+        if self._client is not None:
+            self._client.close()
+        self._client = NodeClient(self.api)
 
     def configure(self, configuration: str) -> None:
-        """Replace its file whole: a start reads it, and `reload` has a running node read it."""
-        written = self._file.with_suffix(".new")
+        """Replace its configuration file: a start reads it, and so does a running node on `reload`."""
+        written = self._config_file.with_suffix(".new")
         written.write_text(configuration, "utf-8")
-        written.replace(self._file)
+        written.replace(self._config_file)
 
     def reload(self) -> None:
-        """SIGHUP. Only for a node that has been ready: one that is just starting would end by it."""
+        """SIGHUP. Only for a node that has been ready: one that is still starting would end."""
         self._send(signal.SIGHUP)
 
     def freeze(self) -> None:
-        """Stop its clock: it stays connected, reads nothing and answers nobody."""
+        """SIGSTOP: it stays connected, reads nothing and answers nothing."""
         self._send(signal.SIGSTOP)
-        self.is_frozen = True
 
     def thaw(self) -> None:
         self._send(signal.SIGCONT)
-        self.is_frozen = False
 
     def kill(self) -> None:
-        """kill -9: no farewell, nothing flushed."""
+        """SIGKILL: it closes nothing and flushes nothing."""
         self._send(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
 
     def ask_to_end(self) -> None:
-        """SIGTERM; a frozen process is thawed so that it can hear it."""
+        """SIGTERM; a paused process is resumed, so that it can handle the signal."""
         self._send(signal.SIGTERM)
         self._send(signal.SIGCONT)
 
     def check_runs(self) -> None:
-        """Raise `NodeProcessFailed` when it has ended, which it was not asked to."""
+        """Raise `NodeProcessFailed` when it has ended by itself."""
         code = self._process.poll() if self._process else None
         if code is not None:
-            raise NodeProcessFailed(f"node {self.name} ended by itself, with exit code {code}{self._last_words()}")
+            raise NodeProcessFailed(f"node {self.name} ended by itself, with exit code {code}{self._log_end()}")
 
     def wait_ended(self, deadline: float) -> int | None:
         """Its exit code; None when it was still there at `deadline` (monotonic seconds) and had to be killed."""
@@ -142,11 +140,11 @@ class NodeProcess:
             self.kill()
             return None
         finally:
-            if self.client is not None:
-                self.client.close()
+            if self._client is not None:
+                self._client.close()
 
     def ports_are_free(self) -> bool:
-        """True when what it listened on can be listened on again."""
+        """Whether all ports that it listened on are free again."""
         ports = [int(address.split("/tcp/")[1].split("/")[0]) for address in self.multiaddrs]
         return all(_is_free(port) for port in [*ports, urlsplit(self.api).port or 0])
 
@@ -154,27 +152,17 @@ class NodeProcess:
 
     def _command(self, bootstrap: Sequence[str]) -> list[str]:
         listen = self.multiaddrs[0].split("/p2p/")[0] if self.multiaddrs else "/ip4/127.0.0.1/tcp/0"
-        command = [
-            sys.executable,
-            "-m",
-            "node.cli",
-            "up",
-            "--name",
-            self.name,
-            "--data-dir",
-            str(self.data_dir),
-            "--json",
-            "--no-mdns",
-        ]
+        command = [sys.executable, "-m", "node.cli", "up", "--name", self.name, "--data-dir", str(self.data_dir)]
+        command += ["--json", "--no-mdns"]
         command += ["--listen", listen, "--api", "127.0.0.1:0"]
         if self._configuration:
-            command += ["--config", str(self._file)]
+            command += ["--config", str(self._config_file)]
         for address in bootstrap:
             command += ["--bootstrap", address]
         return command
 
     def _environment(self) -> dict[str, str]:
-        """Ours, without what would configure a node behind the demonstration's back."""
+        """This program's environment, without the variables that configure a node."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("BZZZ_", "RUSTLE_"))}
         paths = filter(None, (str(SOURCES), kept.get("PYTHONPATH", "")))
         return kept | {"BZZZ_REPLICATION": str(self._replication), "PYTHONPATH": os.pathsep.join(paths)}
@@ -184,7 +172,7 @@ class NodeProcess:
         return self._folder / "data"
 
     @property
-    def _file(self) -> Path:
+    def _config_file(self) -> Path:
         return self._folder / "node.yaml"
 
     def _output(self) -> Path:
@@ -196,9 +184,9 @@ class NodeProcess:
                 return line
         return ""
 
-    def _last_words(self) -> str:
-        said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-15:]
-        return "; it said:\n    " + "\n    ".join(said) if said else ", and said nothing"
+    def _log_end(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-15:]
+        return "; the end of its log:\n    " + "\n    ".join(lines) if lines else "; its log is empty"
 
     def _send(self, number: int) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -208,7 +196,7 @@ class NodeProcess:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have just ended do not count
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ended connections in TIME_WAIT do not count
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -1,42 +1,44 @@
-"""What five real processes suffer, and what their clients do meanwhile: a scenario drawn from a seed. Pure.
+"""The plan of a live run: the faults of five real processes and the calls of their clients, drawn from a seed. Pure.
 
-The same seconds and seed give the same plan: who is frozen, killed, parted from whom and turned to which backend, and
-when. What the processes make of it is up to the machine, so a failure that hangs on a moment may take a few tries.
+The same seconds and seed give the same plan: which node is paused, killed, parted from which and flipped to which
+backend, and when. The result depends on the machine too, so a failure that needs an exact moment may take a few tries.
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
-from netsim.scenario.model import Fault, FaultKind, Parents, Scenario, ScenarioLimits, Workload
-from netsim.scenario.plan import Call, Plan, plan_of
+from netsim.faults.base import Fault
+from netsim.faults.kinds import Crash, Flip, Partition, Pause
+from netsim.scenario.model import Scenario, ScenarioLimits
+from netsim.scenario.plan import Plan, plan_of
+from netsim.workload import Call, Parents, Workload
 
 NODES = ("n1", "n2", "n3", "n4", "n5")
-TURNS = {
+FLIP_CHANCES = {
     "hybrid": {"hybrid": 0.75, "mock": 0.125, "real": 0.125},
     "mock": {"mock": 0.3, "hybrid": 0.55, "real": 0.15},
     "real": {"real": 0.3, "hybrid": 0.55, "mock": 0.15},
 }
-"""What a node is turned to each second, or stays, by what it is: mostly hybrid, which is what is judged most."""
-BLOWS = (FaultKind.PAUSE, FaultKind.CRASH, FaultKind.PARTITION)
-KINDS = (*BLOWS, FaultKind.FLIP)
-"""All that real processes suffer."""
+"""By a node's backend: the chances of each backend for the next second. Mostly hybrid, which most checks are about."""
+DRAWN_KINDS: tuple[type[Fault], ...] = (Pause, Crash, Partition)
+"""The kinds that are drawn one after the other, beside the flips."""
 SECONDS_MIN = 10.0
-BLOW_SECONDS = 2.0
-"""One blow after another, each lasting up to twice as long."""
+FAULT_SECONDS = 2.0
+"""The mean time between the begins of two faults."""
 FREEZE_SECONDS_MAX = 4.0
-"""Shorter than the patience of a client, which is to hear what a thawed node answers."""
+"""Shorter than the timeout of a client, which must get the answer of a node that was paused."""
 START_SECONDS_MAX = 8.0
-"""How long a node that was killed is left alone from the moment when it is started again."""
+"""How long a killed node has no other fault, from the moment when it is started again."""
 QUIET_SECONDS = 1.5
-"""At the beginning and at the end nothing is done to anybody: what began later would end with the healing alone."""
+"""At the beginning and at the end no fault begins: a later one would only end with the healing."""
 SLACK_SECONDS = 0.050
 ERRORS_MAX = 0.001
 
 
 def live_plan(seconds: float, seed: int) -> Plan:
-    """Every call and every fault of one run. The writers begin by writing each key once, so that there is something to
-    read everywhere before anything goes wrong."""
+    """Every call and every fault of one run. The writers begin by writing each key once, so that every node has
+    something to read before the first fault."""
     plan = plan_of(live_scenario(seconds, seed), seed)
     workload = plan.scenario.workload
     writers = workload.clients - workload.readers
@@ -52,13 +54,13 @@ def live_plan(seconds: float, seed: int) -> Plan:
 
 
 def live_scenario(seconds: float, seed: int) -> Scenario:
-    """The scenario of one run, `seconds` of faults long (`SECONDS_MIN` at least)."""
+    """The scenario of one run, with `seconds` of faults (`SECONDS_MIN` at least)."""
     assert seconds >= SECONDS_MIN
-    chance = random.Random(f"{seed}/live")
-    faults = [*_flips(seconds, chance), *_blows(seconds, chance)]
+    rng = random.Random(f"{seed}/live")
+    faults = [*_flips(seconds, rng), *_faults(seconds, rng)]
     return Scenario(
         name="live",
-        about="five processes, frozen, killed, parted and turned from backend to backend",
+        about="five processes that are paused, killed and parted, and flipped from backend to backend",
         nodes=NODES,
         workload=Workload(
             clients=9, readers=5, calls_per_second=180.0, writes=0.8, deletes=0.0, keys=60, skew=0.6, swarm=0.0
@@ -68,60 +70,48 @@ def live_scenario(seconds: float, seed: int) -> Scenario:
     )
 
 
-def unplayable(faults: Iterable[Fault]) -> str:
-    """Which of these faults real processes cannot suffer, and what of it, or ''."""
-    for number, fault in enumerate(faults, start=1):
-        if fault.kind not in KINDS:
-            return f"fault {number}, kind '{fault.kind}': real processes suffer {', '.join(KINDS)} alone"
-        if fault.loses_disk:
-            return f"fault {number}, loses_disk: a real process keeps its disk"
-        if fault.kind is FaultKind.CRASH and fault.backend is not None:
-            return f"fault {number}, backend '{fault.backend}': a real process is started as what it was"
-    return ""
-
-
-def _flips(seconds: float, chance: random.Random) -> Iterator[Fault]:
-    """Every second one node at least is turned, each to another backend than it has."""
+def _flips(seconds: float, rng: random.Random) -> Iterator[Fault]:
+    """Every second at least one node is flipped, each to another backend than it has."""
     backends = dict.fromkeys(NODES, "hybrid")
     for second in range(2, int(seconds)):
         before = dict(backends)
         while backends == before:
             for node, backend in before.items():
-                (backends[node],) = chance.choices([*TURNS[backend]], [*TURNS[backend].values()])
+                (backends[node],) = rng.choices([*FLIP_CHANCES[backend]], [*FLIP_CHANCES[backend].values()])
         for node, backend in backends.items():
             if backend != before[node]:
-                yield Fault(kind=FaultKind.FLIP, at=float(second), nodes=(node,), backend=backend)
+                yield Flip(at=float(second), nodes=(node,), backend=backend)
 
 
-def _blows(seconds: float, chance: random.Random) -> Iterator[Fault]:
-    """Each kind in turn, in an order that is drawn anew each time; at most one partition at a time, and no node is
-    frozen or killed that still suffers from the last time."""
+def _faults(seconds: float, rng: random.Random) -> Iterator[Fault]:
+    """Each drawn kind in turn, in an order that is drawn each time. At most one partition at a time; and a node is not
+    paused or killed before its last fault has ended."""
     free_at = dict.fromkeys(NODES, 0.0)
     parted_until = 0.0
-    kinds: list[FaultKind] = []
-    at = QUIET_SECONDS + chance.random()
+    kinds: list[type[Fault]] = []
+    at = QUIET_SECONDS + rng.random()
     while at < seconds - QUIET_SECONDS:
         if not kinds:
-            kinds = chance.sample(BLOWS, len(BLOWS))
+            kinds = rng.sample(DRAWN_KINDS, len(DRAWN_KINDS))
         kind = kinds.pop()
-        until = min(seconds, at + chance.uniform(0.5, FREEZE_SECONDS_MAX))
-        if kind is FaultKind.PARTITION:
+        until = min(seconds, at + rng.uniform(0.5, FREEZE_SECONDS_MAX))
+        if kind is Partition:
             if parted_until <= at:
                 parted_until = until
-                yield Fault(kind=kind, at=at, until=until, groups=_groups(chance))
+                yield Partition(at=at, until=until, groups=_groups(rng))
         elif free := [node for node in NODES if free_at[node] <= at]:
-            nodes = tuple(sorted(chance.sample(free, min(len(free), chance.choice((1, 1, 2))))))
-            rest = START_SECONDS_MAX if kind is FaultKind.CRASH else 0.0
+            nodes = tuple(sorted(rng.sample(free, min(len(free), rng.choice((1, 1, 2))))))
+            rest = START_SECONDS_MAX if kind is Crash else 0.0
             free_at.update(dict.fromkeys(nodes, until + rest))
-            yield Fault(kind=kind, at=at, until=until, nodes=nodes)
-        at += chance.uniform(0.5, 1.5) * BLOW_SECONDS
+            yield kind(at=at, until=until, nodes=nodes)
+        at += rng.uniform(0.5, 1.5) * FAULT_SECONDS
 
 
-def _groups(chance: random.Random) -> tuple[tuple[str, ...], ...]:
-    """Two sides, now and then three: no side is empty."""
-    shuffled = chance.sample(NODES, len(NODES))
-    first = chance.randint(1, 3)
+def _groups(rng: random.Random) -> tuple[tuple[str, ...], ...]:
+    """Two sides, sometimes three. No side is empty."""
+    shuffled = rng.sample(NODES, len(NODES))
+    first = rng.randint(1, 3)
     sides = [shuffled[:first], shuffled[first:]]
-    if len(sides[1]) > 2 and chance.random() < 0.3:
+    if len(sides[1]) > 2 and rng.random() < 0.3:
         sides[1:] = [sides[1][:1], sides[1][1:]]
     return tuple(tuple(sorted(side)) for side in sides)

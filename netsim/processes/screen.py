@@ -1,4 +1,4 @@
-"""What the audience sees: text for a person, or one JSON object a line for a program."""
+"""The screen of a run: text for a person, or one JSON object a line for a program."""
 
 import json
 import os
@@ -8,12 +8,12 @@ from typing import Any, Protocol, TextIO
 
 
 class Screen(Protocol):
-    """Both kinds. Facts are for the program, words for the person."""
+    """Both kinds. `facts` are for the program, `words` for the person."""
 
     def chapter(self, words: str, **facts: Any) -> None: ...
 
     def act(self, name: str, words: str) -> None:
-        """Something begins that takes a while."""
+        """A step begins that takes a while."""
         ...
 
     def progress(self, done: int, total: int) -> None: ...
@@ -84,7 +84,7 @@ class TextScreen:
             self._print(f"  {words} ...")
 
     def progress(self, done: int, total: int) -> None:
-        """At most twenty times a second: the nodes want the processor more than the audience does."""
+        """At most twenty times a second: the nodes need the processor more."""
         if self._is_terminal and time.monotonic() - self._drawn_at > 0.05:
             self._drawn_at = time.monotonic()
             self._draw(f"  {self._words} ... {done} of {total}")
@@ -110,7 +110,7 @@ class TextScreen:
         self._out.flush()
 
     def _print(self, line: str) -> None:
-        """A line that stays, in the place of the counter."""
+        """A line that stays, in place of the counter."""
         self._out.write(("\r\x1b[K" if self._is_terminal else "") + line + "\n")
         self._out.flush()
 

@@ -1,4 +1,4 @@
-"""Five nodes and their common end: whatever happens, no process, port or file of theirs stays behind."""
+"""A swarm of five real nodes in one folder, started and ended together: no process, port or file of it is left."""
 
 import shutil
 import tempfile
@@ -29,11 +29,7 @@ class Swarm:
         self.folder = Path(tempfile.mkdtemp(prefix=prefix))
         self.nodes = tuple(
             NodeProcess(
-                name,
-                self.folder / name,
-                replication=replication,
-                interrupts=interrupts,
-                configuration=configuration,
+                name, self.folder / name, replication=replication, interrupts=interrupts, configuration=configuration
             )
             for name in names
         )
@@ -55,10 +51,10 @@ class Swarm:
         """Wait until every node is connected to every other one; raises `NodeProcessFailed` after a minute."""
         wanted = len(self.nodes) - 1
         deadline = time.monotonic() + MEET_SECONDS_MAX
-        while lonely := [node.name for node in self.nodes if node.ask().connected_peers() < wanted]:
+        while unconnected := [node.name for node in self.nodes if node.client.connected_peers() < wanted]:
             if time.monotonic() > deadline:
                 raise NodeProcessFailed(
-                    f"after {MEET_SECONDS_MAX:g} s {', '.join(lonely)} had not found all {wanted} others"
+                    f"after {MEET_SECONDS_MAX:g} s {', '.join(unconnected)} had not found all {wanted} others"
                 )
             time.sleep(0.05)
 
@@ -66,7 +62,7 @@ class Swarm:
         return [address for other in self.nodes if other is not node for address in other.multiaddrs]
 
     def end(self) -> list[str]:
-        """End every node as Ctrl-C would, and say what did not go well: late, with an error, or a port still taken."""
+        """End every node with SIGTERM. Returns what went wrong: a late end, an exit code, a port still taken."""
         start = time.monotonic()
         for node in self.nodes:
             node.ask_to_end()

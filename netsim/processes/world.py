@@ -1,76 +1,80 @@
-"""The live `World`: real `bzzz up` processes on loopback, spoken to over their API, and told apart by nothing else.
+"""The process `World`: real `bzzz up` processes on loopback, observed over their HTTP APIs alone.
 
 *Pause* is SIGSTOP: a process really stands still, its sockets stay open, and what is sent to it waits in the kernel.
-*Crash* is SIGKILL; what its disk holds is read before it is started again. *Cut* is the deny list in the file of the
-node that is no longer to hear the other, read again on SIGHUP: links end at once and no new one is taken. *Flip* is
-`PATCH /v1/flags`. Links, disks and clocks are what the machine has; to make them worse is for the virtual world.
+*Crash* is SIGKILL; what its disk holds is read before it is started again. A *partition* is made of deny lists in the
+nodes' configuration files, read again on SIGHUP: connections end at once, and no new one is accepted. *Flip* is
+`PATCH /v1/flags`. Links, disks and clocks are this machine's; only the virtual world can make them worse.
 
-Time 0 is when everybody had met. How long a node took for a call is what it says itself (`Server-Timing`), from the
-request's headers to its answer's: what this program and the kernel add on a busy machine is no wait of the node's.
+Time 0 is when all nodes had met. The time of a call is the node's own (`Server-Timing`), from the headers of the
+request to those of the answer: it leaves out what this program and the kernel add on a busy machine.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import ClassVar, TypeVar
 
 import trio
 
-from netsim.history import NodeState, Outcome, Ref, Sample
+from netsim.faults.base import unplayable
+from netsim.history import FinalState, ResourceSample, short_digest
+from netsim.processes.inspection import Inspection
 from netsim.processes.interrupts import Interrupts
 from netsim.processes.node import NodeProcess
-from netsim.processes.plan import unplayable
 from netsim.processes.swarm import Swarm
-from netsim.processes.workload_client import NoAnswer, WorkloadClient
-from netsim.scenario.model import LinkQuality, Scenario
-from netsim.scenario.plan import Call
-from netsim.virtual.client import address_of, short
-from netsim.world import CallResult, Condition, World
+from netsim.processes.workload_client import WorkloadClient
+from netsim.scenario.model import Scenario
+from netsim.workload import Call, address_of
+from netsim.world import NODE_GONE, Ability, CallResult, DiskQuality, LinkQuality, NodeStatus, World
 from node.store.sqlite.store import SqliteStore
 from protocols.placement import nearest
 
 FLIP_PATIENCE_MS = 30_000
-"""A flip that a frozen node has not read yet is waited for: given up, it would come over a later one."""
+"""The wait for a flip that a paused node has not read yet. After a timeout it could still overwrite a later flip."""
 THREADS = 64
 WATCH_SECONDS = 0.25
-_GONE = CallResult(outcome=Outcome.UNKNOWN, error="the node was gone before it answered")
 
 Result = TypeVar("Result")
 Note = Callable[[str, str], None]
-"""Told what was done to the world: when, as text, and what."""
+"""Called with each event of the nemesis: its kind and its text."""
 
 
 class ProcessWorld:
-    """Made by `open`. Keeps the contract of `World`, as far as processes can."""
+    """Made by `open`. Keeps the contract of `World` as far as `ABILITIES` say."""
+
+    ABILITIES: ClassVar[frozenset[Ability]] = frozenset((Ability.KILL, Ability.PAUSE, Ability.PARTITION, Ability.FLIP))
+    """A cut one way is not among them: a connection that one of two nodes denies is cut both ways."""
 
     def __init__(self, scenario: Scenario, swarm: Swarm, note: Note) -> None:
         self._scenario = scenario
         self._swarm = swarm
         self._machines = {machine.name: machine for machine in swarm.nodes}
-        self._conditions = {name: Condition(scenario.backend_of(name)) for name in self._machines}
+        self._status = {name: NodeStatus(scenario.backend_of(name)) for name in self._machines}
         self._client = WorkloadClient(self._name_of)
+        self._inspection = Inspection(scenario, swarm.nodes, self._client)
         self._names: dict[str, str] = {}
         self._note = note
         self._began_at = trio.current_time()
         self._denied: dict[str, dict[str, None]] = {name: {} for name in self._machines}
-        """By node: the names of those it is to deny."""
+        """By node: the names of the nodes that it must deny."""
         self._stale: dict[str, None] = {}
-        """Nodes whose lists are to be put in force."""
+        """Nodes whose deny lists have changed since their files were written."""
         self._changed = trio.Event()
         self._changing = {name: trio.Lock() for name in self._machines}
-        """One start, one look at the disk and one flip at a time."""
+        """One start, one read of the disk or one flip at a time."""
         self._threads = trio.CapacityLimiter(THREADS)
         self.complaints: list[str] = []
-        """What did not go well when the processes were ended."""
+        """What went wrong when the processes were ended."""
 
     @classmethod
     @asynccontextmanager
     async def open(cls, scenario: Scenario, note: Note, *, keep: Callable[[], bool]) -> AsyncIterator["ProcessWorld"]:
-        """A world whose processes all run, and have met. Whatever happens, none is left, and no file; unless `keep`
-        says so at the end of a run that came to its end. Raises `NodeFailed`; `AssertionError`, before anything is
-        started, for a scenario that asks for what processes cannot suffer."""
-        assert not (why := unplayable(scenario.faults)), f"the scenario {scenario.name} is not for a live world: {why}"
-        configuration = _lists(())
+        """A world whose processes all run, and have met. At the end no process and no file of it is left, unless the
+        run came to its end and `keep` says so. Raises `NodeProcessFailed`; and, before anything is started,
+        `AssertionError` for a scenario whose faults processes cannot play."""
+        why = unplayable(scenario.faults, cls.ABILITIES)
+        assert not why, f"the scenario {scenario.name} is not for a live world: {why}"
+        configuration = _deny_list(())
         swarm = Swarm(
             replication=scenario.replication, interrupts=Interrupts(), names=scenario.nodes,
             configuration=configuration, prefix="bzzz-live-",
@@ -80,8 +84,8 @@ class ProcessWorld:
         try:
             async with trio.open_nursery() as nursery:
                 await world._begin()
-                nursery.start_soon(world._keep_lists)
-                nursery.start_soon(world._watch)
+                nursery.start_soon(world._write_deny_lists)
+                nursery.start_soon(world._watch_processes)
                 yield world
                 is_kept = keep()
                 nursery.cancel_scope.cancel()
@@ -102,7 +106,7 @@ class ProcessWorld:
         await self._in_thread(self._swarm.wait_connected)
         for name, machine in self._machines.items():
             self._names[machine.peer_id] = name
-            self._conditions[name].is_running = True
+            self._status[name].is_running = True
         self._began_at = trio.current_time()
 
     @property
@@ -119,8 +123,8 @@ class ProcessWorld:
     def note(self, node: str, event: str, *facts: object) -> None:
         self._note(event, " ".join(map(str, facts)))
 
-    def condition(self, node: str) -> Condition:
-        return self._conditions[node]
+    def status(self, node: str) -> NodeStatus:
+        return self._status[node]
 
     async def sleep_until(self, time: float) -> None:
         await trio.sleep_until(self._began_at + time)
@@ -134,234 +138,163 @@ class ProcessWorld:
     # -- processes --------------------------------------------------------------------------------------------
 
     async def start(self, node: str, *, backend: str | None = None) -> None:
-        assert backend is None, "what a live node was started as it stays; it is turned by its flags"
-        condition, machine = self._conditions[node], self._machines[node]
+        assert backend is None, "a live node is started on one backend; its flag changes that"
+        status, machine = self._status[node], self._machines[node]
         async with self._changing[node]:
-            if condition.is_running:
+            if status.is_running:
                 return
             machine.start(self._swarm.addresses_without(machine))
             await self._in_thread(machine.wait_ready)
-            condition.turns.append(await self._in_thread(lambda: self._in_force(machine)))
-            condition.is_running = True
-        self._list(node)
+            status.flips.append(await self._in_thread(partial(self._inspection.in_force, machine)))
+            status.is_running = True
+        self._list_changed(node)
 
-    async def _watch(self) -> None:
-        """Raise `NodeFailed` as soon as a node ends by itself."""
+    async def _watch_processes(self) -> None:
+        """Raise `NodeProcessFailed` as soon as a node ends by itself."""
         while True:
             await trio.sleep(WATCH_SECONDS)
             for name, machine in self._machines.items():
-                if self._conditions[name].is_running:
+                if self._status[name].is_running:
                     machine.check_runs()
 
     async def stop(self, node: str) -> None:
-        raise _unsuffered("restart", "a node is killed, or ended with all others")
+        raise _unplayable("restart", "a process is killed, or ended with all others")
 
     async def crash(self, node: str) -> None:
-        condition = self._conditions[node]
-        if condition.is_running:
-            condition.is_running = condition.is_paused = False
-            condition.interruptions += 1
+        status = self._status[node]
+        if status.is_running:
+            status.is_running = status.is_paused = False
+            status.interruptions += 1
             await trio.to_thread.run_sync(self._machines[node].kill)
 
     def lose_disk(self, node: str) -> None:
-        raise _unsuffered("crash with loses_disk", "a node keeps its disk")
+        raise _unplayable("crash with loses_disk", "a process keeps its disk")
 
-    async def on_disk(self, node: str) -> tuple[str, ...]:
+    async def digests_on_disk(self, node: str) -> tuple[str, ...]:
         async with self._changing[node]:
-            if self._conditions[node].is_running:
+            if self._status[node].is_running:
                 return ()
             store = SqliteStore.open(self._machines[node].data_dir / "store.db", random_id="0" * 16)
             digests: tuple[str, ...] = ()
             async with trio.open_nursery() as nursery:
                 await nursery.start(store.run)
                 changes = await store.log(after=0, limit=max(1, store.last_sequence))
-                digests = tuple(short(change.digest) for change in changes)
+                digests = tuple(short_digest(change.digest) for change in changes)
                 nursery.cancel_scope.cancel()
             return digests
 
     async def flip(self, node: str, backend: str) -> bool:
-        condition, machine = self._conditions[node], self._machines[node]
-        if self._changing[node].locked() or condition.absence:
+        status, machine = self._status[node], self._machines[node]
+        if self._changing[node].locked() or status.absence:
             return False
         async with self._changing[node]:
-            before = condition.in_force
-            condition.turns.append(f"{before}>{backend}")
+            before = status.in_force
+            status.flips.append(f"{before}>{backend}")
             body = f'{{"backend": "{backend}", "reason": "to see that nothing is lost", "author": "bzzz sim live"}}'
             patch = partial(
-                machine.ask().call, "PATCH", "/v1/flags", headers={"Content-Type": "application/json"},
+                machine.client.call, "PATCH", "/v1/flags", headers={"Content-Type": "application/json"},
                 timeout_ms=FLIP_PATIENCE_MS, body=body.encode(),
             )  # fmt: skip
             reply = await self._in_thread(patch)
             if reply.status == 200:
-                condition.turns.append(str(reply.data["in_force"]))
+                status.flips.append(str(reply.data["in_force"]))
             elif reply.status:  # refused: as before
-                condition.turns.append(before)
+                status.flips.append(before)
             return reply.status == 200
-
-    def _in_force(self, machine: NodeProcess) -> str:
-        """What a node goes by when it has just come up. Raises `NoAnswer`."""
-        told = machine.ask().call("GET", "/v1/flags").data
-        if "in_force" not in told:
-            raise NoAnswer(f"{machine.name} does not say what flags it came up with")
-        return str(told["in_force"])
 
     # -- calls ------------------------------------------------------------------------------------------------
 
     async def call(self, call: Call, parents: tuple[str, ...]) -> CallResult:
         machine = self._machines[call.node]
-        if not self._conditions[call.node].is_running:
-            return _GONE
-        return await self._in_thread(partial(self._client.make, machine.ask(), call, parents))
+        if not self._status[call.node].is_running:
+            return NODE_GONE
+        return await self._in_thread(partial(self._client.call, machine.client, call, parents))
 
-    async def look(self, node: str) -> NodeState:
-        return await self._in_thread(partial(self._look, self._machines[node], self.now()))
-
-    def _look(self, machine: NodeProcess, at: float) -> NodeState:
-        api = machine.ask()
-        heads: dict[str, tuple[str, ...]] = {}
-        versions: dict[str, tuple[Ref, ...]] = {}
-        reissued: dict[str, str] = {}
-        for key in self._keys():
-            found, heads_of, reissued_of = self._client.versions(api, key)
-            if found:
-                versions[key], heads[key] = found, heads_of
-            reissued |= reissued_of
-        owed, flags = self._told(machine, "/v1/pending"), self._told(machine, "/v1/flags")
-        return NodeState(
-            at=at,
-            node=machine.name,
-            backend=flags["in_force"],
-            heads=heads,
-            versions=versions,
-            reissued=reissued,
-            owed=owed["count"],
-            refused=owed["refused"],
-            breaker=flags["breaker"]["state"],
-        )
-
-    def _keys(self) -> list[str]:
-        return [f"k{number}" for number in range(1, self._scenario.workload.keys + 1)]
-
-    def _told(self, machine: NodeProcess, path: str) -> dict[str, Any]:
-        reply = machine.ask().call("GET", path)
-        if reply.status != 200:
-            raise NoAnswer(f"{machine.name} does not answer {path}: {reply}")
-        return reply.data
-
-    # -- whether all is well ----------------------------------------------------------------------------------
+    async def final_state(self, node: str) -> FinalState:
+        return await self._in_thread(partial(self._inspection.final_state, self._machines[node], self.now()))
 
     async def unsettled(self) -> str:
-        return await self._in_thread(self._unsettled)
+        return await self._in_thread(self._inspection.unsettled)
 
-    def _unsettled(self) -> str:
-        try:
-            return next(filter(None, map(self._unwell, self.nodes)), "") or self._unequal()
-        except NoAnswer as silence:
-            return str(silence)
-
-    def _unwell(self, machine: NodeProcess) -> str:
-        owed, flags = self._told(machine, "/v1/pending"), self._told(machine, "/v1/flags")
-        if owed["count"] or owed["refused"]:
-            return f"{machine.name} still owes {owed['count']} hints, and {owed['refused']} were refused"
-        if flags["in_force"] != self._conditions[machine.name].backend:
-            return f"{machine.name} answers as {flags['in_force']}"
-        if flags["breaker"]["state"] != "closed":
-            return f"the breaker of {machine.name} is {flags['breaker']['state']} ({flags['breaker']['why']})"
-        peers = self._told(machine, "/v1/peers")["peers"]
-        near = {self._name_of(peer["peer_id"]) for peer in peers if peer["connected"] and not peer["suspect"]}
-        missed = [name for name in self._machines if name not in near and name != machine.name]
-        return f"{machine.name} does not reach {', '.join(missed)}" if missed else ""
-
-    def _unequal(self) -> str:
-        """Which nodes do not hold the same of what was acknowledged, and so have other heads: these may differ by what
-        nobody acknowledged (`Setting.spreads_all`). Nothing owed is no proof: a write that was under way when a member
-        came back is owed to it some seconds later."""
-        for key in self._keys():
-            first, *others = self.nodes
-            held = self._client.acknowledged(first.ask(), key)
-            for machine in others:
-                if self._client.acknowledged(machine.ask(), key) != held:
-                    return f"{first.name} and {machine.name} hold different versions of {key}"
-        return ""
-
-    def sample(self) -> Sample:
-        """How many run; frames and tasks are a process's own."""
-        running = sum(condition.is_running for condition in self._conditions.values())
-        return Sample(at=self.now(), nodes=running, tasks=0, frames=0)
+    def sample(self) -> ResourceSample:
+        """How many processes run. Their frames and tasks cannot be seen."""
+        running = sum(status.is_running for status in self._status.values())
+        return ResourceSample(at=self.now(), nodes=running, tasks=0, frames=0)
 
     def holders(self, key: str) -> tuple[str, ...]:
-        peers = [machine.peer_id for machine in self.nodes if self._conditions[machine.name].is_running]
+        peers = [machine.peer_id for machine in self.nodes if self._status[machine.name].is_running]
         return tuple(map(self._name_of, nearest(address_of(key).key, peers, self._scenario.replication)))
 
     # -- faults -----------------------------------------------------------------------------------------------
 
     def pause(self, node: str) -> None:
-        condition = self._conditions[node]
-        if condition.is_running and not condition.is_paused:
-            condition.is_paused = True
-            condition.interruptions += 1
+        status = self._status[node]
+        if status.is_running and not status.is_paused:
+            status.is_paused = True
+            status.interruptions += 1
             self._machines[node].freeze()
 
     def resume(self, node: str) -> None:
-        condition = self._conditions[node]
-        if condition.is_paused:
+        status = self._status[node]
+        if status.is_paused:
             self._machines[node].thaw()
-            condition.is_paused = False
+            status.is_paused = False
 
     def cut(self, source: str, target: str) -> None:
         self._denied[target][source] = None
-        self._list(target)
+        self._list_changed(target)
 
-    def mend(self, source: str, target: str) -> None:
+    def repair(self, source: str, target: str) -> None:
         self._denied[target].pop(source, None)
-        self._list(target)
+        self._list_changed(target)
 
-    def _list(self, node: str) -> None:
+    def _list_changed(self, node: str) -> None:
         self._stale[node] = None
         self._changed.set()
 
-    async def _keep_lists(self) -> None:
-        """Put the deny lists in force, those that change in one moment by one reading of the file."""
+    async def _write_deny_lists(self) -> None:
+        """Put changed deny lists in force. Changes of one moment are one write of the file and one reload."""
         while True:
             await self._changed.wait()
             self._changed = trio.Event()
             for node in list(self._stale):
                 del self._stale[node]
                 machine = self._machines[node]
-                machine.configure(_lists(self._machines[name].peer_id for name in self._denied[node]))
-                if self._conditions[node].is_running:
+                machine.configure(_deny_list(self._machines[name].peer_id for name in self._denied[node]))
+                if self._status[node].is_running:
                     machine.reload()
 
     def set_links(self, quality: LinkQuality, others: dict[tuple[str, str], LinkQuality]) -> None:
         if quality != self._scenario.link or others:
-            raise _unsuffered("link", "its links are this machine's")
+            raise _unplayable("link", "its links are this machine's")
 
-    def set_disk(self, node: str, *, commit_ms: float, is_full: bool, is_stalled: bool) -> None:
-        if commit_ms != self._scenario.commit_ms or is_full or is_stalled:
-            raise _unsuffered("disk", "its disks are this machine's")
+    def set_disk(self, node: str, quality: DiskQuality) -> None:
+        if quality != DiskQuality(commit_ms=self._scenario.commit_ms):
+            raise _unplayable("disk", "its disks are this machine's")
 
     def move_clock(self, node: str, by_seconds: float) -> None:
-        raise _unsuffered("clock", "its clock is this machine's")
+        raise _unplayable("clock", "its clock is this machine's")
 
-    def mend_clock(self, node: str) -> None:
+    def reset_clock(self, node: str) -> None:
         """It was never wrong."""
 
-    async def begin_lying(self, node: str) -> None:
-        raise _unsuffered("lie", "its nodes are honest")
+    async def start_byzantine(self, node: str) -> None:
+        raise _unplayable("lie", "its nodes run bzzz")
 
-    async def end_lying(self, node: str) -> None:
-        """None ever lied."""
+    async def stop_byzantine(self, node: str) -> None:
+        """None was started."""
 
 
-def _lists(denied: Iterable[str]) -> str:
-    """A node's file, with whom it denies."""
+def _deny_list(denied: Iterable[str]) -> str:
+    """A node's configuration file, with the peers that it denies."""
     return f"bzzz:\n  deny: [{', '.join(denied)}]\n"
 
 
-def _unsuffered(fault: str, why: str) -> AssertionError:
-    """`open` refuses such a scenario: it is a mistake of this program when a fault comes here all the same."""
-    return AssertionError(f"the fault '{fault}' came to a live world, which never suffers it: {why}")
+def _unplayable(fault: str, why: str) -> AssertionError:
+    """`open` refuses such a scenario, so a call that gets here is a mistake of this program."""
+    return AssertionError(f"a live world cannot play the fault '{fault}': {why}")
 
 
-def _keeps_the_contract(world: ProcessWorld) -> World:
+def _satisfies_world(world: ProcessWorld) -> World:
+    """Checked by mypy alone."""
     return world

@@ -1,24 +1,25 @@
-"""A node that is none of ours: it speaks the protocol, and lies.
+"""A byzantine node: it speaks the protocol and breaks its promises.
 
-It says hello and answers pings as anybody does, and beyond that:
+It says hello and answers pings as every node does. Beyond that:
 
-- it acknowledges what it is handed, and throws it away;
+- it acknowledges envelopes and discards them;
 - it answers that it knows nothing of any key;
-- it equivocates: two contents under one version, signed by its own key, one to some peers first, the other to the rest;
-- it replays what it was handed, again and again, to everybody;
-- it forges: versions in the name of others, contents changed under a signature that was right, garbage.
+- it equivocates: two contents under one version, signed by its own key, one of them first to some peers, the other
+  first to the rest;
+- it replays envelopes that it received, again and again, to all peers;
+- it forges: versions in the name of other authors, contents changed under a valid signature, random bytes.
 
-Whatever it does, the promises of the others must hold. It hands both sides of an equivocation to everybody in the
-end: that all of them learn of what a liar told to some alone is anti-entropy's work.
+The promises of the honest nodes must hold all the same. Each peer gets both contents of an equivocation in the end: to
+spread what a byzantine node sent to some peers alone is the task of anti-entropy.
 """
 
 from collections.abc import Callable, Sequence
 
 import trio
 
-from netsim.virtual.client import address_of
 from netsim.virtual.endpoint import VirtualEndpoint
 from netsim.virtual.scheduler import chance
+from netsim.workload import address_of
 from node.swarm.base import BULK_BYTES_MIN, DialFailed, Lane
 from protocols import message_codec
 from protocols.clock import version
@@ -47,14 +48,14 @@ from protocols.messages import (
 )
 
 KEY = "lies"
-"""It equivocates here, beside the keys that clients use."""
+"""The key of its equivocations, beside the keys that clients use."""
 REPLAYED_MAX = 64
 EVERY_SECONDS = 0.4
 REDIAL_SECONDS = 1.0
 
 
 class ByzantineNode:
-    """One life of it. The `Receiver` of its endpoint."""
+    """One process of it. It is the `Receiver` of its endpoint."""
 
     def __init__(
         self,
@@ -72,10 +73,11 @@ class ByzantineNode:
         self._rng = chance(seed, "liar")
         self._number = 0
         self._peers: dict[str, None] = {}
-        self._handed: list[bytes] = []
+        self._received: list[bytes] = []
+        """The latest envelopes that peers have sent."""
 
     async def run(self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
-        """Lie until the scope that this is started with is cancelled."""
+        """Run until the scope that `task_status` passes on is cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._endpoint.run, self)
             nursery.start_soon(self._dial_for_ever)
@@ -97,31 +99,31 @@ class ByzantineNode:
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         self._peers[peer] = None
-        self._ask(peer, self._hello())
+        self._request(peer, self._hello())
 
     def disconnected(self, peer: str, reason: str) -> None:
         self._peers.pop(peer, None)
 
     def received(self, peer: str, lane: Lane, frame: bytes) -> None:
-        told = message_codec.decode(frame)
-        if not told.is_reply:
-            self._send(peer, message_codec.encode_reply(told.id, self._answer(told.message)))
+        decoded = message_codec.decode(frame)
+        if not decoded.is_reply:
+            self._send(peer, message_codec.encode_reply(decoded.id, self._reply(decoded.message)))
 
-    def _answer(self, request: Message) -> Reply:
+    def _reply(self, request: Message) -> Reply:
         match request:
             case Hello():
                 return self._hello()
             case Ping():
                 return Pong(self._now_ms(), 0, 0)
             case Merge():
-                self._handed = [*self._handed, *request.envelopes][-REPLAYED_MAX:]
+                self._received = [*self._received, *request.envelopes][-REPLAYED_MAX:]
                 return MergeReply(len(request.envelopes), ())
             case GetHeads():
                 return HeadsReply((), ())
             case GetVersions():
                 return VersionsReply((), 0)
             case GetByDigest():
-                return EnvelopesReply(tuple(self._handed[:1]))
+                return EnvelopesReply(tuple(self._received[:1]))
             case GetMembers():
                 return MembersReply(())
             case GetProviders():
@@ -132,35 +134,35 @@ class ByzantineNode:
     def _hello(self) -> Hello:
         return Hello("bzzz", "liar", "0" * 16, self._now_ms(), (self._endpoint.address,))
 
-    # -- lies -------------------------------------------------------------------------------------------------
+    # -- attacks ----------------------------------------------------------------------------------------------
 
     async def _equivocate(self) -> None:
-        """One version, two contents: to some this one first, to the others that one."""
+        """One version, two contents, to each peer in an order that is drawn."""
         at = version(self._now_ms(), self._rng.randrange(1 << 16))
-        sides = [self._sealed(at, b"yes").encoded, self._sealed(at, b"no").encoded]
+        contents = [self._sealed(at, b"yes").encoded, self._sealed(at, b"no").encoded]
         for peer in list(self._peers):
-            self._rng.shuffle(sides)
-            for side in sides:
-                self._ask(peer, Merge((side,)))
+            self._rng.shuffle(contents)
+            for content in contents:
+                self._request(peer, Merge((content,)))
 
     async def _replay(self) -> None:
-        """Everything it was handed, in whatever order, to everybody."""
-        handed = self._rng.sample(self._handed, len(self._handed))
-        for peer in list(self._peers) if handed else ():
-            self._ask(peer, Merge(tuple(handed)))
+        """All received envelopes, in an order that is drawn, to all peers."""
+        shuffled = self._rng.sample(self._received, len(self._received))
+        for peer in list(self._peers) if shuffled else ():
+            self._request(peer, Merge(tuple(shuffled)))
 
     async def _forge(self) -> None:
-        """In the name of others, with contents exchanged, and with garbage."""
+        """An envelope in the name of another author, one with a changed content, and random bytes."""
         forged = [self._rng.randbytes(self._rng.randrange(200))]
-        if self._handed:
-            encoded = self._rng.choice(self._handed)
+        if self._received:
+            encoded = self._rng.choice(self._received)
             victim = decode(encoded)
             at = self._rng.randrange(len(encoded))
             forged.append(encoded[:at] + bytes([encoded[at] ^ 1]) + encoded[at + 1 :])
-            mine = self._sealed(victim.version + 1, b"forged", address=victim.address, parents=(victim.digest,))
-            forged.append(mine.encoded.replace(self._key.peer_id.encode(), victim.author.encode()))
+            signed = self._sealed(victim.version + 1, b"forged", address=victim.address, parents=(victim.digest,))
+            forged.append(signed.encoded.replace(self._key.peer_id.encode(), victim.author.encode()))
         for peer in list(self._peers):
-            self._ask(peer, Merge(tuple(forged)))
+            self._request(peer, Merge(tuple(forged)))
 
     def _sealed(self, at: int, content: bytes, *, address: str = "", parents: tuple[bytes, ...] = ()) -> Envelope:
         return seal(
@@ -174,7 +176,7 @@ class ByzantineNode:
 
     # -- frames -----------------------------------------------------------------------------------------------
 
-    def _ask(self, peer: str, request: Request) -> None:
+    def _request(self, peer: str, request: Request) -> None:
         self._number += 1
         self._send(peer, message_codec.encode_request(self._number, request))
 

@@ -4,41 +4,40 @@ from errno import ENOSPC
 
 import trio
 
+from netsim.world import DiskQuality
 from node.store.memory.store import MemoryStore
 
 
 class Disk:
-    """One of a machine's disks, with the store on it. Put in by `VirtualNode.lose_disk`, and it goes with that."""
+    """One disk, with the store on it. A machine that loses its disk gets a new one."""
 
     def __init__(self, *, log_id: str, commit_seconds: float = 0.0) -> None:
         self.store = MemoryStore(log_id=log_id, before_commit=self._before_commit)
-        self.commit_seconds = commit_seconds
-        self.is_full = False
-        self.is_busy = False
-        """A commit is under way: whatever is in it may still become true."""
-        self._turned: trio.Event | None = None
+        self.is_committing = False
+        """A commit is under way: what is in it may still become durable."""
+        self._commit_seconds = commit_seconds
+        self._is_full = False
+        self._resumed: trio.Event | None = None
+        """Set when the stall ends; None while the disk is not stalled."""
 
-    @property
-    def is_stalled(self) -> bool:
-        return self._turned is not None
-
-    def stall(self) -> None:
-        """No commit ends until it turns again."""
-        self._turned = self._turned or trio.Event()
-
-    def turn(self) -> None:
-        if self._turned is not None:
-            self._turned.set()
-            self._turned = None
+    def set_quality(self, quality: DiskQuality) -> None:
+        """From now on, also for commits that wait for a stall to end."""
+        self._commit_seconds = quality.commit_ms / 1000.0
+        self._is_full = quality.is_full
+        if quality.is_stalled:
+            self._resumed = self._resumed or trio.Event()
+        elif self._resumed is not None:
+            self._resumed.set()
+            self._resumed = None
 
     async def _before_commit(self) -> None:
-        self.is_busy = True
+        self.is_committing = True
         try:
-            if self._turned is not None:
-                await self._turned.wait()
-            if self.commit_seconds:
-                await trio.sleep(self.commit_seconds)
+            if self._resumed is not None:
+                await self._resumed.wait()
+            if self._commit_seconds:
+                await trio.sleep(self._commit_seconds)
         finally:
-            self.is_busy = False
-        if self.is_full:
+            self.is_committing = False
+        if self._is_full:
             raise OSError(ENOSPC, "No space left on device")

@@ -1,9 +1,9 @@
-"""A node's place in the virtual net: its `Network` (node/swarm/base.py), whose connections behave as TCP's do.
+"""A node's endpoint in the virtual network: its `Network` (node/swarm/base.py), with connections that behave as TCP's.
 
-A connection is made by three messages (SYN, SYN-ACK, ACK), ends by one (FIN), and has two ends, each with an idea of
-its own: an end that gave up is closed at once, and the other believes in it until the FIN has come through, however
-long the net is cut. A dial across a cut hangs until its timeout. When two nodes dial each other at the same time, the
-connection whose dialler had its answer first is the one, and both dials end with it.
+A connection is made by three messages (SYN, SYN-ACK, ACK), ends by one (FIN), and has two ends, each with its own
+state: an end that closes is closed at once, and the other one stays open until the FIN arrives, however long the
+network is cut. A dial across a cut hangs until its timeout. When two nodes dial each other at the same time, the
+connection whose dialler had its answer first is kept, and both dials end with it.
 """
 
 import re
@@ -38,7 +38,7 @@ class _End:
     control: Pipe
     lanes: tuple[Pipe, Pipe]
     arrivals: tuple[Callable[[bytes], None], Callable[[bytes], None]] = field(init=False)
-    """What takes a frame that came in, by lane."""
+    """The callback for a frame that arrived, by lane."""
     other: "_End" = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class _End:
 
 @dataclass(slots=True, eq=False)
 class _Dial:
-    """One call of `dial`: addresses that have not answered yet, and why the others are out."""
+    """One call of `dial`: the addresses that have not answered yet, and why the others failed."""
 
     open: dict[str, str | None]
     """Each address, and the peer it names."""
@@ -71,17 +71,17 @@ class _Dial:
 
 
 class VirtualEndpoint:
-    """The `Network` of one life of a node; `VirtualNet.attach` makes it, a new one for each life.
+    """The `Network` of one process of a node; `VirtualNetwork.attach` makes a new one for each process.
 
-    `residents` are all endpoints by the number in their addresses, the latest life of each.
+    `endpoints` are those of all nodes, by the number in their addresses: the latest one of each node.
     """
 
-    def __init__(self, wires: Links, peer_id: str, number: int, residents: "dict[int, VirtualEndpoint]") -> None:
-        self._wires = wires
+    def __init__(self, links: Links, peer_id: str, number: int, endpoints: "dict[int, VirtualEndpoint]") -> None:
+        self._links = links
         self._peer_id = peer_id
-        self._name = wires.name_of(peer_id)
+        self._name = links.name_of(peer_id)
         self._number = number
-        self._residents = residents
+        self._endpoints = endpoints
         self._receiver: Receiver | None = None
         self._has_run = False
         self._ends: dict[str, _End] = {}
@@ -98,7 +98,7 @@ class VirtualEndpoint:
 
     @property
     def address(self) -> str:
-        """The same in every life of this node, and known before it runs."""
+        """The same in every process of this node, and known before it runs."""
         return f"/memory/{self._number}/p2p/{self._peer_id}"
 
     @property
@@ -106,10 +106,10 @@ class VirtualEndpoint:
         return self._receiver is not None
 
     async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        assert not self._has_run, "a node that starts again attaches anew"
+        assert not self._has_run, "a node that starts again attaches again"
         self._has_run = True
         self._receiver = receiver
-        self._wires.trace.note(self._name, "listens", self.address)
+        self._links.trace.note(self._name, "listens", self.address)
         try:
             task_status.started()
             await trio.sleep_forever()
@@ -117,11 +117,11 @@ class VirtualEndpoint:
             self.stop("stopped")
 
     def stop(self, reason: str) -> None:
-        """Gone at once: nobody is told here any more, and peers learn it as soon as a message can reach them."""
+        """Gone at once: the receiver hears nothing any more, and peers learn it as soon as a message can reach them."""
         if self._receiver is None:
             return
         self._receiver = None
-        self._wires.trace.note(self._name, reason)
+        self._links.trace.note(self._name, reason)
         for end in self._ends.values():
             self._close(end, f"{self._name} {reason}")
         self._ends.clear()
@@ -139,16 +139,16 @@ class VirtualEndpoint:
             return False
         pipe = end.lanes[lane]
         if not pipe.takes(len(frame)):
-            self._wires.trace.note(self._name, "queue-full", self._wires.name_of(peer), lane.name, len(frame))
+            self._links.trace.note(self._name, "queue-full", self._links.name_of(peer), lane.name, len(frame))
             return False
-        self._wires.carry_frame(pipe, frame, end.other.arrivals[lane])
+        self._links.carry_frame(pipe, frame, end.other.arrivals[lane])
         return True
 
     def disconnect(self, peer: str, reason: str) -> None:
         end = self._ends.pop(peer, None)
         if end is not None:
             self._close(end, f"{self._name} disconnected: {reason}")
-            self._wires.agenda.at(trio.current_time(), self._tell_disconnected, peer, reason)
+            self._links.events.at(trio.current_time(), self._report_disconnected, peer, reason)
 
     # -- dialling ---------------------------------------------------------------------------------------------
 
@@ -176,14 +176,14 @@ class VirtualEndpoint:
         raise DialFailed(reasons or "there is no address to dial")
 
     def _sort(self, addresses: Sequence[str]) -> _Dial:
-        """Those that can be tried, and why the others cannot."""
+        """The addresses that can be tried, and why the others cannot."""
         dial = _Dial({}, {})
         for address in addresses:
             match = _ADDRESS.fullmatch(address)
             if self._receiver is None:
                 dial.failed[address] = "this node's network does not run"
             elif match is None:
-                dial.failed[address] = "not an address of this net: /memory/<number>/p2p/<peer id>"
+                dial.failed[address] = "not an address of this network: /memory/<number>/p2p/<peer id>"
             elif int(match[1]) == self._number:
                 dial.failed[address] = "that is this node itself"
             else:
@@ -192,46 +192,44 @@ class VirtualEndpoint:
 
     def _send_syn(self, dial: _Dial, address: str, peer: str | None) -> None:
         match = _ADDRESS.fullmatch(address)
-        assert match is not None, f"{address} was sorted out"
-        self._wires.trace.note(self._name, "dials", address)
+        assert match is not None, f"{address} is not for this network"
+        self._links.trace.note(self._name, "dials", address)
         number = int(match[1])
-        resident = self._residents.get(number)
-        target = address if resident is None else resident.peer_id
+        found = self._endpoints.get(number)
+        target = address if found is None else found.peer_id
         there, back = Pipe(self._peer_id, target), Pipe(target, self._peer_id)
-        self._wires.carry(there, self._syn_arrived, dial, address, number, peer, there, back)
+        self._links.carry(there, self._syn_arrived, dial, address, number, peer, there, back)
 
     def _syn_arrived(self, dial: _Dial, address: str, number: int, peer: str | None, there: Pipe, back: Pipe) -> None:
-        """Over there: whoever lives at the address now answers for it."""
-        resident = self._residents.get(number)
-        if resident is None or not resident.is_running:
-            self._wires.carry(back, dial.fail, address, "connection refused: nobody listens there")
-        elif peer not in (None, resident.peer_id):
-            self._wires.carry(back, dial.fail, address, f"another peer lives there: {resident.peer_id}")
+        """At the address: the endpoint that has it now answers."""
+        target = self._endpoints.get(number)
+        if target is None or not target.is_running:
+            self._links.carry(back, dial.fail, address, "connection refused: no node listens there")
+        elif peer not in (None, target.peer_id):
+            self._links.carry(back, dial.fail, address, f"another peer has this address: {target.peer_id}")
         else:
-            self._wires.carry(back, self._syn_ack_arrived, dial, address, resident, there, back)
+            self._links.carry(back, self._syn_ack_arrived, dial, address, target, there, back)
 
-    def _syn_ack_arrived(self, dial: _Dial, address: str, resident: "VirtualEndpoint", there: Pipe, back: Pipe) -> None:
+    def _syn_ack_arrived(self, dial: _Dial, address: str, target: "VirtualEndpoint", there: Pipe, back: Pipe) -> None:
         if dial.over.is_set() or self._receiver is None:
             return
-        theirs = resident._ends.get(self._peer_id)
+        theirs = target._ends.get(self._peer_id)
         if theirs is not None and theirs.other.owner is self and theirs.other.state is _State.OPENING:
-            return  # they dialled us, and their ACK is under way: it ends this dial as well
-        peer = resident.peer_id
+            return  # the peer dialled this node, and its ACK is under way: it ends this dial as well
+        peer = target.peer_id
         if peer in self._ends:
             dial.succeed(peer)
             return
-        resident._inbound += 1
-        remote = f"/memory/{(self._number + 1) * 100_000 + resident._inbound}/p2p/{self._peer_id}"
-        ours = _End(self, peer, address, True, _State.OPENING, there, (Pipe(*_way(there)), Pipe(*_way(there))))
-        other = _End(
-            resident, self._peer_id, remote, False, _State.OPENING, back, (Pipe(*_way(back)), Pipe(*_way(back)))
-        )
-        ours.other, other.other = other, ours
-        self._open(ours)
-        self._wires.carry(there, resident.ack_arrived, other)
+        target._inbound += 1
+        remote = f"/memory/{(self._number + 1) * 100_000 + target._inbound}/p2p/{self._peer_id}"
+        near = _End(self, peer, address, True, _State.OPENING, there, (there.parallel(), there.parallel()))
+        far = _End(target, self._peer_id, remote, False, _State.OPENING, back, (back.parallel(), back.parallel()))
+        near.other, far.other = far, near
+        self._open(near)
+        self._links.carry(there, target.ack_arrived, far)
 
     def ack_arrived(self, end: _End) -> None:
-        """The dialler's last word of the handshake has come, or the first frame in its place."""
+        """The last message of the handshake has arrived, or the first frame in its place."""
         if end.state is not _State.OPENING:
             return
         if self._receiver is None:
@@ -240,7 +238,7 @@ class VirtualEndpoint:
         former = self._ends.pop(end.peer, None)
         if former is not None:  # its FIN is still under way
             self._close(former, "replaced by a newer connection")
-            self._tell_disconnected(end.peer, "replaced by a newer connection")
+            self._report_disconnected(end.peer, "replaced by a newer connection")
         self._open(end)
 
     def _open(self, end: _End) -> None:
@@ -248,7 +246,7 @@ class VirtualEndpoint:
         end.state = _State.OPEN
         self._ends[end.peer] = end
         how = "dialled" if end.dialled else "was-dialled"
-        self._wires.trace.note(self._name, "connected", self._wires.name_of(end.peer), how)
+        self._links.trace.note(self._name, "connected", self._links.name_of(end.peer), how)
         self._receiver.connected(end.peer, end.address, end.dialled)
         for dial in list(self._dials):
             if end.peer in dial.open.values() or end.address in dial.open:
@@ -257,36 +255,33 @@ class VirtualEndpoint:
     # -- connections ------------------------------------------------------------------------------------------
 
     def frame_arrived(self, end: _End, lane: Lane, frame: bytes) -> None:
-        """A whole frame came out of a pipe; of a connection that is closed here, nobody hears it."""
+        """A whole frame has arrived; one for a connection that is closed here is dropped."""
         if end.state is _State.OPENING:
             self.ack_arrived(end)
         if end.state is _State.OPEN and self._receiver is not None:
-            self._wires.trace.note(
-                self._name, "received", self._wires.name_of(end.peer), lane.name, len(frame), crc32(frame)
+            self._links.trace.note(
+                self._name, "received", self._links.name_of(end.peer), lane.name, len(frame), crc32(frame)
             )
             self._receiver.received(end.peer, lane, frame)
 
     def fin_arrived(self, end: _End, reason: str) -> None:
-        """The other side has closed, some time ago."""
+        """The other end was closed some time ago."""
         was_open = end.state is _State.OPEN
         end.state = _State.CLOSED
         if was_open and self._ends.get(end.peer) is end:
             del self._ends[end.peer]
-            self._tell_disconnected(end.peer, reason)
+            self._report_disconnected(end.peer, reason)
 
     def _close(self, end: _End, reason: str) -> None:
         end.state = _State.CLOSED
-        self._wires.carry(end.control, end.other.owner.fin_arrived, end.other, reason)
+        self._links.carry(end.control, end.other.owner.fin_arrived, end.other, reason)
 
-    def _tell_disconnected(self, peer: str, reason: str) -> None:
+    def _report_disconnected(self, peer: str, reason: str) -> None:
         if self._receiver is not None:
-            self._wires.trace.note(self._name, "disconnected", self._wires.name_of(peer), reason)
+            self._links.trace.note(self._name, "disconnected", self._links.name_of(peer), reason)
             self._receiver.disconnected(peer, reason)
 
 
-def _way(pipe: Pipe) -> tuple[str, str]:
-    return pipe.source, pipe.target
-
-
-def _keeps_the_contract(endpoint: VirtualEndpoint) -> Network:
+def _satisfies_network(endpoint: VirtualEndpoint) -> Network:
+    """Checked by mypy alone."""
     return endpoint

@@ -1,7 +1,7 @@
-"""What happens when: everything that a virtual world has in store, in one heap, done by one task.
+"""The event queue of a virtual world: everything that will happen, in one heap, done by one task.
 
-Things happen in the order of (time, sequence): at the same moment, what was put down first happens first. Nobody is
-told anything but by this task, so a callback never runs inside a call of the one it tells.
+Events happen in the order of (time, sequence): of two at the same time, the one that was added first. Only this task
+calls a callback, so a callback never runs inside a call that caused it.
 """
 
 from collections.abc import Callable
@@ -22,15 +22,15 @@ class EventQueue:
         self._sequence = 0
         self._sleeper: trio.lowlevel.Task | None = None
 
-    def at(self, time: float, happen: Callable[[*Args], None], *args: *Args) -> None:
-        """Call `happen(*args)` at this time on trio's clock; a time that has passed is as soon as possible."""
+    def at(self, time: float, callback: Callable[[*Args], None], *args: *Args) -> None:
+        """Call `callback(*args)` at this time on trio's clock, or as soon as possible where that time has passed."""
         self._sequence += 1
-        heappush(self._heap, (time, self._sequence, happen, args))
+        heappush(self._heap, (time, self._sequence, callback, args))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Let things happen, each when nobody has anything left to do before it, until cancelled.
+        """Do each event once no task can run any more before its time, until cancelled.
 
-        What one of them raises ends the run.
+        An exception from a callback ends the run.
         """
         with clock_stops_at(self._next_time, self._wake):
             task_status.started()
@@ -38,21 +38,21 @@ class EventQueue:
                 await self._sleep()
                 now = trio.current_time()
                 while self._heap and self._heap[0][0] <= now:
-                    _, _, happen, args = heappop(self._heap)
-                    happen(*args)
+                    _, _, callback, args = heappop(self._heap)
+                    callback(*args)
 
     def _next_time(self) -> float:
         return self._heap[0][0] if self._heap else inf
 
     async def _sleep(self) -> None:
         self._sleeper = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._wake_no_more)
+        await trio.lowlevel.wait_task_rescheduled(self._cancelled)
 
     def _wake(self) -> None:
         sleeper, self._sleeper = self._sleeper, None
         if sleeper is not None:
             trio.lowlevel.reschedule(sleeper)
 
-    def _wake_no_more(self, _: object) -> trio.lowlevel.Abort:
+    def _cancelled(self, _: object) -> trio.lowlevel.Abort:
         self._sleeper = None
         return trio.lowlevel.Abort.SUCCEEDED

@@ -1,9 +1,9 @@
-"""What carries things between the nodes of a virtual world, and everything that can go wrong with it.
+"""The links between the nodes of a virtual world: they carry messages, and have every fault of a network.
 
-A `Pipe` leads one way, in order, as half a TCP connection does. What meets a cut or a frozen node waits, silently, and
-comes some time after the way is free again, as TCP sends again what was not acknowledged: nobody is told anything.
-Latency, loss, duplication and reordering are a `Link`'s, which holds for one direction between two nodes. Real TCP
-hides the last three; here they happen to whole frames, so they are harder than what a network can do.
+A `Pipe` leads one way, in order, as half a TCP connection does. A message that meets a cut or a frozen node waits, and
+arrives some time after the way is open again, as TCP sends again what was not acknowledged: neither node learns of it.
+Latency, loss, duplication and reordering are those of a `Link`, one direction between two nodes. Real TCP hides the
+last three; here they happen to whole frames, so they are harder than what a network can do.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +16,16 @@ from netsim.virtual.scheduler import chance
 from netsim.virtual.trace import Trace
 
 QUEUE_FRAMES_MAX = 1024
-"""Frames under way in one pipe; above it nothing more is taken."""
+"""Frames under way in one pipe. A full pipe takes no more."""
 QUEUE_BYTES_MAX = 16 * 1024 * 1024
-"""And their bytes: twice the largest frame."""
+"""Bytes under way in one pipe: twice the largest frame."""
 LATENCY_SECONDS_MIN = 1e-6
-"""Nothing arrives at the moment when it was sent, or two nodes could talk for ever without time passing."""
+"""No message arrives at the moment when it was sent: else two nodes could talk for ever without time passing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """How one direction between two nodes behaves. The defaults are a good LAN; chances are for each frame, 0 to 1."""
+    """One direction between two nodes. The defaults are a good LAN; chances are for each frame, 0 to 1."""
 
     latency_seconds: float = 0.0005
     jitter_seconds: float = 0.0005
@@ -34,42 +34,46 @@ class Link:
     loss: float = 0.0
     duplication: float = 0.0
     reordering: float = 0.0
-    """The chance that a frame is late by up to `reorder_seconds`, and does not hold up those behind it."""
+    """The chance that a frame is late by up to `reorder_seconds`, and does not delay the frames behind it."""
     reorder_seconds: float = 0.05
     resume_seconds: float = 0.2
-    """What waited for a cut or a frozen node comes up to this much later than it could."""
+    """What waited for a cut or a frozen node arrives up to this much after the way is open."""
 
 
 @dataclass(slots=True, eq=False)
 class Pipe:
-    """One way, in order. `frames` and `bytes` are under way, or wait in it. Times are trio's clock in seconds."""
+    """One way, in order. `frames` and `bytes` are under way, or wait. Times are seconds on trio's clock."""
 
     source: str
     target: str
     frames: int = 0
     bytes: int = 0
     free_at: float = 0.0
-    """When the last byte that was put in will have left."""
+    """When the last byte of what was sent will have left."""
     last_at: float = 0.0
-    """When the last thing arrives that keeps its place."""
+    """When the last message arrives that keeps its place in the order."""
     resumes_at: float = 0.0
-    """When what waits comes out, the way being free then."""
+    """When what waits arrives, if the way is open then."""
     waiting: list[tuple[Callable[..., None], tuple[object, ...]]] = field(default_factory=list)
 
     def takes(self, size: int) -> bool:
         """Whether there is room for a frame of so many bytes."""
         return self.frames < QUEUE_FRAMES_MAX and self.bytes + size <= QUEUE_BYTES_MAX
 
+    def parallel(self) -> "Pipe":
+        """Another pipe, the same way."""
+        return Pipe(self.source, self.target)
+
 
 class Links:
-    """Carries things, and knows who is cut from whom and who is frozen. Nodes go by their peer ids.
+    """All links of one world: they carry messages, and know the cuts and the frozen nodes. Nodes go by their peer ids.
 
-    Where a trace speaks of a node it uses the name that it was given; the net itself is 'net' there.
+    A trace has the names of the nodes, and 'net' for the network itself.
     """
 
     def __init__(self, seed: int, trace: Trace, *, link: Link | None = None) -> None:
         self.trace = trace
-        self.agenda = EventQueue()
+        self.events = EventQueue()
         self._rng = chance(seed, "net")
         self._link = link or Link()
         self._links: dict[tuple[str, str], Link] = {}
@@ -81,22 +85,22 @@ class Links:
         self._most_frames = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Carry until cancelled. Start it before any node, in a nursery outside of theirs."""
-        await self.agenda.run(task_status=task_status)
+        """Carry messages until cancelled. Start it before any node, in a nursery outside of theirs."""
+        await self.events.run(task_status=task_status)
 
     def name_of(self, peer: str) -> str:
-        """What the trace calls a node."""
+        """The name of a node in the trace."""
         return self._names.get(peer, peer)
 
     def most_frames(self) -> int:
-        """The most frames that any one pipe held since this was asked last."""
+        """The most frames that any one pipe held since the last call."""
         most, self._most_frames = self._most_frames, 0
         return most
 
     # -- faults -----------------------------------------------------------------------------------------------
 
     def set_link(self, link: Link, *, source: str | None = None, target: str | None = None) -> None:
-        """How it is from now on: from `source` to `target`; or, without both, between all, whatever was said before."""
+        """From now on, from `source` to `target`; without both, between all nodes, in place of every former link."""
         assert (source is None) == (target is None), "name both nodes of a link, or none"
         if source is None or target is None:
             self._links.clear()
@@ -110,7 +114,7 @@ class Links:
     def partition(self, *groups: Sequence[str]) -> None:
         """Cut the nodes of different groups from each other, in place of any former partition.
 
-        Nodes that no group names, also those that come later, are one more group. Cuts made by `cut` stay.
+        Nodes that no group names, also those that are attached later, are one more group. Cuts made by `cut` stay.
         """
         self._groups = {peer: number for number, group in enumerate(groups) for peer in group}
         assert len(self._groups) == sum(len(group) for group in groups), "a node can be in one group only"
@@ -122,8 +126,8 @@ class Links:
         self._cuts[source, target] = None
         self._note("cut", source, target)
 
-    def mend(self, source: str, target: str) -> None:
-        """Take one `cut` back."""
+    def repair(self, source: str, target: str) -> None:
+        """End the `cut` from `source` to `target`."""
         self._cuts.pop((source, target), None)
         self._note("mend", source, target)
         self._release()
@@ -138,13 +142,13 @@ class Links:
     def freeze(self, peer: str) -> None:
         """Nothing reaches a node and nothing leaves it, and its connections stay: a stopped process, a power cut.
 
-        Its own tasks go on, as they are not the net's to stop; what they send waits too.
+        The node's own tasks go on, as a network cannot stop them; what they send waits too.
         """
         self._frozen[peer] = None
         self._note("freeze", peer)
 
     def thaw(self, peer: str) -> None:
-        """It lives on; what waited for it comes."""
+        """End a `freeze`; what waited for the node arrives."""
         self._frozen.pop(peer, None)
         self._note("thaw", peer)
         self._release()
@@ -158,12 +162,12 @@ class Links:
     # -- carrying ---------------------------------------------------------------------------------------------
 
     def carry(self, pipe: Pipe, arrive: Callable[..., None], *args: object) -> None:
-        """Call `arrive(*args)` at the other end of a pipe, some time, and never lose it nor change its place."""
+        """Call `arrive(*args)` at the other end of a pipe, in order; it is never lost."""
         link = self._links.get((pipe.source, pipe.target), self._link)
         self._put(pipe, max(trio.current_time() + self._latency(link), pipe.last_at), arrive, args)
 
     def carry_frame(self, pipe: Pipe, frame: bytes, arrive: Callable[[bytes], None]) -> None:
-        """The same for a frame, which counts for the pipe's room and suffers what its link does to frames."""
+        """The same for a frame, which counts for the pipe's room, and which its link may lose, duplicate or delay."""
         link = self._links.get((pipe.source, pipe.target), self._link)
         rng = self._rng
         size = len(frame)
@@ -183,7 +187,7 @@ class Links:
             if link.reordering and rng.random() < link.reordering:
                 self._note("late", pipe.source, pipe.target, size)
                 late_at = at + rng.random() * link.reorder_seconds
-                self.agenda.at(late_at, self._arrive, pipe, self._arrive_frame, (pipe, frame, arrive))
+                self.events.at(late_at, self._arrive, pipe, self._arrive_frame, (pipe, frame, arrive))
             else:
                 self._put(pipe, at, self._arrive_frame, (pipe, frame, arrive))
 
@@ -192,7 +196,7 @@ class Links:
 
     def _put(self, pipe: Pipe, at: float, arrive: Callable[..., None], args: tuple[object, ...]) -> None:
         pipe.last_at = at
-        self.agenda.at(at, self._arrive, pipe, arrive, args)
+        self.events.at(at, self._arrive, pipe, arrive, args)
 
     def _arrive(self, pipe: Pipe, arrive: Callable[..., None], args: tuple[object, ...]) -> None:
         if pipe.waiting or not self.is_open(pipe.source, pipe.target):
@@ -207,14 +211,14 @@ class Links:
         arrive(frame)
 
     def _release(self) -> None:
-        """The way may be free again: whatever waited comes soon, in order, and before what is sent from now on."""
+        """The way may be open again: what waited arrives soon, in order, and before what is sent from now on."""
         now = trio.current_time()
         for pipe in self._holding:
             if pipe.resumes_at <= now and self.is_open(pipe.source, pipe.target):
                 link = self._links.get((pipe.source, pipe.target), self._link)
                 pipe.resumes_at = now + self._latency(link) + self._rng.random() * link.resume_seconds
                 pipe.last_at = max(pipe.last_at, pipe.resumes_at)
-                self.agenda.at(pipe.resumes_at, self._resume, pipe)
+                self.events.at(pipe.resumes_at, self._resume, pipe)
 
     def _resume(self, pipe: Pipe) -> None:
         if self.is_open(pipe.source, pipe.target):

@@ -1,10 +1,10 @@
-"""Whole nodes in the virtual world: each is `app.run` over a virtual network, a store in memory and its own wall clock.
+"""Whole nodes in the virtual world: each is `app.run` over a virtual network, a memory store and its own wall clock.
 
     async with VirtualSwarm.open(seed, ("n1", "n2", "n3")) as swarm:
         receipt = await swarm["n1"].put("ucxl://...", b"...")
         swarm.net.partition(...)
 
-A node can be crashed and started again, with its store or with a new one.
+A node can be killed and started again, with its store or with a new one.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -28,7 +28,7 @@ from protocols.policy.signature_cache import SignatureCache
 
 
 class VirtualNode:
-    """One machine: its key, wall clock and disk stay, the process on it comes and goes."""
+    """One machine: its key, wall clock and disk stay, its process starts and ends."""
 
     def __init__(self, name: str, net: VirtualNetwork, seed: int, settings: Settings, verified: SignatureCache) -> None:
         self.name = name
@@ -51,12 +51,16 @@ class VirtualNode:
         assert self.node is not None, f"{self.name} does not run"
         return self.node
 
+    @property
+    def has_network(self) -> bool:
+        """A node that is started on mock has none."""
+        return self.settings.backend != "mock"
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The process, until it is stopped."""
-        is_alone = self.settings.backend == "mock"
-        world = app.Environment(
+        environment = app.Environment(
             key=self.key,
-            network=None if is_alone else self._net.attach(self.peer, name=self.name),
+            network=self._net.attach(self.peer, name=self.name) if self.has_network else None,
             store=self.store,
             now_ms=self.clock.now_ms,
             chance=chance(self._seed, self.name).random,
@@ -67,15 +71,15 @@ class VirtualNode:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    self.node = await nursery.start(app.run, world, self.settings)
+                    self.node = await nursery.start(app.run, environment, self.settings)
                     task_status.started()
         finally:
             self.node = None
             self._ended.set()
 
     async def crash(self) -> None:
-        """Kill the process; what its store has committed stays."""
-        if self.settings.backend != "mock":
+        """Kill the process. What its store has committed stays."""
+        if self.has_network:
             self._net.crash(self.peer)
         await self.stop()
 
@@ -91,7 +95,7 @@ class VirtualNode:
 
 
 class VirtualSwarm:
-    """The machines of one run by name, the net between them, and the trace of what happened."""
+    """The machines of one run by name, the network between them, and the trace."""
 
     def __init__(self, seed: int, names: Iterable[str], *, settings: Settings, link: Link | None = None) -> None:
         self.trace = Trace()
@@ -99,12 +103,12 @@ class VirtualSwarm:
         self._seed = seed
         self._settings = settings
         self._verified = SignatureCache()
-        """One for all: whether a signature is right does not depend on who asks, and nothing they do is dearer."""
+        """Shared by all nodes: a signature is valid or not for every node, and to check one takes long."""
         self.nodes: dict[str, VirtualNode] = {}
         for name in names:
             self.add(name)
         self.nursery: trio.Nursery | None = None
-        """In which processes are started; `open` sets it."""
+        """The nursery of the processes; `open` sets it."""
 
     def __getitem__(self, name: str) -> VirtualNode:
         return self.nodes[name]
@@ -114,13 +118,13 @@ class VirtualSwarm:
         return [self.nodes[name].peer for name in names]
 
     def add(self, name: str) -> VirtualNode:
-        """One more machine like the others; nothing runs on it yet."""
+        """One more machine like the others. Its process is not started yet."""
         assert name not in self.nodes, f"there is a {name} already"
         machine = self.nodes[name] = VirtualNode(name, self.net, self._seed, self._settings, self._verified)
         return machine
 
     async def start(self, name: str) -> Node:
-        """Start the process on a machine: it is bootstrapped with those that run already, or ever did."""
+        """Start the process on a machine. Its bootstrap nodes are the other nodes that run, or ever ran."""
         assert self.nursery is not None, "the swarm is not open"
         machine = self.nodes[name]
         known = (m.peer for m in self.nodes.values() if m is not machine and self.net.is_known(m.peer))
@@ -134,7 +138,7 @@ class VirtualSwarm:
     async def open(
         cls, seed: int, names: Iterable[str], *, settings: Settings, link: Link | None = None
     ) -> AsyncIterator["VirtualSwarm"]:
-        """A swarm whose machines all run, and meet; everything is stopped at the end."""
+        """A swarm in which every machine's process runs; everything is stopped at the end."""
         swarm = cls(seed, names, settings=settings, link=link)
         async with trio.open_nursery() as nursery:
             swarm.nursery = nursery

@@ -41,7 +41,7 @@ def run() -> list[Figure]:
                 peer.start(met)
                 peer.wait_ready()
                 met.extend(peer.multiaddrs[:1])
-            while any(peer.ask().connected_peers() < PEERS - 1 for peer in peers):
+            while any(peer.client.connected_peers() < PEERS - 1 for peer in peers):
                 time.sleep(0.05)
             return [*_idle(peers[-1]), *trio.run(_frozen, Path(folder), peers)]
         finally:

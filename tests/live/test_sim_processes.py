@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from netsim.history import History
+from netsim.history_file import history_from_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 280
@@ -59,10 +59,10 @@ def test_nothing_is_lost_while_processes_are_frozen_killed_parted_and_turned(sim
     assert {"pause", "resume", "crash", "start", "partition", "mend", "flip", "heal"} <= set(summary["events"])
     assert summary["acknowledged"] > 50
     with sim.history.open() as written:
-        history = History.from_lines(written)
+        history = history_from_lines(written)
     assert len(history.states) == 5
     assert {op.backend for op in history.operations} >= {"hybrid", "mock", "real"}
-    assert all(op.took is not None for op in history.operations if op.receipt is not None)
+    assert all(op.node_seconds is not None for op in history.operations if op.receipt is not None)
     assert list(sim.folder.iterdir()) == []
 
 

@@ -1,8 +1,7 @@
-"""Bugs to be planted, for tests alone: the proof that the simulation finds what it is there to find.
+"""Mutants: bugs that are put into nodes on purpose, to prove that the simulator finds them.
 
-Each replaces one function of a node, named by a string, by one with the bug in it, for as long as `planted` lasts, in
-this process. `seeds` is within how many seeds of its scenario, from 0 on, it must be found, and `checks` are those one
-of which must find it.
+A mutant replaces one function of a node by one that has the bug, in this process, while `applied` lasts. Its scenario
+must find it within `seeds` seeds, from 0 on, by one of `checks`.
 """
 
 import importlib
@@ -11,51 +10,51 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from netsim.runner import Played, play
 from netsim.scenario.toml import load
+from netsim.virtual.play import RunResult, play
 
 Function = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bug:
+class Mutant:
     name: str
     about: str
     target: str
     """module:Class.function"""
-    spoil: Callable[[Function], Function]
-    """The function with the bug in it, made of the right one."""
+    mutate: Callable[[Function], Function]
+    """Makes the function with the bug of the right one."""
     scenario: str
     seeds: int
     checks: tuple[str, ...]
 
 
 @contextmanager
-def planted(bug: Bug) -> Iterator[None]:
-    """While this lasts every node of this process has the bug."""
-    module, _, path = bug.target.partition(":")
+def applied(mutant: Mutant) -> Iterator[None]:
+    """In this block every node of this process has the bug."""
+    module, _, path = mutant.target.partition(":")
     owner_name, _, name = path.partition(".")
     owner = getattr(importlib.import_module(module), owner_name)
     right = getattr(owner, name)
-    setattr(owner, name, bug.spoil(right))
+    setattr(owner, name, mutant.mutate(right))
     try:
         yield
     finally:
         setattr(owner, name, right)
 
 
-def found(bug: Bug) -> Played | None:
-    """The first run that finds a planted bug; None when `bug.seeds` seeds do not."""
-    scenario = load(bug.scenario)
-    with planted(bug):
-        for seed in range(bug.seeds):
-            played = play(scenario, seed)
-            if played.unexpected:
-                return played
+def find(mutant: Mutant) -> RunResult | None:
+    """The first run that finds a mutant; None when `mutant.seeds` seeds do not."""
+    scenario = load(mutant.scenario)
+    with applied(mutant):
+        for seed in range(mutant.seeds):
+            result = play(scenario, seed)
+            if result.unexpected:
+                return result
     return None
 
 
-# -- the bugs -------------------------------------------------------------------------------------------------------
+# -- the mutants ---------------------------------------------------------------------------------------------------
 
 
 def _drop_a_hint(right: Function) -> Function:
@@ -66,10 +65,10 @@ def _drop_a_hint(right: Function) -> Function:
 
 
 def _answer_before_commit(right: Function) -> Function:
-    """The receiving side: what it was handed is acknowledged at once, and merged when the disk has time."""
+    """The receiving side: envelopes are acknowledged at once, and committed later."""
 
     def check_and_merge(server: Any, peer: str, encoded: Any, start: int, progress: Any) -> None:
-        right(server, peer, encoded, start, type(progress)(len(encoded)))  # a progress that no reply waits for
+        right(server, peer, encoded, start, type(progress)(len(encoded)))  # its commit is never reported
 
     return check_and_merge
 
@@ -87,7 +86,7 @@ def _stay_half_open(right: Function) -> Function:
 
 
 def _keep_one_head(right: Function) -> Function:
-    return lambda lineage: right(lineage)[-1:]
+    return lambda head_set: right(head_set)[-1:]
 
 
 def _answer_from_before(right: Function) -> Function:
@@ -102,7 +101,7 @@ def _answer_from_before(right: Function) -> Function:
 
 
 def _confirm_before_commit(right: Function) -> Function:
-    """The writing side: what is handed to the store is there and confirmed at once; a failed commit takes it back."""
+    """The writing side: a write is in the store and confirmed at once; a failed commit takes it back."""
 
     async def commit(store: Any, batch: list[tuple[Any, Any]]) -> None:
         before = store.last_sequence
@@ -151,75 +150,75 @@ def _expire_a_second_late(right: Function) -> Function:
     return fresh
 
 
-BUGS = (
-    Bug(
+MUTANTS = (
+    Mutant(
         name="hint-dropped",
-        about="now and then one of the holders is not written down as owed",
+        about="the hint of one holder is not written, for each seventh write",
         target="node.store.memory.hints:HintTable.add_write",
-        spoil=_drop_a_hint,
+        mutate=_drop_a_hint,
         scenario="partition",
         seeds=3,
         checks=("replicas", "equal", "settles", "nothing-lost", "up-to-date"),
     ),
-    Bug(
+    Mutant(
         name="hint-paid-before-the-commit",
         about="a holder acknowledges what its disk has not confirmed",
         target="node.services.writes.peer_server:PeerServer._check_and_merge",
-        spoil=_answer_before_commit,
+        mutate=_answer_before_commit,
         scenario="disk-full",
         seeds=3,
         checks=("honest", "replicas", "equal", "settles", "nothing-lost", "up-to-date"),
     ),
-    Bug(
+    Mutant(
         name="breaker-stuck-half-open",
         about="the outcome of a probe changes nothing",
         target="protocols.policy.breaker:Breaker.handle",
-        spoil=_stay_half_open,
+        mutate=_stay_half_open,
         scenario="fallback",
         seeds=3,
         checks=("settles",),
     ),
-    Bug(
+    Mutant(
         name="sibling-lost-in-merge",
         about="of several heads the latest alone is kept",
         target="protocols.heads:HeadSet.heads",
-        spoil=_keep_one_head,
+        mutate=_keep_one_head,
         scenario="partition",
         seeds=3,
         checks=("siblings-kept",),
     ),
-    Bug(
+    Mutant(
         name="stale-head-after-a-newer-one",
-        about="every fifth read of a key is answered with what the one before it was",
+        about="every fifth read of a key has the answer of the read before it",
         target="node.dht.hybrid:HybridDHT.get",
-        spoil=_answer_from_before,
+        mutate=_answer_from_before,
         scenario="standard",
         seeds=3,
         checks=("never-back", "siblings-kept", "up-to-date", "honest", "nothing-lost", "equal"),
     ),
-    Bug(
+    Mutant(
         name="acknowledged-before-the-commit",
         about="a write is confirmed before the disk has it",
         target="node.store.memory.commits:CommitQueue._commit",
-        spoil=_confirm_before_commit,
+        mutate=_confirm_before_commit,
         scenario="standard",
         seeds=10,
         checks=("survives-a-crash", "nothing-lost", "never-back", "honest", "siblings-kept"),
     ),
-    Bug(
+    Mutant(
         name="staged-envelope-shown",
-        about="what was staged for a write that is not decided is shown as a head",
+        about="a staged envelope, of a write that is not decided, is shown as a head",
         target="node.store.memory.store:MemoryStore.heads",
-        spoil=_show_staged,
+        mutate=_show_staged,
         scenario="pure-real",
         seeds=5,
         checks=("nothing-made-up", "never-back", "siblings-kept", "survives-a-crash"),
     ),
-    Bug(
+    Mutant(
         name="expiry-off-by-one",
         about="a local answer counts as fresh for one second too long",
         target="node.dht.hybrid:HybridDHT._fresh",
-        spoil=_expire_a_second_late,
+        mutate=_expire_a_second_late,
         scenario="partition",
         seeds=5,
         checks=("honest",),

@@ -1,29 +1,29 @@
-"""Bugs that are planted are found, each within the seeds it says, by a check that is there for it."""
+"""Every mutant is found, within the seeds that it names, by one of the checks that it names."""
 
 import pytest
 
-from netsim.runner import play
 from netsim.scenario.toml import load
-from tests.sim.mutants import BUGS, Bug, found, planted
+from netsim.virtual.play import play
+from tests.sim.mutants import MUTANTS, Mutant, applied, find
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_a_planted_bug_is_found(bug: Bug) -> None:
-    played = found(bug)
-    assert played is not None, f"{bug.seeds} seeds of {bug.scenario} did not find that {bug.about}"
-    checks = {one.check for one in played.unexpected}
-    assert checks & {*bug.checks}, f"found by {checks}, and not by what is there for it"
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_found(mutant: Mutant) -> None:
+    result = find(mutant)
+    assert result is not None, f"{mutant.seeds} seeds of {mutant.scenario} did not find that {mutant.about}"
+    checks = {one.check for one in result.unexpected}
+    assert checks & {*mutant.checks}, f"found by {checks}, and not by a check that must find it"
 
 
-def test_nothing_stays_planted() -> None:
-    for bug in BUGS:
-        with planted(bug):
+def test_no_mutant_stays_applied() -> None:
+    for mutant in MUTANTS:
+        with applied(mutant):
             pass
     assert not play(load("partition"), 0).unexpected
 
 
-def test_every_bug_that_was_promised_is_there() -> None:
-    assert [bug.name for bug in BUGS] == [
+def test_every_promised_mutant_is_there() -> None:
+    assert [mutant.name for mutant in MUTANTS] == [
         "hint-dropped",
         "hint-paid-before-the-commit",
         "breaker-stuck-half-open",

@@ -1,6 +1,6 @@
 """Every scenario for a few seeds, the standard mix for more, and every seed that once found a bug.
 
-What breaks here is told with its seed and the command that replays it; thousands of seeds are `scripts/sim`'s.
+A failure has its seed and the command that replays it. `scripts/sim` runs thousands of seeds.
 """
 
 import os
@@ -11,62 +11,64 @@ from pathlib import Path
 import pytest
 
 from netsim.checks.registry import CHECKS
-from netsim.report import told
-from netsim.runner import Played, play
+from netsim.history_file import history_lines
+from netsim.report import failure_report
 from netsim.scenario.toml import load, names
+from netsim.virtual.play import RunResult, play
 
 ROOT = Path(__file__).parents[2]
 FEW = range(2)
 HEAVY = ("join-storm", "load")
-"""One seed of these is work enough."""
+"""One seed of these takes long enough."""
 MANY = range(16)
 
 FOUND = [
-    # A pong told since when the oldest hint that was due was owed, not the oldest of all: what a peer had refused for a
-    # while was left out, and the peer took itself for up to date.
+    # A pong had the age of the oldest hint that was due, not of the oldest of all: hints that a peer had refused for a
+    # while were left out, and the peer counted as up to date.
     ("disk-full", 0),
     ("disk-full", 3),
-    # A clock that went back by two minutes: what everybody had taken long ago was issued again, and was there twice.
+    # A clock that went back by two minutes: versions that every node had were reissued, and were there twice.
     ("clock-ahead", 0),
     ("clock-ahead", 3),
-    # A pong said how old the oldest debt is by a wall clock that had been set back since: it looked young.
+    # A pong had the age of the oldest hint by a wall clock that had been set back since: the hint looked young.
     ("standard", 472),
 ]
-"""Seeds that found something, and what that was."""
+"""Seeds that found a bug, each with the bug."""
 
 
-def well(name: str, seed: int) -> Played:
-    played = play(load(name), seed)
-    assert not played.unexpected, told(name, seed, played.history, played.unexpected)
-    return played
+def play_well(name: str, seed: int) -> RunResult:
+    """Every check that is not expected to fail holds."""
+    result = play(load(name), seed)
+    assert not result.unexpected, failure_report(name, seed, result.history, result.unexpected)
+    return result
 
 
 @pytest.mark.parametrize("name", names())
 def test_every_scenario_keeps_every_promise(name: str) -> None:
     for seed in FEW[:1] if name in HEAVY else FEW:
-        assert well(name, seed).history.states
+        assert play_well(name, seed).history.states
 
 
 @pytest.mark.parametrize("seed", MANY)
 def test_the_standard_mix_keeps_every_promise(seed: int) -> None:
-    well("standard", seed)
+    play_well("standard", seed)
 
 
 @pytest.mark.parametrize(("name", "seed"), FOUND)
-def test_what_a_seed_once_found_stays_mended(name: str, seed: int) -> None:
-    well(name, seed)
+def test_a_bug_that_a_seed_once_found_stays_fixed(name: str, seed: int) -> None:
+    play_well(name, seed)
 
 
 @pytest.mark.parametrize("name", [name for name in names() if load(name).expected_to_fail])
-def test_what_is_expected_to_fail_does(name: str) -> None:
-    """Once anti-entropy heals it, this says so, and the scenario's `expected_to_fail` goes."""
+def test_a_check_that_is_expected_to_fail_does(name: str) -> None:
+    """Once anti-entropy heals it, this test fails, and the entry in `expected_to_fail` can go."""
     scenario = load(name)
     missing = {*scenario.expected_to_fail}
     for seed in range(40):
-        missing -= {one.check for one in play(scenario, seed).broken}
+        missing -= {one.check for one in play(scenario, seed).violations}
         if not missing:
             return
-    raise AssertionError(f"{name}: {', '.join(sorted(missing))} held for 40 seeds; is it expected to fail no more?")
+    raise AssertionError(f"{name}: {', '.join(sorted(missing))} held for 40 seeds: expected_to_fail can go")
 
 
 def test_only_what_anti_entropy_heals_is_expected_to_fail() -> None:
@@ -80,8 +82,8 @@ def test_only_what_anti_entropy_heals_is_expected_to_fail() -> None:
 
 
 def run_of(name: str, seed: int) -> str:
-    played = play(load(name), seed, with_trace=True)
-    return played.trace + "".join(f"{line}\n" for line in played.history.lines())
+    result = play(load(name), seed, with_trace=True)
+    return result.trace + "".join(f"{line}\n" for line in history_lines(result.history))
 
 
 def test_one_seed_gives_one_trace_and_one_history_in_every_process() -> None:
@@ -103,9 +105,9 @@ def test_one_seed_gives_one_trace_and_one_history_in_every_process() -> None:
 
 def test_the_simulator_does_without_libp2p_and_threads() -> None:
     code = (
-        "import sys, threading; from netsim.runner import play; from netsim.scenario.toml import load;"
-        "played = play(load('partition'), 1); "
-        "sys.exit('libp2p' in sys.modules or threading.active_count() > 1 or bool(played.broken))"
+        "import sys, threading; from netsim.virtual.play import play; from netsim.scenario.toml import load;"
+        "result = play(load('partition'), 1); "
+        "sys.exit('libp2p' in sys.modules or threading.active_count() > 1 or bool(result.violations))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

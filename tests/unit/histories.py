@@ -1,27 +1,27 @@
-"""Histories written by hand, for the checkers: a well-behaved one of two nodes, and parts to spoil it with."""
+"""Histories written by hand, for the checkers: a good one of two nodes, and parts to break it with."""
 
 from dataclasses import replace
 
 from netsim.history import (
-    Event,
+    AnswerRecord,
+    FinalState,
     History,
-    NodeState,
-    Opened,
+    NemesisEvent,
     Operation,
     Outcome,
     ReceiptRecord,
-    Ref,
-    Sample,
-    Setting,
-    Sight,
+    Recovery,
+    ResourceSample,
+    RunParameters,
+    VersionRef,
 )
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 NODES = ("n1", "n2")
 
 
-def setting(**others: object) -> Setting:
-    plain = Setting(
+def parameters(**others: object) -> RunParameters:
+    plain = RunParameters(
         scenario="by-hand",
         seed=1,
         nodes=NODES,
@@ -37,8 +37,8 @@ def setting(**others: object) -> Setting:
     return replace(plain, **others)  # type: ignore[arg-type]
 
 
-def ref(digest: str, version: int, *, op: int, author: str = "n1", parents: tuple[str, ...] = ()) -> Ref:
-    return Ref(digest, version, author, op, False, parents)
+def ref(digest: str, version: int, *, op: int, author: str = "n1", parents: tuple[str, ...] = ()) -> VersionRef:
+    return VersionRef(digest, version, author, op, False, parents)
 
 
 def operation(id: int, node: str, called: float, returned: float, **others: object) -> Operation:
@@ -61,22 +61,22 @@ def write(id: int, node: str, at: float, got: ReceiptRecord, **others: object) -
     return operation(id, node, at, at + 0.01, kind="write", how="node", receipt=got, digest=got.digest, **others)
 
 
-def sight(*heads: Ref, **others: object) -> Sight:
-    plain = Sight(
+def answer(*heads: VersionRef, **others: object) -> AnswerRecord:
+    plain = AnswerRecord(
         heads=heads, backend="mock", source="local", age_ms=10.0, replicas=1, siblings=max(0, len(heads) - 1),
         is_degraded=False, reason="",
     )  # fmt: skip
     return replace(plain, **others)  # type: ignore[arg-type]
 
 
-def read(id: int, node: str, at: float, seen: Sight, **others: object) -> Operation:
-    return operation(id, node, at, at + 0.01, sight=seen, **others)
+def read(id: int, node: str, at: float, got: AnswerRecord, **others: object) -> Operation:
+    return operation(id, node, at, at + 0.01, answer=got, **others)
 
 
-def state(node: str, heads: tuple[str, ...], refs: tuple[Ref, ...], **others: object) -> NodeState:
-    plain = NodeState(
-        at=30.0, node=node, backend="hybrid", heads={"k1": heads}, versions={"k1": refs}, reissued={}, owed=0,
-        refused=0, breaker="closed",
+def state(node: str, heads: tuple[str, ...], refs: tuple[VersionRef, ...], **others: object) -> FinalState:
+    plain = FinalState(
+        at=30.0, node=node, backend="hybrid", heads={"k1": heads}, versions={"k1": refs}, reissued={}, hints=0,
+        quarantined=0, breaker="closed",
     )  # fmt: skip
     return replace(plain, **others)  # type: ignore[arg-type]
 
@@ -89,19 +89,30 @@ SIBLING = ref(C, 15, op=5, author="n2", parents=(A,))
 def good() -> History:
     """n1 writes A, then B on top of it; n1 is killed and comes back; both answer with B in the end."""
     return History(
-        setting=setting(),
+        parameters=parameters(),
         operations=[
             write(1, "n1", 1.0, receipt(A, 10)),
-            read(3, "n1", 2.0, sight(V1)),
+            read(3, "n1", 2.0, answer(V1)),
             write(2, "n1", 3.0, receipt(B, 20, parents=(A,))),
-            read(4, "n2", 5.0, sight(V2)),
-            read(6, "n1", 26.0, sight(V2), is_final=True),
-            read(7, "n2", 26.0, sight(V2), is_final=True),
+            read(4, "n2", 5.0, answer(V2)),
+            read(6, "n1", 26.0, answer(V2), is_final=True),
+            read(7, "n2", 26.0, answer(V2), is_final=True),
         ],
-        events=[Event(at=6.0, kind="crash", nodes=("n1",), text="n1 was killed")],
-        opened=[Opened(at=7.0, node="n1", disk=0, digests=(A, B))],
-        samples=[Sample(at=1.0, nodes=2, tasks=60, frames=3)],
+        events=[NemesisEvent(at=6.0, kind="crash", nodes=("n1",), text="n1 was killed")],
+        recoveries=[Recovery(at=7.0, node="n1", disk=0, digests=(A, B))],
+        samples=[ResourceSample(at=1.0, nodes=2, tasks=60, frames=3)],
         states=[state("n1", (B,), (V1, V2)), state("n2", (B,), (V1, V2))],
         healed_at=20.0,
         settled_at=25.0,
     )
+
+
+def change(history: History, id: int, **others: object) -> History:
+    """The history with other fields in one operation."""
+    history.operations = [replace(op, **others) if op.id == id else op for op in history.operations]  # type: ignore[arg-type]
+    return history
+
+
+def failed(history: History, id: int = 2) -> History:
+    """The history with one operation that failed."""
+    return change(history, id, outcome=Outcome.FAILED, error="Unavailable: no", receipt=None, answer=None)

@@ -1,23 +1,23 @@
-"""A failure reads: what broke, the one command that replays it, and what led to it in order and in words."""
+"""A failure report has what broke, the command that replays it, and what led to it, in order and in words."""
 
 from dataclasses import replace
 
-from netsim.checks.registry import judge
-from netsim.history import Event
-from netsim.report import told
-from tests.unit.histories import V1, B, good, sight, state
+from netsim.checks.registry import find_violations
+from netsim.history import NemesisEvent
+from netsim.report import failure_report
+from tests.unit.histories import V1, B, answer, good, state
 
 
 def test_a_story_has_the_seed_the_command_and_what_led_to_it_in_order() -> None:
     history = good()
     history.events += [
-        Event(at=2.5, kind="partition", nodes=("n1", "n2"), text="n1 from n2 were parted"),
-        Event(at=2.9, kind="pause", nodes=("n9",), text="n9 froze"),
+        NemesisEvent(at=2.5, kind="partition", nodes=("n1", "n2"), text="n1 from n2 were parted"),
+        NemesisEvent(at=2.9, kind="pause", nodes=("n9",), text="n9 froze"),
     ]
-    history.operations[-1] = replace(history.operations[-1], sight=sight(V1))
+    history.operations[-1] = replace(history.operations[-1], answer=answer(V1))
     history.states[1] = state("n2", (V1.digest,), (V1,))
-    broken = [one for one in judge(history) if one.check == "nothing-lost"]
-    story = told("by-hand", 7, history, broken)
+    violations = [one for one in find_violations(history) if one.check == "nothing-lost"]
+    story = failure_report("by-hand", 7, history, violations)
     lines = story.splitlines()
     assert lines[0] == "by-hand, seed 7: nothing-lost"
     assert lines[1].strip() == "again: bzzz sim run by-hand --world virtual --seed 7"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from netsim.history import History
+from netsim.history_file import history_from_lines
 from netsim.scenario.toml import names
 from node.cli import cli
 
@@ -58,7 +58,7 @@ def test_a_broken_check_is_told_and_exits_with_1_and_the_trace_and_history_are_w
     assert f"again: bzzz sim run {file} --world virtual --seed 0" in ran.output
     assert "n1 listens" in trace.read_text()
     assert "world crash n2 was killed" in trace.read_text()
-    assert History.from_lines(history.read_text().splitlines()).operations
+    assert history_from_lines(history.read_text().splitlines()).operations
 
 
 def test_what_is_expected_to_fail_is_told_and_is_no_failure(tmp_path: Path) -> None:
@@ -92,17 +92,17 @@ def test_a_flip_says_which_backend_and_is_played(tmp_path: Path) -> None:
     (tmp_path / "flip.toml").write_text(SHORT + flip + 'backend = "mock"\n')
     assert sim("run", str(tmp_path / "flip.toml")).exit_code == 0
     (tmp_path / "flip.toml").write_text(SHORT + flip)
-    assert "a flip says which" in sim("run", str(tmp_path / "flip.toml")).output
+    assert "a flip needs it" in sim("run", str(tmp_path / "flip.toml")).output
 
 
 def test_live_runs_are_bounded_and_explained() -> None:
-    told = sim("live", "--help").output
-    assert all(option in told for option in ("--seconds", "--seed", "--json", "--keep", "--history"))
+    text = sim("live", "--help").output
+    assert all(option in text for option in ("--seconds", "--seed", "--json", "--keep", "--history"))
     assert sim("live", "--seconds", "9").exit_code == 2
     assert sim("live", "--seed", "-1").exit_code == 2
 
 
-def test_a_live_run_takes_no_scenario_and_says_who_does() -> None:
+def test_a_live_run_takes_no_scenario_and_names_the_command_that_does() -> None:
     for scenario in ("clock-jump", "faults.toml"):
         refused = sim("live", scenario, "--seconds", "10")
         assert refused.exit_code == 2

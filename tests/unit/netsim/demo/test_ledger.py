@@ -1,13 +1,11 @@
-"""What the demonstration counts by: the ledger of what was acknowledged, and the spread of durations."""
+"""The ledger has every acknowledged write, and nothing else."""
 
-import io
 import json
 
 import pytest
 
-from netsim.demo.ledger import AcknowledgedWrite, Spread, WriteLedger
+from netsim.demo.ledger import AcknowledgedWrite, WriteLedger
 from netsim.processes.client import NodeReply
-from netsim.processes.screen import JsonScreen, TextScreen
 
 ADDRESS = "ucxl://demo:writer@bzzz:ledger/*^/note.txt"
 
@@ -37,45 +35,3 @@ def test_the_newest_write_of_an_address_is_the_one_with_the_greatest_version() -
         ledger.add(write)
     assert [write.digest for write in ledger.newest().values()] == ["bb"]
     assert len(ledger.writes) == 3
-
-
-@pytest.mark.parametrize(
-    ("durations", "expected"),
-    [
-        ([], (0, 0.0, 0.0, 0.0)),
-        ([3.0], (1, 3.0, 3.0, 3.0)),
-        ([float(n) for n in range(100, 0, -1)], (100, 50.0, 99.0, 100.0)),
-        ([1.0] * 199 + [90.0], (200, 1.0, 1.0, 90.0)),
-    ],
-)
-def test_a_spread_never_hides_the_longest(durations: list[float], expected: tuple[float, ...]) -> None:
-    assert Spread.of(durations) == expected
-
-
-def test_an_answer_that_is_no_json_is_told_and_not_raised() -> None:
-    assert NodeReply(status=200, elapsed_ms=1.0, body=b"\xff\x00").data == {}
-    assert str(NodeReply(status=502, elapsed_ms=1.0, body=b"<html>")) == "HTTP 502, 6 bytes"
-    assert str(NodeReply(status=0, elapsed_ms=1.0, problem="refused")) == "refused"
-
-
-def test_every_line_of_the_json_screen_is_an_object_and_the_last_is_the_summary() -> None:
-    out = io.StringIO()
-    screen = JsonScreen(out)
-    screen.act("write", "writing")
-    screen.progress(1, 2)
-    screen.check("written", "all", holds=False, calls=2)
-    screen.summary("done", ok=False)
-    lines = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert [line["event"] for line in lines] == ["act", "check", "summary"]
-    assert lines[1] == {"event": "check", "name": "written", "ok": False, "text": "all", "calls": 2}
-
-
-def test_text_that_is_no_terminals_has_no_escapes_and_no_counter() -> None:
-    out = io.StringIO()
-    screen = TextScreen(out)
-    screen.act("write", "writing")
-    screen.progress(1, 2)
-    screen.check("written", "all", holds=True)
-    assert "\x1b" not in out.getvalue()
-    assert "\r" not in out.getvalue()
-    assert "1 of 2" not in out.getvalue()

@@ -2,32 +2,55 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 
-from netsim.history import Outcome
-from netsim.processes.plan import (
-    BLOWS,
+from netsim.faults.base import Fault, unplayable
+from netsim.faults.kinds import (
     KINDS,
+    BadDisk,
+    Byzantine,
+    ClockJump,
+    ClockOffset,
+    Crash,
+    Cut,
+    Flip,
+    Join,
+    Partition,
+    Pause,
+    Restart,
+    SlowLink,
+)
+from netsim.processes.plan import (
+    DRAWN_KINDS,
     NODES,
     SECONDS_MIN,
     START_SECONDS_MAX,
     live_plan,
     live_scenario,
-    unplayable,
 )
-from netsim.processes.run import live_facts
 from netsim.processes.world import ProcessWorld
-from netsim.scenario.model import Fault, FaultKind
-from netsim.scenario.plan import Call, Plan
-from netsim.world import Condition
-from tests.unit.histories import good
+from netsim.scenario.plan import Plan
+from netsim.workload import Call
+from netsim.world import DiskQuality
 
 SEEDS = range(60)
+Kind = TypeVar("Kind", bound=Fault)
+NO_PROCESS_CAN = (
+    Restart(at=1.0, nodes=("n1",)),
+    Cut(at=1.0, sources=("n1",), targets=("n2",)),
+    SlowLink(at=1.0),
+    BadDisk(at=1.0, nodes=("n1",), quality=DiskQuality(is_full=True)),
+    ClockOffset(at=1.0, nodes=("n1",), off_seconds=1.0),
+    ClockJump(at=1.0, nodes=("n1",), off_seconds=1.0),
+    Join(at=1.0, nodes=("n1",)),
+    Byzantine(at=1.0, nodes=("n1",)),
+)
 
 
-def faults(seed: int, *kinds: FaultKind, seconds: float = 15.0) -> list[Fault]:
-    return [fault for fault in live_scenario(seconds, seed).faults if fault.kind in kinds]
+def faults(seed: int, *kinds: type[Kind], seconds: float = 15.0) -> list[Kind]:
+    return [fault for fault in live_scenario(seconds, seed).faults if isinstance(fault, kinds)]
 
 
 def test_a_seed_draws_the_same_plan_again_and_another_seed_another() -> None:
@@ -39,23 +62,22 @@ def test_a_seed_draws_the_same_plan_again_and_another_seed_another() -> None:
 @pytest.mark.parametrize("seconds", [SECONDS_MIN, 15.0, 60.0])
 def test_every_run_freezes_kills_parts_and_turns(seconds: float) -> None:
     for seed in SEEDS:
-        kinds = Counter(fault.kind for fault in live_scenario(seconds, seed).faults)
-        assert set(kinds) == {*BLOWS, FaultKind.FLIP}, (seed, kinds)
+        kinds = Counter(type(fault) for fault in live_scenario(seconds, seed).faults)
+        assert set(kinds) == {*DRAWN_KINDS, Flip}, (seed, kinds)
 
 
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        *((Fault(kind=kind, at=1.0, nodes=("n1",)), f"kind '{kind}'") for kind in FaultKind if kind not in KINDS),
-        (Fault(kind=FaultKind.CRASH, at=1.0, nodes=("n1",), loses_disk=True), "loses_disk"),
-        (Fault(kind=FaultKind.CRASH, at=1.0, nodes=("n1",), backend="mock"), "backend 'mock'"),
+        *((fault, f"kind '{fault.kind}'") for fault in NO_PROCESS_CAN),
+        (Crash(at=1.0, nodes=("n1",), loses_disk=True), "loses_disk"),
     ],
 )
 async def test_a_fault_that_no_process_can_suffer_is_refused_by_name_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, fault: Fault, why: str
 ) -> None:
     started: list[object] = []
-    monkeypatch.setattr("netsim.processes.world.Swarm", lambda **told: started.append(told))
+    monkeypatch.setattr("netsim.processes.world.Swarm", lambda **arguments: started.append(arguments))
     scenario = live_scenario(15.0, 1)
     number = len(scenario.faults) + 1
     scenario = replace(scenario, faults=(*scenario.faults, fault))
@@ -65,36 +87,41 @@ async def test_a_fault_that_no_process_can_suffer_is_refused_by_name_before_anyt
     assert started == []
 
 
-def test_what_is_drawn_real_processes_can_suffer() -> None:
+def test_every_kind_is_drawn_or_no_process_can_play_it() -> None:
+    playable = {*DRAWN_KINDS, Flip}
+    assert {*KINDS.values()} == playable | {type(fault) for fault in NO_PROCESS_CAN}
+
+
+def test_real_processes_can_play_what_is_drawn() -> None:
     for seed in SEEDS:
-        assert unplayable(live_scenario(15.0, seed).faults) == ""
+        assert unplayable(live_scenario(15.0, seed).faults, ProcessWorld.ABILITIES) == ""
 
 
 def test_nodes_are_turned_every_second_each_to_another_backend_than_it_had() -> None:
     for seed in SEEDS:
         had = dict.fromkeys(NODES, "hybrid")
-        flips = faults(seed, FaultKind.FLIP)
+        flips = faults(seed, Flip)
         assert {fault.at for fault in flips} == {float(second) for second in range(2, 15)}
         for fault in flips:
             (node,) = fault.nodes
-            assert fault.backend is not None and fault.backend != had[node]
+            assert fault.backend != had[node]
             had[node] = fault.backend
 
 
 def test_no_node_is_struck_while_it_still_suffers_and_all_end_before_the_healing() -> None:
     for seed in SEEDS:
         free_at = dict.fromkeys(NODES, 0.0)
-        for fault in faults(seed, FaultKind.PAUSE, FaultKind.CRASH, seconds=60.0):
+        for fault in faults(seed, Pause, Crash, seconds=60.0):
             assert fault.until is not None and fault.at < fault.until <= 60.0
             assert fault.nodes and all(free_at[node] <= fault.at for node in fault.nodes)
-            rest = START_SECONDS_MAX if fault.kind is FaultKind.CRASH else 0.0
+            rest = START_SECONDS_MAX if isinstance(fault, Crash) else 0.0
             free_at.update(dict.fromkeys(fault.nodes, fault.until + rest))
 
 
 def test_a_partition_puts_every_node_on_one_side_and_two_never_overlap() -> None:
     for seed in SEEDS:
         until = 0.0
-        for fault in faults(seed, FaultKind.PARTITION, seconds=60.0):
+        for fault in faults(seed, Partition, seconds=60.0):
             assert sorted(node for side in fault.groups for node in side) == sorted(NODES)
             assert len(fault.groups) >= 2 and all(fault.groups)
             assert fault.at >= until and fault.until is not None
@@ -125,31 +152,3 @@ def test_every_key_is_written_before_anything_goes_wrong_and_calls_are_numbered_
     assert early == {f"k{number}" for number in range(1, plan.scenario.workload.keys + 1)}
     assert [call.id for call in plan.calls] == list(range(1, len(plan.calls) + 1))
     assert [call.at for call in plan.calls] == sorted(call.at for call in plan.calls)
-
-
-def test_a_call_knows_what_its_node_was_turned_through_meanwhile() -> None:
-    condition = Condition("hybrid")
-    assert (condition.in_force, condition.backend_since(0, "hybrid")) == ("hybrid", "hybrid")
-    condition.turns += ["hybrid>real", "real"]
-    assert condition.in_force == "real"
-    assert condition.backend_since(0, "hybrid") == "hybrid>real"
-    assert condition.backend_since(1, "hybrid>real") == "hybrid>real"
-    assert condition.backend_since(2, "real") == "real"
-    condition.turns += ["real>mock", "mock", "mock>hybrid", "hybrid"]
-    assert condition.backend_since(2, "real") == "real>mock>hybrid"
-
-
-def test_the_facts_of_a_run_count_hybrid_calls_at_nodes_that_were_left_alone() -> None:
-    history = good()
-    facts = live_facts(history)
-    assert (facts["calls"], facts["acknowledged"], facts["hybrid_calls"], facts["hybrid_failed"]) == (4, 2, 4, {})
-    assert facts["settle_seconds"] == 5.0
-    write = history.operations[0]
-    history.operations += [
-        replace(write, id=50, outcome=Outcome.FAILED, receipt=None, error="UCXL-503-UNAVAILABLE: why"),
-        replace(write, id=51, outcome=Outcome.FAILED, receipt=None, error="x", excused="it was frozen"),
-        replace(write, id=52, outcome=Outcome.FAILED, receipt=None, error="x", backend="hybrid>real"),
-    ]
-    facts = live_facts(history)
-    assert (facts["hybrid_calls"], facts["excused"]) == (5, 1)
-    assert facts["hybrid_failed"] == {"UCXL-503-UNAVAILABLE": 1}

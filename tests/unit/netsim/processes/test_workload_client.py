@@ -1,21 +1,20 @@
-"""What a live client makes of a node's answers, and of none."""
+"""How the client of real nodes records their replies, and a missing reply."""
 
 import json
 from typing import Any
 
 import pytest
 
-from netsim.history import Outcome, Ref
+from netsim.history import Outcome, VersionRef
 from netsim.processes.client import NodeClient, NodeReply
-from netsim.processes.workload_client import WorkloadClient, failure, took
-from netsim.scenario.model import Parents
-from netsim.scenario.plan import Call
+from netsim.processes.workload_client import WorkloadClient, failed_call, node_seconds
+from netsim.workload import Call, Parents
 
 A, B = "a" * 64, "b" * 64
 
 
 class Scripted(NodeClient):
-    """Answers what it is told to, and keeps what it was asked."""
+    """Returns the given replies in turn, and keeps the requests."""
 
     def __init__(self, *replies: NodeReply) -> None:
         self.replies = list(replies)
@@ -59,34 +58,34 @@ def client() -> WorkloadClient:
 
 @pytest.mark.parametrize("status", [201, 202])
 def test_a_receipt_becomes_an_acknowledged_write_with_the_nodes_own_time(status: int) -> None:
-    answer = client().make(Scripted(success(status, **RECEIPT)), call(), ())
-    assert (answer.outcome, answer.digest, answer.took) == (Outcome.OK, A[:16], 0.0125)
-    assert answer.receipt is not None and answer.receipt.parents == (B[:16],)
+    result = client().call(Scripted(success(status, **RECEIPT)), call(), ())
+    assert (result.outcome, result.digest, result.node_seconds) == (Outcome.OK, A[:16], 0.0125)
+    assert result.receipt is not None and result.receipt.parents == (B[:16],)
 
 
 def test_a_write_names_its_operation_and_what_its_client_saw_in_full() -> None:
     api, one = Scripted(success(201, **RECEIPT), success(201, **RECEIPT), success(201, **RECEIPT)), client()
-    one.make(api, call(), ())
-    one.make(api, call(how=Parents.SEEN, id=5), (A[:16],))
-    one.make(api, call(how=Parents.NONE, id=6), ())
+    one.call(api, call(), ())
+    one.call(api, call(how=Parents.SEEN, id=5), (A[:16],))
+    one.call(api, call(how=Parents.NONE, id=6), ())
     headers = [asked[2]["headers"] for asked in api.asked]
-    assert [told["UCXL-Meta-op"] for told in headers] == ["4", "5", "6"]
-    assert [told.get("UCXL-Parents") for told in headers] == [None, A, ""]
+    assert [sent["UCXL-Meta-op"] for sent in headers] == ["4", "5", "6"]
+    assert [sent.get("UCXL-Parents") for sent in headers] == [None, A, ""]
 
 
 def test_a_read_has_all_heads_and_knows_who_wrote_the_one_with_content() -> None:
     data = {"envelope": version(A, B, meta={"op": "9"}), "siblings": [version(B)], "provenance": PROVENANCE}
-    answer = client().make(Scripted(success(200, **data)), call("read", "auto"), ())
-    assert answer.sight is not None and answer.sight.source == "local"
-    assert answer.sight.heads == (
-        Ref(A[:16], 7, "n1", 9, False, (B[:16],), True),
-        Ref(B[:16], 7, "n1", 0, False, (), False),
+    result = client().call(Scripted(success(200, **data)), call("read", "auto"), ())
+    assert result.answer is not None and result.answer.source == "local"
+    assert result.answer.heads == (
+        VersionRef(A[:16], 7, "n1", 9, False, (B[:16],), True),
+        VersionRef(B[:16], 7, "n1", 0, False, (), False),
     )
 
 
 def test_nothing_there_is_an_answer() -> None:
-    answer = client().make(Scripted(error(404, "UCXL-404-NOT_FOUND")), call("read", "auto"), ())
-    assert answer.outcome is Outcome.OK and answer.sight is not None and answer.sight.heads == ()
+    result = client().call(Scripted(error(404, "UCXL-404-NOT_FOUND")), call("read", "auto"), ())
+    assert result.outcome is Outcome.OK and result.answer is not None and result.answer.heads == ()
 
 
 @pytest.mark.parametrize(
@@ -101,22 +100,23 @@ def test_nothing_there_is_an_answer() -> None:
     ],
 )
 def test_only_what_a_node_rules_out_counts_as_failed(reply: NodeReply, outcome: Outcome, digest: str) -> None:
-    answer = failure(reply)
-    assert (answer.outcome, answer.digest) == (outcome, digest)
-    assert answer.error
+    result = failed_call(reply)
+    assert (result.outcome, result.digest) == (outcome, digest)
+    assert result.error
 
 
 def test_what_is_held_and_acknowledged_is_read_over_all_pages() -> None:
     one = client()
-    one.make(Scripted(success(201, **RECEIPT)), call(), ())
-    told = [version(A, B, held=True), version(B, held=True), version("c" * 64, held=False)]
-    pages = Scripted(success(200, versions=told[:2], total=3), success(200, versions=told[2:], total=3))
+    one.call(Scripted(success(201, **RECEIPT)), call(), ())
+    rows = [version(A, B, held=True), version(B, held=True), version("c" * 64, held=False)]
+    pages = Scripted(success(200, versions=rows[:2], total=3), success(200, versions=rows[2:], total=3))
     assert one.acknowledged(pages, "k1") == {A[:16]}
     assert not pages.replies
 
 
 def test_a_node_that_does_not_say_how_long_it_took_is_believed_nothing() -> None:
-    assert took(NodeReply(status=200, elapsed_ms=1.0)) is None
+    assert node_seconds(NodeReply(status=200, elapsed_ms=1.0)) is None
     assert (
-        took(NodeReply(status=200, elapsed_ms=1.0, headers={"Server-Timing": "cache;dur=9, node;dur=7.25"})) == 0.00725
+        node_seconds(NodeReply(status=200, elapsed_ms=1.0, headers={"Server-Timing": "cache;dur=9, node;dur=7.25"}))
+        == 0.00725
     )
