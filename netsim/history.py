@@ -198,6 +198,8 @@ class RunParameters:
     tasks_per_node: int
     frames_per_link: int
     has_fallback: bool = True
+    store_deadline_seconds: float = 5.0
+    """How long a call may wait for the disk of its node, beside the deadline of its backend."""
     slack_seconds: float = 0.005
     """Allowed beyond a deadline. On a virtual clock only waiting takes time, so this is for rounding."""
     is_known_to_all: bool = True

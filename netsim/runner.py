@@ -6,6 +6,7 @@ settle. At the end every key is read at every node once more. `checks` judges th
 
 import traceback
 from collections import defaultdict
+from math import inf
 
 import trio
 
@@ -151,12 +152,13 @@ def parameters_of(plan: Plan) -> RunParameters:
         seed=plan.seed,
         nodes=scenario.nodes,
         replication=scenario.replication,
-        deadline_seconds={"hybrid": in_hybrid, "real": stretch(otherwise, _round_trip(scenario)), "mock": otherwise},
+        deadline_seconds={"hybrid": in_hybrid, "real": stretch(otherwise, _round_trip(plan)), "mock": otherwise},
         freshness_seconds=float(str(settings.get("read_freshness_ms", 5000))) / 1000.0,
         faults_seconds=scenario.limits.faults_seconds,
         settle_seconds=scenario.limits.settle_seconds,
         tasks_per_node=scenario.limits.tasks_per_node,
         frames_per_link=scenario.limits.frames_per_link,
+        store_deadline_seconds=float(str(settings.get("store_deadline_ms", 5000))) / 1000.0,
         has_fallback=settings.get("fallback_on_error") is not False,
         byzantine=scenario.byzantine,
         late=scenario.late,
@@ -181,7 +183,7 @@ def _baseline(scenario: Scenario) -> Baseline:
     return Baseline(nodes=scenario.nodes, byzantine=scenario.byzantine, link=scenario.link, disk=disk)
 
 
-def _round_trip(scenario: Scenario) -> float:
-    """The longest round trip over the links of a scenario, in seconds."""
-    links = [scenario.link, *(fault.quality for fault in scenario.faults if isinstance(fault, SlowLink))]
-    return max(2.0 * (link.latency_ms + link.jitter_ms) / 1000.0 for link in links)
+def _round_trip(plan: Plan) -> float:
+    """The longest round trip over the links of a plan, in seconds; infinite where frames are lost and sent again."""
+    links = [plan.scenario.link, *(fault.quality for fault in plan.faults if isinstance(fault, SlowLink))]
+    return max(inf if link.loss else 2.0 * (link.latency_ms + link.jitter_ms) / 1000.0 for link in links)

@@ -294,7 +294,7 @@ def _mock(base: _Base, flags: Flags) -> MockDHT:
         own=base.environment.key.peer_id,
         now_ms=base.environment.now_ms,
         wanted=base.members.wanted,
-        deadline_seconds=flags.real_deadline_ms / 1000.0,
+        deadline_seconds=flags.store_deadline_ms / 1000.0,
         call_metrics=base.call_metrics,
     )
 

@@ -117,6 +117,11 @@ class NodeMetrics:
         yield counter("bzzz_store_commits_total", "Transactions committed since the start.", stats.commits)
         failures = stats.commit_failures
         yield counter("bzzz_store_commit_failures_total", "Transactions that failed since the start.", failures)
+        for name, help, histogram in (
+            ("bzzz_store_commit_seconds", "From a batch of writes to the end of its commit.", store.disk.commits),
+            ("bzzz_store_sync_seconds", "The sync of the file in it.", store.disk.syncs),
+        ):
+            yield Family(name, help, Kind.HISTOGRAM, (), {(): histogram})
         is_failing = float(bool(store.last_failure))
         yield gauge("bzzz_store_failing", "1 while the last transaction failed.", is_failing)
 

@@ -50,7 +50,7 @@ def get_command(
         print_json(reply.data)
         return
     sys.stdout.buffer.write(reply.body)
-    sys.stdout.flush()
+    sys.stdout.buffer.flush()
     _warn(reply)
 
 

@@ -45,6 +45,10 @@ class FlagValues:
     """The longest that a call waits for the swarm with `hybrid`."""
     real_deadline_ms: int = setting(1_000, values.milliseconds_between(1, 60_000))
     """The longest that a call waits for the swarm with `real`."""
+    store_deadline_ms: int = setting(5_000, values.milliseconds_between(100, 600_000))
+    """The longest that a call waits for this machine's own disk, besides the wait for the swarm."""
+    store_slow_ms: int = setting(250, values.milliseconds_between(1, 600_000))
+    """Commits that repeatedly take longer than this make the store degraded."""
     write_quorum: int | None = setting(None, values.count(1, 1_000))
     """Peers that must acknowledge a write before it counts as replicated. None: 2 with `real`, 1 with `hybrid`."""
     read_quorum: int = setting(2, values.count(1, 1_000))

@@ -179,6 +179,16 @@ class DHT(Protocol):
         """The deadline of calls without a `timeout`."""
         ...
 
+    @property
+    def store_deadline_seconds(self) -> float:
+        """How long a call waits at most for this machine's disk, besides `deadline_seconds` for the swarm."""
+        ...
+
+    @property
+    def commits_first(self) -> bool:
+        """Whether a put is durable here before another node is waited for."""
+        ...
+
     def freshness(self, key: bytes) -> Freshness:
         """Whether this store may answer for a key. From memory."""
         ...

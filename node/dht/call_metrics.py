@@ -260,6 +260,8 @@ class MeteredDHT:
         self._call_metrics = call_metrics
         self.backend = dht.backend
         self.asks_swarm = dht.asks_swarm
+        self.commits_first = dht.commits_first
+        self.store_deadline_seconds = dht.store_deadline_seconds
         self.write_quorum = dht.write_quorum
         self.freshness = dht.freshness
         self.get_here = dht.get_here  # a backend that answers here counts its own gets

@@ -101,6 +101,14 @@ class DispatchDHT:
         return self._chosen.deadline_seconds
 
     @property
+    def store_deadline_seconds(self) -> float:
+        return self._chosen.store_deadline_seconds
+
+    @property
+    def commits_first(self) -> bool:
+        return self._chosen.commits_first
+
+    @property
     def write_quorum(self) -> int:
         return self._chosen.write_quorum
 

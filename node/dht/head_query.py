@@ -23,8 +23,6 @@ from protocols.messages import ENVELOPES_MAX, EnvelopesReply, GetByDigest, GetHe
 
 log = logging.getLogger(__name__)
 
-DISK_TOO_SLOW = "this node's disk is too slow to keep what the holders answered"
-
 Heads = tuple[Envelope | Notice, ...]
 
 
@@ -95,12 +93,9 @@ class HeadQuery:
         encoded = [(peer, envelope) for peer, reply in replies for envelope in reply.envelopes]
         shortfall = ""
         try:
-            with trio.move_on_at(deadline) as scope:
-                await self._ingest.check_and_merge(key, encoded)
-                for peer, reply in replies:
-                    await self._fetch_rest(key, peer, reply, have, deadline)
-            if scope.cancelled_caught:
-                shortfall = DISK_TOO_SLOW
+            await self._ingest.check_and_merge(key, encoded)
+            for peer, reply in replies:
+                await self._fetch_rest(key, peer, reply, have, deadline)
         except BzzzError as error:
             shortfall = f"this node cannot keep what the holders answered: {error.message}"
         return await self._store.heads(key), shortfall
@@ -137,8 +132,7 @@ class HeadQuery:
         if not only_here or not peers:
             return heads
         try:
-            with trio.move_on_at(deadline):
-                await history_backfill.fill(self._rpc, self._ingest, key, peers[0], only_here, deadline=deadline)
+            await history_backfill.fill(self._rpc, self._ingest, key, peers[0], only_here, deadline=deadline)
         except BzzzError as error:
             log.info("whether %d heads were superseded is not known now: %s", len(only_here), error.message)
         return await self._store.heads(key)

@@ -17,9 +17,10 @@ from node.config.flags import Flags
 from node.dht.base import Answer, Backend, Consistency, Freshness, Provenance, Provider, Receipt, VersionHistory
 from node.dht.call_metrics import CallMetrics, outcome_of_error, outcome_of_read
 from node.dht.circuit_breaker import CircuitBreaker
+from node.dht.commit import merge_in_time
 from node.dht.handoff import Handoff, HandoffResult
 from node.dht.hedged_query import Unanswered
-from node.dht.mock import MockDHT, commit_timed_out
+from node.dht.mock import MockDHT
 from node.dht.real import RealDHT, local_answer
 from node.store.base import Store
 from node.store.hints import Standing
@@ -48,6 +49,7 @@ class HybridDHT:
 
     backend = Backend.HYBRID
     asks_swarm = True
+    commits_first = True
     self_counted = frozenset({"get"})
 
     def __init__(
@@ -72,6 +74,7 @@ class HybridDHT:
         self._now_ms = now_ms
         self.write_quorum = flags.write_quorum or WRITE_QUORUM
         self.deadline_seconds = flags.deadline_ms / 1000.0
+        self.store_deadline_seconds = flags.store_deadline_ms / 1000.0
         self._age_max_seconds = flags.read_freshness_ms / 1000.0
         self._has_fallback = flags.has_fallback
         self._time = trio.lowlevel.current_clock().current_time
@@ -94,15 +97,14 @@ class HybridDHT:
         on_merged: Callable[[], None] | None = None,
     ) -> Receipt:
         started = trio.current_time()
-        deadline = self._deadline_after(timeout)
         wanted = self._members.wanted(envelope.key)
         if not self._has_fallback:
             self._require_holders(wanted)
         incoming = Incoming(envelope, Origin.LOCAL, wanted, (), idempotency_key)
-        with trio.move_on_at(deadline) as scope:
-            ((sequence, is_new),) = await self._store.merge((incoming,), now_ms=self._now_ms())
-        if scope.cancelled_caught:
-            raise commit_timed_out(envelope)
+        sequence, is_new = await merge_in_time(
+            self._store, incoming, seconds=self.store_deadline_seconds, now_ms=self._now_ms()
+        )
+        deadline = self._deadline_after(timeout)  # the swarm's, from the commit on
         if on_merged is not None:
             on_merged()
         is_first = is_new and not envelope.parents and await self._is_only_version(envelope)

@@ -5,13 +5,15 @@ Nothing of an answer is shown before it is durable: otherwise a later read could
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import trio
+
 from node.store.base import Store
 from node.store.batch_get import by_digests
 from node.store.log import Incoming, Origin
 from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import check_not_ahead
 from protocols.envelope import Envelope, Notice, decode
-from protocols.errors import BadSignature, BzzzError, Malformed, TooLarge
+from protocols.errors import BadSignature, BzzzError, Malformed, TooLarge, Unavailable
 from protocols.policy.reputation import Offence
 from protocols.policy.signature_cache import SignatureCache
 
@@ -25,9 +27,12 @@ class Ingest:
         *,
         verified: SignatureCache,
         now_ms: Callable[[], int],
+        store_deadline_seconds: float = 5.0,
         peer_policy: PeerPolicy | None = None,
     ) -> None:
-        """`peer_policy` blames peers for answers that no author can have signed."""
+        """`peer_policy` blames peers for answers that no author can have signed. A disk may take
+        `store_deadline_seconds` to store what they answered."""
+        self._store_deadline_seconds = store_deadline_seconds
         self._peer_policy = peer_policy or PeerPolicy()
         self._store = store
         self._verified = verified
@@ -73,8 +78,7 @@ class Ingest:
     async def merge(self, envelopes: Iterable[Envelope]) -> None:
         """Merge checked envelopes. Raises like `check_and_merge`."""
         incoming = [Incoming(envelope, Origin.PEER) for envelope in envelopes]
-        if incoming:
-            await self._store.merge(incoming, now_ms=self._now_ms())
+        await self._commit(incoming)
 
     async def merge_notices(self, key: bytes, notices: Iterable[tuple[str, Notice]]) -> int:
         """Merge notices of versions whose content is not fetched; return how many were refused.
@@ -97,9 +101,18 @@ class Ingest:
         self._log_refused("notices", refused)
         known = await by_digests(self._store, new)
         incoming = [Incoming(notice, Origin.PEER) for digest, notice in new.items() if known[digest] is None]
-        if incoming:
-            await self._store.merge(incoming, now_ms=now_ms)
+        await self._commit(incoming)
         return len(refused_digests)
+
+    async def _commit(self, incoming: Sequence[Incoming]) -> None:
+        if not incoming:
+            return
+        started, seconds = trio.current_time(), self._store_deadline_seconds
+        with trio.move_on_after(seconds):
+            await self._store.merge(incoming, now_ms=self._now_ms())
+            return
+        why = self._store.disk.why_late(started, started + seconds)
+        raise Unavailable(f"it was not stored within {seconds:.1f} s: {why}")
 
     def _log_refused(self, what: str, refused: Mapping[str, Sequence[BzzzError]]) -> None:
         """One line for each peer, however many were refused: a flood of answers must not flood the log."""

@@ -11,11 +11,11 @@ import trio
 
 from node.dht.base import Answer, Backend, Consistency, Freshness, Provenance, Provider, Receipt, VersionHistory
 from node.dht.call_metrics import CallMetrics, outcome_of_error
+from node.dht.commit import merge_in_time
 from node.store.base import Store
 from node.store.hints import Standing
 from node.store.log import Incoming, Origin
 from protocols.envelope import Envelope
-from protocols.errors import Indeterminate
 
 PROVIDE_TTL_MS = 48 * 3600 * 1000
 """How long a provider is remembered (the libp2p kad-dht specification's provider record expiry)."""
@@ -31,6 +31,7 @@ class MockDHT:
 
     backend = Backend.MOCK
     asks_swarm = False
+    commits_first = True
     self_counted = frozenset({"get", "put"})
     write_quorum = 0
 
@@ -41,14 +42,14 @@ class MockDHT:
         own: str,
         now_ms: Callable[[], int],
         wanted: Callable[[bytes], tuple[str, ...]] = lambda _: (),
-        deadline_seconds: float = 1.0,
+        deadline_seconds: float = 5.0,
         call_metrics: CallMetrics | None = None,
     ) -> None:
         self._store = store
         self._own = own
         self._now_ms = now_ms
         self._wanted = wanted
-        self.deadline_seconds = deadline_seconds
+        self.deadline_seconds = self.store_deadline_seconds = deadline_seconds
         self._call_metrics = call_metrics or CallMetrics()
         self._gets = self._call_metrics.sampled_calls(Backend.MOCK, "get")
         self._puts = self._call_metrics.sampled_calls(Backend.MOCK, "put")
@@ -73,10 +74,7 @@ class MockDHT:
         try:
             merged = self._store.merge_without_waiting((incoming,), now_ms=now_ms)
             if merged is None:
-                with trio.move_on_after(self.deadline_seconds if timeout is None else timeout):
-                    merged = await self._store.merge((incoming,), now_ms=now_ms)
-                if merged is None:
-                    raise commit_timed_out(envelope)
+                merged = [await merge_in_time(self._store, incoming, seconds=self.deadline_seconds, now_ms=now_ms)]
         except BaseException as error:
             puts.counted_elsewhere += 1
             self._call_metrics.count(Backend.MOCK, "put", outcome_of_error(error), trio.current_time() - started)
@@ -137,12 +135,3 @@ class MockDHT:
         addresses = {member.peer: member.addresses for member in self._store.members()}
         peers = await self._store.providers(key, now_ms=self._now_ms())
         return tuple(Provider(peer=peer, addresses=addresses.get(peer, ())) for peer in peers)
-
-
-def commit_timed_out(envelope: Envelope) -> Indeterminate:
-    """The error for a write that the disk did not confirm in time."""
-    return Indeterminate(
-        "this node's disk did not confirm the write in time; it may appear. Ask for it by its digest, then try again",
-        digest=envelope.digest.hex(),
-        address=envelope.address,
-    )

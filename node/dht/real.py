@@ -12,7 +12,8 @@ import trio
 
 from node.config.flags import Flags
 from node.dht.base import Answer, Backend, Consistency, Freshness, Provenance, Provider, Receipt, VersionHistory
-from node.dht.head_query import DISK_TOO_SLOW, HeadQuery
+from node.dht.commit import merge_in_time
+from node.dht.head_query import HeadQuery
 from node.dht.hedged_query import QueryResult
 from node.dht.ingest import Ingest
 from node.dht.mock import PROVIDE_TTL_MS
@@ -49,6 +50,7 @@ class RealDHT:
 
     backend = Backend.REAL
     asks_swarm = True
+    commits_first = False
 
     def __init__(
         self,
@@ -69,7 +71,14 @@ class RealDHT:
         self.write_quorum = flags.write_quorum or WRITE_QUORUM
         self._query = ReplicaQuery(rpc, members, at_first=flags.read_quorum)
         self._deadline_seconds = flags.real_deadline_ms / 1000.0
-        self._ingest = Ingest(store, verified=verified, now_ms=now_ms, peer_policy=rpc.peer_policy)
+        self.store_deadline_seconds = flags.store_deadline_ms / 1000.0
+        self._ingest = Ingest(
+            store,
+            verified=verified,
+            now_ms=now_ms,
+            store_deadline_seconds=self.store_deadline_seconds,
+            peer_policy=rpc.peer_policy,
+        )
         self._heads = HeadQuery(
             store, rpc, delivery, members, query=self._query, ingest=self._ingest, read_quorum=flags.read_quorum
         )
@@ -99,7 +108,6 @@ class RealDHT:
         on_merged: Callable[[], None] | None = None,
     ) -> Receipt:
         started = trio.current_time()
-        deadline = self._deadline_after(timeout)
         wanted = self._members.wanted(envelope.key)
         if len(wanted) < self.write_quorum:
             raise Unavailable(
@@ -110,13 +118,13 @@ class RealDHT:
             )
         standing = await self._store.standing(digest=envelope.digest)
         if standing is None or len(standing.acknowledged) < self.write_quorum:
-            with trio.move_on_at(deadline) as scope:
-                await self._store.stage(envelope, idempotency_key=idempotency_key, now_ms=self._now_ms())
+            await self._stage(envelope, idempotency_key)
+            with trio.move_on_at(self._deadline_after(timeout)) as scope:
                 quorum = await self._send_to_holders(envelope, wanted)
-                await self._require_quorum(envelope, quorum)
-                standing = await self._merge_acknowledged(envelope, wanted, quorum, idempotency_key)
-            if scope.cancelled_caught or standing is None:
+            if scope.cancelled_caught:
                 raise self._indeterminate(envelope)
+            await self._require_quorum(envelope, quorum)
+            standing = await self._merge_acknowledged(envelope, wanted, quorum, idempotency_key)
         if on_merged is not None:
             on_merged()
         return Receipt.of(
@@ -135,6 +143,15 @@ class RealDHT:
             digest=envelope.digest.hex(),
             address=envelope.address,
         )
+
+    async def _stage(self, envelope: Envelope, idempotency_key: str | None) -> None:
+        """Keep the envelope durably before any holder has it. Raises `Unavailable` when the disk takes too long."""
+        started, seconds = trio.current_time(), self.store_deadline_seconds
+        with trio.move_on_after(seconds):
+            await self._store.stage(envelope, idempotency_key=idempotency_key, now_ms=self._now_ms())
+            return
+        why = self._store.disk.why_late(started, started + seconds)
+        raise Unavailable(f"no holder was asked: the write was not staged within {seconds:.1f} s, for {why}")
 
     async def _send_to_holders(self, envelope: Envelope, wanted: tuple[str, ...]) -> WriteQuorum:
         """Send the envelope to its holders and wait until the outcome is decided."""
@@ -169,7 +186,9 @@ class RealDHT:
         hint_holders = tuple(peer for peer in wanted if peer not in acknowledged)
         incoming = Incoming(envelope, Origin.LOCAL, hint_holders, acknowledged, idempotency_key)
         try:
-            ((sequence, _),) = await self._store.merge((incoming,), now_ms=self._now_ms())
+            sequence, _ = await merge_in_time(
+                self._store, incoming, seconds=self.store_deadline_seconds, now_ms=self._now_ms()
+            )
         except BzzzError as error:
             raise self._indeterminate(
                 envelope, f"holders have it, but this node cannot keep it ({error.message})"
@@ -217,22 +236,19 @@ class RealDHT:
             if not is_majority(result, wanted):
                 raise self._query.unanswered(result, wanted)
             return Answer((), Provenance(Backend.REAL, "swarm", 0.0, 0, 0, False))
-        shortfall = await self._merge_in_time(self._ingest.merge((found,)), deadline)
+        shortfall = await self._merge_or_say_why(self._ingest.merge((found,)))
         replicas = sum(digest in envelopes for envelopes in checked.values())
         return Answer((found,), Provenance(Backend.REAL, "swarm", 0.0, replicas, 0, bool(shortfall), shortfall))
 
-    async def _merge_in_time(self, merging: Awaitable[int | None], deadline: float) -> str:
+    async def _merge_or_say_why(self, merging: Awaitable[int | None]) -> str:
         """Merge what the holders answered; return why that could not be done, or ''.
 
         A version that is named by its digest may be shown all the same.
         """
         try:
-            with trio.move_on_at(deadline) as scope:
-                refused = await merging
+            refused = await merging
         except (StorageFull, Unavailable) as error:
             return f"this node cannot keep what the holders answered: {error.message}"
-        if scope.cancelled_caught:
-            return DISK_TOO_SLOW
         return f"this node cannot take {refused} versions that the holders named; its log says why" if refused else ""
 
     async def history(
@@ -269,7 +285,7 @@ class RealDHT:
             result = await self._query.ask_all(tuple(peers), GetVersions(key, after, ENVELOPES_MAX), deadline)
             pages = {peer: r for peer, r in result.answers.items() if isinstance(r, VersionsReply)}
             notices = [(peer, notice) for peer, page in pages.items() for notice in page.notices]
-            if shortfall := await self._merge_in_time(self._ingest.merge_notices(key, notices), deadline):
+            if shortfall := await self._merge_or_say_why(self._ingest.merge_notices(key, notices)):
                 return shortfall
             after += ENVELOPES_MAX
             complete += sum(page.total <= after for page in pages.values())

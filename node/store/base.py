@@ -15,6 +15,7 @@ from typing import Protocol
 
 import trio
 
+from node.store.disk_latency import DiskLatency
 from node.store.hints import Hints
 from node.store.log import Log
 from node.store.members import MemberRecords
@@ -48,8 +49,8 @@ class Store(Log, Versions, Hints, StagedEnvelopes, MemberRecords, Protocol):
         ...
 
     @property
-    def committing_since(self) -> float | None:
-        """When the commit that is under way began, on trio's clock; None when there is none."""
+    def disk(self) -> DiskLatency:
+        """How long its commits take."""
         ...
 
     @property

@@ -16,8 +16,6 @@ CLOCK_OFF_MS_MAX = 10_000
 
 COMMIT_SECONDS_SLOW = 1.0
 """A store whose commit takes longer is degraded."""
-COMMIT_SECONDS_STALLED = 5.0
-"""A store whose commit takes longer has failed: the disk is taken to stand still."""
 
 
 class Status(StrEnum):
@@ -59,6 +57,10 @@ class StoreFacts:
     """The reason of lookups that fail repeatedly, or ''."""
     committing_seconds: float = 0.0
     """For how long a commit has been under way; 0 without one."""
+    deadline_seconds: float = 5.0
+    """The longest that a call waits for a commit; after that the store has failed."""
+    slow_disk: str = ""
+    """That commits repeatedly take too long, with the time of the last one; ''."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +107,11 @@ def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
         reasons.append(f"{facts.refused} writes were refused by a holder for good; see `bzzz pending --refused`")
     if facts.probe_failing:
         reasons.append(facts.probe_failing)
+    if facts.slow_disk:
+        reasons.append(facts.slow_disk)
     if facts.committing_seconds >= COMMIT_SECONDS_SLOW:
         reasons.append(f"the disk has not confirmed a write for {facts.committing_seconds:.1f} s; check the disk")
-    is_failed = bool(facts.failure) or facts.committing_seconds >= COMMIT_SECONDS_STALLED
+    is_failed = bool(facts.failure) or facts.committing_seconds >= facts.deadline_seconds
     return _status(is_failed, reasons), tuple(reasons)
 
 

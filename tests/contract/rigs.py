@@ -22,7 +22,8 @@ from protocols.ucxl import key_of
 KEYS = tuple(PrivateKey.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
 ADDRESS = "ucxl://agent:role@project:task/*^/thing"
 KEY = key_of(ADDRESS)
-SETTINGS = Settings(deadline_ms=400, real_deadline_ms=600)
+STORE_DEADLINE_SECONDS = 0.5
+SETTINGS = Settings(deadline_ms=400, real_deadline_ms=600, store_deadline_ms=int(STORE_DEADLINE_SECONDS * 1000))
 """Longer than a node's own, so that a busy machine does not decide a test; the ratios are the same."""
 
 

@@ -44,7 +44,10 @@ from tests.sim.swarms import (
     within,
 )
 
-DEADLINES = {"mock": 1.0, "real": 1.0, "hybrid": 0.1}
+STORE_DEADLINE = 0.2
+DEADLINES = {"mock": STORE_DEADLINE, "real": 1.0, "hybrid": 0.1}
+WITH_DISK = {"mock": 2 * STORE_DEADLINE, "real": 1.0 + 2 * STORE_DEADLINE, "hybrid": 0.1 + 2 * STORE_DEADLINE}
+"""How long a write may take in all: it waits for the disk under other writes of its key, and under its own."""
 
 
 def a_backend(seed: int) -> str:
@@ -58,7 +61,7 @@ async def many_writers(seed: int) -> None:
     """Many callers of one node write one address at the same time, with a slow disk: one straight line."""
     rng = random.Random(seed)
     backend = a_backend(seed)
-    async with swarm_of(seed, 3, backend=backend) as swarm:
+    async with swarm_of(seed, 3, backend=backend, store_deadline_ms=int(STORE_DEADLINE * 1000)) as swarm:
         node = swarm["n1"].running
         disk = Disk.under(swarm["n1"].store)
         disk.seconds = rng.choice((0.0, 0.001, 0.003))
@@ -92,7 +95,7 @@ async def stalled_disk(seed: int) -> None:
     written, and when it turns again there is one line, with everything that was uncertain in it or nowhere."""
     rng = random.Random(seed)
     backend = ("mock", "hybrid")[seed % 2]
-    async with swarm_of(seed, 3, backend=backend) as swarm:
+    async with swarm_of(seed, 3, backend=backend, store_deadline_ms=int(STORE_DEADLINE * 1000)) as swarm:
         node = swarm["n1"].running
         disk = Disk.under(swarm["n1"].store)
         acknowledged: list[bytes] = []
@@ -101,7 +104,7 @@ async def stalled_disk(seed: int) -> None:
 
         async def write(number: int) -> None:
             while not is_over:
-                with within(DEADLINES[backend]):
+                with within(WITH_DISK[backend]):
                     try:
                         acknowledged.append((await put(node, rng.randrange(2), rng.randbytes(9))).digest)
                     except Indeterminate as error:
@@ -269,18 +272,18 @@ async def wish_on_a_stalled_disk(seed: int) -> None:
     """The caller of an uncertain write tries again under the same key, before and after the disk turns."""
     rng = random.Random(seed)
     backend = ("mock", "hybrid")[seed % 2]
-    async with swarm_of(seed, 2, backend=backend) as swarm:
+    async with swarm_of(seed, 2, backend=backend, store_deadline_ms=int(STORE_DEADLINE * 1000)) as swarm:
         node = swarm["n1"].running
         disk = Disk.under(swarm["n1"].store)
         disk.stall()
         with pytest.raises(Indeterminate) as raised:
             await put(node, 0, b"wish", idempotency_key="wish")
         for _ in range(2):
-            with within(DEADLINES[backend]), pytest.raises(Unavailable):
+            with within(WITH_DISK[backend]), pytest.raises(Unavailable):
                 await put(node, 0, b"wish", idempotency_key="wish")
 
         async def turn() -> None:
-            await trio.sleep(rng.random() * DEADLINES[backend] * 0.8)
+            await trio.sleep(rng.random() * STORE_DEADLINE * 0.8)
             disk.turn()
 
         async with trio.open_nursery() as nursery:

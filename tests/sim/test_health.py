@@ -119,14 +119,42 @@ async def a_stalled_disk(seed: int) -> None:
         disk = Disk.under(swarm["n1"].store)
         await put(node)
         disk.stall()
-        with pytest.raises(Indeterminate):
-            await put(node)
-        await trio.sleep(1.1)
-        assert component(node, "store").status == "degraded"
-        await trio.sleep(5.0)
-        assert component(node, "store").status == "failed"
+
+        async def put_in_vain() -> None:
+            with pytest.raises(Indeterminate) as raised:
+                await put(node)
+            assert "the disk has not confirmed" in raised.value.message
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(put_in_vain)
+            await trio.sleep(1.1)
+            assert component(node, "store").status == "degraded"
+            await trio.sleep(5.0)
+            assert component(node, "store").status == "failed"
         disk.turn()
         await until(lambda: component(node, "store").status == "healthy", seconds=0.1)
+
+
+async def a_slow_disk(seed: int) -> None:
+    """One slow commit says nothing; several in a row are degraded, with the figure, and as many quick ones end it."""
+    async with swarm_of(seed, 1, health_check_interval_ms=NEVER_MS) as swarm:
+        node = swarm["n1"].running
+        disk = Disk.under(swarm["n1"].store)
+        disk.seconds = 0.31
+        await put(node, 0)
+        assert component(node, "store").status == "healthy"
+        for number in range(3):
+            await put(node, number)
+        assert component(node, "store").status == "degraded"
+        assert component(node, "store").reasons == ("the disk takes 310 ms",)
+        disk.seconds = 0.0
+        for number in range(8):
+            await put(node, number)
+        assert component(node, "store").status == "healthy"
+
+
+def test_a_slow_disk_is_degraded_with_its_figure() -> None:
+    over_seeds(a_slow_disk, range(2))
 
 
 def test_a_disk_that_stands_still_is_told_of_while_it_does() -> None:

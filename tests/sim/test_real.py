@@ -33,6 +33,9 @@ from tests.sim.swarms import (
 )
 
 DEADLINE = 1.0
+STORE_DEADLINE_MS = 500
+WITH_DISK = DEADLINE + 3 * STORE_DEADLINE_MS / 1000.0
+"""How long a call may take that waits for this machine's disk too, up to three times."""
 
 
 async def knows(node: Node, digest: bytes) -> bool:
@@ -193,7 +196,9 @@ async def anything(seed: int) -> None:
     """Writes under every fault: each call ends in time; what was acknowledged is everywhere in the end; what was said
     not to be written is nowhere."""
     rng = random.Random(seed)
-    async with swarm_of(seed, 5, backend="real", replication=rng.choice((3, 20))) as swarm:
+    async with swarm_of(
+        seed, 5, backend="real", replication=rng.choice((3, 20)), store_deadline_ms=STORE_DEADLINE_MS
+    ) as swarm:
         acknowledged: list[tuple[int, bytes]] = []
         unwritten: list[bytes] = []
         is_over = False
@@ -205,7 +210,7 @@ async def anything(seed: int) -> None:
                 number = rng.randrange(3)
                 count += 1
                 one = envelope(number, f"{name} {count}".encode(), counter=rng.randrange(1 << 16))
-                with within(DEADLINE):
+                with within(WITH_DISK):
                     try:
                         receipt = await node.author.write_envelope(one.encoded)
                     except Indeterminate:
@@ -219,7 +224,7 @@ async def anything(seed: int) -> None:
 
         async def read(name: str) -> None:
             while not is_over:
-                with within(DEADLINE), contextlib.suppress(Unavailable):
+                with within(WITH_DISK), contextlib.suppress(Unavailable):
                     await get(swarm[name].running, rng.randrange(4))
                 await trio.sleep(rng.random() * 0.3)
 

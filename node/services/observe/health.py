@@ -52,7 +52,12 @@ class HealthMonitor:
         self._store = store
         self._members = members
         self._probes = probes
-        self._observations = Observations(members, call_metrics.call_health)
+        self._observations = Observations(
+            members,
+            call_metrics.call_health,
+            disk=store.disk,
+            slow_ms=lambda: flags.current.store_slow_ms,
+        )
         self._reporter = HealthReporter(
             dht=dht,
             flags=flags,

@@ -180,7 +180,7 @@ class HealthReporter:
 
     def _storage(self) -> ComponentHealth:
         pending, probe = self._store.pending(), self._observations.probes["store"]
-        failure, since = self._store.last_failure, self._store.committing_since
+        failure, since = self._store.last_failure, self._store.disk.committing_since
         status, reasons = judge_store(
             StoreFacts(
                 failure=failure,
@@ -189,6 +189,8 @@ class HealthReporter:
                 refused=pending.refused,
                 probe_failing=probe.failing(),
                 committing_seconds=0.0 if since is None else trio.current_time() - since,
+                deadline_seconds=self._flags.current.store_deadline_ms / 1000.0,
+                slow_disk=self._observations.disk.slow(),
             )
         )
         return ComponentHealth(

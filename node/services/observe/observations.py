@@ -1,9 +1,12 @@
 """Observations: outcomes of calls and probes, and which members are suspect, each with hysteresis."""
 
+from collections.abc import Callable
+
 import trio
 
 from node.dht.call_health import CallHealth
 from node.services.observe.probes import ProbeResult
+from node.store.disk_latency import DiskLatency
 from node.swarm.members import Members, Presence
 from protocols.policy.hysteresis import Hysteresis
 
@@ -66,10 +69,33 @@ class SuspectHistory:
         return sum(presence.is_connected for presence in self._members.all())
 
 
+class DiskHistory:
+    """Whether commits are slow again and again. One slow commit is ordinary: a disk has other work now and then."""
+
+    def __init__(self, disk: DiskLatency, slow_ms: Callable[[], int]) -> None:
+        """`slow_ms` gives the milliseconds from which a commit is slow."""
+        self._slow_ms = slow_ms
+        self._hysteresis = Hysteresis(worse_after=3, better_after=5, within_seconds=10.0, forget_seconds=10.0)
+        disk.subscribe(self._observe)
+
+    def _observe(self, seconds: float) -> None:
+        if seconds * 1000.0 >= self._slow_ms():
+            self._hysteresis.observe_bad(f"the disk takes {seconds * 1000.0:.0f} ms", trio.current_time())
+        elif not self._hysteresis.is_clear():
+            self._hysteresis.observe_good(trio.current_time())
+
+    def slow(self) -> str:
+        """How long the last slow commit took, in words; '' when the disk is quick enough."""
+        return self._hysteresis.why if self._hysteresis.is_bad(trio.current_time()) else ""
+
+
 class Observations:
     """All that is observed of one node. `dht_calls` are the calls that asked the swarm."""
 
-    def __init__(self, members: Members, dht_calls: CallHealth) -> None:
+    def __init__(
+        self, members: Members, dht_calls: CallHealth, *, disk: DiskLatency, slow_ms: Callable[[], int]
+    ) -> None:
+        self.disk = DiskHistory(disk, slow_ms)
         self.dht_calls = dht_calls
         self.api_calls = CallHealth()
         """The API reports each request here."""

@@ -13,7 +13,7 @@ import trio
 
 from node.dht.base import Consistency, Receipt
 from node.dht.dispatch import DispatchDHT, OperationContext
-from node.services.writes.key_locks import KeyLocks
+from node.services.writes.key_locks import HeldLock, KeyLocks
 from node.store.base import Store
 from node.store.hints import Standing
 from protocols.clock import HybridClock, check_not_ahead
@@ -101,11 +101,12 @@ class Author:
                 size_bytes=len(write.content),
                 size_bytes_max=ENCODED_BYTES_MAX,
             )
-        async with self.locks.hold(key, operation.deadline) as release:
+        async with self.locks.hold(key, operation.deadline, disk_seconds=self._dht.store_deadline_seconds) as lock:
+            operation = operation._replace(deadline=lock.deadline)
             if earlier := await self._earlier(write.idempotency_key, address, write):
                 return earlier
             if staged := await self._uncertain_write(write.idempotency_key, address, write):
-                return await self._put(staged, write.idempotency_key, started, operation, release)
+                return await self._put(staged, write.idempotency_key, started, operation, lock)
             heads = await self._checked_heads(key, write, operation)
             parents = await self._parents(key, heads, write.parents, operation)
             version = self.clock.read(self._now_ms(), after=[after for after in parents.values() if after])
@@ -119,7 +120,7 @@ class Author:
                 meta=write.meta,
                 deleted=write.deleted,
             )
-            return await self._put(envelope, write.idempotency_key, started, operation, release)
+            return await self._put(envelope, write.idempotency_key, started, operation, lock)
 
     async def write_envelope(
         self,
@@ -148,14 +149,17 @@ class Author:
         condition = WriteRequest(
             address=parse(envelope.address), if_match=if_match, any_match=any_match, must_be_absent=must_be_absent
         )
-        async with self.locks.hold(envelope.key, operation.deadline) as release:
+        async with self.locks.hold(
+            envelope.key, operation.deadline, disk_seconds=self._dht.store_deadline_seconds
+        ) as lock:
+            operation = operation._replace(deadline=lock.deadline)
             if earlier := await self._earlier(idempotency_key, envelope.address, envelope):
                 return earlier
             if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
                 heads = await self._checked_heads(envelope.key, condition, operation)
                 parents = await self._parents(envelope.key, heads, envelope.parents, operation)
                 _check_later(envelope, parents)
-            receipt = await self._put(envelope, idempotency_key, started, operation, release)
+            receipt = await self._put(envelope, idempotency_key, started, operation, lock)
         self.clock.observe(envelope.version)
         return receipt
 
@@ -165,12 +169,14 @@ class Author:
         idempotency_key: str | None,
         started: float,
         operation: OperationContext,
-        on_merged: Callable[[], None],
+        lock: HeldLock,
     ) -> Receipt:
         timeout = max(0.001, operation.seconds_left)
+        if operation.dht.commits_first:
+            lock.begin_commit()
         try:
             receipt = await operation.dht.put(
-                envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=on_merged
+                envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=lock.release
             )
         except (Indeterminate, trio.Cancelled):
             self.locks.mark_uncertain(envelope.key)

@@ -1,8 +1,12 @@
-"""Key locks: one write of a key is made at a time, so that two callers of one node never make siblings by accident."""
+"""Key locks: one write of a key is made at a time, so that two callers of one node never make siblings by accident.
+
+A write that waits for its lock waits for other writes, and these wait for the swarm and for the disk. Its deadline is
+for the swarm: so the deadline stands still while the write that holds the lock waits for the disk.
+"""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import trio
 
@@ -14,9 +18,69 @@ UNCERTAIN_MAX = 4096
 
 
 @dataclass(slots=True)
+class _Waiter:
+    """A write that waits for the lock. Times are on trio's clock."""
+
+    scope: trio.CancelScope
+    give_up_at: float
+    """When even a disk has taken too long."""
+    seconds_left: float
+    """What is left of the deadline while it stands still."""
+
+
 class _KeyLock:
-    lock: trio.Lock = field(default_factory=trio.Lock)
-    users: int = 0
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+        self._waiters: list[_Waiter] = []
+        self._is_committing = False
+        self.users = 0
+        """The writes that hold the lock or wait for it."""
+
+    async def acquire(self, deadline: float, give_up_at: float) -> float | None:
+        """Acquire the lock; return the deadline, later by the time that the disk took. None: not in time."""
+        waiter = _Waiter(trio.CancelScope(deadline=deadline), give_up_at, deadline - trio.current_time())
+        if self._is_committing:
+            waiter.scope.deadline = give_up_at
+        self._waiters.append(waiter)
+        try:
+            with waiter.scope:
+                await self._lock.acquire()
+                return waiter.scope.deadline
+        finally:
+            self._waiters.remove(waiter)
+        return None
+
+    def begin_commit(self) -> None:
+        now, self._is_committing = trio.current_time(), True
+        for waiter in self._waiters:
+            waiter.seconds_left = waiter.scope.deadline - now
+            waiter.scope.deadline = waiter.give_up_at
+
+    def release(self) -> None:
+        if self._is_committing:
+            now, self._is_committing = trio.current_time(), False
+            for waiter in self._waiters:
+                waiter.scope.deadline = min(now + waiter.seconds_left, waiter.give_up_at)
+        self._lock.release()
+
+
+class HeldLock:
+    """The lock of a key, held for one write. `deadline`, on trio's clock, is the write's, later by the disk's time."""
+
+    def __init__(self, entry: _KeyLock, deadline: float) -> None:
+        self.deadline = deadline
+        self._entry: _KeyLock | None = entry
+
+    def begin_commit(self) -> None:
+        """From now on until the release, the write waits for the disk alone."""
+        if self._entry is not None:
+            self._entry.begin_commit()
+
+    def release(self) -> None:
+        """A second call is harmless."""
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            entry.release()
 
 
 class KeyLocks:
@@ -28,33 +92,30 @@ class KeyLocks:
         self._uncertain: dict[bytes, None] = {}
 
     @contextlib.asynccontextmanager
-    async def hold(self, key: bytes, deadline: float) -> AsyncIterator[Callable[[], None]]:
-        """Hold the lock of a key. Gives a function that releases it before the block ends; a second call is harmless.
+    async def hold(self, key: bytes, deadline: float, *, disk_seconds: float) -> AsyncIterator[HeldLock]:
+        """Hold the lock of a key until it is released, or the block ends.
 
-        Raises `Unavailable` when the lock was not free before `deadline` (trio's clock).
+        Raises `Unavailable` when the lock was not free before `deadline` (trio's clock), which stands still while the
+        disk is waited for, for `disk_seconds` in all at most.
         """
         entry = self._locks.setdefault(key, _KeyLock())
         entry.users += 1
-        is_held = False
-
-        def release() -> None:
-            nonlocal is_held
-            if is_held:
-                is_held = False
-                entry.lock.release()
-
+        give_up_at = max(deadline, trio.current_time() + disk_seconds)
+        held: HeldLock | None = None
         try:
+            moved_deadline = await entry.acquire(deadline, give_up_at)
             is_ready = False
-            with trio.move_on_at(deadline):
-                await entry.lock.acquire()
-                is_held = True
-                await self._wait_for_uncertain(key)
-                is_ready = True
-            if not is_ready:
+            if moved_deadline is not None:
+                held = HeldLock(entry, moved_deadline)
+                with trio.move_on_at(give_up_at):
+                    await self._wait_for_uncertain(key)
+                    is_ready = True
+            if held is None or not is_ready:
                 raise Unavailable("earlier writes of this address are still under way; nothing was written")
-            yield release
+            yield held
         finally:
-            release()
+            if held is not None:
+                held.release()
             entry.users -= 1
             if not entry.users:
                 self._locks.pop(key, None)

@@ -183,7 +183,7 @@ class Reissuer:
         waiting: set[bytes] = set()
         while digests := deque([digest for digest in await self._own_ahead(key) if digest not in waiting]):
             while digests:
-                async with self._author.locks.hold(key, trio.current_time() + LOCK_SECONDS):
+                async with self._author.locks.hold(key, trio.current_time() + LOCK_SECONDS, disk_seconds=0.0):
                     until = trio.current_time() + HOLD_SECONDS
                     while digests and trio.current_time() < until:
                         old = digests.popleft()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import trio
 
 from node.store.completion import CallbackCompletion, Completion
+from node.store.disk_latency import DiskLatency
 from node.store.errors import translated
 from node.store.signal import Signal
 from protocols.errors import NotFound, Unavailable
@@ -28,7 +29,7 @@ class CommitQueue:
     def __init__(self, before_commit: Callable[[], Awaitable[None]] | None) -> None:
         self.before_commit = before_commit
         self.failures = 0
-        self.committing_since: float | None = None
+        self.disk = DiskLatency()
         self._commits = 0
         self._failure = ""
         self._queue: list[_Submission] = []
@@ -56,8 +57,9 @@ class CommitQueue:
     async def _commit(self, batch: list[_Submission]) -> None:
         try:
             if self.before_commit is not None:
-                self.committing_since = trio.current_time()
+                self.disk.begin()
                 await self.before_commit()
+                self.disk.end()
         except OSError as error:
             self._failure = translated(error).message
             self.failures += 1
@@ -65,7 +67,7 @@ class CommitQueue:
                 completion.fail(translated(error))
             return
         finally:
-            self.committing_since = None
+            self.disk.fail()  # when it did not end
         self._failure = ""
         self._commits += 1
         for operation, completion in batch:

@@ -17,6 +17,7 @@ import trio
 from node.store.base import StoreStats
 from node.store.change_listeners import ChangeListeners
 from node.store.completion import CallbackCompletion
+from node.store.disk_latency import DiskLatency
 from node.store.errors import StoreRefused
 from node.store.hints import Hint, Pending, Standing
 from node.store.log import Change, Incoming, Merged, Origin
@@ -129,8 +130,8 @@ class SqliteStore:
         return self._writer.last_failure
 
     @property
-    def committing_since(self) -> float | None:
-        return self._writer.committing_since
+    def disk(self) -> DiskLatency:
+        return self._writer.disk
 
     @property
     def failures(self) -> int:

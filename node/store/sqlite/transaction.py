@@ -5,6 +5,7 @@ read again; so there is nothing to undo anywhere else.
 """
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -47,6 +48,8 @@ class Transaction:
         self._before_commit = before_commit
         self._merger = Merger(db)
         self._is_loaded = True
+        self.sync_seconds = 0.0
+        """How long the last COMMIT took, which is one sync of the file."""
         if self.prefixes.are_flushing:  # the store was closed during a flush
             with suppress(sqlite3.Error), self._begin():  # when this fails, the flush goes on with each commit
                 self.prefixes.flush(db, everything=True)
@@ -77,7 +80,9 @@ class Transaction:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            started = time.perf_counter()
             self.db.execute("COMMIT")
+            self.sync_seconds = time.perf_counter() - started
         except BaseException:
             self._roll_back()
             raise

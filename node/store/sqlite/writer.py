@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import trio
 
 from node.store.completion import CallbackCompletion, Completion
+from node.store.disk_latency import DiskLatency
 from node.store.errors import translated
 from node.store.signal import Signal
 from node.store.sqlite.deferred_writes import DeferredWrites
@@ -71,7 +72,7 @@ class Writer:
         self.commits = 0
         self.failures = 0
         self.last_failure = ""
-        self.committing_since: float | None = None
+        self.disk = DiskLatency()
 
     async def submit(
         self, operation: MergeRequest | Operation, publish: Callable[[Any], Any], *, size_bytes: int = 0
@@ -161,7 +162,7 @@ class Writer:
 
     async def _commit(self, batch: Sequence[Submission]) -> None:
         self.deferred_in_commit, self.deferred = self.deferred, DeferredWrites()
-        self.committing_since = trio.current_time()
+        self.disk.begin()
         operations, deferred = [submission.operation for submission in batch], self.deferred_in_commit
         before = self.commits
         try:
@@ -173,12 +174,13 @@ class Writer:
                 raise  # it is on the disk and must not be written twice: the publishing has a defect
             await self._commit_one_by_one(batch, error)
         finally:
-            self.committing_since = None
+            self.disk.fail()  # when it did not end
 
     def _publish(self, batch: Sequence[Submission], results: list[Any]) -> None:
         """Publish the results, then complete the callers: what they read next includes their own writes."""
         self.commits += 1
         self.last_failure = ""
+        self.disk.end(sync_seconds=self._transaction.sync_seconds)
         if self.deferred_in_commit:
             self.deferred_in_commit = DeferredWrites()
             self.deferred_commits += 1

@@ -240,6 +240,26 @@ def test_with_a_bad_disk_or_without_fallback_errors_are_answers() -> None:
     none("answers", history)
 
 
+def with_disk(history: History, text: str, begin: float, end: float) -> History:
+    history.events.append(NemesisEvent(at=begin, kind="disk", nodes=("n1",), text=f"the disk of n1 was {text}"))
+    history.events.append(NemesisEvent(at=end, kind="disk-good", nodes=("n1",), text="the disk of n1 was good again"))
+    return history
+
+
+def test_a_disk_that_works_is_no_excuse_for_an_error() -> None:
+    only("answers", with_disk(failed(good(), 2), "stalled", 2.5, 4.0))
+    only("answers", with_disk(failed(good(), 2), "slow (310 ms)", 2.5, 4.0))
+    none("answers", with_disk(failed(good(), 2), "stalled", 0.0, 6.0))
+
+
+def test_a_call_may_wait_for_a_bad_disk_and_for_a_good_one_only_briefly() -> None:
+    slow = change(good(), 2, returned=good().by_id()[2].called + 4.0)
+    only("in-time", slow)
+    none("in-time", with_disk(slow, "stalled", 1.0, 6.0))
+    slower = change(good(), 2, returned=good().by_id()[2].called + 11.0)
+    only("in-time", with_disk(slower, "stalled", 1.0, 12.0))
+
+
 # -- promise 7 ------------------------------------------------------------------------------------------------------
 
 _DISHONEST: list[Callable[[History], History]] = [

@@ -143,6 +143,7 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
         "api_token_file": str(token), "name": "n", "network": "w", "allow": PEER, "deny": PEER,
         "open": "true", "mdns": "off", "log_format": "json", "log_level": "debug", "metrics_enabled": "no",
         "deadline_ms": "1s", "real_deadline_ms": "2000", "replication": "9", "write_quorum": "4",
+        "store_deadline_ms": "3s", "store_slow_ms": "400",
         "read_quorum": "3", "read_freshness_ms": "1m", "threshold_errors": "2", "backoff_ms": "10",
         "forget_after_hours": "2d",
     }  # fmt: skip
