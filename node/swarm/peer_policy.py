@@ -30,6 +30,13 @@ class BadInput(Exception):
         super().__init__(message)
         self.offence = offence
 
+    @staticmethod
+    def among_causes(error: BaseException | None) -> "BadInput | None":
+        """The `BadInput` that an error is, or that caused it."""
+        while error is not None and not isinstance(error, BadInput):
+            error = error.__cause__
+        return error
+
 
 class PeerPolicy:
     """`allow` names the only peers that are allowed (an empty list allows all); `deny` names peers that never are."""
@@ -114,7 +121,7 @@ class PeerPolicy:
             for callback in self._on_forfeit:
                 callback(peer, reason)
 
-    def turn_away(self, peer: str, complaint: str) -> None:
+    def refuse(self, peer: str, complaint: str) -> None:
         """Count a connection of a peer that is refused. It shares the log line of the peer's offences."""
         self.limit_counters.hit("turned_away", peer, f"is refused: {complaint}", line="offences")
 

@@ -14,11 +14,12 @@ from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from attacks.lines import MULTISTREAM, Fell, patient, said
-from node.swarm.libp2p.noise import Forged
+from node.swarm.libp2p.noise import DecryptFailed
 from node.swarm.libp2p.tcp import TcpConnection
 from node.swarm.libp2p.upgrade import Upgrader
 from node.swarm.libp2p.yamux import YamuxConnection
-from node.swarm.libp2p.yamux_stream import HEADER, YamuxStream
+from node.swarm.libp2p.yamux_frame import HEADER
+from node.swarm.libp2p.yamux_stream import YamuxStream
 from protocols.keys import PrivateKey
 
 HANDSHAKE_SECONDS = 3.0
@@ -57,7 +58,7 @@ class Intruder:
 
     async def send(self, frames: bytes) -> bool:
         """Sealed as the session wants it; False when the target has hung up."""
-        return await self.send_sealed(self.mux._cipher.seal(frames))
+        return await self.send_sealed(self.mux.noise.encrypt(frames))
 
     async def send_sealed(self, data: bytes) -> bool:
         """As it is, after the noise handshake."""
@@ -70,9 +71,9 @@ class Intruder:
     async def read(self) -> bytes:
         """Frames, as they came; b"" when the target has hung up."""
         try:
-            while not (plain := self.mux._cipher.open(await self.wire.read())):
+            while not (plain := self.mux.noise.decrypt(await self.wire.read())):
                 pass
-        except (ConnectionClosedError, Forged):
+        except (ConnectionClosedError, DecryptFailed):
             return b""
         return plain
 

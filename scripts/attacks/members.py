@@ -11,8 +11,9 @@ from attacks.intruders import HANDSHAKE_SECONDS, Intruder
 from attacks.lines import Fell, patient
 from attacks.target import Target
 from node.swarm.base import Lane
+from node.swarm.libp2p.frame_splitter import FrameSplitter
 from node.swarm.libp2p.host import PROTOCOL
-from node.swarm.libp2p.lanes import RANK, Splitter, name_lane, read_lane
+from node.swarm.libp2p.lanes import RANK, name_lane, read_lane
 from node.swarm.libp2p.multistream import propose
 from node.swarm.libp2p.yamux_stream import YamuxStream
 from protocols import message_codec
@@ -76,7 +77,7 @@ class Member:
             raise Fell(f"the lanes of a member were not opened: {error!r}") from error
         if is_reading:
             for stream in self._lanes.values():
-                stream.attach(Splitter(self._received, lambda why: None).feed, lambda how: self._wake())
+                stream.attach(FrameSplitter(self._received, lambda why: None).feed, lambda how: self._wake())
 
     async def say_hello(self) -> None:
         """Raises `Fell` unless it is answered with a hello."""

@@ -7,7 +7,7 @@ import trio
 from attacks.intruders import Intruder, frame
 from attacks.lines import MULTISTREAM, Fell, said
 from attacks.siege import Attack, Siege
-from node.swarm.libp2p.yamux_stream import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW, WINDOW_UPDATE
+from node.swarm.libp2p.yamux_frame import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW, WINDOW_UPDATE
 
 IDLE_PEERS = 40
 IDLE_STREAMS = 12

@@ -119,7 +119,7 @@ async def empty_packets(siege: Siege) -> None:
     """100,000 packets that are sealed as they should be, and hold nothing."""
     intruder = await siege.intruder()
     for _ in range(100):
-        if not await intruder.send_sealed(b"".join(intruder.mux._cipher.seal(b"") for _ in range(1000))):
+        if not await intruder.send_sealed(b"".join(intruder.mux.noise.encrypt(b"") for _ in range(1000))):
             return
         await trio.lowlevel.checkpoint()
 

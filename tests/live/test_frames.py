@@ -70,8 +70,8 @@ async def test_a_full_queue_refuses_and_loses_nothing_of_what_it_took() -> None:
 async def test_a_frame_over_the_limit_ends_its_connection_before_it_is_read() -> None:
     async with joined() as (one, _, two, two_told), running() as (third, _):
         await third.dial(two.addresses, timeout=5)
-        (connection,) = one._swarm.of(two.peer_id)
-        connection.named[Lane.SMALL].offer((FRAME_BYTES_MAX + 1).to_bytes(4, "big"), bytes(100))
+        (connection,) = one.swarm.of(two.peer_id)
+        connection.lane_streams[Lane.SMALL].offer((FRAME_BYTES_MAX + 1).to_bytes(4, "big"), bytes(100))
         await two_told.until_gone(one.peer_id)
         assert "announced a frame of 8,388,609 bytes" in two_told.reasons[0]
         assert two_told.frames == []
@@ -105,15 +105,15 @@ async def test_a_receiver_may_disconnect_from_within_a_frame() -> None:
 
 async def test_a_long_frame_is_on_its_way_before_anybody_else_has_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     async with joined() as (one, _, other, other_told):
-        mux = one._swarm.of(other.peer_id)[0].mux
-        transmit, sent = mux.wire.transmit, 0
+        mux = one.swarm.of(other.peer_id)[0].mux
+        transmit, sent = mux.tcp.transmit, 0
 
         def counted(data: bytes | memoryview) -> int:
             nonlocal sent
             sent += len(data)
             return transmit(data)
 
-        monkeypatch.setattr(mux.wire, "transmit", counted)
+        monkeypatch.setattr(mux.tcp, "transmit", counted)
         assert one.send(other.peer_id, Lane.SMALL, b"short")
         assert sent == 0, "short ones go together"
         assert one.send(other.peer_id, Lane.SMALL, bytes(10_000))
@@ -130,7 +130,7 @@ async def test_who_sends_a_long_frame_on_a_broken_connection_learns_it_like_ever
         def breaks(data: bytes | memoryview) -> int:
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-        monkeypatch.setattr(one._swarm.of(other.peer_id)[0].mux.wire, "transmit", breaks)
+        monkeypatch.setattr(one.swarm.of(other.peer_id)[0].mux.tcp, "transmit", breaks)
         assert one.send(other.peer_id, Lane.SMALL, bytes(10_000))
         await told.until_gone(other.peer_id)
         assert "Broken pipe" in told.reasons[-1]

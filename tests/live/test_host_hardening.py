@@ -65,7 +65,7 @@ async def test_connections_that_ended_give_their_place_back() -> None:
             async with intruder(host):
                 pass
         await assert_serves(host, told)
-        while host._swarm.all():
+        while host.swarm.all():
             await trio.sleep(0.01)
 
 
@@ -73,7 +73,7 @@ async def test_half_open_connections_make_room_for_a_new_one() -> None:
     async with running(limits=SwarmLimits(half_open_max=8)) as (host, told):
         wires = [await connected_wire(host) for _ in range(30)]
         await assert_serves(host, told)
-        assert len(host._half_open) <= 8
+        assert len(host.half_open) <= 8
         for each in wires:
             each.abort()
 
@@ -191,7 +191,7 @@ async def test_a_write_that_is_cancelled_under_backpressure_leaves_the_connectio
     async with joined() as (one, one_told, two, two_told):
         assert two.library is not None
         two.library.set_stream_handler(ECHO, do_not_read)
-        (connection,) = one._swarm.of(two.peer_id)
+        (connection,) = one.swarm.of(two.peer_id)
         stream = await connection.mux.open_stream()
         await stream.write(b"\x13/multistream/1.0.0\n\x11" + ECHO.encode() + b"\n")
         with trio.move_on_after(0.3) as scope:
@@ -231,11 +231,11 @@ async def test_who_breaks_yamux_loses_the_connection_and_nobody_else_does(what: 
     async with joined() as (host, told, other, _):
         async with intruder(host) as mux:
             peer = next(iter(await until_here(host, other.peer_id)))
-            (connection,) = host._swarm.of(peer)
-            mux._answers += frames
-            mux._work()
+            (connection,) = host.swarm.of(peer)
+            mux.writer.answers += frames
+            mux.writer.wake()
             with trio.fail_after(3):
-                await connection.over.wait()
+                await connection.ended.wait()
             assert complaint in connection.mux.reason
         assert host.connected_peers() == (other.peer_id,)
         await assert_serves(host, told)
@@ -243,7 +243,7 @@ async def test_who_breaks_yamux_loses_the_connection_and_nobody_else_does(what: 
 
 async def until_here(host: Host, besides: str) -> set[str]:
     """Who is connected, once somebody else is."""
-    while not (found := {connection.peer for connection in host._swarm.all()} - {besides}):
+    while not (found := {connection.peer for connection in host.swarm.all()} - {besides}):
         await trio.sleep(0.01)
     return found
 
@@ -251,16 +251,16 @@ async def until_here(host: Host, besides: str) -> set[str]:
 async def test_a_flood_of_pings_that_reads_no_pong_ends_its_connection() -> None:
     async with running() as (host, told):
         mux = await Upgrader(os.urandom(32)).outbound(await connected_wire(host))
-        while not host._swarm.all():
+        while not host.swarm.all():
             await trio.sleep(0.01)
-        (connection,) = host._swarm.all()
-        pings = mux._cipher.seal(frame(2, 1, 0, 1) * 5_000)
+        (connection,) = host.swarm.all()
+        pings = mux.noise.encrypt(frame(2, 1, 0, 1) * 5_000)
         with trio.fail_after(10), contextlib.suppress(ConnectionClosedError):
             while not connection.is_closed:
-                await mux.wire.write(pings)
-                pings = mux._cipher.seal(frame(2, 1, 0, 1) * 5_000)
-        await connection.over.wait()
-        mux.wire.abort()
+                await mux.tcp.write(pings)
+                pings = mux.noise.encrypt(frame(2, 1, 0, 1) * 5_000)
+        await connection.ended.wait()
+        mux.tcp.abort()
         await assert_serves(host, told)
 
 
@@ -333,7 +333,7 @@ async def test_ours_can_stream_to_a_plain_libp2p_host() -> None:
         assert host.library is not None
         other.set_stream_handler(ECHO, echo)
         await other.connect(info_from_p2p_addr(Multiaddr(host.addresses[0])))
-        while not host._swarm.all():
+        while not host.swarm.all():
             await trio.sleep(0.01)
         stream = await host.library.new_stream(other.get_id(), [ECHO])
         for size in (1, 1_000, 200_000):

@@ -43,12 +43,12 @@ async def test_nothing_is_dialled_but_by_our_host() -> None:
             for attempt in (
                 host.library.connect(info_from_p2p_addr(Multiaddr(other.addresses[0]))),
                 host.library.new_stream(stranger, [TProtocol("/ipfs/ping/1.0.0")]),
-                host._swarm.dial_peer(stranger),
+                host.swarm.dial_peer(stranger),
             ):
                 with pytest.raises(SwarmException):
                     await attempt
             assert other_told.comings == []
-            assert not other._half_open and not other._swarm.all()
+            assert not other.half_open and not other.swarm.all()
 
 
 async def test_an_address_that_was_refused_or_forgotten_is_dialled_again_at_once() -> None:
@@ -79,7 +79,7 @@ async def test_a_dial_on_loopback_takes_well_under_fifty_milliseconds() -> None:
             await one.dial(two.addresses, timeout=5)
             took.append(trio.current_time() - started)
             one.disconnect(two.peer_id, "again")
-            while one._swarm.all() or two._swarm.all():
+            while one.swarm.all() or two.swarm.all():
                 await trio.sleep(0.01)
     assert min(took) < 0.05
 
@@ -95,7 +95,7 @@ async def test_libp2p_announces_concrete_addresses_alone() -> None:
 async def test_a_plain_stream_goes_by_the_connection_that_stays() -> None:
     async with joined() as (one, _, two, _):
         assert one.library is not None
-        (connection,) = one._swarm.of(two.peer_id)
+        (connection,) = one.swarm.of(two.peer_id)
         stream = await one.library.new_stream(connection.mux.peer_id, [TProtocol("/ipfs/ping/1.0.0")])
         assert stream.muxed_conn is connection.mux
         await stream.reset()
@@ -118,8 +118,8 @@ async def test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against
             await stream.reset()
 
         await push(honest)
-        (connection,) = host._swarm.all()
-        assert host._swarm.peerstore.get_protocols(connection.mux.peer_id) == ["/of/mine"]
+        (connection,) = host.swarm.all()
+        assert host.swarm.peerstore.get_protocols(connection.mux.peer_id) == ["/of/mine"]
         assert host.peer_policy.limit_counters.counts.offences == 0
         with trio.fail_after(5), contextlib.suppress(MuxedStreamError, MuxedConnUnavailable, MultiselectClientError):
             while not mux.is_closed:
@@ -164,28 +164,28 @@ async def test_garbage_for_an_answer_to_who_it_is_is_held_against_a_peer() -> No
 async def test_nothing_is_kept_of_a_peer_that_is_gone() -> None:
     """The library keeps what thousands of peers said of themselves, and does not ask again who comes back changed."""
     async with running() as (host, told):
-        store = host._swarm.peerstore
+        store = host.swarm.peerstore
         for _ in range(5):
             async with running() as (other, _):
                 await other.dial(host.addresses, timeout=5)
-                while not store.peer_data_map.keys() - {host._swarm.get_peer_id()}:
+                while not store.peer_data_map.keys() - {host.swarm.get_peer_id()}:
                     await trio.sleep(0.01)
                 peer = other.peer_id
             await told.until_gone(peer)
-        while host._swarm.all():
+        while host.swarm.all():
             await trio.sleep(0.01)
-        assert set(store.peer_data_map) == {host._swarm.get_peer_id()}
+        assert set(store.peer_data_map) == {host.swarm.get_peer_id()}
         assert not store.peer_record_map
 
 
 async def test_a_crowd_that_says_where_it_is_does_not_make_a_host_forget_who_it_is_itself() -> None:
     """A plain host keeps a thousand peers, and forgets first who has no address: itself, and with it its key."""
     async with running(limits=SwarmLimits(connections_max=8)) as (host, _):
-        store = host._swarm.peerstore
+        store = host.swarm.peerstore
         strangers = [ID.from_base58(PrivateKey.from_seed(os.urandom(32)).peer_id) for _ in range(9)]
         for stranger in strangers:
             store.add_addr(stranger, Multiaddr("/ip4/127.0.0.1/tcp/9"), 1000)
         assert len(store.peer_data_map) == 9, "eight, and this node"
-        assert host._swarm.get_peer_id() in store.peer_data_map
+        assert host.swarm.get_peer_id() in store.peer_data_map
         assert host.library is not None
         assert host.library.get_public_key().to_bytes()

@@ -17,8 +17,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamErro
 
 from node.swarm.base import DialFailed, Lane
 from node.swarm.libp2p import host as host_module
-from node.swarm.libp2p import listen
-from node.swarm.libp2p import yamux as yamux_module
+from node.swarm.libp2p import listen, yamux_writer
 from node.swarm.libp2p import yamux_stream as stream_module
 from node.swarm.libp2p.host import PROTOCOL, Host
 from node.swarm.libp2p.multistream import propose
@@ -82,11 +81,11 @@ async def test_a_thousand_idle_connections_and_three_hundred_half_open_ones_keep
                 for _ in range(50):
                     comers.start_soon(come)
         half_open = [await connected_wire(host) for _ in range(300)]
-        while len(host._half_open) < 300:
+        while len(host.half_open) < 300:
             await trio.sleep(0.01)
-        assert host._swarm.count == 1000
+        assert host.swarm.count == 1000
         await assert_serves(host, told)
-        assert host._swarm.count >= 1000
+        assert host.swarm.count >= 1000
         for wire in half_open:
             wire.abort()
         nursery.cancel_scope.cancel()
@@ -113,7 +112,7 @@ async def test_an_idle_connection_gives_way_when_there_are_too_many() -> None:
             for _ in range(20):
                 await stack.enter_async_context(intruder(host))
             await assert_serves(host, told)
-            while host._swarm.count + len(host._half_open) > 10:
+            while host.swarm.count + len(host.half_open) > 10:
                 await trio.sleep(0.01)
             assert count(host, "connections_evicted") >= 11
             assert host.connected_peers()[0] == friend.peer_id, "whose connection is in use"
@@ -147,7 +146,7 @@ async def test_one_public_subnet_has_so_many_connections_and_gives_them_back(mon
             assert count(host, "connections_per_subnet") == 1
             for wire in (half_open, further):
                 wire.abort()
-        while host._came_from:
+        while host.inbound_by_subnet:
             await trio.sleep(0.01)
         await assert_serves(host, told)
 
@@ -250,13 +249,13 @@ async def test_a_stream_on_which_nothing_is_read_is_reset(monkeypatch: pytest.Mo
 async def test_a_connection_that_takes_no_byte_is_closed_counted_and_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(yamux_module, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(yamux_writer, "STALL_SECONDS", 0.2)
     async with running() as (host, told), intruder(host) as mux:
-        while not (connections := host._swarm.all()):
+        while not (connections := host.swarm.all()):
             await trio.sleep(0.01)
         (theirs,) = connections
-        monkeypatch.setattr(theirs.mux.wire, "transmit", lambda data: 0)
-        monkeypatch.setattr(theirs.mux.wire, "writable", trio.sleep_forever)
+        monkeypatch.setattr(theirs.mux.tcp, "transmit", lambda data: 0)
+        monkeypatch.setattr(theirs.mux.tcp, "writable", trio.sleep_forever)
         with trio.fail_after(5):
             await mux.ping(5)
             await theirs.mux.event_closed.wait()
@@ -289,7 +288,7 @@ async def test_our_own_streams_are_given_up_when_the_other_side_says_nothing() -
     """In the library 256 of them that nobody closed make the next one wait for ever."""
     async with running(limits=SwarmLimits(negotiate_seconds=0.1)) as (host, _), intruder(host) as mux:
         assert host.library is not None
-        while not (connections := host._swarm.all()):
+        while not (connections := host.swarm.all()):
             await trio.sleep(0.01)
         peer = connections[0].mux.peer_id
         with trio.fail_after(5):
@@ -328,7 +327,7 @@ async def test_what_is_reset_is_no_longer_unread() -> None:
     async with running() as (host, _), intruder(host) as mux:
         serve_echo(host)
         await stream_of(mux)
-        (connection,) = host._swarm.all()
+        (connection,) = host.swarm.all()
         for _ in range(5):
             stream = await stream_of(mux)
             stream.credit = 1 << 30
@@ -350,8 +349,8 @@ async def test_a_frame_that_is_begun_and_not_ended_costs_the_connection() -> Non
         for each in (other, friend):
             await each.dial(host.addresses, timeout=5)
             await told.until_connected(each.peer_id)
-        (connection,) = other._swarm.of(host.peer_id)
-        connection.named[Lane.BULK].offer((1000).to_bytes(4, "big"), b"and no more")
+        (connection,) = other.swarm.of(host.peer_id)
+        connection.lane_streams[Lane.BULK].offer((1000).to_bytes(4, "big"), b"and no more")
         with trio.fail_after(5):
             await told.until_gone(other.peer_id)
         assert "began a frame" in told.reasons[0]
@@ -363,11 +362,11 @@ async def test_a_frame_that_comes_a_byte_at_a_time_costs_the_connection_as_well(
     async with running(limits=SwarmLimits(frame_seconds=2)) as (host, told), running() as (other, _):
         await other.dial(host.addresses, timeout=5)
         await told.until_connected(other.peer_id)
-        (connection,) = other._swarm.of(host.peer_id)
-        connection.named[Lane.BULK].offer((1_000_000).to_bytes(4, "big"))
+        (connection,) = other.swarm.of(host.peer_id)
+        connection.lane_streams[Lane.BULK].offer((1_000_000).to_bytes(4, "big"))
         with trio.fail_after(10):
             while told.last_of(other.peer_id) == "connected":
-                connection.named[Lane.BULK].offer(b"x")
+                connection.lane_streams[Lane.BULK].offer(b"x")
                 await trio.sleep(0.1)
         assert "has not ended it" in told.reasons[0]
 
@@ -378,14 +377,14 @@ async def test_unfinished_frames_may_fill_so_much_memory_and_the_oldest_give_way
         for each in (other, friend):
             await each.dial(host.addresses, timeout=5)
             await told.until_connected(each.peer_id)
-            (connection,) = each._swarm.of(host.peer_id)
-            connection.named[Lane.BULK].offer((2_000_000).to_bytes(4, "big"), bytes(600_000))
+            (connection,) = each.swarm.of(host.peer_id)
+            connection.lane_streams[Lane.BULK].offer((2_000_000).to_bytes(4, "big"), bytes(600_000))
             await trio.sleep(1.1 if each is other else 0)
         with trio.fail_after(5):
             await told.until_gone(other.peer_id)
         assert "too much is under way in all" in told.reasons[0]
-        (connection,) = friend._swarm.of(host.peer_id)
-        connection.named[Lane.BULK].offer(bytes(1_400_000))
+        (connection,) = friend.swarm.of(host.peer_id)
+        connection.lane_streams[Lane.BULK].offer(bytes(1_400_000))
         with trio.fail_after(5):
             await told.until(lambda: bool(told.frames))
         assert [(peer, len(frame)) for peer, _, frame in told.frames] == [(friend.peer_id, 2_000_000)]
@@ -397,8 +396,8 @@ async def test_a_frame_over_the_limit_and_a_full_queue_are_counted() -> None:
         while one.send(two.peer_id, Lane.BULK, bytes(8_000_000)):
             pass
         assert count(one, "frames_not_queued") == 1
-        (connection,) = one._swarm.of(two.peer_id)
-        connection.named[Lane.SMALL].offer(b"\xff\xff\xff\xff")
+        (connection,) = one.swarm.of(two.peer_id)
+        connection.lane_streams[Lane.SMALL].offer(b"\xff\xff\xff\xff")
         await two_told.until_gone(one.peer_id)
         assert count(two, "frames_too_long") == 1
 
@@ -413,7 +412,7 @@ async def test_a_flood_of_one_kind_is_one_line_and_one_number(caplog: pytest.Log
         await assert_serves(host, told)
         dropped = count(host, "half_open_dropped")
         assert dropped >= 50
-        assert len([record for record in caplog.records if "shake hands" in record.getMessage()]) == 1
+        assert len([record for record in caplog.records if "are in their handshake" in record.getMessage()]) == 1
         for wire in wires:
             wire.abort()
 
@@ -426,8 +425,8 @@ async def offend(host: Host, seed: bytes) -> None:
     mux = await Upgrader(seed).outbound(await connected_wire(host))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mux.start)
-        mux._answers += frame(7, 0, 1, 0)
-        mux._work()
+        mux.writer.answers += frame(7, 0, 1, 0)
+        mux.writer.wake()
         await mux.event_closed.wait()
         nursery.cancel_scope.cancel()
 
@@ -489,7 +488,7 @@ async def test_the_lists_hold_at_once_and_both_ways() -> None:
                 except DialFailed:
                     outcomes.append(False)
                 dialler.disconnect(dialled.peer_id, "the next one")
-                while host._swarm.of(other.peer_id) or other._swarm.of(host.peer_id):
+                while host.swarm.of(other.peer_id) or other.swarm.of(host.peer_id):
                     await trio.sleep(0.01)
             assert len(set(outcomes)) == 1
             return outcomes[0]

@@ -34,7 +34,7 @@ from node.swarm.libp2p.gossipsub_parts import PROTOCOLS
 from node.swarm.libp2p.multistream import propose
 from node.swarm.libp2p.upgrade import Upgrader
 from node.swarm.libp2p.yamux import YamuxConnection
-from node.swarm.libp2p.yamux_stream import WINDOW
+from node.swarm.libp2p.yamux_frame import WINDOW
 from tests.live.swarm_peers import AGREES, mute
 from tests.live.test_host_hardening import ECHO, plain
 
@@ -203,7 +203,7 @@ class Writers:
         stream.attach(self._came, lambda _: self._changed.set())
         stream.offer(OPENING)
         self._missing += len(OPENING) + WINDOW
-        assert self._mux._flush()
+        assert self._mux.writer.flush()
 
     async def until_one_has_to_wait(self) -> None:
         """For good: on a busy machine what the kernel takes now and then may look like nothing for a moment."""
@@ -267,7 +267,7 @@ async def test_s7_a_write_that_is_cancelled_under_backpressure_breaks_the_connec
             nursery.start_soon(mux.start)
             await writers.ask()
             await writers.until_all_came_or_it_ended()
-            assert mux.reason == ("a packet does not open with the session's key" if is_cancelled else "")
+            assert mux.reason == ("a packet cannot be decrypted with the session's key" if is_cancelled else "")
             nursery.cancel_scope.cancel()
 
 

@@ -70,7 +70,7 @@ class Listener:
 async def listening(*, limits: SwarmLimits = USUAL) -> AsyncIterator[Listener]:
     async with running(limits=limits) as (host, told), trio.open_nursery() as nursery:
         listener = Listener(host, told, limits)
-        await nursery.start(listener.pubsub.run, host)
+        await nursery.start(listener.pubsub.run, host.library)
         listener.listen()
         yield listener
         nursery.cancel_scope.cancel()
@@ -119,11 +119,11 @@ async def test_who_subscribes_later_on_the_same_connection_is_heard_and_hears() 
     async with joined() as (early_host, early_told, late_host, late_told), trio.open_nursery() as nursery:
         early, late = Listener(early_host, early_told, USUAL), Listener(late_host, late_told, USUAL)
         early.listen()
-        await nursery.start(early.pubsub.run, early_host)
+        await nursery.start(early.pubsub.run, early_host.library)
         while not early.pubsub._is_up.is_set():
             await trio.sleep(0.01)
         await trio.testing.wait_all_tasks_blocked(0.1)  # its stream to the other has failed by now
-        await nursery.start(late.pubsub.run, late_host)
+        await nursery.start(late.pubsub.run, late_host.library)
         late.listen()
         await early.until_meets(late)
         await late.until_meets(early)
@@ -157,7 +157,7 @@ async def test_a_node_that_starts_again_at_once_is_not_taken_for_a_repetition() 
         for life in range(2):
             async with running(seed=seed) as (host, told), trio.open_nursery() as nursery:
                 speaker = Listener(host, told, USUAL)
-                await nursery.start(speaker.pubsub.run, host)
+                await nursery.start(speaker.pubsub.run, host.library)
                 speaker.listen()
                 await host.dial(listener.host.addresses, timeout=5)
                 await speaker.until_meets(listener)
@@ -210,7 +210,7 @@ async def test_every_host_has_topics() -> None:
 async def test_nothing_runs_before_somebody_wants_it() -> None:
     async with running() as (host, _), trio.open_nursery() as nursery:
         pubsub = PubSub()
-        await nursery.start(pubsub.run, host)
+        await nursery.start(pubsub.run, host.library)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert host.library is not None
         assert not set(PROTOCOLS) & set(host.library.multiselect.handlers)

@@ -1,4 +1,4 @@
-"""Multiaddrs, as far as this swarm speaks them: TCP on an IP address or a DNS name, and the peer's id if it is known.
+"""The multiaddrs that this swarm supports: TCP on an IP address or a DNS name, with the peer's id if it is known.
 
 /ip4/192.0.2.7/tcp/4001    /ip6/::1/tcp/4001/p2p/12D3KooW...    /dns4/seed.example.org/tcp/4001
 """
@@ -11,12 +11,12 @@ from protocols.keys import public_key
 
 IP = ("ip4", "ip6")
 DNS = ("dns", "dns4", "dns6")
-SHAPE = "/ip4/<address>/tcp/<port>, or ip6, dns, dns4 or dns6 in the place of ip4, and /p2p/<peer id> after it if known"
+SYNTAX = "/ip4/<address>/tcp/<port>, or ip6, dns, dns4 or dns6 instead of ip4, and /p2p/<peer id> after it if known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpAddress:
-    """`kind` is one of IP and DNS, `peer` the id in text that must answer there, or None for whoever does."""
+    """`kind` is one of `IP` and `DNS`. `peer` is the id, in text, of the only peer to accept; None accepts any."""
 
     kind: str
     host: str
@@ -28,15 +28,15 @@ class TcpAddress:
 
 
 def parse(text: str) -> TcpAddress:
-    """Raises ValueError; the message says what is wrong with the address, and what one looks like."""
+    """Raises ValueError; the message says what is wrong with the address, and how one is written."""
     parts = text.removesuffix("/").split("/")
     if len(parts) not in (5, 7) or parts[0] or parts[3] != "tcp" or parts[5:6] not in ([], ["p2p"], ["ipfs"]):
-        raise ValueError(f"not an address that is spoken here; write {SHAPE}")
+        raise ValueError(f"not an address that is supported; write {SYNTAX}")
     kind, host, port, peer = parts[1], parts[2], parts[4], parts[6] if len(parts) == 7 else None
     if kind in IP:
         host = _ip(kind, host)
     elif kind not in DNS or not host:
-        raise ValueError(f"/{kind}/{host} is not spoken here; write {SHAPE}")
+        raise ValueError(f"/{kind}/{host} is not supported; write {SYNTAX}")
     if not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ValueError(f"{port!r} is not a TCP port: a number from 0 to 65535")
     if peer is not None:

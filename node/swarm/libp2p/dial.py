@@ -1,7 +1,7 @@
-"""Dialling: all addresses of a peer side by side, and the first that proves to be the peer wins.
+"""Dialling: all addresses of a peer at the same time; the first that proves to be the peer wins.
 
-libp2p tries one TCP address a peer, blocks the peer for a minute if that one is dead, and waits a quarter of a second
-on every success. Here a dead address costs nothing but itself.
+libp2p tries one TCP address of a peer, blocks the peer for a minute when that one is dead, and waits a quarter of a
+second on every success. Here a dead address delays no other one.
 """
 
 import socket
@@ -12,33 +12,33 @@ import trio
 
 from node.swarm.libp2p.address import DNS, TcpAddress
 from node.swarm.libp2p.tcp import connect
-from node.swarm.libp2p.upgrade import Upgrader, in_words
+from node.swarm.libp2p.upgrade import Upgrader, describe
 from node.swarm.libp2p.yamux import YamuxConnection
 
 ADDRESSES_MAX = 32
-"""Of one peer, tried at once; further ones follow as these fail."""
-PLACES_MAX = 8
-"""Addresses behind one name that are tried."""
+"""Addresses tried at the same time; further ones follow when these fail."""
+RESOLVED_MAX = 8
+"""Addresses of one DNS name that are tried."""
 
 _FAMILY = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 
 
 class Refused(Exception):
-    """An address led to somebody, and we do not want that one; the message says why."""
+    """The peer that answered at an address is not accepted; the message says why."""
 
 
 async def race(
     endpoints: Sequence[TcpAddress],
     upgrader: Upgrader,
-    is_welcome: Callable[[str], str],
+    complaint: Callable[[str], str],
     failed: dict[str, str],
     *,
     silent: str,
 ) -> tuple[TcpAddress, YamuxConnection] | None:
-    """The first connection that is up, or None when every address failed. Its caller bounds the time.
+    """The first connection that is up, or None when every address failed. The caller bounds the time.
 
-    `is_welcome` says of a peer id what stands against it, or ''. `failed` is told why each address leads nowhere, as
-    soon as that is known, so that it holds when the time is over: `silent` is what is said of one that is still tried.
+    `complaint` gives the reason not to accept a peer, or ''. `failed` is filled in place with the reason for each
+    address, so that it is complete when the caller's time is over: `silent` is the reason of one that is still tried.
     """
     won: list[tuple[TcpAddress, YamuxConnection]] = []
     failed.update({str(endpoint): silent for endpoint in endpoints})
@@ -48,26 +48,26 @@ async def race(
         if endpoint.kind not in DNS:
             await attempt(endpoint, endpoint, str(endpoint))
             return
-        failed[str(endpoint)] = f"its name was not looked up: {silent}"
+        failed[str(endpoint)] = f"its name was not resolved: {silent}"
         try:
-            places = await _look_up(endpoint)
+            resolved = await _resolve(endpoint)
         except OSError as error:
-            failed[str(endpoint)] = in_words(error)
+            failed[str(endpoint)] = describe(error)
             return
         del failed[str(endpoint)]
-        for place in places:
-            nursery.start_soon(attempt, endpoint, place, f"{endpoint} ({place.host})")
+        for address in resolved:
+            nursery.start_soon(attempt, endpoint, address, f"{endpoint} ({address.host})")
 
-    async def attempt(endpoint: TcpAddress, place: TcpAddress, name: str) -> None:
-        failed[name] = f"not tried: {ADDRESSES_MAX} others were, and took all the time"
+    async def attempt(endpoint: TcpAddress, resolved: TcpAddress, name: str) -> None:
+        failed[name] = f"not tried: {ADDRESSES_MAX} other addresses took all the time"
         async with slots:
             failed[name] = silent
             try:
-                won.append((endpoint, await _attempt(place, upgrader, is_welcome)))
+                won.append((endpoint, await _attempt(resolved, upgrader, complaint)))
                 del failed[name]
                 nursery.cancel_scope.cancel()
             except Exception as error:
-                failed[name] = str(error) if isinstance(error, Refused) else in_words(error)
+                failed[name] = str(error) if isinstance(error, Refused) else describe(error)
 
     try:
         async with trio.open_nursery() as nursery:
@@ -85,29 +85,31 @@ def _drop(connections: Sequence[tuple[TcpAddress, YamuxConnection]]) -> None:
         mux.abort("it is not needed")
 
 
-async def _attempt(endpoint: TcpAddress, upgrader: Upgrader, is_welcome: Callable[[str], str]) -> YamuxConnection:
-    wire = await connect(_FAMILY[endpoint.kind], endpoint.host, endpoint.port)
+async def _attempt(endpoint: TcpAddress, upgrader: Upgrader, complaint: Callable[[str], str]) -> YamuxConnection:
+    tcp = await connect(_FAMILY[endpoint.kind], endpoint.host, endpoint.port)
     try:
-        mux = await upgrader.outbound(wire)
+        mux = await upgrader.outbound(tcp)
         peer = str(mux.peer_id)
         if endpoint.peer is not None and peer != endpoint.peer:
             raise Refused(f"another peer answers there, {peer}")
-        if complaint := is_welcome(peer):
-            raise Refused(complaint)
+        if why := complaint(peer):
+            raise Refused(why)
         return mux
     except BaseException:
-        wire.abort()
+        tcp.abort()
         raise
 
 
-async def _look_up(endpoint: TcpAddress) -> list[TcpAddress]:
-    """The addresses behind a name, each of which is tried. Raises OSError."""
+async def _resolve(endpoint: TcpAddress) -> list[TcpAddress]:
+    """The addresses of a DNS name. Raises OSError."""
     family = _FAMILY.get(endpoint.kind, socket.AF_UNSPEC)
     found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, family, socket.SOCK_STREAM)
     kinds = {socket.AF_INET: "ip4", socket.AF_INET6: "ip6"}
-    places = {
-        replace(endpoint, kind=kinds[kind], host=str(place[0])): None for kind, _, _, _, place in found if kind in kinds
+    resolved = {
+        replace(endpoint, kind=kinds[kind], host=str(address[0])): None
+        for kind, _, _, _, address in found
+        if kind in kinds
     }
-    if not places:
+    if not resolved:
         raise OSError(f"{endpoint.host} has no address")
-    return list(places)[:PLACES_MAX]
+    return list(resolved)[:RESOLVED_MAX]

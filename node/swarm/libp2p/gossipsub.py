@@ -1,20 +1,21 @@
-"""libp2p's GossipSub, over our host, so that no peer and no bug can end it, and nothing is dropped in silence.
+"""GossipSub: libp2p's, adapted so that no peer and no defect can end it, and so that nothing is dropped silently.
 
-The mesh (who sends to whom, and who is told what there is) is libp2p's `GossipSub`, as it is. The `Pubsub` round it is
-taken apart, for in the library
+The router (which peers get which messages, and are offered which) is libp2p's `GossipSub`, unchanged. The `Pubsub`
+around it is replaced in parts, because in the library
 
-- one frame that is no protobuf, one message with a bad `from_id` or key, and one validator that raises end the whole
-  host, because they end a task of a service: here every task is guarded (`Tasks`), a peer's garbage costs its stream
-  and is held against it, and a validator that raises has refused;
-- three bounds drop messages in a burst without a word: 10 a second a topic and peer (the spam protection, which is
-  off: a peer that sends too fast is read more slowly), 32 frames in the queue to a peer (`Outbox`, which is larger and
-  counts), and 32 messages in a subscription's channel (there is none: messages are delivered inline);
-- a fourth one drops what a node says after a restart: numbers begin at the time in seconds, and whoever spoke more
-  often than once a second repeats numbers that others have seen. Ours begin at the time in nanoseconds;
-- a peer whose stream broke while another connection to it lives is not heard again, for its topics are forgotten.
+- one frame that is no protobuf, one message with a bad `from_id` or key, or one validator that raises ends the whole
+  host, because it ends a task of a service. Here every task is guarded (`Tasks`), malformed input ends the stream and
+  is recorded against the peer, and a validator that raises has refused the message;
+- three bounds drop messages of a burst silently: 10 a second for each topic and peer (the spam protection, which is off
+  here: a peer that sends too fast is read more slowly), 32 frames in the queue to a peer (here an `Outbox`, which is
+  larger and counts), and 32 messages in the channel of a subscription (here there is none: messages are delivered
+  inline);
+- a fourth bound drops messages after a restart: message numbers start at the time in seconds, so a node that sent more
+  than one message a second repeats numbers that others have seen. Here they start at the time in nanoseconds;
+- a peer whose stream broke while another connection to it lives is not heard again, because its topics are forgotten.
 
-What peers can make it remember is bounded too, in bytes as well (`History`, `Outboxes`), and long frames count for more
-when it is judged who sends too much. It is for announcements and notices, never for content.
+The memory that peers can fill is bounded too, in bytes as well (`BoundedMessageCache`, `Outbox`), and long frames count
+for more when a peer is judged to send too much. GossipSub is for announcements and notices, never for content.
 """
 
 import logging
@@ -39,8 +40,10 @@ from libp2p.tools.anyio_service.api import InternalManagerAPI
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
-from node.swarm.libp2p.adapters import HardenedHost, HardenedSwarm, PeerConnection
-from node.swarm.libp2p.gossipsub_parts import PROTOCOLS, Outbox, Outboxes, SeenMessages, Tasks, mesh
+from node.swarm.libp2p.gossipsub_parts import PROTOCOLS, Outbox, OutboxTotals, SeenMessages, Tasks, make_router
+from node.swarm.libp2p.host_adapter import HostAdapter
+from node.swarm.libp2p.peer_connection import PeerConnection
+from node.swarm.libp2p.swarm_adapter import SwarmAdapter
 from node.swarm.libp2p.yamux_stream import YamuxStream
 from node.swarm.limits import SwarmLimits
 from node.swarm.peer_policy import BadInput
@@ -55,33 +58,33 @@ ENTRIES_MAX = 2048
 """Messages, subscriptions and control messages in one frame."""
 KIB = 1024
 IDS_MAX = 64
-"""Messages that a peer may ask for, or tell of, in one control message."""
+"""Messages that a peer may ask for or announce in one control message."""
 SWEEP_SECONDS = 10.0
 VERIFIED_AT_ONCE = 16
-"""Messages (each a signature, 50 microseconds) that are handled before others get their turn."""
+"""Messages (each with a signature, 50 microseconds) that are handled before other tasks get their turn."""
 
 Deliver = Callable[[str, str, bytes], bool]
-"""Told the topic, the author's peer id and the data; whether the message is to be handed on. Does not raise."""
+"""Called with the topic, the author's peer id and the data; returns whether to forward the message. Must not raise."""
 
 
-class HardenedPubsub(Pubsub):
-    """One node's part in it. Everything that takes long runs in `tasks`."""
+class PubsubAdapter(Pubsub):
+    """The GossipSub of one node. All that takes long runs in `tasks`."""
 
     router: GossipSub
 
     def __init__(
-        self, host: HardenedHost, tasks: Tasks, limits: SwarmLimits, deliver: Deliver, *, heartbeat_seconds: float = 1.0
+        self, host: HostAdapter, tasks: Tasks, limits: SwarmLimits, deliver: Deliver, *, heartbeat_seconds: float = 1.0
     ) -> None:
-        router = mesh(heartbeat_seconds, limits.gossip_history_bytes_max)
+        router = make_router(heartbeat_seconds, limits.gossip_history_bytes_max)
         network = host.get_network()
-        assert isinstance(network, HardenedSwarm)
+        assert isinstance(network, SwarmAdapter)
         before = list(network.notifees)
         super().__init__(host, router, max_subscriptions_per_peer=limits.gossip_topics_max)
-        network.notifees[:] = before  # its own waits until a task of it has time for a peer
+        network.notifees[:] = before  # the library's own waits until one of its tasks has time for a peer
         self.peer_receive_channel.close()
         self.dead_peer_receive_channel.close()
         self.seen_messages.stop()  # a thread
-        self.seen_messages = SeenMessages()  # type: ignore[assignment]  # the two methods of it that are used
+        self.seen_messages = SeenMessages()  # type: ignore[assignment]  # it has the two methods that are used
         self.counter = time.time_ns()
         self._manager = router._manager = cast(InternalManagerAPI, tasks)
         self._limits = limits
@@ -89,41 +92,41 @@ class HardenedPubsub(Pubsub):
         self._peer_policy = network.peer_policy
         self._deliver = deliver
         self._reading: Counter[ID] = Counter()
-        """Streams that a peer opened to us."""
+        """Streams that a peer opened to this node."""
         self._buckets: dict[ID, TokenBucket] = {}
-        self._outboxes = Outboxes()
+        self._outbox_totals = OutboxTotals()
         self._notifee = _Notifee(self)
 
     def start(self) -> None:
-        """Take part: with whoever is connected, and whoever will be."""
+        """Take part, with the peers that are connected and those that connect later."""
         self._network.register_notifee(self._notifee)
-        for task in (self.router.heartbeat, self._sweep_for_ever):
+        for task in (self.router.heartbeat, self._sweep):
             self.manager.run_daemon_task(task)
-        self._meet_everyone()
+        self._meet_all()
 
     def stop(self) -> None:
         self._network.remove_notifee(self._notifee)
         for protocol in PROTOCOLS:
-            cast(HardenedHost, self.host).remove_stream_handler(protocol)
+            cast(HostAdapter, self.host).remove_stream_handler(protocol)
 
-    # -- peers come and go --------------------------------------------------------------------------------------
+    # -- peers ---------------------------------------------------------------------------------------------------
 
-    def met(self, peer: ID) -> None:
-        """A peer is connected, or speaks to us: it gets a stream of ours, unless it has one."""
+    def meet(self, peer: ID) -> None:
+        """A peer is connected, or opened a stream: open one to it, unless there is one."""
         if peer not in self.peers:
             self._schedule_peer_stream_retry(peer)
 
-    def parted(self, connection: PeerConnection) -> None:
-        """A connection is over: if our stream was on it, and the peer has another one, it gets a new stream."""
+    def connection_ended(self, connection: PeerConnection) -> None:
+        """A connection ended. If this node's stream was on it and the peer has another one, open a new stream."""
         peer = connection.mux.peer_id
         stream = self.peers.get(peer)
         if stream is None or stream.muxed_conn is connection.mux:
             self._handle_dead_peer(peer)
 
-    def _meet_everyone(self) -> None:
+    def _meet_all(self) -> None:
         for connection in self._network.all():
             if not connection.is_closed:
-                self.met(connection.mux.peer_id)
+                self.meet(connection.mux.peer_id)
 
     async def _handle_new_peer(self, peer_id: ID) -> None:
         stream = await self.host.new_stream(peer_id, list(PROTOCOLS))
@@ -133,7 +136,7 @@ class HardenedPubsub(Pubsub):
         peer = str(peer_id)
         queue = Outbox(
             self._limits,
-            self._outboxes,
+            self._outbox_totals,
             lambda: self._peer_policy.limit_counters.hit("gossip_dropped", peer, "reads GossipSub too slowly"),
         )
         queue.push(self.get_hello_packet())
@@ -147,7 +150,7 @@ class HardenedPubsub(Pubsub):
             await self.router.on_peer_subscribed(peer_id, topic)
 
     def _handle_dead_peer(self, peer_id: ID) -> None:
-        """Our stream to a peer is over. What it told us holds as long as its own stream to us does."""
+        """This node's stream to a peer is over. The peer's subscriptions hold as long as its own stream does."""
         self._clear_pending_announce_retries_for_peer(peer_id)
         self._replayed_recent_topics.pop(peer_id, None)
         if self.peers.pop(peer_id, None) is not None:
@@ -158,24 +161,24 @@ class HardenedPubsub(Pubsub):
         if self._peer_is_connected(peer_id):
             self._schedule_peer_stream_retry(peer_id)
 
-    async def _sweep_for_ever(self) -> None:
-        """Forget what is over, and what the library never would; meet those whose first stream failed."""
+    async def _sweep(self) -> None:
+        """Forget what is over, some of which the library never forgets; retry peers whose first stream failed."""
         while True:
             await trio.sleep(SWEEP_SECONDS)
             now, wall = trio.current_time(), time.time()
             for peer in [p for p, bucket in self._buckets.items() if bucket.is_full(now) and not self._reading[p]]:
                 del self._buckets[peer]
-            self._reading += Counter()  # which leaves out those at zero
+            self._reading += Counter()  # which removes entries at zero
             for waits in self.router.back_off.values():
                 for peer in [peer for peer, until in waits.items() if until <= wall]:
                     del waits[peer]
             self.router.recent_message_deliveries.clear()
-            self._meet_everyone()
+            self._meet_all()
 
-    # -- what we send -------------------------------------------------------------------------------------------
+    # -- sending ------------------------------------------------------------------------------------------------
 
     async def write_msg(self, stream: INetStream, rpc_msg: rpc_pb2.RPC) -> bool:
-        """Through the peer's queue like all else, so that what is sent keeps its order and its bounds."""
+        """Send through the peer's queue, as all frames are, so that their order and their bounds hold."""
         queue = self.peer_queues.get(stream.muxed_conn.peer_id)
         return queue is not None and queue.push(rpc_msg)
 
@@ -191,16 +194,16 @@ class HardenedPubsub(Pubsub):
             if self.peers.get(peer_id) is stream:
                 self._handle_dead_peer(peer_id)
 
-    # -- what comes ---------------------------------------------------------------------------------------------
+    # -- receiving ----------------------------------------------------------------------------------------------
 
     async def stream_handler(self, stream: INetStream) -> None:
-        """A peer opened a stream. What it raises costs that stream; a `BadInput` is held against the peer."""
+        """A peer opened a stream. An exception ends that stream; a `BadInput` is recorded against the peer."""
         peer = stream.muxed_conn.peer_id
         muxed = getattr(stream, "muxed_stream", None)
         assert isinstance(muxed, YamuxStream)
-        muxed.expect(inf, inf)  # there may be nothing to say for days
+        muxed.expect(inf, inf)  # it may be silent for days
         self._reading[peer] += 1
-        self.met(peer)
+        self.meet(peer)
         try:
             while True:
                 await self._take(peer, await self._read(stream))
@@ -233,21 +236,21 @@ class HardenedPubsub(Pubsub):
             await self.push_msg(peer, message)
         if rpc.HasField("control"):
             self._trim(control)
-            rpc.ClearField("senderRecord")  # addresses come from elsewhere
+            rpc.ClearField("senderRecord")  # addresses come from other sources
             await self.router.handle_rpc(rpc, peer)
 
     def _subscribed(self, peer: ID, subscription: rpc_pb2.RPC.SubOpts) -> None:
-        """A peer subscribes or no longer does. The library says to nobody what it leaves out."""
+        """A peer subscribes or unsubscribes. The library ignores some subscriptions silently; here they are counted."""
         topic = subscription.topicid
         if len(topic) <= TOPIC_CHARS_MAX:
             self.handle_subscription(peer, subscription)
         if subscription.subscribe and peer not in self.peer_topics.get(topic, ()):
             most = self._limits.gossip_topics_max
-            why = f"subscribes to more than {most} topics, or to one whose name is too long: it is left out"
+            why = f"subscribes to more than {most} topics, or to one whose name is too long: it is ignored"
             self._peer_policy.limit_counters.hit("gossip_topics", str(peer), why)
 
     async def _slow_down(self, peer: ID, cost: int) -> None:
-        """Read a peer that sends too much no faster than it may: its own queue fills up, and nobody else's."""
+        """Read a peer that sends too much more slowly, so that its own queue fills up, and no other peer's."""
         now = trio.current_time()
         bucket = self._buckets.get(peer)
         if bucket is None:
@@ -260,27 +263,27 @@ class HardenedPubsub(Pubsub):
             await trio.sleep(seconds)
 
     def _trim(self, control: rpc_pb2.ControlMessage) -> None:
-        """Leave out what is not about topics of ours, whom else to dial, and what would make a long answer."""
+        """Remove entries about topics of other nodes, peers to dial, and what would make a long answer."""
         for entries in (control.ihave, control.graft, control.prune):
-            ours = [entry for entry in entries if entry.topicID in self.topic_ids]
+            kept = [each for each in entries if each.topicID in self.topic_ids]
             del entries[:]
-            entries.extend(ours)  # type: ignore[arg-type]  # each into the list that it came from
+            entries.extend(kept)  # type: ignore[arg-type]  # each into the list that it came from
         for prune in control.prune:
             del prune.peers[:]
-        told: Any
-        for told in (*control.ihave, *control.iwant, *control.idontwant):
-            del told.messageIDs[IDS_MAX:]
+        entry: Any
+        for entry in (*control.ihave, *control.iwant, *control.idontwant):
+            del entry.messageIDs[IDS_MAX:]
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
-        """Check a message, deliver it, and hand it on. Raises `BadInput` for one that cannot be honest."""
-        if msg_forwarder != self.my_id and not self._is_welcome(msg_forwarder, msg):
+        """Check a message, deliver it, and forward it. Raises `BadInput` for one that no honest peer sends."""
+        if msg_forwarder != self.my_id and not self._accepts(msg_forwarder, msg):
             return
         if msg_forwarder == self.my_id:
             self._mark_msg_seen(msg)
         await self.router.publish(msg_forwarder, msg)
 
-    def _is_welcome(self, forwarder: ID, msg: rpc_pb2.Message) -> bool:
-        """Whether a peer's message is new, honest, about a topic of ours, and wanted; then it is delivered."""
+    def _accepts(self, forwarder: ID, msg: rpc_pb2.Message) -> bool:
+        """Whether a message is new, signed, about a topic of this node, and valid; then it is delivered."""
         if len(msg.topicIDs) != 1 or len(msg.from_id) > AUTHOR_BYTES_MAX or len(msg.seqno) > NUMBER_BYTES_MAX:
             raise self._refused("a message with a bad author, number or topic")
         if len(msg.data) > self._limits.gossip_message_bytes_max:
@@ -295,7 +298,7 @@ class HardenedPubsub(Pubsub):
         self._mark_msg_seen(msg)
         if self._deliver(topic, author, msg.data):
             return True
-        # Who handed it on may be honest, and not know better.
+        # The forwarder may be honest, and have no validator of its own.
         what = f"a message about {topic} that is not accepted here"
         self._peer_policy.limit_counters.count("gossip_refused")
         self._peer_policy.blame(str(forwarder), Offence.FLOOD, f"sent {what}")
@@ -307,18 +310,18 @@ class HardenedPubsub(Pubsub):
 
 
 class _Notifee(INotifee):
-    """Hears from the host who comes and goes, and never keeps it waiting."""
+    """Called by the host when connections open and close; never makes it wait."""
 
-    def __init__(self, gossip: HardenedPubsub) -> None:
+    def __init__(self, gossip: PubsubAdapter) -> None:
         self._gossip = gossip
 
     async def connected(self, network: INetwork, conn: INetConn) -> None:
         assert isinstance(conn, PeerConnection)
-        self._gossip.met(conn.mux.peer_id)
+        self._gossip.meet(conn.mux.peer_id)
 
     async def disconnected(self, network: INetwork, conn: INetConn) -> None:
         assert isinstance(conn, PeerConnection)
-        self._gossip.parted(conn)
+        self._gossip.connection_ended(conn)
 
     async def opened_stream(self, network: INetwork, stream: INetStream) -> None: ...
 

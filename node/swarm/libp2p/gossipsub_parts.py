@@ -1,7 +1,7 @@
-"""What `gossipsub.py` is put together from, in the place of parts of libp2p's: tasks, memory, queues, and its router.
+"""Parts of GossipSub that replace libp2p's own: tasks, seen messages, the message cache, outgoing queues, the router.
 
-libp2p's own parts end the host when a task fails, remember without bound in a thread of their own, and drop what is
-over 32 frames without a word.
+libp2p's own parts end the host when a task fails, remember messages without bound in a thread of their own, and drop
+the frames after the first 32 of a queue silently.
 """
 
 import logging
@@ -16,7 +16,7 @@ from libp2p.pubsub.mcache import CacheEntry, MessageCache, default_msg_id_fn
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.rpc_queue import RpcQueue
 
-import node.swarm.libp2p.release  # noqa: F401  # refuses any other release of libp2p than the one whose names these are
+import node.swarm.libp2p.release  # noqa: F401  # refuses any release of libp2p but the one that has the names used here
 from node.swarm.limits import SwarmLimits
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 PROTOCOLS = tuple(TProtocol(f"/meshsub/1.{minor}.0") for minor in (2, 1, 0))
 SEEN_SECONDS, SEEN_MAX = 120.0, 65_536
 MESSAGE_BYTES = 512
-"""What a message that is kept takes beside its own bytes."""
+"""The cost of a kept message beside its own bytes."""
 
 
 class Tasks:
-    """Stands in for the manager of libp2p's services: whatever a task raises ends that task, and nothing else."""
+    """Replaces the manager of libp2p's services: an exception of a task ends that task alone."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -39,23 +39,23 @@ class Tasks:
             self._nursery.start_soon(self._guarded, task, *args)
 
     def run_daemon_task(self, task: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None) -> None:
-        """One that runs for ever, and is started again should it fail."""
-        self._nursery.start_soon(self._for_ever, task, *args)
+        """Run a task for ever; it is started again when it fails."""
+        self._nursery.start_soon(self._restarted, task, *args)
 
     async def _guarded(self, task: Callable[..., Awaitable[Any]], *args: Any) -> None:
         try:
             await task(*args)
         except Exception:
-            log.exception("a task of GossipSub failed, and only that")
+            log.exception("a task of GossipSub failed")
 
-    async def _for_ever(self, task: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    async def _restarted(self, task: Callable[..., Awaitable[Any]], *args: Any) -> None:
         while self.is_running:
             await self._guarded(task, *args)
             await trio.sleep(1)
 
 
 class SeenMessages:
-    """Which messages are known. In the place of libp2p's, which has a thread of its own and no bound."""
+    """The ids of messages that were seen. Replaces libp2p's, which has a thread of its own and no bound."""
 
     def __init__(self) -> None:
         self._ids: dict[bytes, float] = {}
@@ -74,9 +74,9 @@ class SeenMessages:
 
 
 class BoundedMessageCache(MessageCache):
-    """The messages of the last heartbeats, for who asks for one of them: in the place of libp2p's, which has no bound.
+    """The messages of the last heartbeats, for peers that ask for one. Replaces libp2p's, which has no bound.
 
-    Holds `bytes_max` bytes, with what each message costs beside its own: for a new one the oldest go.
+    It holds `bytes_max` bytes, the cost of each message included; the oldest messages make room for a new one.
     """
 
     history: list[deque[CacheEntry]]  # type: ignore[assignment]  # newest first, and in each the oldest first
@@ -99,7 +99,7 @@ class BoundedMessageCache(MessageCache):
             self._forget(next(beat for beat in reversed(self.history) if beat).popleft())
 
     def shift(self) -> None:
-        """A heartbeat is over: what has been kept for all of them goes."""
+        """A heartbeat is over: drop the messages that were kept for the whole history."""
         for entry in self.history.pop():
             self._forget(entry)
         self.history.insert(0, deque())
@@ -112,8 +112,8 @@ def _cost(msg: rpc_pb2.Message) -> int:
     return msg.ByteSize() + MESSAGE_BYTES
 
 
-class Outboxes:
-    """What all `Outbox`es hold together."""
+class OutboxTotals:
+    """The number of all `Outbox`es, and the bytes that they hold together."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -121,20 +121,20 @@ class Outboxes:
 
 
 class Outbox(RpcQueue):
-    """What waits to be written to one peer: bounded by number and by bytes. `on_full` hears of what is dropped.
+    """Frames that wait to be written to one peer, bounded by number and by bytes. `on_full` is called for each drop.
 
-    While all of them together hold more than they may, each has its even share of that, or one frame, so that peers who
-    read nothing take nothing from the others.
+    While all outboxes together hold more than they may, each may hold an even share of that, or one frame, so that
+    peers that read nothing take no room from the others.
     """
 
-    def __init__(self, limits: SwarmLimits, all_of_them: Outboxes, on_full: Callable[[], None]) -> None:
+    def __init__(self, limits: SwarmLimits, totals: OutboxTotals, on_full: Callable[[], None]) -> None:
         super().__init__(limits.gossip_queue_max, limits.gossip_rpc_bytes_max)
         self._bytes = 0
         self._bytes_max = limits.gossip_queue_bytes_max
-        self._all = all_of_them
-        self._all_bytes_max = limits.gossip_queue_bytes_in_all_max
+        self._totals = totals
+        self._bytes_of_all_max = limits.gossip_queue_bytes_in_all_max
         self._on_full = on_full
-        self._all.count += 1
+        self._totals.count += 1
 
     def push(self, rpc: rpc_pb2.RPC, priority: bool = False) -> bool:
         if self.closed:
@@ -153,26 +153,26 @@ class Outbox(RpcQueue):
         return rpc
 
     def close(self) -> None:
-        """What waits is not sent any more."""
+        """Drop all that waits."""
         if not self.closed:
             while self._queue.pop():
                 pass
             self._add(-self._bytes)
-            self._all.count -= 1
+            self._totals.count -= 1
         super().close()
 
     def _most(self, more: int) -> float:
-        if self._all.bytes + more <= self._all_bytes_max:
+        if self._totals.bytes + more <= self._bytes_of_all_max:
             return self._bytes_max
-        return min(self._bytes_max, self._all_bytes_max / self._all.count)
+        return min(self._bytes_max, self._bytes_of_all_max / self._totals.count)
 
     def _add(self, size: int) -> None:
         self._bytes += size
-        self._all.bytes += size
+        self._totals.bytes += size
 
 
-def mesh(heartbeat_seconds: float, history_bytes_max: int) -> GossipSub:
-    """libp2p's router, without what judges peers (`node/swarm/peer_policy.py` does), dials, adapts or drops."""
+def make_router(heartbeat_seconds: float, history_bytes_max: int) -> GossipSub:
+    """libp2p's router, with the parts off that judge peers (`node/swarm/peer_policy.py` does), dial, adapt or drop."""
     router = GossipSub(
         protocols=PROTOCOLS,
         degree=6,

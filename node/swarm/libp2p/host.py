@@ -1,10 +1,10 @@
 """The real network: libp2p over TCP, noise and yamux, with two lanes to each peer.
 
-Importing this file imports libp2p, which takes half a second to two: whoever does not need a swarm does not import it.
+Importing this file imports libp2p, which takes half a second to two seconds: code without a swarm does not import it.
 
-Connections come by `listen.py` and `dial.py`, are proved and muxed by `upgrade.py` and `yamux.py`, and make a peer a
-connected one by `peer_links.py`. Each has one task here that is its life; whatever goes wrong in it ends that
-connection alone.
+Connections are accepted by `listen.py` or dialled by `dial.py`, secured and muxed by `upgrade.py` and `yamux.py`, and
+become the link of a peer by `peer_links.py`. One task here runs each connection; its failure ends that connection
+alone.
 """
 
 import logging
@@ -17,13 +17,15 @@ from multiaddr import Multiaddr
 
 from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, Network, Receiver
 from node.swarm.libp2p import dial, listen
-from node.swarm.libp2p.adapters import HardenedHost, HardenedSwarm, PeerConnection
 from node.swarm.libp2p.address import TcpAddress, parse
+from node.swarm.libp2p.host_adapter import HostAdapter
+from node.swarm.libp2p.peer_connection import PeerConnection
 from node.swarm.libp2p.peer_links import PeerLinks
 from node.swarm.libp2p.pubsub import PubSub
 from node.swarm.libp2p.release import configure_logging
+from node.swarm.libp2p.swarm_adapter import SwarmAdapter
 from node.swarm.libp2p.tcp import TcpConnection
-from node.swarm.libp2p.upgrade import Upgrader, in_words
+from node.swarm.libp2p.upgrade import Upgrader, describe
 from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.limits import USUAL, SwarmLimits, subnet
 from node.swarm.peer_policy import PeerPolicy
@@ -35,7 +37,7 @@ _NOT_RUNNING = "this node does not run"
 
 
 class Host(Network):
-    """A node's place in the swarm. `run` is its life; the rest may be called while it runs."""
+    """The network of one node. The other methods may be called while `run` runs."""
 
     def __init__(
         self,
@@ -48,10 +50,9 @@ class Host(Network):
         limits: SwarmLimits = USUAL,
         log: logging.Logger | None = None,
     ) -> None:
-        """`peer_policy` (its lists, and who lost its place) and `is_allowed` say whom we deal with, on dial and on
-        connect.
+        """`peer_policy` and `is_allowed` decide which peers this node deals with, at each dial and each connect.
 
-        The latter is asked anew each time; who is connected already and no longer allowed goes with `recheck`.
+        `recheck` disconnects peers for which `is_allowed` has changed.
         """
         configure_logging()
         self.is_allowed = is_allowed or (lambda peer: True)
@@ -59,23 +60,25 @@ class Host(Network):
         self.peer_policy.on_forfeit(self.disconnect)
         self.peer_policy.on_lists_changed(self.recheck)
         self.limits = limits
-        self.library: HardenedHost | None = None
-        """libp2p's own host, while this one runs: for protocols other than ours, by `set_stream_handler`."""
+        self.library: HostAdapter | None = None
+        """libp2p's own host, while this one runs: for other protocols, by `set_stream_handler`."""
         self.pubsub = PubSub(limits=limits)
-        """Topics, for announcements and notices; it runs with the host, and costs nothing before it is used."""
+        """Topics, for announcements and notices. It runs with the host, and costs nothing before it is used."""
         self._peer_id = key.peer_id
         self._listen = tuple(listen)
         self._protocol = protocol
         self._log = log or logging.getLogger(__name__)
         self._limit_counters = self.peer_policy.limit_counters
         self._upgrader = Upgrader(key.seed, limits=limits, limit_counters=self._limit_counters)
-        self._swarm = HardenedSwarm(self._upgrader, self.peer_policy)
+        self.swarm = SwarmAdapter(self._upgrader, self.peer_policy)
+        """All connections."""
         self._endpoints: tuple[TcpAddress, ...] = ()
         self._links: PeerLinks | None = None
         self._nursery: trio.Nursery | None = None
-        self._half_open: dict[TcpConnection, None] = {}
-        self._came_from: Counter[str] = Counter()
-        """Connections that came and are open, half or fully, by public subnet."""
+        self.half_open: dict[TcpConnection, None] = {}
+        """Inbound connections in their handshake, oldest first."""
+        self.inbound_by_subnet: Counter[str] = Counter()
+        """Inbound connections from public subnets, those in their handshake included."""
 
     @property
     def peer_id(self) -> str:
@@ -89,13 +92,13 @@ class Host(Network):
         sockets = listen.bind(self._listen)
         try:
             self._endpoints = listen.announced(sockets)
-            links = self._links = PeerLinks(self._peer_id, self._protocol, self._swarm, receiver, self._log)
+            links = self._links = PeerLinks(self._peer_id, self._protocol, self.swarm, receiver, self._log)
             async with trio.open_nursery() as nursery:
-                self.library = HardenedHost(self._swarm, nursery, self._multiaddrs, self.limits)
-                self.library.set_stream_handler(links.protocol, links.came)
+                self.library = HostAdapter(self.swarm, nursery, self._multiaddrs, self.limits)
+                self.library.set_stream_handler(links.protocol, links.lane_opened)
                 self._nursery = nursery
                 nursery.start_soon(self._tick)
-                nursery.start_soon(self.pubsub.run, self)
+                nursery.start_soon(self.pubsub.run, self.library)
                 for sock in sockets:
                     nursery.start_soon(self._accept, sock, nursery)
                 task_status.started()
@@ -104,7 +107,7 @@ class Host(Network):
             listen.close(sockets)
 
     async def dial(self, addresses: Sequence[str], *, timeout: float) -> str:
-        wanted, failed = self._sorted_out(addresses)
+        wanted, failed = self._to_dial(addresses)
         for endpoint in wanted:
             if endpoint.peer is not None and self._is_connected(endpoint.peer):
                 return endpoint.peer
@@ -114,7 +117,7 @@ class Host(Network):
             if won := await dial.race(wanted, self._upgrader, self._complaint, failed, silent=silent):
                 connection = self._add(won[1], str(won[0]), dialled=True)
                 assert self._nursery is not None
-                self._nursery.start_soon(self._live, connection)
+                self._nursery.start_soon(self._run_connection, connection)
                 await connection.settled.wait()
                 if self._is_connected(connection.peer):
                     return connection.peer
@@ -128,110 +131,108 @@ class Host(Network):
         return self._links is not None and self._links.send(peer, lane, frame)
 
     def disconnect(self, peer: str, reason: str) -> None:
-        for connection in self._swarm.of(peer):
+        for connection in self.swarm.of(peer):
             connection.abort(reason)
 
     def connected_peers(self) -> tuple[str, ...]:
         return self._links.peers() if self._links is not None else ()
 
     def recheck(self) -> None:
-        """Drop every connection to a peer that is no longer welcome."""
-        for connection in self._swarm.all():
+        """Close every connection to a peer that is no longer allowed."""
+        for connection in self.swarm.all():
             if complaint := self._complaint(connection.peer):
                 connection.abort(complaint)
 
-    # Connections come, and are dialled.
+    # Connections, inbound and dialled.
 
     async def _accept(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         while True:
-            wire = await listen.accept(sock, self._limit_counters)
-            if self._has_room_for(wire):
-                self._half_open[wire] = None
-                nursery.start_soon(self._came, wire)
+            tcp = await listen.accept(sock, self._limit_counters)
+            if self._has_room_for(tcp):
+                self.half_open[tcp] = None
+                nursery.start_soon(self._inbound, tcp)
             else:
-                wire.abort()
+                tcp.abort()
 
-    def _has_room_for(self, wire: TcpConnection) -> bool:
-        """Whether a connection that comes may stay; another one may have to go for it."""
-        limits, place = self.limits, subnet(wire.host)
-        if place is not None and self._came_from[place] >= limits.connections_per_subnet_max:
-            self._limit_counters.hit(
-                "connections_per_subnet", place, f"has {self._came_from[place]} connections already"
-            )
+    def _has_room_for(self, tcp: TcpConnection) -> bool:
+        """Whether an inbound connection may stay; another one may be closed for it."""
+        limits, source = self.limits, subnet(tcp.host)
+        if source is not None and (count := self.inbound_by_subnet[source]) >= limits.connections_per_subnet_max:
+            self._limit_counters.hit("connections_per_subnet", source, f"has {count} connections already")
             return False
-        if len(self._half_open) >= limits.half_open_max:
-            oldest = next(iter(self._half_open))
-            del self._half_open[oldest]
+        if len(self.half_open) >= limits.half_open_max:
+            oldest = next(iter(self.half_open))
+            del self.half_open[oldest]
             oldest.abort()
             self._limit_counters.hit(
-                "half_open_dropped", "", f"{limits.half_open_max} connections shake hands: the oldest goes"
+                "half_open_dropped",
+                "",
+                f"{limits.half_open_max} connections are in their handshake: the oldest is closed",
             )
-        if self._swarm.count + len(self._half_open) < limits.connections_max:
+        if self.swarm.count + len(self.half_open) < limits.connections_max:
             return True
-        idle = [c for c in self._swarm.all() if c.lanes is None and not c.dialled and not c.is_closed]
+        idle = [c for c in self.swarm.all() if c.lanes is None and not c.dialled and not c.is_closed]
         if not idle:
             self._limit_counters.hit(
                 "connections_refused", "", f"there are {limits.connections_max} connections, all in use"
             )
             return False
         longest = max(idle, key=lambda connection: connection.idle_seconds)
-        longest.abort("it gives way to a new connection")
+        longest.abort("it was idle, and a new connection needed its place")
         self._limit_counters.hit(
-            "connections_evicted", "", f"there are {limits.connections_max} connections: an idle one goes"
+            "connections_evicted", "", f"there are {limits.connections_max} connections: an idle one is closed"
         )
         return True
 
-    async def _came(self, wire: TcpConnection) -> None:
-        place = subnet(wire.host)
-        if place is not None:
-            self._came_from[place] += 1
+    async def _inbound(self, tcp: TcpConnection) -> None:
+        source = subnet(tcp.host)
+        if source is not None:
+            self.inbound_by_subnet[source] += 1
         try:
-            mux = await self._upgraded(wire)
+            mux = await self._upgraded(tcp)
             if mux is None:
                 return
             if complaint := self._complaint(str(mux.peer_id)):
-                self.peer_policy.turn_away(str(mux.peer_id), complaint)
+                self.peer_policy.refuse(str(mux.peer_id), complaint)
                 mux.abort(complaint)
             else:
-                await self._live(self._add(mux, wire.remote, dialled=False))
+                await self._run_connection(self._add(mux, tcp.remote, dialled=False))
         finally:
-            if place is not None:
-                self._came_from[place] -= 1
-                if not self._came_from[place]:
-                    del self._came_from[place]
+            if source is not None:
+                self.inbound_by_subnet[source] -= 1
+                if not self.inbound_by_subnet[source]:
+                    del self.inbound_by_subnet[source]
 
-    async def _upgraded(self, wire: TcpConnection) -> YamuxConnection | None:
+    async def _upgraded(self, tcp: TcpConnection) -> YamuxConnection | None:
         mux, seconds = None, self.limits.upgrade_seconds
         try:
             with trio.move_on_after(seconds) as scope:
-                mux = await self._upgrader.inbound(wire)
+                mux = await self._upgrader.inbound(tcp)
             if scope.cancelled_caught:
-                self._limit_counters.hit(
-                    "handshakes_slow", wire.host, f"did not end its handshake within {seconds:g} s"
-                )
+                self._limit_counters.hit("handshakes_slow", tcp.host, f"did not end its handshake within {seconds:g} s")
         except Exception as error:
-            if wire in self._half_open:
-                what = f"did not become a connection: {in_words(error):.200}"
-                self._limit_counters.hit("handshakes_failed", wire.host or "somebody", what)
+            if tcp in self.half_open:
+                what = f"did not become a connection: {describe(error):.200}"
+                self._limit_counters.hit("handshakes_failed", tcp.host or "unknown", what)
         finally:
-            self._half_open.pop(wire, None)
+            self.half_open.pop(tcp, None)
             if mux is None:
-                wire.abort()
+                tcp.abort()
         return mux
 
     def _add(self, mux: YamuxConnection, address: str, *, dialled: bool) -> PeerConnection:
         if self._nursery is None:
             mux.abort(_NOT_RUNNING)
             raise DialFailed(_NOT_RUNNING)
-        connection = PeerConnection(mux, self._swarm, address, dialled=dialled)
-        if (count := len(self._swarm.of(connection.peer))) >= self.limits.connections_per_peer_max:
+        connection = PeerConnection(mux, self.swarm, self.peer_policy, address, dialled=dialled)
+        if (count := len(self.swarm.of(connection.peer))) >= self.limits.connections_per_peer_max:
             self._limit_counters.hit("connections_per_peer", connection.peer, f"has {count} connections already")
             connection.abort("it has too many connections already")
-        self._swarm.add(connection)
+        self.swarm.add(connection)
         return connection
 
-    async def _live(self, connection: PeerConnection) -> None:
-        """A connection's life."""
+    async def _run_connection(self, connection: PeerConnection) -> None:
+        """Run a connection until it ends, and remove it."""
         links = self._links
         assert links is not None
         try:
@@ -240,41 +241,41 @@ class Host(Network):
             self._log.exception("the connection to %s failed", connection.peer)
         finally:
             connection.abort("this node stops")
-            self._swarm.remove(connection)
-            links.over(connection)
-            if connection.mux.is_broken:
+            self.swarm.remove(connection)
+            links.ended(connection)
+            if connection.mux.broke_rules:
                 self.peer_policy.blame(connection.peer, Offence.BROKEN_RULES, connection.mux.reason)
-        await self._swarm.notify_disconnected(connection)
+        await self.swarm.notify_disconnected(connection)
 
     async def _tick(self) -> None:
         while True:
             await trio.sleep(1)
-            for connection in self._swarm.all():
+            for connection in self.swarm.all():
                 connection.tick()
             self._bound_unfinished()
 
     def _bound_unfinished(self) -> None:
-        """Frames that are not here whole may fill so much memory together; those that take longest give way."""
-        lanes = [connection.lanes for connection in self._swarm.all() if connection.lanes is not None]
+        """Bound the memory of incomplete frames: close the connections whose frames take longest."""
+        lanes = [connection.lanes for connection in self.swarm.all() if connection.lanes is not None]
         excess = sum(each.unfinished_bytes for each in lanes) - self.limits.unfinished_bytes_in_all_max
         for each in sorted(lanes, key=lambda each: each.unfinished_seconds, reverse=True) if excess > 0 else ():
             if excess > 0 and (size := each.unfinished_bytes):
                 excess -= size
                 each.give_up(f"has {size:,} bytes of frames under way, and too much is under way in all")
 
-    # Judgements.
+    # Which peers and addresses.
 
     def _is_connected(self, peer: str) -> bool:
         return self._links is not None and peer in self._links
 
     def _complaint(self, peer: str) -> str:
-        """What stands against a peer, or ''."""
+        """Why this node does not deal with a peer, or ''."""
         if peer == self._peer_id:
             return "it is this node itself"
         return self.peer_policy.complaint(peer) if self.is_allowed(peer) else "it is not allowed here"
 
-    def _sorted_out(self, addresses: Sequence[str]) -> tuple[list[TcpAddress], dict[str, str]]:
-        """What can be dialled, and why the rest cannot. Raises `DialFailed` when nothing can be now."""
+    def _to_dial(self, addresses: Sequence[str]) -> tuple[list[TcpAddress], dict[str, str]]:
+        """The addresses to dial, and why the others are left out. Raises `DialFailed` when the host does not run."""
         if self._nursery is None:
             raise DialFailed(_NOT_RUNNING)
         wanted: dict[TcpAddress, None] = {}

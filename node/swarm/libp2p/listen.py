@@ -1,8 +1,8 @@
-"""Listening: sockets that are ours alone, and the addresses that others can reach them at.
+"""Listening: sockets that no other process shares, and the addresses at which peers can reach them.
 
-libp2p sets SO_REUSEPORT, so that a second process on the same port starts without an error and the kernel deals the
-connections out between the two. These sockets do not set it: a port that anybody else listens on, in whatever way, is
-an error, and nobody can join in later.
+libp2p sets SO_REUSEPORT, so that a second process on the same port starts without an error and the kernel distributes
+the connections between the two. These sockets do not set it: a port on which any other process listens is an error,
+and no process can share the port later.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _HINTS = {
 
 
 def bind(listen: Sequence[str]) -> list[socket.socket]:
-    """Sockets that listen at these multiaddrs, in their order; either all or none. Raises `ListenFailed`."""
+    """Sockets that listen at these multiaddrs, in their order, or none of them. Raises `ListenFailed`."""
     sockets: list[socket.socket] = []
     try:
         for text in listen:
@@ -43,13 +43,13 @@ def bind(listen: Sequence[str]) -> list[socket.socket]:
 
 def close(sockets: Iterable[socket.socket]) -> None:
     for sock in sockets:
-        with contextlib.suppress(RuntimeError):  # Outside trio nobody waits on it either.
+        with contextlib.suppress(RuntimeError):  # outside trio no task waits on it either
             trio.lowlevel.notify_closing(sock)
         sock.close()
 
 
 def announced(sockets: Iterable[socket.socket]) -> tuple[TcpAddress, ...]:
-    """Concrete addresses: the port in use for port 0, and one for each interface in the place of 'all of them'."""
+    """Concrete addresses: the real port instead of port 0, and one address for each interface instead of 0.0.0.0."""
     found: dict[TcpAddress, None] = {}
     for sock in sockets:
         host, port = sock.getsockname()[:2]
@@ -60,9 +60,9 @@ def announced(sockets: Iterable[socket.socket]) -> tuple[TcpAddress, ...]:
 
 
 async def accept(sock: socket.socket, limit_counters: LimitCounters) -> TcpConnection:
-    """The next connection. Waits while there is none, and a moment when this process has no descriptors left.
+    """The next inbound connection. Waits for one, and for a moment when this process has no file descriptors left.
 
-    `limit_counters` hears of the latter.
+    `limit_counters` counts the latter.
     """
     while True:
         await trio.lowlevel.wait_readable(sock)
@@ -102,7 +102,7 @@ def _bind(text: str) -> socket.socket:
 
 
 def _interfaces(kind: str) -> list[str]:
-    """This machine's addresses, loopback included; those of one link alone left out, for they need its name."""
+    """This machine's addresses, loopback included. Without link-local ones, which need an interface name."""
     hosts = []
     for adapter in ifaddr.get_adapters():
         for ip in adapter.ips:

@@ -1,7 +1,7 @@
 """multistream-select: two ends agree on a protocol, for a connection or a stream.
 
-libp2p's own negotiation, over a reader of ours: the library's believes any length that it is sent, up to what 64 bits
-can say, and lets text that is not UTF-8 escape as an error that nobody expects.
+The negotiation is libp2p's own, the reader is not: the library's reader accepts any length of up to 64 bits, and raises
+UnicodeDecodeError, which no caller expects, for text that is not UTF-8.
 """
 
 from libp2p.custom_types import StreamHandlerFn, TProtocol
@@ -16,28 +16,28 @@ from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicat
 from node.swarm.peer_policy import BadInput
 
 MESSAGE_BYTES_MAX = 1024
-"""A protocol's name, or a list of what was asked for, with its line end."""
-_ENOUGH = 60
-"""Seconds that libp2p's own waits may take: longer than the deadline that every caller here has round the whole."""
+"""The name of a protocol, or a list of names, with its line end."""
+_SECONDS_MAX = 60
+"""Seconds that libp2p's own waits may take. Every caller here has a shorter deadline around the whole negotiation."""
 
 
-class Garbage(BadInput, MultiselectCommunicatorError):
-    """The other side sent what is no message of this protocol."""
+class MalformedNegotiation(BadInput, MultiselectCommunicatorError):
+    """The other side sent bytes that are no message of this protocol."""
 
 
 async def propose(stream: ReadWriteCloser, *protocols: TProtocol) -> TProtocol:
-    """Ask the other side for a protocol, the first of these that it speaks.
+    """Ask the other side for the first of these protocols that it speaks.
 
-    Raises what libp2p raises when it speaks none; the caller bounds it.
+    Raises what libp2p raises when it speaks none. The caller bounds the time.
     """
-    return await MultiselectClient().select_one_of(protocols, _Bounded(stream), _ENOUGH)
+    return await MultiselectClient().select_one_of(protocols, _Bounded(stream), _SECONDS_MAX)
 
 
 async def accept(
     stream: ReadWriteCloser, handlers: dict[TProtocol | None, StreamHandlerFn | None]
 ) -> tuple[TProtocol, StreamHandlerFn | None]:
-    """Agree to one of these protocols, the other side choosing. Raises as `propose` does."""
-    protocol, handler = await Multiselect(handlers).negotiate(_Bounded(stream), _ENOUGH)
+    """Agree to the protocol that the other side chooses among these. Raises as `propose` does."""
+    protocol, handler = await Multiselect(handlers).negotiate(_Bounded(stream), _SECONDS_MAX)
     assert protocol is not None
     return protocol, handler
 
@@ -48,10 +48,10 @@ class _Bounded(MultiselectCommunicator):
             size = await self._size()
             message = await read_exactly(self.read_writer, size)
             if not message.endswith(b"\n"):
-                raise Garbage("a message without a line end")
+                raise MalformedNegotiation("a message without a line end")
             return message[:-1].decode()
         except UnicodeDecodeError as error:
-            raise Garbage("a message that is not UTF-8") from error
+            raise MalformedNegotiation("a message that is not UTF-8") from error
         except MultiselectCommunicatorError:
             raise
         except BaseLibp2pError as error:
@@ -61,5 +61,5 @@ class _Bounded(MultiselectCommunicator):
         low = (await read_exactly(self.read_writer, 1))[0]
         size = low if low < 0x80 else (low & 0x7F) | (await read_exactly(self.read_writer, 1))[0] << 7
         if not 1 <= size <= MESSAGE_BYTES_MAX:
-            raise Garbage(f"a message of {size} bytes, and {MESSAGE_BYTES_MAX} is the most")
+            raise MalformedNegotiation(f"a message of {size} bytes, and {MESSAGE_BYTES_MAX} is the most")
         return size

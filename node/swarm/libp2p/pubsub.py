@@ -1,10 +1,10 @@
-"""Topics: say something to whoever listens, for announcements and notices. Content never takes this way.
+"""Publish and subscribe by topic, for announcements and notices. Content is never sent this way.
 
-Delivery is best effort: a message reaches those who are connected when it is said, usually within milliseconds, and
-once. It may be lost, and an old one may be repeated by somebody; what is said must bear both. The author is proved.
-An unsubscribe followed by a subscribe can stay deaf for a minute, so there is only a subscribe.
+Delivery is best effort: a message usually reaches each peer that is connected when it is published once, within
+milliseconds. It may be lost, and a peer may repeat an old one; messages must tolerate both. The author is proved. After
+an unsubscribe a new subscribe can receive nothing for a minute, so there is only a subscribe.
 
-Nothing of it runs, and libp2p's part is not set up, before somebody subscribes or publishes.
+Nothing runs, and libp2p's part is not set up, before the first subscribe or publish.
 """
 
 from collections.abc import Callable
@@ -17,46 +17,46 @@ from node.swarm.limits import USUAL, SwarmLimits
 from protocols.errors import TooLarge, Unavailable
 
 if TYPE_CHECKING:
-    from node.swarm.libp2p.gossipsub import HardenedPubsub
-    from node.swarm.libp2p.host import Host
+    from node.swarm.libp2p.gossipsub import PubsubAdapter
+    from node.swarm.libp2p.host_adapter import HostAdapter
 
 HEARTBEAT_SECONDS = 1.0
 START_SECONDS = 5.0
 """How long `publish` waits for the host to run."""
 
 Handler = Callable[[str, bytes], None]
-"""Told the author's peer id and the data; on the trio thread, quick. Should it raise, that message is lost for it."""
+"""Called with the author's peer id and the data, on the trio thread; quick. When it raises, it loses the message."""
 Validator = Callable[[str, bytes], bool]
-"""Whether a message of this author is to be delivered and handed on to others; one that raises has refused it."""
+"""Whether to deliver a message (author's peer id, data) and to forward it to other peers. To raise is to refuse."""
 
 
 class PubSub:
-    """`run` is its life, beside that of a host; the rest may be called at any time."""
+    """`run` runs beside a host; the other methods may be called at any time."""
 
     def __init__(self, *, limits: SwarmLimits = USUAL, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self._limits = limits
         self._heartbeat_seconds = heartbeat_seconds
         self._topics: dict[str, tuple[Handler, Validator | None]] = {}
-        self._gossip: HardenedPubsub | None = None
+        self._gossip: PubsubAdapter | None = None
         self._limit_counters = LimitCounters()
         self._is_wanted = trio.Event()
         self._is_up = trio.Event()
 
-    async def run(self, host: "Host", *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, library: "HostAdapter", *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Take part in the topics over a host that runs already, until cancelled."""
         task_status.started()
         await self._is_wanted.wait()
-        from node.swarm.libp2p.gossipsub import (
-            HardenedPubsub,  # these import libp2p, and most of the time nobody wants it
-        )
+        # These import libp2p's part, which most nodes do not need.
+        from node.swarm.libp2p.gossipsub import PubsubAdapter
         from node.swarm.libp2p.gossipsub_parts import Tasks
 
-        assert host.library is not None, "the host runs"
-        self._limit_counters = host.peer_policy.limit_counters
+        self._limit_counters = library.peer_policy.limit_counters
         async with trio.open_nursery() as nursery:
             tasks = Tasks(nursery)
-            gossip = HardenedPubsub(
-                host.library, tasks, self._limits, self._deliver, heartbeat_seconds=self._heartbeat_seconds
+            gossip = PubsubAdapter(
+                library, tasks, self._limits, self._deliver, heartbeat_seconds=self._heartbeat_seconds
             )
             try:
                 gossip.start()
@@ -74,13 +74,13 @@ class PubSub:
                 gossip.stop()
 
     def subscribe(self, topic: str, handler: Handler, validator: Validator | None = None) -> None:
-        """Hear what others say on a topic, from now on. One handler a topic; our own words are not heard."""
+        """Receive the messages of other nodes on a topic from now on. Each topic has one handler."""
         assert topic not in self._topics, f"{topic} has a handler already"
         self._topics[topic] = (handler, validator)
         self._is_wanted.set()
 
     async def publish(self, topic: str, data: bytes) -> None:
-        """Say something on a topic. Raises `TooLarge`, or `Unavailable` while there is no host."""
+        """Send a message on a topic. Raises `TooLarge`, or `Unavailable` while no host runs."""
         if len(data) > self._limits.gossip_message_bytes_max:
             most = self._limits.gossip_message_bytes_max
             raise TooLarge(f"a message of {len(data):,} bytes is too long to be announced: {most:,} are the most")
@@ -92,7 +92,7 @@ class PubSub:
         await self._gossip.publish(topic, data)
 
     def peers(self, topic: str) -> tuple[str, ...]:
-        """Who is connected and listens to a topic."""
+        """The connected peers that are subscribed to a topic."""
         if self._gossip is None:
             return ()
         return tuple(str(peer) for peer in self._gossip.peer_topics.get(topic, ()) if peer in self._gossip.peers)
@@ -104,7 +104,7 @@ class PubSub:
                 return False
         except Exception as error:
             self._limit_counters.hit(
-                "gossip_failed", topic, f"the validator failed, which refuses a message: {error!r:.200}"
+                "gossip_failed", topic, f"the validator raised, so a message is refused: {error!r:.200}"
             )
             return False
         try:

@@ -1,7 +1,7 @@
-"""libp2p, the one release of it that we know, and what must be said to it before anything else is.
+"""The one supported release of libp2p: the check of its version, and its logging.
 
-Every file here that relies on names inside libp2p imports them after this one. The pin is exact: a later release may
-mend, rename or break any of what `adapters.py`, `upgrade.py` and `noise.py` build upon, and their tests say which.
+The pin is exact. The adapters, `upgrade.py`, `noise.py` and `gossipsub.py` rely on names inside libp2p, and a later
+release may fix, rename or break any of them; the tests of these files show which.
 """
 
 import logging
@@ -18,11 +18,12 @@ if libp2p.__version__ != VERSION:
 
 
 def configure_logging(level: int = logging.CRITICAL) -> None:
-    """Let libp2p say only what is at least as grave as `level`, and let it say that through the root logger.
+    """Send libp2p's log lines from `level` on to the root logger, and drop the others.
 
-    It logs what is normal in a swarm, such as a peer that hangs up, as errors: hence the default. Its import sets its
-    logger up so that nothing reaches the root's handlers, and a few of its modules call `logging.debug()`, which
-    installs a handler that writes to stderr on a root logger that has none: it gets one that writes nothing.
+    libp2p logs normal events of a swarm, such as a peer that hangs up, as errors: therefore the default. Its import
+    configures its logger so that nothing reaches the handlers of the root logger. A few of its modules call
+    `logging.debug()`, which installs a handler for stderr on a root logger without handlers: so the root logger gets
+    one that writes nothing.
     """
     library = logging.getLogger("libp2p")
     library.setLevel(level)

@@ -1,8 +1,8 @@
-"""A TCP connection: what libp2p reads and writes during its handshakes, and what the lean path uses after them.
+"""A TCP connection over a non-blocking socket: with waits for libp2p's handshakes, and without after them.
 
-The socket is ours and does not block. `receive` and `transmit` do one system call each and never wait, so that bytes
-that came can be handled, and answers written, without a switch between tasks; whoever has to wait does so with
-`readable` and `writable`. `abort` ends it at once, whatever it is doing.
+`receive` and `transmit` do one system call each and never wait, so that received bytes are handled and answers written
+without a switch between tasks; a task that must wait does so with `readable` and `writable`. `abort` ends the
+connection at once, whatever it is doing.
 """
 
 import errno
@@ -17,7 +17,7 @@ _READ_BYTES_MAX = 64 * 1024
 
 
 class TcpConnection(ReadWriteCloser):
-    """Takes the socket over: it is closed when the wire is. Raises OSError when it is useless already."""
+    """Owns the socket, and closes it. Raises OSError when the socket is already useless."""
 
     def __init__(self, sock: socket.socket) -> None:
         try:
@@ -31,7 +31,7 @@ class TcpConnection(ReadWriteCloser):
         self.is_closed = False
 
     def receive(self, size: int) -> bytes | None:
-        """Up to `size` bytes that are here already; None when there are none yet, b"" at the end. Raises OSError."""
+        """Up to `size` bytes that have come; None when there are none yet, b"" at the end. Raises OSError."""
         try:
             return self._sock.recv(size)
         except BlockingIOError:
@@ -45,15 +45,15 @@ class TcpConnection(ReadWriteCloser):
             return 0
 
     async def readable(self) -> None:
-        """Raises `trio.ClosedResourceError` when the wire is aborted meanwhile."""
+        """Raises `trio.ClosedResourceError` when the connection is aborted meanwhile."""
         await trio.lowlevel.wait_readable(self._sock)
 
     async def writable(self) -> None:
-        """Raises `trio.ClosedResourceError` when the wire is aborted meanwhile."""
+        """Raises `trio.ClosedResourceError` when the connection is aborted meanwhile."""
         await trio.lowlevel.wait_writable(self._sock)
 
     def abort(self) -> None:
-        """Close the socket now. The kernel still tells the other side; nobody here waits for that."""
+        """Close the socket now. The kernel still notifies the other side; nothing here waits for that."""
         if not self.is_closed:
             self.is_closed = True
             trio.lowlevel.notify_closing(self._sock)
@@ -73,7 +73,7 @@ class TcpConnection(ReadWriteCloser):
             raise ConnectionClosedError(str(error) or "closed by this side") from error
 
     async def write(self, data: bytes) -> None:
-        """All of it. For handshakes alone: a write that is cancelled half-way leaves the connection useless."""
+        """Write all of it. For handshakes only: a write that is cancelled half-way leaves the connection useless."""
         rest = memoryview(data)
         try:
             while rest:
@@ -92,12 +92,12 @@ class TcpConnection(ReadWriteCloser):
 
     @property
     def host(self) -> str:
-        """The other end's IP address, or '' when it was gone before it could be asked."""
+        """The IP address of the other end, or '' when it hung up before it could be read."""
         return self._remote[0] if self._remote else ""
 
     @property
     def remote(self) -> str:
-        """The other end as a multiaddr, or '' when it was gone before it could be asked."""
+        """The multiaddr of the other end, or '' when it hung up before it could be read."""
         if self._remote is None:
             return ""
         host, port = self._remote
@@ -105,7 +105,7 @@ class TcpConnection(ReadWriteCloser):
 
 
 async def connect(family: int, host: str, port: int) -> TcpConnection:
-    """A connection to an IP address. Raises OSError; when cancelled, nothing is left open."""
+    """Connect to an IP address. Raises OSError. When cancelled, it leaves no socket open."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

@@ -1,8 +1,8 @@
-"""From a TCP connection to a muxed one: noise alone, yamux alone, and the peer's id proved on the way.
+"""The upgrade of a TCP connection: secured by noise, with the peer's id proved, and muxed by yamux.
 
-The handshakes are libp2p's own (multistream-select, noise XX); after them its layers are peeled off, and the session's
-keys and the socket go on in `noise.py` and `yamux.py`. No other security or muxer is ever offered or accepted,
-plaintext least of all (`new_host` accepts that unless told otherwise).
+The handshakes are libp2p's own (multistream-select, noise XX). After them the session's keys and the socket go to
+`noise.py` and `yamux.py`, and libp2p's layers are dropped. No other security protocol or muxer is offered or accepted,
+in particular not plaintext, which libp2p's `new_host` accepts by default.
 """
 
 import os
@@ -22,22 +22,22 @@ from libp2p.security.secure_session import SecureSession
 
 from node.swarm.libp2p import yamux
 from node.swarm.libp2p.multistream import accept, propose
-from node.swarm.libp2p.noise import NoiseCipher
+from node.swarm.libp2p.noise import NoiseSession
 from node.swarm.libp2p.tcp import TcpConnection
 from node.swarm.limit_counters import LimitCounters
 from node.swarm.limits import USUAL, SwarmLimits
 
 YAMUX = TProtocol(yamux.PROTOCOL)
 _ED25519 = b"\x08\x01\x12\x20"
-"""How the protobuf of an Ed25519 public key begins; 32 bytes of key follow, and nothing else."""
+"""The start of the protobuf of an Ed25519 public key; exactly 32 bytes of key follow."""
 
 
-class Payload(NoiseHandshakePayload):
-    """Who the other side says it is, under an Ed25519 key alone, as every peer id here is.
+class Ed25519Payload(NoiseHandshakePayload):
+    """The identity of the other side, with an Ed25519 key only, as every peer id here is.
 
-    libp2p takes RSA and secp256k1 keys as well. Such a peer would be connected under an id that nothing else here can
-    read, and may choose an RSA exponent that takes 50 ms to check a signature with. There is no seam for it in the
-    handshake, so this class takes the place of libp2p's own there.
+    libp2p accepts RSA and secp256k1 keys as well. Such a peer would be connected under an id that nothing else here can
+    read, and may choose an RSA exponent with which the check of a signature takes 50 ms. The handshake of libp2p has no
+    parameter for it, so this class is put in the place of libp2p's own.
     """
 
     @classmethod
@@ -48,11 +48,11 @@ class Payload(NoiseHandshakePayload):
         return super().deserialize(protobuf_bytes)
 
 
-patterns.NoiseHandshakePayload = Payload  # type: ignore[attr-defined]
+patterns.NoiseHandshakePayload = Ed25519Payload  # type: ignore[attr-defined]
 
 
 class Upgrader:
-    """Holds the node's identity. Both directions raise whatever libp2p raises, and are bounded by their callers."""
+    """Holds the node's identity. Both directions raise what libp2p raises; the caller bounds their time."""
 
     def __init__(
         self, seed: bytes, *, limits: SwarmLimits = USUAL, limit_counters: LimitCounters | None = None
@@ -63,30 +63,30 @@ class Upgrader:
         self.limits = limits
         self._limit_counters = limit_counters
 
-    async def outbound(self, wire: TcpConnection) -> yamux.YamuxConnection:
-        """Of a connection we dialled. Who answered is the result's `peer_id`; it is proved, but not yet wanted."""
-        raw = RawConnection(wire, True)
+    async def outbound(self, tcp: TcpConnection) -> yamux.YamuxConnection:
+        """Upgrade a connection that this node dialled. `peer_id` of the result is proved; the caller checks it."""
+        raw = RawConnection(tcp, True)
         await propose(raw, NOISE)
         session = await self._handshake().handshake_outbound(raw, None)
         await propose(session, YAMUX)
-        return self._mux(wire, session, is_initiator=True)
+        return self._mux(tcp, session, is_initiator=True)
 
-    async def inbound(self, wire: TcpConnection) -> yamux.YamuxConnection:
-        """Of a connection that came."""
-        raw = RawConnection(wire, False)
+    async def inbound(self, tcp: TcpConnection) -> yamux.YamuxConnection:
+        """Upgrade a connection that another node dialled."""
+        raw = RawConnection(tcp, False)
         await accept(raw, {NOISE: None})
         session = await self._handshake().handshake_inbound(raw)
         await accept(session, {YAMUX: None})
-        return self._mux(wire, session, is_initiator=False)
+        return self._mux(tcp, session, is_initiator=False)
 
     def _handshake(self) -> PatternXX:
         return PatternXX(ID.from_pubkey(self.key_pair.public_key), self.key_pair.private_key, self.noise_key)
 
-    def _mux(self, wire: TcpConnection, session: object, *, is_initiator: bool) -> yamux.YamuxConnection:
+    def _mux(self, tcp: TcpConnection, session: object, *, is_initiator: bool) -> yamux.YamuxConnection:
         assert isinstance(session, SecureSession)
         return yamux.YamuxConnection(
-            wire,
-            NoiseCipher(session),
+            tcp,
+            NoiseSession(session),
             session.get_remote_peer(),
             is_initiator=is_initiator,
             early=session._drain(None),
@@ -95,8 +95,8 @@ class Upgrader:
         )
 
 
-def in_words(error: BaseException) -> str:
-    """What went wrong with a connection, without libp2p's wrappings, which often say nothing."""
+def describe(error: BaseException) -> str:
+    """The cause of a connection's failure in words, without libp2p's wrapping exceptions, which often say nothing."""
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
     if isinstance(error, ConnectionRefusedError):

@@ -1,41 +1,54 @@
-"""A yamux stream: what is queued to go out, what came in, and what each side may still send.
+"""A yamux stream: the bytes that wait to be sent, those that were received, and what each side may still send.
 
-Read and written with waits, as libp2p's protocols do it, or attached to, as the lanes are: then its data is handed on
-inline, and it has no reader. Nothing here writes: a stream tells its connection that it wants to, and is asked for its
-next frame when there is room for one.
+A stream is read and written with waits, as libp2p's protocols do it; or it is attached, as the lanes are: then its data
+is handed on by the connection's reader, and no task reads it. A stream writes nothing itself. It tells its connection
+that it has something to send, and the connection takes the next frame when there is room for one.
 """
 
-import struct
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import trio
-from libp2p.abc import IMuxedStream
+from libp2p.abc import IMuxedConn, IMuxedStream
+from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
-if TYPE_CHECKING:
-    from node.swarm.libp2p.yamux import YamuxConnection
+from node.swarm.libp2p.yamux_frame import DATA, FIN, HEADER, RST, WINDOW, WINDOW_UPDATE
+from node.swarm.limit_counters import LimitCounters
 
-WINDOW = 256 * 1024
-"""What each side may send on a new stream before it is granted more, in bytes: the protocol's own figure."""
 QUEUED_BYTES_MAX = 256 * 1024
-"""`write` waits while so much of its stream is queued."""
+"""`write` waits while more bytes of the stream than this are queued."""
 STALL_SECONDS = 10.0
-"""A write that makes no way for so long ends its stream."""
+"""A `write` that waits longer than this resets the stream."""
 
-HEADER = struct.Struct("!BBHII")
-"""Of every frame: version (0), kind, flags, the stream's number, and a length or what stands for one."""
-DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
-SYN, ACK, FIN, RST = 1, 2, 4, 8
+
+class StreamOwner(IMuxedConn):
+    """The connection of a stream, as far as the stream uses it. `YamuxConnection` is the one implementation."""
+
+    peer_id: ID
+    limit_counters: LimitCounters
+    unread: int
+    """Bytes that were received on all streams and that are not read yet."""
+    want: Callable[["YamuxStream"], None]
+    """This stream has something to send."""
+    answer: Callable[[int, int, int, int], None]
+    """Queue a frame without a body: kind, flags, number of the stream, and length."""
+
+    @abstractmethod
+    def forget(self, stream: "YamuxStream") -> None:
+        """The stream is over in both directions."""
+
+    @abstractmethod
+    def get_remote_address(self) -> tuple[str, int] | None: ...
 
 
 class YamuxStream(IMuxedStream):
-    """Of those that want to send, the stream with the smallest `rank` (0 to 2) goes first."""
+    """Among the streams that have something to send, the one with the smallest `rank` (0 to 2) goes first."""
 
-    def __init__(self, mux: "YamuxConnection", number: int, rank: int = 1) -> None:
+    def __init__(self, mux: StreamOwner, number: int, rank: int = 1) -> None:
         self.muxed_conn = mux
         self.mux = mux
         self.number = number
@@ -43,7 +56,7 @@ class YamuxStream(IMuxedStream):
         self.queued = 0
         """Bytes that `offer` took and that are not written yet."""
         self.credit = WINDOW
-        """Bytes that we may still send."""
+        """Bytes that this side may still send."""
         self.granted = WINDOW
         """Bytes that the peer may still send."""
         self._out: deque[bytes] = deque()
@@ -55,17 +68,17 @@ class YamuxStream(IMuxedStream):
         self._changed: trio.Event | None = None
         self._peer_is_done = False
         self._we_are_done = False
-        self._said_so = False
+        self._is_fin_sent = False
         self._is_reset = False
-        self._patience = inf
-        self._patience_later = inf
+        self._read_seconds = inf
+        self._next_read_seconds = inf
 
-    # For whoever uses it.
+    # For its users.
 
     def attach(self, sink: Callable[[bytes], None], on_end: Callable[[str], None]) -> None:
-        """Give all data, what is here already included, to `sink` as it comes; `on_end` hears once that it is over.
+        """Call `sink` with all data, what has already come included, and `on_end` once, when the stream is over.
 
-        Neither may wait. An exception that `sink` raises ends the connection.
+        Neither may wait. An exception of `sink` ends the connection.
         """
         self._sink, self._on_end = sink, on_end
         if self._in:
@@ -77,7 +90,7 @@ class YamuxStream(IMuxedStream):
             self._ended("the peer closed it")
 
     def offer(self, *parts: bytes) -> None:
-        """Queue bytes, whole, and return. The caller keeps `queued` within its bounds, and off a stream that ended."""
+        """Queue all of these bytes. The caller bounds `queued`, and offers nothing to a stream that is done."""
         for part in parts:
             self._out.append(part)
             self.queued += len(part)
@@ -85,16 +98,16 @@ class YamuxStream(IMuxedStream):
 
     @property
     def is_done(self) -> bool:
-        """Nothing can be sent on it any more."""
+        """Nothing more can be sent on it."""
         return self._we_are_done or self._is_reset
 
-    def expect(self, first_seconds: float, then_seconds: float) -> None:
-        """How long a reader waits for the next bytes, and for those after them, before the stream is reset."""
-        self._patience, self._patience_later = first_seconds, then_seconds
+    def expect(self, first_seconds: float, next_seconds: float) -> None:
+        """How long a read waits for the first bytes, and each later read, before the stream is reset."""
+        self._read_seconds, self._next_read_seconds = first_seconds, next_seconds
 
     async def read(self, n: int | None = None) -> bytes:
-        """What is here, at most `n` bytes; waits for at least one. Raises `MuxedStreamEOF` or `MuxedStreamReset`."""
-        with trio.move_on_after(self._patience) as scope:
+        """At least one byte, at most `n`; waits for it. Raises `MuxedStreamEOF` or `MuxedStreamReset`."""
+        with trio.move_on_after(self._read_seconds) as scope:
             while not self._in:
                 if self._is_reset:
                     raise MuxedStreamReset("the stream was reset")
@@ -102,11 +115,11 @@ class YamuxStream(IMuxedStream):
                     raise MuxedStreamEOF("the stream was closed")
                 await self._change()
         if scope.cancelled_caught:
-            what = f"said nothing on a stream for {self._patience:g} s"
+            what = f"said nothing on a stream for {self._read_seconds:g} s"
             self.mux.limit_counters.hit("streams_slow", str(self.mux.peer_id), what)
             await self.reset()
             raise MuxedStreamReset(f"the peer {what}")
-        self._patience = self._patience_later
+        self._read_seconds = self._next_read_seconds
         size = len(self._in) if n is None or n < 0 else n
         data = bytes(self._in[:size])
         del self._in[:size]
@@ -115,7 +128,7 @@ class YamuxStream(IMuxedStream):
         return data
 
     async def write(self, data: bytes) -> None:
-        """Queue `data`, whole or not at all; waits while too much is queued. Raises `MuxedStreamError`."""
+        """Queue `data`, all of it or nothing; waits while too much is queued. Raises `MuxedStreamError`."""
         with trio.move_on_after(STALL_SECONDS) as scope:
             while self.queued > QUEUED_BYTES_MAX and not self.is_done:
                 await self._change()
@@ -131,23 +144,23 @@ class YamuxStream(IMuxedStream):
         self.offer(data)
 
     async def close(self) -> None:
-        """No more will be written; what is queued still goes out, and the peer may go on sending."""
+        """Write nothing more. Queued bytes still go out, and the peer may go on sending."""
         if not self.is_done:
             self._we_are_done = True
             self.mux.want(self)
 
     async def reset(self) -> None:
-        """Forget the stream, both ways, at once."""
+        """End the stream in both directions, at once."""
         if not self._is_reset:
             self.mux.answer(WINDOW_UPDATE, RST, self.number, 0)
             self.mux.forget(self)
             self.broke()
 
     def set_deadline(self, ttl: int) -> None:
-        raise NotImplementedError("yamux has no deadlines: whoever waits on a stream bounds the wait")
+        raise NotImplementedError("yamux has no deadlines: the caller of a read or a write bounds its time")
 
     def get_remote_address(self) -> tuple[str, int] | None:
-        return self.mux.wire.get_remote_address()
+        return self.mux.get_remote_address()
 
     async def __aenter__(self) -> "YamuxStream":
         return self
@@ -160,9 +173,9 @@ class YamuxStream(IMuxedStream):
     # For its connection.
 
     def take(self, room: int) -> list[bytes | memoryview]:
-        """The next frame, header first, in at most `room` bytes; nothing when there is nothing that may be sent."""
+        """The next frame in at most `room` bytes, header first; an empty list when nothing can be sent now."""
         size = min(room - HEADER.size, self.credit, self.queued)
-        ends = self._we_are_done and size == self.queued and not self._said_so
+        ends = self._we_are_done and size == self.queued and not self._is_fin_sent
         if size <= 0 and not ends:
             return []
         frame: list[bytes | memoryview] = [HEADER.pack(0, DATA, FIN if ends else 0, self.number, size)]
@@ -183,7 +196,7 @@ class YamuxStream(IMuxedStream):
         self.queued -= size
         self._wake()
         if ends:
-            self._said_so = True
+            self._is_fin_sent = True
             self._forget_if_over()
         return frame
 
@@ -198,19 +211,19 @@ class YamuxStream(IMuxedStream):
             self._sink(data)
 
     def accepts(self, size: int) -> bool:
-        """Whether the peer may send so much more."""
+        """Whether the peer may send so many more bytes."""
         return size <= self.granted and not self._peer_is_done
 
     def peer_is_done(self) -> None:
-        """The peer will send no more."""
+        """The peer will send nothing more."""
         self._peer_is_done = True
         self._forget_if_over()
         self._ended("the peer closed it")
 
     def broke(self) -> None:
-        """The stream is over, both ways, by a reset or by the end of its connection."""
+        """The stream is over in both directions, by a reset or because its connection ended."""
         self._is_reset = True
-        if not self.mux.is_closed:  # else a reader may still have what came before the end
+        if not self.mux.is_closed:  # after the end of a connection, received data can still be read
             self.mux.unread -= len(self._in)
             self._in.clear()
         self._out.clear()
@@ -218,7 +231,7 @@ class YamuxStream(IMuxedStream):
         self._ended("it was reset")
 
     def _give_back(self, size: int) -> None:
-        """Grant the peer more, but only once half of the window is consumed: every grant is a frame."""
+        """Grant the peer more, but only once half of the window is consumed, because every grant is a frame."""
         self._consumed += size
         if self._consumed >= WINDOW // 2 and not self._peer_is_done and not self._is_reset:
             self.granted += self._consumed
@@ -226,7 +239,7 @@ class YamuxStream(IMuxedStream):
             self._consumed = 0
 
     def _forget_if_over(self) -> None:
-        if self._peer_is_done and self._said_so:
+        if self._peer_is_done and self._is_fin_sent:
             self.mux.forget(self)
 
     def _ended(self, how: str) -> None:

@@ -76,9 +76,9 @@ async def test_all_offences_of_a_peer_and_their_cost_share_one_line_a_minute(
     for number in range(4):
         peer_policy.blame("a", Offence.BROKEN_RULES, f"sent nonsense {number}")
     for _ in range(5):
-        peer_policy.turn_away("a", peer_policy.complaint("a"))
+        peer_policy.refuse("a", peer_policy.complaint("a"))
     mock_clock.jump(SILENCE_SECONDS)
-    peer_policy.turn_away("a", peer_policy.complaint("a"))
+    peer_policy.refuse("a", peer_policy.complaint("a"))
     assert [record.getMessage() for record in caplog.records] == [
         "a: broken rules: sent nonsense 0",
         "a: is refused: it misbehaved, and is banned for another 540 s (and 8 more like it before)",

@@ -7,7 +7,7 @@ import trio
 from libp2p.pubsub.mcache import default_msg_id_fn
 from libp2p.pubsub.pb import rpc_pb2
 
-from node.swarm.libp2p.gossipsub_parts import MESSAGE_BYTES, BoundedMessageCache, Outbox, Outboxes
+from node.swarm.libp2p.gossipsub_parts import MESSAGE_BYTES, BoundedMessageCache, Outbox, OutboxTotals
 from node.swarm.limits import SwarmLimits
 
 TOPIC = "topic"
@@ -30,7 +30,7 @@ class Boxes:
     """The queues to a few peers, and how often each was full."""
 
     def __init__(self, count: int, **limits: int) -> None:
-        self.all = Outboxes()
+        self.all = OutboxTotals()
         self.full = [0] * count
         self.each = [Outbox(SwarmLimits(**limits), self.all, partial(self._filled, number)) for number in range(count)]
 

@@ -1,9 +1,9 @@
-"""What ends or deafens a plain libp2p 0.8.1 host: each point, where it is closed here, and the test that says so.
+"""What ends or blocks a plain libp2p 0.8.1 host: each point, the file that closes it here, and the test that proves it.
 
-Each test named here does to our host what ends, deafens or misleads a plain one; `tests/live/test_plain_libp2p.py`
-does to a plain one what S1 to S7 and S9 say, and some of the rest. When a release of libp2p mends a point, its row is
-where to look for what can go. S8 is closed by not using libp2p's `KadDHT`: the DHT is our own, and no stream of that
-protocol is served.
+Each test named here does to this project's host what ends, blocks or misleads a plain one.
+`tests/live/test_plain_libp2p.py` does to a plain host what S1 to S7 and S9 describe, and some of the rest. When a
+release of libp2p fixes a point, its row shows which code can go. S8 is closed because libp2p's `KadDHT` is not used:
+the DHT is the project's own, and no stream of that protocol is served.
 """
 
 import ast
@@ -30,12 +30,12 @@ ROWS = (
     # What breaks an unhardened host.
     Row(
         "S1: 250 connections in its life, and then no more",
-        ("node/swarm/libp2p/host.py", "node/swarm/libp2p/adapters.py"),
+        ("node/swarm/libp2p/host.py", "node/swarm/libp2p/swarm_adapter.py"),
         (f"{HARD}::test_connections_that_ended_give_their_place_back",),
     ),
     Row(
         "S2: a stream handler that raises ends the host",
-        ("node/swarm/libp2p/adapters.py",),
+        ("node/swarm/libp2p/peer_connection.py",),
         (f"{HARD}::test_a_stream_handler_that_raises_costs_its_stream",),
     ),
     Row(
@@ -74,7 +74,7 @@ ROWS = (
     ),
     Row(
         "S8: one frozen peer makes KadDHT wait for 10 to 20 s, and 12 idle streams disable it",
-        ("node/dht/hedged_query.py", "node/dht/real.py", "node/swarm/libp2p/adapters.py"),
+        ("node/dht/hedged_query.py", "node/dht/real.py", "node/swarm/libp2p/host_adapter.py"),
         (
             "sim/test_real.py::test_what_was_perhaps_written_is_shown_by_nobody_until_the_same_envelope_ends_it",
             "sim/test_real.py::test_no_answer_of_the_real_backend_is_false",
@@ -93,7 +93,7 @@ ROWS = (
     # Construction and life.
     Row(
         "the connector dials everything in the peer store",
-        ("node/swarm/libp2p/adapters.py",),
+        ("node/swarm/libp2p/swarm_adapter.py",),
         (f"{LIBRARY}::test_nothing_is_dialled_but_by_our_host",),
     ),
     Row(
@@ -121,7 +121,7 @@ ROWS = (
     ),
     Row(
         "256 streams that nobody closed, and new_stream waits for ever",
-        ("node/swarm/libp2p/yamux.py", "node/swarm/libp2p/adapters.py"),
+        ("node/swarm/libp2p/yamux.py", "node/swarm/libp2p/host_adapter.py"),
         (f"{LIMITS}::test_our_own_streams_are_given_up_when_the_other_side_says_nothing",),
     ),
     Row(
@@ -142,12 +142,12 @@ ROWS = (
     ),
     Row(
         "what a peer said of itself is kept after it left, and not asked again",
-        ("node/swarm/libp2p/adapters.py",),
+        ("node/swarm/libp2p/swarm_adapter.py",),
         (f"{LIBRARY}::test_nothing_is_kept_of_a_peer_that_is_gone",),
     ),
     Row(
         "a thousand peers that say where they are make it forget its own key, and identify is over",
-        ("node/swarm/libp2p/adapters.py",),
+        ("node/swarm/libp2p/swarm_adapter.py",),
         (f"{LIBRARY}::test_a_crowd_that_says_where_it_is_does_not_make_a_host_forget_who_it_is_itself",),
     ),
     Row(
@@ -183,7 +183,7 @@ ROWS = (
     ),
     Row(
         "garbage that is pushed as identity is taken without a word, again and again",
-        ("node/swarm/libp2p/adapters.py",),
+        ("node/swarm/libp2p/host_adapter.py",),
         (f"{LIBRARY}::test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against_it",),
     ),
     # GossipSub.
@@ -207,7 +207,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.point.split(":")[0])
-def test_each_point_is_closed_where_it_is_said_to_be_and_has_its_test(row: Row) -> None:
+def test_each_point_names_existing_files_and_tests(row: Row) -> None:
     assert row.closed_in and row.by
     for path in row.closed_in:
         assert (ROOT / path).is_file()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.swarm.base import FRAME_BYTES_MAX, Lane
-from node.swarm.libp2p.lanes import Splitter
+from node.swarm.libp2p.frame_splitter import FrameSplitter
 from tests.unit.vectors import load
 
 
@@ -18,7 +18,7 @@ def framed(*frames: bytes) -> bytes:
 @given(st.lists(st.binary(max_size=40), max_size=8), st.lists(st.integers(1, 50), max_size=60))
 def test_frames_come_out_whole_and_in_order_however_they_were_cut(frames: list[bytes], cuts: list[int]) -> None:
     got: list[bytes] = []
-    splitter = Splitter(got.append, refuse=lambda why: None)
+    splitter = FrameSplitter(got.append, refuse=lambda why: None)
     data = framed(*frames)
     for cut in [*cuts, len(data)]:
         splitter.feed(data[:cut])
@@ -29,7 +29,7 @@ def test_frames_come_out_whole_and_in_order_however_they_were_cut(frames: list[b
 @pytest.mark.parametrize("vector", load("messages")["lanes"], ids=lambda vector: vector["name"])
 def test_golden_lanes_begin_with_their_name_and_hold_frames(vector: dict[str, Any]) -> None:
     got: list[bytes] = []
-    Splitter(got.append, refuse=lambda why: None).feed(bytes.fromhex(vector["stream"]))
+    FrameSplitter(got.append, refuse=lambda why: None).feed(bytes.fromhex(vector["stream"]))
     assert got == [bytes([Lane(vector["lane"])]), *map(bytes.fromhex, vector["frames"])]
 
 
@@ -37,7 +37,7 @@ def test_golden_lanes_begin_with_their_name_and_hold_frames(vector: dict[str, An
 def test_a_length_over_the_limit_is_refused_once_and_nothing_comes_after_it(size: int, rest: bytes) -> None:
     got: list[bytes] = []
     refusals: list[str] = []
-    splitter = Splitter(got.append, refusals.append)
+    splitter = FrameSplitter(got.append, refusals.append)
     splitter.feed(framed(b"before") + size.to_bytes(4, "big") + rest)
     splitter.feed(framed(b"after"))
     assert got == [b"before"]
@@ -46,7 +46,7 @@ def test_a_length_over_the_limit_is_refused_once_and_nothing_comes_after_it(size
 
 @given(st.lists(st.integers(1, 200_000), min_size=1, max_size=20))
 def test_what_is_held_of_a_frame_is_counted_kept_in_few_pieces_and_given_back(cuts: list[int]) -> None:
-    splitter = Splitter(lambda frame: None, refuse=lambda why: None)
+    splitter = FrameSplitter(lambda frame: None, refuse=lambda why: None)
     splitter.feed(FRAME_BYTES_MAX.to_bytes(4, "big"))
     for cut in cuts:
         splitter.feed(bytes(cut))
@@ -63,6 +63,6 @@ def test_a_splitter_that_is_stopped_in_a_frame_hands_over_no_further_one() -> No
         got.append(frame)
         splitter.is_stopped = True
 
-    splitter = Splitter(deliver, refuse=lambda why: None)
+    splitter = FrameSplitter(deliver, refuse=lambda why: None)
     splitter.feed(framed(b"one", b"two"))
     assert got == [b"one"]
