@@ -1,10 +1,13 @@
 """`bzzz`: the command line. It imports the file of a command only when that command is used."""
 
 import importlib
-import os
 import sys
 
 import click
+
+from node.commands import exit_codes
+from node.process import streams
+from node.process.streams import OutputFailed
 
 COMMANDS = {
     "up": "node.commands.up",
@@ -78,22 +81,33 @@ def cli() -> None:
       2  wrong use, or a node that cannot start
       3  no node can be reached
       4  stored, but not replicated in time
+      5  done, but not all of the output could be written
     """
 
 
 def main() -> None:
     """The entry point."""
+    streams.repair()
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """Run a command and return its exit code. Output that fails is reported, except to a reader that has gone."""
+    code = exit_codes.OUTPUT_FAILED
     try:
-        code = cli.main(prog_name="bzzz", standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has gone
-        code = 1
-    sys.exit(code)
+        try:
+            code = cli.main(prog_name="bzzz", standalone_mode=False) or 0
+        except click.ClickException as error:
+            code = error.exit_code
+            error.show()
+        except (click.Abort, KeyboardInterrupt):
+            code = exit_codes.INTERRUPTED
+        sys.stdout.flush()
+    except OutputFailed as error:
+        if not error.is_reader_gone:
+            click.echo(f"bzzz: standard output cannot be written ({error})", err=True)
+        return code or exit_codes.OUTPUT_FAILED
+    return code
 
 
 if __name__ == "__main__":

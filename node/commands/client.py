@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from node.config import values
+from node.process.streams import OutputFailed
 
 DEFAULT_API = "127.0.0.1:8080"
 JSON_TYPE = "application/json"
@@ -38,9 +39,10 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         if self._is_json:
-            click.echo(json.dumps({"error": self.error or {"message": self.message}}, ensure_ascii=False))
-        else:
-            click.echo(f"bzzz: {self.message}", err=True)
+            with contextlib.suppress(OutputFailed):
+                click.echo(json.dumps({"error": self.error or {"message": self.message}}, ensure_ascii=False))
+                return
+        click.echo(f"bzzz: {self.message}", err=True)
 
 
 @dataclass(frozen=True, slots=True)

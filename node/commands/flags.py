@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 from node.commands.client import JSON_TYPE, ApiClient
 from node.commands.options import GroupWithDefault, author_option, reason_option, talks_to_node
-from node.commands.output import print_json, print_note, print_table
+from node.commands.output import print_json, print_note, print_table, report
 
 
 def _complete_names(_ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -96,7 +96,9 @@ def release(*, client: ApiClient, as_json: bool, reason: str, author: str) -> No
 
 def _change(client: ApiClient, change: dict[str, Any], reason: str, author: str, as_json: bool) -> None:
     body = json.dumps({**change, "reason": reason, "author": author}).encode()
-    _print(client.call("PATCH", "/v1/flags", headers={"Content-Type": JSON_TYPE}, body=body).data, as_json)
+    reply = client.call("PATCH", "/v1/flags", headers={"Content-Type": JSON_TYPE}, body=body)
+    with report("the flags are changed"):
+        _print(reply.data, as_json)
 
 
 def _value(text: str) -> Any:

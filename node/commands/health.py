@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
+from node.commands import exit_codes
 from node.commands.client import ApiClient, Failure
 from node.commands.options import talks_to_node
 from node.commands.output import print_json, table
 
 CLEAR = "\x1b[H\x1b[2J"
 """Moves the cursor home and clears the screen (ECMA-48: CUP, ED)."""
-UNREACHABLE = 3
 EVERY_SECONDS_MIN, EVERY_SECONDS_MAX = 0.1, 3600.0
 
 
@@ -90,7 +90,7 @@ def _report_or_reason(client: ApiClient, as_json: bool) -> str:
     try:
         data, _ = _report(client)
     except Failure as failure:
-        if failure.exit_code != UNREACHABLE and not (failure.error or {}).get("retryable"):
+        if failure.exit_code != exit_codes.UNREACHABLE and not (failure.error or {}).get("retryable"):
             raise
         if as_json:
             return json.dumps({"error": failure.error or {"message": failure.message}}, ensure_ascii=False)

@@ -1,9 +1,36 @@
 """Output of the commands: JSON on one line, tables, and durations for people."""
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import click
+
+from node.commands import exit_codes
+from node.process.streams import OutputFailed
+
+
+class NotPrinted(click.ClickException):
+    """A change was made, and the report about it cannot be printed. The message goes to standard error."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]
+
+    def show(self, file: Any = None) -> None:
+        print_note(self.message)
+
+
+@contextmanager
+def report(done: str, code: int = exit_codes.OUTPUT_FAILED) -> Iterator[None]:
+    """Around the output of a command that changed something: if the output fails, `done` tells what was done."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OutputFailed as error:
+        raise NotPrinted(f"{done}, but standard output cannot be written ({error})", code) from None
 
 
 def print_json(data: object) -> None:

@@ -7,7 +7,7 @@ import click
 
 from node.commands.client import JSON_TYPE, ApiClient
 from node.commands.options import GroupWithDefault, author_option, reason_option, talks_to_node
-from node.commands.output import in_words, print_json, print_table
+from node.commands.output import in_words, print_json, print_table, report
 
 
 @click.group("pending", cls=GroupWithDefault, short_help="Show which writes other nodes do not have yet, or retry.")
@@ -53,7 +53,8 @@ def retry(*, client: ApiClient, as_json: bool, reason: str, author: str) -> None
     """
     body = json.dumps({"reason": reason, "author": author}).encode()
     reply = client.call("POST", "/v1/pending/retry", headers={"Content-Type": JSON_TYPE}, body=body)
-    if as_json:
-        print_json(reply.data)
-    else:
-        click.echo(reply.message)
+    with report("the node delivers them again"):
+        if as_json:
+            print_json(reply.data)
+        else:
+            click.echo(reply.message)

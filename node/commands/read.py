@@ -50,7 +50,7 @@ def get_command(
         print_json(reply.data)
         return
     sys.stdout.buffer.write(reply.body)
-    sys.stdout.buffer.flush()
+    sys.stdout.flush()
     _warn(reply)
 
 

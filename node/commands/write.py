@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from node.commands import exit_codes
 from node.commands.client import ApiClient, Failure
 from node.commands.options import complete_files, talks_to_node, timeout_option
-from node.commands.output import print_json, print_note
+from node.commands.output import print_json, print_note, report
 
 CONTENT_BYTES_MAX = 1_048_576
 """The size of an encoded envelope is limited to this, so its content cannot be larger."""
@@ -133,16 +134,19 @@ def _seconds(replicated: bool, timeout_ms: int | None) -> float:
 
 def _print(receipt: dict[str, Any], message: str, replicated: bool, as_json: bool) -> None:
     """Print the receipt; exit code 4 if `replicated` asks for replication and the write is not replicated."""
-    if as_json:
-        print_json(receipt)
-    else:
-        click.echo(message)
-        click.echo(f"  address  {receipt['address']}\n  digest   {receipt['digest']}")
-        click.echo(f"  receipt  --log {receipt['log']} --sequence {receipt['sequence']}")
-    if replicated and not receipt["replicated"]:
+    is_late = replicated and not receipt["replicated"]
+    written = f"{receipt['address']} is stored with digest {receipt['digest']}"
+    with report(written, exit_codes.NOT_REPLICATED if is_late else exit_codes.OUTPUT_FAILED):
+        if as_json:
+            print_json(receipt)
+        else:
+            click.echo(message)
+            click.echo(f"  address  {receipt['address']}\n  digest   {receipt['digest']}")
+            click.echo(f"  receipt  --log {receipt['log']} --sequence {receipt['sequence']}")
+    if is_late:
         if not as_json:
             print_note(_why_not_replicated(receipt))
-        click.get_current_context().exit(4)
+        click.get_current_context().exit(exit_codes.NOT_REPLICATED)
 
 
 def _why_not_replicated(receipt: dict[str, Any]) -> str:
