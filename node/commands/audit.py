@@ -35,7 +35,7 @@ def audit_command() -> None:
 @talks_to_node
 def show(*, client: ApiClient, as_json: bool, file: str | None, last: int | None) -> None:
     """Print the entries, the oldest one first. With --json each entry is one line, exactly as the node wrote it."""
-    lines = list(_of_file(file) if file else _of_node(client))
+    lines = [line.removesuffix(b"\n") for line in _of_file(file)] if file else list(_of_node(client))
     first = max(0, len(lines) - last) if last else 0
     if as_json:
         for line in lines[first:]:
@@ -92,7 +92,7 @@ def verify(*, client: ApiClient, as_json: bool, file: str | None, node: str | No
 
     state: dict[str, Any] = {}
     if file:
-        lines, note = _complete(list(_of_file(file)), file)
+        lines, note = _complete(list(_of_file(file)))
     else:
         state = client.call("GET", "/v1/audit", {"limit": 1}).data
         lines, note = list(_of_node(client))[: state["entries"]], ""
@@ -114,21 +114,19 @@ def verify(*, client: ApiClient, as_json: bool, file: str | None, node: str | No
         print_note(note)
 
 
-def _complete(lines: list[bytes], file: str) -> tuple[list[bytes], str]:
-    """The lines without an unfinished last one, which a crash during a write leaves behind, and a note about it."""
-    with open(file, "rb") as opened:
-        opened.seek(max(0, opened.seek(0, 2) - 1))
-        is_finished = opened.read(1) in (b"\n", b"")
-    if is_finished:
-        return lines, ""
-    return lines[:-1], "its last line is unfinished: the node stopped while it wrote it; the next start removes it"
+def _complete(lines: list[bytes]) -> tuple[list[bytes], str]:
+    """The lines without their ends and without an unfinished last one, which a crash during a write leaves behind, and
+    a note about that one."""
+    finished = [line.removesuffix(b"\n") for line in lines if line.endswith(b"\n")]
+    if len(finished) == len(lines):
+        return finished, ""
+    return finished, "its last line is unfinished: the node stopped while it wrote it; the next start removes it"
 
 
 def _of_file(file: str) -> Iterator[bytes]:
     try:
         with open(file, "rb") as opened:
-            for line in opened:
-                yield line.removesuffix(b"\n")
+            yield from opened
     except OSError as error:
         raise click.BadParameter(f"{file} cannot be read ({error.strerror})", param_hint="'--file'") from None
 

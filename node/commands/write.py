@@ -1,6 +1,7 @@
 """`bzzz put`, `delete` and `receipt`: writes a version, and shows how durable it is."""
 
 import mimetypes
+import select
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -183,7 +184,7 @@ def _read(file: str | None) -> bytes:
     if file in (None, "-"):
         if sys.stdin.isatty():
             print_note("reading what you type; Ctrl-D on an empty line ends it")
-        content = sys.stdin.buffer.read(CONTENT_BYTES_MAX + 1)
+        content = _of_standard_input(CONTENT_BYTES_MAX + 1)
         if not content and file is None:
             raise click.UsageError("standard input is empty; to write an empty version, give '-' as FILE")
     else:
@@ -194,6 +195,25 @@ def _read(file: str | None) -> bytes:
             raise click.BadParameter(f"{file} cannot be read ({error.strerror})", param_hint="FILE") from None
     if len(content) > CONTENT_BYTES_MAX:
         raise Failure(f"the content is larger than {CONTENT_BYTES_MAX} bytes, the limit of an envelope; split it", 1)
+    return content
+
+
+def _of_standard_input(bytes_max: int) -> bytes:
+    """Everything up to the end, or `bytes_max`; waits for a non-blocking pipe, which would look like the end."""
+    content = b""
+    try:
+        while len(content) < bytes_max:
+            part = sys.stdin.buffer.read(bytes_max - len(content))
+            if part is None:
+                select.select([sys.stdin], [], [])
+            elif part:
+                content += part
+            else:
+                break
+    except OSError as error:
+        raise click.UsageError(
+            f"standard input cannot be read ({error.strerror or error}); give a FILE, or use a pipe"
+        ) from None
     return content
 
 

@@ -1,16 +1,21 @@
 """The standard streams of every command: output arrives as a whole or is an error, and a write is never denied."""
 
+import contextlib
 import json
 import os
 import resource
+import signal
+import socket
+import sqlite3
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from node.commands import exit_codes
+from tests.live.waiting import until
 from tests.unit.node.commands.running import ADDRESS, bzzz, put, served
 from tests.unit.node.processes import BZZZ, REPOSITORY, bzzz_process, environment
 
@@ -26,6 +31,7 @@ READS: list[tuple[str, ...]] = [
     ("id",),
     ("pending",),
     ("flags",),
+    ("audit", "show"),
     ("config", "show"),
     ("completion", "bash"),
     ("sim", "list"),
@@ -150,3 +156,85 @@ def test_everything_arrives_at_a_reader_that_reads(node: str) -> None:
         json.loads(bzzz_process("get", ADDRESS, "--json", BZZZ_API=node).stdout)["envelope"]
         == (json.loads(answer.stdout)["envelope"])
     )
+
+
+# -- closed at the start ----------------------------------------------------------------------------------------------
+
+
+def closed(*numbers: int) -> Callable[[], None]:
+    """Closes standard streams, as a shell does for `>&-`."""
+
+    def close() -> None:
+        for number in numbers:
+            os.close(number)
+
+    return close
+
+
+@pytest.mark.parametrize("command", READS, ids=" ".join)
+def test_a_closed_standard_output_is_an_error_of_every_command(node: str, command: tuple[str, ...]) -> None:
+    ended = bzzz_process(*command, before=closed(1), BZZZ_API=node)
+    assert ended.returncode == exit_codes.OUTPUT_FAILED
+    assert ended.stderr == b"bzzz: standard output cannot be written (Bad file descriptor)\n"
+
+
+@pytest.mark.parametrize("command", [one for one in READS if "--watch" not in one], ids=" ".join)
+def test_no_command_that_reads_needs_standard_input_or_standard_error(node: str, command: tuple[str, ...]) -> None:
+    ended = bzzz_process(*command, before=closed(0, 2), BZZZ_API=node)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout
+
+
+def test_an_error_keeps_its_exit_code_when_nothing_can_be_said(node: str) -> None:
+    for numbers in ((2,), (1, 2), (0, 1, 2)):
+        assert bzzz_process("gett", before=closed(*numbers)).returncode == exit_codes.WRONG_USE
+        assert bzzz_process("id", "--api", "127.0.0.1:1", before=closed(*numbers)).returncode == exit_codes.UNREACHABLE
+
+
+def test_a_write_from_a_closed_standard_input_is_refused_and_one_from_a_file_works(node: str) -> None:
+    for arguments in ((ADDRESS,), (ADDRESS, "-")):
+        ended = bzzz_process("put", *arguments, before=closed(0), BZZZ_API=node)
+        assert ended.returncode == exit_codes.WRONG_USE
+        assert b"standard input cannot be read (Bad file descriptor)" in ended.stderr
+    assert bzzz_process("put", ADDRESS, __file__, before=closed(0), BZZZ_API=node).returncode == 0
+    put(CONTENT, "--api", node)
+
+
+def test_standard_input_that_comes_in_parts_is_stored_as_a_whole(node: str) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with subprocess.Popen([*BZZZ, "put", ADDRESS], stdin=reading, stdout=subprocess.DEVNULL, cwd=REPOSITORY,
+                          env=environment(BZZZ_API=node)) as process:  # fmt: skip
+        os.close(reading)
+        for start in range(0, len(CONTENT), 200_000):
+            threading.Event().wait(0.3)  # the pipe is empty before each part
+            os.write(writing, CONTENT[start : start + 50_000])
+        os.close(writing)
+        assert process.wait(10) == 0
+    assert len(bzzz_process("get", ADDRESS, BZZZ_API=node).stdout) == 200_000
+    put(CONTENT, "--api", node)
+
+
+@pytest.mark.parametrize("numbers", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_a_node_runs_with_closed_streams_and_writes_no_log_into_its_files(
+    tmp_path: Path, numbers: tuple[int, ...]
+) -> None:
+    data = tmp_path / "data"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        api = f"127.0.0.1:{probe.getsockname()[1]}"
+    arguments = ("--backend", "mock", "--data-dir", str(data), "--api", api)
+    process = subprocess.Popen(
+        [*BZZZ, "up", *arguments], cwd=REPOSITORY, env=environment(), preexec_fn=closed(*numbers)
+    )
+    try:
+        until(lambda: bzzz("id", "--api", api).exit_code == 0, "the node answers", seconds=60)
+        put(CONTENT, "--api", api)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+    with contextlib.closing(sqlite3.connect(data / "store.db")) as store:
+        assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert all(json.loads(line) for line in (data / "audit.log").read_text("utf-8").splitlines())
