@@ -10,12 +10,14 @@ from typing import Any
 
 import yaml
 
+from protocols.printable import printable
+
 
 class ConfigError(Exception):
     """The configuration is wrong; the message is one line that says why and what to write instead."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message))
+        super().__init__(printable(message))
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
