@@ -11,6 +11,7 @@ import click
 import pytest
 
 from netsim.checks.registry import CHECKS
+from netsim.faults.kinds import KINDS
 from netsim.scenario import toml
 from node import cli
 from node.api.middleware import TooSlow
@@ -314,3 +315,7 @@ def test_the_scenario_of_the_documents_is_one(tmp_path: Path) -> None:
     ((_, scenario),) = fences(TESTING, "toml")
     (tmp_path / "mine.toml").write_text(scenario, encoding="utf-8")
     assert toml.load(str(tmp_path / "mine.toml")).nodes
+
+
+def test_every_kind_of_fault_is_told() -> None:
+    assert {bare(kind) for kind, _ in under(TESTING, "Writing a scenario")} == set(KINDS)
