@@ -1,4 +1,4 @@
-"""The command behind `scripts/bench`: run the benches that were named (all of them: none), show the figures."""
+"""The command behind `scripts/bench`: run the named benches, or all of them, and print the figures."""
 
 import argparse
 import importlib

@@ -1,4 +1,4 @@
-"""The backends in process, over a store in memory: mock alone, and hybrid against mock."""
+"""Backends in one process over a store in memory: the rate of mock, and hybrid compared with mock."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -73,7 +73,7 @@ async def _gets_seconds(dht: DHT, envelopes: list[Envelope]) -> float:
 
 
 async def _resolved() -> tuple[float, float, float]:
-    """A node of three that holds everything: heads, and first versions with the resolver's cache and without."""
+    """A node of three that holds every key: heads, and first versions with and without the resolver's cache."""
     envelopes = ready(2_000)
     heads = [parse(envelope.address) for envelope in envelopes]
     firsts = [replace(address, temporal=First()) for address in heads]
@@ -83,8 +83,8 @@ async def _resolved() -> tuple[float, float, float]:
         node = machine.running
         while sum(peer.is_connected for peer in node.peers()) < 2:
             await trio.sleep(0.01)
-        await trio.sleep(1.0)  # virtual seconds: everybody has been pinged
-        await machine.store.merge([Incoming(one, Origin.PEER) for one in envelopes], now_ms=START_MS)
+        await trio.sleep(1.0)  # virtual seconds: every peer has been pinged
+        await machine.store.merge([Incoming(envelope, Origin.PEER) for envelope in envelopes], now_ms=START_MS)
         for _ in range(ROUNDS):
             rates["held"].append(await _resolves(node, heads))
             await _resolves(node, firsts)
@@ -104,7 +104,7 @@ async def _resolves(node: Node, addresses: list[Address]) -> float:
 
 
 async def _hybrid_against_mock() -> tuple[float, float, float]:
-    """A node of five that holds everything; the backends in turn, the medians."""
+    """A node of five that holds every key; the backends in turn; medians."""
     ratios, rates, switched = [], [], []
     envelopes = ready(10_000)
     async with VirtualSwarm.open(1, [f"n{n}" for n in range(1, 6)], settings=Settings()) as swarm:
@@ -113,7 +113,7 @@ async def _hybrid_against_mock() -> tuple[float, float, float]:
         hybrid = switch.begin(envelopes[0].key).dht
         while sum(peer.is_connected for peer in machine.running.peers()) < 4:
             await trio.sleep(0.01)
-        await trio.sleep(1.0)  # virtual seconds: everybody has been pinged
+        await trio.sleep(1.0)  # virtual seconds: every peer has been pinged
         mock = MockDHT(machine.store, own=machine.peer, now_ms=machine.clock.now_ms)
         for envelope in envelopes:
             await mock.put(envelope)

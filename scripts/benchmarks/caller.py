@@ -1,7 +1,7 @@
-"""Callers of a node's HTTP API, in a process of their own: so many kept connections, one call after the other on each.
+"""HTTP callers in a process of their own: a number of kept connections, with one call after the other on each.
 
-The client is as thin as can be, so that what is measured is the node: requests are made beforehand, and of an answer
-only the status line and the length are read.
+The client does as little as it can, so that the node is what is measured: requests are built beforehand, and only the
+status line and the length of an answer are read.
 """
 
 import json
@@ -23,14 +23,14 @@ HEAD_END = b"\r\n\r\n"
 
 
 class CallerConnection:
-    """One kept connection."""
+    """One connection that is kept open."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._unread = bytearray()
 
     async def call(self, request: bytes) -> int:
-        """Send a whole request; answer the status."""
+        """Send a whole request; return the status."""
         await self._stream.send_all(request)
         while (end := self._unread.find(HEAD_END)) < 0:
             await self._more()
@@ -51,7 +51,7 @@ class CallerConnection:
 
 
 def requests_of(order: dict[str, Any]) -> list[bytes]:
-    """The requests of a run, whole: ready and signed envelopes, plain content that the node signs, or reads."""
+    """The complete requests of a run: signed envelopes, plain content that the node signs, or reads."""
     run, count, host = str(order["run"]), int(order["count"]), order["host"]
     addresses = [quote(f"ucxl://bench:writer@bzzz:{run}/*^/{number}", safe="") for number in range(count)]
     match order["do"]:
@@ -82,7 +82,7 @@ async def run(order: dict[str, Any]) -> dict[str, Any]:
     sys.stdin.readline()
     next_request = 0
 
-    async def one() -> bool:
+    async def call_once() -> bool:
         nonlocal next_request
         connection = free.pop()
         try:
@@ -92,7 +92,7 @@ async def run(order: dict[str, Any]) -> dict[str, Any]:
         finally:
             free.append(connection)
 
-    call: Callable[[], Awaitable[bool]] = one
+    call: Callable[[], Awaitable[bool]] = call_once
     most = 1 << 30 if is_read else len(requests)
     return await load(call, callers=order["callers"], seconds=order["seconds"], most=most)
 

@@ -1,4 +1,4 @@
-"""Ready, verified envelopes to measure with."""
+"""Signed envelopes to measure with."""
 
 from protocols.clock import version
 from protocols.envelope import Envelope, seal
@@ -9,12 +9,12 @@ START_MS = 1_700_000_000_000
 
 
 def ready(count: int, *, size_bytes: int = 256, run: str = "0") -> list[Envelope]:
-    """First versions of so many things, the same at each call."""
+    """The first versions of `count` addresses, the same at each call."""
     return sealed(KEY, count, size_bytes=size_bytes, run=run, start_ms=START_MS)
 
 
 def sealed(key: PrivateKey, count: int, *, size_bytes: int = 256, run: str, start_ms: int) -> list[Envelope]:
-    """First versions of so many things, by this author, from this moment on."""
+    """The first versions of `count` addresses by this author, from this moment on."""
     content = bytes(size_bytes)
     return [
         seal(

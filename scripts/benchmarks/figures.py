@@ -1,4 +1,4 @@
-"""A figure, what it is held against, and how figures are shown."""
+"""Figures: a measured value, its target, and how they are printed."""
 
 import json
 import os

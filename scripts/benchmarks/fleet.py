@@ -1,4 +1,4 @@
-"""A fleet of workers: started, introduced to one another, told what to do, frozen, and ended."""
+"""A fleet of worker processes: start them, let them meet, give them orders, freeze and end them."""
 
 import json
 import os
@@ -16,23 +16,23 @@ MEET_SECONDS_MAX = 60.0
 
 
 class FleetNode:
-    """One worker process, spoken with by lines of JSON."""
+    """One worker process; orders and answers are lines of JSON."""
 
     def __init__(
         self, name: str, folder: Path, *, backend: str, bootstrap: list[str], settings: dict[str, Any]
     ) -> None:
-        told: dict[str, Any] = {"name": name, "folder": str(folder / name), "backend": backend, "bootstrap": bootstrap}
-        told["settings"] = {"backend": backend, **settings}
+        order: dict[str, Any] = {"name": name, "folder": str(folder / name), "backend": backend, "bootstrap": bootstrap}
+        order["settings"] = {"backend": backend, **settings}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", json.dumps(told)],
+            [sys.executable, "-m", "benchmarks.worker", json.dumps(order)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(folder / f"{name}.log").open("w"),
             text=True,
         )
-        self.said = self.answer()
+        self.started = self.answer()
 
-    def tell(self, do: str, **facts: Any) -> None:
+    def send(self, do: str, **facts: Any) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"do": do, **facts}) + "\n")
         self.process.stdin.flush()
@@ -46,12 +46,12 @@ class FleetNode:
         return answer
 
     def do(self, do: str, **facts: Any) -> dict[str, Any]:
-        self.tell(do, **facts)
+        self.send(do, **facts)
         return self.answer()
 
     def through_http(self, do: str, **facts: Any) -> dict[str, Any]:
-        """A load on this node's API by callers in a process of their own; `node_cpu_ms` is the node's time a call."""
-        order = {"do": do, "host": self.said["api"].removeprefix("http://"), **facts}
+        """Put a load on this node's API from a process of callers; `node_cpu_ms` is the node's CPU time a call."""
+        order = {"do": do, "host": self.started["api"].removeprefix("http://"), **facts}
         with subprocess.Popen(
             [sys.executable, "-m", "benchmarks.caller", json.dumps(order)],
             stdin=subprocess.PIPE,
@@ -91,12 +91,12 @@ class FleetNode:
 
 @contextmanager
 def fleet(count: int, *, backend: str = "hybrid", **settings: Any) -> Iterator[list[FleetNode]]:
-    """So many nodes that have all met; with `backend` mock alone, without a host."""
+    """`count` nodes that are all connected; with the backend `mock` they have no host."""
     members: list[FleetNode] = []
     with TemporaryDirectory(prefix="bzzz-bench-") as folder:
         try:
             for number in range(1, count + 1):
-                known = [member.said["addresses"][0] for member in members if member.said["addresses"]]
+                known = [member.started["addresses"][0] for member in members if member.started["addresses"]]
                 members.append(
                     FleetNode(f"n{number}", Path(folder), backend=backend, bootstrap=known, settings=settings)
                 )

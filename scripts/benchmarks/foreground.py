@@ -1,7 +1,7 @@
-"""A foreground: so many calls a second on one node, whatever else it does; puts and gets in turn.
+"""Foreground load: a fixed rate of calls on one node, puts and gets in turn, whatever else the node does.
 
-Each call has its moment, and its time counts from there. So a node that was held up has kept everybody waiting who
-came meanwhile, and not one caller alone.
+Each call has a planned moment, and its latency counts from there: a node that stops for a while delays every call that
+was due meanwhile, not one caller alone (an open load, without coordinated omission).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from protocols.envelope import Envelope
 
 
 class Foreground:
-    """Calls on a node: puts of ready envelopes, while there are any, and gets of these keys."""
+    """Calls on a node: puts of signed envelopes while there are any, and gets of these keys."""
 
     def __init__(self, node: Node, envelopes: Sequence[Envelope], keys: Sequence[bytes]) -> None:
         self._node = node
@@ -25,20 +25,20 @@ class Foreground:
         self._failed = self._pending = 0
 
     async def run(self, *, rate: float, seconds: float, is_over: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-        """For so long, or until `is_over`; answers when all calls have ended."""
-        began = trio.current_time()
+        """For `seconds`, or until `is_over`; returns when all calls have ended."""
+        started_at = trio.current_time()
         number = 0
         async with trio.open_nursery() as nursery:
-            while (due := began + number / rate) < began + seconds and not is_over():
+            while (due := started_at + number / rate) < started_at + seconds and not is_over():
                 await trio.sleep_until(due)
                 nursery.start_soon(self._call, number, due)
                 number += 1
-        told: dict[str, Any] = {"failed": self._failed, "pending": self._pending}
+        result: dict[str, Any] = {"failed": self._failed, "pending": self._pending}
         for kind, taken in self._seconds.items():
-            told[f"{kind}_p99_ms"] = percentile(taken, 0.99) * 1000.0 if taken else None
-            told[f"{kind}_p50_ms"] = percentile(taken, 0.5) * 1000.0 if taken else None
-            told[f"{kind}s"] = len(taken)
-        return told
+            result[f"{kind}_p99_ms"] = percentile(taken, 0.99) * 1000.0 if taken else None
+            result[f"{kind}_p50_ms"] = percentile(taken, 0.5) * 1000.0 if taken else None
+            result[f"{kind}s"] = len(taken)
+        return result
 
     async def _call(self, number: int, due: float) -> None:
         kind = "get" if number % 2 else "put"

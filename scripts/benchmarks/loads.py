@@ -1,4 +1,4 @@
-"""A load: so many callers, each one call after the other, and what came of it."""
+"""Closed load: a number of callers, each with one call after the other; rates and latencies."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -10,9 +10,9 @@ from benchmarks.figures import percentile
 
 
 async def load(one: Callable[[], Awaitable[bool]], *, callers: int, seconds: float, most: int) -> dict[str, Any]:
-    """So many callers for so long, or until `most` calls were made. `one` says whether it got what it asked for.
+    """`callers` callers for `seconds`, or until `most` calls were made. `one` returns whether the answer was as asked.
 
-    `rate` is good calls a second, `cpu_ms` this process's own time a good call.
+    `rate` is good calls a second, `cpu_ms` the CPU time of this process for each good call.
     """
     latencies: list[float] = []
     bad = failed = started_calls = 0

@@ -1,6 +1,6 @@
-"""The machine itself, as far as the other figures hang on it: read them against these.
+"""The machine itself: what the other figures depend on. Read those against these.
 
-On a machine that others share, these alone differ by a third from one quarter of an hour to the next.
+On a shared machine these alone differ by a third from one quarter of an hour to the next.
 """
 
 import os

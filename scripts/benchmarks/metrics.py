@@ -1,7 +1,7 @@
-"""What counting costs: a whole node on the mock backend with metrics beside one without, and one scrape.
+"""The cost of metrics: a node on the mock backend with metrics compared with one without, and one scrape.
 
-Both live in one process and get small pieces of the same work in turn, so that whatever else the machine does meets
-both alike; what is shown is the median over the pieces.
+Both run in one process and get small pieces of the same work in turn, so that other work on the machine slows both
+alike. The figures are medians over the pieces.
 """
 
 import gc
@@ -48,7 +48,7 @@ async def _measured() -> list[Figure]:
 async def _on_and_off(
     seconds_of: Callable[[Node, list[Envelope]], Awaitable[float]],
 ) -> tuple[list[float], list[float], float]:
-    """Seconds for each piece, with and without metrics, and for one scrape of the former."""
+    """The seconds of each piece with and without metrics, and of one scrape of the node with metrics."""
     envelopes = ready(COUNT)
     seconds: dict[bool, list[float]] = {True: [], False: []}
     scrape = 0.0

@@ -1,4 +1,4 @@
-"""Figures as pictures: one PNG a bench, a bar for each figure of one unit."""
+"""Plots: one PNG for each bench and unit, with a bar for each figure."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from benchmarks.figures import Figure
 
 
 def draw(figures: Sequence[Figure], folder: Path) -> list[Path]:
-    """Draw them into a folder, which is made; answer the files."""
+    """Draw the figures into a folder, which is made; return the files."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Real processes: what an idle node costs, and what a call costs while all peers are frozen."""
+"""Real processes: the cost of an idle node, and of a call while all peers are frozen."""
 
 import random
 import secrets
@@ -52,7 +52,7 @@ def run() -> list[Figure]:
 
 
 def _idle(peer: NodeProcess) -> list[Figure]:
-    """Memory and processor of one node of four that nobody calls."""
+    """Memory and CPU of one node of four that gets no calls."""
     process = psutil.Process(peer.pid)
     process.cpu_percent()
     time.sleep(IDLE_SECONDS)
@@ -86,7 +86,7 @@ async def _frozen(folder: Path, peers: list[NodeProcess]) -> list[Figure]:
             for peer in peers:
                 peer.thaw()
             nursery.cancel_scope.cancel()
-    raise AssertionError("the nursery answers or raises")
+    raise AssertionError("the nursery returns or raises")
 
 
 async def _measured(node: Node, mock: MockDHT, peers: list[NodeProcess]) -> list[Figure]:

@@ -1,8 +1,8 @@
-"""The swarm's return: how soon it is noticed and what is owed is paid, and what callers feel of that; and flags that
-are turned under load.
+"""Recovery: how soon the swarm's return is noticed and the hints are delivered, and how that slows callers; flags that
+change under load.
 
-A node of five; the four others are stopped by SIGSTOP while it goes on writing, so that it owes each of them a copy of
-each write, and are then let go on. A foreground of puts and gets runs on the node, once without and once with that.
+Four of five nodes are stopped by SIGSTOP while the fifth goes on writing, so that it has a hint for each of them and
+each write; then they continue. A foreground load of puts and gets runs on the fifth, once before and once during that.
 """
 
 import time
@@ -14,18 +14,18 @@ from benchmarks.fleet import FleetNode, fleet
 
 PEERS = 4
 HINTS = ((1_000, 2.0), (100_000, 60.0))
-"""So many copies owed, to be paid within so many seconds."""
+"""A number of hints, and within how many seconds they should be delivered."""
 CALLS_MIN = 500
-"""Of fewer calls the 99th percentile says nothing: it is shown, and held against nothing."""
+"""With fewer calls the 99th percentile says nothing: it is shown without a target."""
 GONE_SECONDS = 10.0
 """How long the others are away at least."""
 RATE = 500.0
 """Foreground calls a second."""
 STEADY_SECONDS = 10.0
-PAYING_SECONDS_MAX = 300.0
+DELIVERY_SECONDS_MAX = 300.0
 FLIP_SECONDS = 0.1
 READ = 500
-"""How many things the foreground reads in turn."""
+"""The number of addresses that the foreground reads in turn."""
 
 
 def run() -> list[Figure]:
@@ -41,27 +41,27 @@ def run() -> list[Figure]:
 def _returns(members: list[FleetNode], hints: int, seconds: float) -> Iterator[Figure]:
     one, others = members[0], members[1:]
     steady = _steady(one)
-    one.do("make", count=hints // PEERS, run="owed")
+    one.do("make", count=hints // PEERS, run="hints")
     for other in others:
         other.freeze()
     gone_at = time.monotonic()
     one.do("put", callers=64, seconds=600.0, timeout=0.1)
     time.sleep(max(0.0, gone_at + GONE_SECONDS - time.monotonic()))
-    owed = one.do("state")["pending"]
-    one.do("make", count=int(PAYING_SECONDS_MAX * RATE / 2), run="meanwhile")
-    one.tell("recover", run="steady", count=READ, rate=RATE, seconds=PAYING_SECONDS_MAX)
+    pending = one.do("state")["pending"]
+    one.do("make", count=int(DELIVERY_SECONDS_MAX * RATE / 2), run="meanwhile")
+    one.send("recover", run="steady", count=READ, rate=RATE, seconds=DELIVERY_SECONDS_MAX)
     back_at = time.monotonic()
     for other in others:
         other.thaw()
     got = one.answer()
-    what = f"{owed:,} hints"
+    what = f"{pending:,} hints"
     yield _figure(f"{what}: from the swarm's return to the breaker closed", got["closed_at"] - back_at, "s", 2.0)
-    yield _figure(f"{what}: from there until all are paid", got["paid_at"] - got["closed_at"], "s", seconds)
+    yield _figure(f"{what}: from there until all are delivered", got["delivered_at"] - got["closed_at"], "s", seconds)
     yield from _beside(f"{what}: meanwhile", got, steady, 3.0)
 
 
 def _flipped(one: FleetNode) -> Iterator[Figure]:
-    """The backend turned to mock and back, as by an operator: each time checked, written to the audit log, in force."""
+    """The backend is changed to mock and back as by an operator: each time checked, audited and in force."""
     steady = _steady(one)
     one.do("make", count=int(STEADY_SECONDS * RATE / 2) + 1, run="flipped")
     facts = {"run": "steady", "count": READ, "rate": RATE, "seconds": STEADY_SECONDS}
@@ -71,7 +71,7 @@ def _flipped(one: FleetNode) -> Iterator[Figure]:
 
 
 def _steady(one: FleetNode) -> dict[str, Any]:
-    """The foreground with nothing else; and what it reads, now and later."""
+    """The foreground load with nothing else; it also writes the addresses that later runs read."""
     one.do("make", count=READ, run="steady")
     one.do("put", callers=16, seconds=60.0)
     one.do("make", count=int(STEADY_SECONDS * RATE / 2) + 1, run="before")
@@ -79,7 +79,7 @@ def _steady(one: FleetNode) -> dict[str, Any]:
 
 
 def _beside(what: str, got: dict[str, Any], steady: dict[str, Any], most: float) -> Iterator[Figure]:
-    """What a foreground felt, against what it felt without."""
+    """The latencies of a foreground load, compared with those of the steady one."""
     yield _figure(f"{what}, calls failed", got["failed"], "", 0)
     for kind in ("put", "get"):
         before, now = steady[f"{kind}_p99_ms"], got[f"{kind}_p99_ms"]

@@ -1,9 +1,9 @@
 """The swarm in real processes: round trips; puts with 1 to 3 durable copies; gets of one and of the newest of three.
 
-By 1 to 256 callers at 2, 3 and 5 nodes, at the DHT's interface and through HTTP; all at once; one of five frozen.
+1 to 256 callers at 2, 3 and 5 nodes, at the DHT's interface and through HTTP; all nodes at once; one of five frozen.
 
-`copies` counts the node's own: three copies are its own and two acknowledgements. Only what the receipts say counts:
-each bench says which share of its calls did not get what they asked for.
+`copies` includes the node's own: three copies are its own and two acknowledgements. The receipts decide what counts;
+each bench shows the share of its calls that did not get what they asked for.
 """
 
 import time
@@ -18,11 +18,11 @@ CALLERS = (1, 8, 64, 256)
 NODES = (2, 3, 5)
 COPIES = (1, 2, 3)
 MADE = {1: 2_500, 8: 10_000, 64: 18_000, 256: 18_000}
-"""How many envelopes are signed beforehand: more than are used up in time."""
+"""The number of envelopes signed beforehand: more than a run uses."""
 LAPSE_SECONDS = 6.0
-"""After this long beside a frozen holder, what a node holds is too old to be answered without asking."""
+"""With a holder frozen for so long, a node's own copies are too old to be answered without asking."""
 READ = 1_000
-"""How many things are read in turn."""
+"""The number of addresses that are read in turn."""
 
 WANTED = {
     "2 nodes: put, 2 copies, 64 callers": 6_000.0,
@@ -40,11 +40,11 @@ def run() -> list[Figure]:
 
 
 def _at(nodes: int) -> Iterator[Figure]:
-    """Every load on one node of so many."""
+    """Every load on one of `nodes` nodes."""
     for copies in (each for each in COPIES if each <= nodes):
         others = copies - 1
         settings: dict[str, Any] = {"replication": max(1, others), "write_quorum": max(1, others)}
-        if not others:  # what is written is owed to others, and nobody waits for them
+        if not others:  # hints for the others are kept, and no call waits for them
             settings["backend"] = "mock"
         with fleet(nodes, read_quorum=min(2, nodes - 1), **settings) as members:
             one = members[0]
@@ -61,7 +61,7 @@ def _at(nodes: int) -> Iterator[Figure]:
 
 
 def _warm_up(one: FleetNode) -> None:
-    """Until what SQLite writes ahead has its size on every disk: making that file longer costs half a commit."""
+    """Write until the write-ahead log has its full size on every disk: growing that file costs half a commit."""
     one.do("make", count=MADE[64], run="warm")
     one.do("put", callers=64, seconds=SECONDS)
 
@@ -82,7 +82,7 @@ def _put(one: FleetNode, nodes: int, copies: int, callers: int) -> Iterator[Figu
     yield from _calls(what, got)
     if callers == 1 and (nodes, copies) == (5, 3):
         yield _figure(f"{what}, p50", got["p50_ms"], "ms", Bound.AT_MOST, 2.0)
-    # 201 is what is replicated, 202 what is stored on that node, which is one copy.
+    # 201 means replicated, 202 stored on that node, which is one copy.
     facts = {"callers": callers, "seconds": SECONDS, "status": 202 if copies == 1 else 201}
     got = one.through_http("put", count=MADE[callers] // 3, run=f"h{callers}", **facts)
     yield from _calls(f"{what}, HTTP", got)
@@ -99,7 +99,7 @@ def _gets(one: FleetNode, nodes: int) -> Iterator[Figure]:
 
 
 def _kept_alive() -> Iterator[Figure]:
-    """16 connections that are kept, on one node of three; beside it what the API adds to a call."""
+    """16 kept connections on one node of three; and the CPU time that the API adds to a call."""
     with fleet(3, replication=2, write_quorum=2, read_quorum=2) as members:
         one = members[0]
         _warm_up(one)
@@ -122,7 +122,7 @@ def _all_at_once() -> Iterator[Figure]:
         for number, member in enumerate(members):
             member.do("make", count=8_000, run=f"all{number}")
         for member in members:
-            member.tell("put", callers=16, seconds=SECONDS)
+            member.send("put", callers=16, seconds=SECONDS)
         answers = [member.answer() for member in members]
         together = {name: sum(answer[name] for answer in answers) for name in answers[0] if "_ms" not in name}
         what = "5 nodes: all putting at once, 3 copies, together"
@@ -131,13 +131,13 @@ def _all_at_once() -> Iterator[Figure]:
 
 
 def _frozen(backend: str) -> Iterator[Figure]:
-    """The same load twice on one node of five: with all well, and with one frozen in the middle of it."""
+    """The same load twice on one node of five: with all nodes well, and with one frozen in the middle."""
     with fleet(5, backend=backend, replication=20, write_quorum=2 if backend == "real" else 1) as members:
         one, frozen = members[0], members[-1]
         rounds: dict[str, tuple[dict[str, Any], ...]] = {}
         for name in ("well", "frozen"):
             one.do("make", count=8_000, run=name)
-            one.tell("put", callers=4, seconds=SECONDS, timeout=0.1 if backend == "hybrid" else 1.0)
+            one.send("put", callers=4, seconds=SECONDS, timeout=0.1 if backend == "hybrid" else 1.0)
             if name == "frozen":
                 time.sleep(SECONDS / 3.0)
                 frozen.freeze()
@@ -179,7 +179,7 @@ def _by(callers: int) -> str:
 
 
 def _settle(members: list[FleetNode]) -> None:
-    """Until nobody owes anything."""
+    """Wait until no hints are left."""
     while any(member.do("state")["pending"] for member in members):
         pass
 

@@ -1,7 +1,7 @@
-"""One node in a process of its own, with callers inside it: a load told by lines of JSON on standard input.
+"""Worker: one node in a process of its own, with callers inside it. Orders come as lines of JSON on standard input.
 
-Callers sit at the DHT's interface, where an agent's own node is; each line says what to do, each answer is a line.
-Only what the receipts say counts: a put is good when it has the copies that were asked for.
+The callers use the DHT's interface; each order is answered with one line. The receipts decide what counts: a put is
+good when it has the copies that were asked for.
 """
 
 import gc
@@ -47,17 +47,17 @@ def now_ms() -> int:
 
 
 def addresses_of(order: dict[str, Any]) -> list[Address]:
-    """Where the envelopes of a run are."""
+    """The addresses of the envelopes of a run."""
     return [parse(f"ucxl://bench:writer@bzzz:{order['run']}/*^/{number}") for number in range(order["count"])]
 
 
 def keys_of(order: dict[str, Any]) -> list[bytes]:
-    """The keys of what was put in the run that an order names."""
+    """The keys of the run that an order names."""
     return [address.key for address in addresses_of(order)]
 
 
 class Worker:
-    """The node, and what it is told to do."""
+    """The node, and the orders that it carries out."""
 
     def __init__(self, node: Node, key: PrivateKey) -> None:
         self.node = node
@@ -113,41 +113,41 @@ class Worker:
         return await load(one, callers=order["callers"], seconds=order["seconds"], most=1 << 30)
 
     async def foreground(self, order: dict[str, Any]) -> dict[str, Any]:
-        """So many calls a second for so long."""
+        """A fixed rate of calls for some seconds."""
         mix = Foreground(self.node, self.ready, keys_of(order))
         return await mix.run(rate=order["rate"], seconds=order["seconds"])
 
     async def recover(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Wait for the breaker to close; then calls until what was owed before is paid. Moments on the machine's clock.
+        """Wait for the breaker to close; then make calls until the earlier hints are delivered. Times are monotonic.
 
-        What the calls themselves leave to be paid is later than that, and does not count.
+        The hints of these calls are later and do not count.
         """
-        breaker, store, owed_until_ms = self.node.breaker, self.node.store, now_ms()
+        breaker, store, earlier_until_ms = self.node.breaker, self.node.store, now_ms()
         assert breaker is not None
         while breaker.state is not BreakerState.CLOSED:
             await trio.sleep(0.001)
         closed_at = time.monotonic()
-        paid_at = 0.0
+        delivered_at = 0.0
 
-        def is_paid() -> bool:
-            nonlocal paid_at
+        def is_delivered() -> bool:
+            nonlocal delivered_at
             oldest_ms = store.pending().oldest_at_ms
-            if oldest_ms is None or oldest_ms > owed_until_ms:
-                paid_at = time.monotonic()
-            return bool(paid_at)
+            if oldest_ms is None or oldest_ms > earlier_until_ms:
+                delivered_at = time.monotonic()
+            return bool(delivered_at)
 
         mix = Foreground(self.node, self.ready, keys_of(order))
-        told = await mix.run(rate=order["rate"], seconds=order["seconds"], is_over=is_paid)
-        if not paid_at:
-            raise RuntimeError(f"{store.pending().count} hints are not paid after {order['seconds']:g} s")
-        return {**told, "closed_at": closed_at, "paid_at": paid_at}
+        result = await mix.run(rate=order["rate"], seconds=order["seconds"], is_over=is_delivered)
+        if not delivered_at:
+            raise RuntimeError(f"{store.pending().count} hints are not delivered after {order['seconds']:g} s")
+        return {**result, "closed_at": closed_at, "delivered_at": delivered_at}
 
     async def flip(self, order: dict[str, Any]) -> dict[str, Any]:
-        """The foreground, while the backend is turned to mock and back again and again."""
+        """The foreground load, while the backend changes to mock and back."""
         flips = 0
         mix = Foreground(self.node, self.ready, keys_of(order))
 
-        async def turn() -> None:
+        async def flip_for_ever() -> None:
             nonlocal flips
             while True:
                 await trio.sleep(order["every"])
@@ -156,10 +156,10 @@ class Worker:
                 await self.node.flags.change(read_change(asked, author="bench"))
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(turn)
-            told = await mix.run(rate=order["rate"], seconds=order["seconds"])
+            nursery.start_soon(flip_for_ever)
+            result = await mix.run(rate=order["rate"], seconds=order["seconds"])
             nursery.cancel_scope.cancel()
-        return {**told, "flips": flips}
+        return {**result, "flips": flips}
 
     async def state(self, order: dict[str, Any]) -> dict[str, Any]:
         connected = sum(peer.is_connected for peer in self.node.peers())
@@ -167,14 +167,14 @@ class Worker:
         return {"connected": connected, "pending": self.node.store.pending().count, "cpu_ms": cpu_ms}
 
 
-async def live(told: dict[str, Any]) -> None:
-    folder = Path(told["folder"])
+async def live(start: dict[str, Any]) -> None:
+    folder = Path(start["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     key = PrivateKey.from_seed(os.urandom(32))
     store = SqliteStore.open(folder / "store.db", random_id=os.urandom(8).hex())
-    network = None if told["backend"] == "mock" else Host(key, ["/ip4/127.0.0.1/tcp/0"])
+    network = None if start["backend"] == "mock" else Host(key, ["/ip4/127.0.0.1/tcp/0"])
     world = app.Environment(key=key, network=network, store=store, now_ms=now_ms, chance=random.random)
-    settings = replace(Settings(), name=told["name"], **told["settings"], bootstrap=tuple(told["bootstrap"]))
+    settings = replace(Settings(), name=start["name"], **start["settings"], bootstrap=tuple(start["bootstrap"]))
     async with trio.open_nursery() as nursery:
         node = await nursery.start(app.run, world, settings)
         guarded = Middleware(router(node), ApiAccess(is_loopback=True, token=None), now_ms=now_ms)
