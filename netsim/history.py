@@ -5,7 +5,7 @@ did not happen) or `unknown` (it may or may not have happened, now or later). An
 or paused in the meantime is `excused`: it counts for safety, not for latency or errors.
 
 Digests are cut to 16 hex digits, times are seconds on the world's clock, keys and nodes go by their names.
-`history_file.py` writes a history as JSON lines and reads it.
+`history_file.py` writes a history as JSON lines.
 """
 
 from dataclasses import dataclass, field

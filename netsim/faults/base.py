@@ -19,7 +19,7 @@ class Draw:
     at: float
     until: float
     nodes: tuple[str, ...]
-    """All nodes that can suffer, in an order that was drawn."""
+    """All nodes that can have a fault, in an order that was drawn."""
     few: tuple[str, ...]
     """One or two of them."""
     rng: random.Random

@@ -53,8 +53,8 @@ def _draw_faults(chaos: Chaos, nodes: list[str], end: float, rng: random.Random)
         few = tuple(sorted(shuffled[: rng.choice((1, 1, 1, 2))]))
         fault = kind.draw(Draw(at=at, until=until, nodes=tuple(shuffled), few=few, rng=rng))
         family = kind.family or kind.kind
-        suffering = [(node, family) for node in fault.nodes] or [("*", family)]
-        if any(free_at.get(one, 0.0) >= at for one in suffering):
+        places = [(node, family) for node in fault.nodes] or [("*", family)]
+        if any(free_at.get(place, 0.0) >= at for place in places):
             continue
-        free_at.update(dict.fromkeys(suffering, fault.until if fault.until is not None else end))
+        free_at.update(dict.fromkeys(places, fault.until if fault.until is not None else end))
         yield fault

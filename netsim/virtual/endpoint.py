@@ -117,7 +117,7 @@ class VirtualEndpoint:
             self.stop("stopped")
 
     def stop(self, reason: str) -> None:
-        """Gone at once: the receiver hears nothing any more, and peers learn it as soon as a message can reach them."""
+        """Gone at once: the receiver gets no more calls, and peers learn it as soon as a message can reach them."""
         if self._receiver is None:
             return
         self._receiver = None

@@ -1,4 +1,4 @@
-"""The demonstration as a person runs it: real processes, and nothing left of them, also when it is interrupted."""
+"""The demonstration as a user runs it: real processes, and nothing is left of them, also after an interrupt."""
 
 import json
 import os
@@ -17,7 +17,7 @@ SECONDS_MAX = 240
 
 
 class Demo:
-    """One run of it, whose lines are read as they come."""
+    """One run. Its lines are read as they come."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.process = subprocess.Popen(
@@ -29,9 +29,9 @@ class Demo:
     def lines(self) -> Iterator[dict[str, Any]]:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            told = json.loads(line)
-            self.pids += [node["pid"] for node in told.get("nodes", [])]
-            yield told
+            event = json.loads(line)
+            self.pids += [node["pid"] for node in event.get("nodes", [])]
+            yield event
 
     def finished(self) -> int:
         return self.process.wait(SECONDS_MAX)
@@ -39,7 +39,7 @@ class Demo:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    """A run that puts its temporary folder into this test's; asked to end, should the test not have come to its end."""
+    """A run whose temporary folder is in this test's. It is terminated if the test ends early."""
     demo = Demo(tmp_path)
     with demo.process:
         yield demo
@@ -47,7 +47,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 
 
 def test_the_demonstration_loses_nothing_and_leaves_nothing(tmp_path: Path, demo: Demo) -> None:
-    """How fast the frozen swarm's one node answers is for a quiet machine to say: here its answers must be right."""
+    """Answers must be right. How fast they are says something on a quiet machine only, so it is not checked here."""
     lines = list(demo.lines())
     code = demo.finished()
     summary = lines[-1]
@@ -67,7 +67,7 @@ def test_the_demonstration_loses_nothing_and_leaves_nothing(tmp_path: Path, demo
 def test_an_interrupted_demonstration_leaves_nothing(
     tmp_path: Path, demo: Demo, number: signal.Signals, act: str
 ) -> None:
-    """In the middle of starting its nodes, and while four of them are frozen and cannot hear."""
+    """While it starts its nodes, and while four of them are frozen and cannot handle a signal."""
     lines = demo.lines()
     assert any(line["event"] == "act" and line["name"] == act for line in lines)
     children = psutil.Process(demo.process.pid).children(recursive=True)

@@ -1,4 +1,4 @@
-"""Real processes under signals, partitions and turned flags, as a person runs it; and nothing left of them."""
+"""`bzzz sim live` as a user runs it: real processes under signals, partitions and flips; nothing is left of them."""
 
 import json
 import os
@@ -12,14 +12,14 @@ from typing import Any
 import psutil
 import pytest
 
-from netsim.history_file import history_from_lines
+from tests.history_reader import read_history
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 280
 
 
 class Sim:
-    """One run of 15 seconds, whose lines are read as they come."""
+    """One run of 15 seconds. Its lines are read as they come."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.history = tmp_path / "history.jsonl"
@@ -42,15 +42,15 @@ class Sim:
 
 @pytest.fixture
 def sim(tmp_path: Path) -> Iterator[Sim]:
-    """Its temporary folder is in this test's; it is asked to end, should the test not have come to its end."""
+    """A run whose temporary folder is in this test's. It is terminated if the test ends early."""
     sim = Sim(tmp_path)
     with sim.process:
         yield sim
         sim.process.terminate()
 
 
-def test_nothing_is_lost_while_processes_are_frozen_killed_parted_and_turned(sim: Sim) -> None:
-    """How fast they answer is for a quiet machine to say: here, beside other tests, all the rest must hold."""
+def test_nothing_is_lost_while_processes_are_paused_killed_parted_and_flipped(sim: Sim) -> None:
+    """Every check but the one of times must hold: beside other tests the machine is not quiet."""
     lines = list(sim.lines())
     code = sim.finished()
     summary = lines[-1]
@@ -59,7 +59,7 @@ def test_nothing_is_lost_while_processes_are_frozen_killed_parted_and_turned(sim
     assert {"pause", "resume", "crash", "start", "partition", "mend", "flip", "heal"} <= set(summary["events"])
     assert summary["acknowledged"] > 50
     with sim.history.open() as written:
-        history = history_from_lines(written)
+        history = read_history(written)
     assert len(history.states) == 5
     assert {op.backend for op in history.operations} >= {"hybrid", "mock", "real"}
     assert all(op.node_seconds is not None for op in history.operations if op.receipt is not None)
@@ -68,7 +68,7 @@ def test_nothing_is_lost_while_processes_are_frozen_killed_parted_and_turned(sim
 
 @pytest.mark.parametrize(("number", "moment"), [(signal.SIGINT, "act"), (signal.SIGTERM, "pause")])
 def test_an_interrupted_run_leaves_nothing(sim: Sim, number: signal.Signals, moment: str) -> None:
-    """While it starts its nodes, and while some are frozen and cannot hear."""
+    """While it starts its nodes, and while some are paused and cannot handle a signal."""
     lines = sim.lines()
     assert any(moment in (line["event"], line.get("kind")) for line in lines)
     children = psutil.Process(sim.process.pid).children(recursive=True)

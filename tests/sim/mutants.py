@@ -161,7 +161,7 @@ MUTANTS = (
         checks=("replicas", "equal", "settles", "nothing-lost", "up-to-date"),
     ),
     Mutant(
-        name="hint-paid-before-the-commit",
+        name="hint-acknowledged-before-the-commit",
         about="a holder acknowledges what its disk has not confirmed",
         target="node.services.writes.peer_server:PeerServer._check_and_merge",
         mutate=_answer_before_commit,

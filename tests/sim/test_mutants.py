@@ -25,7 +25,7 @@ def test_no_mutant_stays_applied() -> None:
 def test_every_promised_mutant_is_there() -> None:
     assert [mutant.name for mutant in MUTANTS] == [
         "hint-dropped",
-        "hint-paid-before-the-commit",
+        "hint-acknowledged-before-the-commit",
         "breaker-stuck-half-open",
         "sibling-lost-in-merge",
         "stale-head-after-a-newer-one",

@@ -9,6 +9,7 @@ from node.dht.base import Consistency
 from node.node import Node
 from node.services.writes.author import WriteRequest
 from protocols.ucxl import parse
+from tests.until import until
 
 NAMES = ("n1", "n2", "n3")
 SETTINGS = Settings()
@@ -28,20 +29,18 @@ async def content(node: Node, number: int, consistency: Consistency = Consistenc
     return bytes(answer.heads[0].content)  # type: ignore[union-attr]  # resolve answers with content
 
 
-async def met(swarm: VirtualSwarm) -> None:
-    """Wait until everybody is connected with everybody."""
-    while any(sum(p.is_connected for p in m.running.peers()) < len(swarm.nodes) - 1 for m in swarm.nodes.values()):
-        await trio.sleep(0.01)
+async def all_connected(swarm: VirtualSwarm) -> None:
+    others = len(swarm.nodes) - 1
+    await until(lambda: all(sum(p.is_connected for p in m.running.peers()) == others for m in swarm.nodes.values()))
 
 
-async def paid(swarm: VirtualSwarm) -> None:
-    while any(m.running.store.pending().count for m in swarm.nodes.values()):
-        await trio.sleep(0.01)
+async def hints_delivered(swarm: VirtualSwarm) -> None:
+    await until(lambda: not any(m.running.store.pending().count for m in swarm.nodes.values()))
 
 
 async def partition_and_heal(seed: int) -> str:
     async with VirtualSwarm.open(seed, NAMES, settings=SETTINGS) as swarm:
-        await met(swarm)
+        await all_connected(swarm)
         n1, n2, n3 = (swarm[name].running for name in NAMES)
         receipt = await n1.author.write(WriteRequest(address=parse(address(0)), content=b"before"))
         assert receipt.is_replicated
@@ -60,7 +59,7 @@ async def partition_and_heal(seed: int) -> str:
         assert await content(n3, 1) == b"theirs"
 
         swarm.net.heal()
-        await paid(swarm)
+        await hints_delivered(swarm)
         for machine in swarm.nodes.values():
             heads = await machine.running.dht.get(parse(address(1)).key)
             assert sorted(h.content for h in heads.heads) == [b"alone 1", b"theirs"]  # type: ignore[union-attr]

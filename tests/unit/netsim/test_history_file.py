@@ -3,7 +3,8 @@
 import pytest
 
 from netsim.history import Operation, Outcome
-from netsim.history_file import history_from_lines, history_lines
+from netsim.history_file import history_lines
+from tests.history_reader import read_history
 from tests.unit.histories import change, failed, good
 
 
@@ -11,7 +12,7 @@ def test_a_history_is_the_same_after_writing_and_reading() -> None:
     history = good()
     history.operations.append(failed(good()).operations[2])
     lines = list(history_lines(history))
-    again = history_from_lines(lines)
+    again = read_history(lines)
     assert again == history
     assert list(history_lines(again)) == lines
 
@@ -19,7 +20,7 @@ def test_a_history_is_the_same_after_writing_and_reading() -> None:
 @pytest.mark.parametrize("lines", [[], ['{"type":"Event"}'], ["{", ""]])
 def test_what_is_no_history_is_refused(lines: list[str]) -> None:
     with pytest.raises(ValueError):
-        history_from_lines(lines)
+        read_history(lines)
 
 
 def test_operations_of_unknown_outcome_have_no_receipt() -> None:

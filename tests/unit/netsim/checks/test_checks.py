@@ -1,4 +1,4 @@
-"""Each checker on a good history and on bad ones: what it is for it finds, and nothing else."""
+"""Each check on a good history and on bad ones: it finds the violations that it is for, and no others."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -109,7 +109,7 @@ def test_a_write_is_excused_when_every_disk_that_had_it_is_gone() -> None:
     none("nothing-lost", history)
 
 
-def test_a_node_on_its_own_need_not_know_what_others_wrote() -> None:
+def test_a_node_without_a_network_need_not_know_what_others_wrote() -> None:
     history = lost_on_n2()
     history.states[1] = replace(history.states[1], backend="mock")
     none("nothing-lost", history)
@@ -117,12 +117,12 @@ def test_a_node_on_its_own_need_not_know_what_others_wrote() -> None:
     none("equal", history)
 
 
-def test_a_write_that_was_issued_again_is_known_by_what_stands_in_for_it() -> None:
-    stand_in = ref(C, 12, op=2, parents=(A,))
-    history = with_answer(with_answer(good(), 6, heads=(stand_in,)), 7, heads=(stand_in,))
+def test_a_reissued_write_is_known_by_the_version_in_its_place() -> None:
+    reissue = ref(C, 12, op=2, parents=(A,))
+    history = with_answer(with_answer(good(), 6, heads=(reissue,)), 7, heads=(reissue,))
     history.states = [
-        state("n1", (C,), (V1, V2, stand_in), reissued={B: C}),
-        state("n2", (C,), (V1, stand_in)),
+        state("n1", (C,), (V1, V2, reissue), reissued={B: C}),
+        state("n2", (C,), (V1, reissue)),
     ]
     assert broken(history) == set()
 
@@ -155,8 +155,8 @@ def test_a_parent_that_is_not_earlier_is_not_superseded() -> None:
     only("never-back", history)
 
 
-def test_nobody_reissues_what_another_wrote() -> None:
-    """A node's word for what was reissued excuses a head that is missing: so it is checked itself."""
+def test_only_the_author_of_a_version_reissues_it() -> None:
+    """A node's list of reissued versions excuses a missing head, so the list is checked too."""
     history = good()
     history.states[1] = state("n2", (B,), (V1, V2, SIBLING), reissued={C: B})
     assert SIBLING.author != V2.author
@@ -201,7 +201,7 @@ def test_another_node_and_a_new_disk_may_know_less() -> None:
 # -- promise 5 ------------------------------------------------------------------------------------------------------
 
 
-def test_all_is_to_be_well_within_the_bound() -> None:
+def test_all_must_settle_within_the_bound() -> None:
     history = good()
     history.settled_at, history.unsettled = None, "n1 has hints left: 3 for n2"
     only("settles", history)
@@ -290,7 +290,7 @@ def test_an_answer_has_all_that_was_acknowledged_before_its_age() -> None:
     none("up-to-date", with_answer(good(), 4, heads=(V1,), is_degraded=True, reason="no swarm"))
 
 
-def test_absent_is_not_said_of_what_most_had() -> None:
+def test_a_key_that_most_holders_have_is_not_called_absent() -> None:
     only("up-to-date", with_answer(good(), 4, heads=(), source="swarm"))
 
 
@@ -332,19 +332,19 @@ def test_tasks_and_frames_are_bounded(sample: ResourceSample) -> None:
 # -- worlds of real processes -----------------------------------------------------------------------------------------
 
 
-def test_a_call_is_judged_by_the_nodes_own_time_where_it_says_that() -> None:
+def test_a_call_is_judged_by_the_nodes_own_time_where_there_is_one() -> None:
     none("in-time", change(good(), 4, returned=5.9, node_seconds=0.1))
     only("in-time", change(good(), 4, node_seconds=0.2))
     none("in-time", with_parameters(change(good(), 4, node_seconds=0.149), slack_seconds=0.05))
     only("in-time", with_parameters(change(good(), 4, node_seconds=0.151), slack_seconds=0.05))
 
 
-def test_a_call_that_was_overtaken_by_a_turn_may_take_as_long_as_the_slower_backend() -> None:
+def test_a_call_during_a_flip_may_take_as_long_as_the_slower_backend() -> None:
     none("in-time", change(good(), 4, node_seconds=0.9, backend="hybrid>real"))
     only("in-time", change(good(), 4, node_seconds=1.2, backend="hybrid>real"))
 
 
-def test_a_call_issued_in_hybrid_is_answered_unless_it_was_turned_to_real() -> None:
+def test_a_call_issued_in_hybrid_is_answered_unless_it_was_flipped_to_real() -> None:
     only("answers", change(failed(good(), 3), 3, backend="hybrid>mock"))
     none("answers", change(failed(good(), 3), 3, backend="hybrid>real"))
     none("answers", change(failed(good(), 3), 3, backend="mock>hybrid"))
@@ -357,7 +357,7 @@ def test_a_share_of_errors_may_be_allowed_and_no_more() -> None:
 
 
 def uneven() -> History:
-    """n1 alone has a sibling that nobody acknowledged, and n2 what was written on top of it."""
+    """Only n1 has a sibling that was not acknowledged; n2 has the other head alone."""
     history = good()
     stray = SIBLING._replace(op=9)
     history.operations.append(
@@ -367,12 +367,12 @@ def uneven() -> History:
     return history
 
 
-def test_what_nobody_acknowledged_counts_for_nothing_where_it_does_not_spread() -> None:
+def test_an_unacknowledged_version_counts_for_nothing_where_it_does_not_spread() -> None:
     only("equal", uneven())
     none("equal", with_parameters(uneven(), spreads_all=False))
 
 
-def test_what_was_acknowledged_must_be_everywhere_also_beside_what_was_not() -> None:
+def test_an_acknowledged_version_must_be_everywhere_also_beside_an_unacknowledged_one() -> None:
     history = with_parameters(uneven(), spreads_all=False)
     history.states[1] = state("n2", (A,), (V1,))
     only("equal", history)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from netsim.history_file import history_from_lines
 from netsim.scenario.toml import names
 from node.cli import cli
+from tests.history_reader import read_history
 
 ROOT = Path(__file__).parents[4]
 SHORT = """
@@ -58,7 +58,7 @@ def test_a_broken_check_is_told_and_exits_with_1_and_the_trace_and_history_are_w
     assert f"again: bzzz sim run {file} --world virtual --seed 0" in ran.output
     assert "n1 listens" in trace.read_text()
     assert "world crash n2 was killed" in trace.read_text()
-    assert history_from_lines(history.read_text().splitlines()).operations
+    assert read_history(history.read_text().splitlines()).operations
 
 
 def test_what_is_expected_to_fail_is_told_and_is_no_failure(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The plan of a live run: drawn by its seed alone, with every kind of fault, and none that a process cannot suffer."""
+"""The plan of a live run: drawn by its seed alone, with every kind of fault that processes can play, and no other."""
 
 from collections import Counter
 from dataclasses import replace
@@ -60,7 +60,7 @@ def test_a_seed_draws_the_same_plan_again_and_another_seed_another() -> None:
 
 
 @pytest.mark.parametrize("seconds", [SECONDS_MIN, 15.0, 60.0])
-def test_every_run_freezes_kills_parts_and_turns(seconds: float) -> None:
+def test_every_run_pauses_kills_parts_and_flips(seconds: float) -> None:
     for seed in SEEDS:
         kinds = Counter(type(fault) for fault in live_scenario(seconds, seed).faults)
         assert set(kinds) == {*DRAWN_KINDS, Flip}, (seed, kinds)
@@ -73,7 +73,7 @@ def test_every_run_freezes_kills_parts_and_turns(seconds: float) -> None:
         (Crash(at=1.0, nodes=("n1",), loses_disk=True), "loses_disk"),
     ],
 )
-async def test_a_fault_that_no_process_can_suffer_is_refused_by_name_before_anything_starts(
+async def test_a_fault_that_no_process_can_play_is_refused_by_name_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, fault: Fault, why: str
 ) -> None:
     started: list[object] = []
@@ -97,7 +97,7 @@ def test_real_processes_can_play_what_is_drawn() -> None:
         assert unplayable(live_scenario(15.0, seed).faults, ProcessWorld.ABILITIES) == ""
 
 
-def test_nodes_are_turned_every_second_each_to_another_backend_than_it_had() -> None:
+def test_nodes_are_flipped_every_second_each_to_another_backend_than_it_had() -> None:
     for seed in SEEDS:
         had = dict.fromkeys(NODES, "hybrid")
         flips = faults(seed, Flip)
@@ -108,7 +108,7 @@ def test_nodes_are_turned_every_second_each_to_another_backend_than_it_had() -> 
             had[node] = fault.backend
 
 
-def test_no_node_is_struck_while_it_still_suffers_and_all_end_before_the_healing() -> None:
+def test_no_node_has_two_faults_at_once_and_all_faults_end_before_the_healing() -> None:
     for seed in SEEDS:
         free_at = dict.fromkeys(NODES, 0.0)
         for fault in faults(seed, Pause, Crash, seconds=60.0):
