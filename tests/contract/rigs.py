@@ -1,4 +1,4 @@
-"""Backends to run one suite over: each in a node with two real peers, over libp2p on loopback."""
+"""Rigs for the contract suite: a node with each backend, and two peers over libp2p on loopback."""
 
 import random
 import time
@@ -18,13 +18,14 @@ from protocols.clock import version
 from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey
 from protocols.ucxl import key_of
+from tests.until import until
 
 KEYS = tuple(PrivateKey.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
 ADDRESS = "ucxl://agent:role@project:task/*^/thing"
 KEY = key_of(ADDRESS)
 STORE_DEADLINE_SECONDS = 0.5
 SETTINGS = Settings(deadline_ms=400, real_deadline_ms=600, store_deadline_ms=int(STORE_DEADLINE_SECONDS * 1000))
-"""Longer than a node's own, so that a busy machine does not decide a test; the ratios are the same."""
+"""Longer deadlines than the defaults, with the same ratios, so that a busy machine fails no test."""
 
 
 def now_ms() -> int:
@@ -33,21 +34,21 @@ def now_ms() -> int:
 
 @dataclass
 class Disk:
-    """A disk that can be full or stalled; put in as a store's `before_commit`."""
+    """A disk that can be full or stalled: its `before_commit` is that of a store."""
 
     is_full: bool = False
-    turned: trio.Event | None = None
+    resumed: trio.Event | None = None
 
     async def before_commit(self) -> None:
         if self.is_full:
             raise OSError(28, "No space left on device")
-        if self.turned is not None:
-            await self.turned.wait()
+        if self.resumed is not None:
+            await self.resumed.wait()
 
 
 @dataclass
 class Rig:
-    """The node under test, and two peers of it. `peers` is empty for the mock, which has none."""
+    """The node under test and its two peers; mock has none."""
 
     node: Node
     store: MemoryStore
@@ -64,26 +65,27 @@ class Rig:
         return self.node.dht.backend
 
     async def cut(self) -> None:
-        """The network is gone for the node under test."""
+        """Disconnect the node under test from its peers."""
         self.is_cut = True
         for host in self.hosts:
             host.recheck()
-        while self.hosts and self.hosts[0].connected_peers():
-            await trio.sleep(0.001)
+        if self.hosts:
+            await until(lambda: not self.hosts[0].connected_peers(), what="the peers are disconnected")
 
     async def heal(self) -> None:
         self.is_cut = False
         await self.met()
 
     async def met(self) -> None:
-        while any(sum(p.is_connected for p in n.peers()) < len(self.peers) for n in (self.node, *self.peers)):
-            await trio.sleep(0.001)
+        """Wait until every node is connected to every other one."""
+        nodes = (self.node, *self.peers)
+        await until(lambda: all(sum(p.is_connected for p in n.peers()) >= len(self.peers) for n in nodes))
 
 
 def envelope(
     content: bytes = b"content", *, parents: tuple[bytes, ...] = (), author: int = 0, at: int = 0, deleted: bool = False
 ) -> Envelope:
-    """A version of the thing, `at` milliseconds from now."""
+    """A version of the address, `at` milliseconds from now."""
     return seal(
         KEYS[author],
         address=ADDRESS,
@@ -97,7 +99,7 @@ def envelope(
 
 @asynccontextmanager
 async def rig(backend: str, *, disk: Disk | None = None) -> AsyncIterator[Rig]:
-    """A node with this backend; with `real` and `hybrid` it has met its two peers."""
+    """A node with this backend; with `real` and `hybrid` it is connected to its two peers."""
     store = MemoryStore(log_id="0" * 16, before_commit=disk.before_commit if disk else None)
     async with trio.open_nursery() as nursery:
         if backend == "mock":
@@ -115,7 +117,7 @@ async def _swarm(backend: str, store: MemoryStore, nursery: trio.Nursery) -> Rig
     rigs: list[Rig] = []
 
     def is_allowed_at(number: int) -> object:
-        # Only the node under test is cut off: its peers go on speaking with one another.
+        # Only the node under test is cut off: its peers stay connected to each other.
         return lambda peer: not (rigs and rigs[0].is_cut and (number == 0 or peer == KEYS[0].peer_id))
 
     for number, key in enumerate(KEYS):

@@ -1,4 +1,4 @@
-"""What every backend promises, run over mock, real and hybrid; the last two with real peers over libp2p."""
+"""The contract of a DHT, run over mock, real and hybrid; the last two with peers over libp2p."""
 
 import pytest
 import trio
@@ -7,6 +7,7 @@ from node.dht.base import Backend, Consistency, Durability
 from node.dht.mock import MockDHT
 from protocols.errors import Indeterminate, StorageFull, Unavailable
 from tests.contract.rigs import KEY, KEYS, STORE_DEADLINE_SECONDS, Disk, envelope, now_ms, rig
+from tests.until import until
 
 BACKENDS = ("mock", "real", "hybrid")
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -14,7 +15,7 @@ in_a_swarm = pytest.mark.parametrize("backend", ("real", "hybrid"))
 
 
 @every_backend
-async def test_what_was_put_is_got(backend: str) -> None:
+async def test_get_returns_what_was_put(backend: str) -> None:
     async with rig(backend) as r:
         written = envelope(b"one")
         receipt = await r.dht.put(written)
@@ -41,7 +42,7 @@ async def test_a_backend_says_what_its_own_store_may_answer(backend: str) -> Non
         here = await r.dht.get_here(KEY)
         if backend == "real":
             assert here is None
-        elif here is not None:  # hybrid: while nothing is owed to this node
+        elif here is not None:  # hybrid: while no peer has hints for this node
             assert here.heads == (written,)
             assert here.provenance.source == "local"
 
@@ -50,15 +51,14 @@ async def test_hybrid_answers_here_while_it_is_fresh_and_not_after() -> None:
     async with rig("hybrid") as r:
         written = envelope()
         await r.dht.put(written)
-        while r.dht.freshness(KEY).since == float("-inf"):
-            await trio.sleep(0.01)
+        await until(lambda: r.dht.freshness(KEY).since > float("-inf"))
         here = await r.dht.get_here(KEY)
         assert here is not None
         assert here.heads == (written,)
         assert here.provenance == (await r.dht.get(KEY)).provenance._replace(age_ms=here.provenance.age_ms)
         for peer in r.peers:
             r.node.members.forget(peer.peer_id)
-        assert await r.dht.get_here(KEY) is None, "nobody is known who would tell what is missing"
+        assert await r.dht.get_here(KEY) is None, "no peer is known that could have newer versions"
 
 
 @every_backend
@@ -75,7 +75,7 @@ async def test_a_receipt_tells_how_durable_a_write_is(backend: str) -> None:
 
 
 @every_backend
-async def test_what_nobody_has_is_absent(backend: str) -> None:
+async def test_a_key_without_versions_is_absent(backend: str) -> None:
     async with rig(backend) as r:
         answer = await r.dht.get(KEY)
         assert answer.heads == ()
@@ -133,15 +133,15 @@ async def test_a_version_of_another_key_is_not_answered(backend: str) -> None:
 
 
 @every_backend
-async def test_the_way_is_free_once_the_version_is_a_head(backend: str) -> None:
+async def test_on_merged_is_called_once_the_version_is_a_head(backend: str) -> None:
     async with rig(backend) as r:
-        told: list[int] = []
-        await r.dht.put(envelope(), on_merged=lambda: told.append(r.store.last_sequence))
-        assert told == [1]
+        sequences: list[int] = []
+        await r.dht.put(envelope(), on_merged=lambda: sequences.append(r.store.last_sequence))
+        assert sequences == [1]
 
 
 @every_backend
-async def test_who_provides_a_key_is_found(backend: str) -> None:
+async def test_providers_of_a_key_are_found(backend: str) -> None:
     async with rig(backend) as r:
         noted = await r.dht.provide(KEY)
         assert noted == len(r.peers)
@@ -170,7 +170,7 @@ async def test_a_stalled_disk_fails_a_put_after_the_deadline_of_the_disk_and_is_
     disk = Disk()
     async with rig(backend, disk=disk) as r:
         await r.dht.put(envelope())
-        disk.turned = trio.Event()
+        disk.resumed = trio.Event()
         started = trio.current_time()
         stalled = envelope(b"stalled", at=5)
         with pytest.raises(Unavailable if backend == "real" else Indeterminate) as caught:
@@ -179,25 +179,25 @@ async def test_a_stalled_disk_fails_a_put_after_the_deadline_of_the_disk_and_is_
         assert "the disk has not confirmed the commit" in caught.value.message
         if backend != "real":  # real asks no holder before its own disk has the envelope
             assert caught.value.details["digest"] == stalled.digest.hex()
-        disk.turned.set()
+        disk.resumed.set()
 
 
 @every_backend
 async def test_a_disk_that_is_slower_than_the_deadline_for_the_swarm_fails_no_put(backend: str) -> None:
     disk = Disk()
     async with rig(backend, disk=disk) as r:
-        disk.turned = trio.Event()
+        disk.resumed = trio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_turn_after, disk, 0.2)
+            nursery.start_soon(_resume_after, disk, 0.2)
             receipt = await r.dht.put(envelope(), timeout=0.1)
         assert receipt.backend is (Backend.MOCK if backend == "mock" else Backend.REAL)
 
 
-async def _turn_after(disk: Disk, seconds: float) -> None:
+async def _resume_after(disk: Disk, seconds: float) -> None:
     await trio.sleep(seconds)
-    assert disk.turned is not None
-    disk.turned.set()
-    disk.turned = None
+    assert disk.resumed is not None
+    disk.resumed.set()
+    disk.resumed = None
 
 
 @in_a_swarm
@@ -212,7 +212,7 @@ async def test_peers_get_what_was_put(backend: str) -> None:
 
 
 @in_a_swarm
-async def test_the_swarm_gone_is_noticed_and_nothing_is_called_absent(backend: str) -> None:
+async def test_without_the_swarm_nothing_is_reported_absent(backend: str) -> None:
     async with rig(backend) as r:
         written = envelope()
         await r.dht.put(written)
@@ -260,7 +260,7 @@ async def test_hybrid_without_a_swarm_answers_from_this_machine_and_says_so() ->
         assert answer.provenance.source == "local"
 
 
-async def test_what_hybrid_wrote_alone_reaches_the_swarm_when_it_is_back() -> None:
+async def test_writes_of_hybrid_alone_reach_the_swarm_when_it_is_back() -> None:
     async with rig("hybrid") as r:
         await r.cut()
         alone = envelope(b"alone")
@@ -273,7 +273,7 @@ async def test_what_hybrid_wrote_alone_reaches_the_swarm_when_it_is_back() -> No
 
 
 async def test_one_store_serves_all_backends() -> None:
-    """What one backend wrote, another reads: they are views of one store."""
+    """A write of one backend is read by another: they are views of one store."""
     async with rig("hybrid") as r:
         written = envelope()
         await r.dht.put(written)

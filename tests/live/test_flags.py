@@ -1,4 +1,4 @@
-"""Flags of a real process: by the API, the commands, an edit of its file and SIGHUP; under calls, over a kill."""
+"""Flags of a real process: set by API, commands, an edit of the file and SIGHUP; during calls, and after a kill."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.live.test_up import BZZZ, REPOSITORY, Process, Up, call, clean, envelope, up
-from tests.live.waiting import until
+from tests.until import block_until
 
 __all__ = ["up"]
 
@@ -23,8 +23,8 @@ def flags(api: str) -> dict[str, Any]:
     return found
 
 
-def patch(api: str, **told: object) -> tuple[int, dict[str, Any]]:
-    status, body = call(api, "/v1/flags", method="PATCH", body=json.dumps(told).encode())
+def patch(api: str, **change: object) -> tuple[int, dict[str, Any]]:
+    status, body = call(api, "/v1/flags", method="PATCH", body=json.dumps(change).encode())
     answer: dict[str, Any] = json.loads(body)
     return status, answer
 
@@ -44,12 +44,12 @@ def swarm_of_three(up: Up) -> tuple[list[Process], list[str]]:
         peers = json.loads(call(apis[0], "/v1/peers")[1])["response"]["data"]["peers"]
         return [peer["connected"] for peer in peers] == [True, True]
 
-    until(met, "all have met")
+    block_until(met, what="all have met")
     return processes, apis
 
 
 def test_flags_flip_under_calls_and_no_call_fails(up: Up) -> None:
-    """The others are bootstrapped by the first one's API, and every flip is in the audit log."""
+    """The other nodes bootstrap from the API of the first one, and every flip is in the audit log."""
     _, apis = swarm_of_three(up)
     is_over = threading.Event()
     statuses: list[int] = []
@@ -60,9 +60,9 @@ def test_flags_flip_under_calls_and_no_call_fails(up: Up) -> None:
             statuses.append(call(apis[0], envelope(address), method="PUT", body=b"%d" % number)[0])
             statuses.append(call(apis[0], envelope(address))[0])
 
-    def until_answered(more: int) -> None:
+    def wait_for_answers(more: int) -> None:
         wanted = len(statuses) + more
-        until(lambda: len(statuses) >= wanted, f"{more} more calls are answered")
+        block_until(lambda: len(statuses) >= wanted, what=f"{more} more calls are answered")
 
     callers = [threading.Thread(target=caller, args=(number,)) for number in range(4)]
     for thread in callers:
@@ -71,7 +71,7 @@ def test_flags_flip_under_calls_and_no_call_fails(up: Up) -> None:
         for number in range(40):
             backend = ("mock", "hybrid", "real")[number % 3]
             assert patch(apis[0], backend=backend, reason=f"flip {number}")[0] == 200
-            until_answered(8)
+            wait_for_answers(8)
     finally:
         is_over.set()
         for thread in callers:
@@ -86,7 +86,7 @@ def test_flags_flip_under_calls_and_no_call_fails(up: Up) -> None:
     assert "flip 39" in shown.stdout
 
 
-def test_an_edited_file_is_taken_up_refused_or_mended_and_health_says_so(up: Up, tmp_path: Path) -> None:
+def test_an_edited_file_is_put_in_force_or_refused_and_health_says_so(up: Up, tmp_path: Path) -> None:
     path = tmp_path / "node.yaml"
     path.write_text("bzzz:\n  dht:\n    backend: hybrid\n", encoding="utf-8")
     process = up("--config", str(path))
@@ -96,28 +96,28 @@ def test_an_edited_file_is_taken_up_refused_or_mended_and_health_says_so(up: Up,
         return " ".join(json.loads(call(api, "/health")[1])["response"]["data"]["reasons"])
 
     path.write_text("bzzz:\n  dht:\n    backend: mock\n  deadline_ms: 70\n", encoding="utf-8")
-    until(lambda: flags(api)["in_force"] == "mock", "the edit is in force")
+    block_until(lambda: flags(api)["in_force"] == "mock", what="the edit is in force")
     assert flags(api)["flags"]["deadline_ms"] == 70
     path.write_text("bzzz:\n  dht:\n    backend: hybrid\n    fallback:\n", encoding="utf-8")
-    until(lambda: "'dht.fallback:' is empty" in reasons(), "the half-written file is refused")
+    block_until(lambda: "'dht.fallback:' is empty" in reasons(), what="the half-written file is refused")
     path.unlink()
-    until(lambda: "No such file" in reasons(), "the missing file is told")
+    block_until(lambda: "No such file" in reasons(), what="the missing file is reported")
     assert flags(api)["in_force"] == "mock"
     assert call(api, envelope(), method="PUT", body=b"x")[0] == 202
     replacement = tmp_path / "new.yaml"
     replacement.write_text("bzzz:\n  dht:\n    backend: hybrid\n  threshold_errors: 9\n", encoding="utf-8")
     os.replace(replacement, path)
     process.popen.send_signal(signal.SIGHUP)
-    until(lambda: flags(api)["flags"]["threshold_errors"] == 9, "SIGHUP reads it at once")
+    block_until(lambda: flags(api)["flags"]["threshold_errors"] == 9, what="SIGHUP reads it at once")
     assert flags(api)["in_force"] == "hybrid"
     assert flags(api)["faults"] == []
     path.write_text("bzzz:\n  dht:\n    bakend: mock\n", encoding="utf-8")
     process.popen.send_signal(signal.SIGHUP)
-    until(lambda: "did you mean dht.backend?" in reasons(), "what is wrong is named")
+    block_until(lambda: "did you mean dht.backend?" in reasons(), what="the mistake is named")
     assert process.stop() == 0
 
 
-def test_what_was_set_at_run_time_is_in_force_after_kill_9(up: Up, tmp_path: Path) -> None:
+def test_flags_set_at_run_time_are_in_force_after_kill_9(up: Up, tmp_path: Path) -> None:
     first = up()
     api = first.ready()["api"]
     assert bzzz(api, "flags", "set", "rollout_percent=25", "deadline_ms=80ms", "--reason", "slowly").returncode == 0
@@ -149,10 +149,10 @@ def test_what_was_set_at_run_time_is_in_force_after_kill_9(up: Up, tmp_path: Pat
     assert "line 2 is broken: its signature does not fit" in named.stderr
 
 
-@pytest.mark.parametrize("told", [{"backend": "hybrid"}, {"override": "open", "reason": "x"}])
-def test_a_node_that_was_started_alone_says_why_it_cannot_be_turned(up: Up, told: dict[str, object]) -> None:
+@pytest.mark.parametrize("change", [{"backend": "hybrid"}, {"override": "open", "reason": "x"}])
+def test_a_node_started_on_mock_says_why_it_cannot_be_switched(up: Up, change: dict[str, object]) -> None:
     api = up("--backend", "mock").ready()["api"]
-    status, answer = patch(api, **told)
+    status, answer = patch(api, **change)
     assert status == 400
     assert "started with backend mock" in answer["error"]["message"]
 

@@ -1,4 +1,4 @@
-"""A whole node over libp2p: what it does with peers that misbehave, with its lists, and with whom it met before."""
+"""Peer policy of a whole node over libp2p: misbehaving peers, allow and deny lists, and members from before."""
 
 import contextlib
 import logging
@@ -37,6 +37,7 @@ from protocols.messages import (
 )
 from protocols.ucxl import parse
 from tests.live.swarm_peers import LOOPBACK
+from tests.until import until
 
 NETWORK = "bzzz"
 
@@ -71,12 +72,11 @@ async def a_node(
 
 
 async def until_met(node: Node, *peers: str) -> None:
-    while not {peer.peer for peer in node.peers() if peer.is_connected} >= set(peers):
-        await trio.sleep(0.01)
+    await until(lambda: {peer.peer for peer in node.peers() if peer.is_connected} >= set(peers))
 
 
 class Rogue:
-    """A peer that says hello as one should, and then whatever the test likes."""
+    """A peer that says hello correctly; what it does after that is the test's choice."""
 
     def __init__(self, host: Host, rpc: Rpc) -> None:
         self.host = host
@@ -115,7 +115,7 @@ class Rogue:
         await self.host.dial(node.addresses(), timeout=5)
         await self.rpc.call(node.peer_id, self.hello(), timeout=5)
 
-    async def hand_in(self, node: Node, *encoded: bytes) -> MergeReply:
+    async def send_envelopes(self, node: Node, *encoded: bytes) -> MergeReply:
         reply = await self.rpc.call(node.peer_id, Merge(encoded), timeout=5)
         assert isinstance(reply, MergeReply)
         return reply
@@ -147,28 +147,28 @@ def envelope(content: bytes, *, ahead_ms: int = 0) -> bytes:
 
 
 def forged(number: int) -> bytes:
-    """As its author would have written it, had he."""
+    """An envelope that its author did not sign."""
     encoded = envelope(b"forged %d" % number)
     return encoded[:-1] + bytes([encoded[-1] ^ 1])
 
 
-async def test_one_bad_envelope_is_refused_and_who_makes_them_up_loses_its_place() -> None:
+async def test_one_bad_envelope_is_refused_and_a_peer_that_forges_many_is_banned() -> None:
     async with a_node() as node, a_node(bootstrap=node.addresses()) as friend, a_rogue() as rogue:
         await until_met(node, friend.peer_id)
         await rogue.join(node)
-        reply = await rogue.hand_in(node, forged(0), envelope(b"honest"))
+        reply = await rogue.send_envelopes(node, forged(0), envelope(b"honest"))
         assert [(at, refusal.code) for at, refusal in reply.refusals] == [(0, "UCXL-422-UNPROCESSABLE")]
         assert node.counters()["envelopes_refused"] == 1
-        assert rogue.host.connected_peers() == (node.peer_id,), "an honest peer may hand on what another one made up"
+        assert rogue.host.connected_peers() == (node.peer_id,), "one forged envelope may come from an honest peer, too"
         with pytest.raises((BzzzError, DialFailed)):
             for number in range(100):
                 if not rogue.host.connected_peers():
                     await rogue.join(node)
-                await rogue.hand_in(node, *(forged(number * 1000 + at) for at in range(4)))
+                await rogue.send_envelopes(node, *(forged(number * 1000 + at) for at in range(4)))
         while node.peer_policy.complaint(rogue.host.peer_id) == "":
             with contextlib.suppress(BzzzError, DialFailed):
                 await rogue.join(node)
-                await rogue.hand_in(node, *(forged(int.from_bytes(os.urandom(4))) for _ in range(4)))
+                await rogue.send_envelopes(node, *(forged(int.from_bytes(os.urandom(4))) for _ in range(4)))
         with pytest.raises(DialFailed):
             await rogue.host.dial(node.addresses(), timeout=5)
         assert node.counters()["places_lost"] == 1
@@ -176,19 +176,19 @@ async def test_one_bad_envelope_is_refused_and_who_makes_them_up_loses_its_place
         assert friend.counters()["offences"] == 0
 
 
-async def test_a_clock_that_is_ahead_and_an_envelope_that_is_known_are_no_misbehaviour() -> None:
+async def test_envelopes_ahead_of_the_clock_or_known_already_are_no_offence() -> None:
     async with a_node() as node, a_rogue() as rogue:
         await rogue.join(node)
         known = envelope(b"known")
         for _ in range(30):
             ahead = [envelope(b"%d" % number, ahead_ms=600_000) for number in range(20)]
-            reply = await rogue.hand_in(node, known, *ahead)
+            reply = await rogue.send_envelopes(node, known, *ahead)
             assert len(reply.refusals) == 20
         assert node.counters()["offences"] == 0
         assert rogue.host.connected_peers() == (node.peer_id,)
 
 
-async def test_who_is_denied_while_it_runs_is_no_member_any_more_and_may_come_again() -> None:
+async def test_a_peer_on_the_deny_list_is_no_member_until_it_is_taken_off() -> None:
     async with (
         a_node() as node,
         a_node(bootstrap=node.addresses()) as other,
@@ -198,16 +198,15 @@ async def test_who_is_denied_while_it_runs_is_no_member_any_more_and_may_come_ag
         await until_met(third, other.peer_id)
         node.peer_policy.set_lists(deny=[other.peer_id])
         assert {peer.peer for peer in node.peers()} == {third.peer_id}
-        while any(peer.is_connected for peer in other.peers() if peer.peer == node.peer_id):
-            await trio.sleep(0.01)
+        await until(lambda: not any(peer.is_connected for peer in other.peers() if peer.peer == node.peer_id))
         assert {member.peer for member in node.store.members()} <= {third.peer_id, other.peer_id}
         await until_met(node, third.peer_id)
-        assert {peer.peer for peer in node.peers()} == {third.peer_id}, "others may speak of it, and it stays out"
+        assert {peer.peer for peer in node.peers()} == {third.peer_id}, "the reports of members do not bring it back"
         node.peer_policy.set_lists(deny=[])
         await until_met(node, other.peer_id, third.peer_id)
 
 
-async def test_whom_a_node_met_it_finds_again_after_a_restart_by_its_own_address_book() -> None:
+async def test_a_node_finds_its_members_after_a_restart_by_its_own_address_book() -> None:
     store, key = MemoryStore(log_id="0" * 16), PrivateKey.from_seed(os.urandom(32))
     async with a_node("other") as other:
         async with a_node(store=store, key=key, bootstrap=other.addresses()) as node:
@@ -218,11 +217,10 @@ async def test_whom_a_node_met_it_finds_again_after_a_restart_by_its_own_address
             await until_met(node, other.peer_id)
         async with a_node(store=store, key=key, deny=(other.peer_id,)) as node:
             assert node.peers() == []
-            while store.members():
-                await trio.sleep(0.01)
+            await until(lambda: not store.members())
 
 
-async def test_who_is_of_another_swarm_has_one_line_however_often_it_says_hello(
+async def test_a_peer_of_another_swarm_is_one_log_line_however_often_it_says_hello(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -231,8 +229,7 @@ async def test_who_is_of_another_swarm_has_one_line_however_often_it_says_hello(
         elsewhere = rogue.hello()._replace(network="elsewhere")
         for _ in range(400):
             rogue.rpc.ask(node.peer_id, elsewhere, lambda reply: None)
-        while rogue.host.connected_peers():
-            await trio.sleep(0.01)
+        await until(lambda: not rogue.host.connected_peers())
         lines = [record.getMessage() for record in caplog.records if record.name.startswith("node.")]
         assert len([line for line in lines if "is of another swarm (elsewhere): parted" in line]) == 1
         assert len([line for line in lines if rogue.host.peer_id in line]) < 10
@@ -252,11 +249,7 @@ async def test_a_frozen_peer_is_suspect_at_its_first_missed_deadline_and_trusted
             await node.author.write(
                 WriteRequest(address=parse("ucxl://agent:role@project:task/*^/thing"), content=b"for it")
             )
-            with trio.fail_after(2):
-                while not is_suspect():
-                    await trio.sleep(0.01)
+            await until(is_suspect, seconds=2.0)
             assert rogue.host.connected_peers() == (node.peer_id,)
             rogue.thawed.set()
-            with trio.fail_after(1):
-                while is_suspect():
-                    await trio.sleep(0.01)
+            await until(lambda: not is_suspect(), seconds=1.0)

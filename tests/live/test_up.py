@@ -1,4 +1,4 @@
-"""`bzzz up` as a process: the ready line, the ways it ends, and every way it may not start."""
+"""`bzzz up` as a process: its ready line, its ends, and the starts that are refused."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.live.waiting import WAIT_SECONDS, until
+from tests.until import SECONDS_MAX, block_until
 
 REPOSITORY = Path(__file__).parents[2]
 BZZZ = (sys.executable, "-m", "node.cli")
@@ -43,14 +43,14 @@ class Process:
         return self.popen.stdout
 
     def ready(self) -> dict[str, Any]:
-        """Its ready line, in JSON."""
+        """Wait for its ready line, and return it read from JSON."""
         line = self.stdout.readline()
         assert line, self.log.read_text(encoding="utf-8")
         found: dict[str, Any] = json.loads(line)
         return found
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal; its exit code, if that comes in time."""
+        """Send a signal and return the exit code. Raises `TimeoutExpired` when it does not end in time."""
         self.popen.send_signal(number)
         return self.popen.wait(STOP_SECONDS)
 
@@ -71,7 +71,7 @@ def clean(environment: dict[str, str] | None = None) -> dict[str, str]:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
-    """Starts nodes on free ports, each in the data directory `data` unless told otherwise; ends them all."""
+    """Starts nodes on free ports, in the data directory `data` unless another is named, and ends them all."""
     processes: list[Process] = []
 
     def start(*arguments: str, environment: dict[str, str] | None = None, data: str = "data") -> Process:
@@ -136,7 +136,7 @@ def test_ready_in_words_says_the_same(tmp_path: Path) -> None:
         process.end()
 
 
-def test_what_was_acknowledged_survives_kill_9_and_so_does_the_identity(up: Up) -> None:
+def test_acknowledged_writes_and_the_identity_survive_kill_9(up: Up) -> None:
     first = up("--backend", "mock")
     ready = first.ready()
     assert call(ready["api"], envelope(), method="PUT", body=b"kept")[0] == 202
@@ -152,7 +152,7 @@ def test_mock_opens_no_socket_but_its_api(up: Up) -> None:
     assert ready["multiaddrs"] == []
 
 
-def test_two_nodes_meet_and_what_is_put_on_one_is_got_from_the_other(up: Up) -> None:
+def test_a_value_put_on_one_node_is_got_from_another(up: Up) -> None:
     one = up("--name", "n1", data="1").ready()
     two = up("--name", "n2", "--bootstrap", one["multiaddrs"][0], data="2").ready()
     put = [*BZZZ, "put", ADDRESS, "--api", one["api"], "--replicated", "--timeout", "30s", "--json"]
@@ -164,7 +164,7 @@ def test_two_nodes_meet_and_what_is_put_on_one_is_got_from_the_other(up: Up) -> 
     assert (read.returncode, read.stdout) == (0, b"hello"), read
 
 
-def test_the_api_off_loopback_is_served_to_whoever_has_the_token(up: Up, tmp_path: Path) -> None:
+def test_the_api_off_loopback_is_served_to_clients_with_the_token(up: Up, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("s3cret-of-the-api\n", encoding="utf-8")
     process = up("--backend", "mock", "--api", "0.0.0.0:0", "--api-token-file", str(token), "--log-format", "json")
@@ -179,7 +179,7 @@ def test_the_api_off_loopback_is_served_to_whoever_has_the_token(up: Up, tmp_pat
     assert [json.loads(line)["event"] for line in log.splitlines()] == ["ready", "stopping", "stopped"]
 
 
-def test_everything_may_come_from_the_environment_or_a_file(up: Up, tmp_path: Path) -> None:
+def test_settings_may_come_from_the_environment_or_a_file(up: Up, tmp_path: Path) -> None:
     path = tmp_path / "node.yaml"
     path.write_text("bzzz: {name: of-file, dht: {backend: mock}, network: w}", encoding="utf-8")
     ready = up(environment={"BZZZ_CONFIG": str(path), "BZZZ_NAME": "of-environment"}).ready()
@@ -192,12 +192,12 @@ def test_everything_may_come_from_the_environment_or_a_file(up: Up, tmp_path: Pa
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("backend", ["mock", "hybrid"])
-def test_a_signal_ends_it_cleanly_and_soon(up: Up, number: signal.Signals, backend: str) -> None:
+def test_a_signal_ends_a_node_cleanly_and_soon(up: Up, number: signal.Signals, backend: str) -> None:
     process = up("--backend", backend)
     ready = process.ready()
-    where = ready["api"].removeprefix("http://").split(":")
+    host, port = ready["api"].removeprefix("http://").split(":")
     with (
-        socket.create_connection((where[0], int(where[1]))) as idle,
+        socket.create_connection((host, int(port))) as idle,
         socket.create_connection(idle.getpeername()) as half,
     ):
         half.sendall(b"PUT /v1/envelope HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n")
@@ -209,19 +209,22 @@ def test_a_signal_ends_it_cleanly_and_soon(up: Up, number: signal.Signals, backe
         assert up("--backend", backend).ready()["peer_id"] == ready["peer_id"], "the lock and the store are free again"
 
 
-def test_a_second_signal_is_no_other_end_than_the_first(up: Up) -> None:
+def test_a_second_signal_changes_nothing(up: Up) -> None:
     process = up()
     process.ready()
     process.popen.send_signal(signal.SIGINT)
-    end = time.monotonic() + WAIT_SECONDS
+    end = time.monotonic() + SECONDS_MAX
     while "stopping" not in process.log.read_text(encoding="utf-8"):
-        assert process.popen.poll() is None, "it ended without a word"
-        assert time.monotonic() < end, f"not within {WAIT_SECONDS:g} s: it says that it stops"
-        time.sleep(0.001)  # it is not stopping for long, and the second signal has to come while it is
-    while process.popen.poll() is None:  # as one does who presses Ctrl-C until something happens
-        assert time.monotonic() < end, f"not within {WAIT_SECONDS:g} s: it ends"
-        process.popen.send_signal(signal.SIGINT)
-        time.sleep(0.01)
+        assert process.popen.poll() is None, "it ended without a log line"
+        assert time.monotonic() < end, f"not within {SECONDS_MAX:g} s: it logs that it stops"
+        time.sleep(0.001)  # shorter than in `block_until`: the second signal must come while the node is stopping
+
+    def has_ended() -> bool:
+        if process.popen.poll() is None:
+            process.popen.send_signal(signal.SIGINT)  # as a person presses Ctrl-C until something happens
+        return process.popen.poll() is not None
+
+    block_until(has_ended)
     assert process.popen.returncode == 0
     assert "Traceback" not in process.log.read_text(encoding="utf-8")
 
@@ -243,15 +246,15 @@ def test_a_node_with_a_connected_peer_ends_as_soon(up: Up) -> None:
     one = first.ready()
     second = up("--bootstrap", one["multiaddrs"][0], data="2")
     second.ready()
-    until(lambda: has_met_another(one["api"]), "the two have met")
+    block_until(lambda: has_met_another(one["api"]))
     assert second.stop() == 0
     assert first.stop(signal.SIGINT) == 0
 
 
-def test_nobody_reading_its_output_is_no_reason_to_end(up: Up) -> None:
+def test_a_node_goes_on_when_its_output_is_not_read(up: Up) -> None:
     process = up("--backend", "mock")
     process.stdout.close()
-    until(lambda: "ready" in process.log.read_text(encoding="utf-8"), "it is ready", seconds=READY_SECONDS)
+    block_until(lambda: "ready" in process.log.read_text(encoding="utf-8"), seconds=READY_SECONDS)
     assert process.popen.poll() is None
     assert process.stop() == 0
     assert "Traceback" not in process.log.read_text(encoding="utf-8")
@@ -261,7 +264,7 @@ def test_nobody_reading_its_output_is_no_reason_to_end(up: Up) -> None:
 
 
 def refusal(*arguments: str, environment: dict[str, str] | None = None) -> str:
-    """The one line of a node that may not start."""
+    """The only line of a node whose start is refused."""
     ended = subprocess.run(
         [*BZZZ, "up", *arguments], capture_output=True, text=True, cwd=REPOSITORY, env=clean(environment), timeout=60
     )
@@ -272,10 +275,8 @@ def refusal(*arguments: str, environment: dict[str, str] | None = None) -> str:
     return ended.stderr
 
 
-def test_settings_that_are_wrong_are_one_clear_line_and_leave_nothing(tmp_path: Path) -> None:
-    """Which ones there are, and in which words, is in `tests/unit/node/config/test_settings.py`; this is how they reach
-    a person.
-    """
+def test_wrong_settings_are_one_clear_line_and_leave_nothing(tmp_path: Path) -> None:
+    """The settings and their messages are tested in `tests/unit/node/config/test_settings.py`."""
     data = tmp_path / "data"
     line = refusal("--data-dir", str(data), "--api", "0.0.0.0:0")
     assert "0.0.0.0:0 is not on loopback" in line
@@ -303,9 +304,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         assert listen in line
 
 
-def test_a_second_process_on_a_data_directory_is_one_clear_line_and_the_first_one_goes_on(
-    up: Up, tmp_path: Path
-) -> None:
+def test_a_second_process_on_a_data_directory_is_refused_and_the_first_goes_on(up: Up, tmp_path: Path) -> None:
     first = up("--backend", "mock")
     api = first.ready()["api"]
     line = refusal("--data-dir", str(tmp_path / "data"), "--api", "127.0.0.1:0", "--backend", "mock")
@@ -337,7 +336,7 @@ def test_a_data_directory_without_permissions_is_one_clear_line(tmp_path: Path) 
         ("store.db", b"this is no database" * 100, 0o600, "store.db"),
     ],
 )
-def test_what_is_damaged_or_foreign_is_one_clear_line_and_left_as_it_is(
+def test_damaged_or_foreign_files_are_one_clear_line_and_left_unchanged(
     tmp_path: Path, name: str, content: bytes, mode: int, part: str
 ) -> None:
     data = tmp_path / "data"
@@ -353,8 +352,8 @@ def test_what_is_damaged_or_foreign_is_one_clear_line_and_left_as_it_is(
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_the_log_tells_each_request_and_its_trace_and_no_secret(up: Up, form: str, tmp_path: Path) -> None:
-    token, trace = "token-that-nobody-guesses", "4bf92f3577b34da6a3ce929d0e0e4736"
+def test_the_log_has_each_request_and_its_trace_and_no_secret(up: Up, form: str, tmp_path: Path) -> None:
+    token, trace = "token-that-is-not-guessed", "4bf92f3577b34da6a3ce929d0e0e4736"
     environment = {"BZZZ_API_TOKEN": token, "BZZZ_LOG_LEVEL": "debug", "BZZZ_LOG_FORMAT": form}
     process = up("--backend", "mock", environment=environment)
     api = process.ready()["api"]
@@ -374,7 +373,7 @@ def test_the_log_tells_each_request_and_its_trace_and_no_secret(up: Up, form: st
         assert secret.hex() not in log
         assert b64encode(secret).decode() not in log
     lines = [line for line in log.splitlines() if trace in line]
-    assert len(lines) == 4, "one a request of that trace"
+    assert len(lines) == 4, "one for each request of that trace"
     if form == "json":
         first = json.loads(lines[0])
         assert (first["method"], first["path"], first["status"]) == ("PUT", "/v1/envelope", 202)
@@ -382,7 +381,7 @@ def test_the_log_tells_each_request_and_its_trace_and_no_secret(up: Up, form: st
         assert all(json.loads(line) for line in log.splitlines())
     else:
         assert f"trace={trace}" in lines[0]
-    assert ("one\\\\ntwo" if form == "json" else "one\\ntwo") in log, "a path is one line, whatever it says"
+    assert ("one\\\\ntwo" if form == "json" else "one\\ntwo") in log, "a path is one line, whatever is in it"
 
 
 def test_one_trace_leads_through_the_logs_of_two_processes(up: Up, tmp_path: Path) -> None:
@@ -390,13 +389,13 @@ def test_one_trace_leads_through_the_logs_of_two_processes(up: Up, tmp_path: Pat
     environment = {"BZZZ_LOG_LEVEL": "debug", "BZZZ_LOG_FORMAT": "json"}
     one = up(environment=environment, data="1").ready()
     two = up("--bootstrap", one["multiaddrs"][0], environment=environment, data="2").ready()
-    until(lambda: has_met_another(two["api"]), "the two have met", seconds=READY_SECONDS)
+    block_until(lambda: has_met_another(two["api"]), seconds=READY_SECONDS)
     address = f"{envelope()}&replicated=true"
     headers: dict[str, Any] = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
     assert call(one["api"], address, method="PUT", body=b"x", **headers)[0] == 201
     log = (tmp_path / "log").read_text(encoding="utf-8")
-    told = [json.loads(line)["event"] for line in log.splitlines() if trace in line]
-    assert f"serves a Merge of {one['peer_id']}" in told
+    events = [json.loads(line)["event"] for line in log.splitlines() if trace in line]
+    assert f"serves a Merge of {one['peer_id']}" in events
     status, metrics = call(one["api"], "/metrics")
     assert status == 200
     assert b'bzzz_dht_requests_total{backend="hybrid",operation="put",outcome="replicated"} 1.0' in metrics

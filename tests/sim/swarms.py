@@ -1,7 +1,7 @@
-"""What the simulations over whole nodes share: addresses, settings, conditions to wait for, disks that fail, a counter.
+"""Helpers for simulations over whole nodes: addresses, calls, conditions to wait for, failing disks, a step counter.
 
-A simulation is an async function of a seed. `over_seeds` runs it for a few, and a failure names its seed. With
-`BZZZ_SIM_SEEDS=100` in the environment each is run for so many: `BZZZ_SIM_SEEDS=100 pytest tests/sim/test_hybrid.py`.
+A simulation is an async function of a seed. `over_seeds` runs it for a few seeds, and a failure names its seed. More
+seeds: `BZZZ_SIM_SEEDS=100 pytest tests/sim/test_hybrid.py`.
 """
 
 import os
@@ -24,18 +24,19 @@ from protocols.clock import version
 from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey
 from protocols.ucxl import Address, parse
+from tests.until import until
 
 SEEDS = range(3)
 SLACK_SECONDS = 0.005
-"""What a call may take over its deadline on the virtual clock: only waits cost time there, so this is for rounding."""
+"""How far a call may exceed its deadline on the virtual clock. Only waits take time there: this covers rounding."""
 CLIENT = PrivateKey.from_seed(b"\x07" * 32)
-"""An author that is no node."""
+"""The key of a client, which is no node."""
 
 
 def over_seeds(
     program: Callable[[int], Awaitable[None]], seeds: Iterable[int] = SEEDS, *, limit_seconds: float = 1200.0
 ) -> None:
-    """Run a simulation once for each seed; what goes wrong says with which."""
+    """Run a simulation once for each seed; an error gets a note with its seed."""
     for seed in range(int(os.environ["BZZZ_SIM_SEEDS"])) if "BZZZ_SIM_SEEDS" in os.environ else seeds:
         try:
             run_virtual(seed, program, seed, limit_seconds=limit_seconds)
@@ -50,9 +51,9 @@ def names(count: int) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def swarm_of(seed: int, count: int, **settings: object) -> AsyncIterator[VirtualSwarm]:
-    """So many nodes that have met, with these settings."""
+    """So many nodes with these settings, all connected."""
     async with VirtualSwarm.open(seed, names(count), settings=Settings(**settings)) as swarm:  # type: ignore[arg-type]
-        if settings.get("backend") != "mock":  # those have no network
+        if settings.get("backend") != "mock":  # mock nodes have no network
             await met(swarm)
         yield swarm
 
@@ -97,7 +98,7 @@ def envelope(
     author: PrivateKey = CLIENT,
     counter: int = 0,
 ) -> Envelope:
-    """A version that a client signed, at so many milliseconds after now."""
+    """A version signed by a client, so many milliseconds after now."""
     now_ms = START_MS + int(trio.current_time() * 1000 + at_ms)
     return seal(
         author,
@@ -111,7 +112,7 @@ def envelope(
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """What happens in here must not take longer, answer or error."""
+    """The block must not take longer, whether it succeeds or fails."""
     started = trio.current_time()
     try:
         yield
@@ -123,36 +124,26 @@ def within(seconds: float) -> Iterator[None]:
 # -- conditions to wait for -----------------------------------------------------------------------------------------
 
 
-async def until(condition: Callable[[], object], *, seconds: float = 120.0, what: str = "") -> float:
-    """Wait until it holds; answer how long that took. It must within so many virtual seconds."""
-    started = trio.current_time()
-    while not condition():
-        spent = trio.current_time() - started
-        assert spent < seconds, f"not within {seconds:g} s: {what or condition}"
-        await trio.sleep(0.005 if spent < 0.5 else 0.05)
-    return trio.current_time() - started
-
-
 def running(swarm: VirtualSwarm) -> list[Node]:
     return [machine.node for machine in swarm.nodes.values() if machine.node is not None]
 
 
 async def met(swarm: VirtualSwarm) -> None:
-    """Wait until everybody who runs trusts everybody else who runs."""
+    """Wait until every running node is connected to every other one, and none is suspect."""
     nodes = running(swarm)
 
     def all_met() -> bool:
         return all(sum(p.is_connected and not p.is_suspect for p in node.peers()) == len(nodes) - 1 for node in nodes)
 
-    await until(all_met, what="everybody has met everybody")
+    await until(all_met, what="all nodes are connected to each other")
 
 
-async def paid(swarm: VirtualSwarm, *, seconds: float = 120.0) -> float:
-    """Wait until nobody owes anything to anybody."""
+async def hints_delivered(swarm: VirtualSwarm, *, seconds: float = 120.0) -> float:
+    """Wait until no running node has hints any more; return the seconds."""
     return await until(
         lambda: not any(node.store.pending().count for node in running(swarm)),
         seconds=seconds,
-        what="all hints are paid",
+        what="all hints are delivered",
     )
 
 
@@ -165,7 +156,7 @@ class Disk:
 
     is_full: bool = False
     seconds: float = 0.0
-    _turned: trio.Event | None = None
+    _resumed: trio.Event | None = None
     commits: int = 0
 
     @classmethod
@@ -175,17 +166,17 @@ class Disk:
         return disk
 
     def stall(self) -> None:
-        self._turned = trio.Event()
+        self._resumed = trio.Event()
 
-    def turn(self) -> None:
-        """The stalled disk turns again."""
-        assert self._turned is not None
-        self._turned.set()
-        self._turned = None
+    def resume(self) -> None:
+        """The disk is stalled no longer."""
+        assert self._resumed is not None
+        self._resumed.set()
+        self._resumed = None
 
     async def before_commit(self) -> None:
-        if self._turned is not None:
-            await self._turned.wait()
+        if self._resumed is not None:
+            await self._resumed.wait()
         if self.seconds:
             await trio.sleep(self.seconds)
         if self.is_full:
@@ -203,18 +194,18 @@ WRITING = (
 Call = Callable[[], Awaitable[object]]
 
 
-def hook(store: MemoryStore, names: str, around: Callable[[Call], Awaitable[object]]) -> None:
-    """Have `around` stand between a store and its callers, in these of its methods: it makes the call, or raises."""
+def wrap_calls(store: MemoryStore, names: str, around: Callable[[Call], Awaitable[object]]) -> None:
+    """Wrap these methods of a store in `around`, which makes the call or raises."""
 
-    def hooked(whole: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
-        return lambda *args, **kwargs: around(lambda: whole(*args, **kwargs))
+    def wrapped(method: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        return lambda *args, **kwargs: around(lambda: method(*args, **kwargs))
 
     for name in names.split():
-        setattr(store, name, hooked(getattr(store, name)))
+        setattr(store, name, wrapped(getattr(store, name)))
 
 
-def answer_late(store: MemoryStore, chance: random.Random, *, seconds: float = 0.002) -> None:
-    """Have what is read from a store wait before and after, as from a disk: others are quicker meanwhile."""
+def delay_reads(store: MemoryStore, chance: random.Random, *, seconds: float = 0.002) -> None:
+    """Delay reads of a store before and after by random times, as a disk does: so that they overtake each other."""
 
     async def late(call: Call) -> object:
         await trio.sleep(chance.choice((0.0, chance.random())) * seconds)
@@ -222,12 +213,12 @@ def answer_late(store: MemoryStore, chance: random.Random, *, seconds: float = 0
         await trio.sleep(chance.choice((0.0, chance.random())) * seconds)
         return answer
 
-    hook(store, READING, late)
+    wrap_calls(store, READING, late)
 
 
 @dataclass(eq=False)
 class Steps(trio.abc.Instrument):
-    """How often any task ran: a task that spins shows here, also when no time passes."""
+    """Counts the steps of tasks: it shows a task that spins, also when no time passes."""
 
     count: int = 0
     by_task: dict[str, int] = field(default_factory=dict)
@@ -243,7 +234,7 @@ class Steps(trio.abc.Instrument):
 
 @contextmanager
 def counted(at_most: int) -> Iterator[Steps]:
-    """What happens in here may take so many steps of tasks."""
+    """The block may take so many steps of tasks."""
     steps = Steps()
     trio.lowlevel.add_instrument(steps)
     try:

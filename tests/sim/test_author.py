@@ -1,4 +1,4 @@
-"""The author under faults: no siblings by accident, conditions that hold, and one effect for each wish."""
+"""The author under faults: no siblings by accident, conditions hold, and an idempotency key has one effect."""
 
 import random
 
@@ -32,11 +32,11 @@ from tests.sim.swarms import (
     envelope,
     get,
     heads_at,
+    hints_delivered,
     key,
     met,
     names,
     over_seeds,
-    paid,
     put,
     running,
     swarm_of,
@@ -50,7 +50,7 @@ WITH_DISK = {"mock": 2 * STORE_DEADLINE, "real": 1.0 + 2 * STORE_DEADLINE, "hybr
 """How long a write may take in all: it waits for the disk under other writes of its key, and under its own."""
 
 
-def a_backend(seed: int) -> str:
+def backend_of(seed: int) -> str:
     return ("mock", "real", "hybrid")[seed % 3]
 
 
@@ -60,7 +60,7 @@ def a_backend(seed: int) -> str:
 async def many_writers(seed: int) -> None:
     """Many callers of one node write one address at the same time, with a slow disk: one straight line."""
     rng = random.Random(seed)
-    backend = a_backend(seed)
+    backend = backend_of(seed)
     async with swarm_of(seed, 3, backend=backend, store_deadline_ms=int(STORE_DEADLINE * 1000)) as swarm:
         node = swarm["n1"].running
         disk = Disk.under(swarm["n1"].store)
@@ -91,8 +91,8 @@ def test_concurrent_writers_of_one_address_on_one_node_never_make_siblings() -> 
 
 
 async def stalled_disk(seed: int) -> None:
-    """The disk hangs in the middle of writes: `Indeterminate` in time, later writers are told that nothing was
-    written, and when it turns again there is one line, with everything that was uncertain in it or nowhere."""
+    """The disk stalls during writes: these are `Indeterminate` in time, later ones fail with nothing written, and
+    afterwards the versions form one chain, in which each uncertain write is or is not."""
     rng = random.Random(seed)
     backend = ("mock", "hybrid")[seed % 2]
     async with swarm_of(seed, 3, backend=backend, store_deadline_ms=int(STORE_DEADLINE * 1000)) as swarm:
@@ -123,7 +123,7 @@ async def stalled_disk(seed: int) -> None:
                 disk.stall()
                 await trio.sleep(rng.random() * 2)
                 disk.is_full = rng.random() < 0.3
-                disk.turn()
+                disk.resume()
                 await trio.sleep(rng.random() * 0.1)
                 disk.is_full = False
             is_over = True
@@ -136,13 +136,13 @@ async def stalled_disk(seed: int) -> None:
             assert isinstance(await node.store.by_digest(digest), Envelope)
         assert not set(acknowledged) & set(uncertain)
         if backend == "hybrid":
-            await paid(swarm)
+            await hints_delivered(swarm)
             for each in running(swarm):
                 for number in range(2):
                     assert len(await each.store.heads(key(number))) == 1
 
 
-def test_a_disk_that_hangs_makes_no_siblings_and_no_false_promises() -> None:
+def test_a_stalled_disk_makes_no_siblings_and_no_false_acknowledgement() -> None:
     over_seeds(stalled_disk, range(4))
 
 
@@ -150,8 +150,8 @@ def test_a_disk_that_hangs_makes_no_siblings_and_no_false_promises() -> None:
 
 
 async def compare_and_set(seed: int) -> None:
-    """Counters that many callers on many nodes raise with If-Match: on one node no increment is lost, and across
-    nodes at most siblings are made, never a silent loss."""
+    """Callers increment a counter with If-Match: on one node no increment is lost, and across nodes none is lost
+    silently: at most siblings appear."""
     rng = random.Random(seed)
     replication = rng.choice((2, 20))
     async with swarm_of(seed, 5, replication=replication) as swarm:
@@ -186,17 +186,17 @@ async def compare_and_set(seed: int) -> None:
                 nursery.start_soon(increment, name)
         assert raised == 20
         assert await content(swarm[name].running, "counter") == b"20"
-        await paid(swarm)
+        await hints_delivered(swarm)
         for other in names(5):  # one after the other, from node to node: no conflict, and no sibling
             node = swarm[other].running
             answer = await get(node, "counter", Consistency.SWARM)
-            assert answer.provenance.siblings == 0, f"{other} knows siblings that nobody else does"
+            assert answer.provenance.siblings == 0, f"{other} has siblings that no other node has"
             head = answer.heads[0]
             assert isinstance(head, Envelope)
             await put(node, "counter", b"%d" % (int(head.content) + 1), if_match=(head.digest,))
             with pytest.raises(Conflict):
                 await put(node, "counter", b"never", if_match=(head.digest,))
-            await paid(swarm)
+            await hints_delivered(swarm)
         assert await content(swarm["n1"].running, "counter", Consistency.SWARM) == b"25"
 
 
@@ -205,7 +205,7 @@ def test_a_counter_with_if_match_loses_no_increment() -> None:
 
 
 async def conditions(seed: int) -> None:
-    async with swarm_of(seed, 3, backend=a_backend(seed)) as swarm:
+    async with swarm_of(seed, 3, backend=backend_of(seed)) as swarm:
         node = swarm["n1"].running
         with pytest.raises(Conflict):
             await put(node, any_match=True)
@@ -232,14 +232,14 @@ async def conditions(seed: int) -> None:
         assert await heads_at(node) == [b"again", b"sibling"]
 
 
-def test_conditions_hold() -> None:
+def test_a_write_is_made_only_if_its_conditions_hold() -> None:
     over_seeds(conditions)
 
 
 async def idempotency(seed: int) -> None:
-    """A wish that is repeated under one key, also at the same time and after a crash, has one effect."""
+    """Writes with one idempotency key, also concurrent ones and after a crash, have one effect."""
     rng = random.Random(seed)
-    async with swarm_of(seed, 3, backend=a_backend(seed)) as swarm:
+    async with swarm_of(seed, 3, backend=backend_of(seed)) as swarm:
         machine = swarm["n1"]
         disk = Disk.under(machine.store)
         disk.seconds = 0.002
@@ -247,29 +247,29 @@ async def idempotency(seed: int) -> None:
 
         async def write() -> None:
             await trio.sleep(rng.random() * 0.01)
-            receipts.append(await put(machine.running, 0, idempotency_key="wish"))
+            receipts.append(await put(machine.running, 0, idempotency_key="key"))
 
         async with trio.open_nursery() as nursery:
             for _ in range(8):
                 nursery.start_soon(write)
         await machine.crash()
         await swarm.start("n1")
-        if a_backend(seed) != "mock":
+        if backend_of(seed) != "mock":
             await met(swarm)
         await write()
         assert len({(receipt.digest, receipt.sequence) for receipt in receipts}) == 1
         assert (await machine.running.store.count_versions(key())) == 1
         with pytest.raises(Conflict):
-            await put(machine.running, 1, idempotency_key="wish")
+            await put(machine.running, 1, idempotency_key="key")
         assert (await put(machine.running, 0, idempotency_key="another")).digest != receipts[0].digest
 
 
-def test_one_wish_has_one_effect() -> None:
+def test_writes_with_one_idempotency_key_have_one_effect() -> None:
     over_seeds(idempotency)
 
 
-async def wish_on_a_stalled_disk(seed: int) -> None:
-    """The caller of an uncertain write tries again under the same key, before and after the disk turns."""
+async def retry_on_a_stalled_disk(seed: int) -> None:
+    """The caller of an uncertain write retries with the same key, before and after the disk is stalled."""
     rng = random.Random(seed)
     backend = ("mock", "hybrid")[seed % 2]
     async with swarm_of(seed, 2, backend=backend, store_deadline_ms=int(STORE_DEADLINE * 1000)) as swarm:
@@ -277,56 +277,56 @@ async def wish_on_a_stalled_disk(seed: int) -> None:
         disk = Disk.under(swarm["n1"].store)
         disk.stall()
         with pytest.raises(Indeterminate) as raised:
-            await put(node, 0, b"wish", idempotency_key="wish")
+            await put(node, 0, b"content", idempotency_key="key")
         for _ in range(2):
             with within(WITH_DISK[backend]), pytest.raises(Unavailable):
-                await put(node, 0, b"wish", idempotency_key="wish")
+                await put(node, 0, b"content", idempotency_key="key")
 
-        async def turn() -> None:
+        async def resume() -> None:
             await trio.sleep(rng.random() * STORE_DEADLINE * 0.8)
-            disk.turn()
+            disk.resume()
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(turn)
-            receipt = await put(node, 0, b"wish", idempotency_key="wish")
+            nursery.start_soon(resume)
+            receipt = await put(node, 0, b"content", idempotency_key="key")
         assert receipt.digest.hex() == raised.value.details["digest"]
         assert await node.store.count_versions(key()) == 1
 
 
-def test_a_wish_that_is_repeated_while_the_disk_hangs_has_one_effect() -> None:
-    over_seeds(wish_on_a_stalled_disk)
+def test_an_idempotent_retry_while_the_disk_is_stalled_has_one_effect() -> None:
+    over_seeds(retry_on_a_stalled_disk)
 
 
-async def wish_in_real(seed: int) -> None:
-    """In real, an uncertain write that is tried again under its key is the same write, also by the next process."""
+async def retry_in_real(seed: int) -> None:
+    """In real, a retry of an uncertain write with its key is the same write, also after a restart."""
     async with swarm_of(seed, 4, backend="real") as swarm:
         node = swarm["n1"].running
         for name in ("n2", "n3", "n4"):
             swarm.net.cut(swarm[name].peer, swarm["n1"].peer)
         with pytest.raises(Indeterminate) as raised:
-            await put(node, 0, b"wish", idempotency_key="wish")
+            await put(node, 0, b"content", idempotency_key="key")
         swarm.net.heal()
         if seed % 2:
             await swarm["n1"].crash()
             node = await swarm.start("n1")
         await met(swarm)
-        receipt = await put(node, 0, b"wish", idempotency_key="wish")
+        receipt = await put(node, 0, b"content", idempotency_key="key")
         assert receipt.digest.hex() == raised.value.details["digest"]
-        await paid(swarm)
+        await hints_delivered(swarm)
         for each in running(swarm):
             assert await each.store.count_versions(key()) == 1
 
 
-def test_a_wish_that_is_repeated_in_real_has_one_effect() -> None:
-    over_seeds(wish_in_real)
+def test_an_idempotent_retry_in_the_real_backend_has_one_effect() -> None:
+    over_seeds(retry_in_real)
 
 
 # -- parents, and what bad input gets -------------------------------------------------------------------------------
 
 
 async def parents(seed: int) -> None:
-    """Named parents must exist, when that can be known, and be earlier; a clock learns from nothing refused."""
-    backend = a_backend(seed)
+    """Named parents must exist, when that can be known, and be earlier; a clock learns from no refused version."""
+    backend = backend_of(seed)
     async with swarm_of(seed, 3, backend=backend) as swarm:
         node = swarm["n1"].running
         first = await put(node, 0, b"first")
@@ -348,9 +348,9 @@ async def parents(seed: int) -> None:
             await node.author.write_envelope(envelope(0, b"never", parents=[bytes(32)], at_ms=100).encoded)
         with pytest.raises(ClockAhead):
             await node.author.write_envelope(envelope(0, b"never", at_ms=61_000).encoded)
-        assert node.store.last_sequence == before, "what is refused leaves nothing"
+        assert node.store.last_sequence == before, "a refused write leaves something in the store"
         latest = await put(node, 0, b"latest")
-        assert latest.version < version(node.now_ms() + 1000), "the clock learned from what was refused"
+        assert latest.version < version(node.now_ms() + 1000), "the clock learned from a refused version"
 
 
 def test_parents_must_exist_and_be_earlier() -> None:
@@ -358,7 +358,7 @@ def test_parents_must_exist_and_be_earlier() -> None:
 
 
 async def alone_with_unknown_parents(seed: int) -> None:
-    """When nobody can be asked, named parents are taken on trust; they come together afterwards."""
+    """While no peer can be asked, named parents are accepted; heads and history converge afterwards."""
     async with swarm_of(seed, 3) as swarm:
         node = swarm["n1"].running
         swarm.net.partition(swarm.peers("n1"), swarm.peers("n2", "n3"))
@@ -371,19 +371,19 @@ async def alone_with_unknown_parents(seed: int) -> None:
             mine = await put(node, 0, b"mine", parents=named)
         swarm.net.heal()
         await met(swarm)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for each in running(swarm):
             digests = {head.digest for head in await each.store.heads(key())}
             assert mine.digest in digests
             assert theirs[-1].digest not in digests
 
 
-def test_parents_that_nobody_can_be_asked_about_are_taken_on_trust() -> None:
+def test_unknown_parents_are_accepted_while_no_peer_can_be_asked() -> None:
     over_seeds(alone_with_unknown_parents)
 
 
 async def bad_input(seed: int) -> None:
-    backend = a_backend(seed)
+    backend = backend_of(seed)
     async with swarm_of(seed, 3, backend=backend) as swarm:
         node = swarm["n1"].running
         good = envelope(0, b"good")
@@ -411,7 +411,7 @@ async def bad_input(seed: int) -> None:
                 await put(node, 0, bytes(size))
         with pytest.raises(InvalidPayload):
             await put(node, 0, meta={"": "nameless"})
-        with pytest.raises(InvalidPayload, match="reissues"):  # it would end what others wrote through this node
+        with pytest.raises(InvalidPayload, match="reissues"):  # it would end versions of other authors
             await put(node, 0, meta={"reissues": good.digest.hex()})
         with pytest.raises(InvalidPayload):
             await put(node, 0, b"content of a tombstone", deleted=True)
@@ -425,7 +425,7 @@ def test_bad_input_gets_a_clear_error_and_leaves_nothing() -> None:
 
 
 async def too_many_siblings(seed: int) -> None:
-    """More siblings than a version can name as parents: plain writes go on, and unite them step by step."""
+    """With more siblings than a version can name as parents, plain writes go on and unite them step by step."""
     async with swarm_of(seed, 2) as swarm:
         node = swarm["n1"].running
         for number in range(PARENTS_MAX + 10):
@@ -435,17 +435,17 @@ async def too_many_siblings(seed: int) -> None:
         assert len(await node.store.heads(key())) == 11
         await put(node, 0, b"united")
         assert await heads_at(node) == [b"united"]
-        await paid(swarm)
+        await hints_delivered(swarm)
         assert await heads_at(swarm["n2"].running) == [b"united"]
 
 
-def test_more_siblings_than_can_be_named_do_not_stop_the_next_write() -> None:
+def test_more_siblings_than_a_version_can_name_do_not_stop_the_next_write() -> None:
     over_seeds(too_many_siblings, range(1))
 
 
 async def full_disk(seed: int) -> None:
     """A full disk fails the put with a clear error in time; nothing acknowledged is lost, and reads go on."""
-    backend = a_backend(seed)
+    backend = backend_of(seed)
     async with swarm_of(seed, 3, backend=backend) as swarm:
         node = swarm["n1"].running
         kept = await put(node, 0, b"kept")
@@ -469,7 +469,7 @@ def test_a_full_disk_fails_the_put_and_nothing_else() -> None:
 
 
 async def ready_envelopes(seed: int) -> None:
-    """Many clients hand ready envelopes to any node, each several times: every one is there once."""
+    """Clients send signed envelopes to any node, each several times: every one is stored once."""
     rng = random.Random(seed)
     authors = [PrivateKey.from_seed(bytes([number]) * 32) for number in range(1, 5)]
     async with swarm_of(seed, 4, backend="hybrid", replication=rng.choice((2, 20))) as swarm:
@@ -485,12 +485,12 @@ async def ready_envelopes(seed: int) -> None:
                 held = await swarm[name].running.store.by_digest(one.digest)
                 assert isinstance(held, Envelope)
                 assert held.encoded == one.encoded
-        await paid(swarm)
+        await hints_delivered(swarm)
         for node in running(swarm):
             assert len({(await get(node, 0)).heads[0].digest for node in running(swarm)}) == 1
             log = [change.digest for change in await node.store.log(after=0)]
             assert len(set(log)) == len(log)
 
 
-def test_ready_envelopes_are_there_once_and_as_they_were_signed() -> None:
+def test_signed_envelopes_are_stored_once_and_unchanged() -> None:
     over_seeds(ready_envelopes)

@@ -1,4 +1,4 @@
-"""Far swarms: answers that take long because they come from far are no failure, and nobody is suspect for it."""
+"""Far swarms: long round trips are no failure, and make no peer suspect."""
 
 import random
 
@@ -13,7 +13,8 @@ from node.dht.circuit_breaker import Transition
 from node.node import Node
 from protocols.errors import Unavailable
 from protocols.policy.breaker import BreakerState
-from tests.sim.swarms import content, get, met, names, over_seeds, paid, put, running, until, within
+from tests.sim.swarms import content, get, hints_delivered, met, names, over_seeds, put, running, within
+from tests.until import until
 
 DEADLINE = 0.1
 FAR = Link(latency_seconds=0.075, jitter_seconds=0.01)
@@ -23,12 +24,12 @@ FARTHEST = Link(latency_seconds=0.25, jitter_seconds=0.05)
 
 
 def watch(node: Node, seen: list[str]) -> None:
-    """Note every change of the breaker, and everybody who is suspect."""
+    """Record every change of the breaker in `seen`."""
     assert node.breaker is not None
     node.breaker.subscribe(on_change=lambda transition: seen.append(f"{node.name}: {transition.text}"))
 
 
-async def note_suspects(swarm: VirtualSwarm, seen: list[str]) -> None:
+async def record_suspects(swarm: VirtualSwarm, seen: list[str]) -> None:
     while True:
         for node in running(swarm):
             seen += [f"{node.name} suspects {peer.name}" for peer in node.peers() if peer.is_suspect]
@@ -36,7 +37,7 @@ async def note_suspects(swarm: VirtualSwarm, seen: list[str]) -> None:
 
 
 async def hybrid_from_afar(seed: int) -> None:
-    """Calls end in their own time, which is shorter than one round trip; and the swarm is judged by its own."""
+    """Calls keep their deadline, which is shorter than one round trip; the swarm is judged by its round trips."""
     rng = random.Random(seed)
     link = (FAR, FARTHEST)[seed % 2]
     async with VirtualSwarm.open(seed, names(5), settings=Settings(), link=link) as swarm:
@@ -45,7 +46,7 @@ async def hybrid_from_afar(seed: int) -> None:
         for node in running(swarm):
             watch(node, seen)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(note_suspects, swarm, seen)
+            nursery.start_soon(record_suspects, swarm, seen)
             for number in range(120):
                 node = swarm[rng.choice(names(5))].running
                 with within(DEADLINE):
@@ -53,7 +54,7 @@ async def hybrid_from_afar(seed: int) -> None:
                 with within(DEADLINE):
                     await get(node, number % 20)
                 await trio.sleep(rng.choice((0.0, 0.01, 0.3)))
-            await paid(swarm, seconds=10.0)
+            await hints_delivered(swarm, seconds=10.0)
             await trio.sleep(20.0)
             for number in range(20):
                 answers = [await content(node, number) for node in running(swarm)]
@@ -85,12 +86,12 @@ async def real_from_afar(seed: int) -> None:
         assert not [peer for node in running(swarm) for peer in node.peers() if peer.is_suspect]
 
 
-def test_the_real_backend_answers_over_a_long_way() -> None:
+def test_the_real_backend_answers_with_long_round_trips() -> None:
     over_seeds(real_from_afar, range(4))
 
 
 async def frozen_afar(seed: int) -> None:
-    """A far swarm that is really gone is found out, by name, though no call waits for one round trip."""
+    """The loss of a far swarm is noticed, with names, though no call waits as long as one round trip."""
     async with VirtualSwarm.open(seed, names(4), settings=Settings(), link=FAR) as swarm:
         await met(swarm)
         node = swarm["n1"].running
@@ -123,15 +124,15 @@ async def frozen_afar(seed: int) -> None:
         assert took < 12.0
         assert "answered a ping in" in breaker.why
         await met(swarm)
-        await paid(swarm)
+        await hints_delivered(swarm)
 
 
-def test_a_far_swarm_that_is_gone_is_found_out_and_comes_back() -> None:
+def test_the_loss_of_a_far_swarm_is_noticed_and_so_is_its_return() -> None:
     over_seeds(frozen_afar)
 
 
 async def becomes_far(seed: int) -> None:
-    """What was a LAN becomes a long way, at once: for a moment everybody is late, then the new times are known."""
+    """Round trips become long at once: every peer is late for a moment, then the new round trips are known."""
     rng = random.Random(seed)
     async with VirtualSwarm.open(seed, names(4), settings=Settings()) as swarm:
         await met(swarm)
@@ -147,7 +148,7 @@ async def becomes_far(seed: int) -> None:
         seen: list[str] = []
         watch(node, seen)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(note_suspects, swarm, seen)
+            nursery.start_soon(record_suspects, swarm, seen)
             for _ in range(60):
                 with within(DEADLINE):
                     await put(node, rng.randrange(50))
@@ -156,8 +157,8 @@ async def becomes_far(seed: int) -> None:
         assert seen == []
         assert node.breaker is not None
         assert node.breaker.state is BreakerState.CLOSED
-        await paid(swarm)
+        await hints_delivered(swarm)
 
 
-def test_a_network_that_becomes_far_is_learned_to_be_far() -> None:
+def test_round_trips_that_become_long_are_learned() -> None:
     over_seeds(becomes_far)

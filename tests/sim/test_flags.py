@@ -1,4 +1,4 @@
-"""Flags that change under calls, in whole swarms: no call fails, nothing is lost, and what is held back waits."""
+"""Flags that change during calls: no call fails, nothing is lost, and hints that are held back wait."""
 
 import random
 
@@ -11,13 +11,14 @@ from node.dht.base import Backend, Consistency, Durability
 from node.node import Node
 from protocols.errors import InvalidPayload, Unavailable
 from protocols.policy.breaker import BreakerState
-from tests.sim.swarms import content, counted, get, heads_at, key, over_seeds, paid, put, swarm_of, until, within
+from tests.sim.swarms import content, counted, get, heads_at, hints_delivered, key, over_seeds, put, swarm_of, within
+from tests.until import until
 
 REAL_DEADLINE = 1.0
 
 
-async def change(node: Node, **told: object) -> None:
-    await node.flags.change(read_change(told, author="tester"))
+async def change(node: Node, **data: object) -> None:
+    await node.flags.change(read_change(data, author="tester"))
 
 
 def breaker_state(node: Node) -> BreakerState:
@@ -27,7 +28,7 @@ def breaker_state(node: Node) -> BreakerState:
 
 # -- no call fails ----------------------------------------------------------------------------------------------------
 
-TURNS = (
+CHANGES = (
     {"backend": "mock"}, {"backend": "hybrid"}, {"backend": "real"}, {"backend": "hybrid", "fallback_on_error": False},
     {"fallback_on_error": None}, {"rollout_percent": 50}, {"rollout_percent": 0}, {"rollout_percent": 100},
     {"deadline_ms": 200}, {"write_quorum": 2}, {"write_quorum": None, "read_quorum": 1}, {"threshold_errors": 1},
@@ -38,7 +39,7 @@ TURNS = (
 
 
 async def flipped_under_calls(seed: int) -> None:
-    """Flags change every few milliseconds under calls of every kind. The swarm is well: so must every call be."""
+    """Flags change every few milliseconds during calls of every kind. The swarm is healthy, so no call may fail."""
     rng = random.Random(seed)
     async with swarm_of(seed, 5) as swarm:
         node = swarm["n1"].running
@@ -48,7 +49,7 @@ async def flipped_under_calls(seed: int) -> None:
         for number in range(8):
             written[number] = b"%d" % number
             await put(node, number, written[number])
-        await paid(swarm)
+        await hints_delivered(swarm)
 
         async def caller(mine: int) -> None:
             nonlocal calls
@@ -76,14 +77,14 @@ async def flipped_under_calls(seed: int) -> None:
             for mine in range(8):
                 nursery.start_soon(caller, mine)
             for _ in range(150):
-                await change(node, **rng.choice(TURNS))
+                await change(node, **rng.choice(CHANGES))
                 await trio.sleep(rng.random() * 0.01)
             is_over = True
         assert calls > 300
         assert node.dht.switches > 3
         for name, value in (("override", None), ("backend", "hybrid"), ("rollout_percent", 100), ("dht_enabled", True)):
             await change(node, **{name: value})
-        await paid(swarm, seconds=20.0)
+        await hints_delivered(swarm, seconds=20.0)
         for number, text in written.items():
             for machine in swarm.nodes.values():
                 assert await heads_at(machine.running, number) == [text], f"{number} at {machine.name}"
@@ -94,7 +95,7 @@ def test_no_call_fails_or_goes_back_in_time_while_flags_change_under_it() -> Non
 
 
 async def without_fallback(seed: int) -> None:
-    """Hybrid without fallback errs where it cannot reach the swarm; a flip to mock must not be such a place."""
+    """Hybrid without fallback fails when it cannot reach the swarm; a switch to mock must not make it fail."""
     rng = random.Random(seed)
     async with swarm_of(seed, 3, fallback_on_error=False) as swarm:
         node = swarm["n1"].running
@@ -114,7 +115,7 @@ def test_a_call_ends_in_the_backend_it_began_in() -> None:
 
 
 async def rolled_out(seed: int) -> None:
-    """A share of the addresses is let through; what is owed of the others waits, however long, and is paid later."""
+    """A share of the addresses is in the rollout; the hints of the others wait, and are delivered later."""
     async with swarm_of(seed, 3, rollout_percent=40) as swarm:
         machine = swarm["n1"]
         node = machine.running
@@ -126,9 +127,9 @@ async def rolled_out(seed: int) -> None:
             expected = Durability.LOCAL if number in held else Durability.AT_RISK
             assert receipt.durability in (expected, Durability.REPLICATED)
             assert (receipt.quorum == 0) == (number in held)
-        await until(lambda: node.store.pending().count == 2 * len(held), seconds=5.0, what="the others are paid")
+        await until(lambda: node.store.pending().count == 2 * len(held), seconds=5.0, what="the others are delivered")
         await trio.sleep(40.0)
-        assert node.store.pending().count == 2 * len(held), "what is held back is kept, and paid to nobody"
+        assert node.store.pending().count == 2 * len(held), "hints that are held back were delivered or lost"
         for number in numbers:
             assert await heads_at(swarm["n2"].running, number) == ([] if number in held else [b"%d" % number])
             assert await content(node, number) == b"%d" % number
@@ -137,7 +138,7 @@ async def rolled_out(seed: int) -> None:
         await trio.sleep(5.0)
         assert node.store.pending().count == 2 * len(held), "the same keys after a restart"
         await change(node, rollout_percent=100)
-        await paid(swarm, seconds=5.0)
+        await hints_delivered(swarm, seconds=5.0)
         assert await heads_at(swarm["n2"].running, min(held)) == [b"%d" % min(held)]
 
 
@@ -152,35 +153,35 @@ async def mock_and_back(seed: int) -> None:
         for number in range(20):
             assert (await put(node, number)).durability is Durability.LOCAL
         assert (await put(other, "another")).is_replicated, "the host stays, and serves others"
-        await paid_by(other)
+        await hints_delivered_by(other)
         assert await heads_at(node, "another") == [b"content"]
         await trio.sleep(35.0)
         assert node.store.pending().count == 40
         assert await heads_at(other, 1) == []
         await change(node, backend="hybrid")
-        await paid(swarm, seconds=2.0)
+        await hints_delivered(swarm, seconds=2.0)
         assert await heads_at(other, 1) == [b"content"]
         await change(node, sync_enabled=False)
         receipt = await put(node, "unsynced")
         assert receipt.durability is Durability.PENDING
         assert node.breaker is not None
-        assert node.breaker.state is BreakerState.CLOSED, "that nobody was asked says nothing of the swarm"
+        assert node.breaker.state is BreakerState.CLOSED, "no peer was asked, which is no evidence against the swarm"
         await trio.sleep(5.0)
         assert node.store.pending().count == 2
         await change(node, sync_enabled=True)
-        await paid(swarm, seconds=2.0)
+        await hints_delivered(swarm, seconds=2.0)
 
 
-async def paid_by(node: Node) -> None:
-    await until(lambda: not node.store.pending().count, what="it owes nothing")
+async def hints_delivered_by(node: Node) -> None:
+    await until(lambda: not node.store.pending().count, what="its hints are delivered")
 
 
-def test_a_node_turned_to_mock_serves_others_and_keeps_what_it_owes() -> None:
+def test_a_node_switched_to_mock_serves_peers_and_keeps_its_hints() -> None:
     over_seeds(mock_and_back, range(3))
 
 
 async def idle_while_held(seed: int) -> None:
-    """What is held back is not looked at all the time."""
+    """Hints that are held back are not read all the time."""
     async with swarm_of(seed, 3) as swarm:
         node = swarm["n1"].running
         await change(node, backend="mock")
@@ -191,7 +192,7 @@ async def idle_while_held(seed: int) -> None:
             await trio.sleep(20.0)
 
 
-def test_a_node_that_holds_much_back_does_not_spin() -> None:
+def test_a_node_with_many_hints_held_back_does_not_spin() -> None:
     over_seeds(idle_while_held, range(2))
 
 
@@ -234,26 +235,26 @@ async def forced(seed: int) -> None:
                 await put(node, number)
         assert breaker_state(node) is BreakerState.CLOSED
         await change(node, override=None)
-        assert breaker_state(node) is not BreakerState.CLOSED, "what it learned meanwhile holds again"
+        assert breaker_state(node) is not BreakerState.CLOSED, "it follows again what it learned meanwhile"
         acts = [line for line in await node.audit.lines() if b"breaker.changed" in line]
         assert len(acts) >= 2
 
 
-def test_an_override_holds_until_its_end_and_what_was_learned_beneath_holds_again() -> None:
+def test_the_breaker_follows_an_override_and_then_what_it_learned_meanwhile() -> None:
     over_seeds(forced, range(3))
 
 
 async def alone(seed: int) -> None:
     async with swarm_of(seed, 1, backend="mock") as swarm:
         node = swarm["n1"].running
-        for told in ({"backend": "hybrid"}, {"backend": "real"}, {"override": "open", "reason": "x"}):
+        for data in ({"backend": "hybrid"}, {"backend": "real"}, {"override": "open", "reason": "x"}):
             with pytest.raises(InvalidPayload, match="started with backend mock"):
-                await change(node, **told)
+                await change(node, **data)
         await change(node, override="mock", reason="harmless")
         assert node.flags.current.backend == "mock"
 
 
-def test_a_node_without_a_host_is_not_turned_to_the_swarm() -> None:
+def test_a_node_without_a_network_cannot_be_switched_to_the_swarm() -> None:
     over_seeds(alone, range(1))
 
 
@@ -265,7 +266,7 @@ async def shadowed(seed: int) -> None:
         node = swarm["n1"].running
         await put(node, "same")
         await put(node, "stale", b"old")
-        await paid(swarm)
+        await hints_delivered(swarm)
         await change(node, backend="mock", shadow_percent=100)
         for _ in range(10):
             await get(node, "same")
@@ -276,30 +277,30 @@ async def shadowed(seed: int) -> None:
         await put(swarm["n2"].running, "stale", b"new")
         await get(node, "stale")
         await until(lambda: dht.shadow_failures + dht.shadow_skipped > 0, what="a shadow read that cannot be made")
-        (told,) = [one for one in node.health().components if one.component == "dht"]
-        assert told.error_count == 0, "a call that nobody made counts as one that failed"
+        (dht_health,) = [component for component in node.health().components if component.component == "dht"]
+        assert dht_health.error_count == 0, "a shadow read counts as a failed call"
         swarm.net.heal()
         await until(lambda: sum(p.is_connected and not p.is_suspect for p in node.peers()) == 2)
 
 
-def test_shadow_reads_compare_and_never_show() -> None:
+def test_shadow_reads_are_compared_and_change_no_answer() -> None:
     over_seeds(shadowed, range(3))
 
 
 async def stale_is_counted(seed: int) -> None:
-    """n1 knows an old head only, for who wrote the new one holds it back."""
+    """n1 knows an old head only, because the writer of the new one holds it back."""
     async with swarm_of(seed, 3, replication=2) as swarm:
         node, writer = swarm["n1"].running, swarm["n2"].running
         await put(node, "x", b"old")
-        await paid(swarm)
+        await hints_delivered(swarm)
         await change(writer, sync_enabled=False)
         await put(writer, "x", b"new")
         await change(node, backend="mock", shadow_percent=50)
         answers = [await content(node, "x") for _ in range(2)]
-        assert answers == [b"old", b"old"], "the answer is the mock's"
+        assert answers == [b"old", b"old"], "the answer is that of mock"
         await until(lambda: node.dht.shadow_reads == 1, what="one of two is compared")
         assert node.dht.shadow_mismatches == 1
 
 
-def test_a_shadow_read_that_knows_more_is_counted_as_a_mismatch() -> None:
+def test_a_shadow_read_with_an_unknown_head_is_counted_as_a_mismatch() -> None:
     over_seeds(stale_is_counted, range(3))

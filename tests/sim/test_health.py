@@ -1,4 +1,4 @@
-"""Health over whole nodes: certain things count at once, observed ones after a while, and no recovery waits long."""
+"""Health of whole nodes: certain facts count at once, observations after several in a row, and recoveries soon."""
 
 import pytest
 import trio
@@ -10,15 +10,16 @@ from node.node import Node
 from node.services.observe.health_report import ComponentHealth
 from protocols.errors import Indeterminate, StorageFull, Unavailable
 from protocols.policy.breaker import BreakerState
-from tests.sim.swarms import Disk, get, over_seeds, paid, put, running, swarm_of, until
+from tests.sim.swarms import Disk, get, hints_delivered, over_seeds, put, running, swarm_of
+from tests.until import until
 
 NEVER_MS = 3_600_000
-"""The longest interval there is: what happens within seconds does not wait for it."""
+"""The longest interval: what happens within seconds did not wait for it."""
 
 
 def component(node: Node, name: str) -> ComponentHealth:
-    (one,) = [one for one in node.health().components if one.component == name]
-    return one
+    (found,) = [component for component in node.health().components if component.component == name]
+    return found
 
 
 def status(node: Node) -> str:
@@ -29,7 +30,7 @@ async def healthy(swarm: VirtualSwarm, *, seconds: float = 10.0) -> None:
     def all_healthy() -> bool:
         return all(status(node) == "healthy" for node in running(swarm))
 
-    await until(all_healthy, seconds=seconds, what="everybody is healthy")
+    await until(all_healthy, seconds=seconds, what="every node is healthy")
 
 
 async def a_frozen_peer(seed: int) -> None:
@@ -44,17 +45,18 @@ async def a_frozen_peer(seed: int) -> None:
         await healthy(swarm)
 
 
-def test_a_frozen_peer_is_named_and_its_return_is_seen_at_once() -> None:
+def test_a_frozen_peer_is_named_and_its_return_is_noticed_at_once() -> None:
     over_seeds(a_frozen_peer)
 
 
 async def one_late_answer(seed: int) -> None:
-    """Suspicion acts at once, for it keeps calls from waiting; the report does not flutter with it."""
+    """Suspicion takes effect at once, so that no call waits; the report does not follow a single late answer."""
     async with swarm_of(seed, 2 + seed % 2, health_check_interval_ms=NEVER_MS) as swarm:
         node = swarm["n1"].running
         await healthy(swarm)
         assert node.breaker is not None
         for _ in range(20):
+            # Private: the RPC reports a missed deadline to its service, and here no real one is missed.
             node.breaker._rpc._service.missed(swarm["n2"].peer, "no answer to a Heads within 85 ms")
             assert sum(peer.is_suspect for peer in node.peers()) == 1
             assert status(node) == "healthy"
@@ -63,7 +65,7 @@ async def one_late_answer(seed: int) -> None:
             await trio.sleep(1.0)
 
 
-def test_one_late_answer_is_no_illness() -> None:
+def test_one_late_answer_does_not_degrade_health() -> None:
     over_seeds(one_late_answer)
 
 
@@ -82,17 +84,17 @@ async def the_breaker_is_a_fact(seed: int) -> None:
         assert component(node, "dht").error_count >= 3
         for name in ("n2", "n3"):
             swarm.net.thaw(swarm[name].peer)
-        await until(lambda: breaker.state is BreakerState.CLOSED)
-        assert not any("breaker" in reason for reason in node.health().reasons), "nor does its end wait for anything"
+        await until(lambda: breaker.is_closed)
+        assert not any("breaker" in reason for reason in node.health().reasons), "that it closed counts at once too"
         await healthy(swarm)
 
 
-def test_an_open_breaker_counts_at_once_and_is_over_at_once() -> None:
+def test_health_follows_the_breaker_at_once() -> None:
     over_seeds(the_breaker_is_a_fact)
 
 
-async def a_full_disk_that_nobody_writes_to(seed: int) -> None:
-    """A node that has failed gets no calls any more: it must find out by itself that it can write again."""
+async def a_full_disk_without_writes(seed: int) -> None:
+    """A failed node gets no calls any more: it must find out itself that it can write again."""
     async with swarm_of(seed, 1, health_check_interval_ms=NEVER_MS, backend=("mock", "hybrid")[seed % 2]) as swarm:
         node = swarm["n1"].running
         disk = Disk.under(swarm["n1"].store)
@@ -106,11 +108,11 @@ async def a_full_disk_that_nobody_writes_to(seed: int) -> None:
         assert component(node, "store").error_count > 1
         disk.is_full = False
         await until(lambda: component(node, "store").status == "healthy", seconds=5.0)
-        assert node.store.last_sequence == 1, "what it tried with is not in the log"
+        assert node.store.last_sequence == 1, "the trial write is in the log"
 
 
-def test_a_disk_that_has_room_again_is_noticed_without_a_write() -> None:
-    over_seeds(a_full_disk_that_nobody_writes_to, range(2))
+def test_a_disk_with_room_again_is_noticed_without_a_write() -> None:
+    over_seeds(a_full_disk_without_writes, range(2))
 
 
 async def a_stalled_disk(seed: int) -> None:
@@ -120,23 +122,23 @@ async def a_stalled_disk(seed: int) -> None:
         await put(node)
         disk.stall()
 
-        async def put_in_vain() -> None:
+        async def put_without_success() -> None:
             with pytest.raises(Indeterminate) as raised:
                 await put(node)
             assert "the disk has not confirmed" in raised.value.message
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(put_in_vain)
+            nursery.start_soon(put_without_success)
             await trio.sleep(1.1)
             assert component(node, "store").status == "degraded"
             await trio.sleep(5.0)
             assert component(node, "store").status == "failed"
-        disk.turn()
+        disk.resume()
         await until(lambda: component(node, "store").status == "healthy", seconds=0.1)
 
 
 async def a_slow_disk(seed: int) -> None:
-    """One slow commit says nothing; several in a row are degraded, with the figure, and as many quick ones end it."""
+    """One slow commit is no evidence; several in a row degrade the store, with the figure, until as many quick ones."""
     async with swarm_of(seed, 1, health_check_interval_ms=NEVER_MS) as swarm:
         node = swarm["n1"].running
         disk = Disk.under(swarm["n1"].store)
@@ -157,20 +159,20 @@ def test_a_slow_disk_is_degraded_with_its_figure() -> None:
     over_seeds(a_slow_disk, range(2))
 
 
-def test_a_disk_that_stands_still_is_told_of_while_it_does() -> None:
+def test_a_stalled_disk_is_reported_while_it_is_stalled() -> None:
     over_seeds(a_stalled_disk, range(2))
 
 
 async def probes(seed: int) -> None:
-    """Each interval every component is looked at; nothing of it is in any log; and a flag says how often."""
+    """Every component is probed at each interval, which a flag sets, and no probe is in any log."""
     async with swarm_of(seed, 3, backend=("hybrid", "real")[seed % 2]) as swarm:
         node = swarm["n1"].running
         await put(node)
-        await paid(swarm)
+        await hints_delivered(swarm)
         await healthy(swarm)
         sequences = [each.store.last_sequence for each in running(swarm)]
 
-        async def most_seconds_unseen(name: str, seconds: float) -> float:
+        async def longest_unchecked(name: str, seconds: float) -> float:
             most = 0.0
             for _ in range(int(seconds * 2)):
                 await trio.sleep(0.5)
@@ -178,22 +180,22 @@ async def probes(seed: int) -> None:
             return most
 
         for name in ("dht", "store", "resolver"):
-            assert 25.0 < await most_seconds_unseen(name, 100.0) < 31.0
+            assert 25.0 < await longest_unchecked(name, 100.0) < 31.0
             assert component(node, name).latency_ms >= 0.0
         assert 0.0 < component(node, "dht").latency_ms < 10.0
         await node.flags.change(read_change({"health_check_interval_ms": 1_000, "reason": "a closer look"}, author="t"))
         for name in ("dht", "store", "resolver"):
-            assert await most_seconds_unseen(name, 10.0) < 2.1
+            assert await longest_unchecked(name, 10.0) < 2.1
         assert [each.store.last_sequence for each in running(swarm)] == sequences
         assert component(node, "dht").error_count == 0
 
 
-def test_components_are_probed_at_each_interval_and_nothing_of_it_is_kept() -> None:
+def test_components_are_probed_at_each_interval_and_probes_leave_no_trace() -> None:
     over_seeds(probes, range(2))
 
 
 async def failing_calls(seed: int) -> None:
-    """Calls that fail again and again are told of, and over when they work again, or nobody makes them any more."""
+    """Calls that fail repeatedly are reported until calls succeed again, or until there were none for a while."""
     async with swarm_of(seed, 3, health_check_interval_ms=NEVER_MS) as swarm:
         node = swarm["n1"].running
         await healthy(swarm)
@@ -212,7 +214,7 @@ async def failing_calls(seed: int) -> None:
         assert not any("calls fail" in reason for reason in node.health().reasons)
 
 
-def test_calls_that_fail_again_and_again_are_told_of() -> None:
+def test_calls_that_fail_repeatedly_are_reported() -> None:
     over_seeds(failing_calls, range(2))
 
 

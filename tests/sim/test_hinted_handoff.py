@@ -1,4 +1,4 @@
-"""Hints are paid: each once in effect, in order for each address, whatever happens to holders, writers and disks."""
+"""Hints are delivered: in order for each address, in effect once, whatever happens to holders, writers and disks."""
 
 import logging
 import random
@@ -19,28 +19,28 @@ from protocols.errors import BzzzError, Indeterminate, InvalidPayload, Rejected,
 from protocols.policy.breaker import BreakerState
 from tests.sim.swarms import (
     Disk,
-    answer_late,
     content,
     counted,
+    delay_reads,
     envelope,
     heads_at,
+    hints_delivered,
     key,
     met,
     names,
     over_seeds,
-    paid,
     put,
     running,
     swarm_of,
-    until,
     within,
 )
+from tests.until import until
 
 HOUR = 3600.0
 
 
 async def order_of_arrival(node: Node, number: object) -> list[int]:
-    """The versions of one address in the order in which a node took them in."""
+    """The versions of one address in the order in which a node merged them."""
     wanted = key(number)
     return [change.version for change in await node.store.log(after=0, limit=100_000) if change.key == wanted]
 
@@ -48,20 +48,20 @@ async def order_of_arrival(node: Node, number: object) -> list[int]:
 async def assert_once_and_in_order(node: Node, numbers: range | list[int]) -> None:
     for number in numbers:
         arrived = await order_of_arrival(node, number)
-        assert len(set(arrived)) == len(arrived), f"{number} was taken in twice"
-        assert arrived == sorted(arrived), f"{number} came out of order at {node.name}: {arrived}"
+        assert len(set(arrived)) == len(arrived), f"{number} was merged twice"
+        assert arrived == sorted(arrived), f"{number} received out of order at {node.name}: {arrived}"
 
 
 # -- order, once in effect ------------------------------------------------------------------------------------------
 
 
 async def written_alone(seed: int) -> None:
-    """One writer is cut off, freezes and is healed over and over while it writes chains of a few addresses."""
+    """A writer loses its peers and gets them back over and over while it writes chains to a few addresses."""
     rng = random.Random(seed)
     async with swarm_of(seed, 3) as swarm:
         writer = swarm["n1"].running
         if seed % 2:
-            answer_late(swarm["n1"].store, rng)
+            delay_reads(swarm["n1"].store, rng)
         last: dict[int, bytes] = {}
         for _ in range(rng.randrange(2, 5)):
             fault = rng.randrange(3)
@@ -81,26 +81,26 @@ async def written_alone(seed: int) -> None:
             swarm.net.thaw(swarm["n2"].peer)
             if rng.random() < 0.5:
                 await trio.sleep(rng.random())
-        await paid(swarm)
+        await hints_delivered(swarm)
         for machine in swarm.nodes.values():
             await assert_once_and_in_order(machine.running, list(last))
             for number, digest in last.items():
                 assert [head.digest for head in await machine.running.store.heads(key(number))] == [digest]
 
 
-def test_what_was_written_in_a_chain_arrives_in_that_order_once() -> None:
+def test_a_chain_of_writes_arrives_in_order_and_once() -> None:
     over_seeds(written_alone)
 
 
 async def many_at_once(seed: int) -> None:
-    """Writes that share a commit come back to their callers in any order; none is left behind."""
+    """Writes that share a commit return to their callers in any order; none is left behind."""
     rng = random.Random(seed)
     async with swarm_of(seed, 3) as swarm:
         writer = swarm["n1"].running
         disk = Disk.under(swarm["n1"].store)
         disk.seconds = 0.004
         if seed % 2:
-            answer_late(swarm["n1"].store, rng)
+            delay_reads(swarm["n1"].store, rng)
         late: list[int] = []
 
         async def write(number: int) -> None:
@@ -113,16 +113,16 @@ async def many_at_once(seed: int) -> None:
         async with trio.open_nursery() as nursery:
             for number in range(60):
                 nursery.start_soon(write, number)
-        assert not late, f"{len(late)} of 900 writes were acknowledged by nobody in time, though all peers were here"
-        await paid(swarm, seconds=2.0)
+        assert not late, f"{len(late)} of 900 writes were not acknowledged in time, though all peers were connected"
+        await hints_delivered(swarm, seconds=2.0)
 
 
-def test_of_writes_that_share_a_commit_none_waits_for_the_next_look() -> None:
+def test_no_write_of_a_shared_commit_waits_for_the_next_scan() -> None:
     over_seeds(many_at_once, (0, 1, 25))
 
 
 async def known_already(seed: int) -> None:
-    """A client hands the same envelope to one node after the other."""
+    """A client writes the same envelope through one node after the other."""
     async with swarm_of(seed, 4) as swarm:
         for number in range(4):
             one = envelope(number)
@@ -130,45 +130,46 @@ async def known_already(seed: int) -> None:
                 node = swarm[name].running
                 with within(0.05):
                     receipt = await node.author.write_envelope(one.encoded)
-                assert receipt.is_replicated, f"{name} says that nobody has it"
+                assert receipt.is_replicated, f"{name} says that no peer has it"
                 assert node.breaker is not None
                 assert node.breaker.state is BreakerState.CLOSED
-        await paid(swarm, seconds=2.0)
+        await hints_delivered(swarm, seconds=2.0)
         for machine in swarm.nodes.values():
             await assert_once_and_in_order(machine.running, range(4))
 
 
-def test_an_envelope_that_came_from_a_peer_first_is_paid_at_once_when_it_is_written_here() -> None:
+def test_an_envelope_that_a_peer_sent_first_is_delivered_at_once_when_it_is_written_here() -> None:
     over_seeds(known_already)
 
 
 async def a_backlog(seed: int) -> None:
-    """While a long backlog is paid, what is new goes ahead of it, and what is new of an address that is still owed
-    waits behind it; that is no failure of the swarm."""
+    """While a long backlog is delivered, new writes go ahead of it, except those to addresses that are in it; none of
+    that is a failure of the swarm."""
     async with swarm_of(seed, 3) as swarm:
         writer = swarm["n1"].running
         swarm.net.partition(swarm.peers("n1"), swarm.peers("n2", "n3"))
         for number in range(2000):
             await put(writer, number, bytes(2000), timeout=0.001 if number % 100 else None)
         await until(lambda: not any(p.is_connected for p in writer.peers()))
-        assert writer.breaker is not None
+        breaker = writer.breaker
+        assert breaker is not None
         swarm.net.set_link(Link(bytes_per_second=2e6))
         swarm.net.heal()
         await until(lambda: all(p.is_connected for p in writer.peers()))
-        await until(lambda: writer.breaker is not None and writer.breaker.state is BreakerState.CLOSED)
+        await until(lambda: breaker.is_closed)
         transitions: list[Transition] = []
-        writer.breaker.subscribe(on_change=transitions.append)
+        breaker.subscribe(on_change=transitions.append)
         number = 0
         while writer.store.pending().count:
             with within(0.1):
                 receipt = await put(writer, f"new{number}")
-            assert receipt.is_replicated, f"what is new waited behind {writer.store.pending().count} hints"
+            assert receipt.is_replicated, f"a new write waited behind {writer.store.pending().count} hints"
             with within(0.1):
                 await put(writer, 1999 - number)
             number += 1
             await trio.sleep(0.01)
-        assert number > 3, "the backlog was paid before anything could wait behind it"
-        assert not transitions, writer.breaker.why
+        assert number > 3, "the backlog was delivered before anything could wait behind it"
+        assert not transitions, breaker.why
         for machine in swarm.nodes.values():
             await assert_once_and_in_order(machine.running, range(1999 - number, 2000))
 
@@ -209,19 +210,19 @@ async def holders_crash(seed: int) -> None:
         await trio.sleep(rng.random() * 3)
         await swarm.start("n1")
         await met(swarm)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for machine in swarm.nodes.values():
             await assert_once_and_in_order(machine.running, list(last))
             for number, digest in last.items():
                 assert [head.digest for head in await machine.running.store.heads(key(number))] == [digest]
 
 
-def test_what_was_acknowledged_survives_crashes_of_holders_and_of_the_writer() -> None:
+def test_acknowledged_writes_survive_crashes_of_holders_and_of_the_writer() -> None:
     over_seeds(holders_crash, range(4))
 
 
 async def writer_crashes(seed: int) -> None:
-    """It wrote alone and was killed at once; started again with its disk, it pays."""
+    """A node that wrote alone is killed at once; started again with its disk, it delivers its hints."""
     rng = random.Random(seed)
     async with swarm_of(seed, 3) as swarm:
         swarm.net.partition(swarm.peers("n1"), swarm.peers("n2", "n3"))
@@ -230,22 +231,22 @@ async def writer_crashes(seed: int) -> None:
         swarm.net.heal()
         await trio.sleep(rng.random() * 10)
         await swarm.start("n1")
-        await paid(swarm)
+        await hints_delivered(swarm)
         for name in ("n2", "n3"):
             store = swarm[name].running.store
             for digest in written.values():
                 assert isinstance(await store.by_digest(digest), Envelope)
 
 
-def test_a_writer_that_was_killed_pays_when_it_is_back() -> None:
+def test_a_killed_writer_delivers_its_hints_after_its_restart() -> None:
     over_seeds(writer_crashes)
 
 
 # -- members come and go --------------------------------------------------------------------------------------------
 
 
-async def first_peer_that_comes(seed: int) -> None:
-    """A lone node writes, also while the first peer is just coming, with a slow disk."""
+async def first_peer(seed: int) -> None:
+    """A lone node writes, also while its first peer joins, with a slow disk."""
     rng = random.Random(seed)
     async with VirtualSwarm.open(seed, ("n1",), settings=Settings()) as swarm:
         lone = swarm["n1"].running
@@ -273,39 +274,38 @@ async def first_peer_that_comes(seed: int) -> None:
             if rng.random() < 0.5:
                 disk.stall()
                 await trio.sleep(rng.random() * 15)
-                disk.turn()
+                disk.resume()
             await trio.sleep(1.0)
             is_over = True
         disk.seconds = 0.0
-        await paid(swarm)
+        await hints_delivered(swarm)
         await trio.sleep(11.0)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for digest in written:
             assert isinstance(await swarm["n2"].running.store.by_digest(digest), Envelope)
 
 
-def test_what_a_lone_node_wrote_reaches_the_first_peer_that_comes() -> None:
-    over_seeds(first_peer_that_comes)
+def test_writes_of_a_lone_node_reach_the_first_peer_that_joins() -> None:
+    over_seeds(first_peer)
 
 
 async def forgotten(seed: int) -> None:
-    """A holder is gone for longer than the horizon, with a disk that is full at the wrong moment, and comes again."""
+    """A holder is gone for longer than the horizon, while the writer's disk is full for a time, and comes back."""
     rng = random.Random(seed)
     async with swarm_of(seed, 5, replication=2, forget_after_hours=60 / HOUR) as swarm:
         writer = swarm["n1"].running
         before = [(await put(writer, f"before{number}")).digest for number in range(20)]
-        await paid(swarm)
+        await hints_delivered(swarm)
         gone = swarm["n5"]
         await gone.crash()
         during = [(await put(writer, f"during{number}")).digest for number in range(40)]
-        owed = writer.store.hint_counts()[gone.peer]
-        assert owed
+        assert writer.store.hint_counts()[gone.peer]
         disk = Disk.under(swarm["n1"].store)
         disk.is_full = True
         await until(lambda: len(writer.peers()) == 3, seconds=90, what="it is forgotten")
         await trio.sleep(rng.random() * 10)
         disk.is_full = False
-        await paid(swarm, seconds=20)
+        await hints_delivered(swarm, seconds=20)
         for number, digest in enumerate(during):
             standing = await writer.store.standing(digest=digest)
             assert standing is not None
@@ -314,9 +314,9 @@ async def forgotten(seed: int) -> None:
         gone.lose_disk()
         await swarm.start("n5")
         await met(swarm)
-        await paid(swarm, seconds=20)
+        await hints_delivered(swarm, seconds=20)
         await trio.sleep(11)
-        await paid(swarm, seconds=20)
+        await hints_delivered(swarm, seconds=20)
         members = [node.peer_id for node in running(swarm)]
         wanted = writer.members.wanted
         for prefix, digests in (("before", before), ("during", during)):
@@ -330,7 +330,7 @@ async def forgotten(seed: int) -> None:
         assert len(members) == 5
 
 
-def test_what_a_forgotten_holder_was_owed_others_get_and_it_too_when_it_comes_again() -> None:
+def test_hints_of_a_forgotten_holder_go_to_others_and_to_it_when_it_returns() -> None:
     over_seeds(forgotten, range(2))
 
 
@@ -339,18 +339,18 @@ def test_what_a_forgotten_holder_was_owed_others_get_and_it_too_when_it_comes_ag
 
 @contextmanager
 def refusing(verdict: dict[bytes, BzzzError]) -> Iterator[list[bytes]]:
-    """Whatever is brought to a node is refused when its digest is judged here; gives the digests, as they come."""
-    came: list[bytes] = []
+    """Nodes refuse an envelope whose digest is in `verdict`; gives the digests of all envelopes sent to them."""
+    received: list[bytes] = []
 
-    def judged(encoded: bytes) -> Envelope:
+    def decode_or_refuse(encoded: bytes) -> Envelope:
         envelope = decode(encoded)
-        came.append(envelope.digest)
+        received.append(envelope.digest)
         if envelope.digest in verdict:
             raise verdict[envelope.digest]
         return envelope
 
-    with mock.patch("node.services.writes.peer_server.decode", judged):
-        yield came
+    with mock.patch("node.services.writes.peer_server.decode", decode_or_refuse):
+        yield received
 
 
 async def refused_for_good(seed: int) -> None:
@@ -358,7 +358,7 @@ async def refused_for_good(seed: int) -> None:
     bad = envelope("bad")
     verdict: dict[bytes, BzzzError] = {bad.digest: rng.choice((Rejected("no"), InvalidPayload("no"), TooLarge("no")))}
     async with swarm_of(seed, 2) as swarm:
-        with refusing(verdict) as came:
+        with refusing(verdict) as received:
             writer, holder = swarm["n1"].running, swarm["n2"]
             disk = Disk.under(swarm["n1"].store)
             disk.seconds = 0.05
@@ -367,12 +367,12 @@ async def refused_for_good(seed: int) -> None:
             with counted(at_most=2000):
                 await trio.sleep(5.0)
             disk.seconds = 0.0
-            disk.turn()
+            disk.resume()
             for number in range(20):
-                assert (await put(writer, number)).is_replicated, "the others do not wait for what was refused"
+                assert (await put(writer, number)).is_replicated, "the others do not wait for the refused one"
             await until(lambda: writer.store.pending().refused == 1)
             assert writer.store.pending().count == 0
-            assert came.count(bad.digest) == 1, "what is refused for good is not sent again and again"
+            assert received.count(bad.digest) == 1, "a write that is refused for good was sent again"
             (hint,) = await writer.store.hints(is_refused=True)
             assert (hint.digest, hint.holder, hint.refusal) == (bad.digest, holder.peer, "no")
             report = writer.health()
@@ -386,15 +386,15 @@ async def refused_for_good(seed: int) -> None:
             assert writer.store.pending().refused == 1
             verdict.clear()
             assert await writer.retry_quarantined(author="ada", reason="repaired") == 1
-            await paid(swarm, seconds=5.0)
+            await hints_delivered(swarm, seconds=5.0)
             assert await heads_at(holder.running, "bad") == [b"content"]
 
 
-def test_what_is_refused_for_good_goes_to_quarantine_and_is_never_lost() -> None:
+def test_a_hint_that_is_refused_for_good_goes_to_quarantine_and_is_not_lost() -> None:
     over_seeds(refused_for_good)
 
 
-def test_many_that_are_refused_for_good_are_one_line_and_all_of_them_are_shown(
+def test_many_hints_refused_for_good_are_one_log_line_and_all_are_listed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     verdict: dict[bytes, BzzzError] = {}
@@ -408,8 +408,7 @@ def test_many_that_are_refused_for_good_are_one_line_and_all_of_them_are_shown(
                     verdict[bad.digest] = Rejected("no")
                     await writer.author.write_envelope(bad.encoded)
                 await until(lambda: writer.store.pending().refused == 30)
-                said = [line for line in map(logging.LogRecord.getMessage, caplog.records) if "for good" in line]
-                (line,) = said
+                (line,) = [text for text in map(logging.LogRecord.getMessage, caplog.records) if "for good" in text]
                 assert line.startswith(f"{holder.peer}: refused ucxl://")
                 assert line.endswith(" for good: no; `bzzz pending --refused` shows all that was")
                 assert writer.counters()["hints_refused"] == 30
@@ -419,13 +418,13 @@ def test_many_that_are_refused_for_good_are_one_line_and_all_of_them_are_shown(
 
 
 async def ahead_of_one(seed: int) -> None:
-    """A version that is too far ahead for one holder alone waits there, and nothing else does."""
+    """A version that is too far ahead for one holder waits there, and nothing else does."""
     async with swarm_of(seed, 3) as swarm:
         writer, slow = swarm["n1"].running, swarm["n2"]
         slow.clock.jump(-40_000)
         ahead = envelope("ahead", at_ms=50_000)
         receipt = await writer.author.write_envelope(ahead.encoded)
-        assert receipt.is_replicated, "the other holder takes it"
+        assert receipt.is_replicated, "the other holder accepts it"
         for number in range(50):
             with within(0.1):
                 assert (await writer.author.write_envelope(envelope(number).encoded)).is_replicated
@@ -437,12 +436,12 @@ async def ahead_of_one(seed: int) -> None:
         assert writer.breaker is not None
         assert writer.breaker.state is BreakerState.CLOSED
         with counted(at_most=12_000):
-            spent = await paid(swarm, seconds=70.0)
+            spent = await hints_delivered(swarm, seconds=70.0)
         assert spent > 25.0
         assert await heads_at(slow.running, "ahead") == [b"content"]
 
 
-def test_a_version_too_far_ahead_parks_its_own_hint_alone() -> None:
+def test_a_version_too_far_ahead_postpones_its_own_hint_alone() -> None:
     over_seeds(ahead_of_one)
 
 
@@ -457,7 +456,7 @@ async def own_clock_ahead(seed: int) -> None:
                 receipt = await put(writer, number)
             assert not receipt.is_replicated
             assert writer.breaker.state is BreakerState.CLOSED, writer.breaker.why
-        await paid(swarm, seconds=130.0)
+        await hints_delivered(swarm, seconds=130.0)
         assert await content(swarm["n3"].running, 9) == b"content"
 
 
@@ -469,7 +468,7 @@ def test_a_refusal_is_an_answer_and_no_failure_of_the_swarm() -> None:
 
 
 async def holder_is_full(seed: int) -> None:
-    """One holder's disk is full, or all of them; the writer is told, waits for nobody for long, and pays later."""
+    """The disks of one holder or of all are full: no call of the writer waits long, and hints are delivered later."""
     rng = random.Random(seed)
     async with swarm_of(seed, 3) as swarm:
         writer = swarm["n1"].running
@@ -496,19 +495,19 @@ async def holder_is_full(seed: int) -> None:
         assert writer.store.pending().refused == 0
         for disk in disks:
             disk.is_full = False
-        await paid(swarm, seconds=15.0)
+        await hints_delivered(swarm, seconds=15.0)
         for machine in swarm.nodes.values():
             await assert_once_and_in_order(machine.running, list(last))
             for number, digest in last.items():
                 assert [head.digest for head in await machine.running.store.heads(key(number))] == [digest]
 
 
-def test_a_holder_whose_disk_is_full_gets_it_in_order_when_there_is_room() -> None:
+def test_a_holder_with_a_full_disk_gets_all_writes_in_order_once_it_has_room() -> None:
     over_seeds(holder_is_full)
 
 
 async def holder_stalls(seed: int) -> None:
-    """A holder whose disk hangs is not flooded with the same envelopes again and again."""
+    """A holder with a stalled disk does not get the same envelopes again and again."""
     async with swarm_of(seed, 2) as swarm:
         writer, holder = swarm["n1"].running, swarm["n2"]
         swarm.net.partition(swarm.peers("n1"), swarm.peers("n2"))
@@ -516,22 +515,22 @@ async def holder_stalls(seed: int) -> None:
             await put(writer, number % 7, bytes(5000), timeout=0.001)
         disk = Disk.under(holder.store)
         disk.stall()
-        with refusing({}) as came:
+        with refusing({}) as received:
             swarm.net.heal()
             with counted(at_most=30_000):
                 await trio.sleep(60.0)
-            assert len(came) <= 256 + 30, f"{len(came)} envelopes were sent to a disk that hangs"
-        disk.turn()
-        await paid(swarm, seconds=15.0)
+            assert len(received) <= 256 + 30, f"{len(received)} envelopes were sent to a stalled disk"
+        disk.resume()
+        await hints_delivered(swarm, seconds=15.0)
         await assert_once_and_in_order(holder.running, range(7))
 
 
-def test_a_holder_whose_disk_hangs_is_left_in_peace() -> None:
+def test_a_holder_with_a_stalled_disk_is_not_flooded() -> None:
     over_seeds(holder_stalls, range(2))
 
 
-async def parked_by_a_wrong_clock(seed: int) -> None:
-    """Hints that were parked while the clock was a year ahead are due when it is right again."""
+async def postponed_by_a_wrong_clock(seed: int) -> None:
+    """Hints that were postponed while the clock was a year ahead are due when it is right again."""
     rng = random.Random(seed)
     async with swarm_of(seed, 2) as swarm:
         writer, holder = swarm["n1"].running, swarm["n2"]
@@ -547,16 +546,16 @@ async def parked_by_a_wrong_clock(seed: int) -> None:
             swarm["n1"].clock.jump(-365 * 24 * 3600 * 1000)
             await swarm.start("n1")
         disk.is_full = False
-        await paid(swarm, seconds=20.0)
+        await hints_delivered(swarm, seconds=20.0)
         assert await heads_at(holder.running, "before") == [b"content"]
 
 
-def test_hints_parked_under_a_wrong_clock_do_not_wait_for_that_time() -> None:
-    over_seeds(parked_by_a_wrong_clock)
+def test_hints_postponed_under_a_wrong_clock_are_due_when_it_is_right() -> None:
+    over_seeds(postponed_by_a_wrong_clock)
 
 
 async def a_bad_network(seed: int) -> None:
-    """Frames are lost, doubled and late: everything arrives, once in effect, and nobody is refused for good."""
+    """Frames are lost, duplicated and late: everything arrives, in effect once, and nothing is refused for good."""
     rng = random.Random(seed)
     link = Link(loss=0.1, duplication=0.1, reordering=0.2, jitter_seconds=0.01)
     async with VirtualSwarm.open(seed, names(3), settings=Settings(), link=link) as swarm:
@@ -568,8 +567,8 @@ async def a_bad_network(seed: int) -> None:
             with within(0.1):
                 last[number] = (await put(swarm[f"n{writer + 1}"].running, number, rng.randbytes(40))).digest
             await trio.sleep(rng.random() * 0.1)
-        await trio.sleep(15.0)  # everybody has met everybody by now, and was swept
-        await paid(swarm)
+        await trio.sleep(15.0)  # all nodes are connected by now, and hints were assigned to each
+        await hints_delivered(swarm)
         for machine in swarm.nodes.values():
             assert machine.running.store.pending().refused == 0
             for number, digest in last.items():
@@ -578,7 +577,7 @@ async def a_bad_network(seed: int) -> None:
                 assert len(set(arrived)) == len(arrived)
 
 
-def test_a_network_that_loses_and_doubles_frames_loses_and_doubles_no_write() -> None:
+def test_lost_and_duplicated_frames_lose_and_duplicate_no_write() -> None:
     over_seeds(a_bad_network, range(4))
 
 
@@ -586,10 +585,10 @@ def test_a_network_that_loses_and_doubles_frames_loses_and_doubles_no_write() ->
 
 
 async def quiet(seed: int) -> None:
-    """What a node does while nothing happens: alone, in a swarm, owing to the frozen, owing to the gone."""
+    """What a node does while nothing happens: alone, in a swarm, with hints for frozen peers and for absent ones."""
     async with swarm_of(seed, 3) as swarm:
         writer = swarm["n1"].running
-        await paid(swarm)
+        await hints_delivered(swarm)
         with counted(at_most=5000):
             await trio.sleep(60.0)
         for name in ("n2", "n3"):

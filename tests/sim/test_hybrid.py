@@ -1,4 +1,4 @@
-"""Hybrid under faults: no call waits for the swarm longer than its deadline, and no answer says more than is known."""
+"""Hybrid under faults: no call waits for the swarm past its deadline, and no answer claims more than is known."""
 
 import contextlib
 import random
@@ -24,19 +24,19 @@ from tests.sim.swarms import (
     counted,
     get,
     heads_at,
-    hook,
+    hints_delivered,
     key,
     met,
     names,
     over_seeds,
-    paid,
     put,
     running,
     swarm_of,
     thing,
-    until,
     within,
+    wrap_calls,
 )
+from tests.until import until
 
 DEADLINE = 0.1
 
@@ -49,14 +49,14 @@ def breaker_state(node: Node) -> BreakerState:
 # -- deadlines ------------------------------------------------------------------------------------------------------
 
 
-async def peers_freeze_in_mid_call(seed: int) -> None:
-    """All the others freeze at some moment while calls of every kind are under way, and thaw after a while."""
+async def peers_freeze_during_calls(seed: int) -> None:
+    """All peers freeze at some moment while calls of every kind are under way, and thaw after a while."""
     rng = random.Random(seed)
     async with swarm_of(seed, 5, replication=rng.choice((2, 3, 20))) as swarm:
         node = swarm["n1"].running
         for number in range(10):
             await put(swarm[f"n{number % 5 + 1}"].running, number)
-        await paid(swarm)
+        await hints_delivered(swarm)
         is_over = False
 
         async def caller(number: int) -> None:
@@ -100,11 +100,11 @@ async def peers_freeze_in_mid_call(seed: int) -> None:
             await trio.sleep(2.0)
             is_over = True
         await met(swarm)
-        await paid(swarm)
+        await hints_delivered(swarm)
 
 
-def test_no_call_waits_past_its_deadline_when_all_peers_freeze_in_the_middle_of_it() -> None:
-    over_seeds(peers_freeze_in_mid_call, range(4))
+def test_no_call_exceeds_its_deadline_when_all_peers_freeze_during_it() -> None:
+    over_seeds(peers_freeze_during_calls, range(4))
 
 
 async def breaker_opens_and_closes(seed: int) -> None:
@@ -134,16 +134,16 @@ async def breaker_opens_and_closes(seed: int) -> None:
         for machine in others:
             swarm.net.thaw(machine.peer)
         await until(lambda: breaker_state(node) is BreakerState.CLOSED, seconds=2.0, what="the breaker is closed")
-        await paid(swarm, seconds=5.0)
+        await hints_delivered(swarm, seconds=5.0)
         assert (await put(node, "after")).is_replicated
 
 
-async def slow_to_look_here_first(seed: int) -> None:
-    """This machine takes a while to find what it has itself, and all the others froze a moment ago."""
+async def slow_store_first(seed: int) -> None:
+    """This machine's store is slow once, and all peers froze a moment ago."""
     async with swarm_of(seed, 3, read_freshness_ms=0) as swarm:
         node = swarm["n1"].running
         await put(node)
-        await paid(swarm)
+        await hints_delivered(swarm)
         is_cold = True
 
         async def cold_once(call: Call) -> object:
@@ -153,7 +153,7 @@ async def slow_to_look_here_first(seed: int) -> None:
                 await trio.sleep(0.06)
             return await call()
 
-        hook(swarm["n1"].store, "heads", cold_once)
+        wrap_calls(swarm["n1"].store, "heads", cold_once)
         for name in ("n2", "n3"):
             swarm.net.freeze(swarm[name].peer)
         with within(DEADLINE):
@@ -162,8 +162,8 @@ async def slow_to_look_here_first(seed: int) -> None:
         assert answer.heads and answer.provenance.is_degraded
 
 
-def test_what_a_read_spends_on_this_machine_is_of_its_deadline() -> None:
-    over_seeds(slow_to_look_here_first)
+def test_time_that_a_read_spends_on_this_machine_counts_to_its_deadline() -> None:
+    over_seeds(slow_store_first)
 
 
 def test_the_breaker_opens_after_three_and_closes_soon_after_the_swarm_is_back() -> None:
@@ -183,13 +183,13 @@ async def long_frozen(seed: int) -> None:
         await trio.sleep(20.0 + rng.random() * 40.0)
         for machine in others:
             swarm.net.thaw(machine.peer)
-        back = await until(lambda: any(p.is_connected for p in node.peers()), seconds=6.0, what="somebody is back")
+        back = await until(lambda: any(p.is_connected for p in node.peers()), seconds=6.0, what="a peer is back")
         assert back <= 6.0
         await until(lambda: breaker_state(node) is BreakerState.CLOSED, seconds=2.0, what="the breaker is closed")
-        await paid(swarm, seconds=10.0)
+        await hints_delivered(swarm, seconds=10.0)
 
 
-def test_a_swarm_that_was_gone_for_long_is_taken_up_again() -> None:
+def test_a_node_rejoins_a_swarm_that_was_gone_for_long() -> None:
     over_seeds(long_frozen)
 
 
@@ -197,7 +197,7 @@ def test_a_swarm_that_was_gone_for_long_is_taken_up_again() -> None:
 
 
 async def lone_node(seed: int) -> None:
-    """Nobody else was ever here: what it has it answers, marked; what it does not have nobody can say is absent."""
+    """A node that never had a peer answers with what it has, degraded; of the rest it cannot say that it is absent."""
     async with swarm_of(seed, 1) as swarm:
         node = swarm["n1"].running
         with within(0.0):
@@ -211,18 +211,18 @@ async def lone_node(seed: int) -> None:
                 await get(node, number, consistency)
         swarm.add("n2")
         other = await swarm.start("n2")
-        await until(lambda: other.store.last_sequence, seconds=5.0, what="it came")
+        await until(lambda: other.store.last_sequence, seconds=5.0, what="the write arrives")
         assert await heads_at(other) == [b"content"]
         assert not (await get(node, 0, Consistency.SWARM)).provenance.is_degraded
         assert (await get(node, 1)).heads == ()
 
 
-def test_a_lone_node_says_that_it_is_alone() -> None:
+def test_answers_of_a_lone_node_are_degraded() -> None:
     over_seeds(lone_node)
 
 
 async def absent(seed: int) -> None:
-    """Absent is said only when a majority of those who should have it said so."""
+    """A key is absent only when a majority of its holders has nothing."""
     rng = random.Random(seed)
     count = rng.choice((2, 3, 4, 5, 7))
     replication = rng.choice((1, 2, 3, 5, 20))
@@ -255,22 +255,22 @@ async def absent(seed: int) -> None:
 
 
 def holders(swarm: VirtualSwarm, number: object, replication: int) -> tuple[str, ...]:
-    """Who should hold a thing, as n1 sees it."""
+    """The wanted holders of an address, as n1 sees them."""
     others = [machine.peer for machine in swarm.nodes.values() if machine.name != "n1"]
     return nearest(key(number), others, replication)
 
 
-def test_absent_means_that_a_majority_of_the_holders_said_so() -> None:
+def test_absent_means_that_a_majority_of_the_holders_has_nothing() -> None:
     over_seeds(absent, range(6))
 
 
-async def cannot_take(seed: int) -> None:
-    """What the holders have and this node cannot take, for its disk or its clock, is not absent."""
+async def cannot_store(seed: int) -> None:
+    """A version that the holders have and this node cannot store, because of its disk or clock, is not absent."""
     rng = random.Random(seed)
     async with swarm_of(seed, 4, replication=2) as swarm:
         number = next(n for n in range(100) if swarm["n1"].peer in farthest(swarm, n))
         await put(swarm["n2"].running, number)
-        await paid(swarm)
+        await hints_delivered(swarm)
         reader = swarm["n1"].running
         assert await heads_at(reader, number) == []
         is_clock = rng.random() < 0.5
@@ -288,7 +288,7 @@ async def cannot_take(seed: int) -> None:
         head = (await swarm["n2"].running.store.heads(key(number)))[0]
         if not is_clock:
             answer = await reader.dht.get_version(key(number), head.digest)
-            assert answer.heads == (head,), "a version that is named may be shown without being kept"
+            assert answer.heads == (head,), "a version that is named may be shown without being stored"
             assert answer.provenance.is_degraded
         assert breaker_state(reader) is BreakerState.CLOSED
 
@@ -298,29 +298,29 @@ def farthest(swarm: VirtualSwarm, number: object) -> tuple[str, ...]:
     return nearest(key(number), peers, len(peers))[-1:]
 
 
-def test_what_the_holders_have_and_this_node_cannot_take_is_not_called_absent() -> None:
-    over_seeds(cannot_take)
+def test_a_version_that_this_node_cannot_store_is_not_reported_absent() -> None:
+    over_seeds(cannot_store)
 
 
 # -- few holders ----------------------------------------------------------------------------------------------------
 
 
 async def two_of_five(seed: int) -> None:
-    """Each thing is held by two of five; everybody finds it, also who does not hold it, also the next one's writes."""
+    """Each address is held by two of five nodes; every node finds it, and may write the next version."""
     rng = random.Random(seed)
     async with swarm_of(seed, 5, replication=2) as swarm:
         for number in range(12):
             writer = rng.choice(list(swarm.nodes.values())).running
             receipt = await put(writer, number, b"one")
             assert receipt.wanted == 2
-            await paid(swarm)
+            await hints_delivered(swarm)
             holding = [node.peer_id for node in running(swarm) if await heads_at(node, number)]
             assert len(holding) in (2, 3), "the holders have it, and the writer"
             for machine in swarm.nodes.values():
                 with within(DEADLINE):
                     assert await content(machine.running, number) == b"one"
             assert (await put(rng.choice(list(swarm.nodes.values())).running, number, b"two")).is_replicated
-            await paid(swarm)
+            await hints_delivered(swarm)
             for machine in swarm.nodes.values():
                 answer = await get(machine.running, number, Consistency.SWARM)
                 assert [head.content for head in answer.heads if isinstance(head, Envelope)] == [b"two"]
@@ -332,12 +332,12 @@ async def two_of_five(seed: int) -> None:
                 assert first.heads[0].content == b"one"
 
 
-def test_everybody_finds_what_two_of_five_hold() -> None:
+def test_every_node_finds_what_two_of_five_hold() -> None:
     over_seeds(two_of_five)
 
 
 async def dead_holders(seed: int) -> None:
-    """The holders of one thing are gone; that is no reason to stop asking the others for theirs."""
+    """The holders of one address are gone; the holders of others may still be asked."""
     async with swarm_of(seed, 5, replication=2, forget_after_hours=24) as swarm:
         node = swarm["n1"].running
         dead = holders(swarm, 0, 2)
@@ -351,15 +351,15 @@ async def dead_holders(seed: int) -> None:
             assert breaker_state(node) is BreakerState.CLOSED
             with within(DEADLINE), pytest.raises(Unavailable):
                 await get(node, 0, Consistency.SWARM)
-            assert breaker_state(node) is BreakerState.CLOSED, "nobody was asked, so nobody failed"
+            assert breaker_state(node) is BreakerState.CLOSED, "no peer was asked, so none failed"
 
 
-def test_that_the_holders_of_one_thing_are_gone_does_not_open_the_breaker() -> None:
+def test_the_breaker_stays_closed_when_only_the_holders_of_one_key_are_gone() -> None:
     over_seeds(dead_holders)
 
 
-async def impatient(seed: int) -> None:
-    """A caller who gives a millisecond learns nothing of the peers, and neither does the node."""
+async def short_timeout(seed: int) -> None:
+    """A call with a timeout of a millisecond is no evidence about the peers."""
     async with swarm_of(seed, 4) as swarm:
         swarm.net.set_link(Link(latency_seconds=0.005))
         node = swarm["n1"].running
@@ -370,25 +370,25 @@ async def impatient(seed: int) -> None:
                 await put(node, number, timeout=0.016)
             assert breaker_state(node) is BreakerState.CLOSED
             assert not any(p.is_suspect for p in node.peers())
-        await paid(swarm)
+        await hints_delivered(swarm)
 
 
-def test_a_caller_in_a_hurry_makes_nobody_suspect() -> None:
-    over_seeds(impatient)
+def test_a_short_timeout_makes_no_peer_suspect() -> None:
+    over_seeds(short_timeout)
 
 
 # -- partitions -----------------------------------------------------------------------------------------------------
 
 
 async def siblings(seed: int) -> None:
-    """Both sides of a cut write the same things; afterwards everybody has both, and the next write ends it."""
+    """Both sides of a partition write the same addresses; afterwards every node has both, until the next write."""
     rng = random.Random(seed)
     async with swarm_of(seed, 5) as swarm:
         left = rng.sample(names(5), rng.randrange(1, 5))
         right = [name for name in names(5) if name not in left]
         for number in range(5):
             await put(swarm["n1"].running, number, b"before")
-        await paid(swarm)
+        await hints_delivered(swarm)
         swarm.net.partition(swarm.peers(*left), swarm.peers(*right))
         await trio.sleep(rng.random() * 10)
         for number in range(5):
@@ -397,7 +397,7 @@ async def siblings(seed: int) -> None:
         await trio.sleep(rng.random() * 10)
         swarm.net.heal()
         await met(swarm)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for number in range(5):
             for machine in swarm.nodes.values():
                 answer = await get(machine.running, number)
@@ -405,18 +405,18 @@ async def siblings(seed: int) -> None:
                 assert sorted(h.content for h in answer.heads if isinstance(h, Envelope)) == [b"left", b"right"]
             receipt = await put(swarm[rng.choice(names(5))].running, number, b"both")
             assert len(receipt.parents) == 2
-            await paid(swarm)
+            await hints_delivered(swarm)
             for machine in swarm.nodes.values():
                 assert await heads_at(machine.running, number) == [b"both"]
                 assert (await machine.running.resolver.history(thing(number))).total == 4
 
 
-def test_two_sides_that_disagree_both_stay_and_the_next_write_unites_them() -> None:
+def test_siblings_of_a_partition_both_stay_until_the_next_write_unites_them() -> None:
     over_seeds(siblings)
 
 
 async def monotone(seed: int) -> None:
-    """Whoever reads one node sees each thing only ever go forward, whatever is cut, frozen or crashed meanwhile."""
+    """A reader of one node sees each address go forward only, whatever is cut, frozen or crashed meanwhile."""
     rng = random.Random(seed)
     async with swarm_of(seed, 4, replication=rng.choice((1, 2, 20))) as swarm:
         seen: dict[tuple[str, int], tuple[int, str, bytes]] = {}
@@ -471,13 +471,13 @@ async def monotone(seed: int) -> None:
                 swarm.net.set_link(Link())
             is_over = True
         await met(swarm)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for number in range(4):
             heads = {tuple(sorted(h.digest for h in (await get(node, number)).heads)) for node in running(swarm)}
             assert len(heads) == 1, "the nodes ended up different"
 
 
-def test_a_reader_of_one_node_never_sees_a_thing_go_back_in_time() -> None:
+def test_a_reader_of_one_node_never_sees_a_key_go_back_in_time() -> None:
     over_seeds(monotone, range(4))
 
 
@@ -485,7 +485,7 @@ async def steps_while_open(seed: int) -> None:
     """While the breaker is open, for whatever reason, nothing spins."""
     async with swarm_of(seed, 3) as swarm:
         node = swarm["n1"].running
-        # Their frames come here, and ours do not arrive: each frame is a sign of life, and no ping is answered.
+        # Frames of the peers arrive here, and none from here: each frame is a sign of life, and no ping is answered.
         for name in ("n2", "n3"):
             swarm.net.cut(swarm["n1"].peer, swarm[name].peer)
         for number in range(5):
@@ -495,7 +495,7 @@ async def steps_while_open(seed: int) -> None:
             await trio.sleep(60.0)
         swarm.net.heal()
         await met(swarm)
-        await paid(swarm)
+        await hints_delivered(swarm)
         assert breaker_state(node) is BreakerState.CLOSED
 
 
@@ -507,8 +507,8 @@ def test_a_cut_in_one_direction_makes_nothing_spin() -> None:
 
 
 async def gaps(seed: int) -> None:
-    """Who does not hold a thing sees some of its versions and never the others; it tells of the siblings that there
-    are, and of no others, and its If-Match holds."""
+    """A node that is no holder sees only some versions of an address; it reports the siblings that there are, and no
+    others, and its If-Match holds."""
     rng = random.Random(seed)
     async with swarm_of(seed, 5, replication=2) as swarm:
         nodes = [machine.peer for machine in swarm.nodes.values()]
@@ -517,30 +517,30 @@ async def gaps(seed: int) -> None:
         holder, reader, other = by_peer[near[0]], by_peer[near[4]], by_peer[near[3]]
         for length in (1, rng.randrange(2, 20), 63, 64, 65, rng.randrange(66, 200)):
             await put(holder, 0, b"seen")
-            await paid(swarm)
+            await hints_delivered(swarm)
             assert await content(reader) == b"seen"
             for number in range(length):
                 writer = holder if rng.random() < 0.9 else by_peer[near[1]]
                 await put(writer, 0, b"unseen %d" % number, timeout=0.02)
-                await paid(swarm)
+                await hints_delivered(swarm)
             with within(DEADLINE):
                 answer = await get(reader)
-            assert answer.provenance.siblings == 0, f"after {length} versions that it did not see"
+            assert answer.provenance.siblings == 0, f"after {length} versions that the reader did not see"
             assert not answer.provenance.is_degraded
             head = answer.heads[0]
             await put(reader, 0, b"mine", if_match=(head.digest,))
-            await paid(swarm)
+            await hints_delivered(swarm)
             assert await heads_at(holder) == [b"mine"]
         first = (await get(other)).heads[0]
         await put(holder, 0, b"left", parents=(first.digest,))
         await put(holder, 0, b"right", parents=(first.digest,))
-        await paid(swarm)
+        await hints_delivered(swarm)
         for node in by_peer.values():
             answer = await get(node, 0, Consistency.SWARM)
             assert sorted(h.content for h in answer.heads if isinstance(h, Envelope)) == [b"left", b"right"]
 
 
-def test_who_holds_little_tells_of_no_siblings_that_nobody_else_knows() -> None:
+def test_a_node_that_holds_few_versions_reports_no_false_siblings() -> None:
     over_seeds(gaps, range(2))
 
 
@@ -565,7 +565,7 @@ async def no_fallback(seed: int) -> None:
                 except Unavailable as error:
                     assert "nothing was written" in error.message
                 else:
-                    pytest.fail("nobody can have acknowledged it")
+                    pytest.fail("no peer can have acknowledged it")
             with within(DEADLINE), pytest.raises(Unavailable):
                 await get(node, "nothing")
         assert written
@@ -575,16 +575,16 @@ async def no_fallback(seed: int) -> None:
             swarm.net.thaw(swarm[name].peer)
         await met(swarm)
         await until(lambda: breaker_state(node) is BreakerState.CLOSED)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for number in range(12):
             assert (await put(node, number, b"new", idempotency_key=str(number))).is_replicated
-        await paid(swarm)
+        await hints_delivered(swarm)
         for each in running(swarm):
             assert {change.digest.hex() for change in await each.store.log(after=0)} >= set(written)
             assert await each.store.count_versions(key(1)) == 1
 
 
-def test_without_fallback_there_are_errors_and_none_is_false() -> None:
+def test_without_fallback_errors_say_truly_what_was_written() -> None:
     over_seeds(no_fallback)
 
 
@@ -592,8 +592,8 @@ def test_without_fallback_there_are_errors_and_none_is_false() -> None:
 
 
 async def bad_sectors(seed: int) -> None:
-    """Any call of the store may fail, reading or writing: calls fail with it, and no node ends; afterwards all is as
-    it was acknowledged."""
+    """Any call of the store may fail, reading or writing: calls fail with it, and no node ends; afterwards every
+    acknowledged write is there."""
     rng = random.Random(seed)
     backend = ("hybrid", "hybrid", "real")[seed % 3]
     settings = {"backend": backend, "replication": rng.choice((2, 20)), "forget_after_hours": 20 / 3600}
@@ -606,7 +606,7 @@ async def bad_sectors(seed: int) -> None:
             return await call()
 
         for machine in swarm.nodes.values():
-            hook(machine.store, f"{READING} {WRITING}", fail_sometimes)
+            wrap_calls(machine.store, f"{READING} {WRITING}", fail_sometimes)
         acknowledged: list[tuple[int, bytes]] = []
         for number in range(150):
             node = swarm[rng.choice(names(4))].node or swarm["n1"].running
@@ -636,7 +636,7 @@ async def bad_sectors(seed: int) -> None:
         swarm["n1"].clock.offset_ms = 0
         await met(swarm)
         await trio.sleep(12.0)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for number, digest in acknowledged:
             writers = [node for node in running(swarm) if await node.store.standing(digest=digest)]
             assert writers, "an acknowledged write is gone"
@@ -644,10 +644,10 @@ async def bad_sectors(seed: int) -> None:
             for node in running(swarm):
                 answer = await node.dht.get_version(key(number), now)
                 assert [head.digest for head in answer.heads] == [now]
-        for number in range(5 if backend == "hybrid" else 0):  # in real, a few may have what was uncertain
+        for number in range(5 if backend == "hybrid" else 0):  # in real, some nodes may have uncertain writes
             heads = {tuple(sorted(h.digest for h in (await get(node, number)).heads)) for node in running(swarm)}
             assert len(heads) == 1
 
 
-def test_a_disk_that_fails_at_anything_ends_no_node_and_loses_nothing() -> None:
+def test_failing_store_calls_end_no_node_and_lose_nothing() -> None:
     over_seeds(bad_sectors)

@@ -1,4 +1,4 @@
-"""How many nodes are remembered as members: beyond that a newcomer is refused, and no member has to give way."""
+"""The number of members is bounded: above it a new peer is refused, and no member is dropped for it."""
 
 from dataclasses import replace
 
@@ -6,7 +6,8 @@ import trio
 
 from netsim.virtual.nodes import VirtualSwarm
 from node.config.settings import Settings
-from tests.sim.swarms import met, over_seeds, put, running, until
+from tests.sim.swarms import met, over_seeds, put, running
+from tests.until import until
 
 
 async def crowd(seed: int) -> None:
@@ -22,12 +23,12 @@ async def crowd(seed: int) -> None:
         assert [len(node.peers()) for node in running(swarm)] == [2, 2, 2, 0]
         refused = [node.peer_policy.limit_counters.counts.members_refused for node in running(swarm)]
         assert all(refused[:3])
-        assert max(refused) < 60, "a newcomer does not come back all the time"
+        assert max(refused) < 60, "a refused peer dials all the time"
         assert (await put(swarm["n1"].running)).is_replicated
         await swarm["n2"].crash()
         await swarm.start("n2")
-        await until(lambda: all(len(node.peers()) == 2 for node in running(swarm)[:3]), what="a member is let in again")
+        await until(lambda: all(len(node.peers()) == 2 for node in running(swarm)[:3]), what="n2 is back")
 
 
-def test_beyond_the_number_of_members_a_newcomer_is_refused() -> None:
+def test_a_new_peer_is_refused_above_the_number_of_members() -> None:
     over_seeds(crowd)

@@ -1,4 +1,4 @@
-"""What a node among others counts while they freeze and thaw, and the one trace of a call on every node it touches."""
+"""Metrics of a node while its peers freeze and thaw, and the trace of a call in the log of every node it reaches."""
 
 import json
 import logging
@@ -18,8 +18,9 @@ from node.api.router import router
 from node.dht.base import Consistency
 from node.logs import formatter
 from node.node import Node
-from tests.sim.swarms import get, met, over_seeds, paid, put, running, swarm_of, until
+from tests.sim.swarms import get, hints_delivered, met, over_seeds, put, running, swarm_of
 from tests.unit.expositions import Read, read
+from tests.until import until
 
 ADDRESS = "ucxl://sim:tester@bzzz:nodes/*^/traced"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -47,7 +48,7 @@ async def peers_freeze_and_thaw(seed: int) -> None:
             await put(node, number)
         await get(node, 0)
         await get(node, 0, Consistency.SWARM)
-        await paid(swarm)
+        await hints_delivered(swarm)
         before = metrics(node)
         assert requests(before, backend="hybrid", operation="put", outcome="replicated") == 4
         assert requests(before, backend="hybrid", operation="get", outcome="local") >= 1
@@ -77,7 +78,7 @@ async def peers_freeze_and_thaw(seed: int) -> None:
         for machine in others:
             swarm.net.thaw(machine.peer)
         await until(lambda: node.breaker is not None and node.breaker.is_closed, what="the breaker closes")
-        await paid(swarm)
+        await hints_delivered(swarm)
         after = metrics(node)
         assert value(after, "bzzz_breaker_recoveries_total") >= 1
         recovered = value(after, "bzzz_breaker_last_recovery_timestamp_seconds")
@@ -85,7 +86,7 @@ async def peers_freeze_and_thaw(seed: int) -> None:
         assert value(after, "bzzz_writes_at_risk") == value(after, "bzzz_hints_oldest_age_seconds") == 0
 
 
-def test_fallbacks_the_breaker_and_what_is_owed_are_counted_as_they_happen() -> None:
+def test_fallbacks_breaker_changes_and_hints_are_counted_as_they_happen() -> None:
     over_seeds(peers_freeze_and_thaw)
 
 
@@ -126,7 +127,7 @@ async def a_call_is_traced(backend: str) -> None:
         with logged() as lines:
             written = await asked(one, "PUT", params={"address": ADDRESS}, content=b"x", headers=header)
             assert written.status_code == 201, written.text
-            await paid(swarm)
+            await hints_delivered(swarm)
             of_put = _served(lines(), "Merge", one)
         assert of_put == [TRACE], "the holder's record has the trace of the write"
         given = written.headers["traceparent"].split("-")
@@ -147,7 +148,7 @@ async def a_call_is_traced(backend: str) -> None:
 
         with logged() as lines:  # what no call asked for belongs to none
             await put(one, "untraced")
-            await paid(swarm)
+            await hints_delivered(swarm)
             assert not [line for line in lines() if "trace" in line]
 
 
@@ -178,7 +179,7 @@ async def what_a_call_set_going_lives_on(seed: int) -> None:
         for peer in others:
             swarm.net.thaw(peer)
         await met(swarm)
-        await paid(swarm)
+        await hints_delivered(swarm)
         with logged() as lines:
             await put(one, "after")
             await get(one, "after", Consistency.SWARM)
@@ -208,13 +209,13 @@ async def many_at_once(swarm: VirtualSwarm) -> None:
         async with trio.open_nursery() as nursery:
             for number in range(len(headers)):
                 nursery.start_soon(write, number)
-        await paid(swarm)
+        await hints_delivered(swarm)
         traces = [str(trace) for trace in _served(lines(), "Merge", one)]
     assert len(traces) < len(headers), "some of them went out together"
     assert sorted(",".join(traces).split(",")) == [f"{number:032x}" for number in range(1, 41)]
 
 
-def test_calls_whose_writes_go_out_together_keep_each_its_trace() -> None:
+def test_writes_sent_in_one_message_keep_their_own_traces() -> None:
     async def program() -> None:
         async with swarm_of(1, 2) as swarm:
             await many_at_once(swarm)

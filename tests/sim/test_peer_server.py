@@ -1,4 +1,4 @@
-"""What peers hand in: each envelope is taken or refused by itself, and nothing is acknowledged before its commit."""
+"""The peer server: each envelope is merged or refused by itself, and nothing is acknowledged before its commit."""
 
 import errno
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +24,7 @@ MANY = 2 * VERIFIED_AT_ONCE + 5
 
 
 class Friends:
-    """`Neighbours` that know everybody, until they are told otherwise."""
+    """`Neighbours` that know every peer, while `are_known` is true."""
 
     def __init__(self) -> None:
         self.are_known = True
@@ -47,13 +47,13 @@ def encoded(count: int) -> list[bytes]:
 
 
 class Peer:
-    """Hands messages in, and hears what is answered."""
+    """Sends messages to the server, and waits for its replies."""
 
     def __init__(self, net: OneEnd, rpc: Rpc, store: MemoryStore, friends: Friends) -> None:
         self.net, self.rpc, self.store, self.friends = net, rpc, store, friends
         self._number = 0
 
-    def hand_in(self, envelopes: Sequence[bytes]) -> int:
+    def send(self, envelopes: Sequence[bytes]) -> int:
         self._number += 1
         self.net.ask("a", self._number, Merge(tuple(envelopes)))
         return self._number
@@ -64,7 +64,7 @@ class Peer:
             if number in replies:
                 return replies[number]
             await trio.testing.wait_all_tasks_blocked()
-            assert number in dict(self.net.replies("a")), "nothing moves any more, and it is not answered"
+            assert number in dict(self.net.replies("a")), "no task can run any more, and there is no reply"
 
 
 @pytest.fixture
@@ -83,47 +83,47 @@ async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
 async def test_a_message_is_acknowledged_after_all_of_it_was_committed(count: int, peer: Peer) -> None:
     go_on = trio.Event()
     peer.store.before_commit = go_on.wait
-    number = peer.hand_in(encoded(count))
+    number = peer.send(encoded(count))
     await trio.testing.wait_all_tasks_blocked()
-    assert peer.net.replies("a") == [], "nothing of it is on the disk"
+    assert peer.net.replies("a") == [], "it is not committed yet"
     go_on.set()
     assert await peer.answer_to(number) == MergeReply(count, ())
     assert peer.store.last_sequence == count
 
 
-async def test_what_is_refused_is_named_by_its_place_and_the_rest_is_taken(peer: Peer) -> None:
+async def test_refused_envelopes_are_named_by_position_and_the_rest_is_merged(peer: Peer) -> None:
     envelopes = encoded(MANY)
     for at in (3, MANY - 1):
         envelopes[at] = envelopes[at][:-1] + bytes([envelopes[at][-1] ^ 1])
     envelopes[VERIFIED_AT_ONCE + 1] = b"garbage"
-    answer = await peer.answer_to(peer.hand_in(envelopes))
+    answer = await peer.answer_to(peer.send(envelopes))
     assert isinstance(answer, MergeReply)
     assert [at for at, _ in answer.refusals] == [3, VERIFIED_AT_ONCE + 1, MANY - 1]
     assert peer.store.last_sequence == MANY - 3
 
 
 async def test_a_message_of_garbage_alone_is_answered(peer: Peer) -> None:
-    answer = await peer.answer_to(peer.hand_in([b"garbage"]))
+    answer = await peer.answer_to(peer.send([b"garbage"]))
     assert isinstance(answer, MergeReply)
     assert [at for at, _ in answer.refusals] == [0]
 
 
 @pytest.mark.parametrize("count", [1, MANY])
-async def test_a_message_of_which_a_part_was_not_written_is_not_acknowledged(count: int, peer: Peer) -> None:
+async def test_a_message_that_was_written_in_part_is_not_acknowledged(count: int, peer: Peer) -> None:
     async def fail() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     peer.store.before_commit = fail
-    answer = await peer.answer_to(peer.hand_in(encoded(count)))
+    answer = await peer.answer_to(peer.send(encoded(count)))
     assert isinstance(answer, FailedReply)
     assert isinstance(answer.error, StorageFull)
     peer.store.before_commit = None
-    assert await peer.answer_to(peer.hand_in(encoded(count))) == MergeReply(count, ())
+    assert await peer.answer_to(peer.send(encoded(count))) == MergeReply(count, ())
     assert peer.store.last_sequence == count
 
 
-async def test_no_more_is_taken_of_a_message_whose_peer_is_known_no_longer(peer: Peer) -> None:
-    number = peer.hand_in(encoded(MANY))
+async def test_a_message_is_abandoned_when_its_peer_disconnects(peer: Peer) -> None:
+    number = peer.send(encoded(MANY))
     peer.friends.are_known = False
     answer = await peer.answer_to(number)
     assert isinstance(answer, FailedReply)

@@ -1,4 +1,4 @@
-"""The real backend under faults: written, not written, or perhaps; and never one thing while it says another."""
+"""The real backend under faults: a write happened, did not happen, or is indeterminate, and the answer says which."""
 
 import contextlib
 import random
@@ -19,18 +19,18 @@ from tests.sim.swarms import (
     envelope,
     get,
     heads_at,
+    hints_delivered,
     key,
     met,
     names,
     over_seeds,
-    paid,
     put,
     running,
     swarm_of,
     thing,
-    until,
     within,
 )
+from tests.until import until
 
 DEADLINE = 1.0
 STORE_DEADLINE_MS = 500
@@ -42,7 +42,7 @@ async def knows(node: Node, digest: bytes) -> bool:
     return isinstance(await node.store.by_digest(digest), Envelope)
 
 
-# -- refused, unavailable, perhaps ----------------------------------------------------------------------------------
+# -- refused, unavailable, indeterminate ----------------------------------------------------------------------------
 
 
 async def too_few(seed: int) -> None:
@@ -50,20 +50,20 @@ async def too_few(seed: int) -> None:
     quorum = random.Random(seed).choice((2, 3, 4))
     async with swarm_of(seed, quorum, backend="real", write_quorum=quorum) as swarm:
         node = swarm["n1"].running
-        one = envelope()
+        written = envelope()
         with within(0.0), pytest.raises(Unavailable) as raised:
-            await node.author.write_envelope(one.encoded, idempotency_key="wish")
+            await node.author.write_envelope(written.encoded, idempotency_key="key")
         assert (raised.value.details["members"], raised.value.details["write_quorum"]) == (quorum - 1, quorum)
         assert str(quorum - 1) in raised.value.message
         assert str(quorum) in raised.value.message
         await trio.sleep(5.0)
         for each in running(swarm):
             assert each.store.last_sequence == 0
-            assert await each.store.staged_under("wish") is None
+            assert await each.store.staged_under("key") is None
         swarm.add("more")
         await swarm.start("more")
         await met(swarm)
-        receipt = await node.author.write_envelope(one.encoded)
+        receipt = await node.author.write_envelope(written.encoded)
         assert receipt.backend is Backend.REAL
         assert receipt.acknowledged >= quorum
 
@@ -72,56 +72,56 @@ def test_fewer_members_than_the_quorum_is_refused_at_once_with_both_numbers() ->
     over_seeds(too_few, range(3))
 
 
-async def nothing_handed_out(seed: int) -> None:
-    """Nobody is connected: nothing was written, and that stays so when they come back."""
+async def no_holder_connected(seed: int) -> None:
+    """No holder is connected: nothing is written, also not when the holders come back."""
     async with swarm_of(seed, 3, backend="real") as swarm:
         node = swarm["n1"].running
         swarm.net.partition(swarm.peers("n1"), swarm.peers("n2", "n3"))
         await until(lambda: not any(p.is_connected for p in node.peers()))
-        one = envelope()
+        written = envelope()
         with within(0.0), pytest.raises(Unavailable) as raised:
-            await node.author.write_envelope(one.encoded, idempotency_key="wish")
+            await node.author.write_envelope(written.encoded, idempotency_key="key")
         assert "nothing was written" in raised.value.message
         with within(DEADLINE), pytest.raises(Unavailable):
             await content(node)
         with within(DEADLINE), pytest.raises(Unavailable):
             await node.resolver.history(thing())
-        assert await node.store.staged_under("wish") is None
+        assert await node.store.staged_under("key") is None
         swarm.net.heal()
         await met(swarm)
         await trio.sleep(15.0)
         for each in running(swarm):
-            assert not await knows(each, one.digest)
+            assert not await knows(each, written.digest)
         with pytest.raises(NotFound):
             await content(node)
         assert node.store.pending().count == 0
 
 
-def test_when_nothing_was_handed_out_nothing_was_written() -> None:
-    over_seeds(nothing_handed_out)
+def test_when_no_holder_is_connected_nothing_is_written() -> None:
+    over_seeds(no_holder_connected)
 
 
-async def perhaps(seed: int) -> None:
-    """Holders freeze in the middle: `Indeterminate` in time; the staged envelope is shown by nobody here; the same
-    envelope again ends it, once in effect."""
+async def indeterminate(seed: int) -> None:
+    """Holders freeze during a put: it is `Indeterminate` in time, the staged envelope is not shown, and the same
+    envelope sent again takes effect once."""
     rng = random.Random(seed)
     async with swarm_of(seed, 4, backend="real") as swarm:
         node = swarm["n1"].running
         await put(node, 0, b"before")
         await trio.sleep(0.1)
         frozen = rng.sample(("n2", "n3", "n4"), rng.choice((2, 3)))
-        one = envelope(0, b"perhaps", parents=[(await node.store.heads(key()))[0].digest], at_ms=10)
+        written = envelope(0, b"indeterminate", parents=[(await node.store.heads(key()))[0].digest], at_ms=10)
         if rng.random() < 0.5:
             for name in frozen:
                 swarm.net.freeze(swarm[name].peer)
-        else:  # they take it in, and their answer does not come back
+        else:  # they merge it, and their answer does not arrive
             for name in frozen:
                 swarm.net.cut(swarm[name].peer, swarm["n1"].peer)
         with within(DEADLINE), pytest.raises(Indeterminate) as raised:
-            await node.author.write_envelope(one.encoded, idempotency_key="wish")
-        assert raised.value.details["digest"] == one.digest.hex()
-        assert not await knows(node, one.digest)
-        assert await node.store.staged_under("wish") == one
+            await node.author.write_envelope(written.encoded, idempotency_key="key")
+        assert raised.value.details["digest"] == written.digest.hex()
+        assert not await knows(node, written.digest)
+        assert await node.store.staged_under("key") == written
         assert await content(node, 0, Consistency.LOCAL) == b"before"
         with within(DEADLINE):
             try:
@@ -129,11 +129,11 @@ async def perhaps(seed: int) -> None:
             except Unavailable:
                 pass
             else:
-                assert {head.digest for head in answer.heads} & {one.digest} == (
-                    {one.digest} if await knows(node, one.digest) else set()
+                assert {head.digest for head in answer.heads} & {written.digest} == (
+                    {written.digest} if await knows(node, written.digest) else set()
                 )
         with pytest.raises(NotFound):
-            await node.author.receipt(digest=one.digest)
+            await node.author.receipt(digest=written.digest)
         for name in frozen:
             swarm.net.thaw(swarm[name].peer)
         swarm.net.heal()
@@ -144,23 +144,23 @@ async def perhaps(seed: int) -> None:
             await met(swarm)
             node = swarm["n1"].running
         for _ in range(3):
-            receipt = await node.author.write_envelope(one.encoded)
+            receipt = await node.author.write_envelope(written.encoded)
             assert receipt.is_replicated
-            assert receipt.digest == one.digest
-        await paid(swarm)
+            assert receipt.digest == written.digest
+        await hints_delivered(swarm)
         for each in running(swarm):
-            assert await heads_at(each) == [b"perhaps"]
+            assert await heads_at(each) == [b"indeterminate"]
             log = await each.store.log(after=0)
-            assert sum(change.digest == one.digest for change in log) == 1, "once in effect"
-        assert await node.store.staged_under("wish") is None
+            assert sum(change.digest == written.digest for change in log) == 1, "once in effect"
+        assert await node.store.staged_under("key") is None
 
 
-def test_what_was_perhaps_written_is_shown_by_nobody_until_the_same_envelope_ends_it() -> None:
-    over_seeds(perhaps, range(5))
+def test_an_indeterminate_write_is_not_shown_until_the_same_envelope_is_sent_again() -> None:
+    over_seeds(indeterminate, range(5))
 
 
 async def refused(seed: int) -> None:
-    """Holders that refuse have answered: their reason is the caller's, and nothing is left behind."""
+    """A refusal is an answer: the caller gets its reason, and nothing is left behind."""
     rng = random.Random(seed)
     async with swarm_of(seed, 4, backend="real") as swarm:
         node = swarm["n1"].running
@@ -175,7 +175,7 @@ async def refused(seed: int) -> None:
             try:
                 await put(node)
             except Indeterminate:
-                pytest.fail("all of them said no: it cannot have been written")
+                pytest.fail("every holder refused: it cannot have been written")
             except BzzzError as error:
                 assert type(error) is expected or isinstance(error, Indeterminate)
         assert await heads_at(node) == []
@@ -185,7 +185,7 @@ async def refused(seed: int) -> None:
             assert each.store.last_sequence == 0
 
 
-def test_when_all_holders_refuse_their_reason_is_told() -> None:
+def test_when_all_holders_refuse_their_reason_is_the_error() -> None:
     over_seeds(refused)
 
 
@@ -193,8 +193,8 @@ def test_when_all_holders_refuse_their_reason_is_told() -> None:
 
 
 async def anything(seed: int) -> None:
-    """Writes under every fault: each call ends in time; what was acknowledged is everywhere in the end; what was said
-    not to be written is nowhere."""
+    """Writes under every fault: each call ends in time; an acknowledged write is everywhere in the end, and a write
+    that failed with `Unavailable` is nowhere."""
     rng = random.Random(seed)
     async with swarm_of(
         seed, 5, backend="real", replication=rng.choice((3, 20)), store_deadline_ms=STORE_DEADLINE_MS
@@ -209,17 +209,17 @@ async def anything(seed: int) -> None:
             while not is_over:
                 number = rng.randrange(3)
                 count += 1
-                one = envelope(number, f"{name} {count}".encode(), counter=rng.randrange(1 << 16))
+                written = envelope(number, f"{name} {count}".encode(), counter=rng.randrange(1 << 16))
                 with within(WITH_DISK):
                     try:
-                        receipt = await node.author.write_envelope(one.encoded)
+                        receipt = await node.author.write_envelope(written.encoded)
                     except Indeterminate:
                         pass
                     except (Unavailable, ClockAhead, StorageFull):
-                        unwritten.append(one.digest)
+                        unwritten.append(written.digest)
                     else:
                         assert receipt.is_replicated
-                        acknowledged.append((number, one.digest))
+                        acknowledged.append((number, written.digest))
                 await trio.sleep(rng.random() * 0.3)
 
         async def read(name: str) -> None:
@@ -254,7 +254,7 @@ async def anything(seed: int) -> None:
             is_over = True
         await met(swarm)
         await trio.sleep(12.0)
-        await paid(swarm)
+        await hints_delivered(swarm)
         assert acknowledged
         for node in running(swarm):
             assert node.store.pending().refused == 0
@@ -264,10 +264,10 @@ async def anything(seed: int) -> None:
                 assert [head.digest for head in answer.heads] == [digest], "an acknowledged write is gone"
         for digest in unwritten:
             for node in running(swarm):
-                assert not await knows(node, digest), "what was said not to be written is there"
+                assert not await knows(node, digest), "a write that failed is there"
 
 
-def test_no_answer_of_the_real_backend_is_false() -> None:
+def test_every_answer_of_the_real_backend_is_true() -> None:
     over_seeds(anything, range(4))
 
 
@@ -275,14 +275,14 @@ def test_no_answer_of_the_real_backend_is_false() -> None:
 
 
 async def laggards(seed: int) -> None:
-    """A holder that has lost its disk gets the heads back from whoever reads them."""
+    """A holder that has lost its disk gets a head back when any node reads it."""
     rng = random.Random(seed)
     async with swarm_of(seed, 4, backend="real", replication=3) as swarm:
         for number in range(10):
             receipt = await put(swarm["n1"].running, number, b"first")
             await put(swarm["n1"].running, number, b"second")
             assert receipt.durability in (Durability.REPLICATED, Durability.AT_RISK)
-        await paid(swarm)
+        await hints_delivered(swarm)
         laggard = rng.choice(("n2", "n3", "n4"))
         await swarm[laggard].crash()
         swarm[laggard].lose_disk()
@@ -290,11 +290,11 @@ async def laggards(seed: int) -> None:
         await met(swarm)
         for number in range(10):
             others = [machine.peer for machine in swarm.nodes.values() if machine.name != "n1"]
-            asked = nearest(key(number), others, 3)[:2]
+            first_asked = nearest(key(number), others, 3)[:2]
             answer = await get(swarm["n1"].running, number)
             assert [head.content for head in answer.heads if isinstance(head, Envelope)] == [b"second"]
             await trio.sleep(0.1)
-            if swarm[laggard].peer in asked:
+            if swarm[laggard].peer in first_asked:
                 assert await heads_at(swarm[laggard].running, number) == [b"second"], "it was asked, and is repaired"
         fresh = swarm[laggard].running
         for number in range(10):
@@ -303,12 +303,12 @@ async def laggards(seed: int) -> None:
             await trio.sleep(30.0)
 
 
-def test_a_holder_that_lags_is_repaired_by_who_reads() -> None:
+def test_a_lagging_holder_is_repaired_by_a_read() -> None:
     over_seeds(laggards)
 
 
-async def late_votes(seed: int) -> None:
-    """Holders that were slower than the quorum get it too, and count in the receipt once they have it."""
+async def late_holders(seed: int) -> None:
+    """Holders that are slower than the quorum get the write too, and count in the receipt once they have it."""
     async with swarm_of(seed, 5, backend="real", replication=3) as swarm:
         node = swarm["n1"].running
         wanted = nearest(key(), [machine.peer for machine in swarm.nodes.values()][1:], 3)
@@ -318,17 +318,17 @@ async def late_votes(seed: int) -> None:
         assert (receipt.acknowledged, receipt.wanted, receipt.durability) == (2, 3, Durability.AT_RISK)
         for peer in wanted[2:]:
             swarm.net.thaw(peer)
-        await paid(swarm)
+        await hints_delivered(swarm)
         receipt = await node.author.receipt(digest=receipt.digest)
         assert (receipt.acknowledged, receipt.wanted, receipt.durability) == (3, 3, Durability.REPLICATED)
 
 
-def test_slower_holders_get_it_too_and_count_then() -> None:
-    over_seeds(late_votes)
+def test_holders_slower_than_the_quorum_get_the_write_and_count_later() -> None:
+    over_seeds(late_holders)
 
 
 async def heads_unite(seed: int) -> None:
-    """What each holder knows is united: two partitioned writers make siblings that any reader sees."""
+    """The heads of all holders are united: two writers in a partition make siblings that every reader sees."""
     rng = random.Random(seed)
     async with swarm_of(seed, 6, backend="real") as swarm:
         left, right = names(6)[:3], names(6)[3:]
@@ -338,7 +338,7 @@ async def heads_unite(seed: int) -> None:
         await put(swarm["n4"].running, 0, b"right")
         swarm.net.heal()
         await met(swarm)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for name in names(6):
             answer = await get(swarm[name].running)
             contents = sorted(head.content for head in answer.heads if isinstance(head, Envelope))
@@ -346,5 +346,5 @@ async def heads_unite(seed: int) -> None:
             assert answer.provenance.siblings == 1
 
 
-def test_what_the_holders_know_is_united() -> None:
+def test_heads_of_all_holders_are_united() -> None:
     over_seeds(heads_unite)

@@ -1,4 +1,4 @@
-"""A node whose clock ran ahead: its writes are late, and never lost."""
+"""A node whose clock ran ahead: its writes are late, and not lost."""
 
 import random
 
@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from netsim.virtual.nodes import VirtualSwarm
-from node.dht.base import Consistency
+from node.dht.base import Consistency, Receipt
 from node.node import Node
 from protocols.clock import AHEAD_MS_MAX, ahead_ms
 from protocols.envelope import ENCODED_BYTES_MAX, Envelope, seal
@@ -19,24 +19,24 @@ from tests.sim.swarms import (
     envelope,
     get,
     heads_at,
+    hints_delivered,
     key,
     met,
     over_seeds,
-    paid,
     put,
     running,
     swarm_of,
     thing,
-    until,
     within,
 )
+from tests.until import until
 
 MINUTES_2 = 2 * 60 * 1000
 YEAR = 365 * 24 * 3600 * 1000
 
 
 async def assert_right(swarm: VirtualSwarm, contents: dict[object, bytes]) -> None:
-    """Every node has exactly this as its heads, and no head is ahead of the time."""
+    """Every node has exactly these heads, and none is ahead of the time."""
     for node in running(swarm):
         for number, expected in contents.items():
             heads = await node.store.heads(key(number))
@@ -45,9 +45,9 @@ async def assert_right(swarm: VirtualSwarm, contents: dict[object, bytes]) -> No
             assert ahead_ms(heads[0].version, node.now_ms()) <= AHEAD_MS_MAX
 
 
-async def ahead_then_mended(seed: int) -> None:
-    """A clock jumps ahead by two minutes or a year; chains and blind writes go on; it is put right, with or without a
-    restart, in a swarm or alone, and everything reaches everybody once, in its order."""
+async def ahead_then_right(seed: int) -> None:
+    """A clock jumps ahead by two minutes or a year, writes go on, and it is set right, with or without a restart, in a
+    swarm or alone: every write reaches every node once and in order."""
     rng = random.Random(seed)
     by_ms = rng.choice((MINUTES_2, YEAR))
     async with swarm_of(seed, 3) as swarm:
@@ -63,7 +63,7 @@ async def ahead_then_mended(seed: int) -> None:
                     receipts.append((number, await put(machine.running, number, contents[number])))
                 head = (await machine.running.store.heads(key(number)))[0]
                 assert isinstance(head, Envelope)
-                assert head.content == contents[number], "a writer reads something else than it wrote last"
+                assert head.content == contents[number], "a writer does not read its last write"
                 await trio.sleep(rng.random() * 0.1)
 
         await write(5)
@@ -98,7 +98,7 @@ async def ahead_then_mended(seed: int) -> None:
         await write(3)
         await until(lambda: ahead_ms(machine.running.author.clock.latest, machine.clock.now_ms()) <= AHEAD_MS_MAX)
         await trio.sleep(6.0)
-        await paid(swarm, seconds=60.0)
+        await hints_delivered(swarm, seconds=60.0)
         await assert_right(swarm, contents)
         for number, receipt in receipts:
             now = await machine.running.author.receipt(digest=receipt.digest)
@@ -114,15 +114,15 @@ async def ahead_then_mended(seed: int) -> None:
             await trio.sleep(30.0)
         log = machine.running.store.last_sequence
         await trio.sleep(60.0)
-        assert machine.running.store.last_sequence == log, "nothing is issued again and again"
+        assert machine.running.store.last_sequence == log, "writes are reissued without end"
 
 
-def test_what_was_written_under_a_clock_that_ran_ahead_is_late_and_never_lost() -> None:
-    over_seeds(ahead_then_mended, range(6))
+def test_writes_made_under_a_clock_that_ran_ahead_are_late_and_not_lost() -> None:
+    over_seeds(ahead_then_right, range(6))
 
 
 async def history_stays(seed: int) -> None:
-    """The histories show each version once, in the order of writing, also those before and after."""
+    """A history has each version once, in the order of writing, also those from before and after."""
     async with swarm_of(seed, 2) as swarm:
         machine = swarm["n1"]
         node = machine.running
@@ -133,7 +133,7 @@ async def history_stays(seed: int) -> None:
         machine.clock.jump(-YEAR)
         await trio.sleep(2.0)
         await put(node, 0, b"after")
-        await paid(swarm)
+        await hints_delivered(swarm)
         for each in running(swarm):
             assert await heads_at(each) == [b"after"]
             digests = [
@@ -154,8 +154,8 @@ def test_the_history_shows_each_version_once_in_the_order_of_writing() -> None:
 
 
 async def foreign_authors(seed: int) -> None:
-    """What a client signed under such a clock cannot be signed again here: it stays, parked and shown, and so does
-    what was written on top of it; nothing of it is copied again and again, and all else is mended."""
+    """A version of a client cannot be signed again here: it stays postponed and visible, as do the versions on top of
+    it. None of them is copied again and again; all others are reissued."""
     async with swarm_of(seed, 2) as swarm:
         machine = swarm["n1"]
         node = machine.running
@@ -165,14 +165,14 @@ async def foreign_authors(seed: int) -> None:
         on_top = await put(node, "foreign", b"on top")
         own = await put(node, "own", b"own")
         machine.clock.jump(-YEAR)
-        await until(lambda: node.store.hint_counts() == {swarm["n2"].peer: 2}, seconds=60.0, what="the rest is paid")
+        await until(lambda: node.store.hint_counts() == {swarm["n2"].peer: 2}, seconds=60.0, what="own is delivered")
         assert await heads_at(swarm["n2"].running, "own") == [b"own"]
         assert (await node.author.receipt(digest=own.digest)).reissued_as is not None
         assert (await node.author.receipt(digest=on_top.digest)).reissued_as is None
         log = node.store.last_sequence
         with counted(at_most=25_000):
             await trio.sleep(120.0)
-        assert node.store.last_sequence == log, "what cannot be mended is not tried by writing"
+        assert node.store.last_sequence == log, "versions that cannot be reissued are written again"
         assert await heads_at(node, "foreign") == [b"on top"]
         held = await node.store.by_digest(foreign.digest)
         assert isinstance(held, Envelope)
@@ -184,12 +184,12 @@ async def foreign_authors(seed: int) -> None:
         assert (await put(node, "next")).is_replicated
 
 
-def test_what_another_author_signed_is_not_signed_again() -> None:
+def test_versions_of_another_author_are_not_reissued() -> None:
     over_seeds(foreign_authors)
 
 
-async def full_to_the_brim(seed: int) -> None:
-    """A write that leaves no room for the note of its reissue is issued again without it, and holds up no other."""
+async def without_room_for_the_note(seed: int) -> None:
+    """A write without room for `meta.reissues` is issued again without it, and delays no other."""
     async with swarm_of(seed, 2) as swarm:
         machine = swarm["n1"]
         node = machine.running
@@ -208,18 +208,18 @@ async def full_to_the_brim(seed: int) -> None:
         await put(node, "many", meta={f"name{number}": "value" for number in range(64)})
         await put(node, "small", b"small")
         machine.clock.jump(-YEAR)
-        await paid(swarm, seconds=60.0)
+        await hints_delivered(swarm, seconds=60.0)
         assert await heads_at(swarm["n2"].running, "large") == [large]
         assert await heads_at(swarm["n2"].running, "many") == [b"content"]
         assert await heads_at(swarm["n2"].running, "small") == [b"small"]
 
 
-def test_a_write_that_is_full_to_the_brim_is_issued_again_too() -> None:
-    over_seeds(full_to_the_brim, range(1))
+def test_a_write_without_room_for_the_reissue_note_is_issued_again() -> None:
+    over_seeds(without_room_for_the_note, range(1))
 
 
 async def full_disk(seed: int) -> None:
-    """The disk is full while the clock is mended: it is done once there is room."""
+    """The disk is full when the clock is set right: writes are reissued once there is room."""
     async with swarm_of(seed, 2) as swarm:
         machine = swarm["n1"]
         node = machine.running
@@ -232,18 +232,18 @@ async def full_disk(seed: int) -> None:
         with counted(at_most=4000):
             await trio.sleep(10.0)
         disk.is_full = False
-        await paid(swarm, seconds=60.0)
+        await hints_delivered(swarm, seconds=60.0)
         for number in range(20):
             assert await heads_at(swarm["n2"].running, number) == [b"content"]
             assert await heads_at(node, number) == [b"content"]
 
 
-def test_with_a_full_disk_it_is_mended_once_there_is_room() -> None:
+def test_writes_are_reissued_once_a_full_disk_has_room() -> None:
     over_seeds(full_disk, range(3))
 
 
 async def clock_behind(seed: int) -> None:
-    """A clock that is behind refuses the others' writes for a while; its own are taken; nothing is lost."""
+    """A node whose clock is behind refuses writes of others for a while; its own are accepted; nothing is lost."""
     async with swarm_of(seed, 3) as swarm:
         machine = swarm["n1"]
         machine.clock.jump(-MINUTES_2)
@@ -257,7 +257,7 @@ async def clock_behind(seed: int) -> None:
             await content(machine.running, 0, Consistency.LOCAL)
         await until(lambda: "clock" in " ".join(machine.running.health().reasons), seconds=10.0)
         machine.clock.jump(MINUTES_2)
-        await paid(swarm, seconds=35.0)
+        await hints_delivered(swarm, seconds=35.0)
         for number in range(10):
             assert await heads_at(machine.running, number) == [b"content"]
 
@@ -271,7 +271,7 @@ def test_a_clock_that_is_behind_loses_nothing() -> None:
 
 
 async def lone_and_ahead(seed: int) -> None:
-    """Nobody refuses anything to a lone node: its own look at its clock mends it, and the first peer gets it all."""
+    """No peer refuses the writes of a lone node: it reissues them by itself, and the first peer gets all of them."""
     async with swarm_of(seed, 1) as swarm:
         machine = swarm["n1"]
         machine.clock.jump(YEAR)
@@ -281,19 +281,19 @@ async def lone_and_ahead(seed: int) -> None:
         swarm.add("n2")
         other = await swarm.start("n2")
         await until(lambda: other.store.last_sequence >= 10, seconds=10.0)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for number, receipt in enumerate(written):
             assert await heads_at(other, number) == [b"content"]
             assert (await machine.running.author.receipt(digest=receipt.digest)).is_replicated
         assert (await get(machine.running, 0)).provenance.siblings == 0
 
 
-def test_a_lone_node_mends_itself_and_the_first_peer_gets_it_all() -> None:
+def test_a_lone_node_reissues_its_writes_and_the_first_peer_gets_all() -> None:
     over_seeds(lone_and_ahead)
 
 
 async def slipped(seed: int) -> None:
-    """A write that the disk still holds back while the clock is mended is found afterwards, too."""
+    """A write that is not committed yet while the clock is set right is reissued as well."""
     rng = random.Random(seed)
     async with swarm_of(seed, 2) as swarm:
         machine = swarm["n1"]
@@ -306,21 +306,22 @@ async def slipped(seed: int) -> None:
             await put(node, 0, b"slipped")
         machine.clock.jump(-YEAR)
         await trio.sleep(1.5 + rng.random() * 10)
-        disk.turn()
+        disk.resume()
         await trio.sleep(1.0)
-        await paid(swarm, seconds=60.0)
+        await hints_delivered(swarm, seconds=60.0)
         assert await heads_at(swarm["n2"].running) == [b"slipped"]
         receipt = await node.author.receipt(digest=bytes.fromhex(raised.value.details["digest"]))
         assert receipt.reissued_as == receipt.digest
         assert receipt.is_replicated
 
 
-def test_a_write_that_was_under_way_while_the_clock_was_mended_is_found() -> None:
+def test_a_write_under_way_while_the_clock_was_set_right_is_reissued() -> None:
     over_seeds(slipped)
 
 
-async def taken_and_not_told(seed: int) -> None:
-    """A peer took what was ahead, and its acknowledgement never came back: in the end there is one head everywhere."""
+async def accepted_without_acknowledgement(seed: int) -> None:
+    """A peer accepted a version that is ahead, and its acknowledgement was lost: in the end there is one head
+    everywhere."""
     async with swarm_of(seed, 3) as swarm:
         machine, other = swarm["n1"], swarm["n2"]
         node = machine.running
@@ -329,14 +330,13 @@ async def taken_and_not_told(seed: int) -> None:
         swarm.net.cut(other.peer, machine.peer)
         receipt = await put(node, "ahead", b"ahead")
         assert receipt.acknowledged == 0
-        taken = other.store.wait_until_grown(0)
         with trio.fail_after(60.0):
-            await taken
+            await other.store.wait_until_grown(0)
         if seed % 2:
             other.clock.jump(-YEAR)
         machine.clock.jump(-YEAR)
         swarm.net.heal()
-        await paid(swarm)
+        await hints_delivered(swarm)
         again = await node.author.receipt(digest=receipt.digest)
         assert again.reissued_as is not None
         for each in running(swarm):
@@ -344,13 +344,13 @@ async def taken_and_not_told(seed: int) -> None:
         assert await other.store.by_digest(receipt.digest) is not None, "it stays in the history"
 
 
-def test_what_was_taken_unknown_to_its_writer_is_stood_in_for_everywhere() -> None:
-    over_seeds(taken_and_not_told)
+def test_a_version_accepted_without_its_writers_knowledge_is_replaced_everywhere() -> None:
+    over_seeds(accepted_without_acknowledgement)
 
 
 async def ahead_together(seed: int) -> None:
-    """Two clocks run ahead together, each node building on what the other wrote; they are put right one by one, and
-    what was written last is on top everywhere."""
+    """Two clocks run ahead together, and each node writes on top of the other's versions; they are set right one by
+    one, and the last write is a head everywhere."""
     rng = random.Random(seed)
     async with swarm_of(seed, 4) as swarm:
         ahead = [swarm["n1"], swarm["n2"]]
@@ -364,7 +364,7 @@ async def ahead_together(seed: int) -> None:
             machine.clock.jump(-YEAR)
             await trio.sleep(rng.random() * 10.0)
         last = await put(ahead[0].running, "line", b"last")
-        await paid(swarm)
+        await hints_delivered(swarm)
         now = await ahead[0].running.author.receipt(digest=last.digest)
         heads = await ahead[0].running.store.heads(key("line"))
         assert now.digest in [head.digest for head in heads]
@@ -377,8 +377,8 @@ def test_clocks_that_ran_ahead_together_end_in_the_same_heads() -> None:
     over_seeds(ahead_together)
 
 
-async def mended_in_two_steps(seed: int) -> None:
-    """A clock is put right by half, and then wholly; a peer took what it wrote first, and nothing of the half way."""
+async def set_right_in_two_steps(seed: int) -> None:
+    """A clock is set right in two steps; a peer accepted what was written before the first, and nothing in between."""
     async with swarm_of(seed, 3) as swarm:
         machine, other = swarm["n1"], swarm["n2"]
         machine.clock.jump(YEAR)
@@ -387,19 +387,26 @@ async def mended_in_two_steps(seed: int) -> None:
         assert receipt.acknowledged == 1
         other.clock.jump(-YEAR)
         machine.clock.jump(-YEAR + MINUTES_2)
-        half = receipt
-        while half.reissued_as is None:
-            await trio.sleep(0.1)
-            half = await machine.running.author.receipt(digest=receipt.digest)
+
+        async def current() -> Receipt:
+            return await machine.running.author.receipt(digest=receipt.digest)
+
+        async def is_reissued() -> bool:
+            return (await current()).reissued_as is not None
+
+        async def is_reissued_again() -> bool:
+            return (await current()).digest != half.digest
+
+        await until(is_reissued)
+        half = await current()
         machine.clock.jump(-MINUTES_2)
-        while half.digest == (await machine.running.author.receipt(digest=receipt.digest)).digest:
-            await trio.sleep(0.1)
-        await paid(swarm)
+        await until(is_reissued_again)
+        await hints_delivered(swarm)
         assert await other.running.store.by_digest(half.digest) is None, "it was two minutes ahead"
         now = await machine.running.author.receipt(digest=receipt.digest)
         for node in running(swarm):
             assert [head.digest for head in await node.store.heads(key("ahead"))] == [now.digest]
 
 
-def test_a_clock_that_is_mended_in_two_steps_leaves_one_head_everywhere() -> None:
-    over_seeds(mended_in_two_steps)
+def test_a_clock_set_right_in_two_steps_leaves_one_head_everywhere() -> None:
+    over_seeds(set_right_in_two_steps)

@@ -1,4 +1,4 @@
-"""The resolver in whole swarms: what it keeps, what it shares, and that neither breaks what the store promises."""
+"""The resolver in whole swarms: cached and shared answers keep the guarantees of the store."""
 
 import random
 from collections.abc import Iterator
@@ -21,21 +21,21 @@ from tests.sim.swarms import (
     content,
     envelope,
     heads_at,
-    hook,
+    hints_delivered,
     key,
     met,
     over_seeds,
-    paid,
     put,
     running,
     swarm_of,
     thing,
-    until,
+    wrap_calls,
 )
+from tests.until import until
 
 REPLICATION = 2
 FEW = {"replication": REPLICATION}
-"""Each thing is held by two, so that most nodes do not hold it."""
+"""Each address is held by two nodes, so that most nodes are no holders."""
 
 
 def at(temporal: str, number: object = 0) -> Address:
@@ -43,21 +43,21 @@ def at(temporal: str, number: object = 0) -> Address:
 
 
 def foreign(swarm: VirtualSwarm, name: str = "n1") -> int:
-    """The number of a thing that this node should not hold, whoever writes it."""
+    """The number of an address that this node does not hold, whichever node writes it."""
     peers = [machine.peer for machine in swarm.nodes.values()]
     mine = swarm[name].peer
     return next(number for number in range(1000) if mine not in nearest(key(number), peers, REPLICATION + 1))
 
 
 def writer_of(swarm: VirtualSwarm, number: int) -> Node:
-    """A node that holds a thing."""
+    """A holder of an address."""
     peers = [machine.peer for machine in swarm.nodes.values()]
     holder = nearest(key(number), peers, 1)[0]
     return next(node for node in running(swarm) if node.peer_id == holder)
 
 
-async def change(node: Node, **told: object) -> None:
-    await node.flags.change(read_change({"reason": "a test", **told}, author="tester"))
+async def change(node: Node, **data: object) -> None:
+    await node.flags.change(read_change({"reason": "a test", **data}, author="tester"))
 
 
 async def read(node: Node, address: Address, **how: object) -> Answer:
@@ -72,25 +72,25 @@ async def text_at(node: Node, address: Address) -> bytes:
 
 @contextmanager
 def asked(swarm: VirtualSwarm, reader: str = "n1", *, names: str = "heads versions by_digest") -> Iterator[list[str]]:
-    """Each read that a node other than the reader makes of its store while this lasts: that is what it was asked."""
+    """Gives the names of the other nodes, once for each read of their stores: that is how often they are asked."""
     reads: list[str] = []
     is_over = False
     for machine in swarm.nodes.values():
         if machine.name == reader:
             continue
 
-        async def note(call: Call, name: str = machine.name) -> object:
+        async def record(call: Call, name: str = machine.name) -> object:
             if not is_over:
                 reads.append(name)
             return await call()
 
-        hook(machine.store, names, note)
+        wrap_calls(machine.store, names, record)
     yield reads
     is_over = True
 
 
 def make_slow(swarm: VirtualSwarm, reader: str = "n1", *, seconds: float = 0.03) -> None:
-    """Have the other nodes take that long to answer."""
+    """Delay the answers of the other nodes."""
 
     async def slow(call: Call) -> object:
         await trio.sleep(seconds)
@@ -98,17 +98,17 @@ def make_slow(swarm: VirtualSwarm, reader: str = "n1", *, seconds: float = 0.03)
 
     for machine in swarm.nodes.values():
         if machine.name != reader:
-            hook(machine.store, "heads versions", slow)
+            wrap_calls(machine.store, "heads versions", slow)
 
 
-# -- one for many -----------------------------------------------------------------------------------------------------
+# -- shared look-ups --------------------------------------------------------------------------------------------------
 
 
 async def shared(seed: int) -> None:
     async with swarm_of(seed, 4, **FEW) as swarm:
         number, reader = foreign(swarm), swarm["n1"].running
         await put(writer_of(swarm, number), number, b"one")
-        await paid(swarm)
+        await hints_delivered(swarm)
         texts: list[bytes] = []
 
         async def ask() -> None:
@@ -126,7 +126,7 @@ async def shared(seed: int) -> None:
         assert reader.resolver.counts.hits == 1
 
 
-def test_many_who_ask_at_once_are_one_look_up() -> None:
+def test_concurrent_reads_of_one_key_are_one_look_up() -> None:
     over_seeds(shared)
 
 
@@ -134,7 +134,7 @@ async def cancelled_leader(seed: int) -> None:
     async with swarm_of(seed, 4, **FEW) as swarm:
         number, reader = foreign(swarm), swarm["n1"].running
         await put(writer_of(swarm, number), number, b"one")
-        await paid(swarm)
+        await hints_delivered(swarm)
         make_slow(swarm)
         leader = trio.CancelScope()
         spent: list[float] = []
@@ -158,67 +158,67 @@ async def cancelled_leader(seed: int) -> None:
             leader.cancel()
         assert leader.cancelled_caught
         assert len(spent) == 3
-        assert max(spent) < 0.06, "nobody had to begin anew"
+        assert max(spent) < 0.06, "a caller had to start again"
         assert reader.resolver.counts.misses == 1
 
 
-def test_a_leader_that_is_cancelled_neither_fails_nor_delays_who_waits_with_it() -> None:
+def test_cancelling_the_first_caller_neither_fails_nor_delays_the_others() -> None:
     over_seeds(cancelled_leader)
 
 
-async def impatient(seed: int) -> None:
-    """Who has less time than the others looks for itself: its haste is nobody else's error."""
+async def short_timeout(seed: int) -> None:
+    """A caller with a short timeout makes its own look-up: the timeout is no error of the others."""
     async with swarm_of(seed, 4, **FEW) as swarm:
         number, reader = foreign(swarm), swarm["n1"].running
         await put(writer_of(swarm, number), number, b"one")
-        await paid(swarm)
+        await hints_delivered(swarm)
         make_slow(swarm)
         texts: list[bytes] = []
 
-        async def hasty() -> None:
+        async def read_in_a_hurry() -> None:
             with pytest.raises(Unavailable):
                 await read(reader, thing(number), timeout=0.02)
 
-        async def usual() -> None:
+        async def read_as_usual() -> None:
             texts.append(await content(reader, number))
 
         async with trio.open_nursery() as nursery:
-            for who in (hasty, usual, usual, hasty):
-                nursery.start_soon(who)
+            for reading in (read_in_a_hurry, read_as_usual, read_as_usual, read_in_a_hurry):
+                nursery.start_soon(reading)
         assert texts == [b"one", b"one"]
         assert (reader.resolver.counts.misses, reader.resolver.counts.coalesced) == (3, 1)
 
 
-def test_who_has_little_time_neither_fails_nor_holds_up_the_others() -> None:
-    over_seeds(impatient)
+def test_a_caller_with_a_short_timeout_neither_fails_nor_delays_the_others() -> None:
+    over_seeds(short_timeout)
 
 
-# -- what is kept, and how long ---------------------------------------------------------------------------------------
+# -- cached answers and their ages ------------------------------------------------------------------------------------
 
 
 async def ages(seed: int) -> None:
     async with swarm_of(seed, 4, **FEW) as swarm:
         number, reader = foreign(swarm), swarm["n1"].running
         await put(writer_of(swarm, number), number, b"one")
-        await paid(swarm)
+        await hints_delivered(swarm)
         await content(reader, number)
         asked_at = trio.current_time()
         for seconds in (1.0, 2.0, 1.9):
             await trio.sleep(seconds)
             with asked(swarm) as reads:
-                told = (await read(reader, thing(number))).provenance
+                provenance = (await read(reader, thing(number))).provenance
             assert reads == []
-            assert told.source == "swarm", "where it came from then"
-            assert told.age_ms is not None
+            assert provenance.source == "swarm", "the source of the cached answer"
+            assert provenance.age_ms is not None
             age = (trio.current_time() - asked_at) * 1000.0
-            assert age - 1.0 <= told.age_ms <= age + 60.0, "as old as when the holders were asked"
+            assert age - 1.0 <= provenance.age_ms <= age + 60.0, "as old as when the holders were asked"
         await trio.sleep(0.3)
-        told = (await read(reader, thing(number))).provenance
-        assert (told.source, told.age_ms) == ("swarm", 0.0), "over read_freshness: asked again"
+        provenance = (await read(reader, thing(number))).provenance
+        assert (provenance.source, provenance.age_ms) == ("swarm", 0.0), "over read_freshness: asked again"
         assert reader.resolver.counts.expired == 1
 
 
-def test_an_answer_that_was_kept_says_how_old_it_is_and_is_never_older_than_allowed() -> None:
+def test_a_cached_answer_gives_its_age_and_is_never_older_than_allowed() -> None:
     over_seeds(ages)
 
 
@@ -226,7 +226,7 @@ async def time_to_live(seed: int) -> None:
     async with swarm_of(seed, 4, **FEW, cache_ttl_ms=1_000) as swarm:
         number, reader = foreign(swarm), swarm["n1"].running
         await put(writer_of(swarm, number), number, b"one")
-        await paid(swarm)
+        await hints_delivered(swarm)
         for seconds, hits in ((0.0, 0), (0.9, 1), (0.2, 1), (0.9, 2)):
             await trio.sleep(seconds)
             assert await content(reader, number) == b"one"
@@ -235,7 +235,7 @@ async def time_to_live(seed: int) -> None:
         for seconds, hits in ((0.0, 2), (0.05, 3), (0.06, 3)):
             await trio.sleep(seconds)
             await content(reader, number)
-            assert reader.resolver.counts.hits == hits, "tuned while it runs"
+            assert reader.resolver.counts.hits == hits, "the flag is followed while the node runs"
         await change(reader, cache_enabled=False)
         await content(reader, number)
         await content(reader, number)
@@ -243,22 +243,22 @@ async def time_to_live(seed: int) -> None:
         assert reader.resolver.counts.entries == 0
 
 
-def test_what_is_kept_lives_as_long_as_the_flag_says() -> None:
+def test_cached_answers_live_as_long_as_the_flag_says() -> None:
     over_seeds(time_to_live)
 
 
 async def held_and_temporal(seed: int) -> None:
-    """A holder keeps temporal answers for as long as nothing of the thing changes: it would answer the same anew."""
+    """A holder caches temporal answers until the address changes: a new answer would be the same."""
     async with swarm_of(seed, 3) as swarm:
         reader, other = swarm["n1"].running, swarm["n2"].running
         for text in (b"one", b"two"):
             await put(other, 0, text)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for _ in range(4):
             assert await text_at(reader, at("*~")) == b"one"
-            told = (await read(reader, at("~~1"))).provenance
-            assert told.age_ms is not None
-            assert told.age_ms <= 5_000.0
+            provenance = (await read(reader, at("~~1"))).provenance
+            assert provenance.age_ms is not None
+            assert provenance.age_ms <= 5_000.0
             await trio.sleep(20.0)
         assert (reader.resolver.counts.misses, reader.resolver.counts.hits) == (2, 6)
         await put(other, 0, b"three")
@@ -267,7 +267,7 @@ async def held_and_temporal(seed: int) -> None:
         assert reader.resolver.counts.invalidated == 2
 
 
-def test_a_temporal_answer_of_a_holder_is_kept_until_the_thing_changes() -> None:
+def test_a_temporal_answer_of_a_holder_is_cached_until_the_key_changes() -> None:
     over_seeds(held_and_temporal)
 
 
@@ -291,15 +291,15 @@ async def alone(seed: int) -> None:
         assert node.resolver.counts.hits == hits, "after five minutes it is looked up again"
 
 
-def test_a_machine_alone_keeps_what_takes_several_reads_of_its_store() -> None:
+def test_the_mock_backend_caches_answers_that_take_several_store_reads() -> None:
     over_seeds(alone)
 
 
-# -- what a change takes away -----------------------------------------------------------------------------------------
+# -- invalidation -----------------------------------------------------------------------------------------------------
 
 
 async def local_writes(seed: int) -> None:
-    """Whoever writes here reads it back here, whatever was kept or is under way."""
+    """A writer reads its own write, whatever is cached or being looked up."""
     rng = random.Random(seed)
     async with swarm_of(seed, 4, **FEW) as swarm:
         number, node = foreign(swarm), swarm["n1"].running
@@ -327,49 +327,50 @@ async def local_writes(seed: int) -> None:
         assert counts.hits or counts.coalesced
 
 
-def test_a_writer_reads_its_own_write_back_whatever_was_kept() -> None:
+def test_a_writer_reads_its_own_write_whatever_was_cached() -> None:
     over_seeds(local_writes)
 
 
 async def by_a_peer(seed: int) -> None:
-    """A peer's write drops what is kept in the moment in which it is here."""
+    """A peer's write drops the cached answers as soon as it is merged."""
     async with swarm_of(seed, 3) as swarm:
         reader, peer = swarm["n1"].running, swarm["n2"].running
         await put(peer, 0, b"one")
-        await paid(swarm)
+        await hints_delivered(swarm)
         for turn in range(2, 12):
             with pytest.raises(OutOfRange):
                 await read(reader, at(f"*~{turn}"))
             assert await text_at(reader, at("~~0")) != b"%d" % turn
             await put(peer, 0, b"%d" % turn)
-            while await heads_at(reader) != [b"%d" % turn]:
+            expected = [b"%d" % turn]
+            while await heads_at(reader) != expected:  # by small steps: the read comes right after the merge
                 await trio.sleep(0.0001)
             assert await text_at(reader, at("~~0")) == b"%d" % turn
             assert await text_at(reader, at(f"*~{turn}")) == b"%d" % turn
         assert reader.resolver.counts.invalidated >= 20
 
 
-def test_a_peers_write_drops_what_is_kept_the_moment_it_is_here() -> None:
+def test_a_peers_write_drops_the_cached_answer_as_soon_as_it_is_merged() -> None:
     over_seeds(by_a_peer)
 
 
 async def while_looking(seed: int) -> None:
-    """A look-up that was under way when its key changed is not kept."""
+    """A look-up under way when its key changed is not cached."""
     async with swarm_of(seed, 4, **FEW) as swarm:
         number, node = foreign(swarm), swarm["n1"].running
         await put(writer_of(swarm, number), number, b"old")
-        await paid(swarm)
+        await hints_delivered(swarm)
         make_slow(swarm)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(text_at, node, at("~~0", number))
             await until(lambda: node.resolver.counts.misses == 1)
             await node.store.merge([Incoming(envelope(number, b"new", at_ms=1), Origin.PEER)], now_ms=node.now_ms())
-            assert await text_at(node, at("~~0", number)) == b"new", "nobody waits for what began before"
+            assert await text_at(node, at("~~0", number)) == b"new", "it does not join the look-up"
         assert await text_at(node, at("~~0", number)) == b"new"
         assert await content(node, number) == b"new"
 
 
-def test_a_look_up_that_was_under_way_when_its_key_changed_is_not_kept() -> None:
+def test_a_look_up_under_way_when_its_key_changed_is_not_cached() -> None:
     over_seeds(while_looking)
 
 
@@ -378,7 +379,7 @@ async def tombstones(seed: int) -> None:
         number, reader = foreign(swarm), swarm["n1"].running
         await put(writer_of(swarm, number), number, b"one")
         await put(writer_of(swarm, number), number, b"", deleted=True)
-        await paid(swarm)
+        await hints_delivered(swarm)
         for _ in range(3):
             with pytest.raises(Deleted) as raised:
                 await content(reader, number)
@@ -389,11 +390,11 @@ async def tombstones(seed: int) -> None:
         assert await content(reader, number) == b"again"
 
 
-def test_a_tombstone_that_was_kept_is_still_a_tombstone() -> None:
+def test_a_cached_tombstone_is_still_a_tombstone() -> None:
     over_seeds(tombstones)
 
 
-# -- that there is nothing --------------------------------------------------------------------------------------------
+# -- absence ----------------------------------------------------------------------------------------------------------
 
 
 async def nothing(seed: int) -> None:
@@ -404,36 +405,36 @@ async def nothing(seed: int) -> None:
             with asked(swarm, names="heads") as reads, pytest.raises(NotFound) as raised:
                 await content(reader, number)
             assert bool(reads) is is_asked
-            assert ("age_ms" in raised.value.details) is not is_asked, "what is kept says how old it is"
+            assert ("age_ms" in raised.value.details) is not is_asked, "a cached absence gives its age"
         await put(reader, number, b"here")
         assert await content(reader, number) == b"here"
         other = foreign(swarm) + 1000
         with pytest.raises(NotFound):
             await content(reader, other)
         await put(writer_of(swarm, other), other, b"there")
-        await paid(swarm)
+        await hints_delivered(swarm)
         await trio.sleep(1.0)
         assert await content(reader, other) == b"there"
 
 
-def test_that_there_is_nothing_is_kept_for_a_second_and_not_over_a_write() -> None:
+def test_absence_is_cached_for_a_second_and_not_over_a_write() -> None:
     over_seeds(nothing)
 
 
-# -- what is never kept -----------------------------------------------------------------------------------------------
+# -- answers that are not cached --------------------------------------------------------------------------------------
 
 
 async def the_swarm_is_asked(seed: int) -> None:
     async with swarm_of(seed, 4, **FEW) as swarm:
         number, reader = foreign(swarm), swarm["n1"].running
         await put(writer_of(swarm, number), number, b"one")
-        await paid(swarm)
+        await hints_delivered(swarm)
         await content(reader, number)
         before = reader.resolver.counts
         for _ in range(3):
             with asked(swarm) as reads:
-                told = (await read(reader, thing(number), consistency=Consistency.SWARM)).provenance
-                assert (told.source, told.age_ms) == ("swarm", 0.0)
+                provenance = (await read(reader, thing(number), consistency=Consistency.SWARM)).provenance
+                assert (provenance.source, provenance.age_ms) == ("swarm", 0.0)
                 await read(reader, at("~~0", number), consistency=Consistency.SWARM)
             assert len(reads) >= 2
         assert reader.resolver.counts == before
@@ -452,7 +453,7 @@ async def degraded(seed: int) -> None:
     async with swarm_of(seed, 4, **FEW) as swarm:
         number, reader = foreign(swarm), swarm["n1"].running
         await put(writer_of(swarm, number), number, b"one")
-        await paid(swarm)
+        await hints_delivered(swarm)
         assert await content(reader, number) == b"one"
         await trio.sleep(6.0)
         others = [machine.peer for machine in swarm.nodes.values() if machine.name != "n1"]
@@ -471,7 +472,7 @@ async def degraded(seed: int) -> None:
             assert not (await read(reader, address)).provenance.is_degraded
 
 
-def test_a_degraded_answer_is_not_kept() -> None:
+def test_a_degraded_answer_is_not_cached() -> None:
     over_seeds(degraded)
 
 
@@ -479,17 +480,17 @@ def test_a_degraded_answer_is_not_kept() -> None:
 
 
 async def of_another_backend(seed: int) -> None:
-    """What mock answered from this machine alone is nothing that hybrid may call a few seconds old."""
+    """Hybrid must not use an answer that mock cached: mock answers from this machine alone."""
     async with swarm_of(seed, 4, **FEW) as swarm:
         number, reader = foreign(swarm), swarm["n1"].running
         await put(reader, number, b"one")
-        await paid(swarm)
+        await hints_delivered(swarm)
         await change(reader, backend="mock")
         for _ in range(2):
             assert await text_at(reader, at("~~0", number)) == b"one"
         assert reader.resolver.counts.hits == 1
         await put(writer_of(swarm, number), number, b"two")
-        await paid(swarm)
+        await hints_delivered(swarm)
         assert await text_at(reader, at("~~0", number)) == b"one", "mock does not ask"
         await change(reader, backend="hybrid")
         assert await text_at(reader, at("~~0", number)) == b"two"
@@ -502,7 +503,7 @@ def test_an_answer_of_one_backend_is_not_given_for_another() -> None:
     over_seeds(of_another_backend)
 
 
-TURNS: tuple[dict[str, object], ...] = (
+CHANGES: tuple[dict[str, object], ...] = (
     {"backend": "mock"}, {"backend": "hybrid"}, {"backend": "real"}, {"backend": "hybrid"},
     {"rollout_percent": 50}, {"rollout_percent": 100}, {"cache_enabled": False}, {"cache_enabled": True},
     {"cache_ttl": "3ms"}, {"cache_ttl": "5m"}, {"use_distributed_resolver": True}, {"use_distributed_resolver": False},
@@ -511,7 +512,7 @@ TURNS: tuple[dict[str, object], ...] = (
 
 
 async def flipped(seed: int) -> None:
-    """Nobody at one node sees a thing go back in time, and a writer sees its writes, while all of it is turned."""
+    """No reader of one node sees an address go back in time, and a writer sees its writes, while flags change."""
     rng = random.Random(seed)
     async with swarm_of(seed, 5, **FEW) as swarm:
         node = swarm["n1"].running
@@ -519,7 +520,7 @@ async def flipped(seed: int) -> None:
         is_over = False
         for number in things:
             await put(node, number, b"start")
-        await paid(swarm)
+        await hints_delivered(swarm)
 
         async def reader(number: int) -> None:
             draw = random.Random(f"{seed}/{number}")
@@ -555,7 +556,7 @@ async def flipped(seed: int) -> None:
             for name in ("n1", "n2", "n4"):
                 nursery.start_soon(writer, name)
             for _ in range(120):
-                await change(node, **rng.choice(TURNS))
+                await change(node, **rng.choice(CHANGES))
                 await trio.sleep(rng.random() * 0.02)
             is_over = True
         counts = node.resolver.counts
@@ -563,15 +564,15 @@ async def flipped(seed: int) -> None:
         assert counts.invalidated
 
 
-def test_nothing_goes_back_in_time_while_flags_and_things_change() -> None:
+def test_no_key_goes_back_in_time_while_flags_and_values_change() -> None:
     over_seeds(flipped, range(4))
 
 
-# -- what is missing --------------------------------------------------------------------------------------------------
+# -- gaps -------------------------------------------------------------------------------------------------------------
 
 
 async def gaps(seed: int) -> None:
-    """A holder that lacks an earlier version asks the others for it, and says so when they do not answer."""
+    """A holder that lacks an earlier version asks the others for it, and reports it when they do not answer."""
     async with swarm_of(seed, 3) as swarm:
         first = envelope(0, b"one")
         second = envelope(0, b"two", parents=(first.digest,), at_ms=5)
@@ -600,7 +601,7 @@ async def gaps(seed: int) -> None:
         assert (await reader.resolver.history(thing())).missing == ()
 
 
-def test_what_is_missing_from_a_history_is_fetched_or_said() -> None:
+def test_a_version_missing_from_a_history_is_fetched_or_reported() -> None:
     over_seeds(gaps)
 
 
@@ -608,11 +609,11 @@ async def distributed(seed: int) -> None:
     async with swarm_of(seed, 3) as swarm:
         reader = swarm["n1"].running
         await put(swarm["n2"].running, 0, b"one")
-        await paid(swarm)
+        await hints_delivered(swarm)
         await trio.sleep(2.0)
         with asked(swarm, names="versions") as reads:
             assert (await read(reader, at("*~"))).provenance.source == "local"
-            assert reads == [], "a holder that lacks nothing goes by what it has"
+            assert reads == [], "a holder without gaps answers from its own history"
             await change(reader, use_distributed_resolver=True)
             assert (await read(reader, at("*~"))).provenance.source == "swarm"
             assert set(reads) == {"n2", "n3"}

@@ -1,4 +1,4 @@
-"""`/metrics` of a whole node in memory: what it counts, read by a strict reader of its own and by the library's."""
+"""`/metrics` of a whole node in memory, read by a strict reader of our own and by that of the library."""
 
 import random
 import time
@@ -35,10 +35,11 @@ from protocols.errors import Conflict, Indeterminate, StorageFull, Unavailable
 from protocols.keys import PrivateKey
 from protocols.ucxl import key_of
 from tests.unit.expositions import Read, read
+from tests.until import until
 
 ADDRESS = "ucxl://agent:role@project:task/*^/notes/a.md"
 SEED = b"\x01" * 32
-TOKEN = "a-token-that-nobody-guesses"
+TOKEN = "a-token-that-is-not-guessed"
 
 
 @asynccontextmanager
@@ -48,8 +49,8 @@ async def running(store: MemoryStore | None = None, **settings: object) -> Async
         now_ms=lambda: time.time_ns() // 1_000_000, chance=random.Random(0).random,
     )  # fmt: skip
     async with trio.open_nursery() as nursery:
-        told = Settings(backend="mock", **{"name": "n1", **settings})  # type: ignore[arg-type]
-        yield await nursery.start(app.run, world, told)
+        node_settings = Settings(backend="mock", **{"name": "n1", **settings})  # type: ignore[arg-type]
+        yield await nursery.start(app.run, world, node_settings)
         nursery.cancel_scope.cancel()
 
 
@@ -81,16 +82,19 @@ def value(families: dict[str, Read], name: str, /, **labels: str) -> float:
 
 
 async def probed(http: httpx.AsyncClient) -> None:
-    """Wait until the resolver was probed, by one get: it is not again for half a minute."""
-    while not any(dict(labels)["operation"] == "get" for _, labels in (await requests(http))):
-        await trio.lowlevel.checkpoint()
+    """Wait until the resolver was probed, which is one get: the next probe is half a minute later."""
+
+    async def is_probed() -> bool:
+        return any(dict(labels)["operation"] == "get" for _, labels in await requests(http))
+
+    await until(is_probed)
 
 
 async def requests(http: httpx.AsyncClient) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return (await scraped(http))["bzzz_dht_requests_total"].samples
 
 
-async def test_calls_are_counted_exactly_and_every_64th_quick_one_is_timed() -> None:
+async def test_calls_are_counted_exactly_and_every_64th_sampled_one_is_timed() -> None:
     mock = {"backend": "mock", "outcome": "local"}
     async with running() as node, client(node) as http:
         await probed(http)
@@ -119,8 +123,8 @@ async def test_counts_outlive_a_change_of_flags() -> None:
             node.dht.use_flags(node.flags.current)
             assert node.meters is not None
             found = read(exposition(node.meters).decode())
-            told = value(found, "bzzz_dht_requests_total", backend="mock", operation="get", outcome="local")
-            assert told == number + 1
+            count = value(found, "bzzz_dht_requests_total", backend="mock", operation="get", outcome="local")
+            assert count == number + 1
 
 
 async def test_a_call_that_fails_is_an_error_and_counts_once() -> None:
@@ -137,13 +141,13 @@ async def test_a_call_that_fails_is_an_error_and_counts_once() -> None:
         with pytest.raises(Unavailable):
             await node.dht.get(key_of(ADDRESS))
         found = await scraped(http)
-    told = found["bzzz_dht_requests_total"].samples
-    gets = {dict(labels)["outcome"]: n for (_, labels), n in told.items() if dict(labels)["operation"] == "get"}
+    samples = found["bzzz_dht_requests_total"].samples
+    gets = {dict(labels)["outcome"]: n for (_, labels), n in samples.items() if dict(labels)["operation"] == "get"}
     assert gets == {"local": 1, "unavailable": 1}
     assert value(found, "bzzz_dht_error_ratio", backend="mock") == pytest.approx(1 / 3)
 
 
-async def test_what_a_stranger_makes_up_becomes_no_label() -> None:
+async def test_names_invented_by_clients_become_no_label() -> None:
     async with running() as node, client(node) as http:
         for path in ("/one", "/two", '/"} 1', "/%0anew"):
             assert (await http.get(path)).status_code == 404
@@ -154,7 +158,7 @@ async def test_what_a_stranger_makes_up_becomes_no_label() -> None:
         (("code", "404"), ("method", "GET"), ("route", "other")): 4,
         (("code", "405"), ("method", "other"), ("route", "/health")): 1,
     }
-    assert value(found, "bzzz_http_requests_in_progress") == 1, "the one that asks"
+    assert value(found, "bzzz_http_requests_in_progress") == 1, "this request"
 
 
 async def test_names_that_need_escaping_come_back_as_they_were() -> None:
@@ -176,7 +180,7 @@ async def test_metrics_need_the_token_and_tell_no_secret() -> None:
         assert SEED.hex() not in response.text
 
 
-async def test_switched_off_there_is_nothing_and_the_answer_says_how_to_switch_it_on() -> None:
+async def test_without_metrics_the_answer_says_how_to_switch_them_on() -> None:
     async with running(metrics_enabled=False) as node, client(node) as http:
         await http.put("/v1/envelope", params={"address": ADDRESS}, content=b"x")
         assert (await http.get("/v1/envelope", params={"address": ADDRESS})).content == b"x"
@@ -185,7 +189,7 @@ async def test_switched_off_there_is_nothing_and_the_answer_says_how_to_switch_i
         assert "BZZZ_METRICS_ENABLED=true" in response.json()["error"]["message"]
 
 
-async def test_whoever_registers_is_told_of() -> None:
+async def test_registered_metrics_are_exposed() -> None:
     async with running() as node, client(node) as http:
         assert node.meters is not None
         node.meters.register(lambda: [gauge("bzzz_resolver_cache_entries", "Entries of the cache.", 7)])
@@ -216,7 +220,7 @@ async def test_the_count_of_sampled_calls_never_goes_down() -> None:
     assert sampled.count == 2
 
 
-async def test_the_error_ratio_is_that_of_late(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_error_ratio_covers_the_last_minutes(autojump_clock: trio.testing.MockClock) -> None:
     call_metrics = CallMetrics()
     for _ in range(8):
         call_metrics.count(Backend.REAL, "get", CallOutcome.UNAVAILABLE)
@@ -229,7 +233,7 @@ async def test_the_error_ratio_is_that_of_late(autojump_clock: trio.testing.Mock
     assert call_metrics.error_ratios() == {("real",): 0.0}
 
 
-def test_outcomes_say_what_became_of_a_call() -> None:
+def test_outcomes_follow_the_error_and_the_provenance() -> None:
     assert outcome_of_error(Indeterminate("")) is CallOutcome.INDETERMINATE
     assert outcome_of_error(StorageFull("")) is CallOutcome.FAILED
     assert outcome_of_error(Conflict("")) is CallOutcome.REFUSED
@@ -241,7 +245,7 @@ def test_outcomes_say_what_became_of_a_call() -> None:
     assert outcome_of_read(local._replace(source="swarm", is_degraded=True)) is CallOutcome.PARTIAL
 
 
-async def test_a_call_that_was_cancelled_is_counted_as_that() -> None:
+async def test_a_cancelled_call_is_counted_as_cancelled() -> None:
     call_metrics = CallMetrics()
     with trio.move_on_after(0), call_metrics.timing(Backend.REAL, "get"):
         await trio.sleep_forever()

@@ -1,4 +1,4 @@
-"""The audit log: what was written can be read again, and nothing in it can be changed without being named."""
+"""The audit log: entries are read again, and every change of a line is found and named."""
 
 import os
 from collections.abc import Callable
@@ -18,8 +18,8 @@ KEY = PrivateKey.from_seed(b"\x05" * 32)
 OTHER = PrivateKey.from_seed(b"\x06" * 32)
 
 
-def audit(journal: AuditStorage, key: PrivateKey = KEY) -> Audit:
-    return Audit(journal, key, now_ms=lambda: 1_700_000_000_000)
+def audit(storage: AuditStorage, key: PrivateKey = KEY) -> Audit:
+    return Audit(storage, key, now_ms=lambda: 1_700_000_000_000)
 
 
 async def log_of(count: int, key: PrivateKey = KEY) -> list[bytes]:
@@ -32,7 +32,7 @@ async def log_of(count: int, key: PrivateKey = KEY) -> list[bytes]:
 # -- the chain --------------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_written_is_read_again_and_good() -> None:
+async def test_written_entries_are_read_again_and_verify() -> None:
     lines = await log_of(5)
     verdict = check(lines)
     assert (verdict.good, verdict.broken, verdict.node) == (5, None, KEY.peer_id)
@@ -91,12 +91,12 @@ async def test_a_line_of_another_node_does_not_fit_though_it_is_signed() -> None
     assert (verdict.broken, "another node" in verdict.why) == (1, True)
 
 
-async def test_a_forger_who_signs_anew_what_follows_is_seen_by_the_first_line_that_he_cannot_sign() -> None:
-    """Whoever has no key of the node can put no line of his own between, however well it chains."""
-    forged = audit(MemoryAuditStorage(), OTHER)
-    for line in (await log_of(2))[:2]:
-        await forged._storage.append(line)
-    forged = audit(forged._storage, OTHER)
+async def test_an_entry_signed_with_another_key_is_named_however_well_it_chains() -> None:
+    """A line that is not signed with the key of the node is found, however well it chains."""
+    storage = MemoryAuditStorage()
+    for line in await log_of(2):
+        await storage.append(line)
+    forged = audit(storage, OTHER)
     await forged.append("flags.changed", author="mallory", reason="nothing to see")
     assert check(await forged.lines()).broken == 3
 
@@ -104,7 +104,7 @@ async def test_a_forger_who_signs_anew_what_follows_is_seen_by_the_first_line_th
 # -- the file ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_file_is_there_again_after_a_restart_and_goes_on_where_it_ended(tmp_path: Path) -> None:
+async def test_a_file_continues_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     first = AuditFile(path)
     log = audit(first)
@@ -115,26 +115,26 @@ async def test_a_file_is_there_again_after_a_restart_and_goes_on_where_it_ended(
     log = audit(again)
     assert (log.sequence, log.state, log.faults) == (3, {"n": 2}, ())
     await log.append("act", author="a")
-    assert log.state == {"n": 2}, "what an act leaves behind stays until another says otherwise"
+    assert log.state == {"n": 2}, "the state stays until another act gives one"
     assert check(read_lines(path, 0, 100)).good == 4
     assert [read(line).sequence for line in await log.lines(after=1, limit=2)] == [2, 3]
     assert path.stat().st_mode & 0o777 == 0o600
     again.close()
 
 
-async def test_what_a_crash_left_unfinished_is_cut_off_and_everything_before_it_stays(tmp_path: Path) -> None:
+async def test_an_unfinished_last_line_is_cut_off_and_the_lines_before_it_stay(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    journal = AuditFile(path)
-    await audit(journal).append("act", author="a")
-    await audit(journal).append("act", author="a")
-    journal.close()
+    storage = AuditFile(path)
+    await audit(storage).append("act", author="a")
+    await audit(storage).append("act", author="a")
+    storage.close()
     whole = path.read_bytes()
     for cut in range(1, len(whole) - whole.index(b"\n")):
         path.write_bytes(whole[:-cut])
-        journal = AuditFile(path)
-        log = audit(journal)
+        storage = AuditFile(path)
+        log = audit(storage)
         await log.append("act", author="b")
-        journal.close()
+        storage.close()
         assert check(read_lines(path, 0, 100)).good == 2
         if cut > 3:
             break
@@ -144,8 +144,8 @@ async def test_an_entry_that_cannot_be_written_is_an_error_and_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "audit.log"
-    journal = AuditFile(path)
-    log = audit(journal)
+    storage = AuditFile(path)
+    log = audit(storage)
     await log.append("act", author="a")
     write = os.write
 
@@ -170,13 +170,13 @@ async def test_an_entry_that_cannot_be_written_is_an_error_and_leaves_no_trace(
     assert log.sequence == 2
     assert not list(log.faults)
     assert check(read_lines(path, 0, 100)).good == 2
-    journal.close()
+    storage.close()
 
 
-async def test_what_somebody_else_writes_or_cuts_off_while_the_node_runs_is_told(tmp_path: Path) -> None:
+async def test_a_change_of_the_file_by_another_program_is_a_fault(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    journal = AuditFile(path)
-    log = audit(journal)
+    storage = AuditFile(path)
+    log = audit(storage)
     for _ in range(3):
         await log.append("act", author="a")
     lines = path.read_bytes().splitlines(keepends=True)
@@ -185,38 +185,38 @@ async def test_what_somebody_else_writes_or_cuts_off_while_the_node_runs_is_told
     assert "another program wrote in it" in log.faults[0]
     verdict = check(read_lines(path, 0, 100))
     assert verdict.broken == 3, "the gap stays to be seen"
-    journal.close()
+    storage.close()
 
 
-async def test_a_file_that_is_taken_away_is_begun_anew_and_told(tmp_path: Path) -> None:
+async def test_a_file_that_was_moved_away_is_started_again_and_is_a_fault(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    journal = AuditFile(path)
-    log = audit(journal)
+    storage = AuditFile(path)
+    log = audit(storage)
     await log.append("act", author="a")
     path.rename(tmp_path / "elsewhere")
     await log.append("act", author="a")
     assert "taken away or replaced" in log.faults[0]
-    assert check(read_lines(path, 0, 100)).broken == 1, "it does not begin at the beginning"
+    assert check(read_lines(path, 0, 100)).broken == 1, "its first line is not the first of the chain"
     assert check(read_lines(tmp_path / "elsewhere", 0, 100)).good == 1
-    journal.close()
+    storage.close()
 
 
-async def test_a_last_line_that_was_tampered_with_is_told_and_its_state_is_not_taken(tmp_path: Path) -> None:
+async def test_a_tampered_last_line_is_a_fault_and_its_state_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    journal = AuditFile(path)
-    await audit(journal).append("act", author="a", state={"x": 1})
-    journal.close()
+    storage = AuditFile(path)
+    await audit(storage).append("act", author="a", state={"x": 1})
+    storage.close()
     path.write_bytes(path.read_bytes().replace(b'"x":1', b'"x":2'))
-    journal = AuditFile(path)
-    log = audit(journal)
+    storage = AuditFile(path)
+    log = audit(storage)
     assert log.state == {}
     assert "line of the audit log (1) cannot be trusted" in log.faults[0]
     await log.append("act", author="a")
     assert check(read_lines(path, 0, 100)).broken == 1
-    journal.close()
+    storage.close()
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "audit.log").mkdir()
     with pytest.raises(AuditFileRefused, match="does not start without it"):
         AuditFile(tmp_path / "audit.log")

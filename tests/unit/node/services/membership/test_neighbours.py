@@ -1,4 +1,4 @@
-"""The neighbourhood's shell: that it can be told of a peer at any moment, also while it is being stopped."""
+"""Neighbours: peers may connect and disconnect at any moment, also while the node is being stopped."""
 
 import trio
 import trio.testing
@@ -11,7 +11,7 @@ from node.swarm.rpc import Rpc
 from tests.unit.one_end import OneEnd
 
 ROUNDS = 50
-"""In what order trio runs what can run is chance: so often, every order comes up."""
+"""Trio runs ready tasks in a random order: in so many rounds every order occurs."""
 
 
 def neighbours(net: OneEnd) -> Neighbours:
@@ -27,14 +27,14 @@ def neighbours(net: OneEnd) -> Neighbours:
     )
 
 
-async def test_a_peer_that_comes_or_goes_while_the_node_stops_is_no_error() -> None:
+async def test_a_peer_that_connects_or_disconnects_while_the_node_stops_is_no_error() -> None:
     for _ in range(ROUNDS):
-        here = neighbours(OneEnd())
+        node = neighbours(OneEnd())
         async with trio.open_nursery() as nursery:
-            await nursery.start(here.run)
+            await nursery.start(node.run)
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
-                for _ in range(12):  # more turns than it needs to end
-                    here.connected("p2", "/ip4/127.0.0.1/tcp/1", True)
-                    here.disconnected("p2", "this node stops")
+                for _ in range(12):  # more steps than it needs to end
+                    node.connected("p2", "/ip4/127.0.0.1/tcp/1", True)
+                    node.disconnected("p2", "this node stops")
                     await trio.lowlevel.checkpoint()

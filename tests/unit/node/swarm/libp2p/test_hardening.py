@@ -76,9 +76,9 @@ ROWS = (
         "S8: one frozen peer makes KadDHT wait for 10 to 20 s, and 12 idle streams disable it",
         ("node/dht/hedged_query.py", "node/dht/real.py", "node/swarm/libp2p/host_adapter.py"),
         (
-            "sim/test_real.py::test_what_was_perhaps_written_is_shown_by_nobody_until_the_same_envelope_ends_it",
-            "sim/test_real.py::test_no_answer_of_the_real_backend_is_false",
-            "sim/test_hybrid.py::test_no_call_waits_past_its_deadline_when_all_peers_freeze_in_the_middle_of_it",
+            "sim/test_real.py::test_an_indeterminate_write_is_not_shown_until_the_same_envelope_is_sent_again",
+            "sim/test_real.py::test_every_answer_of_the_real_backend_is_true",
+            "sim/test_hybrid.py::test_no_call_exceeds_its_deadline_when_all_peers_freeze_during_it",
             f"{LIMITS}::test_a_peer_has_so_many_streams_for_a_protocol_and_others_have_theirs",
         ),
     ),
@@ -137,7 +137,7 @@ ROWS = (
         ("node/swarm/libp2p/dial.py", "node/services/membership/neighbours.py"),
         (
             f"{LIBRARY}::test_an_address_that_was_refused_or_forgotten_is_dialled_again_at_once",
-            f"{CONDUCT}::test_whom_a_node_met_it_finds_again_after_a_restart_by_its_own_address_book",
+            f"{CONDUCT}::test_a_node_finds_its_members_after_a_restart_by_its_own_address_book",
         ),
     ),
     Row(
