@@ -1,1 +1,1 @@
-"""Worlds that scenarios run in, and what judges them: whole nodes on one virtual clock and one seed, in memory."""
+"""The simulator: scenarios played by whole nodes, in a virtual world or as processes, and checks of every promise."""

@@ -1,1 +1,1 @@
-"""Checkers: each reads a history and says what of a promise was broken. Pure; `registry.py` has the list."""
+"""The checks: each reads a history and finds the violations of one promise. Pure; `registry.py` has the list."""

@@ -1,5 +1,4 @@
-"""Promise 7, provenance: an answer says where it comes from and how old it is, a receipt how durable the write is, and
-both are true."""
+"""Promise 7, provenance: answers say where they come from, receipts how durable a write is, and both are true."""
 
 from collections import defaultdict
 from collections.abc import Iterator

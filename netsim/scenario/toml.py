@@ -1,4 +1,4 @@
-"""Scenarios from TOML files. What is not known is refused with the nearest known name, and so is what cannot be.
+"""Scenarios from TOML files. An unknown name is refused with the nearest known one, a contradiction with its reason.
 
 A file's name is the scenario's. The keys are the fields of the dataclasses in `model.py`, `netsim/workload.py`,
 `netsim/world.py` and `netsim/faults/kinds.py`, and their types say what each may be.

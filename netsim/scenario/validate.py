@@ -1,4 +1,4 @@
-"""What a scenario cannot have, though each of its values is allowed: the key and the reason, for `toml.py`."""
+"""Contradictions in a scenario whose values are all allowed by themselves: the key and the reason, for `toml.py`."""
 
 from collections.abc import Iterator
 

@@ -32,12 +32,6 @@ class Figure:
         return self.value >= self.target if self.bound is Bound.AT_LEAST else self.value <= self.target
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which this share of them lies (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
 def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from benchmarks.figures import percentile
+from netsim.durations import percentile
 from node.node import Node
 from protocols.envelope import Envelope
 

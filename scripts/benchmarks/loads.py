@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from benchmarks.figures import percentile
+from netsim.durations import percentile
 
 
 async def load(one: Callable[[], Awaitable[bool]], *, callers: int, seconds: float, most: int) -> dict[str, Any]:

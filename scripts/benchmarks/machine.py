@@ -13,7 +13,8 @@ from collections.abc import Callable
 import trio
 
 from benchmarks.envelopes import ready
-from benchmarks.figures import Figure, percentile
+from benchmarks.figures import Figure
+from netsim.durations import percentile
 from protocols.envelope import verify
 
 ROUNDS = 2_000

@@ -11,7 +11,8 @@ import psutil
 import trio
 
 from benchmarks.envelopes import ready
-from benchmarks.figures import Bound, Figure, percentile
+from benchmarks.figures import Bound, Figure
+from netsim.durations import percentile
 from netsim.processes.interrupts import Interrupts
 from netsim.processes.node import NodeProcess
 from node import app

@@ -7,7 +7,8 @@ from pathlib import Path
 import trio
 
 from benchmarks.envelopes import START_MS, ready
-from benchmarks.figures import Bound, Figure, percentile
+from benchmarks.figures import Bound, Figure
+from netsim.durations import percentile
 from node.store.log import Incoming, Origin
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope
