@@ -16,7 +16,16 @@ under equivocation too: two contents of one author and one version have two dige
 """
 
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import NamedTuple
+
+TAG_DOMAIN = b"bzzz/heads/1\n"
+
+
+def heads_tag(digests: Iterable[bytes]) -> bytes:
+    """The name of a set of heads: the digest of a single one, else the SHA-256 of all of them in ascending order."""
+    heads = sorted(set(digests))
+    return heads[0] if len(heads) == 1 else sha256(TAG_DOMAIN + b"".join(heads)).digest()
 
 
 class Added(NamedTuple):

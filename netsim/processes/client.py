@@ -35,7 +35,7 @@ class NodeReply:
     @property
     def digest(self) -> str:
         """The digest of the version in the reply, in hex."""
-        return self.headers.get("ETag", "").strip('"')
+        return self.headers.get("UCXL-Digest", "")
 
     @property
     def version(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.responses import Response
 
 from node.api import serialize
+from node.api.headers import head_tag
 from node.api.media import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE, TOKEN, is_media_type
 from node.dht.base import Answer, Provenance
 from protocols.envelope import Envelope, Notice
@@ -44,15 +45,21 @@ class FoundContent:
             )  # fmt: skip
         return cls(envelope=first, siblings=tuple(siblings), provenance=answer.provenance)
 
+    @property
+    def tag(self) -> str:
+        """The ETag, without quotes: it names all heads that the reader is given."""
+        return head_tag([self.envelope.digest, *(sibling.digest for sibling in self.siblings)])
+
     def headers(self, form: str) -> dict[str, str]:
         """The headers of every form. JSON also has values that differ between two reads, so its ETag is weak."""
         envelope, provenance = self.envelope, self.provenance
-        tag = f'"{envelope.digest.hex()}"'
+        tag = f'"{self.tag}"'
         headers = {
             "ETag": f"W/{tag}" if form == JSON_TYPE else tag,
             "Vary": "Accept",
             "Cache-Control": "no-cache",
             "UCXL-Address": envelope.address,
+            "UCXL-Digest": envelope.digest.hex(),
             "UCXL-Version": str(envelope.version),
             "UCXL-Author": envelope.author,
             "UCXL-Backend": provenance.backend.value,

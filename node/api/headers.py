@@ -1,7 +1,7 @@
 """Parses the headers of a request, all of them UTF-8; a wrong one is refused with its name and an example."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -9,9 +9,11 @@ from starlette.requests import Request
 from node.api.media import DEFAULT_TYPE, is_media_type
 from node.api.query import refuse
 from protocols.errors import InvalidPayload
+from protocols.heads import heads_tag
 
 _META_PREFIX = b"ucxl-meta-"
-_TAG = re.compile(r'(?:W/)?"([0-9a-fA-F]{64})"|([0-9a-fA-F]{64})')
+_HEADS_PREFIX = "heads-"
+_TAG = re.compile(r'(?:W/)?"((?:heads-)?[0-9a-fA-F]{64})"|((?:heads-)?[0-9a-fA-F]{64})')
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 
 
@@ -53,13 +55,23 @@ def meta(request: Request) -> Mapping[str, str]:
     return found
 
 
-def tags(field: str, value: str) -> tuple[bytes, ...]:
-    """Digests in a list with commas, each in hex, with or without the quotes of an ETag; () for an empty list."""
+def head_tag(heads: Sequence[bytes]) -> str:
+    """The ETag of an answer that has these heads, without quotes: a digest, or the name of the whole set."""
+    return f"{_HEADS_PREFIX if len(heads) > 1 else ''}{heads_tag(heads).hex()}"
+
+
+def tags(field: str, value: str, *, may_be_sets: bool = False) -> tuple[bytes, ...]:
+    """Digests in a list with commas, each in hex, with or without the quotes of an ETag; () for an empty list.
+
+    With `may_be_sets` the ETags of answers with siblings, which name a set of heads, are allowed as well.
+    """
     found = []
     for part in filter(None, (part.strip() for part in value.split(","))):
-        if not (match := _TAG.fullmatch(part)):
+        match = _TAG.fullmatch(part)
+        tag = (match[1] or match[2]) if match else ""
+        if not tag or (tag.startswith(_HEADS_PREFIX) and not may_be_sets):
             refuse(field, part, 'digests of 64 hex digits, like "9f86d0...", with commas between them')
-        found.append(bytes.fromhex(match[1] or match[2]))
+        found.append(bytes.fromhex(tag.removeprefix(_HEADS_PREFIX)))
     return tuple(dict.fromkeys(found))
 
 
@@ -75,8 +87,8 @@ def conditions(request: Request) -> dict[str, Any]:
     if (value := header(request, "if-match")) is not None:
         if value == "*":
             conditions["any_match"] = True
-        elif not (digests := tags("If-Match", value)):
-            refuse("If-Match", value, 'a digest, like "9f86d0...", or *')
+        elif not (digests := tags("If-Match", value, may_be_sets=True)):
+            refuse("If-Match", value, 'an ETag, digests like "9f86d0...", or *')
         else:
             conditions["if_match"] = digests
     if (value := header(request, "if-none-match")) is not None:
@@ -86,12 +98,11 @@ def conditions(request: Request) -> dict[str, Any]:
     return conditions
 
 
-def is_unchanged(request: Request, digest: bytes) -> bool:
-    """Whether `If-None-Match` names this digest: then the client has this version already."""
+def is_unchanged(request: Request, known: str) -> bool:
+    """Whether `If-None-Match` has this ETag (without quotes): then the client has this answer already."""
     value = header(request, "if-none-match")
     if value is None:
         return False
-    known = digest.hex()
     return value == "*" or any(part.strip().removeprefix("W/").strip('"').lower() == known for part in value.split(","))
 
 

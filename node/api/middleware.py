@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from node import trace
 from node.api import serialize
+from node.api.headers import head_tag
 from node.api.http_metrics import HttpMetrics
 from node.api.limits import RequestLimits
 from node.config import values
@@ -30,6 +31,7 @@ from protocols.clock import AHEAD_MS_MAX
 from protocols.errors import (
     BzzzError,
     ClockAhead,
+    Deleted,
     Forbidden,
     Internal,
     Malformed,
@@ -175,6 +177,8 @@ class Middleware:
             headers.append((b"www-authenticate", b'Bearer realm="bzzz"'))
         if isinstance(error, TooSlow | TooLarge):
             headers.append((b"connection", b"close"))
+        if isinstance(error, Deleted) and (heads := error.details.get("heads")):
+            headers.append((b"etag", f'"{head_tag([bytes.fromhex(head) for head in heads])}"'.encode("ascii")))
         if allow := error.details.get("allow"):
             headers.append((b"allow", ", ".join(allow).encode("ascii")))
         await response.send({"type": "http.response.start", "status": error.status, "headers": headers})

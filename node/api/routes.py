@@ -138,16 +138,32 @@ async def _replicated(node: Node, receipt: Receipt, deadline: float) -> Receipt:
         return receipt
     started = trio.current_time()
     later = await node.author.replicated(receipt.digest, timeout=seconds_left)
-    return later._replace(elapsed_ms=receipt.elapsed_ms + (trio.current_time() - started) * 1000.0)
+    return later._replace(
+        elapsed_ms=receipt.elapsed_ms + (trio.current_time() - started) * 1000.0,
+        is_conditional=receipt.is_conditional,
+    )
 
 
 def _receipt(receipt: Receipt, *, code: str) -> RouteReply:
     return RouteReply(
         data=serialize.receipt(receipt),
-        message=_DURABILITY_IN_WORDS[receipt.durability].format(receipt),
+        message=_in_words(receipt),
         code=code,
-        headers={"ETag": f'"{receipt.digest.hex()}"', "UCXL-Version": str(receipt.version)},
+        headers={
+            "ETag": f'"{receipt.digest.hex()}"',
+            "UCXL-Digest": receipt.digest.hex(),
+            "UCXL-Version": str(receipt.version),
+        },
     )
+
+
+def _in_words(receipt: Receipt) -> str:
+    words = _DURABILITY_IN_WORDS[receipt.durability].format(receipt)
+    if receipt.siblings:
+        words += f"; beside {receipt.siblings} {'other' if receipt.siblings == 1 else 'others'}"
+    if receipt.is_conditional:
+        words += "; the condition held on this node, and other nodes were not locked"
+    return words
 
 
 _DURABILITY_IN_WORDS = {
@@ -186,7 +202,7 @@ async def get_envelope(node: Node, request: Request) -> RouteReply | Response:
     found = FoundContent.of(answer)
     form = preferred(headers.header(request, "accept"))
     found_headers = found.headers(form)
-    if headers.is_unchanged(request, found.envelope.digest):
+    if headers.is_unchanged(request, found.tag):
         return Response(status_code=304, headers=found_headers)
     if form == JSON_TYPE:
         return RouteReply(data=found.as_json(), headers=found_headers)

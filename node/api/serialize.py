@@ -93,6 +93,8 @@ def receipt(receipt: Receipt) -> dict[str, Any]:
         "digest": receipt.digest.hex(),
         "parents": [parent.hex() for parent in receipt.parents],
         "reissued_as": receipt.reissued_as.hex() if receipt.reissued_as else None,
+        "siblings": receipt.siblings,
+        "condition": "held on this node" if receipt.is_conditional else None,
     }
 
 

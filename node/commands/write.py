@@ -27,7 +27,8 @@ _OPTIONS = (
     ),
     click.option(
         "--if-match", multiple=True, metavar="DIGEST|*",
-        help="Write only if this is still the newest version (*: only if there is one); repeatable.",
+        help="Write only if this is still the newest version that this node knows; repeat it for each sibling "
+        "(*: only if there is one). Other nodes are not locked.",
     ),
     click.option("--meta", multiple=True, metavar="NAME=VALUE", help="A note that is stored with it; repeatable."),
     click.option("--idempotency-key", metavar="KEY", help="Write only once, even if the command is repeated with KEY."),

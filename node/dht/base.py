@@ -59,6 +59,10 @@ class Receipt(NamedTuple):
     parents: tuple[bytes, ...]
     reissued_as: bytes | None = None
     """The version that replaced this one after this node's clock was set right."""
+    siblings: int = 0
+    """How many other heads this node knows beside this version; 0 as well when the version is no head any more."""
+    is_conditional: bool = False
+    """Whether it was written under a condition. That held among the heads that this node knew, not in the swarm."""
 
     @classmethod
     def of(

@@ -23,6 +23,7 @@ from protocols.errors import (
     UnknownParents,
     UnsupportedFormat,
 )
+from protocols.heads import heads_tag
 from protocols.keys import PrivateKey
 from protocols.ucxl import parse
 from tests.sim.swarms import (
@@ -230,6 +231,14 @@ async def conditions(seed: int) -> None:
             with pytest.raises(Conflict):  # neither is the only head
                 await put(node, 0, b"never", if_match=(digest,))
         assert await heads_at(node) == [b"again", b"sibling"]
+        both = (sibling.digest, again.digest)
+        for named in (both, (heads_tag(both),)):
+            with pytest.raises(Conflict):
+                await put(node, 1, b"never", if_match=named)
+        merged = await put(node, 0, b"merged", if_match=(heads_tag(both),) if seed % 2 else both)
+        assert set(merged.parents) == set(both)
+        assert merged.is_conditional
+        assert await heads_at(node) == [b"merged"]
 
 
 def test_a_write_is_made_only_if_its_conditions_hold() -> None:

@@ -96,6 +96,7 @@ class Resolver:
                 deleted=True,
                 digest=first.digest.hex(),
                 version=first.version,
+                heads=[head.digest.hex() for head in answer.heads],
                 siblings=provenance.siblings,
                 backend=provenance.backend.value,
                 source=provenance.source,

@@ -29,9 +29,12 @@ from protocols.errors import (
     Unavailable,
     UnknownParents,
 )
+from protocols.heads import heads_tag
 from protocols.keys import PrivateKey
 from protocols.ucxl import Address, parse, require_one
 
+HEADS_SHOWN = 4
+"""How many heads a message names."""
 COMMIT_SECONDS = 0.03
 """Kept back for the commit when the swarm is asked about a write first."""
 
@@ -47,7 +50,8 @@ class WriteRequest:
     parents: tuple[bytes, ...] | None = None
     """The versions it is written on top of; None: the heads that this node knows."""
     if_match: tuple[bytes, ...] | None = None
-    """Write only when there is one head, and it is one of these."""
+    """Write only when every head is one of these, or when one of these is the tag of all heads
+    (`protocols.heads.heads_tag`). The heads become the parents, unless `parents` names others."""
     any_match: bool = False
     """Write only when there is a head that is no tombstone (`If-Match: *`)."""
     must_be_absent: bool = False
@@ -120,7 +124,8 @@ class Author:
                 meta=write.meta,
                 deleted=write.deleted,
             )
-            return await self._put(envelope, write.idempotency_key, started, operation, lock)
+            receipt = await self._put(envelope, write.idempotency_key, started, operation, lock)
+            return receipt._replace(is_conditional=write.is_conditional)
 
     async def write_envelope(
         self,
@@ -161,7 +166,7 @@ class Author:
                 _check_later(envelope, parents)
             receipt = await self._put(envelope, idempotency_key, started, operation, lock)
         self.clock.observe(envelope.version)
-        return receipt
+        return receipt._replace(is_conditional=condition.is_conditional)
 
     async def _put(
         self,
@@ -181,7 +186,18 @@ class Author:
         except (Indeterminate, trio.Cancelled):
             self.locks.mark_uncertain(envelope.key)
             raise
-        return receipt._replace(elapsed_ms=(trio.current_time() - started) * 1000.0)
+        return receipt._replace(
+            elapsed_ms=(trio.current_time() - started) * 1000.0,
+            siblings=await self._siblings(envelope.key, envelope.digest),
+        )
+
+    async def _siblings(self, key: bytes, digest: bytes) -> int:
+        """How many other heads there are beside this version; 0 when it is no head, or when the disk cannot say."""
+        try:
+            heads = await self._store.heads(key)
+        except Unavailable:
+            return 0
+        return len(heads) - 1 if len(heads) > 1 and any(head.digest == digest for head in heads) else 0
 
     async def _earlier(
         self, idempotency_key: str | None, address: str, again: WriteRequest | Envelope
@@ -222,8 +238,11 @@ class Author:
             raise Conflict("there is something at this address already; PUT writes a new version of it", **known)
         if write.any_match and not alive:
             raise Conflict("there is nothing at this address to write a new version of", **known)
-        if write.if_match is not None and not (len(heads) == 1 and heads[0].digest in write.if_match):
-            raise Conflict("the head is not the one named in If-Match any more; read again, then decide", **known)
+        if write.if_match is not None and not _matches(write.if_match, heads):
+            raise Conflict(
+                f"If-Match does not name the heads that there are now ({_in_words(heads)}); read again, then decide",
+                **known,
+            )
         return heads
 
     async def _parents(
@@ -287,9 +306,24 @@ class Author:
     async def _receipt(self, standing: Standing, requested: bytes | None) -> Receipt:
         written = await self._store.by_digest(standing.digest)
         assert written is not None, standing
-        return Receipt.of(
+        receipt = Receipt.of(
             written, standing, log_id=self._store.log_id, quorum=self._dht.write_quorum, requested=requested
         )
+        return receipt._replace(siblings=await self._siblings(written.key, written.digest))
+
+
+def _matches(named: tuple[bytes, ...], heads: tuple[Envelope | Notice, ...]) -> bool:
+    """Whether these digests, or tags of sets of heads, name all heads that there are."""
+    digests = {head.digest for head in heads}
+    return bool(digests) and (digests <= set(named) or heads_tag(digests) in named)
+
+
+def _in_words(heads: tuple[Envelope | Notice, ...]) -> str:
+    """The digests of a few heads, for a message; the details of the error have all."""
+    if not heads:
+        return "there is none"
+    words = ", ".join(head.digest.hex() for head in heads[:HEADS_SHOWN])
+    return f"{words} and {len(heads) - HEADS_SHOWN} more" if len(heads) > HEADS_SHOWN else words
 
 
 def _left_to_ask(operation: OperationContext) -> float:

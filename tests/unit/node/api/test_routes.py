@@ -38,7 +38,7 @@ async def test_a_receipt_has_every_field(api: Api) -> None:
         "backend": "mock", "durability": "local", "replicated": False, "pending": False, "acknowledged": 0, "wanted": 0,
         "quorum": 0, "elapsed_ms": first["elapsed_ms"], "log": "ab" * 8, "sequence": 1, "address": ADDRESS,
         "version": first["version"], "written_at": first["written_at"], "digest": first["digest"], "parents": [],
-        "reissued_as": None,
+        "reissued_as": None, "siblings": 0, "condition": None,
     }  # fmt: skip
     assert second["parents"] == [first["digest"]]
     assert int(second["version"]) > int(first["version"]) > 2**53
@@ -163,6 +163,56 @@ async def test_if_match_writes_on_the_head_it_names_and_on_no_other(api: Api) ->
     await api.refused(409, "PUT", ENVELOPE, params=nowhere, content=b"", headers={"if-match": "*"})
     await api.refused(409, "DELETE", ENVELOPE, params={"address": ADDRESS}, headers={"if-match": one["digest"]})
     assert (await api.get()).content == b"4"
+
+
+async def siblings(api: Api, count: int) -> list[str]:
+    """Write so many versions that do not know of each other; return their digests."""
+    return [(await api.put(b"%d" % number, headers={"ucxl-parents": ""}))["digest"] for number in range(count)]
+
+
+@pytest.mark.parametrize("form", ["*/*", JSON_TYPE])
+async def test_the_loop_that_reads_and_writes_with_if_match_merges_siblings(api: Api, form: str) -> None:
+    digests = await siblings(api, 3)
+    read = await api.get(headers={"accept": form})
+    tag = read.headers["etag"]
+    assert tag.removeprefix("W/") not in [f'"{digest}"' for digest in digests]
+    merged = await api.put(b"merged", headers={"if-match": tag})
+    assert merged["parents"] == sorted(digests)
+    assert merged["condition"] == "held on this node"
+    read = await api.get()
+    assert read.headers["ucxl-siblings"] == "0"
+    assert read.headers["etag"] == f'"{read.headers["ucxl-digest"]}"' == f'"{merged["digest"]}"'
+
+
+async def test_an_etag_stands_for_the_heads_that_were_given_and_for_no_others(api: Api) -> None:
+    await siblings(api, 2)
+    tag = (await api.get()).headers["etag"]
+    assert (await api.get(headers={"if-none-match": tag})).status_code == 304
+    await siblings(api, 1)
+    assert (await api.get(headers={"if-none-match": tag})).status_code == 200
+    here = {"address": ADDRESS}
+    error = await api.refused(409, "PUT", ENVELOPE, params=here, content=b"4", headers={"if-match": tag})
+    assert len(error["details"]["heads"]) == 3
+    assert all(head in error["message"] for head in error["details"]["heads"])
+    named = ", ".join(error["details"]["heads"])
+    await api.refused(409, "PUT", ENVELOPE, params=here, content=b"4", headers={"if-match": named[:-66]})
+    assert (await api.put(b"4", headers={"if-match": named}))["parents"] == sorted(error["details"]["heads"])
+    await api.refused(400, "PUT", ENVELOPE, params=here, content=b"5", headers={"ucxl-parents": tag})
+
+
+async def test_a_tombstone_beside_a_version_is_merged_by_the_loop_too(api: Api) -> None:
+    one = await api.put(b"1")
+    gone = await api("DELETE", ENVELOPE, params={"address": ADDRESS}, headers={"ucxl-parents": ""})
+    deleted = gone.json()["response"]
+    assert deleted["data"]["siblings"] == 1
+    assert "beside 1 other" in deleted["message"]
+    read = await api.get()
+    assert read.status_code == 404
+    assert read.json()["error"]["details"]["heads"] == [deleted["data"]["digest"], one["digest"]]
+    merged = await api.put(b"2", headers={"if-match": read.headers["etag"]})
+    assert merged["parents"] == sorted([one["digest"], deleted["data"]["digest"]])
+    again = await api("GET", "/v1/receipt", params={"digest": merged["digest"]})
+    assert again.json()["response"]["data"]["siblings"] == 0
 
 
 async def test_named_parents_make_siblings_and_a_read_counts_them(api: Api) -> None:
