@@ -16,6 +16,9 @@ from node.store.hints import Standing
 from node.store.versions import Version
 from protocols.envelope import Envelope, Notice
 
+PROVIDE_TTL_MS = 48 * 3600 * 1000
+"""How long a provider is remembered (the libp2p kad-dht specification's provider record expiry)."""
+
 
 class Backend(StrEnum):
     MOCK = "mock"

@@ -9,16 +9,23 @@ from math import inf
 
 import trio
 
-from node.dht.base import Answer, Backend, Consistency, Freshness, Provenance, Provider, Receipt, VersionHistory
+from node.dht.base import (
+    PROVIDE_TTL_MS,
+    Answer,
+    Backend,
+    Consistency,
+    Freshness,
+    Provenance,
+    Provider,
+    Receipt,
+    VersionHistory,
+)
 from node.dht.call_metrics import CallMetrics, outcome_of_error
 from node.dht.commit import merge_in_time
 from node.store.base import Store
 from node.store.hints import Standing
 from node.store.log import Incoming, Origin
 from protocols.envelope import Envelope
-
-PROVIDE_TTL_MS = 48 * 3600 * 1000
-"""How long a provider is remembered (the libp2p kad-dht specification's provider record expiry)."""
 
 _ALWAYS_FRESH = Freshness(-inf, inf)
 _LOCAL = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)

@@ -11,12 +11,21 @@ from math import inf
 import trio
 
 from node.config.flags import Flags
-from node.dht.base import Answer, Backend, Consistency, Freshness, Provenance, Provider, Receipt, VersionHistory
+from node.dht.base import (
+    PROVIDE_TTL_MS,
+    Answer,
+    Backend,
+    Consistency,
+    Freshness,
+    Provenance,
+    Provider,
+    Receipt,
+    VersionHistory,
+)
 from node.dht.commit import merge_in_time
 from node.dht.head_query import HeadQuery
 from node.dht.hedged_query import QueryResult
 from node.dht.ingest import Ingest
-from node.dht.mock import PROVIDE_TTL_MS
 from node.dht.replica_query import ReplicaQuery, is_majority
 from node.dht.write_quorum import WriteQuorum
 from node.store.base import Store
