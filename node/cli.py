@@ -77,11 +77,15 @@ def cli() -> None:
     
     Exit codes:
       0  done
-      1  refused, not found, or failed
+      1  refused or failed, for a reason that is not below
       2  wrong use, or a node that cannot start
       3  no node can be reached
       4  stored, but not replicated in time
       5  done, but not all of the output could be written
+      6  not there: nothing is known at the address, or it was deleted
+      7  not now: try again later
+      8  conflict: read again, then decide
+      9  the address is wrong
     """
 
 

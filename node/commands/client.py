@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
+from node.commands import exit_codes
 from node.config import values
 from node.process.streams import OutputFailed
 
@@ -112,7 +113,8 @@ class ApiClient:
 
     def _unreachable(self, why: str) -> Failure:
         return Failure(
-            f"no node at {self._api}: {why}. Start one with 'bzzz up', or name another with --api or BZZZ_API", 3
+            f"no node at {self._api}: {why}. Start one with 'bzzz up', or name another with --api or BZZZ_API",
+            exit_codes.UNREACHABLE,
         )
 
 
@@ -139,11 +141,13 @@ def _exchange(
 
 def _refusal(reply: ApiReply) -> Failure:
     try:
-        error = json.loads(reply.body)["error"]
+        error = dict(json.loads(reply.body)["error"])
         message = str(error["message"])
     except (ValueError, KeyError, TypeError):
-        return Failure(f"a program answers there, but it is not a BZZZ node (HTTP {reply.status})", 3)
+        return Failure(
+            f"a program answers there, but it is not a BZZZ node (HTTP {reply.status})", exit_codes.UNREACHABLE
+        )
     if error.get("retryable"):
         after = reply.headers.get("retry-after")
         message += f" (try again{f' in {after} s' if after else ' later'})"
-    return Failure(message, 1, error)
+    return Failure(message, exit_codes.of_refusal(reply.status, error), error)

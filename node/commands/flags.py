@@ -7,8 +7,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from node.commands.client import JSON_TYPE, ApiClient
-from node.commands.options import GroupWithDefault, author_option, reason_option, talks_to_node
+from node.commands.options import Duration, GroupWithDefault, author_option, reason_option, talks_to_node
 from node.commands.output import print_json, print_note, print_table, report
+
+_FORCED_MS_MAX = 30 * 86_400_000
+"""The longest override; the API refuses a longer one."""
 
 
 def _complete_names(_ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -69,10 +72,17 @@ def unset(*, client: ApiClient, as_json: bool, names: tuple[str, ...], reason: s
 @flags_command.command("force", short_help="Override for a while: backend mock, or the breaker open or closed.")
 @click.argument("what", type=click.Choice(["mock", "open", "closed"]))
 @click.option("--reason", metavar="TEXT", required=True, help="Why; it is in the audit log and in the health report.")
-@click.option("--for", "expires_in", metavar="DURATION", default="1h", show_default=True, help="For how long.")
+@click.option(
+    "--for",
+    "expires_in_ms",
+    type=Duration(_FORCED_MS_MAX),
+    default="1h",
+    show_default=True,
+    help="For how long; at most 30d.",
+)
 @author_option
 @talks_to_node
-def force(*, client: ApiClient, as_json: bool, what: str, reason: str, expires_in: str, author: str) -> None:
+def force(*, client: ApiClient, as_json: bool, what: str, reason: str, expires_in_ms: int, author: str) -> None:
     """Override the flags and the breaker for a while.
 
     \b
@@ -82,7 +92,7 @@ def force(*, client: ApiClient, as_json: bool, what: str, reason: str, expires_i
 
     The override ends after its time, or with 'bzzz flags release'.
     """
-    _change(client, {"override": what, "expires_in": expires_in}, reason, author, as_json)
+    _change(client, {"override": what, "expires_in": f"{expires_in_ms}ms"}, reason, author, as_json)
 
 
 @flags_command.command("release")

@@ -12,6 +12,7 @@ from node.commands import exit_codes
 from node.commands.client import ApiClient, Failure
 from node.commands.options import talks_to_node
 from node.commands.output import print_json, table
+from node.config import values
 
 CLEAR = "\x1b[H\x1b[2J"
 """Moves the cursor home and clears the screen (ECMA-48: CUP, ED)."""
@@ -19,13 +20,13 @@ EVERY_SECONDS_MIN, EVERY_SECONDS_MAX = 0.1, 3600.0
 
 
 class _Every(click.ParamType[float]):
-    """An interval in seconds."""
+    """An interval in seconds, or with a unit."""
 
     name = "SECONDS"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            seconds = float(value)
+            seconds = float(value) if _is_number(value) else values.milliseconds(value) / 1000
         except ValueError:
             seconds = -1.0
         if not EVERY_SECONDS_MIN <= seconds <= EVERY_SECONDS_MAX:  # also true for nan
@@ -33,6 +34,10 @@ class _Every(click.ParamType[float]):
                 f"{value!r} is not a number of seconds from {EVERY_SECONDS_MIN:g} to {EVERY_SECONDS_MAX:g}", param, ctx
             )
         return seconds
+
+
+def _is_number(value: Any) -> bool:
+    return str(value).strip()[-1:].isdigit()
 
 
 @click.command("health", short_help="Show whether the node works, and what is wrong.")

@@ -101,19 +101,26 @@ def _user() -> str:
 
 
 class Duration(click.ParamType[int]):
-    """A duration on the command line, as whole milliseconds."""
+    """A duration with a unit on the command line, as whole milliseconds."""
 
     name = "DURATION"
 
+    def __init__(self, ms_max: int) -> None:
+        self._between = values.milliseconds_between(1, ms_max)
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
         try:
-            return values.milliseconds(value)
+            return self._between(values.with_unit(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
+TIMEOUT_MS_MAX = 60_000
+"""The longest that a node takes for a call; the API refuses more."""
 timeout_option = click.option(
-    "--timeout", "timeout_ms", type=Duration(),
+    "--timeout", "timeout_ms", type=Duration(TIMEOUT_MS_MAX),
     help="How long the node may take: 500ms, 10s, at most 60s.  [default: the node's own deadline]",
 )  # fmt: skip
 

@@ -51,7 +51,7 @@ def read_change(data: Mapping[str, Any], *, author: str) -> FlagChange:
             raise _refusal(given[:100], value, "a flag", f"there is no flag {given[:100]!r}{hint}")
         if name in flags:
             raise _refusal(name, value, "once", f"{name} is set twice, once under another of its names")
-        flags[name] = None if value is None else _read(name, value)
+        flags[name] = None if value is None else _read(name, given, value)
     reason, author = read_reason(data, author=author)
     change = FlagChange(values=flags, reason=reason, author=author, **_read_override(data, reason))
     if not flags and change.force is None and not change.ends_override:
@@ -71,8 +71,8 @@ def read_reason(data: Mapping[str, Any], *, author: str) -> tuple[str, str]:
     return reason, _line("author", data.get("author", ""), AUTHOR_CHARS_MAX) or author
 
 
-def _read(name: str, value: object) -> Any:
-    """One value, of exactly its type."""
+def _read(name: str, given: str, value: object) -> Any:
+    """One value, of exactly its type; `given` is the name that the change has for the flag."""
     kind = FlagValues.__annotations__[name]
     expected = _TYPES[kind]
     is_duration = name.endswith("_ms")
@@ -80,7 +80,7 @@ def _read(name: str, value: object) -> Any:
         in_words = "milliseconds, or text like 500ms" if is_duration else _IN_WORDS[expected[-1]]
         raise _refusal(name, value, in_words, f"{name} is {_shown(value)}; it must be {in_words}")
     try:
-        return _OPTIONS[name].read(value)
+        return _OPTIONS[name].read(_OPTIONS[name].checked(given, value))
     except ValueError as error:
         raise _refusal(name, value, str(error), f"{name}: {error}") from None
 
@@ -98,14 +98,17 @@ def _read_override(data: Mapping[str, Any], reason: str) -> dict[str, Any]:
         raise _refusal("override", wanted, expected, f"override is {_shown(wanted)}; it must be {expected}")
     if not reason:
         raise _refusal("reason", None, "a reason", 'an override needs a reason: add "reason": "..."')
-    return {"force": Force(wanted), "expires_in_ms": _expiry(data.get("expires_in", EXPIRES_MS))}
+    return {
+        "force": Force(wanted),
+        "expires_in_ms": _expiry(data["expires_in"]) if "expires_in" in data else EXPIRES_MS,
+    }
 
 
 def _expiry(value: object) -> int:
     if type(value) not in (int, str):
         raise _refusal("expires_in", value, "a duration", f"expires_in is {_shown(value)}; it must be like 30m")
     try:
-        return values.milliseconds_between(1, EXPIRES_MS_MAX)(value)
+        return values.milliseconds_between(1, EXPIRES_MS_MAX)(values.with_unit(value))
     except ValueError as error:
         raise _refusal("expires_in", value, "a duration", f"expires_in: {error}") from None
 

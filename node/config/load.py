@@ -39,9 +39,9 @@ class _Given(dict[str, tuple[Any, str]]):
         self.older: dict[str, str] = {}
         """The origins that use an older name, and the field that each sets."""
 
-    def set(self, option: Option, value: object, origin: str) -> None:
+    def set(self, option: Option, name: str, value: object, origin: str) -> None:
         try:
-            read = option.read(value)
+            read = option.read(option.checked(name, value))
         except ValueError as error:
             raise ConfigError(f"{origin}: {error}") from None
         if option.is_older:
@@ -90,7 +90,7 @@ def load(command_line: Mapping[str, Any] | None = None, environment: Mapping[str
         _take_file(given, path, f"file {path}")
     _take_environment(given, environment)
     for key, value in options.items():
-        given.set(_BY_KEY[key], value, f"flag --{'no-' if value is False else ''}{key.replace('_', '-')}")
+        given.set(_BY_KEY[key], key, value, f"flag --{'no-' if value is False else ''}{key.replace('_', '-')}")
     return replace(_settled(given), files=tuple(files))
 
 
@@ -122,7 +122,7 @@ def _take_file(given: _Given, path: Path, source: str) -> None:
         if (option := _BY_FILE_NAME.get(name)) is None:
             raise ConfigError(f"{source}: 'bzzz: {name}' is no setting of a node{nearest(name, _BY_FILE_NAME)}")
         if value is not None:
-            given.set(option, value, f"{source}: {name}")
+            given.set(option, name, value, f"{source}: {name}")
 
 
 def _take_environment(given: _Given, environment: Mapping[str, str]) -> None:
@@ -133,7 +133,7 @@ def _take_environment(given: _Given, environment: Mapping[str, str]) -> None:
             known = nearest(variable, [*_BY_VARIABLE, _FILE_VARIABLE, _PROFILE_VARIABLE])
             raise ConfigError(f"the environment sets {variable}, which is no setting of a node{known}")
         if environment[variable].strip():
-            given.set(option, environment[variable], f"environment {variable}")
+            given.set(option, option.names[0], environment[variable], f"environment {variable}")
 
 
 def _settled(given: _Given) -> Settings:

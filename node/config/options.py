@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from node.config import values
+
 T = TypeVar("T")
 Read = Callable[[object], T]
 """A reader (`node/config/values.py`): takes what a source gave; returns the value, or raises `ValueError`."""
@@ -34,6 +36,12 @@ class Option:
     @property
     def variable(self) -> str:
         return f"BZZZ_{self.names[0].upper()}"
+
+    def checked(self, name: str, value: object) -> object:
+        """The value for `read`. Raises `ValueError` for a duration without a unit under a name that does not say it."""
+        if self.field.endswith("_ms") and not name.endswith("_ms"):
+            return values.with_unit(value)
+        return value
 
 
 @dataclass(frozen=True, slots=True)

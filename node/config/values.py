@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION_MS_MAX = 100 * 366 * _UNITS_MS["d"]
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
@@ -95,7 +96,17 @@ def milliseconds(value: object) -> int:
     match = _DURATION.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
     if match is None:
         raise ValueError(f"{value!r} is not a duration; write it like 500ms, 30s or 5m")
-    return round(float(match[1]) * _UNITS_MS[match[2] or "ms"])
+    duration = float(match[1]) * _UNITS_MS[match[2] or "ms"]
+    if duration > _DURATION_MS_MAX:
+        raise ValueError(f"{str(value)[:40]!r} is out of range: a hundred years at most")
+    return round(duration)
+
+
+def with_unit(value: object) -> str:
+    """A duration as text, which must have a unit: for a name that does not say one, as `deadline_ms` does."""
+    if not isinstance(value, bool) and (match := _DURATION.fullmatch(written := str(value).strip())) and not match[2]:
+        raise ValueError(f"{written[:40]} has no unit; write {written[:40]}s or {written[:40]}ms")
+    return text(value)
 
 
 def duration(ms: int) -> str:

@@ -53,7 +53,7 @@ def test_a_receipt_in_words_names_what_is_needed_to_ask_again(api: str) -> None:
     again = json_of("receipt", digest)
     assert again["sequence"] == 1
     assert json_of("receipt", "--log", again["log"], "--sequence", "1")["digest"] == digest
-    assert bzzz("receipt", "00" * 32).exit_code == 1
+    assert bzzz("receipt", "00" * 32).exit_code == 6
     assert bzzz("receipt").exit_code == 2
     assert bzzz("receipt", "--log", "x").exit_code == 2
 
@@ -64,13 +64,13 @@ def test_conditions_and_meta_reach_the_node(api: str) -> None:
     assert put(b"1", "--idempotency-key", "k")["digest"] == one["digest"]
     two = put(b"2", "--if-match", one["digest"])
     refused = bzzz("put", ADDRESS, "-", "--if-match", one["digest"], stdin=b"3")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 8
     assert "If-Match" in refused.stderr
     put(b"3", "--parent", one["digest"])
     three = put(b"4", "--parent", two["digest"], "--parent", one["digest"])
     assert len(three["parents"]) == 2
     put(b"5", "--if-match", "*", address=ADDRESS)
-    assert bzzz("put", ADDRESS, "-", "--create", stdin=b"6").exit_code == 1
+    assert bzzz("put", ADDRESS, "-", "--create", stdin=b"6").exit_code == 8
     assert bzzz("put", ADDRESS, "-", "--meta", "nonsense", stdin=b"6").exit_code == 2
 
 
@@ -110,7 +110,7 @@ def test_an_empty_pipe_is_not_taken_for_an_empty_version_unless_that_is_said(api
     result = bzzz("put", ADDRESS, stdin=b"")
     assert result.exit_code == 2
     assert "standard input is empty" in result.stderr
-    assert bzzz("get", ADDRESS).exit_code == 1
+    assert bzzz("get", ADDRESS).exit_code == 6
     put(b"")
     assert bzzz("get", ADDRESS).stdout_bytes == b""
 
