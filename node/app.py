@@ -120,6 +120,7 @@ async def _run_over_store(environment: Environment, settings: Settings, task_sta
     async with trio.open_nursery() as nursery:
         await base.flags.begin()
         nursery.start_soon(base.flags.run)
+        nursery.start_soon(base.audit.watch)
         if environment.network is None:
             await _run_alone(base, task_status)
         else:

@@ -32,11 +32,12 @@ from node.config import values
 from node.config.settings import Settings
 from node.node import Node
 from node.process import gc, threads
+from node.process.identity import FILE_NAME as KEY_FILE_NAME
 from node.process.identity import IdentityRefused, load_or_create
 from node.services.control.audit_file import FILE_NAME, AuditFile, AuditFileRefused
 from node.services.control.config_reload import ConfigReload
 from node.store.errors import StoreRefused
-from node.store.sqlite.file_lock import lock_directory
+from node.store.sqlite.file_lock import FileLock, lock_directory
 from node.store.sqlite.store import SqliteStore
 from node.swarm.base import ListenFailed, Network
 from node.swarm.limits import USUAL, SwarmLimits, within
@@ -82,9 +83,13 @@ def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[
     try:
         with ExitStack() as stack:
             listening = stack.enter_context(closing(bind(settings.api)))
-            stack.enter_context(_data_dir(settings.data_dir))
+            lock = stack.enter_context(_data_dir(settings.data_dir))
             key = load_or_create(settings.data_dir, seed=os.urandom(32))
-            store = SqliteStore.open(settings.data_dir / STORE_NAME, random_id=os.urandom(8).hex())
+            store = SqliteStore.open(
+                settings.data_dir / STORE_NAME,
+                random_id=os.urandom(8).hex(),
+                fixed_files=(lock.path, settings.data_dir / KEY_FILE_NAME),
+            )
             audit_storage = stack.enter_context(closing(AuditFile(settings.data_dir / FILE_NAME)))
             peer_policy = PeerPolicy(allow=settings.allow, deny=settings.deny)
             limits = within(USUAL, descriptors=_descriptors())
@@ -107,7 +112,7 @@ def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[
 
 
 @contextmanager
-def _data_dir(path: Path) -> Iterator[None]:
+def _data_dir(path: Path) -> Iterator[FileLock]:
     """The locked data directory; a missing one is made, for its owner alone."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,7 +123,7 @@ def _data_dir(path: Path) -> Iterator[None]:
         ) from error
     lock = lock_directory(path)
     try:
-        yield
+        yield lock
     finally:
         lock.release()
 

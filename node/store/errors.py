@@ -23,8 +23,18 @@ class StoreRefused(Exception):
     """
 
 
+class StoreFilesLost(OSError):
+    """Files of the running node were removed, replaced or changed by another program; the message says which."""
+
+
 def translated(error: OSError | sqlite3.Error, path: Path | None = None) -> BzzzError:
     """`StorageFull` when there is no room, else `Unavailable`; `details['reason']` holds the disk's own message."""
+    if isinstance(error, StoreFilesLost):
+        return Unavailable(
+            f"{error}: nothing of this was acknowledged, and nothing is written any more; end the node, put the right "
+            "files in place, and start it again",
+            reason=str(error),
+        )  # fmt: skip
     where = str(path) if path is not None else "the store"
     if is_full(error, path):
         return StorageFull(

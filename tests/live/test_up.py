@@ -348,6 +348,30 @@ def test_damaged_or_foreign_files_are_one_clear_line_and_left_unchanged(
     assert (data / name).read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("name", "component"), [("store.db", "store"), ("identity.key", "store"), ("audit.log", "configuration")]
+)
+def test_a_file_that_vanishes_under_a_running_node_is_a_failed_node_and_no_acknowledgement(
+    up: Up, tmp_path: Path, name: str, component: str
+) -> None:
+    api = up("--backend", "mock").ready()["api"]
+    assert call(api, envelope(), method="PUT", body=b"kept")[0] == 202
+    (tmp_path / "data" / name).unlink()
+    path, method, content = envelope(), "PUT", b"lost"
+    if component == "configuration":
+        path, method, content = "/v1/flags", "PATCH", b'{"cache_enabled": false}'
+    headers = {"Content-Type": "application/json"} if component == "configuration" else {}
+    status, body = call(api, path, method=method, body=content, **headers)
+    assert status == 503
+    assert f"{name} was removed" in body.decode()
+    status, body = call(api, "/health")
+    assert status == 503
+    failed = {each["component"]: each for each in json.loads(body)["error"]["details"]["components"]}[component]
+    assert failed["status"] == "failed"
+    assert any(f"{name} was removed" in reason for reason in failed["reasons"])
+    assert not (tmp_path / "data" / name).exists()
+
+
 # -- the log ----------------------------------------------------------------------------------------------------------
 
 

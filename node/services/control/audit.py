@@ -4,6 +4,7 @@ An act is in the log before it has any effect. The author is what the caller sai
 and elsewhere a client with the API's token may give any name.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,10 @@ from protocols.audit_log import GENESIS, ChainBroken, Entry
 from protocols.errors import BzzzError
 from protocols.keys import PrivateKey
 
+log = logging.getLogger(__name__)
+
 PAGE = 1000
+LOOK_SECONDS = 0.5
 
 
 class Audit:
@@ -30,6 +34,7 @@ class Audit:
         self._sequence = storage.count
         self._fault = ""
         self._failure = ""
+        self._lost = ""
         self.state: Mapping[str, Any] = self._last_state()
 
     @property
@@ -45,7 +50,21 @@ class Audit:
     @property
     def faults(self) -> tuple[str, ...]:
         """What is wrong with the log, in words."""
-        return tuple(fault for fault in (self._fault, self._storage.fault, self._failure) if fault)
+        return tuple(fault for fault in (self._fault, self._lost, "" if self._lost else self._failure) if fault)
+
+    @property
+    def is_lost(self) -> bool:
+        """The log was removed or changed by another program, and is not written any more."""
+        return bool(self._lost)
+
+    async def watch(self) -> None:
+        """Notice within a second that another program removed or changed the log. Until cancelled."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            lost = self._storage.look()
+            if lost and lost != self._lost:
+                log.error("%s", lost)
+            self._lost = lost
 
     def _last_state(self) -> Mapping[str, Any]:
         if self._storage.last is None:
@@ -93,8 +112,9 @@ class Audit:
                 await self._storage.append(line)
             except BzzzError as error:
                 self._failure = error.message
+                self._lost = self._storage.look()
                 raise
-            self._failure = ""
+            self._failure = self._lost = ""
             self._sequence, self._head, self.state = entry.sequence, audit_log.hash_of(line), entry.state
             return entry
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import trio
 
 from node.store.errors import is_full
+from node.store.file_stamp import FileStamp, difference, stamp
 from protocols.audit_log import LINE_BYTES_MAX
 from protocols.errors import StorageFull, Unavailable
 
@@ -33,9 +34,8 @@ class AuditStorage(Protocol):
         """The last line, or None when there is none."""
         ...
 
-    @property
-    def fault(self) -> str:
-        """Why another program seems to have written in it, or ''."""
+    def look(self) -> str:
+        """Why it cannot be written any more, because another program removed or changed it; else ''."""
         ...
 
     async def append(self, line: bytes) -> None:
@@ -50,14 +50,15 @@ class AuditStorage(Protocol):
 class MemoryAuditStorage:
     """Lines in memory."""
 
-    fault = ""
-
     def __init__(self) -> None:
         self._lines: list[bytes] = []
 
     @property
     def count(self) -> int:
         return len(self._lines)
+
+    def look(self) -> str:
+        return ""
 
     @property
     def last(self) -> bytes | None:
@@ -82,7 +83,8 @@ class AuditFile:
         self.fault = ""
         try:
             self._file = _open(path)
-            self._end = self._count_lines()
+            self._count_lines()
+            self._left = _stamp_of(self._file)
         except OSError as error:
             raise AuditFileRefused(
                 f"the audit log {path} cannot be used: {error.strerror or error}; every change of a flag is written "
@@ -92,8 +94,8 @@ class AuditFile:
     def close(self) -> None:
         os.close(self._file)
 
-    def _count_lines(self) -> int:
-        """Count the lines and find the last one; cut off an unfinished one. Returns where the next line begins."""
+    def _count_lines(self) -> None:
+        """Count the lines and find the last one; cut off an unfinished one."""
         with self._path.open("rb") as file:
             end = 0
             for line in file:
@@ -104,7 +106,6 @@ class AuditFile:
                 end += len(line)
                 self.count += 1
                 self.last = line[:-1]
-        return end
 
     async def append(self, line: bytes) -> None:
         assert b"\n" not in line, line
@@ -114,40 +115,30 @@ class AuditFile:
             await trio.to_thread.run_sync(self._append, line + b"\n")
         except OSError as error:
             kind = StorageFull if is_full(error, self._path) else Unavailable
-            why = error.strerror or str(error)
-            raise kind(f"the audit log cannot be written ({why}), and without it nothing is changed") from error
+            why = self.fault or f"the audit log cannot be written ({error.strerror or error})"
+            raise kind(f"{why}; without the audit log nothing is changed") from error
         self.count += 1
         self.last = line
 
     def _append(self, data: bytes) -> None:
-        self._reopen_if_replaced()
-        size = os.fstat(self._file).st_size
-        if size != self._end:
-            sizes = f"{size} bytes, and this node left it with {self._end}"
-            self.fault = f"{self._path} has {sizes}: another program wrote in it"
+        if self.look():
+            raise OSError(self.fault)
         try:
             written = os.write(self._file, data)
             if written < len(data):
                 raise OSError(28, "No space left on device")
             os.fsync(self._file)
         except OSError:
-            os.ftruncate(self._file, size)
+            os.ftruncate(self._file, self._left.size_bytes)
             raise
-        self._end = size + len(data)
+        finally:
+            self._left = _stamp_of(self._file)
 
-    def _reopen_if_replaced(self) -> None:
-        """If the file was moved away or replaced, go on in the file that is there now, and record it as a fault."""
-        ours = os.fstat(self._file)
-        try:
-            there = os.stat(self._path)
-        except FileNotFoundError:
-            there = None
-        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
-            self.fault = f"{self._path} was taken away or replaced while this node ran"
-            fresh = _open(self._path)
-            os.close(self._file)
-            self._file = fresh
-            self._end = os.fstat(fresh).st_size
+    def look(self) -> str:
+        """Compare the file with what this node left: removed, replaced or changed, it is not written any more."""
+        lost = difference(str(self._path), self._left, stamp(str(self._path)))
+        self.fault = lost and (f"{lost}: no flag can be changed until it is back, or the node is started again")
+        return self.fault
 
     async def lines(self, *, after: int = 0, limit: int) -> list[bytes]:
         try:
@@ -166,6 +157,11 @@ def read_lines(path: Path, after: int, limit: int) -> list[bytes]:
             if number >= after:
                 found.append(line.removesuffix(b"\n"))
     return found
+
+
+def _stamp_of(file: int) -> FileStamp:
+    found = os.fstat(file)
+    return FileStamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _open(path: Path) -> int:

@@ -76,6 +76,11 @@ class FlagStore:
         health report."""
         return (*(fault for fault in (self._fault, self._lost) if fault), *self._audit.faults)
 
+    @property
+    def can_change(self) -> bool:
+        """False while the audit log is lost: every change is written there first."""
+        return not self._audit.is_lost
+
     def notes(self) -> list[str]:
         """Notes for a person on the flags in force, and on settings that wait for the next start."""
         found = notes(self.current)

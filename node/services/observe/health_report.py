@@ -204,14 +204,18 @@ class HealthReporter:
         )
 
     def _configuration(self) -> ComponentHealth:
-        """The flags in force: degraded while one of them is forced, or a configuration was refused."""
+        """The flags in force: degraded while one of them is forced, or a configuration was refused; failed while the
+        audit log is lost."""
         faults, override = self._flags.faults, self._flags.current.override
         forced = f"{override.author} forces {override.force}: {override.reason}" if override else ""
         reasons = (*((forced,) if forced else ()), *faults)
+        status = Status.DEGRADED if reasons else Status.HEALTHY
+        if not self._flags.can_change:
+            status = Status.FAILED
         return ComponentHealth(
             component="configuration",
             backend="local",
-            status=Status.DEGRADED if reasons else Status.HEALTHY,
+            status=status,
             last_check_ms=self._now_ms(),
             error_count=len(faults),
             latency_ms=0.0,

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from node.store.completion import CallbackCompletion, Completion
-from node.store.errors import translated
+from node.store.errors import StoreFilesLost, translated
 from node.store.signal import Signal
+from node.store.sqlite.file_guard import FileGuard
 from node.store.sqlite.thread_hop import in_thread
 from protocols.errors import BzzzError, Internal, Unavailable
 
@@ -29,9 +30,10 @@ BATCH_MAX = 64
 class Reader:
     """Answers queries over a connection that only reads."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, db: sqlite3.Connection, path: Path, guard: FileGuard) -> None:
         self._db = db
         self._path = path
+        self._guard = guard
         self._queue: deque[_Submission] = deque()
         self._submitted = Signal()
         self._is_open = True
@@ -40,6 +42,8 @@ class Reader:
         """Return the result of the query. Raises `Unavailable` when the disk fails or the store is closed."""
         if not self._is_open:
             raise closed_error()
+        if self._guard.is_content_changed:
+            raise translated(StoreFilesLost(self._guard.look()))
         completion: Completion[T] = Completion()
         self._queue.append((query, completion))
         self._submitted.notify()

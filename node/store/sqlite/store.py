@@ -23,6 +23,7 @@ from node.store.hints import Hint, Pending, Standing
 from node.store.log import Change, Incoming, Merged, Origin
 from node.store.members import Member
 from node.store.sqlite import queries, schema
+from node.store.sqlite.file_guard import FileGuard
 from node.store.sqlite.file_lock import FileLock
 from node.store.sqlite.heads_cache import HeadLoads, HeadsCache
 from node.store.sqlite.hints import SqliteHints
@@ -48,6 +49,7 @@ class SqliteStore:
         *,
         cache_bytes: int,
         before_commit: Callable[[], None] | None,
+        fixed_files: Iterable[Path],
     ) -> None:
         self.path = path
         self._lock = lock
@@ -56,8 +58,9 @@ class SqliteStore:
         self.log_id = queries.log_id(db)
         transaction = Transaction(connections[0], before_commit=before_commit)
         self._prefixes = transaction.prefixes
-        self._writer = Writer(transaction, path)
-        self._reader = Reader(db, path)
+        self._guard = FileGuard(path, fixed=(lock.path, *fixed_files))
+        self._writer = Writer(transaction, path, self._guard)
+        self._reader = Reader(db, path, self._guard)
         self._version_count = self.last_sequence - queries.count_learned(db)
         self._counted_until = self.last_sequence
         """Versions whose first entry is this one or earlier have been counted."""
@@ -80,11 +83,13 @@ class SqliteStore:
         cache_bytes: int = CACHE_BYTES,
         max_pages: int | None = None,
         before_commit: Callable[[], None] | None = None,
+        fixed_files: Iterable[Path] = (),
     ) -> Self:
         """Open the store in a file, or create one with `random_id` (16 hex digits) as its log id. Reads the disk.
 
         `max_pages` limits the file (4 KiB a page), beyond it writes raise `StorageFull`. `before_commit` is called in
-        the writer's thread before each COMMIT, a seam for tests: it may be slow, or raise. Raises `StoreRefused`.
+        the writer's thread before each COMMIT, a seam for tests: it may be slow, or raise. `fixed_files` are other
+        files that nothing may change while the store is open, see `FileGuard`. Raises `StoreRefused`.
         """
         lock = FileLock.take(path.with_name(path.name + ".lock"), what=f"the store {path}")
         try:
@@ -92,7 +97,10 @@ class SqliteStore:
             try:
                 if max_pages is not None:
                     connections[0].execute(f"PRAGMA max_page_count = {max_pages}")
-                return cls(path, lock, connections, cache_bytes=cache_bytes, before_commit=before_commit)
+                return cls(
+                    path, lock, connections, cache_bytes=cache_bytes, before_commit=before_commit,
+                    fixed_files=fixed_files,
+                )  # fmt: skip
             except BaseException:
                 _close(*connections)
                 raise
@@ -111,10 +119,13 @@ class SqliteStore:
                 try:
                     async with trio.open_nursery() as threads:
                         threads.start_soon(self._reader.run)
+                        threads.start_soon(self._writer.watch_files)
                         await self._writer.run()
                         self._reader.close()
+                        threads.cancel_scope.cancel()
                 finally:
-                    await trio.to_thread.run_sync(_close, *self._connections, abandon_on_cancel=True)
+                    close = _leave if self._guard.look() else _close
+                    await trio.to_thread.run_sync(close, *self._connections, abandon_on_cancel=True)
                     self._lock.release()
             nursery.cancel_scope.cancel()
 
@@ -387,3 +398,14 @@ def _close(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):
         writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     writer.close()
+
+
+def _leave(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    """Close without a checkpoint, which would write into files of another node, or delete their log.
+
+    While the reader is open, closing the writer leaves the files as they are; a reader can change none.
+    """
+    with suppress(sqlite3.Error):
+        reader.execute("SELECT * FROM meta").fetchone()  # so that it holds SQLite's shared lock on the file
+    writer.close()
+    reader.close()

@@ -7,6 +7,7 @@ in it and leaves nothing. Deferred writes (acknowledgements and the like) are wr
 of their own within `FLUSH_SECONDS`.
 """
 
+import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,14 +20,17 @@ import trio
 
 from node.store.completion import CallbackCompletion, Completion
 from node.store.disk_latency import DiskLatency
-from node.store.errors import translated
+from node.store.errors import StoreFilesLost, translated
 from node.store.signal import Signal
 from node.store.sqlite.deferred_writes import DeferredWrites
+from node.store.sqlite.file_guard import LOOK_SECONDS, FileGuard
 from node.store.sqlite.merge import MergeRequest
 from node.store.sqlite.reader import closed_error
 from node.store.sqlite.thread_hop import in_thread
 from node.store.sqlite.transaction import Operation, Transaction
 from protocols.errors import BzzzError, Unavailable
+
+log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.5
 CLOSE_SECONDS = 1.5
@@ -50,8 +54,9 @@ class Submission(NamedTuple):
 class Writer:
     """Commits operations in the order of their submission."""
 
-    def __init__(self, transaction: Transaction, path: Path) -> None:
+    def __init__(self, transaction: Transaction, path: Path, guard: FileGuard) -> None:
         self._transaction = transaction
+        self._guard = guard
         self._path = path
         self.last_sequence = transaction.last_sequence
         """Of the newest entry that is published."""
@@ -114,6 +119,19 @@ class Writer:
         if self._idle is not None and self._idle.deadline == inf:
             self._idle.deadline = trio.current_time() + FLUSH_SECONDS
 
+    async def watch_files(self) -> None:
+        """Notice within a second that the files are gone, also while nothing is written. Until cancelled."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            if (lost := self._guard.look()) and not self._is_closing:
+                self._note_failure(StoreFilesLost(lost))
+
+    def _note_failure(self, error: sqlite3.Error | OSError) -> None:
+        message = translated(error, self._path).message
+        if isinstance(error, StoreFilesLost) and message != self.last_failure:
+            log.error("%s", message)
+        self.last_failure = message
+
     def close(self) -> None:
         """Commit what was submitted, then end `run`."""
         self._is_closing = True
@@ -166,18 +184,21 @@ class Writer:
         operations, deferred = [submission.operation for submission in batch], self.deferred_in_commit
         before = self.commits
         try:
+            self._guard.commit_begins()
             await in_thread(lambda: self._transaction.commit(operations, deferred), partial(self._publish, batch))
         except (sqlite3.Error, OSError) as error:
             self._fail(batch, error)
         except Exception as error:
             if self.commits > before:
                 raise  # it is on the disk and must not be written twice: the publishing has a defect
+            self._guard.commit_ended(is_committed=False)
             await self._commit_one_by_one(batch, error)
         finally:
             self.disk.fail()  # when it did not end
 
     def _publish(self, batch: Sequence[Submission], results: list[Any]) -> None:
         """Publish the results, then complete the callers: what they read next includes their own writes."""
+        self._guard.commit_ended(is_committed=True)
         self.commits += 1
         self.last_failure = ""
         self.disk.end(sync_seconds=self._transaction.sync_seconds)
@@ -195,9 +216,10 @@ class Writer:
                 submission.completion.succeed(result)
 
     def _fail(self, batch: Sequence[Submission], error: sqlite3.Error | OSError) -> None:
+        self._guard.commit_ended(is_committed=False)
         self._restore_deferred()
         self.failures += 1
-        self.last_failure = translated(error, self._path).message
+        self._note_failure(error)
         for submission in batch:
             failure = translated(error, self._path)
             failure.__cause__ = error

@@ -9,22 +9,23 @@ import trio
 import trio.testing
 
 from node.store.sqlite import schema
+from node.store.sqlite.file_guard import FileGuard
 from node.store.sqlite.transaction import Transaction
 from node.store.sqlite.writer import FLUSH_SECONDS, Writer
 from protocols.errors import Unavailable
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[tuple[Transaction, Path]]:
+def opened(tmp_path: Path) -> Iterator[tuple[Transaction, Path, FileGuard]]:
     path = tmp_path / "store.sqlite3"
     connections = schema.open_connections(path, log_id="0" * 16)
-    yield Transaction(connections[0]), path
+    yield Transaction(connections[0]), path, FileGuard(path)
     for connection in connections:
         connection.close()
 
 
 async def test_operations_of_one_turn_of_the_loop_share_a_commit_despite_acknowledgements_between_them(
-    opened: tuple[Transaction, Path],
+    opened: tuple[Transaction, Path, FileGuard],
 ) -> None:
     writer = Writer(*opened)
 
@@ -49,10 +50,10 @@ async def test_operations_of_one_turn_of_the_loop_share_a_commit_despite_acknowl
 
 
 async def test_deferred_writes_get_a_commit_of_their_own_when_no_operation_comes(
-    opened: tuple[Transaction, Path], autojump_clock: trio.testing.MockClock
+    opened: tuple[Transaction, Path, FileGuard], autojump_clock: trio.testing.MockClock
 ) -> None:
-    transaction, path = opened
-    writer = Writer(transaction, path)
+    transaction, path, guard = opened
+    writer = Writer(transaction, path, guard)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.run)
         for number in range(3):
@@ -69,7 +70,9 @@ async def test_deferred_writes_get_a_commit_of_their_own_when_no_operation_comes
         nursery.cancel_scope.cancel()
 
 
-async def test_an_operation_whose_publishing_fails_is_still_written_once(opened: tuple[Transaction, Path]) -> None:
+async def test_an_operation_whose_publishing_fails_is_still_written_once(
+    opened: tuple[Transaction, Path, FileGuard],
+) -> None:
     writer = Writer(*opened)
     done: list[str] = []
 
