@@ -28,6 +28,7 @@ RETRY_CAP_SECONDS = 10.0
 ANSWER_BYTES_MAX = 65_536
 ADDRESSES_MAX = 16
 ADDRESS_CHARACTERS_MAX = 256
+NAME_CHARS_MAX = 80
 
 
 class BootstrapFailed(Exception):
@@ -100,7 +101,9 @@ async def _fetch(api: str) -> bytes:
                 if len(answer) > ANSWER_BYTES_MAX:
                     raise BootstrapFailed("the server there is not a node: its answer is too long")
             return bytes(answer)
-    except (OSError, trio.BrokenResourceError, UnicodeError) as error:
+    except BootstrapFailed:
+        raise
+    except Exception as error:  # a resolver raises more than OSError, and whatever it is must not end the node
         raise BootstrapFailed(f"it cannot be reached ({error})") from error
 
 
@@ -117,7 +120,7 @@ def read_bootstrap(answer: bytes, *, network: str) -> Sighted:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidPayload):
         raise BootstrapFailed("the server there is not a node") from None
     if other_network != network:
-        raise BootstrapFailed(f"it is of the swarm {other_network!r}, not {network!r}")
+        raise BootstrapFailed(f"it is of the swarm {str(other_network)[:NAME_CHARS_MAX]!r}, not {network!r}")
     usable = tuple(address for address in _texts(addresses) if address.endswith(f"/p2p/{peer}"))
     if not usable:
         raise BootstrapFailed("it has no address: its backend is mock")

@@ -129,6 +129,9 @@ class VirtualEndpoint:
             for address in list(dial.open):
                 dial.fail(address, f"this node {reason}")
 
+    def address_fault(self, address: str) -> str:
+        return "" if _ADDRESS.fullmatch(address) else "not an address of this network: /memory/<number>/p2p/<peer id>"
+
     def connected_peers(self) -> tuple[str, ...]:
         return tuple(self._ends)
 
@@ -183,7 +186,7 @@ class VirtualEndpoint:
             if self._receiver is None:
                 dial.failed[address] = "this node's network does not run"
             elif match is None:
-                dial.failed[address] = "not an address of this network: /memory/<number>/p2p/<peer id>"
+                dial.failed[address] = self.address_fault(address)
             elif int(match[1]) == self._number:
                 dial.failed[address] = "that is this node itself"
             else:

@@ -6,15 +6,16 @@ socket; `node/config/load.py` adds the origin of the value.
 """
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from protocols.names import HOSTNAME_RULE, is_hostname, is_name
+
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION_MS_MAX = 100 * 366 * _UNITS_MS["d"]
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 _DNS = ("dns", "dns4", "dns6")
 
@@ -49,7 +50,7 @@ def one_of(*choices: str) -> Callable[[object], str]:
 def name(value: object) -> str:
     """The name of a node or a network, as in a UCXL address."""
     word = text(value)
-    if not _NAME.fullmatch(word):
+    if not is_name(word):
         raise ValueError(f"{word!r} is not a name: 1 to 64 letters, digits, '-', '_' and '.'")
     return word
 
@@ -60,8 +61,12 @@ def path(value: object) -> Path:
     if not written or "\0" in written:
         raise ValueError(f"{written!r} is not a path")
     try:
+        os.fsencode(written)
+    except UnicodeError:
+        raise ValueError(f"{written!r} is not a path: it has a character that no file name can have") from None
+    try:
         return Path(written).expanduser().absolute()
-    except (RuntimeError, OSError):
+    except (RuntimeError, OSError, ValueError):
         raise ValueError(f"{written!r} leads nowhere: there is no such home, or no current directory") from None
 
 
@@ -145,7 +150,7 @@ def split_host_port(address: str) -> tuple[str, int]:
     wrong = ValueError(f"{address!r} is not host:port; write it like 127.0.0.1:8080")
     bare = address.removeprefix("http://").rstrip("/")
     host, separator, port = bare.rpartition(":")
-    if not separator or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+    if not separator or not _is_port(port):
         raise wrong
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -153,8 +158,11 @@ def split_host_port(address: str) -> tuple[str, int]:
             raise wrong
     elif ":" in host:
         raise ValueError(f"{address!r} is not host:port; an IPv6 address stands in brackets, like [::1]:8080")
-    if _ip_of(host) is None and (not _HOST.fullmatch(host) or host.rpartition(".")[2].isdigit()):
-        raise wrong
+    if _ip_of(host) is None:
+        if not host or host.rpartition(".")[2].isdigit():
+            raise wrong
+        if not is_hostname(host):
+            raise ValueError(f"{host!r} cannot be the host in {address!r}: {HOSTNAME_RULE}")
     return host, int(port)
 
 
@@ -178,9 +186,10 @@ def bootstrap_node(value: object) -> str:
         return dial_address(node)
     try:
         return host_port(node)
-    except ValueError:
+    except ValueError as error:
         raise ValueError(
-            f"{node!r} is neither a multiaddr to dial, like /ip4/192.0.2.7/tcp/4001, nor the host:port of a node's API"
+            f"{node!r} is neither a multiaddr to dial, like /ip4/192.0.2.7/tcp/4001, nor the host:port of a node's API "
+            f"({error})"
         ) from None
 
 
@@ -204,13 +213,20 @@ def _multiaddr(address: str, purpose: str) -> str:
         raise wrong
     kind, host, port = parts[1], parts[2], parts[4]
     ip = _ip_of(host)
-    if (ip is None or kind != f"ip{ip.version}") and not (may_dial and kind in _DNS and _HOST.fullmatch(host)):
+    if may_dial and kind in _DNS:
+        if not is_hostname(host):
+            raise ValueError(f"{host!r} cannot be the host in {address!r}: {HOSTNAME_RULE}")
+    elif ip is None or kind != f"ip{ip.version}":
         raise wrong
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
+    if not _is_port(port):
         raise wrong
     if parts[6:] and not _is_peer_id(parts[6]):
         raise ValueError(f"{address!r} does not end in the id of a node, which begins with 12D3KooW")
     return "/".join(parts)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65_535
 
 
 def peer_id(value: object) -> str:

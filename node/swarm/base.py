@@ -79,6 +79,10 @@ class Network(Protocol):
         """
         ...
 
+    def address_fault(self, address: str) -> str:
+        """Why this network can never dial a text as an address, in words; '' when it may. Does not raise."""
+        ...
+
     def send(self, peer: str, lane: Lane, frame: bytes) -> bool:
         """Queue a frame. Never waits. False: the peer is not connected or its queue is full, and nothing was queued."""
         ...

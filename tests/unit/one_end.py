@@ -65,6 +65,9 @@ class OneEnd:
         if peer in self._connected:
             self.go(peer, reason)
 
+    def address_fault(self, address: str) -> str:
+        return ""
+
     def connected_peers(self) -> tuple[str, ...]:
         return tuple(self._connected)
 

@@ -31,6 +31,9 @@ class Dialler:
         except DialFailed as error:
             log.debug("could not dial %s: %s", target, error)
             return ""
+        except Exception:  # a library that meets an odd address, or a machine without room, must not end the node
+            log.exception("the dial of %s failed in a way that was not expected", target)
+            return ""
 
     async def _dial_hearsay(self, addresses: tuple[str, ...]) -> str:
         async with self._hearsay_dials:

@@ -62,6 +62,8 @@ class MemberExchange:
 
     def _report(self, entry: MemberEntry, source: str) -> None:
         addresses = [address for address in entry.addresses if address.endswith(f"/p2p/{entry.peer}")]
+        if not addresses:
+            return
         self._on_sighted(
             Sighted(
                 peer=entry.peer,

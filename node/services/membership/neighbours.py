@@ -33,6 +33,7 @@ from protocols.messages import (
     Pong,
     Reply,
 )
+from protocols.names import is_name
 from protocols.policy import address_book, failure_detector
 from protocols.policy.address_book import AddressBook
 from protocols.policy.failure_detector import FailureDetector
@@ -100,7 +101,7 @@ class Neighbours:
             peer_policy=rpc.peer_policy,
             chance=chance,
             is_on=may_exchange,
-            on_sighted=self._address_book.handle,
+            on_sighted=self._sighted,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -113,14 +114,43 @@ class Neighbours:
                 nursery.start_soon(self._exchange.run)
                 task_status.started()
                 self._forget_unlisted()
+                self._clean_remembered()
                 self._sight_known()
                 for peer in self._network.connected_peers():  # those that connected before this ran
                     nursery.start_soon(self._greet, peer)
                 for finder in self._finders:
-                    nursery.start_soon(finder.run, self._address_book.handle)
+                    nursery.start_soon(finder.run, self._sighted)
                 await trio.sleep_forever()
             finally:
                 self._nursery = None  # before it closes: a late event must not start a task in it
+
+    def _sighted(self, sighted: address_book.Sighted) -> None:
+        """A finder, a hello or another member reports addresses; those that can never be dialled are left out."""
+        addresses = self._dialable(sighted.addresses, f"{sighted.peer or 'a peer'} (by {sighted.source})")
+        if addresses or not sighted.addresses:
+            self._address_book.handle(replace(sighted, addresses=addresses))
+
+    def _dialable(self, addresses: Sequence[str], source: str) -> tuple[str, ...]:
+        """The addresses that this network may dial; one line in the log says why the first of the others is not."""
+        faults = {address: fault for address in addresses if (fault := self._network.address_fault(address))}
+        if faults:
+            address, fault = next(iter(faults.items()))
+            self._log.info("%d address(es) of %s are not used; %.200s: %.300s", len(faults), source, address, fault)
+        return tuple(address for address in addresses if address not in faults)
+
+    def _clean_remembered(self) -> None:
+        """Drop what an earlier build stored of members and what is not accepted today: addresses and names."""
+        for presence in self._members.all():
+            member = presence.member
+            addresses = self._dialable(member.addresses, f"{member.peer}, as they were stored,")
+            name = member.name if is_name(member.name) else ""
+            if name != member.name:
+                self._log.info(
+                    "the stored name of %s cannot be a name, and is dropped: %.80s", member.peer, member.name
+                )
+            if (name, addresses) != (member.name, member.addresses):
+                presence.member = replace(member, name=name, addresses=addresses)
+                self._start_task(self._store_member, presence.member)
 
     def _sight_known(self) -> None:
         """Give the remembered members to the address book."""
@@ -288,10 +318,11 @@ class Neighbours:
         """A peer of this swarm said hello: it is a member now."""
         now_ms = self._now_ms()
         known = self._members.get(peer)
+        own_addresses = [address for address in hello.addresses if address.endswith(f"/p2p/{peer}")]
         member = Member(
             peer=peer,
             name=hello.name,
-            addresses=tuple(a for a in hello.addresses if a.endswith(f"/p2p/{peer}")),
+            addresses=self._dialable(own_addresses, f"{peer} (by its hello)"),
             first_seen_ms=known.member.first_seen_ms if known else now_ms,
             last_seen_ms=now_ms,
         )

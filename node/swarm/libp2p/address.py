@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from protocols.errors import InvalidPayload
 from protocols.keys import public_key
+from protocols.names import HOSTNAME_RULE, is_hostname
 
 IP = ("ip4", "ip6")
 DNS = ("dns", "dns4", "dns6")
@@ -35,9 +36,11 @@ def parse(text: str) -> TcpAddress:
     kind, host, port, peer = parts[1], parts[2], parts[4], parts[6] if len(parts) == 7 else None
     if kind in IP:
         host = _ip(kind, host)
-    elif kind not in DNS or not host:
+    elif kind not in DNS:
         raise ValueError(f"/{kind}/{host} is not supported; write {SYNTAX}")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+    elif not is_hostname(host):
+        raise ValueError(f"{host!r} cannot be a host: {HOSTNAME_RULE}")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise ValueError(f"{port!r} is not a TCP port: a number from 0 to 65535")
     if peer is not None:
         try:

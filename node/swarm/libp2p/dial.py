@@ -51,7 +51,7 @@ async def race(
         failed[str(endpoint)] = f"its name was not resolved: {silent}"
         try:
             resolved = await _resolve(endpoint)
-        except OSError as error:
+        except Exception as error:  # not OSError alone: a resolver raises UnicodeError for a label that is too long
             failed[str(endpoint)] = describe(error)
             return
         del failed[str(endpoint)]

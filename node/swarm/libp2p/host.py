@@ -130,6 +130,13 @@ class Host(Network):
         assert len(frame) <= FRAME_BYTES_MAX, f"a frame of {len(frame):,} bytes, and {FRAME_BYTES_MAX:,} is the most"
         return self._links is not None and self._links.send(peer, lane, frame)
 
+    def address_fault(self, address: str) -> str:
+        try:
+            parse(address)
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def disconnect(self, peer: str, reason: str) -> None:
         for connection in self.swarm.of(peer):
             connection.abort(reason)

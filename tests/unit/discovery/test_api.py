@@ -91,6 +91,20 @@ async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture
     assert health.looked_at is not None
 
 
+@pytest.mark.parametrize("error", [UnicodeError("label empty or too long"), OverflowError("port"), OSError("gone")])
+async def test_whatever_a_resolver_raises_is_a_fault_and_the_finder_goes_on(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> trio.SocketStream:
+        raise error
+
+    monkeypatch.setattr(trio, "open_tcp_stream", refuse)
+    finder = ApiFinder(("a.example:1",), network="bzzz", chance=lambda: 0.0)
+    with trio.move_on_after(0.05):
+        await finder.run(lambda _: None)
+    assert finder.health().faults == (f"the bootstrap node a.example:1: it cannot be reached ({error})",)
+
+
 async def test_a_finder_runs_while_its_switch_is_on() -> None:
     runs = 0
     is_on = False

@@ -28,3 +28,13 @@ def test_config_check_says_whether_a_node_could_start_with_a_file(tmp_path: Path
     bad = bzzz("config", "check", str(path))
     assert bad.exit_code == 2
     assert "did you mean name?" in bad.stderr
+
+
+@pytest.mark.parametrize("node", ["/dns4/a..b/tcp/1", f"/dns/{'a' * 64}/tcp/1", "a..b:8080", f"{'a.' * 127}b:8080"])
+def test_config_check_refuses_a_bootstrap_node_whose_name_cannot_be_a_host_name(node: str, tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text(f"bzzz: {{dht_bootstrap_nodes: ['{node}']}}", encoding="utf-8")
+    refused = bzzz("config", "check", str(path))
+    assert refused.exit_code == 2
+    assert "cannot be the host" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1

@@ -1,26 +1,74 @@
-"""Neighbours: peers may connect and disconnect at any moment, also while the node is being stopped."""
+"""Neighbours: a peer may come at any moment, also while the node stops, and no text of a peer ends the node."""
 
+from collections.abc import Sequence
+
+import pytest
 import trio
 import trio.testing
 
+from discovery.finder import Finder, FinderHealth, OnSighted
 from node.config.settings import Settings
 from node.services.membership.neighbours import Neighbours
+from node.store.members import Member
 from node.store.memory.store import MemoryStore
 from node.swarm.members import Members
 from node.swarm.rpc import Rpc
+from protocols.keys import PrivateKey
+from protocols.messages import Hello
+from protocols.policy.address_book import Sighted
 from tests.unit.one_end import OneEnd
 
 ROUNDS = 50
 """Trio runs ready tasks in a random order: in so many rounds every order occurs."""
 
 
-def neighbours(net: OneEnd) -> Neighbours:
+PEER = PrivateKey.from_seed(bytes(32)).peer_id
+GOOD = f"/dns4/good.example/tcp/1/p2p/{PEER}"
+BAD = f"/dns4/a..b/tcp/1/p2p/{PEER}"
+
+
+class Picky(OneEnd):
+    """A network that never dials a name with an empty label, and notes what it is to dial."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dialled: list[tuple[str, ...]] = []
+
+    def address_fault(self, address: str) -> str:
+        return "an empty label" if ".." in address else ""
+
+    async def dial(self, addresses: Sequence[str], *, timeout: float) -> str:
+        self.dialled.append(tuple(addresses))
+        return await super().dial(addresses, timeout=timeout)
+
+
+class Raising(OneEnd):
+    async def dial(self, addresses: Sequence[str], *, timeout: float) -> str:
+        raise UnicodeError("label empty or too long")
+
+
+class Reports:
+    """A finder that reports one sighting."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+
+    def health(self) -> FinderHealth:
+        return FinderHealth()
+
+    async def run(self, on_sighted: OnSighted) -> None:
+        on_sighted(Sighted(peer=PEER, addresses=self._addresses, source="a finder"))
+
+
+def neighbours(
+    net: OneEnd, *, members: Members | None = None, store: MemoryStore | None = None, finders: Sequence[Finder] = ()
+) -> Neighbours:
     return Neighbours(
         rpc=Rpc(net),
-        members=Members(net.peer_id, replication=20),
-        store=MemoryStore(log_id="ab" * 8),
+        members=members or Members(net.peer_id, replication=20),
+        store=store or MemoryStore(log_id="ab" * 8),
         settings=Settings(network="test", name="n1"),
-        finders=(),
+        finders=finders,
         now_ms=lambda: 0,
         chance=lambda: 0.0,
         on_sign_of_life=lambda why: None,
@@ -38,3 +86,49 @@ async def test_a_peer_that_connects_or_disconnects_while_the_node_stops_is_no_er
                     node.connected("p2", "/ip4/127.0.0.1/tcp/1", True)
                     node.disconnected("p2", "this node stops")
                     await trio.lowlevel.checkpoint()
+
+
+async def test_addresses_that_can_never_be_dialled_are_left_out_wherever_they_come_from(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    net = Picky()
+    here = neighbours(net, finders=(Reports(BAD, GOOD), Reports(BAD)))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(here.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert net.dialled == [(GOOD,)]
+        here.answer_hello(PEER, Hello("test", "n2", "log", 0, (BAD, GOOD)))
+        assert here.addresses_of(PEER) == (GOOD,)
+        nursery.cancel_scope.cancel()
+    assert f"1 address(es) of {PEER} (by its hello) are not used; {BAD}: an empty label" in caplog.text
+
+
+async def test_what_was_stored_of_a_member_and_is_not_accepted_today_is_dropped_at_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    net, store = Picky(), MemoryStore(log_id="ab" * 8)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        stored = Member(peer=PEER, name="red\x1b[31m", addresses=(BAD, GOOD), first_seen_ms=0, last_seen_ms=0)
+        await store.save_member(stored)
+        here = neighbours(net, members=Members(net.peer_id, replication=20, members=store.members()), store=store)
+        await nursery.start(here.run)
+        await trio.testing.wait_all_tasks_blocked()
+        (kept,) = store.members()
+        nursery.cancel_scope.cancel()
+    assert (kept.name, kept.addresses) == ("", (GOOD,))
+    assert net.dialled == [(GOOD,)]
+    assert f"1 address(es) of {PEER}, as they were stored, are not used; {BAD}: an empty label" in caplog.text
+    assert f"the stored name of {PEER} cannot be a name" in caplog.text
+
+
+async def test_a_dial_that_raises_what_no_network_should_raise_is_a_failed_dial(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(neighbours(Raising(), finders=(Reports(GOOD),)).run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert "label empty or too long" in caplog.text
