@@ -91,6 +91,8 @@ async def test_history_is_in_the_total_order_whatever_the_order_of_arrival(store
     assert [version.digest for version in await store.versions(items[0].key)] == [item.digest for item in in_order]
     page = await store.versions(items[0].key, after=2, limit=3)
     assert [version.digest for version in page] == [item.digest for item in in_order[2:5]]
+    for past_the_end in (6, (1 << 63) - 1, 1 << 63, (1 << 64) - 1):
+        assert await store.versions(items[0].key, after=past_the_end, limit=3) == []
     assert await store.count_versions(items[0].key) == 6
     first = page[0]
     assert (first.address, first.content_type, first.size_bytes) == (items[0].address, "text/plain", 1)

@@ -1,6 +1,7 @@
 """Queries of the tables: plain functions over a connection that only reads, called in the reader's thread."""
 
 import json
+import logging
 import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -13,7 +14,11 @@ from node.store.sqlite.rows import ITEM_COLUMNS, ORIGINS, REISSUED_AS, SIGN, ite
 from node.store.versions import Version
 from protocols.envelope import Envelope, Notice, decode, order_key
 
+_LOG: Final = logging.getLogger(__name__)
+
 _ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.key_id"
+_INTEGER_MAX: Final = (1 << 63) - 1
+"""The largest integer of SQLite. Its driver raises OverflowError for a larger one, and a peer may ask with 2^64 - 1."""
 _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
 
 
@@ -50,7 +55,7 @@ def versions(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, after:
             "LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
             f"WHERE v.key_id = (SELECT k.id FROM keys k WHERE {KEY_IS}) "
             "ORDER BY v.version, v.author, v.digest LIMIT :limit OFFSET :after",
-            prefixes.key_parameters(key) | {"limit": limit, "after": after},
+            prefixes.key_parameters(key) | {"limit": limit, "after": min(after, _INTEGER_MAX)},
         )
     ]  # fmt: skip
 
@@ -192,13 +197,24 @@ def log_id(db: sqlite3.Connection) -> str:
 
 
 def members(db: sqlite3.Connection) -> dict[str, Member]:
-    return {
-        peer: Member(
-            peer=peer, name=name, addresses=tuple(json.loads(addresses)), first_seen_ms=first_seen_ms,
-            last_seen_ms=last_seen_ms, labels=json.loads(labels),
-        )
-        for peer, name, addresses, first_seen_ms, last_seen_ms, labels in db.execute("SELECT * FROM members")
-    }  # fmt: skip
+    """The remembered members. One that cannot be read is left out, with a line in the log: it says hello again."""
+    found = {}
+    for peer, name, addresses, first_seen_ms, last_seen_ms, labels in db.execute("SELECT * FROM members"):
+        try:
+            found[peer] = Member(
+                peer=peer, name=name, addresses=_texts(addresses), first_seen_ms=first_seen_ms,
+                last_seen_ms=last_seen_ms, labels=dict(json.loads(labels)),
+            )  # fmt: skip
+        except (ValueError, TypeError, RecursionError) as error:
+            _LOG.warning("the stored member %s cannot be read, and is left out: %s", peer, error)
+    return found
+
+
+def _texts(encoded: str) -> tuple[str, ...]:
+    texts = json.loads(encoded)
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("its addresses are no list of texts")
+    return tuple(texts)
 
 
 def cursors(db: sqlite3.Connection) -> dict[str, int]:

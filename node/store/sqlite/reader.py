@@ -94,6 +94,8 @@ class Reader:
             return None, translated(error, self._path)
         except BzzzError as error:
             return None, Internal(f"{self._path}: what was read is no version ({error}); the file is damaged")
+        except Exception as error:  # a query that can never be answered fails alone: its batch and the store go on
+            return None, error
 
 
 def _complete(batch: Sequence[_Submission], answers: Sequence[tuple[Any, Exception | None]]) -> None:
