@@ -1,7 +1,8 @@
 """Logs: structured, one line for each event, on standard error; text for people, JSON for machines.
 
 Records of libraries, through Python's own `logging`, are written in the same form. Standard output stays free for the
-output of commands. Values under names of secrets are masked. A record of a call has the trace of the call
+output of commands. Values under names of secrets are masked. What cannot be printed is shown as its escape, for text
+of a peer may hold escape sequences and line breaks. A record of a call has the trace of the call
 (`node/trace.py`) under `trace`, on every node that the call touches.
 """
 
@@ -9,12 +10,14 @@ import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
+from io import StringIO
 from typing import Any, TextIO, cast
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import ExcInfo, Processor
 
 from node import trace
+from protocols.printable import printable, printable_lines
 
 _SECRET_NAMES = ("token", "authorization", "password", "secret", "private_key")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -58,14 +61,21 @@ def _processors(form: str) -> list[Processor]:
         _without_secrets,
         structlog.processors.format_exc_info if form == "json" else _pass,
         structlog.processors.UnicodeDecoder(),
+        _printable if form == "text" else _pass,  # JSON escapes by itself
     ]
 
 
 def _render(form: str, colors: bool) -> Processor:
     if form == "json":
         return structlog.processors.JSONRenderer()
-    plain = structlog.dev.plain_traceback  # other formatters print local variables, which may be secrets
-    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, exception_formatter=plain)
+    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, exception_formatter=_write_traceback)
+
+
+def _write_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    """A traceback without local variables, which other formatters print and which may be secrets; printable."""
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write(printable_lines(text.getvalue()))
 
 
 class _LenientStream:
@@ -91,6 +101,14 @@ def _pass(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutabl
 def _with_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if current := trace.current():
         event["trace"] = current
+    return event
+
+
+def _printable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Text in a record may be a peer's: it is shown without control characters, and without line breaks."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value)
     return event
 
 

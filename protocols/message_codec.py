@@ -49,6 +49,7 @@ from protocols.messages import (
     VersionsReply,
     is_plain,
 )
+from protocols.names import is_name
 from protocols.ucxl import canonical_key
 
 _LIST_MAX = 1024
@@ -78,6 +79,13 @@ def _int(value: Any) -> int:
 def _text(value: Any) -> str:
     if type(value) is not str or len(value) > TEXT_MAX:
         raise Malformed(f"a text of at most {TEXT_MAX} characters was expected")
+    return value
+
+
+def _name(value: Any) -> str:
+    """A name as a configuration may give it, or none. It is shown in logs and on terminals."""
+    if type(value) is not str or not (value == "" or is_name(value)):
+        raise Malformed("a name of at most 64 letters, digits, '-', '_' and '.' was expected")
     return value
 
 
@@ -171,7 +179,7 @@ _REPLY_OFFSET = 64
 _FAILED = 127
 
 _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
-    1: (Hello, (_text, _text, _text, _int, _addresses)),
+    1: (Hello, (_text, _name, _name, _int, _addresses)),
     2: (Ping, ()),
     3: (Merge, (_encoded,)),
     4: (GetHeads, (_key, _digests)),
@@ -184,7 +192,7 @@ _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
 _TRAILING: dict[int, Callable[[Any], Any]] = {3: _traces}
 """Fields of a later minor version, which may be missing. Reading one never fails."""
 _REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
-    65: (Hello, (_text, _text, _text, _int, _addresses)),
+    65: (Hello, (_text, _name, _name, _int, _addresses)),
     66: (Pong, (_int, _int, _int)),
     67: (MergeReply, (_int, _list_of(_refusal, ENVELOPES_MAX))),
     68: (HeadsReply, (_digests, _encoded)),

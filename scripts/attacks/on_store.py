@@ -286,7 +286,7 @@ async def repeated_hellos(siege: Siege) -> None:
     member = await siege.member()
     for number in range(5_000):
         addresses = tuple(f"/ip4/127.0.0.{number % 200 + 1}/tcp/{at}/p2p/{member.key.peer_id}" for at in range(1, 33))
-        hello = Hello(siege.target.network, f"n{number}" * 100, "", 1 << 62, addresses)
+        hello = Hello(siege.target.network, (f"n{number}-" * 64)[:64], "", 1 << 62, addresses)
         if not await member.send(message_codec.encode_request(1 << 40 | number, hello)):
             return
     await member.ask(Ping())

@@ -83,7 +83,8 @@ notices = st.builds(
     ),
     canonical, digests, numbers, st.booleans(), many_digests,
 )  # fmt: skip
-hellos = st.builds(Hello, texts, texts, texts, numbers, addresses)
+node_names = st.from_regex(r"[A-Za-z0-9._-]{0,64}", fullmatch=True)
+hellos = st.builds(Hello, texts, node_names, node_names, numbers, addresses)
 
 REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
@@ -320,6 +321,9 @@ def test_what_does_not_begin_as_a_frame_is_malformed(fields: Any) -> None:
 BOUNDS: list[tuple[Message, int, Any, Any]] = [
     # message, which field, what may just be, what may not
     (Hello("", "", "", 0, ()), 3, "x" * TEXT_MAX, "x" * (TEXT_MAX + 1)),
+    (Hello("", "", "", 0, ()), 4, "n" * 64, "n" * 65),
+    *((Hello("", "", "", 0, ()), 4, "N-1._", bad) for bad in ("\x1b[31m", "a\n", "a b", "ä", 7)),
+    (Hello("", "", "", 0, ()), 5, "0f" * 8, "0f\r"),
     (Hello("", "", "", 0, ()), 6, 2**64 - 1, -1),
     (Hello("", "", "", 0, ()), 7, ["x"] * ADDRESSES_MAX, ["x"] * (ADDRESSES_MAX + 1)),
     (Merge(()), 3, [b""] * ENVELOPES_MAX, [b""] * (ENVELOPES_MAX + 1)),
