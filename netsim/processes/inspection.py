@@ -10,7 +10,7 @@ from netsim.scenario.model import Scenario
 from netsim.workload import key_names
 
 
-class Inspection:
+class ProcessInspection:
     """Over the nodes of one world. `client` is the one that makes the calls: it knows what was acknowledged."""
 
     def __init__(self, scenario: Scenario, nodes: Sequence[NodeProcess], client: WorkloadClient) -> None:

@@ -18,7 +18,7 @@ import trio
 
 from netsim.faults.base import unplayable
 from netsim.history import FinalState, ResourceSample, short_digest
-from netsim.processes.inspection import Inspection
+from netsim.processes.inspection import ProcessInspection
 from netsim.processes.interrupts import Interrupts
 from netsim.processes.node import NodeProcess
 from netsim.processes.swarm import Swarm
@@ -51,7 +51,7 @@ class ProcessWorld:
         self._machines = {machine.name: machine for machine in swarm.nodes}
         self._status = {name: NodeStatus(scenario.backend_of(name)) for name in self._machines}
         self._client = WorkloadClient(self._name_of)
-        self._inspection = Inspection(scenario, swarm.nodes, self._client)
+        self._inspection = ProcessInspection(scenario, swarm.nodes, self._client)
         self._names: dict[str, str] = {}
         self._note = note
         self._began_at = trio.current_time()

@@ -13,7 +13,7 @@ from protocols.policy.breaker import BreakerState
 from protocols.ucxl import parse
 
 
-class Inspection:
+class VirtualInspection:
     """Over one swarm. `disks` has the disk that each machine has now; `keys` is how many keys clients use."""
 
     def __init__(self, swarm: VirtualSwarm, disks: Mapping[str, Disk], *, keys: int, replication: int) -> None:

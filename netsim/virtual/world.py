@@ -16,7 +16,7 @@ from netsim.scenario.model import Scenario
 from netsim.virtual.byzantine import ByzantineNode
 from netsim.virtual.client import VirtualClient
 from netsim.virtual.disk import Disk
-from netsim.virtual.inspection import Inspection
+from netsim.virtual.inspection import VirtualInspection
 from netsim.virtual.links import Link
 from netsim.virtual.nodes import VirtualSwarm
 from netsim.virtual.trace import Trace
@@ -42,7 +42,7 @@ class VirtualWorld:
         self._disks: dict[str, Disk] = {}
         self._status = {node: NodeStatus(scenario.backend_of(node)) for node in scenario.nodes}
         self._calls: dict[str, dict[trio.CancelScope, None]] = {node: {} for node in scenario.nodes}
-        self._inspection = Inspection(
+        self._inspection = VirtualInspection(
             self._swarm, self._disks, keys=scenario.workload.keys, replication=scenario.replication
         )
         self._client = VirtualClient(self._inspection.name_of)
