@@ -5,7 +5,7 @@ import random
 import pytest
 import trio
 
-from node.dht.base import Consistency
+from node.dht.base import Consistency, Receipt
 from protocols.clock import version
 from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, Envelope
 from protocols.errors import (
@@ -275,6 +275,78 @@ async def idempotency(seed: int) -> None:
 
 def test_writes_with_one_idempotency_key_have_one_effect() -> None:
     over_seeds(idempotency)
+
+
+async def one_key_for_many_addresses(seed: int) -> None:
+    """Writes of content, deletions and signed envelopes for many addresses at once, all with one idempotency key."""
+    rng = random.Random(seed)
+    async with swarm_of(seed, 3, backend=backend_of(seed)) as swarm:
+        node, disk = swarm["n1"].running, Disk.under(swarm["n1"].store)
+        disk.seconds = 0.002
+        for name in ("a", "b", "c"):
+            written: list[Receipt] = []
+            refused: list[str] = []
+
+            async def write(number: int, name: str, written: list[Receipt], refused: list[str]) -> None:
+                await trio.sleep(rng.choice((0.0, rng.random() * 0.004)))
+                at = f"{name}{number}"
+                try:
+                    if number % 3 == 0:
+                        encoded = envelope(at).encoded
+                        receipt = await node.author.write_envelope(encoded, idempotency_key=name, timeout=2.0)
+                    else:
+                        receipt = await put(
+                            node, at, b"" if number % 3 == 1 else b"content", deleted=number % 3 == 1,
+                            idempotency_key=name, timeout=2.0,
+                        )  # fmt: skip
+                except Conflict as error:
+                    refused.append(error.message)
+                else:
+                    written.append(receipt)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(9):
+                    nursery.start_soon(write, number, name, written, refused)
+            assert len(written) == 1, "one idempotency key had several effects"
+            assert refused == [f"this Idempotency-Key was used for {written[0].address}; take another one"] * 8
+            counts = [await node.store.count_versions(key(f"{name}{number}")) for number in range(9)]
+            assert sum(counts) == 1
+
+
+def test_one_idempotency_key_for_many_addresses_at_once_has_one_effect() -> None:
+    over_seeds(one_key_for_many_addresses, range(6))
+
+
+async def uncertain_under_one_key(seed: int) -> None:
+    """A write that may happen yet has taken its idempotency key, for signed envelopes and other addresses too."""
+    backend = ("real", "hybrid")[seed % 2]
+    async with swarm_of(seed, 3, backend=backend, store_deadline_ms=200) as swarm:
+        node, disk = swarm["n1"].running, Disk.under(swarm["n1"].store)
+        if backend == "real":
+            for name in ("n2", "n3"):
+                swarm.net.cut(swarm[name].peer, swarm["n1"].peer)
+        else:
+            disk.seconds = 1.0
+        with pytest.raises(Indeterminate):
+            await put(node, 0, b"content", idempotency_key="key")
+        for number in (1, 2):
+            with pytest.raises((Conflict, Unavailable)):
+                if seed // 2:
+                    await put(node, number, b"content", idempotency_key="key")
+                else:
+                    await node.author.write_envelope(envelope(number).encoded, idempotency_key="key")
+        disk.seconds = 0.0
+        swarm.net.heal()
+        await met(swarm)
+        await trio.sleep(2.0)
+        with pytest.raises(Conflict):
+            await put(node, 1, b"content", idempotency_key="key")
+        await put(node, 0, b"content", idempotency_key="key")
+        assert [await node.store.count_versions(key(number)) for number in range(3)] == [1, 0, 0]
+
+
+def test_an_uncertain_write_has_taken_its_idempotency_key() -> None:
+    over_seeds(uncertain_under_one_key, range(4))
 
 
 async def retry_on_a_stalled_disk(seed: int) -> None:

@@ -105,7 +105,12 @@ class Author:
                 size_bytes=len(write.content),
                 size_bytes_max=ENCODED_BYTES_MAX,
             )
-        async with self.locks.hold(key, operation.deadline, disk_seconds=self._dht.store_deadline_seconds) as lock:
+        async with self.locks.hold(
+            key,
+            operation.deadline,
+            disk_seconds=self._dht.store_deadline_seconds,
+            idempotency_key=write.idempotency_key,
+        ) as lock:
             operation = operation._replace(deadline=lock.deadline)
             if earlier := await self._earlier(write.idempotency_key, address, write):
                 return earlier
@@ -155,11 +160,15 @@ class Author:
             address=parse(envelope.address), if_match=if_match, any_match=any_match, must_be_absent=must_be_absent
         )
         async with self.locks.hold(
-            envelope.key, operation.deadline, disk_seconds=self._dht.store_deadline_seconds
+            envelope.key,
+            operation.deadline,
+            disk_seconds=self._dht.store_deadline_seconds,
+            idempotency_key=idempotency_key,
         ) as lock:
             operation = operation._replace(deadline=lock.deadline)
             if earlier := await self._earlier(idempotency_key, envelope.address, envelope):
                 return earlier
+            await self._uncertain_write(idempotency_key, envelope.address, envelope)
             if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
                 heads = await self._checked_heads(envelope.key, condition, operation)
                 parents = await self._parents(envelope.key, heads, envelope.parents, operation)
@@ -184,7 +193,7 @@ class Author:
                 envelope, idempotency_key=idempotency_key, timeout=timeout, on_merged=lock.release
             )
         except (Indeterminate, trio.Cancelled):
-            self.locks.mark_uncertain(envelope.key)
+            self.locks.mark_uncertain(envelope.key, idempotency_key)
             raise
         return receipt._replace(
             elapsed_ms=(trio.current_time() - started) * 1000.0,
@@ -213,9 +222,11 @@ class Author:
             _check_same(earlier, address, again)
         return await self.receipt(digest=digest)
 
-    async def _uncertain_write(self, idempotency_key: str | None, address: str, again: WriteRequest) -> Envelope | None:
+    async def _uncertain_write(
+        self, idempotency_key: str | None, address: str, again: WriteRequest | Envelope
+    ) -> Envelope | None:
         """The envelope of an earlier write with this idempotency key that the swarm may have: a new envelope with the
-        same content would be a second effect of one request."""
+        same content would be a second effect of one request. `Conflict` if that was a different write."""
         staged = await self._store.staged_under(idempotency_key) if idempotency_key is not None else None
         if staged is not None:
             _check_same(staged, address, again)

@@ -1,5 +1,7 @@
 """Key locks: one write of a key is made at a time, so that two callers of one node never make siblings by accident.
 
+One write of an idempotency key is made at a time as well, so that it has one effect, whatever addresses it is used for.
+
 A write that waits for its lock waits for other writes, and these wait for the swarm and for the disk. Its deadline is
 for the swarm: so the deadline stands still while the write that holds the lock waits for the disk.
 """
@@ -65,21 +67,25 @@ class _KeyLock:
 
 
 class HeldLock:
-    """The lock of a key, held for one write. `deadline`, on trio's clock, is the write's, later by the disk's time."""
+    """The locks held for one write. `deadline`, on trio's clock, is the write's, later by the disk's time."""
 
-    def __init__(self, entry: _KeyLock, deadline: float) -> None:
+    def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self._entry: _KeyLock | None = entry
+        self._entries: list[_KeyLock] = []
+
+    def add(self, entry: _KeyLock, deadline: float) -> None:
+        self._entries.append(entry)
+        self.deadline = deadline
 
     def begin_commit(self) -> None:
         """From now on until the release, the write waits for the disk alone."""
-        if self._entry is not None:
-            self._entry.begin_commit()
+        for entry in self._entries:
+            entry.begin_commit()
 
     def release(self) -> None:
         """A second call is harmless."""
-        entry, self._entry = self._entry, None
-        if entry is not None:
+        entries, self._entries = self._entries, []
+        for entry in entries:
             entry.release()
 
 
@@ -92,37 +98,52 @@ class KeyLocks:
         self._uncertain: dict[bytes, None] = {}
 
     @contextlib.asynccontextmanager
-    async def hold(self, key: bytes, deadline: float, *, disk_seconds: float) -> AsyncIterator[HeldLock]:
-        """Hold the lock of a key until it is released, or the block ends.
+    async def hold(
+        self, key: bytes, deadline: float, *, disk_seconds: float, idempotency_key: str | None = None
+    ) -> AsyncIterator[HeldLock]:
+        """Hold the lock of a key, and before it that of an idempotency key, until released, or until the block ends.
 
-        Raises `Unavailable` when the lock was not free before `deadline` (trio's clock), which stands still while the
+        Raises `Unavailable` when a lock was not free before `deadline` (trio's clock), which stands still while the
         disk is waited for, for `disk_seconds` in all at most.
         """
-        entry = self._locks.setdefault(key, _KeyLock())
-        entry.users += 1
+        held = HeldLock(deadline)
         give_up_at = max(deadline, trio.current_time() + disk_seconds)
-        held: HeldLock | None = None
         try:
-            moved_deadline = await entry.acquire(deadline, give_up_at)
+            async with contextlib.AsyncExitStack() as stack:
+                if idempotency_key is not None:
+                    name = _idempotency_name(idempotency_key)
+                    await stack.enter_async_context(self._hold(name, held, give_up_at, "with this Idempotency-Key"))
+                await stack.enter_async_context(self._hold(key, held, give_up_at, "of this address"))
+                yield held
+        finally:
+            held.release()
+
+    @contextlib.asynccontextmanager
+    async def _hold(self, name: bytes, held: HeldLock, give_up_at: float, which: str) -> AsyncIterator[None]:
+        """Add one lock to those that are held for a write."""
+        entry = self._locks.setdefault(name, _KeyLock())
+        entry.users += 1
+        try:
+            moved_deadline = await entry.acquire(held.deadline, give_up_at)
             is_ready = False
             if moved_deadline is not None:
-                held = HeldLock(entry, moved_deadline)
+                held.add(entry, moved_deadline)
                 with trio.move_on_at(give_up_at):
-                    await self._wait_for_uncertain(key)
+                    await self._wait_for_uncertain(name)
                     is_ready = True
-            if held is None or not is_ready:
-                raise Unavailable("earlier writes of this address are still under way; nothing was written")
-            yield held
+            if not is_ready:
+                raise Unavailable(f"earlier writes {which} are still under way; nothing was written")
+            yield
         finally:
-            if held is not None:
-                held.release()
             entry.users -= 1
             if not entry.users:
-                self._locks.pop(key, None)
+                self._locks.pop(name, None)
 
-    def mark_uncertain(self, key: bytes) -> None:
+    def mark_uncertain(self, key: bytes, idempotency_key: str | None) -> None:
         """The disk did not confirm a write of this key in time: it may still become a version."""
         self._uncertain[key] = None
+        if idempotency_key is not None:
+            self._uncertain[_idempotency_name(idempotency_key)] = None
 
     async def _wait_for_uncertain(self, key: bytes) -> None:
         """Wait until it is known what became of uncertain writes of this key.
@@ -135,3 +156,8 @@ class KeyLocks:
         await self._store.settled()
         for each in keys:
             self._uncertain.pop(each, None)
+
+
+def _idempotency_name(idempotency_key: str) -> bytes:
+    """The name of its lock; no key of an address begins like it."""
+    return b"idempotency/" + idempotency_key.encode("utf-8")
