@@ -1,6 +1,7 @@
 """`bzzz`: the command line. It imports the file of a command only when that command is used."""
 
 import importlib
+import signal
 import sys
 
 import click
@@ -92,6 +93,9 @@ def cli() -> None:
 def main() -> None:
     """The entry point."""
     streams.repair()
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A shell without job control starts what is in the background so. Then only SIGKILL ended a long simulation.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(_run())
 
 

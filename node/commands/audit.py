@@ -11,7 +11,7 @@ import click
 
 from node.commands.client import ApiClient, Failure
 from node.commands.options import complete_files, talks_to_node
-from node.commands.output import print_json, print_note, print_table
+from node.commands.output import print_content, print_json, print_note, print_table
 
 _file_option = click.option(
     "--file", metavar="FILE", shell_complete=complete_files,
@@ -38,8 +38,7 @@ def show(*, client: ApiClient, as_json: bool, file: str | None, last: int | None
     lines = [line.removesuffix(b"\n") for line in _of_file(file)] if file else list(_of_node(client))
     first = max(0, len(lines) - last) if last else 0
     if as_json:
-        for line in lines[first:]:
-            click.echo(line.decode("utf-8", "replace"))
+        print_content(b"".join(line + b"\n" for line in lines[first:]))
         return
     rows = [_row(number, line) for number, line in enumerate(lines[first:], start=first + 1)]
     print_table(("#", "AT", "ACT", "BY", "WHAT"), rows)
@@ -53,7 +52,7 @@ def _row(number: int, line: bytes) -> tuple[str, ...]:
         at = datetime.fromtimestamp(entry["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         what = _what(entry["details"])
         reason = f" ({entry['reason']})" if entry["reason"] else ""
-        return (str(number), at, _printable(entry["act"]), _printable(entry["author"]), _printable(what + reason))
+        return (str(number), at, str(entry["act"]), str(entry["author"]), what + reason)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
         return (str(number), "-", "-", "-", "this line cannot be read; run 'bzzz audit verify'")
 
@@ -72,11 +71,6 @@ def _short(value: object) -> str:
     if isinstance(value, dict):
         return str(value.get("force", value))
     return "-" if value is None else str(value)
-
-
-def _printable(text: object) -> str:
-    """Text without control characters: another program may have written the log, and must not control the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
 @audit_command.command("verify", short_help="Check the signature and the place of every line.")

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from node.commands import exit_codes
+from node.commands.output import print_json, print_note
 from node.config import values
 from node.process.streams import OutputFailed
 
@@ -41,9 +42,9 @@ class Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
         if self._is_json:
             with contextlib.suppress(OutputFailed):
-                click.echo(json.dumps({"error": self.error or {"message": self.message}}, ensure_ascii=False))
+                print_json({"error": self.error or {"message": self.message}})
                 return
-        click.echo(f"bzzz: {self.message}", err=True)
+        print_note(self.message)
 
 
 @dataclass(frozen=True, slots=True)

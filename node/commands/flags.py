@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 from node.commands.client import JSON_TYPE, ApiClient
 from node.commands.options import Duration, GroupWithDefault, author_option, reason_option, talks_to_node
-from node.commands.output import print_json, print_note, print_table, report
+from node.commands.output import print_json, print_line, print_note, print_table, report
 
 _FORCED_MS_MAX = 30 * 86_400_000
 """The longest override; the API refuses a longer one."""
@@ -126,13 +126,13 @@ def _print(data: dict[str, Any], as_json: bool) -> None:
         return
     origins = data["origins"]
     print_table(("NAME", "VALUE", "SET BY"), [(n, _cell(v), origins[n]) for n, v in data["flags"].items()])
-    click.echo(f"in force: {data['in_force']}")
+    print_line(f"in force: {data['in_force']}")
     if override := data["override"]:
-        click.echo(
+        print_line(
             f"forced {override['force']} by {override['author']} until {override['expires_at']}: {override['reason']}"
         )
     if data["breaker"]:
-        click.echo(f"breaker {data['breaker']['state']}: {data['breaker']['why']}")
+        print_line(f"breaker {data['breaker']['state']}: {data['breaker']['why']}")
     shadow = data["shadow"]
     if any(shadow.values()):
         click.echo(

@@ -1,6 +1,5 @@
 """`bzzz health`: prints the health report of a node, once or repeatedly."""
 
-import json
 import sys
 import time
 from datetime import datetime
@@ -11,8 +10,9 @@ import click
 from node.commands import exit_codes
 from node.commands.client import ApiClient, Failure
 from node.commands.options import talks_to_node
-from node.commands.output import print_json, table
+from node.commands.output import json_line, print_json, table
 from node.config import values
+from protocols.printable import printable
 
 CLEAR = "\x1b[H\x1b[2J"
 """Moves the cursor home and clears the screen (ECMA-48: CUP, ED)."""
@@ -98,14 +98,14 @@ def _report_or_reason(client: ApiClient, as_json: bool) -> str:
         if failure.exit_code != exit_codes.UNREACHABLE and not (failure.error or {}).get("retryable"):
             raise
         if as_json:
-            return json.dumps({"error": failure.error or {"message": failure.message}}, ensure_ascii=False)
-        return f"away\n  {failure.message}"
-    return json.dumps(data, ensure_ascii=False) if as_json else _text(data)
+            return json_line({"error": failure.error or {"message": failure.message}})
+        return f"away\n  {printable(failure.message)}"
+    return json_line(data) if as_json else _text(data)
 
 
 def _text(data: dict[str, Any]) -> str:
     """The status, the reasons, and a table of the components."""
-    lines = [data["status"], *(f"  {reason}" for reason in data["reasons"])]
+    lines = [data["status"], *(f"  {printable(reason)}" for reason in data["reasons"])]
     if data["components"]:
         head = ("COMPONENT", "BACKEND", "STATUS", "CHECKED", "ERRORS", "LATENCY")
         lines += table(head, [_component(component) for component in data["components"]])

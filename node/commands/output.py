@@ -10,6 +10,7 @@ import click
 
 from node.commands import exit_codes
 from node.process.streams import OutputFailed
+from protocols.printable import printable, printable_lines
 
 
 class NotPrinted(click.ClickException):
@@ -34,16 +35,38 @@ def report(done: str, code: int = exit_codes.OUTPUT_FAILED) -> Iterator[None]:
 
 
 def print_json(data: object) -> None:
-    click.echo(json.dumps(data, ensure_ascii=False))
+    click.echo(json_line(data))
+
+
+def json_line(data: object) -> str:
+    r"""One line of JSON, its unprintable characters as `\u009b`: a terminal must not obey text of other nodes."""
+    line = json.dumps(data, ensure_ascii=False)
+    return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+
+
+def print_line(text: str) -> None:
+    """One line that may have text of other nodes in it."""
+    click.echo(printable(text))
+
+
+def print_content(content: bytes) -> None:
+    r"""Content byte for byte; on a terminal, which would obey its escape sequences, printable: `\x1b`."""
+    if sys.stdout.isatty():
+        text = content.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        sys.stdout.write(printable_lines(text))
+    else:
+        sys.stdout.buffer.write(content)
+    sys.stdout.flush()
 
 
 def print_note(text: str) -> None:
     """One line on standard error, so that standard output holds only the result."""
-    click.echo(f"bzzz: {text}", err=True)
+    click.echo(f"bzzz: {printable(text)}", err=True)
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The lines of a table; each column is as wide as its widest cell."""
+    """The lines of a table, printable; each column is as wide as its widest cell."""
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]

@@ -7,7 +7,7 @@ import click
 
 from node.commands.client import JSON_TYPE, ApiClient
 from node.commands.options import GroupWithDefault, author_option, reason_option, talks_to_node
-from node.commands.output import in_words, print_json, print_table, report
+from node.commands.output import in_words, print_json, print_line, print_table, report
 
 
 @click.group("pending", cls=GroupWithDefault, short_help="Show which writes other nodes do not have yet, or retry.")
@@ -57,4 +57,4 @@ def retry(*, client: ApiClient, as_json: bool, reason: str, author: str) -> None
         if as_json:
             print_json(reply.data)
         else:
-            click.echo(reply.message)
+            print_line(reply.message)

@@ -1,12 +1,10 @@
 """`bzzz get` and `history`: the content at an address, and its versions."""
 
-import sys
-
 import click
 
 from node.commands.client import ApiClient, ApiReply
 from node.commands.options import talks_to_node, timeout_option
-from node.commands.output import in_words, print_json, print_note, print_table
+from node.commands.output import in_words, print_content, print_json, print_note, print_table
 
 _CONSISTENCIES = click.Choice(["auto", "local", "swarm"])
 _consistency_option = click.option(
@@ -33,7 +31,7 @@ def get_command(
     consistency: str | None,
     timeout_ms: int | None,
 ) -> None:
-    """Print the content at ADDRESS on standard output, byte for byte.
+    """Print the content at ADDRESS on standard output, byte for byte. On a terminal, control characters are escaped.
 
     ADDRESS is like ucxl://agent:role@project:task/*^/path. The part after the task names the version:
 
@@ -49,8 +47,7 @@ def get_command(
     if as_json:
         print_json(reply.data)
         return
-    sys.stdout.buffer.write(reply.body)
-    sys.stdout.flush()
+    print_content(reply.body)
     _warn(reply)
 
 

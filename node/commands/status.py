@@ -6,7 +6,7 @@ import click
 
 from node.commands.client import ApiClient
 from node.commands.options import talks_to_node
-from node.commands.output import in_words, print_json, print_table
+from node.commands.output import in_words, print_json, print_line, print_table
 
 
 @click.command("peers", short_help="List the other nodes that this node knows.")
@@ -41,8 +41,11 @@ def id_command(*, client: ApiClient, as_json: bool) -> None:
     if as_json:
         print_json(data)
         return
-    click.echo(data["peer_id"])
-    click.echo(f"  name     {data['name']}\n  network  {data['network']}\n  backend  {data['backend']}")
-    click.echo(f"  log      {data['log']}, {data['sequence']} entries\n  up       {in_words(data['uptime_ms'])}")
-    for address in data["multiaddrs"]:
-        click.echo(f"  at       {address}")
+    rows = [
+        ("name", data["name"]), ("network", data["network"]), ("backend", data["backend"]),
+        ("log", f"{data['log']}, {data['sequence']} entries"), ("up", in_words(data["uptime_ms"])),
+        *(("at", address) for address in data["multiaddrs"]),
+    ]  # fmt: skip
+    print_line(data["peer_id"])
+    for name, value in rows:
+        print_line(f"  {name:<7}  {value}")

@@ -81,7 +81,7 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     Each option can also be set in the environment (BZZZ_DATA_DIR, BZZZ_LISTEN, ...) or in a file. 'bzzz config show'
     prints each setting and where it comes from. The settings that 'bzzz flags' lists can change while the node runs:
     with 'bzzz flags set', or with an edit of the file, which the node reads again within two seconds, or at once on
-    SIGHUP.
+    SIGHUP. A node that has a terminal ends on SIGHUP, because the terminal was closed.
     """
     from node.config.file import ConfigError
     from node.config.load import load

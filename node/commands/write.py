@@ -11,7 +11,7 @@ import click
 from node.commands import exit_codes
 from node.commands.client import ApiClient, Failure
 from node.commands.options import complete_files, talks_to_node, timeout_option
-from node.commands.output import print_json, print_note, report
+from node.commands.output import print_json, print_line, print_note, report
 
 CONTENT_BYTES_MAX = 1_048_576
 """The size of an encoded envelope is limited to this, so its content cannot be larger."""
@@ -142,7 +142,7 @@ def _print(receipt: dict[str, Any], message: str, replicated: bool, as_json: boo
         if as_json:
             print_json(receipt)
         else:
-            click.echo(message)
+            print_line(message)
             click.echo(f"  address  {receipt['address']}\n  digest   {receipt['digest']}")
             click.echo(f"  receipt  --log {receipt['log']} --sequence {receipt['sequence']}")
     if is_late:

@@ -74,10 +74,10 @@ class Ready:
 
 
 def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[[], Settings]) -> None:
-    """Run a node until SIGINT or SIGTERM. Raises `NotStarted` or `NodeFailed`.
+    """Run a node until SIGINT or SIGTERM, or until its terminal closes. Raises `NotStarted` or `NodeFailed`.
 
     `on_ready` is called once, when the node is ready. `reload` reads the configuration again when one of its files has
-    changed or SIGHUP comes, and raises `ConfigError`.
+    changed or SIGHUP comes to a node without a terminal, and raises `ConfigError`.
     """
     logs.configure(settings.log_format, settings.log_level)
     try:
@@ -155,7 +155,8 @@ async def _live(
     reload: Callable[[], Settings],
 ) -> None:
     """Start the node, then its API; end them in the reverse order."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    hangup_ends = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # For the time after the receivers below: another Ctrl-C while the process closes must not kill it.
         signal.signal(number, signal.SIG_IGN)
     with (
@@ -165,11 +166,14 @@ async def _live(
         async with trio.open_nursery() as services:
             stopping = trio.Event()
             services.start_soon(_stop_on_signal, signals, stopping, services.cancel_scope)
+            if hangup_ends:
+                services.start_soon(_stop_on_signal, hangups, stopping, services.cancel_scope)
             services.start_soon(gc.run)
             node = await services.start(app.run, environment, settings)
             reloader = ConfigReload(settings, reload, flags=node.flags, peer_policy=node.peer_policy, audit=node.audit)
             services.start_soon(reloader.run)
-            services.start_soon(_reload_on_signal, hangups, reloader)
+            if not hangup_ends:
+                services.start_soon(_reload_on_signal, hangups, reloader)
             async with trio.open_nursery() as front:
                 handler = _with_middleware(node, settings)
                 url = await front.start(partial(serve, handler, listening, now_ms=node.now_ms, stopping=stopping))
@@ -194,6 +198,19 @@ def _with_middleware(node: Node, settings: Settings) -> Middleware:
     token = settings.api_token.reveal() if settings.api_token else None
     access = ApiAccess(is_loopback=values.is_loopback(host), token=token)
     return Middleware(router(node), access, now_ms=node.now_ms, metrics=HttpMetrics.of(node, RESOURCES))
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal, whose end the kernel or the shell reports by SIGHUP.
+
+    A process has none under a service manager, in its own session (`setsid`), or in a container without `-t`. `nohup`
+    leaves the terminal and has SIGHUP ignored.
+    """
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event, scope: trio.CancelScope) -> None:

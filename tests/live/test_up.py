@@ -35,6 +35,7 @@ class Process:
             self.popen = subprocess.Popen(
                 [*BZZZ, "up", *arguments],
                 stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, cwd=REPOSITORY, env=clean(environment),
+                start_new_session=True,  # without a terminal, SIGHUP has the configuration read again
             )  # fmt: skip
 
     @property

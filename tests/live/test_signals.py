@@ -1,0 +1,118 @@
+"""Signals of real processes: the end of a terminal, and Ctrl-C for what was started in the background."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.live.test_up import call
+from tests.live.waiting import until
+from tests.unit.node.processes import BZZZ, REPOSITORY, environment
+
+ENDS_IN_SECONDS = 10.0
+
+
+@contextmanager
+def node(
+    tmp_path: Path, *, has_terminal: bool, before: Callable[[], object] = os.getpid
+) -> Iterator[tuple[subprocess.Popen[bytes], str, int]]:
+    """A node in a session of its own, its API, and the other end of its terminal, which the caller closes."""
+    master, slave = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        before()
+        if has_terminal:
+            os.close(os.open(os.ttyname(slave), os.O_RDWR))  # the first terminal that a session opens controls it
+
+    process = subprocess.Popen(
+        [*BZZZ, "up", "--backend", "mock", "--data-dir", str(tmp_path / "data"), "--api", "127.0.0.1:0",
+         "--json"],
+        stdin=slave if has_terminal else subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=slave if has_terminal else subprocess.DEVNULL,
+        cwd=REPOSITORY, env=environment(), preexec_fn=take_terminal,
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        assert process.stdout is not None
+        yield process, json.loads(process.stdout.readline())["api"], master
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_a_node_ends_when_its_terminal_closes(tmp_path: Path) -> None:
+    with node(tmp_path, has_terminal=True) as (process, api, terminal):
+        assert call(api, "/ready")[0] == 200
+        os.close(terminal)
+        assert process.wait(ENDS_IN_SECONDS) == 0
+
+
+def ignore_hangups() -> None:
+    """What `nohup` does."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(("has_terminal", "before"), [(False, os.getpid), (True, ignore_hangups)])
+def test_a_node_without_a_terminal_or_under_nohup_goes_on(
+    tmp_path: Path, has_terminal: bool, before: Callable[[], object]
+) -> None:
+    with node(tmp_path, has_terminal=has_terminal, before=before) as (process, api, terminal):
+        os.close(terminal)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert call(api, "/ready")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(ENDS_IN_SECONDS) == 0
+
+
+def ignore_interrupts() -> None:
+    """What a shell without job control does for a command that it starts with `&`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize("more", [(), ("--jobs", "2")], ids=["one process", "two processes"])
+def test_many_runs_in_the_background_end_when_they_are_interrupted(more: tuple[str, ...]) -> None:
+    process = subprocess.Popen(
+        [*BZZZ, "sim", "run", "flapping-link", "--runs", "100000", "--json", *more],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY, env=environment(),
+        preexec_fn=ignore_interrupts,
+    )  # fmt: skip
+    with process:
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            assert process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()
+            assert (process.wait(30), process.stderr.read().strip()) == (130, b"")
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_node_whose_output_nobody_takes_runs_and_ends_well(tmp_path: Path, unbuffered: str) -> None:
+    reading, gone = os.pipe()
+    os.close(reading)
+    for number, out in enumerate((gone, os.open("/dev/full", os.O_WRONLY))):
+        with (tmp_path / f"log{number}").open("wb") as log:
+            process = subprocess.Popen(
+                [*BZZZ, "up", "--backend", "mock", "--data-dir", str(tmp_path / "data"), "--api", "127.0.0.1:0"],
+                stdout=out, stderr=log, cwd=REPOSITORY, env=environment(PYTHONUNBUFFERED=unbuffered),
+            )  # fmt: skip
+        os.close(out)
+        try:
+            until(lambda: b"ready" in (tmp_path / f"log{number}").read_bytes(), "it is ready", seconds=60)  # noqa: B023
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(ENDS_IN_SECONDS) == 0
+        finally:
+            process.kill()
+            process.wait()
