@@ -396,6 +396,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
         audit=base.audit,
         meters=base.meters,
         now_ms=now_ms,
+        forget_member=swarm.neighbours.forget if swarm else members.forget,
     )
     if base.meters is not None:
         base.meters.register(NodeMetrics(node).families)

@@ -17,7 +17,7 @@ COMMANDS = {
     "get": "node.commands.read",
     "history": "node.commands.read",
     "receipt": "node.commands.write",
-    "peers": "node.commands.status",
+    "peers": "node.commands.peers",
     "health": "node.commands.health",
     "id": "node.commands.status",
     "pending": "node.commands.pending",

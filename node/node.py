@@ -16,6 +16,7 @@ from node.store.base import Store
 from node.swarm.base import Network
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
+from protocols.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,8 @@ class Node:
     meters: Meters | None
     """The registry of the parts' metrics; None when metrics are off."""
     now_ms: Callable[[], int]
+    forget_member: Callable[[str], None]
+    """Removes a member from memory: of its connections and targets too, where there is a swarm."""
 
     def addresses(self) -> tuple[str, ...]:
         """The addresses at which peers can dial this node; () on the mock backend."""
@@ -91,6 +94,30 @@ class Node:
         if refused := self.store.pending().refused:
             await self.audit.append("hints.retried", author=author, reason=reason, details={"hints": refused})
         return await self.store.retry_quarantined()
+
+    async def forget_peer(self, peer: str, *, author: str, reason: str) -> tuple[PeerStatus, int]:
+        """Remove a member that is away; return it as it was, and how many hints there were for it.
+
+        Its hints go to the members that should hold in its place. When it comes back it is a new member. An entry of
+        the audit log says who did it. Raises `NotFound`, `Conflict` for a member that is here, `StorageFull` or
+        `Unavailable`.
+        """
+        status = next((each for each in self.peers() if each.peer == peer), None)
+        if status is None:
+            raise NotFound(f"this node knows no member {peer:.100}; GET /v1/peers lists them", peer_id=peer[:100])
+        if status.is_connected and not status.is_suspect:
+            raise Conflict(
+                f"{status.name or peer} is connected, and would be a member again at once; end it first, or keep it "
+                "out with the setting 'deny'",
+                peer_id=peer,
+            )
+        hints = self.store.hint_totals().get(peer, 0)
+        await self.audit.append(
+            "member.forgotten", author=author, reason=reason, details={"peer": peer, "name": status.name, "owed": hints}
+        )
+        await self.store.forget_member(peer)
+        self.forget_member(peer)
+        return status, hints
 
     def counters(self) -> Mapping[str, int]:
         """By name: how often each limit was hit since the start, and how much was refused from peers."""

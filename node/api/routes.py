@@ -231,6 +231,26 @@ async def get_peers(node: Node, request: Request) -> RouteReply:
     return RouteReply(data={"peers": [serialize.peer(peer) for peer in node.peers()]})
 
 
+async def post_peers_forget(node: Node, request: Request) -> RouteReply:
+    """Remove a member that is away. The body is a JSON object with `peer_id`, and may have `reason` and `author`."""
+    Query(request)
+    data = json_object(await request.body())
+    refuse_unknown(data, "peer_id", "reason", "author")
+    peer = data.get("peer_id")
+    if not isinstance(peer, str) or not peer:
+        raise InvalidPayload(
+            "the body names no member; send {\"peer_id\": \"12D3KooW...\"}",
+            field="peer_id", provided=str(peer)[:100], expected="the peer id of a member",
+        )  # fmt: skip
+    reason, author = read_reason(data, author=headers.caller(request))
+    status, hints = await node.forget_peer(peer, author=author, reason=reason)
+    versions = "1 version that it did not have goes" if hints == 1 else f"{hints} versions that it did not have go"
+    return RouteReply(
+        data={"forgotten": serialize.peer(status), "owed": hints},
+        message=f"{status.name or peer} is forgotten; {versions} to the members that hold in its place",
+    )
+
+
 async def get_node(node: Node, request: Request) -> RouteReply:
     Query(request)
     return RouteReply(
@@ -337,6 +357,7 @@ RESOURCES: Mapping[str, Mapping[str, RouteFunction]] = {
     "/v1/history": {"GET": get_history},
     "/v1/receipt": {"GET": get_receipt},
     "/v1/peers": {"GET": get_peers},
+    "/v1/peers/forget": {"POST": post_peers_forget},
     "/v1/node": {"GET": get_node},
     "/v1/bootstrap": {"GET": get_bootstrap},
     "/v1/pending": {"GET": get_pending},

@@ -25,7 +25,8 @@ def audit_command() -> None:
     """Print the audit log of a node, or check that nobody changed it.
 
     The log has an entry for each start, each change of flags, each override, each opening and closing of the breaker,
-    and each retry of refused hints. The node signs each entry, and each entry holds the hash of the one before it.
+    each retry of refused hints, and each node that was forgotten. The node signs each entry, and each entry holds the
+    hash of the one before it.
     """
 
 
@@ -62,6 +63,8 @@ def _what(details: dict[str, Any]) -> str:
         return ", ".join(f"{name}: {_short(c['before'])} -> {_short(c['after'])}" for name, c in changes.items())
     if "before" in details:
         return f"{details['before']} -> {details['after']}"
+    if "peer" in details:
+        return f"{details.get('name') or details['peer']}, which did not have {details.get('owed')} writes"
     if "hints" in details:
         return f"{details['hints']} refused hints"
     return f"in force: {details['in_force']}" if "in_force" in details else ""

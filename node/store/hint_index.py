@@ -260,6 +260,10 @@ class HintIndex:
         """The number of pending hints, by holder."""
         return {holder: count for holder in sorted(self._holders) if (count := len(self._holders[holder]))}
 
+    def total_by_holder(self) -> dict[str, int]:
+        """The number of hints, in quarantine or not, by holder."""
+        return {holder: len(hints) + len(hints.quarantined) for holder, hints in sorted(self._holders.items())}
+
     def pending_count(self) -> int:
         return sum(map(len, self._holders.values()))
 

@@ -63,6 +63,10 @@ class Hints(Protocol):
         """The number of hints to deliver, by holder; hints in quarantine are not counted."""
         ...
 
+    def hint_totals(self) -> dict[str, int]:
+        """The number of hints by holder, those in quarantine as well."""
+        ...
+
     def acknowledge(self, holder: str, sequences: Iterable[int]) -> None:
         """The holder has these writes. Counts at once; durable with the next commit, at the latest within a second.
 

@@ -64,6 +64,13 @@ class Banned:
 
 
 @dataclass(frozen=True, slots=True)
+class Removed:
+    """An operator had a peer forgotten: it is not dialled until it is sighted again, unless it is configured."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dial:
     target: str
     addresses: tuple[str, ...]
@@ -78,7 +85,7 @@ class Forget:
     peer: str
 
 
-Event = Sighted | Connected | Disconnected | Dialled | Banned | Tick
+Event = Sighted | Connected | Disconnected | Dialled | Banned | Removed | Tick
 Effect = Dial | Forget
 
 
@@ -158,6 +165,8 @@ class AddressBook:
                 return self._dialled(name, peer, now)
             case Banned(peer, name):
                 self._ban(peer, name)
+            case Removed(peer) if peer in self._targets:
+                self._remove(peer)
             case Tick():
                 return self._tick(now)
             case _:
@@ -173,6 +182,13 @@ class AddressBook:
             del self._banned[next(iter(self._banned))]
         self._targets.pop(peer, None)
         self._targets.pop(name, None)
+
+    def _remove(self, peer: str) -> None:
+        target = self._targets[peer]
+        if target.configured:
+            target.heard.clear()
+        else:
+            del self._targets[peer]
 
     def _sighted(self, event: Sighted, now: float) -> Sequence[Effect]:
         name = event.peer or (event.addresses[0] if event.addresses else "")

@@ -43,6 +43,18 @@ async def test_a_write_has_hints_for_its_holders_and_for_no_other_peer(store: St
         assert await each.due_hints(CAROL, now_ms=NOW) == []
 
 
+async def test_totals_have_the_hints_in_quarantine_too(store: Store, rig: StoreRig) -> None:
+    await put(store, local(envelope(1), ALICE, BOB), local(envelope(2), BOB))
+    await store.quarantine_hint(ALICE, 1, refusal="no")
+    await store.quarantine_hint(BOB, 2, refusal="no")
+    each = store
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.hint_counts() == {BOB: 1}
+        assert each.hint_totals() == {ALICE: 1, BOB: 2}
+    await each.drop_holder(ALICE)
+    assert each.hint_totals() == {BOB: 2}
+
+
 async def test_a_write_of_a_peer_has_no_hints(store: Store) -> None:
     await put(store, Incoming(envelope(1), Origin.PEER, (ALICE,)), Incoming(envelope(2), Origin.SYNC, (ALICE,)))
     assert store.hint_counts() == {}

@@ -191,6 +191,15 @@ class Neighbours:
             presence.suspect_why = evidence
         self._failure_detector.handle(failure_detector.DeadlineMissed(peer))
 
+    def forget(self, peer: str) -> None:
+        """An operator had a member forgotten. When it is here again, it is a new member."""
+        presence = self._members.get(peer)
+        log.info("forgot %s (%s): it was removed", self._members.name_of(peer), peer)
+        self._members.forget(peer)
+        self._address_book.handle(address_book.Removed(peer))
+        if presence is not None and presence.is_connected:
+            self._network.disconnect(peer, "it was removed from the members")
+
     # -- requests of peers ------------------------------------------------------------------------------------
 
     def has_greeted(self, peer: str) -> bool:

@@ -62,7 +62,7 @@ class HintAssignment:
         pass: so a second pass is made later for every new member, when any such write is in the store.
         """
         while True:
-            for peer in [peer for peer in self._store.hint_counts() if self._members.get(peer) is None]:
+            for peer in [peer for peer in self._store.hint_totals() if self._members.get(peer) is None]:
                 await self._try(self._reassign(peer), peer)
             for member in [presence.member for presence in self._members.all()]:
                 passes = self._passes.get(member.peer)

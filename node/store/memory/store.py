@@ -248,6 +248,9 @@ class MemoryStore(CommitQueue):
     def hint_counts(self) -> dict[str, int]:
         return self._hints.index.pending_by_holder()
 
+    def hint_totals(self) -> dict[str, int]:
+        return self._hints.index.total_by_holder()
+
     def acknowledge(self, holder: str, sequences: Iterable[int]) -> None:
         self._hints.acknowledge(holder, sequences)
 

@@ -156,3 +156,28 @@ def test_peers_are_listed_with_their_state() -> None:
         assert {peer["peer_id"] for peer in peers} == set(swarm.peers("n2", "n3"))
 
     in_a_swarm(story)
+
+
+def test_a_member_that_is_away_is_forgotten_and_its_hints_are_named_first() -> None:
+    async def story(swarm: VirtualSwarm, api: Api) -> None:
+        gone = swarm.peers("n3")[0]
+        forget = "/v1/peers/forget"
+        error = await api.refused(409, "POST", forget, json={"peer_id": gone})
+        assert "connected" in error["message"]
+        for body in ({}, {"peer_id": 3}, {"peer_id": gone, "name": "n3"}):
+            await api.refused(400, "POST", forget, json=body)
+        await api.refused(404, "POST", forget, json={"peer_id": "12D3KooWnobody"})
+        await swarm["n3"].crash()
+        await trio.sleep(30)
+        await api.put(b"1")
+        absent = {"address": f"{BARE}/*^/absent"}
+        await api.refused(503, "GET", ENVELOPE, params=absent)
+        answer = (await api("POST", forget, json={"peer_id": gone, "author": "ada"})).json()["response"]
+        assert answer["message"] == (
+            "n3 is forgotten; 1 version that it did not have goes to the members that hold in its place"
+        )
+        assert (answer["data"]["owed"], answer["data"]["forgotten"]["peer_id"]) == (1, gone)
+        assert (await api.put(b"2"))["wanted"] == 1
+        await api.refused(404, "GET", ENVELOPE, params=absent)
+
+    in_a_swarm(story)

@@ -17,6 +17,7 @@ from protocols.policy.address_book import (
     Effect,
     Event,
     Forget,
+    Removed,
     Sighted,
 )
 from protocols.policy.machine import Tick
@@ -41,6 +42,18 @@ def hearsay(peer: str, *addresses: str) -> Sighted:
 
 
 # -- dialling ---------------------------------------------------------------------------------------------------
+
+
+def test_a_removed_peer_is_dialled_again_when_it_is_sighted_and_a_configured_one_always() -> None:
+    book = peers()
+    for peer in ("dead", "named"):
+        book.handle(sighted(peer, f"/{peer}", is_configured=peer == "named"), 0.0)
+        book.handle(Dialled(peer, ""), 1.0)
+        book.handle(Removed(peer), 1.0)
+    book.handle(Removed("unknown"), 1.0)
+    dials = [effect for _, effect in run_until(book, 60.0)]
+    assert {effect.target for effect in dials if isinstance(effect, Dial)} == {"named"}
+    assert Dial("dead", ("/new",)) in book.handle(sighted("dead", "/new"), 61.0)
 
 
 def test_a_sighted_peer_is_dialled_at_once_and_one_attempt_at_a_time() -> None:

@@ -1,0 +1,91 @@
+"""`bzzz peers`: the nodes that a node knows, and how one that is gone for good is removed."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from node.commands import exit_codes
+from node.commands.client import JSON_TYPE, ApiClient, Failure
+from node.commands.options import GroupWithDefault, author_option, reason_option, talks_to_node
+from node.commands.output import print_json, print_line, print_note, print_table, report
+
+
+@click.group("peers", cls=GroupWithDefault, short_help="List the other nodes that this node knows, or forget one.")
+def peers_command() -> None:
+    """List the other nodes that this node knows, or forget one that is gone for good.
+
+    'bzzz peers' means 'bzzz peers show'.
+    """
+
+
+@peers_command.command("show")
+@talks_to_node
+def show(*, client: ApiClient, as_json: bool) -> None:
+    """List the other nodes that this node knows.
+
+    STATE is 'connected', 'suspect' (connected, but it did not answer in time) or 'away'. HINTS counts the writes of
+    this node that the other one does not have yet; see 'bzzz pending'.
+    """
+    data = client.call("GET", "/v1/peers").data
+    if as_json:
+        print_json(data)
+        return
+    if not data["peers"]:
+        click.echo("this node knows no other node yet; 'bzzz up --bootstrap NODE' names one to start with")
+        return
+    print_table(("NAME", "STATE", "LAST SEEN", "HINTS", "PEER", "ADDRESS"), [_peer(peer) for peer in data["peers"]])
+
+
+def _peer(peer: dict[str, Any]) -> tuple[str, ...]:
+    address = peer["multiaddrs"][0].partition("/p2p/")[0] if peer["multiaddrs"] else "-"
+    last_seen, owed = peer["last_seen"] or "never", str(peer["owed"])
+    return (peer["name"] or "-", _state(peer), last_seen, owed, peer["peer_id"], address)
+
+
+def _state(peer: dict[str, Any]) -> str:
+    return "suspect" if peer["suspect"] else "connected" if peer["connected"] else "away"
+
+
+@peers_command.command("forget", short_help="Remove a node that is gone for good.")
+@click.argument("peer", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask before it is removed.")
+@reason_option
+@author_option
+@talks_to_node
+def forget(*, client: ApiClient, as_json: bool, peer: str, yes: bool, reason: str, author: str) -> None:
+    """Remove the node ID (its peer id, or its name) from those that this node knows. It must not be connected.
+
+    Writes do not count it any more, and an address that no other node has is 'not found' again. Writes that it did not
+    have go to the nodes that hold in its place; the command first shows how many there are. Each node of the swarm
+    remembers for itself: run it on each. When the node comes back, it is a new one.
+    """
+    found = _named(client, peer)
+    print_note(
+        f"{found['name'] or 'a node without a name'} ({found['peer_id']}): {_state(found)}, last seen "
+        f"{found['last_seen'] or 'never'}; it does not have {found['owed']} of this node's writes"
+    )
+    if not yes:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise click.UsageError("nobody can be asked here whether it may be removed; give --yes")
+        click.confirm("forget it?", abort=True, err=True)
+    body = json.dumps({"peer_id": found["peer_id"], "reason": reason, "author": author}).encode()
+    reply = client.call("POST", "/v1/peers/forget", headers={"Content-Type": JSON_TYPE}, body=body)
+    with report("it is forgotten"):
+        if as_json:
+            print_json(reply.data)
+        else:
+            print_line(reply.message)
+
+
+def _named(client: ApiClient, peer: str) -> dict[str, Any]:
+    """The node with this peer id, or the only one with this name."""
+    peers: list[dict[str, Any]] = client.call("GET", "/v1/peers").data["peers"]
+    found = [each for each in peers if each["peer_id"] == peer] or [each for each in peers if each["name"] == peer]
+    if not found:
+        raise Failure(f"this node knows no node {peer!r}; 'bzzz peers' lists them", exit_codes.NOT_THERE)
+    if len(found) > 1:
+        ids = ", ".join(each["peer_id"] for each in found)
+        raise click.BadParameter(f"{len(found)} nodes have the name {peer!r}; give one of {ids}", param_hint="ID")
+    return found[0]
