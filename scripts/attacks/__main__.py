@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import trio
 
+from attacks.attack_run import Outcome, lay
 from attacks.catalogue import ATTACKS, fitting
-from attacks.siege import Outcome, lay
 from attacks.target import NoTarget, find
 from attacks.witness import GROWTH_BYTES_MAX
 

@@ -1,21 +1,21 @@
 """All attacks, by name, the outermost layer first."""
 
 from attacks import (
-    in_crowds,
+    many_peers,
     on_api,
     on_muxing,
     on_negotiation,
     on_noise,
     on_store,
     on_streams,
-    on_the_port,
+    on_tcp,
     on_topics,
     on_writes,
 )
-from attacks.siege import Attack, name_of
+from attacks.attack_run import Attack, name_of
 from attacks.target import Target
 
-_SWARM = (on_the_port, on_negotiation, on_noise, on_muxing, on_streams, on_topics, on_store, on_writes, in_crowds)
+_SWARM = (on_tcp, on_negotiation, on_noise, on_muxing, on_streams, on_topics, on_store, on_writes, many_peers)
 
 ATTACKS: dict[str, Attack] = {name_of(attack): attack for module in (*_SWARM, on_api) for attack in module.ATTACKS}
 

@@ -13,7 +13,7 @@ import trio
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
-from attacks.lines import MULTISTREAM, Fell, patient, said
+from attacks.connections import MULTISTREAM, Fell, patient, said
 from node.swarm.libp2p.noise import DecryptFailed
 from node.swarm.libp2p.tcp import TcpConnection
 from node.swarm.libp2p.upgrade import Upgrader

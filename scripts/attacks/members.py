@@ -6,9 +6,9 @@ from typing import Any
 import trio
 from libp2p.custom_types import TProtocol
 
-from attacks.guests import now_ms, written
+from attacks.connections import Fell, patient
+from attacks.honest_peers import now_ms, written
 from attacks.intruders import HANDSHAKE_SECONDS, Intruder
-from attacks.lines import Fell, patient
 from attacks.target import Target
 from node.swarm.base import Lane
 from node.swarm.libp2p.frame_splitter import FrameSplitter

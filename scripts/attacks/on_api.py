@@ -4,10 +4,10 @@ import os
 
 import trio
 
-from attacks.lines import Fell, Line
-from attacks.on_the_port import GARBAGE
-from attacks.siege import Attack, Siege
-from attacks.web import request, status_of
+from attacks.attack_run import Attack, Siege
+from attacks.connections import Fell, Line
+from attacks.http_client import request, status_of
+from attacks.on_tcp import GARBAGE
 
 SLOW = 60
 HALF = 700

@@ -4,9 +4,9 @@ import os
 
 import trio
 
+from attacks.attack_run import Attack, Siege
+from attacks.connections import MULTISTREAM, Fell, said
 from attacks.intruders import Intruder, frame
-from attacks.lines import MULTISTREAM, Fell, said
-from attacks.siege import Attack, Siege
 from node.swarm.libp2p.yamux_frame import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW, WINDOW_UPDATE
 
 IDLE_PEERS = 40

@@ -4,10 +4,10 @@ from itertools import product
 
 import trio
 
-from attacks.lines import MULTISTREAM, NOISE, Fell, said, varint
+from attacks.attack_run import Attack, Siege
+from attacks.connections import MULTISTREAM, NOISE, Fell, said, varint
 from attacks.on_noise import secured
-from attacks.on_the_port import CLOSED_SECONDS
-from attacks.siege import Attack, Siege
+from attacks.on_tcp import CLOSED_SECONDS
 
 _REFUSED = said("na")
 BROKEN = (

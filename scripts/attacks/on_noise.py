@@ -21,10 +21,10 @@ from libp2p.security.noise.patterns import PatternXX
 from libp2p.security.noise.pb.noise_pb2 import NoiseHandshakePayload as PayloadMessage
 from libp2p.security.secure_session import SecureSession
 
+from attacks.attack_run import Attack, Siege
+from attacks.connections import MULTISTREAM, NOISE, Fell, patient, said
 from attacks.intruders import HANDSHAKE_SECONDS, Ear, ear
-from attacks.lines import MULTISTREAM, NOISE, Fell, patient, said
-from attacks.on_the_port import CLOSED_SECONDS
-from attacks.siege import Attack, Siege
+from attacks.on_tcp import CLOSED_SECONDS
 from node.swarm.libp2p.multistream import propose
 
 DRIBBLERS = 40

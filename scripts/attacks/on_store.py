@@ -8,10 +8,10 @@ from typing import Any
 import msgpack
 import trio
 
+from attacks.attack_run import Attack, Siege
+from attacks.connections import MULTISTREAM, Fell, said
 from attacks.intruders import until_over
-from attacks.lines import MULTISTREAM, Fell, said
 from attacks.on_streams import STORE
-from attacks.siege import Attack, Siege
 from attacks.witness import key_after
 from node.swarm.base import FRAME_BYTES_MAX, Lane
 from protocols import message_codec, messages

@@ -8,10 +8,10 @@ import trio
 from libp2p.identity.identify.pb.identify_pb2 import Identify
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
+from attacks.attack_run import Attack, Siege
+from attacks.connections import MULTISTREAM, Fell, prefixed, said, varint
 from attacks.intruders import Intruder, until_over
-from attacks.lines import MULTISTREAM, Fell, prefixed, said, varint
 from attacks.on_negotiation import BROKEN
-from attacks.siege import Attack, Siege
 from node.swarm.libp2p.yamux_stream import YamuxStream
 
 IDENTIFY, PUSH, PING = "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0"

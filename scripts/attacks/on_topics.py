@@ -19,10 +19,10 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
+from attacks.attack_run import Attack, Siege
+from attacks.connections import prefixed
 from attacks.intruders import Intruder, until_over
-from attacks.lines import prefixed
 from attacks.on_streams import GARBAGE, quietly
-from attacks.siege import Attack, Siege
 from node.swarm.libp2p import multistream
 from node.swarm.libp2p.yamux_stream import YamuxStream
 

@@ -4,9 +4,9 @@ import os
 
 import trio
 
-from attacks.guests import now_ms, written
-from attacks.lines import Fell
-from attacks.siege import Attack, Siege
+from attacks.attack_run import Attack, Siege
+from attacks.connections import Fell
+from attacks.honest_peers import now_ms, written
 from node.swarm.base import Lane
 from protocols import message_codec, messages
 from protocols.clock import version

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from attacks.lines import Fell
-from attacks.web import get
+from attacks.connections import Fell
+from attacks.http_client import get
 from node.swarm.libp2p.address import parse
 
 NETWORK = "bzzz"

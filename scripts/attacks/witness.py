@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import psutil
 import trio
 
-from attacks.guests import SERVED_SECONDS, Guest, staying, visit
-from attacks.lines import Fell, patient
+from attacks.connections import Fell, patient
+from attacks.honest_peers import SERVED_SECONDS, Guest, staying, visit
+from attacks.http_client import get
 from attacks.target import Target
-from attacks.web import get
 from protocols.keys import PrivateKey
 
 HEALTH_SECONDS = 1.0

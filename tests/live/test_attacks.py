@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from attacks.attack_run import lay
 from attacks.catalogue import ATTACKS
+from attacks.http_client import get
 from attacks.on_topics import TOPIC
-from attacks.siege import lay
 from attacks.target import find
-from attacks.web import get
 from netsim.processes.interrupts import Interrupts
 from netsim.processes.node import NodeProcess
 from tests.live import topic_listening_node

@@ -5,8 +5,8 @@ import struct
 
 import trio
 
-from attacks.lines import MULTISTREAM, NOISE, said
-from attacks.siege import Attack, Siege
+from attacks.attack_run import Attack, Siege
+from attacks.connections import MULTISTREAM, NOISE, said
 
 HALF_OPEN = 300
 DRIBBLERS = 40

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable
 
 import trio
 
-from attacks.lines import Fell, patient
+from attacks.connections import Fell, patient
 from attacks.target import Target
 from node.swarm.base import DialFailed
 from node.swarm.libp2p.host import Host

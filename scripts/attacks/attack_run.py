@@ -11,9 +11,10 @@ from typing import Any
 
 import trio
 
-from attacks import intruders, lines
+from attacks import connections as lines
+from attacks import intruders
+from attacks.connections import Fell, Line, patient
 from attacks.intruders import Intruder
-from attacks.lines import Fell, Line, patient
 from attacks.members import Answering, Member
 from attacks.target import Target
 from attacks.witness import Level, Witness, key_before

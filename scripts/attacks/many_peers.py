@@ -4,9 +4,9 @@ import os
 
 import trio
 
-from attacks.lines import Fell
+from attacks.attack_run import Attack, Siege
+from attacks.connections import Fell
 from attacks.on_store import KEY
-from attacks.siege import Attack, Siege
 from attacks.witness import key_after, key_before
 from node.swarm.base import Lane
 from protocols import message_codec

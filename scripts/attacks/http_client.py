@@ -2,7 +2,7 @@
 
 import trio
 
-from attacks.lines import Fell, line
+from attacks.connections import Fell, line
 
 
 def request(
