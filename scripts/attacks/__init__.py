@@ -1,1 +1,1 @@
-"""Attacks on a running node, one layer a file, and the witnesses who look after each whether anybody else noticed."""
+"""Attacks on a running node, one layer a file, with a witness that checks after each that no other peer noticed."""

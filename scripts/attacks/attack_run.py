@@ -1,8 +1,7 @@
-"""A siege: one attack on one target, what the attackers hold open meanwhile, and what came of it.
+"""The run of one attack on one target: what the attackers hold open meanwhile, and the outcome.
 
-An attack is an async function of a `Siege`, and its name and the first line of its docstring say what it is. It may
-call `look` at its height, while everything is held open; it is looked again when all of it is closed, which happens
-whatever becomes of the attack.
+An attack is an async function of an `AttackRun`; its name and the first line of its docstring describe it. It may call
+`check` at its height, while all is held open. The target is checked again when all is closed, however the attack ends.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -11,88 +10,87 @@ from typing import Any
 
 import trio
 
-from attacks import connections as lines
-from attacks import intruders
-from attacks.connections import Fell, Line, patient
+from attacks import connections, intruders
+from attacks.connections import Connection, TargetFailed, scaled_by_load
 from attacks.intruders import Intruder
-from attacks.members import Answering, Member
+from attacks.members import MakeReply, Member
 from attacks.target import Target
-from attacks.witness import Level, Witness, key_before
+from attacks.witness import Resources, Witness, key_before
 from protocols.keys import PrivateKey
 
-SIEGE_SECONDS = 30.0
-"""No attack takes longer, with all that is looked at during and after it."""
+ATTACK_SECONDS_MAX = 30.0
+"""How long an attack may take, with all checks during and after it."""
 PEAK_BYTES_MAX = 400 << 20
-"""How much more memory a node may take while it is attacked."""
+"""How much more memory a node may hold while it is attacked."""
 
 
-class Siege:
-    """What an attack works with."""
+class AttackRun:
+    """What an attack works with. What `hold` was given is closed when the attack is over."""
 
-    def __init__(self, target: Target, nursery: trio.Nursery, look: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, target: Target, nursery: trio.Nursery, check: Callable[[], Awaitable[None]]) -> None:
         self.target = target
         self.nursery = nursery
-        """For what goes on until the attack is over."""
-        self.look = look
-        """Everybody is served; raises `Fell` with who is not."""
+        """For tasks that run until the attack is over."""
+        self.check = check
+        """Checks that all honest clients are served; raises `TargetFailed` with the one that is not."""
         self._held: list[Callable[[], object]] = []
 
     def hold(self, close: Callable[[], object]) -> None:
-        """Something that is to be closed when the attack is over, and what closes it."""
+        """Call `close` when the attack is over."""
         self._held.append(close)
 
-    async def line(self, where: tuple[str, int] | None = None, *, receive_bytes: int = 0) -> Line:
-        """A bare connection, to the swarm's port unless told otherwise."""
-        line = await lines.connect(where or self.target.swarm, receive_bytes=receive_bytes)
-        self.hold(line.close)
-        return line
+    async def connection(self, where: tuple[str, int] | None = None, *, receive_bytes: int = 0) -> Connection:
+        """A TCP connection, to the port of the swarm without `where`."""
+        connection = await connections.connect(where or self.target.swarm, receive_bytes=receive_bytes)
+        self.hold(connection.close)
+        return connection
 
     async def intruder(self, key: PrivateKey | None = None, *, receive_bytes: int = 0) -> Intruder:
-        """Secured and muxed, for raw frames."""
+        """A secured and muxed connection for raw frames: its muxer does not run."""
         intruder = await intruders.intrude(self.target.swarm, key, receive_bytes=receive_bytes)
         self.hold(intruder.abort)
         return intruder
 
     async def peer(self, key: PrivateKey | None = None) -> Intruder:
-        """Secured and muxed, for streams: its muxer runs."""
+        """A secured and muxed connection for streams: its muxer runs."""
         intruder = await self.intruder(key)
         self.nursery.start_soon(intruder.mux.start)
         return intruder
 
-    async def member(self, *, answering: Answering | None = None, says_hello: bool = True) -> Member:
-        """A new member with both lanes, which has said hello."""
+    async def member(self, *, make_reply: MakeReply | None = None, says_hello: bool = True) -> Member:
+        """A new member with both lanes, which has said hello unless `says_hello` is False."""
         key = key_before(self.target.peer)
-        member = Member(await self.peer(key), key, self.target, answering)
+        member = Member(await self.peer(key), key, self.target, make_reply)
         await member.open_lanes()
         if says_hello:
             await member.say_hello()
         return member
 
     async def for_each(self, attack: Callable[..., Awaitable[object]], arguments: Iterable[tuple[Any, ...]]) -> None:
-        """Once with each of these arguments, side by side, until the last one is done."""
+        """Call `attack` with each of these arguments, concurrently, until the last call is done."""
         async with trio.open_nursery() as nursery:
             for each in arguments:
                 nursery.start_soon(attack, *each)
 
     async def times(self, count: int, attack: Callable[..., Awaitable[object]], *arguments: object) -> None:
-        """So often, side by side."""
+        """Call `attack` so often, concurrently."""
         await self.for_each(attack, [arguments] * count)
 
-    def let_go(self) -> None:
-        """Close what is still held."""
+    def release(self) -> None:
+        """Close all that is held."""
         for close in self._held:
             close()
         self._held.clear()
 
 
-Attack = Callable[[Siege], Awaitable[None]]
+Attack = Callable[[AttackRun], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of an attack. `fell` is '' when the target survived it, else what it did wrong.
+    """The outcome of an attack. `fell` is '' when the target survived it, else what the target did wrong.
 
-    Waits are the longest, in seconds; descriptors and memory are 0 when the process is not known.
+    Waits are the longest ones, in seconds. Descriptors and memory are 0 when the process is not known.
     """
 
     name: str
@@ -111,22 +109,22 @@ def name_of(attack: Attack) -> str:
     return getattr(attack, "__name__", "attack").replace("_", "-")
 
 
-async def lay(attack: Attack, target: Target) -> Outcome:
-    """Attack, and see what comes of it. Raises what is a defect of the attack itself."""
+async def run_attack(attack: Attack, target: Target) -> Outcome:
+    """Attack the target and return the outcome. Raises an exception that is a defect of the attack itself."""
     start = trio.current_time()
     witness, fell = Witness(target), ""
-    before = after = Level()
+    before = after = Resources()
     try:
-        with trio.fail_after(patient(SIEGE_SECONDS)):
-            async with witness.present():
-                await witness.look()
-                before = after = witness.level()
-                async with witness.on_watch():
+        with trio.fail_after(scaled_by_load(ATTACK_SECONDS_MAX)):
+            async with witness.connected():
+                await witness.check()
+                before = after = witness.resources()
+                async with witness.watching():
                     await _carry_out(attack, witness)
-                    await witness.look()
-                after = await witness.until_given_back(before)
+                    await witness.check()
+                after = await witness.until_released(before)
         if (peak := witness.peak_bytes - before.memory_bytes) > PEAK_BYTES_MAX:
-            raise Fell(f"it took {peak >> 20} MiB more memory meanwhile")
+            raise TargetFailed(f"it took {peak >> 20} MiB more memory meanwhile")
     except Exception as error:
         fell = _why(error)
     waits = witness.waits
@@ -146,20 +144,20 @@ async def lay(attack: Attack, target: Target) -> Outcome:
 
 async def _carry_out(attack: Attack, witness: Witness) -> None:
     async with trio.open_nursery() as nursery:
-        siege = Siege(witness.target, nursery, witness.look)
+        run = AttackRun(witness.target, nursery, witness.check)
         try:
-            await attack(siege)
+            await attack(run)
         finally:
             nursery.cancel_scope.cancel()
-            siege.let_go()
+            run.release()
 
 
 def _why(error: Exception) -> str:
-    """What the target did wrong. Raises the error again when it was not the target: that is a defect of the attack."""
-    if isinstance(error, Fell):
+    """What the target did wrong. Raises the error again when it is a defect of the attack."""
+    if isinstance(error, TargetFailed):
         return str(error)
     if isinstance(error, trio.TooSlowError):
-        return f"it was not over after {SIEGE_SECONDS:g} s"
+        return f"it was not over after {ATTACK_SECONDS_MAX:g} s"
     if isinstance(error, ExceptionGroup):
-        return "; ".join(dict.fromkeys(_why(one) for one in error.exceptions))
+        return "; ".join(dict.fromkeys(_why(each) for each in error.exceptions))
     raise error

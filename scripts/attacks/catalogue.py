@@ -1,4 +1,4 @@
-"""All attacks, by name, the outermost layer first."""
+"""All attacks by name, the outermost layer first."""
 
 from attacks import (
     many_peers,
@@ -21,6 +21,6 @@ ATTACKS: dict[str, Attack] = {name_of(attack): attack for module in (*_SWARM, on
 
 
 def fitting(target: Target) -> dict[str, Attack]:
-    """Those that this target can be attacked with: the API's only where one is known."""
+    """The attacks for this target: those on the API only where an API is known."""
     without_api = {name_of(attack) for attack in on_api.ATTACKS} if target.api is None else set()
     return {name: attack for name, attack in ATTACKS.items() if name not in without_api}

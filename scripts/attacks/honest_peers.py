@@ -1,4 +1,4 @@
-"""Peers who hold to every rule, and who must be served whatever others do: our own host, with nothing behind it."""
+"""Honest peers, which must be served whatever others do: the project's own host, without a node behind it."""
 
 import contextlib
 import time
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable
 
 import trio
 
-from attacks.connections import Fell, patient
+from attacks.connections import TargetFailed, scaled_by_load
 from attacks.target import Target
 from node.swarm.base import DialFailed
 from node.swarm.libp2p.host import Host
@@ -30,7 +30,7 @@ from protocols.messages import (
 )
 
 SERVED_SECONDS = 3.0
-"""How long a peer may wait to be let in and served."""
+"""How long a peer may wait until it is connected and served."""
 _CLOCK = HybridClock()
 
 
@@ -38,19 +38,21 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def written(key: PrivateKey, content: bytes, *, path: str = "guests", parents: tuple[bytes, ...] = ()) -> Envelope:
-    """An envelope of this author, later than all before it."""
+def make_envelope(
+    key: PrivateKey, content: bytes, *, path: str = "honest", parents: tuple[bytes, ...] = ()
+) -> Envelope:
+    """An envelope of this author, with a later version than all before it."""
     address = f"ucxl://attack:{key.peer_id[-8:].lower()}@tests:live/*^/{path}"
     version = _CLOCK.read(now_ms())
     return seal(key, address=address, content=content, content_type="text/plain", version=version, parents=parents)
 
 
-class Guest:
-    """One peer. It listens nowhere, so that the target never dials it; it answers what peers are asked."""
+class HonestPeer:
+    """One peer. It listens at no address, so that the target never dials it; it answers the requests of peers."""
 
     def __init__(self, key: PrivateKey, target: Target) -> None:
         self.peer_id = key.peer_id
-        self.partings: list[str] = []
+        self.end_reasons: list[str] = []
         """Why each of its connections ended."""
         self._key = key
         self._target = target
@@ -61,33 +63,33 @@ class Guest:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await self._rpc.run(self, task_status=task_status)
 
-    async def enter(self) -> None:
-        """Connect and say hello. Raises `Fell` when that takes more than three seconds, or is refused."""
+    async def connect(self) -> None:
+        """Connect and say hello. Raises `TargetFailed` when that is refused or takes more than three seconds."""
         try:
-            await self._host.dial([self._target.multiaddr], timeout=patient(SERVED_SECONDS))
+            await self._host.dial([self._target.multiaddr], timeout=scaled_by_load(SERVED_SECONDS))
         except DialFailed as error:
-            raise Fell(f"a peer does not get in: {error}") from error
-        await self._ask(self._hello(), patient(SERVED_SECONDS))
+            raise TargetFailed(f"a peer cannot connect: {error}") from error
+        await self._ask(self._hello(), scaled_by_load(SERVED_SECONDS))
 
     async def use(self) -> None:
-        """Write a version and read it back, within three seconds in all. Raises `Fell`."""
-        with trio.move_on_after(patient(SERVED_SECONDS)) as in_time:
+        """Write a version and read it back, within three seconds in all. Raises `TargetFailed`."""
+        with trio.move_on_after(scaled_by_load(SERVED_SECONDS)) as in_time:
             await self._use()
         if in_time.cancelled_caught:
-            raise Fell(f"a peer's write and read took more than {SERVED_SECONDS:g} s")
+            raise TargetFailed(f"a peer's write and read took more than {SERVED_SECONDS:g} s")
 
     async def _use(self) -> None:
-        envelope = written(self._key, b"of a guest", parents=self._last)
-        merged = await self._ask(Merge((envelope.encoded,)), patient(SERVED_SECONDS))
+        envelope = make_envelope(self._key, b"of an honest peer", parents=self._last)
+        merged = await self._ask(Merge((envelope.encoded,)), scaled_by_load(SERVED_SECONDS))
         if merged != MergeReply(1, ()):
-            raise Fell(f"what a peer wrote was not taken: {merged}")
-        heads = await self._ask(GetHeads(envelope.key, ()), patient(SERVED_SECONDS))
+            raise TargetFailed(f"a peer's version was not accepted: {merged}")
+        heads = await self._ask(GetHeads(envelope.key, ()), scaled_by_load(SERVED_SECONDS))
         if not isinstance(heads, HeadsReply) or envelope.encoded not in heads.envelopes:
-            raise Fell(f"what a peer wrote is not read back: {heads}")
+            raise TargetFailed(f"a peer's version is not read back: {heads}")
         self._last = (envelope.digest,)
 
     async def ping(self, seconds: float) -> None:
-        """Raises `Fell` when the answer takes longer."""
+        """Ping the target. Raises `TargetFailed` when no answer comes within `seconds`."""
         await self._ask(Ping(), seconds)
 
     async def _ask(self, request: Request, seconds: float) -> Reply:
@@ -95,18 +97,18 @@ class Guest:
             return await self._rpc.call(self._target.peer, request, timeout=seconds)
         except BzzzError as error:
             name = type(request).__name__
-            raise Fell(f"a peer's {name} was not answered: {error.message} {self.partings[-1:]}") from error
+            raise TargetFailed(f"a peer's {name} was not answered: {error.message} {self.end_reasons[-1:]}") from error
 
     def _hello(self) -> Hello:
-        return Hello(self._target.network, "guest", "", now_ms(), ())
+        return Hello(self._target.network, "honest", "", now_ms(), ())
 
-    # What peers hear and answer.
+    # The `RpcService` of the peer.
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         pass
 
     def disconnected(self, peer: str, reason: str) -> None:
-        self.partings.append(reason)
+        self.end_reasons.append(reason)
 
     def heard(self, peer: str) -> None:
         pass
@@ -127,25 +129,25 @@ class Guest:
             case GetHeads():
                 return HeadsReply((), ())
             case _:
-                raise Unavailable("a guest has nothing to say to that")
+                raise Unavailable("this peer does not answer such requests")
 
 
 @contextlib.asynccontextmanager
-async def staying(key: PrivateKey, target: Target) -> AsyncIterator[Guest]:
-    """A guest that is in. Raises `Fell` when it does not get in."""
-    guest = Guest(key, target)
+async def connected_peer(key: PrivateKey, target: Target) -> AsyncIterator[HonestPeer]:
+    """An honest peer that is connected. Raises `TargetFailed` when it cannot connect."""
+    peer = HonestPeer(key, target)
     async with trio.open_nursery() as nursery:
-        await nursery.start(guest.run)
-        await guest.enter()
-        yield guest
+        await nursery.start(peer.run)
+        await peer.connect()
+        yield peer
         nursery.cancel_scope.cancel()
 
 
 async def visit(key: PrivateKey, target: Target) -> float:
-    """Come anew, be served, leave; how many seconds it took. Raises `Fell`."""
+    """Connect, be served, and disconnect. Returns how many seconds that took. Raises `TargetFailed`."""
     start = trio.current_time()
-    with trio.move_on_after(patient(SERVED_SECONDS)):
-        async with staying(key, target) as guest:
-            await guest.use()
+    with trio.move_on_after(scaled_by_load(SERVED_SECONDS)):
+        async with connected_peer(key, target) as peer:
+            await peer.use()
             return trio.current_time() - start
-    raise Fell(f"a fresh peer was not let in and served within {SERVED_SECONDS:g} s")
+    raise TargetFailed(f"a new peer was not connected and served within {SERVED_SECONDS:g} s")

@@ -1,31 +1,31 @@
-"""The least of an HTTP client: one request, one answer, one connection, and a deadline round it all."""
+"""A minimal HTTP client: one request on one connection, with a deadline for the whole."""
 
 import trio
 
-from attacks.connections import Fell, line
+from attacks.connections import TargetFailed, connection
 
 
 def request(
     path: str = "/health", *, method: str = "GET", host: str = "127.0.0.1", headers: str = "", body: bytes = b""
 ) -> bytes:
-    """A request. `headers` are whole lines, each with its end."""
+    """The bytes of a request. `headers` are whole lines, each with its line end."""
     length = f"Content-Length: {len(body)}\r\n" if body or method in ("PUT", "POST") else ""
     return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{length}{headers}\r\n".encode() + body
 
 
 def status_of(answer: bytes) -> int:
-    """The status of the first answer in these bytes; 0 when they are none."""
+    """The status of the first answer in these bytes; 0 when they hold none."""
     words = answer[:16].split(b" ")
     return int(words[1]) if len(words) > 1 and words[0] == b"HTTP/1.1" and words[1].isdigit() else 0
 
 
 async def get(api: tuple[str, int], path: str, *, seconds: float) -> tuple[int, bytes]:
-    """Status and body. Raises `Fell` when there is no whole answer in time."""
+    """Status and body. Raises `TargetFailed` when no whole answer comes in time."""
     with trio.move_on_after(seconds):
-        async with line(api) as connection:
-            await connection.send(request(path, headers="Connection: close\r\n"))
-            answer = await connection.until_closed(seconds)
+        async with connection(api) as opened:
+            await opened.send(request(path, headers="Connection: close\r\n"))
+            answer = await opened.until_closed(seconds)
             if status := status_of(answer):
                 return status, answer.partition(b"\r\n\r\n")[2]
-            raise Fell(f"the API hung up on GET {path}")
-    raise Fell(f"the API did not answer GET {path} within {seconds:g} s")
+            raise TargetFailed(f"the API hung up on GET {path}")
+    raise TargetFailed(f"the API did not answer GET {path} within {seconds:g} s")

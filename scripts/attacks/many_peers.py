@@ -1,11 +1,11 @@
-"""In numbers: many peers at once, the same peer many times, and all who leave at once in the middle of everything."""
+"""Many peers: many at once, one peer id many times, and peers that leave in the middle of an exchange."""
 
 import os
 
 import trio
 
-from attacks.attack_run import Attack, Siege
-from attacks.connections import Fell
+from attacks.attack_run import Attack, AttackRun
+from attacks.connections import TargetFailed
 from attacks.on_store import KEY
 from attacks.witness import key_after, key_before
 from node.swarm.base import Lane
@@ -17,37 +17,37 @@ IDLE = 150
 TWINS = 24
 
 
-async def idle_connections(siege: Siege) -> None:
-    """150 peers, secured and muxed, who do nothing more."""
+async def idle_connections(run: AttackRun) -> None:
+    """150 peers that are secured and muxed, and do nothing more."""
     for _ in range(0, IDLE, 10):
-        await siege.times(10, siege.peer)
-    await siege.look()
+        await run.times(10, run.peer)
+    await run.check()
 
 
-async def twins(siege: Siege) -> None:
-    """One peer id that connects 24 times at once, from either side of the target's: the rest is still served."""
+async def twins(run: AttackRun) -> None:
+    """One peer id connects 24 times at once, once with an id before the target's and once with one after it."""
 
-    async def come(key: PrivateKey) -> None:
+    async def connect(key: PrivateKey) -> None:
         try:
-            await siege.peer(key)
-        except Fell:
-            return  # that it is not let in so often is right
+            await run.peer(key)
+        except TargetFailed:
+            return  # the target may refuse so many connections
 
-    for key in (key_before(siege.target.peer), key_after(siege.target.peer)):
-        await siege.times(TWINS, come, key)
-    await siege.look()
+    for key in (key_before(run.target.peer), key_after(run.target.peer)):
+        await run.times(TWINS, connect, key)
+    await run.check()
 
 
-async def resets_in_the_middle(siege: Siege) -> None:
-    """RST in the middle of hellos, of frames, of answers and of streams."""
+async def resets_in_the_middle(run: AttackRun) -> None:
+    """RST in the middle of hellos, frames, replies and streams."""
 
-    async def come(number: int) -> None:
+    async def connect(number: int) -> None:
         if number % 4 == 0:
-            peer = await siege.peer(key_after(siege.target.peer))
+            peer = await run.peer(key_after(run.target.peer))
             await trio.sleep(0.01 * (number // 4))
             peer.reset()
             return
-        member = await siege.member(says_hello=number % 4 != 1)
+        member = await run.member(says_hello=number % 4 != 1)
         if number % 4 == 1:
             await member.send(message_codec.encode_request(1, member.hello()))
         elif number % 4 == 2:
@@ -59,19 +59,19 @@ async def resets_in_the_middle(siege: Siege) -> None:
         await trio.sleep(0.002 * number)
         member.intruder.reset()
 
-    await siege.for_each(come, zip(range(24)))
+    await run.for_each(connect, zip(range(24)))
 
 
-async def members_who_come_and_go(siege: Siege) -> None:
-    """60 members who say hello, ask one thing, and leave in the middle of the answer."""
+async def members_who_come_and_go(run: AttackRun) -> None:
+    """60 members that say hello, send one request, and disconnect during the reply."""
 
-    async def come() -> None:
-        member = await siege.member()
+    async def connect() -> None:
+        member = await run.member()
         await member.send(message_codec.encode_request(1 << 40, Ping()))
         member.intruder.abort()
 
     for _ in range(6):
-        await siege.times(10, come)
+        await run.times(10, connect)
 
 
 ATTACKS: tuple[Attack, ...] = (idle_connections, twins, resets_in_the_middle, members_who_come_and_go)

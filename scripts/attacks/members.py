@@ -1,4 +1,4 @@
-"""Members who say hello, and anything they like afterwards: attackers within the store protocol."""
+"""Attackers within the store protocol: members that say hello, and then send arbitrary messages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import trio
 from libp2p.custom_types import TProtocol
 
-from attacks.connections import Fell, patient
-from attacks.honest_peers import now_ms, written
+from attacks.connections import TargetFailed, scaled_by_load
+from attacks.honest_peers import make_envelope, now_ms
 from attacks.intruders import HANDSHAKE_SECONDS, Intruder
 from attacks.target import Target
 from node.swarm.base import Lane
@@ -34,66 +34,68 @@ from protocols.messages import (
 )
 
 _PROTOCOL = TProtocol(PROTOCOL)
-Answering = Callable[[Request, Reply | None], Reply | None]
-"""How a member answers what it is asked, given how one should; None: not at all."""
+MakeReply = Callable[[Request, Reply | None], Reply | None]
+"""The reply of a member to a request, given the honest reply; None sends no reply."""
 
 REQUEST_SECONDS = 5.0
 
 
 class Member:
-    """An intruder with both lanes. Its peer id comes before the target's, so that it is the one to open them."""
+    """An intruder with both lanes. Its peer id comes before the target's, so that it has to open them."""
 
-    def __init__(self, intruder: Intruder, key: PrivateKey, target: Target, answering: Answering | None = None) -> None:
-        """The intruder's muxer runs."""
+    def __init__(
+        self, intruder: Intruder, key: PrivateKey, target: Target, make_reply: MakeReply | None = None
+    ) -> None:
+        """The muxer of `intruder` must run."""
         self.intruder = intruder
         self.key = key
         self.replies = 0
-        """How many frames came that answer something."""
+        """How many replies have come."""
         self._target = target
-        self._answering = answering or (lambda request, honest: honest)
+        self._make_reply = make_reply or (lambda request, honest: honest)
         self._lanes: dict[Lane, YamuxStream] = {}
         self._number = 0
         self._answers: dict[int, Reply] = {}
-        self._came = trio.Event()
+        self._received_more = trio.Event()
 
     @property
     def is_over(self) -> bool:
         return self.intruder.mux.is_closed
 
     async def open_lanes(self, *, is_reading: bool = True) -> None:
-        """Raises `Fell`. Without `is_reading` nothing that comes on them is taken, and no window given back."""
+        """Open both lanes. Without `is_reading` nothing is read from them. Raises `TargetFailed`."""
         try:
-            with trio.fail_after(patient(HANDSHAKE_SECONDS)):
+            with trio.fail_after(scaled_by_load(HANDSHAKE_SECONDS)):
                 for lane in Lane:
                     stream = await self.intruder.mux.open_stream(RANK[lane])
                     await propose(stream, _PROTOCOL)
                     await name_lane(stream, lane)
                     if await read_lane(stream) is not lane:
-                        raise Fell("the target named another lane than it was told")
+                        raise TargetFailed("the target named another lane than this side")
                     self._lanes[lane] = stream
-        except Fell:
+        except TargetFailed:
             raise
         except Exception as error:
-            raise Fell(f"the lanes of a member were not opened: {error!r}") from error
+            raise TargetFailed(f"the lanes of a member were not opened: {error!r}") from error
         if is_reading:
             for stream in self._lanes.values():
                 stream.attach(FrameSplitter(self._received, lambda why: None).feed, lambda how: self._wake())
 
     async def say_hello(self) -> None:
-        """Raises `Fell` unless it is answered with a hello."""
+        """Say hello. Raises `TargetFailed` when the answer is no hello."""
         reply = await self.ask(self.hello())
         if not isinstance(reply, Hello):
-            raise Fell(f"hello was answered with {reply}")
+            raise TargetFailed(f"hello was answered with {reply}")
 
     def hello(self, *, network: str = "", name: str = "member", addresses: tuple[str, ...] = ()) -> Hello:
         return Hello(network or self._target.network, name, "", now_ms(), addresses)
 
     async def send(self, data: bytes, lane: Lane = Lane.SMALL) -> bool:
-        """A frame with this body, whatever it is; waits while much is queued. False when the lane is over."""
+        """Send a frame with this body, valid or not; waits while much is queued. False when the lane is over."""
         return await self.send_raw(len(data).to_bytes(4, "big") + data, lane)
 
     async def send_raw(self, data: bytes, lane: Lane = Lane.SMALL) -> bool:
-        """Bytes on a lane, which need not be frames. False when the lane is over."""
+        """Send bytes on a lane, frames or not. False when the lane is over."""
         try:
             await self._lanes[lane].write(data)
         except Exception:
@@ -101,7 +103,7 @@ class Member:
         return True
 
     async def ask(self, request: Request, lane: Lane = Lane.SMALL) -> Reply:
-        """Raises `Fell` when no answer comes within five seconds."""
+        """Send a request and wait for its reply. Raises `TargetFailed` when none comes within five seconds."""
         self._number += 1
         number = self._number
         await self.send(message_codec.encode_request(number, request), lane)
@@ -109,40 +111,41 @@ class Member:
         return self._answers.pop(number)
 
     async def write(self, content: bytes, *, parents: tuple[bytes, ...] = ()) -> Envelope:
-        """A version that the target has committed. Raises `Fell`."""
-        envelope = written(self.key, content, path=f"of/{self._number}", parents=parents)
+        """Write a version and return it, committed by the target. Raises `TargetFailed`."""
+        envelope = make_envelope(self.key, content, path=f"of/{self._number}", parents=parents)
         reply = await self.ask(Merge((envelope.encoded,)), Lane.BULK)
         if reply != MergeReply(1, ()):
-            raise Fell(f"a member's version was not taken: {reply}")
+            raise TargetFailed(f"a member's version was not accepted: {reply}")
         return envelope
 
     def stop_reading(self, *, socket_too: bool) -> None:
-        """From now on nothing that comes on a lane is taken; or nothing that comes at all."""
-        self.intruder.wire.is_deaf = socket_too
+        """Read nothing more from the lanes, and with `socket_too` nothing from the socket."""
+        self.intruder.tcp.is_paused = socket_too
         for stream in self._lanes.values():
             stream.attach(lambda data: None, lambda how: None)
+            # Private: no honest code receives data and grants no window for it.
             stream._give_back = lambda size: None  # type: ignore[method-assign]
 
     async def until(self, condition: Callable[[], bool], what: str, *, seconds: float = REQUEST_SECONDS) -> None:
-        """Raises `Fell`, with these words, when it is not so in time, or the connection is over."""
-        with trio.move_on_after(patient(seconds)):
+        """Wait for a condition. Raises `TargetFailed` with `what` after `seconds`, or when the connection ends."""
+        with trio.move_on_after(scaled_by_load(seconds)):
             while not condition():
                 if self.is_over:
-                    raise Fell(f"{what}: {self.intruder.mux.reason}")
-                await self._came.wait()
+                    raise TargetFailed(f"{what}: {self.intruder.mux.reason}")
+                await self._received_more.wait()
             return
-        raise Fell(f"{what} within {seconds:g} s")
+        raise TargetFailed(f"{what} within {seconds:g} s")
 
     async def until_answered(self, count: int, *, seconds: float = REQUEST_SECONDS) -> None:
-        """Until so many frames in all have answered something. Raises `Fell`."""
+        """Wait until so many replies have come in all. Raises `TargetFailed`."""
         await self.until(lambda: self.replies >= count, f"no {count} answers came", seconds=seconds)
 
     async def until_over(self, seconds: float = 5.0) -> None:
-        """Raises `Fell` when the target still keeps the connection then."""
+        """Wait until the target closes the connection. Raises `TargetFailed` when it does not in time."""
         with trio.move_on_after(seconds):
             await self.intruder.mux.event_closed.wait()
             return
-        raise Fell(f"a member that broke the rules was still connected after {seconds:g} s")
+        raise TargetFailed(f"a member that broke the rules was still connected after {seconds:g} s")
 
     def _honest(self, request: Request) -> Reply | None:
         match request:
@@ -165,7 +168,7 @@ class Member:
                 self._answers[decoded.id] = decoded.message  # type: ignore[assignment]  # what is_reply is a Reply
         else:
             request: Any = decoded.message
-            reply = self._answering(request, self._honest(request))
+            reply = self._make_reply(request, self._honest(request))
             stream = self._lanes[Lane.SMALL]
             if reply is not None and not stream.is_done:
                 body = message_codec.encode_reply(decoded.id, reply)
@@ -173,5 +176,5 @@ class Member:
         self._wake()
 
     def _wake(self) -> None:
-        self._came.set()
-        self._came = trio.Event()
+        self._received_more.set()
+        self._received_more = trio.Event()

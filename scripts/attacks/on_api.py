@@ -1,11 +1,11 @@
-"""At the HTTP API: slow, huge, broken, endless and foreign requests, and connections that are merely held."""
+"""Attacks on the HTTP API: slow, huge, malformed, endless and cross-origin requests, and connections that are held."""
 
 import os
 
 import trio
 
-from attacks.attack_run import Attack, Siege
-from attacks.connections import Fell, Line
+from attacks.attack_run import Attack, AttackRun
+from attacks.connections import Connection, TargetFailed
 from attacks.http_client import request, status_of
 from attacks.on_tcp import GARBAGE
 
@@ -17,26 +17,28 @@ PUT = "/v1/envelope?address=ucxl%3A%2F%2Fa%3Ab%40c%3Ad%2F%2A%5E%2Fattacked"
 ANSWER_SECONDS = 5.0
 
 
-async def api_line(siege: Siege, *, receive_bytes: int = 0) -> Line:
-    assert siege.target.api is not None, "the catalogue asks for these only where there is an API"
-    return await siege.line(siege.target.api, receive_bytes=receive_bytes)
+async def api_connection(run: AttackRun, *, receive_bytes: int = 0) -> Connection:
+    assert run.target.api is not None, "the catalogue offers these attacks only with an API"
+    return await run.connection(run.target.api, receive_bytes=receive_bytes)
 
 
-async def asked(siege: Siege, data: bytes) -> int:
-    """The status that these bytes get, and no more after it. 0: the API hung up. Raises `Fell` when it does neither."""
-    line = await api_line(siege)
-    await line.send(data)
-    line.finish()
+async def status_for(run: AttackRun, data: bytes) -> int:
+    """The status of the answer to these bytes; 0 when the API hangs up. Raises `TargetFailed` when it does neither."""
+    connection = await api_connection(run)
+    await connection.send(data)
+    connection.finish()
     with trio.move_on_after(ANSWER_SECONDS):
-        status = status_of(await line.read())
-        line.close()
+        status = status_of(await connection.read())
+        connection.close()
         return status
-    raise Fell(f"{data[:60]!r}...{data[60:][-60:]!r} was neither answered nor hung up on within {ANSWER_SECONDS:g} s")
+    raise TargetFailed(
+        f"{data[:60]!r}...{data[60:][-60:]!r} got neither an answer nor a hang-up within {ANSWER_SECONDS:g} s"
+    )
 
 
-async def http_garbage(siege: Siege) -> None:
-    """Bytes that are no HTTP, and HTTP that is broken, and not one of them is taken for a request."""
-    broken = [
+async def http_garbage(run: AttackRun) -> None:
+    """Bytes that are no HTTP, and malformed HTTP: none of it is accepted as a request."""
+    malformed = [
         *(garbage for garbage in GARBAGE if b"HTTP/1.1" not in garbage),
         b"\r\n" * 1000 + b"\0\r\n\r\n",
         b"GET /health\r\n\r\n",
@@ -53,33 +55,33 @@ async def http_garbage(siege: Siege) -> None:
         + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
         b"PUT " + PUT.encode() + b" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     ]
-    for one in broken:
-        line = await api_line(siege)
-        await line.send(one)
-        line.finish()
+    for each in malformed:
+        connection = await api_connection(run)
+        await connection.send(each)
+        connection.finish()
         with trio.move_on_after(ANSWER_SECONDS):
-            status = status_of(await line.read())
+            status = status_of(await connection.read())
             if status and status < 400:
-                raise Fell(f"{one[:80]!r} was answered with {status}")
-            line.close()
+                raise TargetFailed(f"{each[:80]!r} was answered with {status}")
+            connection.close()
             continue
-        raise Fell(f"{one[:80]!r} was neither answered nor hung up on")
+        raise TargetFailed(f"{each[:80]!r} got neither an answer nor a hang-up")
 
 
-async def huge_headers(siege: Siege) -> None:
-    """A megabyte of headers: in one line, in 50,000, and in the path."""
+async def huge_headers(run: AttackRun) -> None:
+    """A megabyte of headers: in one line, in 50,000 lines, and in the path."""
     for data in (
         b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
         b"GET /" + b"x" * 1_000_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ):
-        status = await asked(siege, data)
+        status = await status_for(run, data)
         if status and status < 400:
-            raise Fell(f"{len(data)} bytes of headers were answered with {status}")
+            raise TargetFailed(f"{len(data)} bytes of headers were answered with {status}")
 
 
-async def broken_chunks(siege: Siege) -> None:
-    """Chunks of no length, of all lengths, without an end; and a body that is longer than it said, or than may be."""
+async def broken_chunks(run: AttackRun) -> None:
+    """Chunks with malformed or huge lengths or without an end, and bodies longer than announced or allowed."""
     head = b"PUT " + PUT.encode() + b" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     for chunks in (
         b"xyz\r\nhello\r\n0\r\n\r\n",
@@ -90,47 +92,47 @@ async def broken_chunks(siege: Siege) -> None:
         b"5\r\nhelloXX5\r\nhello\r\n0\r\n\r\n",
         b"100000\r\n" + bytes(0x100000) + b"\r\n100000\r\n" + bytes(0x100000) + b"\r\n0\r\n\r\n",
     ):
-        status = await asked(siege, head + chunks)
+        status = await status_for(run, head + chunks)
         if status and status < 400:
-            raise Fell(f"chunks {chunks[:40]!r} were answered with {status}")
-    status = await asked(siege, request(PUT, method="PUT", headers="Content-Length: 99999999\r\n"))
+            raise TargetFailed(f"chunks {chunks[:40]!r} were answered with {status}")
+    status = await status_for(run, request(PUT, method="PUT", headers="Content-Length: 99999999\r\n"))
     if status and status < 400:
-        raise Fell(f"two lengths of one body were answered with {status}")
+        raise TargetFailed(f"two lengths of one body were answered with {status}")
 
 
-async def slow_requests(siege: Siege) -> None:
-    """Slowloris: 60 whose headers come a byte at a time, and 60 whose bodies do."""
+async def slow_requests(run: AttackRun) -> None:
+    """Slowloris: 60 requests whose headers come byte by byte, and 60 whose bodies do."""
 
     async def dribble(opening: bytes) -> None:
-        line = await api_line(siege)
-        await line.send(opening)
-        while await line.send(b"x"):
+        connection = await api_connection(run)
+        await connection.send(opening)
+        while await connection.send(b"x"):
             await trio.sleep(0.2)
 
     for _ in range(SLOW):
-        siege.nursery.start_soon(dribble, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-        siege.nursery.start_soon(
+        run.nursery.start_soon(dribble, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        run.nursery.start_soon(
             dribble, f"PUT {PUT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n".encode()
         )
     await trio.sleep(0.5)
-    await siege.look()
+    await run.check()
 
 
-async def half_requests(siege: Siege) -> None:
-    """550 requests whose bodies stop half-way: more than are taken at one time, and none of them ever ends."""
+async def half_requests(run: AttackRun) -> None:
+    """700 requests whose bodies stop half-way: more than the API accepts at one time, and none of them ends."""
     opening = f"PUT {PUT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n".encode()
 
     async def hold() -> None:
-        line = await api_line(siege)
-        await line.send(opening + bytes(50_000))
+        connection = await api_connection(run)
+        await connection.send(opening + bytes(50_000))
 
     for _ in range(0, HALF, 50):
-        await siege.times(50, hold)
-    await siege.look()
+        await run.times(50, hold)
+    await run.check()
 
 
-async def strangers(siege: Siege) -> None:
-    """Pages of elsewhere, and names that lead here from elsewhere, are refused."""
+async def strangers(run: AttackRun) -> None:
+    """Requests from pages of other origins, and with other host names, are refused."""
     for data in (
         request("/v1/node", host="evil.example"),
         request("/v1/node", host="127.0.0.1.evil.example"),
@@ -142,12 +144,12 @@ async def strangers(siege: Siege) -> None:
         request(PUT, method="PUT", body=b"x", headers="Origin: https://evil.example\r\n"),
         request("/v1/node", method="OPTIONS", headers="Origin: http://a.b\r\nAccess-Control-Request-Method: PUT\r\n"),
     ):
-        if (status := await asked(siege, data)) != 403:
-            raise Fell(f"{data[:160]!r} was answered with {status}, not 403")
+        if (status := await status_for(run, data)) != 403:
+            raise TargetFailed(f"{data[:160]!r} was answered with {status}, not 403")
 
 
-async def odd_requests(siege: Siege) -> None:
-    """Paths, methods and upgrades that lead nowhere: each is answered, with an error that is the caller's."""
+async def odd_requests(run: AttackRun) -> None:
+    """Paths, methods, queries and upgrades that do not exist: each is answered with a client error."""
     for path in (
         "/../../etc/passwd",
         "/%2e%2e/etc/passwd",
@@ -157,7 +159,7 @@ async def odd_requests(siege: Siege) -> None:
         "http://evil.example/health",
         "/v1/" + "a/" * 20_000,
     ):
-        await _must_be_refused(siege, request(path))
+        await _must_be_refused(run, request(path))
     for address in (
         "",
         "x",
@@ -167,10 +169,10 @@ async def odd_requests(siege: Siege) -> None:
         "ucxl%3A%2F%2F" + "a" * 30_000,
         "ucxl%3A%2F%2F" + "%25" * 10_000,
     ):
-        await _must_be_refused(siege, request(f"/v1/envelope?address={address}"))
-        await _must_be_refused(siege, request(f"/v1/history?address={address}&limit=-1"))
+        await _must_be_refused(run, request(f"/v1/envelope?address={address}"))
+        await _must_be_refused(run, request(f"/v1/history?address={address}&limit=-1"))
     for method in ("TRACE", "CONNECT", "PATCH", "X" * 1000):
-        await _must_be_refused(siege, request("/v1/node", method=method))
+        await _must_be_refused(run, request("/v1/node", method=method))
     for query in (
         "timeout_ms=1e99",
         "timeout_ms=nan",
@@ -178,68 +180,68 @@ async def odd_requests(siege: Siege) -> None:
         "address=a&address=b",
         "&".join(f"a{n}=1" for n in range(5_000)),
     ):
-        await _must_be_refused(siege, request(f"/v1/envelope?{query}"))
+        await _must_be_refused(run, request(f"/v1/envelope?{query}"))
     await _must_be_refused(
-        siege,
+        run,
         request(PUT, method="PUT", body=b"\x91" * 1_000_000, headers="Content-Type: application/vnd.bzzz.envelope\r\n"),
     )
     upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     upgrade += "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-    if (status := await asked(siege, request(headers=upgrade))) == 101:
-        raise Fell(f"a WebSocket was opened: {status}")
+    if (status := await status_for(run, request(headers=upgrade))) == 101:
+        raise TargetFailed(f"a WebSocket was opened: {status}")
 
 
-async def _must_be_refused(siege: Siege, data: bytes) -> None:
-    status = await asked(siege, data)
+async def _must_be_refused(run: AttackRun, data: bytes) -> None:
+    status = await status_for(run, data)
     if status and not 400 <= status < 500:
-        raise Fell(f"{data[:120]!r} was answered with {status}")
+        raise TargetFailed(f"{data[:120]!r} was answered with {status}")
 
 
-async def pipelined_http(siege: Siege) -> None:
-    """1,000 requests in one write, all answered in turn; and from one who reads no answer."""
-    line, sullen = await api_line(siege), await api_line(siege, receive_bytes=4096)
-    siege.nursery.start_soon(sullen.send, request("/v1/peers") * 20_000)
-    siege.nursery.start_soon(line.send, request("/ready") * PIPELINED)
+async def pipelined_http(run: AttackRun) -> None:
+    """1,000 requests in one write, all answered in turn; and 20,000 from a client that reads no answer."""
+    connection, mute = await api_connection(run), await api_connection(run, receive_bytes=4096)
+    run.nursery.start_soon(mute.send, request("/v1/peers") * 20_000)
+    run.nursery.start_soon(connection.send, request("/ready") * PIPELINED)
     answered = 0
     with trio.move_on_after(15):
-        while answered < PIPELINED and (data := await line.read()):
+        while answered < PIPELINED and (data := await connection.read()):
             answered += data.count(b"HTTP/1.1 200")
         if answered < PIPELINED:
-            raise Fell(f"the API hung up after {answered} of {PIPELINED} pipelined requests")
+            raise TargetFailed(f"the API hung up after {answered} of {PIPELINED} pipelined requests")
         return
-    raise Fell(f"{answered} of {PIPELINED} pipelined requests were answered within 15 s")
+    raise TargetFailed(f"{answered} of {PIPELINED} pipelined requests were answered within 15 s")
 
 
-async def idle_clients(siege: Siege) -> None:
-    """1,000 keep-alive connections that have asked once and are held, and 200 that never asked: others still get in."""
+async def idle_clients(run: AttackRun) -> None:
+    """1,000 keep-alive connections after a request, and 200 without one, are held: other clients can still connect."""
 
     async def hold(is_new: bool) -> None:
-        line = await api_line(siege)
+        connection = await api_connection(run)
         if not is_new:
-            await line.send(request("/ready"))
-            await line.read()
+            await connection.send(request("/ready"))
+            await connection.read()
 
     for first in range(0, IDLE, 50):
-        await siege.times(50, hold, first % 200 == 0)
-    await siege.times(200, hold, True)
-    await siege.look()
+        await run.times(50, hold, first % 200 == 0)
+    await run.times(200, hold, True)
+    await run.check()
 
 
-async def resets_on_the_api(siege: Siege) -> None:
-    """RST in the middle of headers, of bodies and of answers."""
+async def resets_on_the_api(run: AttackRun) -> None:
+    """RST in the middle of headers, bodies and answers."""
     whole = request(PUT, method="PUT", body=os.urandom(200_000))
 
-    async def come(size: int) -> None:
-        line = await api_line(siege)
-        await line.send(whole[:size])
+    async def send_and_reset(size: int) -> None:
+        connection = await api_connection(run)
+        await connection.send(whole[:size])
         await trio.sleep(0.01)
-        line.reset()
+        connection.reset()
 
-    await siege.for_each(come, zip((*range(0, 200, 10), 1000, 65536, 150_000, len(whole))))
+    await run.for_each(send_and_reset, zip((*range(0, 200, 10), 1000, 65536, 150_000, len(whole))))
     for _ in range(50):
-        line = await api_line(siege)
-        await line.send(request("/v1/peers") * 10)
-        line.reset()
+        connection = await api_connection(run)
+        await connection.send(request("/v1/peers") * 10)
+        connection.reset()
 
 
 ATTACKS: tuple[Attack, ...] = (

@@ -1,18 +1,18 @@
-"""At yamux: frames that break its rules, frames without end, windows overrun, and streams that nobody uses."""
+"""Attacks on yamux: frames that break its rules, endless frames, exceeded windows, and streams without use."""
 
 import os
 
 import trio
 
-from attacks.attack_run import Attack, Siege
-from attacks.connections import MULTISTREAM, Fell, said
+from attacks.attack_run import Attack, AttackRun
+from attacks.connections import MULTISTREAM, TargetFailed, multistream
 from attacks.intruders import Intruder, frame
 from node.swarm.libp2p.yamux_frame import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW, WINDOW_UPDATE
 
 IDLE_PEERS = 40
 IDLE_STREAMS = 12
 SECONDS = 5.0
-"""How soon a target hangs up on whoever breaks the rules."""
+"""How soon a target hangs up on a peer that breaks the rules."""
 
 BROKEN = {
     "another version": frame(DATA, 0, 1, 0, version=1),
@@ -39,72 +39,72 @@ HARMLESS = {
         for flags in (0, ACK, FIN, RST, FIN | RST)
         for number in (0, 1, 3, 0xFFFFFFFF)
     ),
-    "pongs that nobody asked for": b"".join(frame(PING, ACK, 0, number) for number in range(1000)),
+    "pongs without a ping": b"".join(frame(PING, ACK, 0, number) for number in range(1000)),
     "the highest stream there is": frame(WINDOW_UPDATE, SYN, 0xFFFFFFFF, 0),
 }
 
 
-async def broken_frames(siege: Siege) -> None:
-    """Every way to break the protocol costs the connection; what is merely odd costs nothing."""
+async def broken_frames(run: AttackRun) -> None:
+    """Every violation of the protocol costs the connection; odd but valid frames cost nothing."""
 
     async def breaks(what: str, frames: bytes) -> None:
-        intruder = await siege.intruder()
+        intruder = await run.intruder()
         await intruder.send(frames)
         try:
             await intruder.until_closed(SECONDS)
-        except Fell as error:
-            raise Fell(f"{what}: {error}") from error
+        except TargetFailed as error:
+            raise TargetFailed(f"{what}: {error}") from error
 
     async def is_odd(what: str, frames: bytes) -> None:
-        intruder = await siege.intruder()
+        intruder = await run.intruder()
         await intruder.send(frames + frame(PING, SYN, 0, 4711))
         with trio.move_on_after(SECONDS):
             found = b""
             while frame(PING, ACK, 0, 4711) not in found:
                 if not (more := await intruder.read()):
-                    raise Fell(f"{what}: the target hung up")
+                    raise TargetFailed(f"{what}: the target hung up")
                 found += more
             return
-        raise Fell(f"{what}: the target answers no ping any more")
+        raise TargetFailed(f"{what}: the target no longer answers pings")
 
-    await siege.for_each(breaks, BROKEN.items())
-    await siege.for_each(is_odd, HARMLESS.items())
+    await run.for_each(breaks, BROKEN.items())
+    await run.for_each(is_odd, HARMLESS.items())
 
 
-async def random_frames(siege: Siege) -> None:
-    """Sealed bytes that are no frames, and frames cut off at every byte."""
+async def random_frames(run: AttackRun) -> None:
+    """Encrypted bytes that are no frames, and frames that are cut off at every third byte."""
 
     async def throw(frames: bytes) -> None:
-        intruder = await siege.intruder()
+        intruder = await run.intruder()
         await intruder.send(frames)
         intruder.abort()
 
-    whole = frame(WINDOW_UPDATE, SYN, 1, 0) + frame(DATA, 0, 1, 20, said(MULTISTREAM))
+    whole = frame(WINDOW_UPDATE, SYN, 1, 0) + frame(DATA, 0, 1, 20, multistream(MULTISTREAM))
     pieces = [whole[:size] for size in range(0, len(whole), 3)] + [os.urandom(size) for size in (1, 12, 1000, 65000)]
-    await siege.for_each(throw, zip(pieces))
+    await run.for_each(throw, zip(pieces))
 
 
-async def streams_without_end(siege: Siege) -> None:
-    """Four who open 20,000 streams each, and use none."""
+async def streams_without_end(run: AttackRun) -> None:
+    """Four peers that open 20,000 streams each, and use none."""
 
     async def open_all() -> None:
-        intruder = await siege.intruder()
-        siege.nursery.start_soon(_swallow, intruder)
+        intruder = await run.intruder()
+        run.nursery.start_soon(_swallow, intruder)
         for first in range(1, 40_000, 2_000):
             opened = (frame(WINDOW_UPDATE, SYN, number, 0) for number in range(first, first + 2_000, 2))
             if not await intruder.send(b"".join(opened)):
                 return
             await trio.lowlevel.checkpoint()
 
-    await siege.times(4, open_all)
-    await siege.look()
+    await run.times(4, open_all)
+    await run.check()
 
 
-async def rapid_resets(siege: Siege) -> None:
-    """Streams opened, put to work and reset at once, 20,000 of them: each costs the target a task and a negotiation."""
-    intruder = await siege.intruder()
-    siege.nursery.start_soon(_swallow, intruder)
-    work = said(MULTISTREAM, "/ipfs/id/1.0.0")
+async def rapid_resets(run: AttackRun) -> None:
+    """20,000 streams that are opened, used and reset at once: each costs the target a task and a negotiation."""
+    intruder = await run.intruder()
+    run.nursery.start_soon(_swallow, intruder)
+    work = multistream(MULTISTREAM, "/ipfs/id/1.0.0")
     for first in range(1, 40_000, 400):
         frames = (
             frame(DATA, SYN, number, len(work), work) + frame(WINDOW_UPDATE, RST, number, 0)
@@ -115,51 +115,51 @@ async def rapid_resets(siege: Siege) -> None:
         await trio.lowlevel.checkpoint()
 
 
-async def pings_without_end(siege: Siege) -> None:
-    """100,000 yamux pings: from one who reads the pongs, and from one who does not."""
+async def pings_without_end(run: AttackRun) -> None:
+    """100,000 yamux pings each from a peer that reads the pongs and from one that does not."""
 
     async def ping(is_reading: bool) -> None:
-        intruder = await siege.intruder(receive_bytes=0 if is_reading else 4096)
+        intruder = await run.intruder(receive_bytes=0 if is_reading else 4096)
         if is_reading:
-            siege.nursery.start_soon(_swallow, intruder)
+            run.nursery.start_soon(_swallow, intruder)
         with trio.move_on_after(3):
             for _ in range(100):
                 if not await intruder.send(frame(PING, SYN, 0, 1) * 1000):
                     return
                 await trio.lowlevel.checkpoint()
 
-    await siege.for_each(ping, [(True,), (False,)])
-    await siege.look()
+    await run.for_each(ping, [(True,), (False,)])
+    await run.check()
 
 
-async def full_windows(siege: Siege) -> None:
-    """Eight who fill the window of 250 streams each with what nobody reads, and wait."""
+async def full_windows(run: AttackRun) -> None:
+    """Eight peers that fill the window of 250 streams each with bytes that no handler reads, and wait."""
 
     async def fill() -> None:
-        intruder = await siege.intruder()
-        siege.nursery.start_soon(_swallow, intruder)
+        intruder = await run.intruder()
+        run.nursery.start_soon(_swallow, intruder)
         part = bytes(32 * 1024)
         for number in range(1, 500, 2):
             frames = frame(WINDOW_UPDATE, SYN, number, 0) + frame(DATA, 0, number, len(part), part)
             if not await intruder.send(frames):
                 return
 
-    await siege.times(8, fill)
-    await siege.look()
+    await run.times(8, fill)
+    await run.check()
 
 
-async def idle_streams(siege: Siege) -> None:
-    """40 peers who hold streams open, of kad, of ping, and of nothing at all."""
+async def idle_streams(run: AttackRun) -> None:
+    """40 peers that hold streams open: of kad, of ping, of GossipSub, and without a protocol."""
 
     async def hold() -> None:
-        peer = await siege.peer()
+        peer = await run.peer()
         for protocol in ("/ipfs/kad/1.0.0", "/bzzz/kad/1.0.0", "/ipfs/ping/1.0.0", "/meshsub/1.1.0"):
             for _ in range(IDLE_STREAMS // 4):
                 await peer.stream(protocol)
         await peer.stream()
 
-    await siege.times(IDLE_PEERS, hold)
-    await siege.look()
+    await run.times(IDLE_PEERS, hold)
+    await run.check()
 
 
 async def _swallow(intruder: Intruder) -> None:

@@ -1,4 +1,4 @@
-"""At the store protocol: frames that are none, messages that are none, and requests that are not one's to make."""
+"""Attacks on the store protocol: malformed frames and messages, requests without a right to them, and floods."""
 
 import os
 import struct
@@ -8,8 +8,8 @@ from typing import Any
 import msgpack
 import trio
 
-from attacks.attack_run import Attack, Siege
-from attacks.connections import MULTISTREAM, Fell, said
+from attacks.attack_run import Attack, AttackRun
+from attacks.connections import MULTISTREAM, TargetFailed, multistream
 from attacks.intruders import until_over
 from attacks.on_streams import STORE
 from attacks.witness import key_after
@@ -100,94 +100,94 @@ BROKEN_LANES = (
 )  # fmt: skip
 
 
-async def broken_messages(siege: Siege) -> None:
-    """Every message that is none costs the connection, and so does a frame of more than 8 MiB."""
+async def broken_messages(run: AttackRun) -> None:
+    """Every malformed message costs the connection, and so does a frame of more than 8 MiB."""
 
     async def breaks(body: bytes) -> None:
-        member = await siege.member()
+        member = await run.member()
         await member.send(body)
         try:
             await member.until_over()
-        except Fell as error:
-            raise Fell(f"{body[:40].hex()}: {error}") from error
+        except TargetFailed as error:
+            raise TargetFailed(f"{body[:40].hex()}: {error}") from error
 
     async def oversizes(length: int, lane: Lane) -> None:
-        member = await siege.member()
+        member = await run.member()
         await member.send_raw(struct.pack("!I", length) + bytes(1000), lane)
         await member.until_over()
 
     for first in range(0, len(BROKEN), 8):
-        await siege.for_each(breaks, zip(BROKEN[first : first + 8]))
+        await run.for_each(breaks, zip(BROKEN[first : first + 8]))
     lengths = (FRAME_BYTES_MAX + 1, 0xFFFFFFFF, 0x7FFFFFFF)
-    await siege.for_each(oversizes, product(lengths, Lane))
+    await run.for_each(oversizes, product(lengths, Lane))
 
 
-async def swollen_messages(siege: Siege) -> None:
-    """8 MiB that unpack to millions of empty lists: a byte on the wire, seventy in memory, before hello and after."""
+async def swollen_messages(run: AttackRun) -> None:
+    """8 MiB that unpack to millions of empty lists (70 bytes in memory for each byte sent), before hello and after."""
     inner = struct.pack("!BH", 0xDC, 1024) + b"\x90" * 1024
     outer = struct.pack("!BH", 0xDC, 1000) + inner * 1000
     bomb = struct.pack("!BH", 0xDC, 8) + b"\x02\x01\xa0" + outer * 5
     for says_hello in (True, False):
-        member = await siege.member(says_hello=says_hello)
+        member = await run.member(says_hello=says_hello)
         for _ in range(4):
             await member.send(bomb, Lane.BULK)
         with trio.move_on_after(5):
             await member.intruder.mux.event_closed.wait()
 
 
-async def requests_before_hello(siege: Siege) -> None:
-    """Whoever has not said hello is answered nothing, and whoever is of another swarm is parted from."""
+async def requests_before_hello(run: AttackRun) -> None:
+    """Requests before hello are refused, and a member of another swarm is disconnected."""
     requests: tuple[Request, ...] = (
         Ping(), Merge(()), GetHeads(KEY, ()), GetVersions(KEY, 0, 10), GetByDigest((bytes(32),)), GetMembers(),
         AddProvider(KEY, 1000), GetProviders(KEY),
     )  # fmt: skip
-    member = await siege.member(says_hello=False, answering=lambda request, honest: None)
+    member = await run.member(says_hello=False, make_reply=lambda request, honest: None)
     for request in requests:
         reply = await member.ask(request)
         if not isinstance(reply, FailedReply) or not isinstance(reply.error, Forbidden):
-            raise Fell(f"a {type(request).__name__} before hello was answered with {reply}")
-    stranger = await siege.member(says_hello=False, answering=lambda request, honest: None)
+            raise TargetFailed(f"a {type(request).__name__} before hello was answered with {reply}")
+    stranger = await run.member(says_hello=False, make_reply=lambda request, honest: None)
     for request in (stranger.hello(network="another"), GetHeads(KEY, ())):
         reply = await stranger.ask(request)
         if not isinstance(reply, FailedReply) or not isinstance(reply.error, Forbidden):
-            raise Fell(f"a member of another swarm was answered with {reply}")
+            raise TargetFailed(f"a member of another swarm was answered with {reply}")
     await stranger.until_over()
 
 
-async def mute_peers(siege: Siege) -> None:
-    """40 who open the lanes and never answer a hello, and 40 who let the target open them and never do their part."""
+async def mute_peers(run: AttackRun) -> None:
+    """40 peers that open the lanes and never answer a hello, and 40 that do not answer when the target opens them."""
 
     async def open_and_be_mute() -> None:
-        await siege.member(says_hello=False, answering=lambda request, honest: None)
+        await run.member(says_hello=False, make_reply=lambda request, honest: None)
 
     async def let_open_and_be_mute() -> None:
-        await siege.peer(key_after(siege.target.peer))
+        await run.peer(key_after(run.target.peer))
 
-    await siege.times(40, open_and_be_mute)
-    await siege.times(40, let_open_and_be_mute)
-    await siege.look()
+    await run.times(40, open_and_be_mute)
+    await run.times(40, let_open_and_be_mute)
+    await run.check()
 
 
-async def broken_lanes(siege: Siege) -> None:
-    """Lanes that are none: named twice, named wrongly, not named, or opened by the side that must not."""
-    after = await siege.peer(key_after(siege.target.peer))
-    before = await siege.peer()
+async def broken_lanes(run: AttackRun) -> None:
+    """Invalid lanes: named twice, named wrongly, not named, or opened by the wrong side."""
+    after = await run.peer(key_after(run.target.peer))
+    before = await run.peer()
     for peer in (before, after):
         for first in BROKEN_LANES:
             if peer.mux.is_closed:
                 break
             stream = await peer.stream()
-            await stream.write(said(MULTISTREAM, STORE) + first)
+            await stream.write(multistream(MULTISTREAM, STORE) + first)
             await stream.close()
-            siege.nursery.start_soon(until_over, stream)
-    member = await siege.member()
+            run.nursery.start_soon(until_over, stream)
+    member = await run.member()
     third = await member.intruder.stream(STORE)
     await third.write(b"\0\0\0\1\1")
     await until_over(third)
 
 
-async def unasked_answers(siege: Siege) -> None:
-    """10,000 answers that nobody asked for, of every kind, and wrong ones to what was asked."""
+async def unasked_answers(run: AttackRun) -> None:
+    """10,000 replies of every kind without a request, and wrong replies to requests."""
     wrong: list[Reply] = [Pong(0, 1 << 63, 1 << 63), HeadsReply((), ()), ProviderAdded(), MergeReply(1 << 40, ())]
     wrong += [VersionsReply((), 1 << 63), MembersReply(()), FailedReply("UCXL-500-INTERNAL", "x" * 1024, {})]
     turn = 0
@@ -197,68 +197,68 @@ async def unasked_answers(siege: Siege) -> None:
         turn += 1
         return wrong[turn % len(wrong)]
 
-    member = await siege.member()
+    member = await run.member()
     for number in range(10_000):
         if not await member.send(message_codec.encode_reply(number % 5_000, wrong[number % len(wrong)])):
             return
     await member.ask(Ping())
-    liar = await siege.member(answering=answer, says_hello=False)
+    liar = await run.member(make_reply=answer, says_hello=False)
     await liar.ask(liar.hello())
     await trio.sleep(0.3)
 
 
-async def pipelined_pings(siege: Siege) -> None:
-    """100,000 pings in one go: every one is answered, and nobody else waits."""
-    member = await siege.member()
+async def pipelined_pings(run: AttackRun) -> None:
+    """100,000 pings without a wait: each is answered, and no other peer waits."""
+    member = await run.member()
     before = member.replies
     chunk = b"".join(map(_framed, (message_codec.encode_request(1 << 40 | number, Ping()) for number in range(1000))))
     with trio.move_on_after(15):
         for _ in range(PIPELINED // 1000):
             await member.send_raw(chunk)
-        await siege.look()
+        await run.check()
         await member.until_answered(before + PIPELINED, seconds=15)
         return
-    raise Fell(f"only {member.replies - before} of {PIPELINED} pings were answered within 15 s")
+    raise TargetFailed(f"only {member.replies - before} of {PIPELINED} pings were answered within 15 s")
 
 
-async def pipelined_look_ups(siege: Siege) -> None:
-    """20,000 look-ups in one go: each is answered or refused, or the connection given up, and nobody else waits."""
-    member = await siege.member()
+async def pipelined_look_ups(run: AttackRun) -> None:
+    """20,000 look-ups without a wait: each is answered or refused, or the connection is closed; no other peer waits."""
+    member = await run.member()
     chunk = _framed(message_codec.encode_request(1 << 40, GetHeads(KEY, ()))) * 500
     for _ in range(40):
         if not await member.send_raw(chunk):
             break
-    await siege.look()
+    await run.check()
 
 
 def _framed(body: bytes) -> bytes:
     return struct.pack("!I", len(body)) + body
 
 
-async def unread_answers(siege: Siege) -> None:
-    """Ten members who ask for a megabyte again and again, and read no answer: at the socket, and at the stream."""
+async def unread_answers(run: AttackRun) -> None:
+    """Ten members that request a megabyte again and again, and read no reply: from the socket, or from the stream."""
     content = os.urandom(900_000)
-    author = await siege.member()
+    author = await run.member()
     envelope = await author.write(content)
 
-    async def ask(is_deaf: bool) -> None:
-        member = await siege.member()
+    async def ask(socket_too: bool) -> None:
+        member = await run.member()
         request = message_codec.encode_request(1 << 40, GetHeads(envelope.key, ()))
-        member.stop_reading(socket_too=is_deaf)
+        member.stop_reading(socket_too=socket_too)
         with trio.move_on_after(3):
             for _ in range(400):
                 if not await member.send(request):
                     return
 
-    await siege.for_each(ask, [(True,), (False,)] * 5)
-    await siege.look()
+    await run.for_each(ask, [(True,), (False,)] * 5)
+    await run.check()
 
 
-async def half_frames(siege: Siege) -> None:
-    """Members who announce frames of 8 MiB on both lanes, send all but the last byte, and wait."""
+async def half_frames(run: AttackRun) -> None:
+    """Members that announce frames of 8 MiB on both lanes, send most of them, and wait."""
 
     async def send_half() -> None:
-        member = await siege.member()
+        member = await run.member()
         for lane in Lane:
             await member.send_raw(struct.pack("!I", FRAME_BYTES_MAX), lane)
             for _ in range(FRAME_BYTES_MAX // 65536 - 1):
@@ -266,66 +266,67 @@ async def half_frames(siege: Siege) -> None:
                     return
 
     with trio.move_on_after(6):
-        await siege.times(HALF_FRAMES, send_half)
-    await siege.look()
+        await run.times(HALF_FRAMES, send_half)
+    await run.check()
 
 
-async def dribbled_frames(siege: Siege) -> None:
-    """Frames a byte at a time: a ping comes in 20 pieces and is answered all the same."""
-    member = await siege.member()
+async def dribbled_frames(run: AttackRun) -> None:
+    """Frames byte by byte: a ping in single bytes is still answered."""
+    member = await run.member()
     body = message_codec.encode_request(1 << 40, Ping())
     before = member.replies
-    for one in _framed(body):
-        await member.send_raw(bytes([one]), Lane.BULK)  # on the other one the member answers what it is asked
+    for byte in _framed(body):
+        await member.send_raw(bytes([byte]), Lane.BULK)  # the member replies to requests on the other lane
         await trio.sleep(0.02)
     await member.until_answered(before + 1)
 
 
-async def repeated_hellos(siege: Siege) -> None:
-    """5,000 hellos of one member, each with other names and addresses, and none of them its own."""
-    member = await siege.member()
+async def repeated_hellos(run: AttackRun) -> None:
+    """5,000 hellos of one member, each with other names and addresses that are not its own."""
+    member = await run.member()
     for number in range(5_000):
         addresses = tuple(f"/ip4/127.0.0.{number % 200 + 1}/tcp/{at}/p2p/{member.key.peer_id}" for at in range(1, 33))
-        hello = Hello(siege.target.network, (f"n{number}-" * 64)[:64], "", 1 << 62, addresses)
+        hello = Hello(run.target.network, (f"n{number}-" * 64)[:64], "", 1 << 62, addresses)
         if not await member.send(message_codec.encode_request(1 << 40 | number, hello)):
             return
     await member.ask(Ping())
 
 
-async def false_members(siege: Siege) -> None:
-    """Told of 1,000 members with 32 addresses each, all of them a socket that takes every call and says nothing."""
+async def false_members(run: AttackRun) -> None:
+    """A member reports 1,000 members with 32 addresses each, all of them one socket that accepts and stays silent."""
     listener = trio.socket.socket()
-    siege.hold(listener.close)
+    run.hold(listener.close)
     await listener.bind(("127.0.0.1", 0))
     listener.listen(4096)
     port = listener.getsockname()[1]
-    calls = 0
-    told = [MemberEntry(peer, _places(peer, port)) for peer in (_some_peer() for _ in range(messages.MEMBERS_MAX))]
+    connections = 0
+    peers = [_random_peer() for _ in range(messages.MEMBERS_MAX)]
+    entries = tuple(MemberEntry(peer, _addresses(peer, port)) for peer in peers)
 
-    async def take() -> None:
-        nonlocal calls
+    async def accept() -> None:
+        nonlocal connections
         while True:
             connection, _ = await listener.accept()
-            siege.hold(connection.close)
-            calls += 1
+            run.hold(connection.close)
+            connections += 1
 
     def answer(request: Request, honest: Reply | None) -> Reply | None:
-        return MembersReply(tuple(told)) if isinstance(request, GetMembers) else honest
+        return MembersReply(entries) if isinstance(request, GetMembers) else honest
 
-    siege.nursery.start_soon(take)
-    member = await siege.member(says_hello=False, answering=answer)
+    run.nursery.start_soon(accept)
+    member = await run.member(says_hello=False, make_reply=answer)
     await member.say_hello()
     await trio.sleep(2)
-    await siege.look()
-    if calls > 2_000:
-        raise Fell(f"{calls} connections were made for one member's tale")
+    await run.check()
+    if connections > 2_000:
+        raise TargetFailed(f"{connections} connections were made because of one member's list")
 
 
-def _some_peer() -> str:
+def _random_peer() -> str:
     return peer_id_of(os.urandom(32))
 
 
-def _places(peer: str, port: int) -> tuple[str, ...]:
+def _addresses(peer: str, port: int) -> tuple[str, ...]:
     return tuple(f"/ip4/127.0.{at}.1/tcp/{port}/p2p/{peer}" for at in range(messages.ADDRESSES_MAX))
 
 

@@ -1,4 +1,4 @@
-"""On streams: every protocol that is spoken here, or might be, with anything but what it wants to hear."""
+"""Attacks on streams: garbage under every protocol id, malformed negotiation, and floods of ping and identify."""
 
 import contextlib
 import os
@@ -8,8 +8,8 @@ import trio
 from libp2p.identity.identify.pb.identify_pb2 import Identify
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
-from attacks.attack_run import Attack, Siege
-from attacks.connections import MULTISTREAM, Fell, prefixed, said, varint
+from attacks.attack_run import Attack, AttackRun
+from attacks.connections import MULTISTREAM, TargetFailed, multistream, prefixed, varint
 from attacks.intruders import Intruder, until_over
 from attacks.on_negotiation import BROKEN
 from node.swarm.libp2p.yamux_stream import YamuxStream
@@ -35,12 +35,14 @@ GARBAGE = (
     prefixed(b"\x0b" * 5000),  # groups within groups
     prefixed(b"\x08\x05\x12\x04abcd\x50\x01"),  # a kad-dht GET_VALUE
     prefixed(b"\x0a\x06\x08\x01\x12\x02\xff\xfe"),  # a subscription to a topic that is not UTF-8
-    prefixed(b"\x12\x12\x0a\x04\xff\xff\xff\xff\x12\x01d\x1a\x01s\x22\x01t\x2a\x01s\x32\x01k"),  # a message of nobody
+    prefixed(
+        b"\x12\x12\x0a\x04\xff\xff\xff\xff\x12\x01d\x1a\x01s\x22\x01t\x2a\x01s\x32\x01k"
+    ),  # a message of no author
 )
 
 
-async def every_protocol(siege: Siege) -> None:
-    """Garbage under each protocol id, supported or not: then closed, reset, or left open."""
+async def every_protocol(run: AttackRun) -> None:
+    """Garbage under each protocol id, supported or not; then the stream is closed, reset, or left open."""
 
     async def throw(peer: Intruder, protocol: str, garbage: bytes, ending: int) -> None:
         stream = await peer.stream(protocol)
@@ -52,23 +54,23 @@ async def every_protocol(siege: Siege) -> None:
             await stream.reset()
 
     async def throw_all(protocol: str) -> None:
-        peer = await siege.peer()
+        peer = await run.peer()
         for garbage in GARBAGE:
             for ending in range(3):
                 if not peer.mux.is_closed:
                     await throw(peer, protocol, garbage, ending)
         await trio.sleep(0.2)
 
-    await siege.for_each(throw_all, zip(PROTOCOLS))
-    await siege.look()
+    await run.for_each(throw_all, zip(PROTOCOLS))
+    await run.check()
 
 
-async def broken_openings(siege: Siege) -> None:
-    """Streams that do not get as far as naming a protocol: 24 such bytes end a plain libp2p host."""
-    peer = await siege.peer()
+async def broken_openings(run: AttackRun) -> None:
+    """Streams with a malformed negotiation: 24 such bytes end a plain libp2p host."""
+    peer = await run.peer()
     streams: list[YamuxStream] = []
     for broken in BROKEN:
-        for opening in (b"", said(MULTISTREAM), said(MULTISTREAM, PING)):
+        for opening in (b"", multistream(MULTISTREAM), multistream(MULTISTREAM, PING)):
             stream = await peer.stream()
             await stream.write(opening + broken)
             await stream.close()
@@ -77,43 +79,43 @@ async def broken_openings(siege: Siege) -> None:
         await until_over(stream, 12.0)
 
 
-async def dribbled_streams(siege: Siege) -> None:
-    """Streams that say what they are for a byte at a time, and one that never does: the target must not wait long."""
-    peer = await siege.peer()
+async def dribbled_streams(run: AttackRun) -> None:
+    """Streams that name their protocol byte by byte, and one that never does: the target must not wait long."""
+    peer = await run.peer()
 
     async def dribble(stream: YamuxStream) -> None:
-        for one in said(MULTISTREAM, "/" + "x" * 60):
-            await stream.write(bytes([one]))
+        for byte in multistream(MULTISTREAM, "/" + "x" * 60):
+            await stream.write(bytes([byte]))
             await trio.sleep(0.1)
 
     streams = [await peer.stream() for _ in range(20)]
     for stream in streams[1:]:
-        siege.nursery.start_soon(quietly, dribble, stream)
-    await siege.look()
+        run.nursery.start_soon(quietly, dribble, stream)
+    await run.check()
     for stream in streams:
         await until_over(stream, 8.0)
 
 
-async def pings_on_streams(siege: Siege) -> None:
-    """libp2p pings: 20,000 at once, half of one and no more, and from one who reads no answer."""
-    peer = await siege.peer()
+async def pings_on_streams(run: AttackRun) -> None:
+    """libp2p pings: 20,000 at once, half a ping, and pings on a stream whose answers are not read."""
+    peer = await run.peer()
     half = await peer.stream(PING)
     await half.write(bytes(31))
-    sullen = await peer.stream(PING)
-    siege.nursery.start_soon(quietly, _pour, sullen)
+    mute = await peer.stream(PING)
+    run.nursery.start_soon(quietly, _pour, mute)
     stream = await peer.stream(PING)
     sent = 32 * 20_000
     got = 0
-    siege.nursery.start_soon(quietly, stream.write, os.urandom(sent))
+    run.nursery.start_soon(quietly, stream.write, os.urandom(sent))
     with trio.move_on_after(8):
         while got < sent:
             try:
                 got += len(await stream.read(65536))
             except MuxedStreamError:
                 return
-        await siege.look()
+        await run.check()
         return
-    raise Fell(f"pings were not answered: {got} of {sent} bytes came back within 8 s")
+    raise TargetFailed(f"pings were not answered: {got} of {sent} bytes came back within 8 s")
 
 
 async def _pour(stream: YamuxStream) -> None:
@@ -122,11 +124,11 @@ async def _pour(stream: YamuxStream) -> None:
             await stream.write(bytes(3200))
 
 
-async def identify_floods(siege: Siege) -> None:
-    """Identify asked for 1,000 times by each of three, who read half of the answers."""
+async def identify_floods(run: AttackRun) -> None:
+    """Three peers that open 1,000 identify streams each, and read few of the answers."""
 
     async def ask() -> None:
-        peer = await siege.peer()
+        peer = await run.peer()
         for number in range(1000):
             if peer.mux.is_closed:
                 return
@@ -136,19 +138,19 @@ async def identify_floods(siege: Siege) -> None:
             elif number % 16 == 1:
                 await until_over(stream)
 
-    await siege.times(3, ask)
+    await run.times(3, ask)
 
 
-async def false_identities(siege: Siege) -> None:
-    """Identify pushed and answered with other keys, a million bytes of addresses, and 50,000 protocols."""
+async def false_identities(run: AttackRun) -> None:
+    """Identities, pushed and in answers, with other keys, a megabyte of addresses, and 50,000 protocols."""
     large = Identify(protocols=[f"/no/{number}" for number in range(50_000)], public_key=os.urandom(36))
     addresses = Identify(listen_addrs=[os.urandom(8) for _ in range(90_000)], observed_addr=os.urandom(1000))
     record = Identify(signedPeerRecord=os.urandom(100_000), public_key=b"\x08\x01\x12\x20" + bytes(32))
-    bodies = [prefixed(one.SerializeToString()) for one in (large, addresses, record)]
+    bodies = [prefixed(identity.SerializeToString()) for identity in (large, addresses, record)]
 
     async def push() -> None:
-        peer = await siege.peer()
-        siege.nursery.start_soon(_answer_identify, peer, bodies)
+        peer = await run.peer()
+        run.nursery.start_soon(_answer_identify, peer, bodies)
         for body in bodies * 2:
             if peer.mux.is_closed:
                 return
@@ -157,25 +159,25 @@ async def false_identities(siege: Siege) -> None:
             await quietly(stream.close)
             await quietly(until_over, stream)
 
-    await siege.times(6, push)
-    await siege.look()
+    await run.times(6, push)
+    await run.check()
 
 
 async def _answer_identify(peer: Intruder, bodies: list[bytes]) -> None:
-    """Whatever the target asks on a stream of its own, this is the answer."""
+    """Answer each stream that the target opens with one of these bodies."""
     for body in bodies:
         try:
             stream = await peer.mux.accept_stream()
-            await stream.write(said(MULTISTREAM, IDENTIFY) + body)
+            await stream.write(multistream(MULTISTREAM, IDENTIFY) + body)
             await stream.close()
         except Exception:
             return
 
 
-async def quietly(what: Callable[..., Awaitable[object]], *arguments: object) -> None:
-    """That the target ends the stream meanwhile is its right."""
+async def quietly(action: Callable[..., Awaitable[object]], *arguments: object) -> None:
+    """Do this, and ignore that the target ends the stream or the connection meanwhile: it may."""
     with contextlib.suppress(MuxedStreamError, MuxedConnUnavailable):
-        await what(*arguments)
+        await action(*arguments)
 
 
 ATTACKS: tuple[Attack, ...] = (

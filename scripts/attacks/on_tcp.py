@@ -1,18 +1,18 @@
-"""At TCP: what reaches the swarm's port from whoever speaks no word of its language, or none at all."""
+"""Attacks on TCP: other protocols, silence, slow bytes and resets on the port of the swarm."""
 
 import os
 import struct
 
 import trio
 
-from attacks.attack_run import Attack, Siege
-from attacks.connections import MULTISTREAM, NOISE, said
+from attacks.attack_run import Attack, AttackRun
+from attacks.connections import MULTISTREAM, NOISE, multistream
 
 HALF_OPEN = 300
 DRIBBLERS = 40
-COMERS = 600
+CONNECTIONS = 600
 CLOSED_SECONDS = 7.0
-"""A node gives a connection five seconds to prove who it is."""
+"""How soon a connection must be closed: a node gives it five seconds for its handshake."""
 
 _CLIENT_HELLO = bytes.fromhex("1603010200010001fc0303") + bytes(500)
 GARBAGE = (
@@ -29,73 +29,79 @@ GARBAGE = (
 )
 
 
-async def garbage_on_the_port(siege: Siege) -> None:
-    """Bytes of other protocols, and of none."""
+async def garbage_on_the_port(run: AttackRun) -> None:
+    """Bytes of other protocols, and random bytes."""
 
     async def throw(garbage: bytes) -> None:
-        line = await siege.line()
-        await line.send(garbage)
-        line.finish()
-        await line.until_closed(CLOSED_SECONDS)
+        connection = await run.connection()
+        await connection.send(garbage)
+        connection.finish()
+        await connection.until_closed(CLOSED_SECONDS)
 
-    await siege.for_each(throw, zip((*GARBAGE, os.urandom(64), os.urandom(70_000))))
+    await run.for_each(throw, zip((*GARBAGE, os.urandom(64), os.urandom(70_000))))
 
 
-async def half_open_connections(siege: Siege) -> None:
-    """300 connections that never say a word."""
+async def half_open_connections(run: AttackRun) -> None:
+    """300 connections that never send a byte."""
     for _ in range(HALF_OPEN):
-        await siege.line()
-    await siege.look()
+        await run.connection()
+    await run.check()
 
 
-async def dribbled_openings(siege: Siege) -> None:
-    """Slowloris: openings, a byte at a time, so that something always comes."""
-    whole = said(MULTISTREAM, NOISE) + struct.pack("!H", 32) + bytes(32)
+async def dribbled_openings(run: AttackRun) -> None:
+    """Slowloris: the opening of a handshake, byte by byte."""
+    whole = multistream(MULTISTREAM, NOISE) + struct.pack("!H", 32) + bytes(32)
 
     async def dribble() -> None:
-        line = await siege.line()
+        connection = await run.connection()
         for at in range(len(whole)):
-            if not await line.send(whole[at : at + 1]):
+            if not await connection.send(whole[at : at + 1]):
                 return
             await trio.sleep(0.2)
 
     for _ in range(DRIBBLERS):
-        siege.nursery.start_soon(dribble)
+        run.nursery.start_soon(dribble)
     await trio.sleep(0.5)
-    await siege.look()
+    await run.check()
 
 
-async def connects_and_disconnects(siege: Siege) -> None:
-    """600 who come and go at once, every fourth of them after it has proved who it is."""
+async def connects_and_disconnects(run: AttackRun) -> None:
+    """600 connections that are closed at once, every fourth of them after its handshake."""
 
-    async def come(number: int) -> None:
+    async def connect(number: int) -> None:
         if number % 4 == 0:
-            (await siege.intruder()).abort()
+            (await run.intruder()).abort()
             return
-        line = await siege.line()
+        connection = await run.connection()
         if number % 4 == 1:
-            line.reset()
+            connection.reset()
         elif number % 4 == 2:
-            line.finish()
-        line.close()
+            connection.finish()
+        connection.close()
 
-    for first in range(0, COMERS, 20):
-        await siege.for_each(come, zip(range(first, first + 20)))
+    for first in range(0, CONNECTIONS, 20):
+        await run.for_each(connect, zip(range(first, first + 20)))
 
 
-async def resets_on_the_way_in(siege: Siege) -> None:
-    """RST after every part of the way in."""
-    whole = said(MULTISTREAM, NOISE) + struct.pack("!H", 32) + os.urandom(32) + struct.pack("!H", 200) + os.urandom(200)
+async def resets_on_the_way_in(run: AttackRun) -> None:
+    """RST after every part of the handshake."""
+    whole = (
+        multistream(MULTISTREAM, NOISE)
+        + struct.pack("!H", 32)
+        + os.urandom(32)
+        + struct.pack("!H", 200)
+        + os.urandom(200)
+    )
 
-    async def come(size: int) -> None:
-        line = await siege.line()
-        await line.send(whole[:size])
-        await line.exactly(1)
-        line.reset()
+    async def send_and_reset(size: int) -> None:
+        connection = await run.connection()
+        await connection.send(whole[:size])
+        await connection.exactly(1)
+        connection.reset()
 
-    await siege.for_each(come, zip(range(0, len(whole), 8)))
+    await run.for_each(send_and_reset, zip(range(0, len(whole), 8)))
     for _ in range(10):
-        intruder = await siege.intruder()
+        intruder = await run.intruder()
         intruder.reset()
 
 

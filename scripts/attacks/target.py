@@ -1,4 +1,4 @@
-"""Whom the attacks are for: a node on this machine, found by its multiaddr or by its API."""
+"""The target of the attacks: a node on this machine, found by its multiaddr or by its API."""
 
 import ipaddress
 import json
@@ -7,16 +7,16 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from attacks.connections import Fell
+from attacks.connections import TargetFailed
 from attacks.http_client import get
 from node.swarm.libp2p.address import parse
 
 NETWORK = "bzzz"
-"""The swarm of a target whose API does not say."""
+"""The network of a target without a known API."""
 
 
 class NoTarget(Exception):
-    """There is nothing to attack there; the message says why."""
+    """There is no node to attack; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,10 @@ class Target:
 
 
 async def find(text: str) -> Target:
-    """By a multiaddr that ends in /p2p/<peer id>, or by the `host:port` (or URL) of an API. Raises `NoTarget`."""
+    """Find a node by a multiaddr that ends in /p2p/<peer id>, or by the `host:port` or URL of its API.
+
+    Raises `NoTarget`, also for a node that is not on this machine.
+    """
     return await (_by_multiaddr(text) if text.startswith("/") else _by_api(*_host_and_port(text)))
 
 
@@ -50,8 +53,8 @@ async def _by_multiaddr(text: str) -> Target:
     except ValueError as error:
         raise NoTarget(f"{text}: {error}") from error
     if endpoint.peer is None:
-        raise NoTarget(f"{text} does not say who listens there: it must end in /p2p/<peer id>")
-    _must_be_here(endpoint.host)
+        raise NoTarget(f"{text} does not name a peer: it must end in /p2p/<peer id>")
+    _check_local(endpoint.host)
     listening = _listening()
     pid = listening.get(endpoint.port)
     for port in [port for port, owner in listening.items() if owner == pid and port != endpoint.port]:
@@ -65,21 +68,21 @@ async def _by_multiaddr(text: str) -> Target:
 
 
 async def _by_api(host: str, port: int) -> Target:
-    _must_be_here(host)
+    _check_local(host)
     try:
         _, body = await get((host, port), "/v1/bootstrap", seconds=5)
-        told = json.loads(body)["response"]["data"]
-        endpoints = [parse(address) for address in told["multiaddrs"]]
-        here = next(endpoint for endpoint in endpoints if _is_here(endpoint.host))
-    except (Fell, ValueError, KeyError, TypeError) as error:
+        data = json.loads(body)["response"]["data"]
+        endpoints = [parse(address) for address in data["multiaddrs"]]
+        local = next(endpoint for endpoint in endpoints if _is_local(endpoint.host))
+    except (TargetFailed, ValueError, KeyError, TypeError) as error:
         raise NoTarget(f"{host}:{port} is not the API of a node: {error}") from error
     except StopIteration:
         raise NoTarget(f"the node behind {host}:{port} does not listen on loopback") from None
     return Target(
-        host=here.host,
-        port=here.port,
-        peer=told["peer_id"],
-        network=told["network"],
+        host=local.host,
+        port=local.port,
+        peer=data["peer_id"],
+        network=data["network"],
         api=(host, port),
         pid=_listening().get(port),
     )
@@ -96,12 +99,12 @@ def _host_and_port(text: str) -> tuple[str, int]:
     return host, port
 
 
-def _must_be_here(host: str) -> None:
-    if not _is_here(host):
-        raise NoTarget(f"{host} is not this machine: these attacks are for a node on loopback alone")
+def _check_local(host: str) -> None:
+    if not _is_local(host):
+        raise NoTarget(f"{host} is not this machine: only a node on loopback may be attacked")
 
 
-def _is_here(host: str) -> bool:
+def _is_local(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -109,9 +112,11 @@ def _is_here(host: str) -> bool:
 
 
 def _listening() -> dict[int, int]:
-    """Which process listens on which port of this machine, as far as we may know it."""
+    """The process that listens on each port of this machine, as far as this user may know."""
     try:
         found = psutil.net_connections("tcp")
     except psutil.Error:
         return {}
-    return {one.laddr.port: one.pid for one in found if one.status == psutil.CONN_LISTEN and one.laddr and one.pid}
+    return {
+        each.laddr.port: each.pid for each in found if each.status == psutil.CONN_LISTEN and each.laddr and each.pid
+    }

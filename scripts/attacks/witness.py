@@ -1,8 +1,8 @@
-"""The witness: looks whether a node serves everybody as if nobody attacked it, and gives back what attackers took.
+"""The witness: checks that a node serves all honest peers as if it were not attacked, and releases what attackers took.
 
-A guest who was there before stays through everything. Two more come anew at each look, the peer id of one before the
-target's and of the other after it, because who opens the lanes depends on that. The API is asked as a probe would ask
-it. Of the process, if it is known, descriptors and memory are read.
+One honest peer is connected before the attack and stays. Two more connect at each check, one with a peer id before the
+target's and one with a peer id after it, because the order of the ids decides which side opens the lanes. The API is
+asked for its health as a probe does. If the process is known, its descriptors and its memory are read.
 """
 
 import contextlib
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import psutil
 import trio
 
-from attacks.connections import Fell, patient
-from attacks.honest_peers import SERVED_SECONDS, Guest, staying, visit
+from attacks.connections import TargetFailed, scaled_by_load
+from attacks.honest_peers import SERVED_SECONDS, HonestPeer, connected_peer, visit
 from attacks.http_client import get
 from attacks.target import Target
 from protocols.keys import PrivateKey
@@ -22,12 +22,12 @@ from protocols.keys import PrivateKey
 HEALTH_SECONDS = 1.0
 """How long the API may take to answer /health."""
 DESCRIPTORS_SLACK = 4
-"""What a node may open for itself meanwhile: a file of its store, a thread's pipe."""
+"""Descriptors that a node may open for itself meanwhile: a file of its store, the pipe of a thread."""
 GROWTH_BYTES_MAX = 64 << 20
-"""How much more memory it may hold than before: what the allocator keeps, and what was written."""
-GIVE_BACK_SECONDS = 12.0
-"""How soon after an attack the rest is free again."""
-_PULSE_SECONDS = 0.1
+"""How much more memory a node may hold than before: what the allocator keeps, and what was written."""
+RELEASE_SECONDS = 12.0
+"""How soon after an attack a node must have released the rest."""
+_WATCH_SECONDS = 0.1
 
 
 def key_before(peer: str) -> PrivateKey:
@@ -46,8 +46,8 @@ def _keys() -> Iterator[PrivateKey]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
-    """What the target's process holds; zeros when it is not known."""
+class Resources:
+    """Resources of the target's process; zeros when the process is not known."""
 
     descriptors: int = 0
     memory_bytes: int = 0
@@ -55,18 +55,18 @@ class Level:
 
 @dataclass(slots=True, kw_only=True)
 class Waits:
-    """The longest that anybody had to wait, in seconds."""
+    """The longest waits of honest clients, in seconds."""
 
     ping: float = 0.0
-    """The guest who stays, for the answer to a ping, while the attack goes on."""
+    """Of the peer that stays, for the answer to a ping, during the attack."""
     health: float = 0.0
-    """Whoever asks the API, at any time."""
+    """Of a client of the API, at any time."""
     visit: float = 0.0
-    """A fresh peer, from the first packet to its own version read back."""
+    """Of a new peer, from its first packet until it has read its own version back."""
 
 
-def _excess(now: Level, before: Level) -> str:
-    """What has not been given back, or ''."""
+def not_released(now: Resources, before: Resources) -> str:
+    """What the target has not released, or ''."""
     if now.descriptors > before.descriptors + DESCRIPTORS_SLACK:
         return f"{now.descriptors} descriptors are open, and there were {before.descriptors} before"
     more = now.memory_bytes - before.memory_bytes
@@ -74,82 +74,82 @@ def _excess(now: Level, before: Level) -> str:
 
 
 class Witness:
-    """Sees one target, while it is `present`."""
+    """Watches one target while it is `connected`."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.waits = Waits()
         self.peak_bytes = 0
-        self._guest: Guest
+        self._resident: HonestPeer
         self._visitors = key_before(target.peer), key_after(target.peer)
         self._process = None if target.pid is None else psutil.Process(target.pid)
 
     @contextlib.asynccontextmanager
-    async def present(self) -> AsyncIterator[None]:
-        """The guest who stays is in. Raises `Fell` when it does not get in."""
-        async with staying(key_before(self.target.peer), self.target) as self._guest:
+    async def connected(self) -> AsyncIterator[None]:
+        """The peer that stays is connected. Raises `TargetFailed` when it cannot connect."""
+        async with connected_peer(key_before(self.target.peer), self.target) as self._resident:
             yield
 
-    def level(self) -> Level:
-        """Raises `Fell` when the process is gone."""
+    def resources(self) -> Resources:
+        """What the process holds now. Raises `TargetFailed` when the process has ended."""
         if self._process is None:
-            return Level()
+            return Resources()
         try:
             memory = self._process.memory_info().rss
-            found = Level(descriptors=self._process.num_fds(), memory_bytes=memory)
+            found = Resources(descriptors=self._process.num_fds(), memory_bytes=memory)
         except psutil.NoSuchProcess as error:
-            raise Fell("the process has ended") from error
+            raise TargetFailed("the process has ended") from error
         self.peak_bytes = max(self.peak_bytes, memory)
         return found
 
-    async def look(self) -> None:
-        """Everybody is served. Raises `Fell` with who is not."""
-        self.level()
+    async def check(self) -> None:
+        """All honest clients are served. Raises `TargetFailed` with the one that is not."""
+        self.resources()
         for key in self._visitors:
             self.waits.visit = max(self.waits.visit, await visit(key, self.target))
-        await self._guest.use()
-        if self._guest.partings:
-            raise Fell(f"the peer that was there before lost its connection: {self._guest.partings[-1]}")
+        await self._resident.use()
+        if self._resident.end_reasons:
+            raise TargetFailed(f"the peer that was there before lost its connection: {self._resident.end_reasons[-1]}")
         await self.ask_health()
 
     async def ask_health(self) -> None:
-        """Raises `Fell` when there is no answer within a second, or not 200."""
+        """Ask the API for /health. Raises `TargetFailed` unless it answers 200 within a second."""
         if self.target.api is None:
             return
         start = trio.current_time()
-        status, body = await get(self.target.api, "/health", seconds=patient(HEALTH_SECONDS))
+        status, body = await get(self.target.api, "/health", seconds=scaled_by_load(HEALTH_SECONDS))
         self.waits.health = max(self.waits.health, trio.current_time() - start)
         if status != 200:
-            raise Fell(f"/health answered {status}: {body[:300].decode(errors='replace')}")
+            raise TargetFailed(f"/health answered {status}: {body[:300].decode(errors='replace')}")
 
-    async def until_given_back(self, before: Level) -> Level:
-        """The level once descriptors and memory are back. Raises `Fell` when they do not come back."""
-        deadline = trio.current_time() + patient(GIVE_BACK_SECONDS)
-        while complaint := _excess(self.level(), before):
+    async def until_released(self, before: Resources) -> Resources:
+        """Wait until descriptors and memory are as before. Raises `TargetFailed` when they are not in time."""
+        deadline = trio.current_time() + scaled_by_load(RELEASE_SECONDS)
+        while complaint := not_released(self.resources(), before):
             if trio.current_time() > deadline:
-                raise Fell(complaint)
+                raise TargetFailed(complaint)
             await trio.sleep(0.05)
-        return self.level()
+        return self.resources()
 
     @contextlib.asynccontextmanager
-    async def on_watch(self) -> AsyncIterator[None]:
-        """All the while the guest pings and the API is asked; the first of them that goes wrong raises `Fell`."""
+    async def watching(self) -> AsyncIterator[None]:
+        """Ping and ask the API all the time; the first failure raises `TargetFailed`."""
         self.waits, self.peak_bytes = Waits(), 0
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._feel)
-            nursery.start_soon(self._probe)
+            nursery.start_soon(self._keep_pinging)
+            nursery.start_soon(self._keep_asking_health)
             yield
             nursery.cancel_scope.cancel()
 
-    async def _feel(self) -> None:
+    async def _keep_pinging(self) -> None:
         while True:
             start = trio.current_time()
-            await self._guest.ping(patient(SERVED_SECONDS))
+            await self._resident.ping(scaled_by_load(SERVED_SECONDS))
             self.waits.ping = max(self.waits.ping, trio.current_time() - start)
-            self.level()
-            await trio.sleep(_PULSE_SECONDS)
+            self.resources()
+            await trio.sleep(_WATCH_SECONDS)
 
-    async def _probe(self) -> None:
+    async def _keep_asking_health(self) -> None:
         while True:
             await self.ask_health()
-            await trio.sleep(_PULSE_SECONDS)
+            await trio.sleep(_WATCH_SECONDS)

@@ -1,7 +1,7 @@
-"""Every attack on a real node, in a process of its own: nobody else notices, and it gives everything back.
+"""Every attack on a real node in a process of its own: no honest client notices, and the node releases all resources.
 
-What the attacks are, and what is looked at during and after each, is in `scripts/attacks/`; `scripts/attack` lays
-them on any node of this machine.
+The attacks, and what is checked during and after each, are in `scripts/attacks/`; `scripts/attack` runs them on any
+node of this machine.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from attacks.attack_run import lay
+from attacks.attack_run import run_attack
 from attacks.catalogue import ATTACKS
 from attacks.http_client import get
 from attacks.on_topics import TOPIC
@@ -22,9 +22,7 @@ from tests.live import topic_listening_node
 CHEAP = ("connects-and-disconnects", "resets-in-the-middle", "members-who-come-and-go")
 ROUNDS = 4
 GROWTH_MAX = 1.1
-"""Of the memory, from the second round to the last."""
-
-
+"""The growth of memory from the second round to the last, as a factor."""
 TOPICS = {
     "every-protocol": ("offences",),
     "garbage-on-topics": ("gossip_refused", "connections_forfeited"),
@@ -32,18 +30,18 @@ TOPICS = {
     "control-without-end": ("gossip_topics",),
     "mute-listeners": ("gossip_dropped",),
 }
-"""What has something to do with GossipSub, is laid on a node that hears a topic, and what it counts then."""
+"""Attacks that concern GossipSub, and the limits that a node with a topic must have counted afterwards."""
 
 
-class ListeningProcess(NodeProcess):
-    """A node that hears a topic."""
+class SubscribedProcess(NodeProcess):
+    """A node that is subscribed to a topic."""
 
     def _command(self, bootstrap: Sequence[str]) -> list[str]:
         return [topic_listening_node.__name__ if part == "node.cli" else part for part in super()._command(bootstrap)]
 
 
 class Victim:
-    """A node that is started anew when an attack has ended it, so that each attack is judged by itself."""
+    """A node that is started again when an attack has ended it, so that each attack is judged by itself."""
 
     def __init__(self, folder: Path, kind: type[NodeProcess] = NodeProcess) -> None:
         self._folder = folder
@@ -85,40 +83,40 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
 
 
 @pytest.fixture(scope="module")
-def hearer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
-    victim = Victim(tmp_path_factory.mktemp("hearer"), ListeningProcess)
+def subscriber(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    victim = Victim(tmp_path_factory.mktemp("subscriber"), SubscribedProcess)
     yield victim
     victim.end()
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_nobody_else_notices(victim: Victim, name: str) -> None:
-    outcome = await lay(ATTACKS[name], await find(victim.api()))
+async def test_no_honest_client_notices(victim: Victim, name: str) -> None:
+    outcome = await run_attack(ATTACKS[name], await find(victim.api()))
     assert not outcome.fell, outcome
     assert "Traceback" not in victim.log()
 
 
-def test_the_attacks_speak_on_the_topic_that_the_node_listens_to() -> None:
+def test_the_attacks_use_the_topic_of_the_node() -> None:
     assert topic_listening_node.TOPIC == TOPIC
 
 
 @pytest.mark.parametrize("name", TOPICS)
-async def test_nobody_else_notices_on_a_node_that_hears_topics(hearer: Victim, name: str) -> None:
-    target = await find(hearer.api())
-    outcome = await lay(ATTACKS[name], target)
+async def test_no_honest_client_notices_on_a_node_with_a_topic(subscriber: Victim, name: str) -> None:
+    target = await find(subscriber.api())
+    outcome = await run_attack(ATTACKS[name], target)
     assert target.api is not None
     assert not outcome.fell, outcome
-    assert "Traceback" not in hearer.log()
+    assert "Traceback" not in subscriber.log()
     _, body = await get(target.api, "/metrics", seconds=5)
     for kind in TOPICS[name]:
-        assert f'bzzz_swarm_limits_total{{kind="{kind}"}} 0.0'.encode() not in body, "it hears, and refuses"
+        assert f'bzzz_swarm_limits_total{{kind="{kind}"}} 0.0'.encode() not in body, "it is subscribed, and refuses"
 
 
 async def test_round_after_round_takes_no_more_memory(victim: Victim) -> None:
     target = await find(victim.api())
     levels = []
     for _ in range(ROUNDS):
-        outcomes = [await lay(ATTACKS[name], target) for name in CHEAP]
+        outcomes = [await run_attack(ATTACKS[name], target) for name in CHEAP]
         assert not [outcome.fell for outcome in outcomes if outcome.fell]
         levels.append(outcomes[-1].memory_bytes)
     assert levels[-1] < GROWTH_MAX * levels[1], levels

@@ -1,4 +1,4 @@
-"""`bzzz`, with a topic that it hears: no node hears any of its own accord yet, and nobody hearing, GossipSub is off."""
+"""`bzzz` with a subscription: no node subscribes to a topic by itself yet, and without a topic GossipSub is off."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from node import cli
 from node.swarm.libp2p import host
 
 TOPIC = "attacks"
-"""The same as `attacks.on_topics.TOPIC`; the process that runs this file does not know the attacks."""
+"""The same as `attacks.on_topics.TOPIC`; the process that runs this file cannot import the attacks."""
 
 
-class Hearing(host.Host):
+class SubscribedHost(host.Host):
     """The host, with one topic."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -18,5 +18,5 @@ class Hearing(host.Host):
 
 
 if __name__ == "__main__":
-    host.Host = Hearing  # type: ignore[misc]  # every node of this process is one
+    host.Host = SubscribedHost  # type: ignore[misc]  # every node of this process is one
     cli.main()
