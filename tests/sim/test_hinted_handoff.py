@@ -248,7 +248,7 @@ def test_a_killed_writer_delivers_its_hints_after_its_restart() -> None:
 async def first_peer(seed: int) -> None:
     """A lone node writes, also while its first peer joins, with a slow disk."""
     rng = random.Random(seed)
-    async with VirtualSwarm.open(seed, ("n1",), settings=Settings()) as swarm:
+    async with VirtualSwarm.open(seed, ("n1",), settings=Settings(store_deadline_ms=200)) as swarm:
         lone = swarm["n1"].running
         disk = Disk.under(swarm["n1"].store)
         disk.seconds = rng.choice((0.0, 0.01, 0.09))
@@ -258,7 +258,7 @@ async def first_peer(seed: int) -> None:
         async def write() -> None:
             while not is_over:
                 try:
-                    with within(0.1):
+                    with within(0.1 + 2 * 0.2):  # and the disk, under the write before and under its own
                         written.append((await put(lone, rng.randrange(50), rng.randbytes(20))).digest)
                 except Indeterminate as error:
                     written.append(bytes.fromhex(error.details["digest"]))

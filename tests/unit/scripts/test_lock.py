@@ -20,6 +20,8 @@ BENCH = (*RUN, "requirements-bench.lock")
 DEV = (*BENCH, "requirements-dev.lock")
 
 OURS = {"node", "protocols", "discovery", "netsim", "benchmarks", "attacks"}
+TYPES_ONLY = {"_typeshed"}
+"""Modules that exist for type checkers alone; nothing imports them at run time."""
 # What libp2p asks for and nothing here imports; see pyproject.toml.
 NOT_IMPORTED = {"grpcio", "mypy-protobuf", "rpcudp", "types-requests"}
 
@@ -94,7 +96,7 @@ def test_each_group_has_what_its_code_imports(folders: list[str], locks: tuple[s
     distributions = _distributions()
     for folder in folders:
         for path in _sources(ROOT / folder):
-            for name in _imported(path) - ours - sys.stdlib_module_names:
+            for name in _imported(path) - ours - sys.stdlib_module_names - TYPES_ONLY:
                 found = {canonicalize_name(each) for each in distributions.get(name, [])}
                 assert found & locked, f"{path} imports {name}, which is in none of {', '.join(locks)}"
 
