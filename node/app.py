@@ -36,6 +36,7 @@ from node.services.membership.finder_switch import FinderSwitch
 from node.services.membership.neighbours import Neighbours
 from node.services.observe.health import HealthMonitor
 from node.services.observe.probes import Probes
+from node.services.observe.scrubber import Scrubber
 from node.services.reads.resolver import Resolver
 from node.services.writes.author import Author
 from node.services.writes.hint_assignment import HintAssignment
@@ -139,6 +140,7 @@ async def _run_alone(base: _Base, task_status: trio.TaskStatus[Node]) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(node.resolver.run)
         nursery.start_soon(node.monitor.run)
+        nursery.start_soon(Scrubber(base.environment.store, dht).run)
         task_status.started(node)
 
 
@@ -176,6 +178,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
             swarm.auditor.run,
             node.monitor.run,
             node.resolver.run,
+            Scrubber(environment.store, dht).run,
         ):
             nursery.start_soon(task)
         await nursery.start(swarm.neighbours.run)

@@ -23,6 +23,7 @@ COMMANDS = {
     "pending": "node.commands.pending",
     "flags": "node.commands.flags",
     "audit": "node.commands.audit",
+    "store": "node.commands.store",
     "config": "node.commands.config",
     # The simulator is a layer above the node, which therefore knows it only by this name.
     "sim": "netsim.commands.sim",

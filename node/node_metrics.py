@@ -123,6 +123,13 @@ class NodeMetrics:
         ):
             yield Family(name, help, Kind.HISTOGRAM, (), {(): histogram})
         is_failing = float(bool(store.last_failure))
+        damage = store.damage
+        yield counter("bzzz_store_damaged_total", "Damaged rows that were found since the start.", damage.found)
+        yield gauge(
+            "bzzz_store_set_aside",
+            "Versions whose content is damaged and not fetched again yet.",
+            len(damage.set_aside),
+        )
         yield gauge("bzzz_store_failing", "1 while the last transaction failed.", is_failing)
 
     def _swarm(self) -> Iterator[Family]:

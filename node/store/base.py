@@ -15,6 +15,7 @@ from typing import Protocol
 
 import trio
 
+from node.store.damage import Checks
 from node.store.disk_latency import DiskLatency
 from node.store.hints import Hints
 from node.store.log import Log
@@ -37,7 +38,7 @@ class StoreStats:
     """Local writes with hints to deliver: fewer peers have them than should."""
 
 
-class Store(Log, Versions, Hints, StagedEnvelopes, MemberRecords, Protocol):
+class Store(Log, Versions, Hints, StagedEnvelopes, MemberRecords, Checks, Protocol):
     """The whole contract, and the life of the store itself."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -165,6 +165,34 @@ def test_a_value_put_on_one_node_is_got_from_another(up: Up) -> None:
     assert (read.returncode, read.stdout) == (0, b"hello"), read
 
 
+def test_a_byte_that_a_disk_changed_is_not_served_and_its_version_is_fetched_from_another_node(
+    up: Up, tmp_path: Path
+) -> None:
+    one_process = up("--name", "n1", data="1")
+    one = one_process.ready()
+    two = up("--name", "n2", "--bootstrap", one["multiaddrs"][0], data="2").ready()
+    put = [*BZZZ, "put", ADDRESS, "--api", one["api"], "--replicated", "--timeout", "30s"]
+    content = b"content that a disk changes"
+    written = subprocess.run(put, input=content, capture_output=True, cwd=REPOSITORY, env=clean(), timeout=60)
+    assert written.returncode == 0, written
+    assert one_process.stop() == 0
+    file = tmp_path / "1" / "store.db"
+    data = bytearray(file.read_bytes())
+    assert data.count(content) == 1
+    data[data.index(content)] ^= 1
+    file.write_bytes(data)
+    check = [*BZZZ, "store", "check", "--data-dir", str(tmp_path / "1"), "--json"]
+    found = subprocess.run(check, capture_output=True, cwd=REPOSITORY, env=clean(), timeout=60)
+    assert found.returncode == 1
+    (fault,) = json.loads(found.stdout)["faults"]
+    assert (fault["address"], fault["content"]) == (ADDRESS, True)
+    api = up("--name", "n1", "--bootstrap", two["multiaddrs"][0], data="1").ready()["api"]
+    local = envelope() + "&consistency=local"
+    block_until(lambda: call(api, local)[1] == content, what="the content is whole again")
+    block_until(lambda: b"bzzz_store_set_aside 0" in call(api, "/metrics")[1], what="nothing is set aside any more")
+    assert b"bzzz_store_damaged_total 1" in call(api, "/metrics")[1]
+
+
 def test_the_api_off_loopback_is_served_to_clients_with_the_token(up: Up, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("s3cret-of-the-api\n", encoding="utf-8")

@@ -42,6 +42,8 @@ OFFERED_MAX = 4096
 """Writes whose callers may still wait for them: these are sent even if the flags hold their keys back since."""
 BACK_MS = 1000
 """A wall clock that is behind the expected time by more was set back."""
+DAMAGED_MS = 10_000
+"""How long a hint waits for content that was damaged here and is fetched from a holder."""
 ANY_TIME_MS = 1 << 62
 
 
@@ -246,7 +248,12 @@ class HintedHandoff:
                 window.held_back.append(hint.sequence)
             elif hint.sequence not in window.in_flight and hint.digest in envelopes:  # else it was delivered meanwhile
                 envelope = envelopes[hint.digest]
-                if not isinstance(envelope, Envelope):
+                if not isinstance(envelope, Envelope) and hint.digest in self._store.damage.set_aside:
+                    self._store.postpone_hint(
+                        peer, hint.sequence, next_try_ms=self._now_ms() + DAMAGED_MS,
+                        refusal="its content was damaged on this node's disk, and no holder has answered it yet",
+                    )  # fmt: skip
+                elif not isinstance(envelope, Envelope):
                     await self._store.quarantine_hint(
                         peer, hint.sequence, refusal="its content is not held here any more"
                     )

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from node.store.base import StoreStats
 from node.store.change_listeners import ChangeListeners
 from node.store.completion import CallbackCompletion
+from node.store.damage import Damage
 from node.store.hints import Hint, Pending, Standing
 from node.store.log import IDEMPOTENCY_MS, Change, Incoming, Merged, Origin
 from node.store.members import Member
@@ -45,6 +46,7 @@ class MemoryStore(CommitQueue):
         self.log_id = log_id
         self.last_sequence = 0
         self.change_listeners = ChangeListeners()
+        self.damage = Damage(is_possible=False)
         # The log, one list a column: what is not a container costs the garbage collector nothing.
         self._digests: list[bytes] = []
         self._origins: list[Origin] = []
@@ -70,6 +72,9 @@ class MemoryStore(CommitQueue):
             versions=len(self._held), size_bytes=None, commits=self._commits, commit_failures=self.failures,
             at_risk=self._hints.index.pending_writes(),
         )  # fmt: skip
+
+    async def check(self, *, after: int) -> int | None:
+        return None
 
     # -- merging ----------------------------------------------------------------------------------------------
 

@@ -244,6 +244,7 @@ class Merger:
         old_key_id, old_parents, old_version, old_author = known.key_id, known.parents, known.version, known.author
         known.parents = b"".join(item.parents)
         if isinstance(item, Envelope):
+            self._db.execute("DELETE FROM damaged WHERE sequence = ?", (known.sequence,))
             known.key_id = self._lookup.key_ids.get(item.key) or self._add_key(item)
             known.version, known.author, known.is_held = item.version - SIGN, item.author, True
             self._write_buffer()

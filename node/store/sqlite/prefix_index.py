@@ -76,6 +76,11 @@ class PrefixIndex:
         _put(self._memtables[1], prefix, row_id)
         self._added.append((prefix, row_id))
 
+    def restore(self, db: sqlite3.Connection, prefix: bytes, row_id: int) -> None:
+        """Write the entry of a row again that the index on the disk may have lost."""
+        if row_id not in self.in_memory(prefix):
+            db.execute(f"INSERT OR IGNORE INTO {self._table} (start, id) VALUES (?, ?)", (prefix, row_id))
+
     def in_memory(self, prefix: bytes) -> list[int]:
         """Candidates in the memtables. Look here first and on the disk after that, never the other way round."""
         found: list[int] = []

@@ -10,7 +10,16 @@ from node.store.hint_index import HintIndex
 from node.store.log import Change
 from node.store.members import Member
 from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, PrefixIndexes
-from node.store.sqlite.rows import ITEM_COLUMNS, ORIGINS, REISSUED_AS, SIGN, item_of, parents_of, placeholders
+from node.store.sqlite.rows import (
+    ITEM_COLUMNS,
+    ORIGINS,
+    REISSUED_AS,
+    SIGN,
+    LostHeads,
+    item_of,
+    parents_of,
+    placeholders,
+)
 from node.store.versions import Version
 from protocols.envelope import Envelope, Notice, decode, order_key
 
@@ -27,8 +36,22 @@ def heads(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> tuple[
         f"SELECT {ITEM_COLUMNS} FROM keys k JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
         f"WHERE {KEY_IS}",
         prefixes.key_parameters(key),
-    )  # fmt: skip
-    return tuple(sorted((item_of(row) for row in rows), key=order_key, reverse=True))
+    ).fetchall()  # fmt: skip
+    found = tuple(sorted((item_of(row) for row in rows), key=order_key, reverse=True))
+    if not found:
+        _raise_if_lost(db, prefixes, key)
+    return found
+
+
+def _raise_if_lost(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> None:
+    """Without heads a key has no versions either, or the rows of its heads were lost."""
+    row = db.execute(
+        f"SELECT k.id FROM keys k WHERE {KEY_IS} AND EXISTS (SELECT 1 FROM versions v WHERE v.key_id = k.id) "
+        "AND NOT EXISTS (SELECT 1 FROM heads h WHERE h.key_id = k.id)",
+        prefixes.key_parameters(key),
+    ).fetchone()
+    if row is not None:
+        raise LostHeads(row[0])
 
 
 def by_digest(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes, until: int) -> Envelope | Notice | None:
@@ -177,6 +200,16 @@ def hints(db: sqlite3.Connection, holder: str, sequences: Sequence[int]) -> dict
 def at_ms(db: sqlite3.Connection, sequence: int) -> int:
     """When a version was merged; 0 when no version's first entry has this sequence."""
     return int(_one(db, "SELECT at_ms FROM versions WHERE sequence = ?", sequence) or 0)
+
+
+def set_aside(db: sqlite3.Connection) -> dict[bytes, bytes]:
+    """Keys by digest of the versions whose content is damaged."""
+    return dict(
+        db.execute(
+            "SELECT v.digest, k.key FROM damaged d JOIN versions v ON v.sequence = d.sequence "
+            "JOIN keys k ON k.id = v.key_id WHERE v.encoded IS NULL"
+        )
+    )
 
 
 def staged_under(db: sqlite3.Connection, idempotency_key: str) -> Envelope | None:

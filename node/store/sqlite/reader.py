@@ -15,6 +15,7 @@ from node.store.completion import CallbackCompletion, Completion
 from node.store.errors import StoreFilesLost, translated
 from node.store.signal import Signal
 from node.store.sqlite.file_guard import FileGuard
+from node.store.sqlite.rows import DamagedRow, LostHeads
 from node.store.sqlite.thread_hop import in_thread
 from protocols.errors import BzzzError, Internal, Unavailable
 
@@ -39,7 +40,8 @@ class Reader:
         self._is_open = True
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Return the result of the query. Raises `Unavailable` when the disk fails or the store is closed."""
+        """Return the result of the query. Raises `Unavailable` when the disk fails or the store is closed; `DamagedRow`
+        or `LostHeads` when the tables have to be mended first."""
         if not self._is_open:
             raise closed_error()
         if self._guard.is_content_changed:
@@ -90,6 +92,8 @@ class Reader:
     def _answer_one(self, query: Query) -> tuple[Any, Exception | None]:
         try:
             return query(self._db), None
+        except (DamagedRow, LostHeads) as error:
+            return None, error.with_traceback(None)  # which holds the statement, and so an old snapshot
         except (sqlite3.Error, OSError) as error:
             return None, translated(error, self._path)
         except BzzzError as error:

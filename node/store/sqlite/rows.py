@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from node.store.log import Origin
 from protocols.envelope import DIGEST_BYTES, Envelope, Notice, decode
+from protocols.errors import BzzzError
 
 ORIGINS: Final = (Origin.LOCAL, Origin.PEER, Origin.SYNC)
 ORIGIN_NUMBERS: Final = {origin: number for number, origin in enumerate(ORIGINS)}
@@ -33,14 +34,39 @@ def parents_of(joined: bytes) -> tuple[bytes, ...]:
     return tuple(joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES))
 
 
-ITEM_COLUMNS: Final = "v.encoded, k.address, k.key, v.digest, v.version, v.author, v.deleted, v.parents"
+ITEM_COLUMNS: Final = "v.encoded, k.address, k.key, v.digest, v.version, v.author, v.deleted, v.parents, v.sequence"
+
+
+class DamagedRow(Exception):
+    """The row of a version is not that of its content; or the content is not the one of the digest."""
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(sequence)
+        self.sequence = sequence
+
+
+class LostHeads(Exception):
+    """A key has versions and no head."""
+
+    def __init__(self, key_id: int) -> None:
+        super().__init__(key_id)
+        self.key_id = key_id
 
 
 def item_of(row: Sequence[Any]) -> Envelope | Notice:
-    """The version in a row of `ITEM_COLUMNS`: the envelope when its content is held, else the notice."""
-    encoded, address, key, digest, version, author, deleted, parents = row[:8]
+    """The version in a row of `ITEM_COLUMNS`: the envelope when its content is held, else the notice.
+
+    Raises `DamagedRow`: bytes are answered only if they have the digest of their row.
+    """
+    encoded, address, key, digest, version, author, deleted, parents, sequence = row[:9]
     if encoded is not None:
-        return decode(encoded)
+        try:
+            envelope = decode(encoded)
+        except BzzzError:
+            raise DamagedRow(sequence) from None
+        if (envelope.digest, envelope.key, envelope.version - SIGN) != (digest, key, version):
+            raise DamagedRow(sequence)
+        return envelope
     return Notice(address, key, digest, version + SIGN, author, bool(deleted), parents_of(parents))
 
 

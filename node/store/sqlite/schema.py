@@ -122,6 +122,10 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     INSERT INTO indexed SELECT 'digest_starts', ifnull(max(sequence), 0) FROM versions;
     INSERT INTO indexed SELECT 'key_starts', ifnull(max(id), 0) FROM keys;
     """,
+    # 4: content that is not that of its digest any more, kept as it was found; its version is a notice meanwhile
+    """
+    CREATE TABLE damaged (sequence INTEGER PRIMARY KEY, encoded BLOB NOT NULL) STRICT;
+    """,
 )  # fmt: skip
 
 

@@ -6,34 +6,42 @@ Reads come from memory, else from the reader's thread; they never wait for the w
 """
 
 import json
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import trio
 
 from node.store.base import StoreStats
 from node.store.change_listeners import ChangeListeners
 from node.store.completion import CallbackCompletion
+from node.store.damage import Damage
 from node.store.disk_latency import DiskLatency
 from node.store.errors import StoreRefused
 from node.store.hints import Hint, Pending, Standing
 from node.store.log import Change, Incoming, Merged, Origin
 from node.store.members import Member
 from node.store.sqlite import queries, schema
+from node.store.sqlite.check import check_page
 from node.store.sqlite.file_guard import FileGuard
 from node.store.sqlite.file_lock import FileLock
 from node.store.sqlite.heads_cache import HeadLoads, HeadsCache
 from node.store.sqlite.hints import SqliteHints
 from node.store.sqlite.merge import MergeOutcome, MergeRequest
 from node.store.sqlite.reader import Reader
-from node.store.sqlite.transaction import Reissued, Transaction
+from node.store.sqlite.rows import DamagedRow, LostHeads
+from node.store.sqlite.transaction import Mended, Reissued, Transaction
 from node.store.sqlite.writer import CLOSE_SECONDS, Writer
 from node.store.versions import Version
 from protocols.envelope import Envelope, Notice
-from protocols.errors import NotFound, StorageFull, Unavailable
+from protocols.errors import Internal, NotFound, StorageFull, Unavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CACHE_BYTES = 24 * 1024 * 1024
 
@@ -71,6 +79,7 @@ class SqliteStore:
         self._members = queries.members(db)
         self._cursors = queries.cursors(db)
         self.change_listeners = ChangeListeners()
+        self.damage = Damage(is_possible=True, set_aside=queries.set_aside(db))
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -194,6 +203,8 @@ class SqliteStore:
             self._version_count += 1
         if outcome.is_new and item.version > self._latest_version:
             self._latest_version = item.version
+        if self.damage.set_aside and outcome.is_new and isinstance(item, Envelope):
+            self._restored(item)
         if outcome.incoming.origin is Origin.LOCAL:
             self._hints.publish(outcome)
         return Merged(outcome.sequence, outcome.is_new)
@@ -232,6 +243,56 @@ class SqliteStore:
         with suppress(StorageFull, Unavailable):  # operations are committed in the order of their submission
             await self._submit(lambda transaction: None)
 
+    # -- damage -----------------------------------------------------------------------------------------------
+
+    async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask the reader; what is damaged is mended or set aside first, each row once."""
+        mended: set[tuple[type[Exception], int]] = set()
+        while True:
+            try:
+                return await self._reader.ask(query)
+            except (DamagedRow, LostHeads) as error:
+                at = error.sequence if isinstance(error, DamagedRow) else error.key_id
+                if (type(error), at) in mended:
+                    raise Internal(f"{self.path} is damaged, and this cannot be mended; run bzzz store check") from None
+                mended.add((type(error), at))
+                await self._mend(error)
+
+    async def _mend(self, damaged: DamagedRow | LostHeads) -> None:
+        if isinstance(damaged, DamagedRow):
+            await self._mend_row(damaged.sequence)
+        else:
+            key_id = damaged.key_id
+            await self._writer.submit(lambda transaction: transaction.rebuild_heads(key_id), self._publish_mended)
+
+    async def _mend_row(self, sequence: int) -> None:
+        await self._writer.submit(lambda transaction: transaction.mend_row(sequence), self._publish_mended)
+
+    def _publish_mended(self, mended: Mended) -> None:
+        if not mended.keys:
+            return
+        self.damage.found += 1
+        for key in mended.keys:
+            self._drop_heads(key)
+        if mended.is_set_aside:
+            self.damage.set_aside[mended.digest] = mended.keys[0]
+            log.error(
+                "%s: the content of version %s is damaged; it is set aside, and fetched again from a holder",
+                self.path, mended.digest.hex(),
+            )  # fmt: skip
+        else:
+            log.error("%s: a row or the heads of an address were damaged; they were made again", self.path)
+
+    def _restored(self, envelope: Envelope) -> None:
+        if self.damage.set_aside.pop(envelope.digest, None) is not None:
+            log.warning("%s: version %s is whole again", self.path, envelope.digest.hex())
+
+    async def check(self, *, after: int) -> int | None:
+        page = await self._reader.ask(lambda db: check_page(db, self._prefixes, after))
+        for fault in page.faults:
+            await self._mend_row(fault.sequence)
+        return page.until
+
     # -- versions ---------------------------------------------------------------------------------------------
 
     async def heads(self, key: bytes) -> tuple[Envelope | Notice, ...]:
@@ -239,7 +300,7 @@ class SqliteStore:
         while heads is None:
             load = self._head_loads.begin(key)
             try:
-                read = await self._reader.ask(lambda db: queries.heads(db, self._prefixes, key))
+                read = await self._ask(lambda db: queries.heads(db, self._prefixes, key))
             finally:
                 self._head_loads.end(key, load)
             if not load.is_stale:
@@ -253,7 +314,7 @@ class SqliteStore:
         if cached is not None:
             return cached
         until = self.last_sequence
-        return await self._reader.ask(lambda db: queries.by_digest(db, self._prefixes, digest, until))
+        return await self._ask(lambda db: queries.by_digest(db, self._prefixes, digest, until))
 
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
         return await self._reader.ask(lambda db: queries.versions(db, self._prefixes, key, after, limit))

@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from node.store.log import Incoming, Merged, Origin
+from node.store.sqlite.check import genuine
 from node.store.sqlite.deferred_writes import DeferredWrites
 from node.store.sqlite.merge import MergeOutcome, Merger, MergeRequest
-from node.store.sqlite.prefix_index import DIGEST_IS, PrefixIndexes
+from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, PrefixIndexes, digest_prefix, key_prefix
 from node.store.sqlite.rows import SIGN, insert, pair_placeholders
 from protocols.envelope import Envelope
 from protocols.errors import NotFound
@@ -31,6 +32,14 @@ class Reissued(NamedTuple):
     latest_version: int
     outcome: MergeOutcome | None
     """None: it had been reissued before."""
+
+
+class Mended(NamedTuple):
+    """What was done about a damaged row: these keys changed."""
+
+    keys: tuple[bytes, ...]
+    digest: bytes = b""
+    is_set_aside: bool = False
 
 
 class NewHints(NamedTuple):
@@ -175,6 +184,57 @@ class Transaction:
     def latest_version(self) -> int:
         (latest,) = self.db.execute("SELECT max(version) FROM versions WHERE reissued_as IS NULL").fetchone()
         return latest + SIGN if latest is not None else 0
+
+    # -- damage -----------------------------------------------------------------------------------------------
+
+    def mend_row(self, sequence: int, *, rebuilds_heads: bool = True) -> Mended:
+        """Write the row of a version again as its content says; set content aside that is not that of its digest."""
+        row = self.db.execute(
+            "SELECT digest, key_id, encoded FROM versions WHERE sequence = ?", (sequence,)
+        ).fetchone()  # fmt: skip
+        if row is None:
+            return Mended(())
+        digest, key_id, encoded = row
+        if encoded is None:  # a notice: nothing vouches for it, but it has a place in the index and among the heads
+            self.prefixes.digests.restore(self.db, digest_prefix(digest), sequence)
+            return self.rebuild_heads(key_id) if rebuilds_heads else Mended(())
+        envelope = genuine(encoded, digest)
+        if envelope is None:
+            self.db.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?)", (sequence, encoded))
+            self.db.execute("UPDATE versions SET encoded = NULL WHERE sequence = ?", (sequence,))
+            return Mended(self._keys(key_id), digest, True)
+        right_key_id = self._key_id_of(envelope, key_id)
+        self.db.execute(
+            "UPDATE versions SET digest = ?, key_id = ?, version = ?, author = ?, deleted = ?, parents = ?, "
+            "content_type = ?, size_bytes = ? WHERE sequence = ?",
+            (envelope.digest, right_key_id, envelope.version - SIGN, envelope.author, envelope.deleted,
+             b"".join(envelope.parents), envelope.content_type, len(envelope.content), sequence),
+        )  # fmt: skip
+        self.prefixes.digests.restore(self.db, digest_prefix(envelope.digest), sequence)
+        for each in dict.fromkeys((key_id, right_key_id)) if rebuilds_heads else ():
+            self._merger.rebuild_heads(each)
+        return Mended(self._keys(key_id, right_key_id), envelope.digest)
+
+    def rebuild_heads(self, key_id: int) -> Mended:
+        self._merger.rebuild_heads(key_id)
+        return Mended(self._keys(key_id))
+
+    def _key_id_of(self, envelope: Envelope, key_id: int) -> int:
+        """The number of the envelope's key; if no row has that key, the row of this number is the damaged one."""
+        parameters = self.prefixes.key_parameters(envelope.key)
+        found = self.db.execute(f"SELECT k.id FROM keys k WHERE {KEY_IS}", parameters).fetchone()
+        if found is None:
+            found = self.db.execute("SELECT id FROM keys WHERE key = ?", (envelope.key,)).fetchone()
+        if found is not None:
+            self.prefixes.keys.restore(self.db, key_prefix(envelope.key), found[0])
+            return int(found[0])
+        self.db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", (key_id, envelope.key, envelope.address))
+        self.prefixes.keys.restore(self.db, key_prefix(envelope.key), key_id)
+        return key_id
+
+    def _keys(self, *key_ids: int) -> tuple[bytes, ...]:
+        found = [self.db.execute("SELECT key FROM keys WHERE id = ?", (key_id,)).fetchone() for key_id in key_ids]
+        return tuple(dict.fromkeys(row[0] for row in found if row is not None))
 
     # -- hints ------------------------------------------------------------------------------------------------
 

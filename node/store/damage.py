@@ -1,0 +1,31 @@
+"""Damage: what was found changed in a store's file, by a failing disk or by another program."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(slots=True, kw_only=True)
+class Damage:
+    """`found` counts the faults since the store was opened."""
+
+    is_possible: bool
+    """False for a store that has no file."""
+    found: int = 0
+    set_aside: dict[bytes, bytes] = field(default_factory=dict)
+    """Versions whose content is not the one of their digest any more: their keys by digest. Readers get the notice
+    until the content is merged again."""
+
+
+class Checks(Protocol):
+    """What is read is checked against its digest; `check` does so for what no caller reads."""
+
+    @property
+    def damage(self) -> Damage: ...
+
+    async def check(self, *, after: int) -> int | None:
+        """Check some versions after this sequence, and mend or set aside what is damaged.
+
+        Returns the sequence of the last version that was checked; None when there is no further one. Raises
+        `StorageFull` or `Unavailable`.
+        """
+        ...
