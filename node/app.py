@@ -9,6 +9,7 @@ through subscriptions.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import trio
 
@@ -28,6 +29,7 @@ from node.dht.real import RealDHT
 from node.metrics import Meters
 from node.node import Node
 from node.node_metrics import NodeMetrics
+from node.periodic import keep_running
 from node.services.control.audit import Audit
 from node.services.control.audit_file import AuditStorage, MemoryAuditStorage
 from node.services.control.flag_effects import BreakerAuditor, apply_to_breaker, changes_held_keys
@@ -120,8 +122,8 @@ async def _run_over_store(environment: Environment, settings: Settings, task_sta
     base = _base(environment, settings)
     async with trio.open_nursery() as nursery:
         await base.flags.begin()
-        nursery.start_soon(base.flags.run)
-        nursery.start_soon(base.audit.watch)
+        nursery.start_soon(keep_running, base.flags.run, "the end of overrides")
+        nursery.start_soon(keep_running, base.audit.watch, "the look at the audit log")
         if environment.network is None:
             await _run_alone(base, task_status)
         else:
@@ -175,7 +177,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
             swarm.assignment.run,
             reissuer.run,
             dht.run,
-            swarm.auditor.run,
+            partial(keep_running, swarm.auditor.run, "the audit of the breaker"),
             node.monitor.run,
             node.resolver.run,
             Scrubber(environment.store, dht).run,

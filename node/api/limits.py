@@ -1,6 +1,6 @@
 """The limits of the API: sizes and times of requests, and of connections. `docs/http-api.md` lists them all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocols.envelope import ENCODED_BYTES_MAX
 
@@ -22,6 +22,8 @@ class RequestLimits:
 class ServerLimits:
     connections_max: int = 512
     """At this limit a new connection closes the one that has waited longest for a request, or for the rest of one."""
+    surplus_max: int = 64
+    """Open sockets beyond these: connections that are refused, or that close. At this limit new ones wait."""
     header_seconds_max: float = 10.0
     """How long a new connection may take to send the headers of its first request."""
     idle_seconds_max: float = 60.0
@@ -32,3 +34,9 @@ class ServerLimits:
     """How long the server reads and drops what a client still sends after its answer."""
     grace_seconds: float = 0.5
     """How long requests in progress may take to end when the node stops."""
+
+
+def within(limits: ServerLimits, *, sockets: int) -> ServerLimits:
+    """The same limits, with at most so many sockets in all (two or more)."""
+    surplus = min(limits.surplus_max, max(1, sockets // 8))
+    return replace(limits, connections_max=min(limits.connections_max, sockets - surplus), surplus_max=surplus)

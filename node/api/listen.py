@@ -51,13 +51,13 @@ class Acceptor:
         self._listening = listening
         self._warned_at = -math.inf
 
-    async def accept(self) -> list[trio.SocketStream]:
-        """Accept the waiting connections, at most `AT_ONCE`. Waits for the first one, and for room to accept it."""
+    async def accept(self, most: int = AT_ONCE) -> list[trio.SocketStream]:
+        """Accept the waiting connections, at most `most` and `AT_ONCE`. Waits for the first, and for room for it."""
         accepted: list[trio.SocketStream] = []
         while not accepted:
             await trio.lowlevel.wait_readable(self._listening)
             try:
-                while len(accepted) < AT_ONCE:
+                while len(accepted) < min(most, AT_ONCE):
                     connection = self._listening.accept()[0]
                     accepted.append(trio.SocketStream(trio.socket.from_stdlib_socket(connection)))
             except OSError as error:  # none waits any more, or one left before it was accepted

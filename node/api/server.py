@@ -7,6 +7,7 @@ Only this file, `connection.py` and `http1.py` import hypercorn. The server is b
 - a client that never sends its headers, or never reads its answer, is disconnected. hypercorn shields the writing of an
   answer from cancellation, so one client that does not read would keep a node from stopping;
 - idle connections do not keep new clients out: at the limit, the connection that has waited longest is closed;
+- sockets have a hard limit, those that close included: beyond it new connections wait to be accepted;
 - after an early answer, such as 413, the socket lingers until the client has read it. Closing the socket while the
   client still sends would cause a reset, and the client would lose the answer;
 - the socket is bound earlier (`listen.py`), so that a port in use is an error before the rest of the node starts;
@@ -48,19 +49,24 @@ async def serve(
     wrapped = ASGIWrapper(cast(ASGIFramework, app))
     url = url_of(listening)
     connections: Connections = {}
+    sockets = _OpenSockets(limits.connections_max + limits.surplus_max)
     async with trio.open_nursery() as nursery:
 
         async def serve_connection(stream: trio.SocketStream) -> None:
-            is_over_limit = len(connections) >= limits.connections_max and not _make_room(connections)
-            connection = Connection(
-                wrapped, config, context, stream, limits, now_ms, connections, is_over_limit=is_over_limit
-            )
-            await connection.run()
+            try:
+                is_over_limit = len(connections) >= limits.connections_max and not _make_room(connections)
+                connection = Connection(
+                    wrapped, config, context, stream, limits, now_ms, connections, is_over_limit=is_over_limit
+                )
+                await connection.run()
+            finally:
+                sockets.closed()
 
         async def accept_forever() -> None:
             acceptor = Acceptor(listening)
             while True:
-                for stream in await acceptor.accept():
+                for stream in await acceptor.accept(await sockets.room()):
+                    sockets.opened()
                     nursery.start_soon(serve_connection, stream)
 
         with closing(listening):
@@ -73,6 +79,29 @@ async def serve(
         for connection in connections:
             connection.terminate()
         nursery.cancel_scope.deadline = trio.current_time() + limits.grace_seconds
+
+
+class _OpenSockets:
+    """Counts the open sockets of all connections, those that close included, so that they stay below a limit."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._closed = trio.Event()
+
+    def opened(self) -> None:
+        self._count += 1
+
+    def closed(self) -> None:
+        self._count -= 1
+        self._closed.set()
+
+    async def room(self) -> int:
+        """How many more there may be; waits until there may be one."""
+        while self._count >= self._most:
+            self._closed = trio.Event()
+            await self._closed.wait()
+        return self._most - self._count
 
 
 def _make_room(connections: Connections) -> bool:

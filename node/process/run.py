@@ -7,12 +7,11 @@ last. After a failure the earlier resources are released, and the reason is one 
 
 import os
 import random
-import resource
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,8 @@ import trio
 
 from node import app, logs
 from node.api.http_metrics import HttpMetrics
+from node.api.limits import ServerLimits
+from node.api.limits import within as api_within
 from node.api.listen import BindFailed, bind
 from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
@@ -31,7 +32,9 @@ from node.app import Environment
 from node.config import values
 from node.config.settings import Settings
 from node.node import Node
-from node.process import gc, threads
+from node.periodic import keep_running
+from node.process import descriptors, gc, threads
+from node.process.descriptors import TooFewDescriptors
 from node.process.identity import FILE_NAME as KEY_FILE_NAME
 from node.process.identity import IdentityRefused, load_or_create
 from node.services.control.audit_file import FILE_NAME, AuditFile, AuditFileRefused
@@ -47,10 +50,8 @@ from protocols.keys import PrivateKey
 STORE_NAME = "store.db"
 STOP_SECONDS_MAX = 1.5
 """How long the end may take before everything still under way is cancelled."""
-DESCRIPTORS_WANTED = 8192
-"""Files and sockets. The default of many systems, 1,024, is too few for a thousand idle connections."""
 
-_Refusal = (BindFailed, IdentityRefused, StoreRefused, AuditFileRefused, ListenFailed)
+_Refusal = (BindFailed, IdentityRefused, StoreRefused, AuditFileRefused, ListenFailed, TooFewDescriptors)
 _log = structlog.get_logger("bzzz")
 
 
@@ -82,6 +83,8 @@ def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[
     logs.configure(settings.log_format, settings.log_level)
     try:
         with ExitStack() as stack:
+            listens = 0 if settings.backend == "mock" else len(settings.listen)
+            budget = descriptors.divide(descriptors.raised_limit(), is_open=descriptors.open_now(), listens=listens)
             listening = stack.enter_context(closing(bind(settings.api)))
             lock = stack.enter_context(_data_dir(settings.data_dir))
             key = load_or_create(settings.data_dir, seed=os.urandom(32))
@@ -92,7 +95,7 @@ def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[
             )
             audit_storage = stack.enter_context(closing(AuditFile(settings.data_dir / FILE_NAME)))
             peer_policy = PeerPolicy(allow=settings.allow, deny=settings.deny)
-            limits = within(USUAL, descriptors=_descriptors())
+            limits = within(USUAL, sockets=budget.swarm)
             environment = Environment(
                 key=key,
                 network=None if settings.backend == "mock" else _network(key, settings, peer_policy, limits),
@@ -103,7 +106,15 @@ def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[
                 limits=limits,
                 audit_storage=audit_storage,
             )
-            trio.run(_live, environment, settings, listening, on_ready, reload)
+            trio.run(
+                _live,
+                environment,
+                settings,
+                listening,
+                api_within(ServerLimits(), sockets=budget.api),
+                on_ready,
+                reload,
+            )
     except Exception as error:
         if isinstance(refusal := _innermost(error), _Refusal):
             raise NotStarted(" ".join(str(refusal).split())) from None
@@ -134,23 +145,11 @@ def _network(key: PrivateKey, settings: Settings, peer_policy: PeerPolicy, limit
     return Host(key, settings.listen, peer_policy=peer_policy, limits=limits)
 
 
-def _descriptors() -> int:
-    """The limit of open files and sockets, after raising it as far as allowed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_WANTED, hard)
-    if soft == resource.RLIM_INFINITY:
-        return wanted
-    if soft < wanted:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            return wanted
-    return soft
-
-
 async def _live(
     environment: Environment,
     settings: Settings,
     listening: socket.socket,
+    api_limits: ServerLimits,
     on_ready: Callable[[Ready], None],
     reload: Callable[[], Settings],
 ) -> None:
@@ -168,15 +167,16 @@ async def _live(
             services.start_soon(_stop_on_signal, signals, stopping, services.cancel_scope)
             if hangup_ends:
                 services.start_soon(_stop_on_signal, hangups, stopping, services.cancel_scope)
-            services.start_soon(gc.run)
+            services.start_soon(keep_running, gc.run, "the look at this process's memory")
             node = await services.start(app.run, environment, settings)
             reloader = ConfigReload(settings, reload, flags=node.flags, peer_policy=node.peer_policy, audit=node.audit)
-            services.start_soon(reloader.run)
+            services.start_soon(keep_running, reloader.run, "the look at the configuration files")
             if not hangup_ends:
                 services.start_soon(_reload_on_signal, hangups, reloader)
             async with trio.open_nursery() as front:
                 handler = _with_middleware(node, settings)
-                url = await front.start(partial(serve, handler, listening, now_ms=node.now_ms, stopping=stopping))
+                serving = partial(serve, handler, listening, now_ms=node.now_ms, stopping=stopping, limits=api_limits)
+                url = await front.start(serving)
                 ready = Ready(
                     name=node.name,
                     backend=node.dht.backend.value,
@@ -226,7 +226,7 @@ async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event, sco
 async def _reload_on_signal(hangups: AsyncIterator[int], reloader: ConfigReload) -> None:
     async for _ in hangups:
         _log.info("reading the configuration again", signal="SIGHUP")
-        await reloader.reload("SIGHUP")
+        await keep_running(partial(reloader.reload, "SIGHUP"), "the reading of the configuration")
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -17,6 +17,9 @@ class SwarmLimits:
     connections_max: int = 4096
     """In all, those in their handshake included. For one more, the longest idle one that is no peer's link (the
     connection that carries its frames) is closed; when all are links, the new one is refused."""
+    dialling_max: int = 512
+    """Sockets of dials under way, and connections that were dialled when `connections_max` were there. Further dials
+    wait for the former; the latter are refused."""
     connections_per_peer_max: int = 8
     connections_per_subnet_max: int = 128
     """Inbound ones from one /24 (IPv4) or /48 (IPv6) of public addresses."""
@@ -125,13 +128,16 @@ def public() -> SwarmLimits:
     )
 
 
-def within(limits: SwarmLimits, *, descriptors: int) -> SwarmLimits:
-    """The same limits, with connections bounded by three quarters of the file descriptors that the process may have."""
-    most = max(16, descriptors * 3 // 4)
+def within(limits: SwarmLimits, *, sockets: int) -> SwarmLimits:
+    """The same limits, with at most so many sockets in all: three quarters for connections, the rest for dials."""
+    most = min(limits.connections_max, max(3, sockets * 3 // 4))
     return replace(
         limits,
-        connections_max=min(limits.connections_max, most),
-        half_open_max=min(limits.half_open_max, max(8, most // 2)),
+        connections_max=most,
+        dialling_max=min(limits.dialling_max, max(1, sockets - most)),
+        half_open_max=min(limits.half_open_max, max(2, most // 2)),
+        connections_per_peer_max=min(limits.connections_per_peer_max, most),
+        connections_per_subnet_max=min(limits.connections_per_subnet_max, most),
     )
 
 

@@ -61,7 +61,7 @@ def _settled(process: psutil.Process) -> int:
 
 async def _come_and_go(address: str, count: int) -> None:
     """Connect `count` times, each time as another peer, a few at a time."""
-    left = count
+    left, sockets = count, trio.CapacityLimiter(AT_ONCE)
 
     async def visit() -> None:
         nonlocal left
@@ -69,7 +69,7 @@ async def _come_and_go(address: str, count: int) -> None:
             left -= 1
             failed: dict[str, str] = {}
             upgrader = Upgrader(secrets.token_bytes(32))
-            won = await dial.race([parse(address)], upgrader, lambda _: "", failed, silent="no answer")
+            won = await dial.race([parse(address)], upgrader, lambda _: "", failed, silent="no answer", sockets=sockets)
             if won is None:
                 raise RuntimeError(f"the node took no connection: {failed}")
             won[1].abort("it was only a visit")

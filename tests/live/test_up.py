@@ -1,5 +1,6 @@
 """`bzzz up` as a process: its ready line, its ends, and the starts that are refused."""
 
+import contextlib
 import json
 import os
 import signal
@@ -29,11 +30,14 @@ READY_SECONDS = 60.0
 class Process:
     """One `bzzz up`, whose standard output is read line by line and whose log is in a file."""
 
-    def __init__(self, log: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, log: Path, *arguments: str, environment: dict[str, str] | None = None, descriptors: int | None = None
+    ) -> None:
         self.log = log
+        limited = () if descriptors is None else ("sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh")
         with log.open("ab") as stderr:
             self.popen = subprocess.Popen(
-                [*BZZZ, "up", *arguments],
+                [*limited, *BZZZ, "up", *arguments],
                 stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, cwd=REPOSITORY, env=clean(environment),
                 start_new_session=True,  # without a terminal, SIGHUP has the configuration read again
             )  # fmt: skip
@@ -75,13 +79,20 @@ def up(tmp_path: Path) -> Iterator[Up]:
     """Starts nodes on free ports, in the data directory `data` unless another is named, and ends them all."""
     processes: list[Process] = []
 
-    def start(*arguments: str, environment: dict[str, str] | None = None, data: str = "data") -> Process:
+    def start(
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        data: str = "data",
+        descriptors: int | None = None,
+    ) -> Process:
         common = ["--data-dir", str(tmp_path / data), "--json"]
         if "--api" not in arguments:
             common += ["--api", "127.0.0.1:0"]
         if "--listen" not in arguments and "mock" not in arguments:
             common += ["--listen", "/ip4/127.0.0.1/tcp/0"]
-        processes.append(Process(tmp_path / "log", *common, *arguments, environment=environment))
+        processes.append(
+            Process(tmp_path / "log", *common, *arguments, environment=environment, descriptors=descriptors)
+        )
         return processes[-1]
 
     yield start
@@ -454,3 +465,32 @@ def test_one_trace_leads_through_the_logs_of_two_processes(up: Up, tmp_path: Pat
     assert b'bzzz_dht_requests_total{backend="hybrid",operation="put",outcome="replicated"} 1.0' in metrics
     assert b"\nbzzz_swarm_connected 1.0" in metrics
     assert b"\nbzzz_store_size_bytes " in metrics
+
+
+# -- few file descriptors ----------------------------------------------------------------------------------------------
+
+
+def test_too_few_file_descriptors_are_a_refusal_to_start(up: Up, tmp_path: Path) -> None:
+    process = up(descriptors=24)
+    assert process.popen.wait(READY_SECONDS) == 2
+    (line,) = process.log.read_text(encoding="utf-8").splitlines()
+    assert "may open 24 files and sockets, and a node needs at least" in line
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("descriptors", [64, 256])
+def test_more_connections_than_file_descriptors_end_nothing(descriptors: int, up: Up) -> None:
+    process = up(descriptors=descriptors)
+    ready = process.ready()
+    api_port = int(ready["api"].rpartition(":")[2])
+    swarm_port = int(ready["multiaddrs"][0].split("/")[4])
+    with contextlib.ExitStack() as stack:
+        for port in (api_port, swarm_port):
+            for _ in range(260):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        time.sleep(3)  # the looks at memory, files and configuration come every two seconds at most
+        assert call(ready["api"], envelope(), method="PUT", body=b"all the same")[0] in (201, 202)
+        assert call(ready["api"], envelope())[1] == b"all the same"
+        assert len(os.listdir(f"/proc/{process.popen.pid}/fd")) < descriptors - 8
+        assert "no file descriptors left" not in process.log.read_text(encoding="utf-8")
+    assert process.stop() == 0

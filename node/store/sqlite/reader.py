@@ -78,7 +78,11 @@ class Reader:
                     continue
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_MAX))]
                 queries = [query for query, _ in batch]
-                await in_thread(partial(self._answer, queries), partial(_complete, batch))
+                try:
+                    await in_thread(partial(self._answer, queries), partial(_complete, batch))
+                except OSError as error:
+                    for _, completion in batch:
+                        completion.fail(translated(error, self._path))
                 batch = []
         finally:
             self._is_open = False

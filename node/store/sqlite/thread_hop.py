@@ -4,6 +4,7 @@ There, a limit of threads costs a turn of the loop, and a context and a name for
 store has one thread for its writes and one for its reads, so it needs neither.
 """
 
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
@@ -19,8 +20,8 @@ async def in_thread(work: Callable[[], S], then: Callable[[S], T]) -> T:
     """Call `work` in a thread, then `then` with its result on the trio thread; return the result of `then`.
 
     `then` is called as soon as the thread is done, one turn of the loop before the waiting task goes on; it must not
-    wait. An error of either is raised here. When this call is cancelled, the thread finishes its work and the result
-    is dropped.
+    wait. An error of either is raised here, and OSError when no thread can be started. When this call is cancelled,
+    the thread finishes its work and the result is dropped.
     """
     task = trio.lowlevel.current_task()
     token = trio.lowlevel.current_trio_token()
@@ -40,5 +41,8 @@ async def in_thread(work: Callable[[], S], then: Callable[[S], T]) -> T:
         is_waited_for = False
         return trio.lowlevel.Abort.SUCCEEDED
 
-    trio.lowlevel.start_thread_soon(work, deliver)
+    try:
+        trio.lowlevel.start_thread_soon(work, deliver)
+    except RuntimeError as error:  # as `threading` says that the machine has no thread left
+        raise OSError(errno.EAGAIN, "this machine has no thread left") from error
     return cast(T, await trio.lowlevel.wait_task_rescheduled(leave))

@@ -34,11 +34,15 @@ async def race(
     failed: dict[str, str],
     *,
     silent: str,
+    sockets: trio.CapacityLimiter,
+    no_room: Callable[[], str] = lambda: "",
 ) -> tuple[TcpAddress, YamuxConnection] | None:
     """The first connection that is up, or None when every address failed. The caller bounds the time.
 
-    `complaint` gives the reason not to accept a peer, or ''. `failed` is filled in place with the reason for each
-    address, so that it is complete when the caller's time is over: `silent` is the reason of one that is still tried.
+    `sockets` has a place for each socket of a dial, over all dials of the node, and `no_room` gives the reason why one
+    more may not become a connection, or ''. `complaint` gives the reason not to accept a peer, or ''. `failed` is
+    filled in place with the reason for each address, so that it is complete when the caller's time is over: `silent` is
+    the reason of one that is still tried.
     """
     won: list[tuple[TcpAddress, YamuxConnection]] = []
     failed.update({str(endpoint): silent for endpoint in endpoints})
@@ -50,7 +54,8 @@ async def race(
             return
         failed[str(endpoint)] = f"its name was not resolved: {silent}"
         try:
-            resolved = await _resolve(endpoint)
+            async with sockets:
+                resolved = await _resolve(endpoint)
         except Exception as error:  # not OSError alone: a resolver raises UnicodeError for a label that is too long
             failed[str(endpoint)] = describe(error)
             return
@@ -60,9 +65,11 @@ async def race(
 
     async def attempt(endpoint: TcpAddress, resolved: TcpAddress, name: str) -> None:
         failed[name] = f"not tried: {ADDRESSES_MAX} other addresses took all the time"
-        async with slots:
+        async with slots, sockets:
             failed[name] = silent
             try:
+                if why := no_room():
+                    raise Refused(why)
                 won.append((endpoint, await _attempt(resolved, upgrader, complaint)))
                 del failed[name]
                 nursery.cancel_scope.cancel()

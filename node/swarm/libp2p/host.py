@@ -72,6 +72,8 @@ class Host(Network):
         self._upgrader = Upgrader(key.seed, limits=limits, limit_counters=self._limit_counters)
         self.swarm = SwarmAdapter(self._upgrader, self.peer_policy)
         """All connections."""
+        self._dials = trio.CapacityLimiter(limits.dialling_max)
+        """A place for the socket of each dial under way."""
         self._endpoints: tuple[TcpAddress, ...] = ()
         self._links: PeerLinks | None = None
         self._nursery: trio.Nursery | None = None
@@ -114,7 +116,15 @@ class Host(Network):
         connection = None
         with trio.move_on_after(timeout):
             silent = f"no answer within {timeout:g} s"
-            if won := await dial.race(wanted, self._upgrader, self._complaint, failed, silent=silent):
+            if won := await dial.race(
+                wanted,
+                self._upgrader,
+                self._complaint,
+                failed,
+                silent=silent,
+                sockets=self._dials,
+                no_room=self._no_room_to_dial,
+            ):
                 connection = self._add(won[1], str(won[0]), dialled=True)
                 assert self._nursery is not None
                 self._nursery.start_soon(self._run_connection, connection)
@@ -269,6 +279,13 @@ class Host(Network):
             if excess > 0 and (size := each.unfinished_bytes):
                 excess -= size
                 each.give_up(f"has {size:,} bytes of frames under way, and too much is under way in all")
+
+    def _no_room_to_dial(self) -> str:
+        """Why a socket of a dial, which has its place already, may not become a connection, or ''."""
+        limits, sockets = self.limits, self.swarm.count + len(self.half_open) + self._dials.borrowed_tokens
+        if sockets <= limits.connections_max + limits.dialling_max:
+            return ""
+        return f"this node has {self.swarm.count} connections, and no room for another one"
 
     # Which peers and addresses.
 

@@ -255,6 +255,7 @@ def test_every_limit_is_in_the_table_with_its_value() -> None:
         ("time for the whole body", f"{request.body_seconds_max:g} s", "body_seconds_max"),
         ("requests in progress", f"{request.requests_max}", "requests_max"),
         ("connections", f"{server.connections_max}", "connections_max"),
+        ("open sockets beyond these, while they are refused or closed", f"{server.surplus_max}", "surplus_max"),
         ("time for the first headers of a connection", f"{server.header_seconds_max:g} s", "header_seconds_max"),
         ("time between two requests of a connection", f"{server.idle_seconds_max:g} s", "idle_seconds_max"),
         ("time for a client to read one piece of an answer", f"{server.write_seconds_max:g} s", "write_seconds_max"),

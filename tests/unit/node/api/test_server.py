@@ -262,6 +262,20 @@ async def test_too_many_busy_connections_refuse_a_new_one() -> None:
         await until(server.is_answering)
 
 
+async def test_connections_beyond_every_limit_wait_to_be_accepted_and_are_answered_then() -> None:
+    async with running(ServerLimits(connections_max=2, surplus_max=1)) as server:
+        async with await server.connect() as one, await server.connect() as two:
+            for stream in (one, two):
+                await stream.send_all(request("/sleep"))
+            await wait_all_tasks_blocked(0.05)
+            waiting = [await server.connect() for _ in range(4)]
+            for stream in waiting:  # each has the one place until its client has read the answer
+                await wait_all_tasks_blocked(0.05)
+                assert is_status(503, await read_all(stream))
+                await stream.aclose()
+        await until(server.is_answering)
+
+
 async def test_too_many_requests_at_once_get_429() -> None:
     async with running(QUICK, RequestLimits(requests_max=1)) as server, await server.connect() as stream:
         await stream.send_all(request("/sleep"))

@@ -11,7 +11,7 @@ from node.swarm.limit_counters import KEPT_MAX, LINES_PER_KIND_MAX, SILENCE_SECO
 from node.swarm.limits import USUAL, SwarmLimits, public, small, subnet, within
 
 
-@pytest.mark.parametrize("limits", [USUAL, small(), public(), within(USUAL, descriptors=64)])
+@pytest.mark.parametrize("limits", [USUAL, small(), public(), within(USUAL, sockets=16), within(USUAL, sockets=64)])
 def test_presets_fit_together(limits: SwarmLimits) -> None:
     assert limits.half_open_max < limits.connections_max
     assert limits.connections_per_peer_max <= min(limits.connections_per_subnet_max, limits.connections_max)
@@ -21,9 +21,13 @@ def test_presets_fit_together(limits: SwarmLimits) -> None:
 
 
 def test_connections_leave_descriptors_for_everything_else() -> None:
-    assert within(USUAL, descriptors=1024).connections_max == 768
-    assert within(USUAL, descriptors=1024).half_open_max == 384
-    assert within(USUAL, descriptors=1_000_000) == USUAL
+    assert within(USUAL, sockets=1024).connections_max == 768
+    assert within(USUAL, sockets=1024).dialling_max == 256
+    assert within(USUAL, sockets=1024).half_open_max == 384
+    assert within(USUAL, sockets=1_000_000) == USUAL
+    for sockets in range(4, 6000):
+        limits = within(USUAL, sockets=sockets)
+        assert limits.connections_max + limits.dialling_max <= sockets
 
 
 @pytest.mark.parametrize(

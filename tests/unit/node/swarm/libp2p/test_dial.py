@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from node.swarm.libp2p import dial
 from node.swarm.libp2p.address import TcpAddress
 from node.swarm.libp2p.dial import race
 from node.swarm.libp2p.upgrade import Upgrader
@@ -20,5 +21,40 @@ async def test_whatever_a_resolver_raises_is_why_the_dial_failed(
     monkeypatch.setattr(trio.socket, "getaddrinfo", refuse)
     failed: dict[str, str] = {}
     endpoint = TcpAddress(kind="dns4", host="a..b", port=1)
-    assert await race([endpoint], Upgrader(bytes(32)), lambda _: "", failed, silent="no answer") is None
+    slots = trio.CapacityLimiter(1)
+    assert await race([endpoint], Upgrader(bytes(32)), lambda _: "", failed, silent="no answer", sockets=slots) is None
     assert failed == {"/dns4/a..b/tcp/1": str(error)}
+
+
+async def test_dials_of_a_node_share_its_sockets_and_none_is_opened_without_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    open_now, opened, most = 0, 0, 0
+
+    async def connect(*_: object) -> None:
+        nonlocal open_now, opened, most
+        open_now, opened = open_now + 1, opened + 1
+        most = max(most, open_now)
+        try:
+            await trio.sleep(0.01)
+            raise OSError("gone")
+        finally:
+            open_now -= 1
+
+    monkeypatch.setattr(dial, "connect", connect)
+    upgrader, slots = Upgrader(bytes(32)), trio.CapacityLimiter(3)
+
+    async def dial_ten(port: int, room: str) -> None:
+        endpoints = [TcpAddress(kind="ip4", host=f"127.0.0.{at}", port=port) for at in range(1, 11)]
+        failed: dict[str, str] = {}
+        assert (
+            await race(endpoints, upgrader, lambda _: "", failed, silent="", sockets=slots, no_room=lambda: room)
+            is None
+        )
+        assert set(failed.values()) == {room or "gone"}
+
+    async with trio.open_nursery() as nursery:
+        for port in range(1, 5):
+            nursery.start_soon(dial_ten, port, "")
+        nursery.start_soon(dial_ten, 5, "no room")
+    assert (opened, most) == (40, 3)
