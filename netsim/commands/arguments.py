@@ -1,5 +1,6 @@
 """The arguments that commands share: a scenario, and files to write. Wrong ones are refused before the run."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,8 @@ def load_scenario(name: str) -> "Scenario":
 def refuse_unwritable(*paths: Path | None) -> None:
     """Raises `click.UsageError` for a path in a directory that does not exist."""
     for path in paths:
-        if path is not None and not path.absolute().parent.is_dir():
-            raise click.UsageError(f"{path} cannot be written: there is no directory {path.absolute().parent}")
+        if path is not None and not os.path.isdir(path.parent):  # without an error for a name that is too long
+            raise click.UsageError(f"{path} cannot be written: there is no directory {path.parent}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # `bzzz --help` imports this file for its one line, and nothi
 REPORTS_MAX = 5
 """Failed runs whose whole report is shown. Of later ones only the first line is."""
 
+JOBS_MAX = 256
+"""All processes are started at once."""
+
 
 @click.command("run", short_help="Play one scenario, for one seed or many.")
 @click.argument("scenario")
@@ -27,7 +30,7 @@ REPORTS_MAX = 5
 @click.option(
     "--runs", type=click.IntRange(1), default=1, show_default=True, help="How many seeds, one after the other."
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes side by side.")
+@click.option("--jobs", type=click.IntRange(1, JOBS_MAX), default=1, show_default=True, help="Processes side by side.")
 @click.option(
     "--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write the trace of the first failed run here."
 )

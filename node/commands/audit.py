@@ -121,9 +121,17 @@ def _complete(lines: list[bytes]) -> tuple[list[bytes], str]:
 
 
 def _of_file(file: str) -> Iterator[bytes]:
+    from protocols.audit_log import LINE_BYTES_MAX
+
     try:
         with open(file, "rb") as opened:
-            yield from opened
+            while line := opened.readline(LINE_BYTES_MAX + 2):
+                if len(line) > LINE_BYTES_MAX + 1:
+                    raise click.BadParameter(
+                        f"{file} is not an audit log: it has a line of more than {LINE_BYTES_MAX} bytes",
+                        param_hint="'--file'",
+                    )
+                yield line
     except OSError as error:
         raise click.BadParameter(f"{file} cannot be read ({error.strerror})", param_hint="'--file'") from None
 

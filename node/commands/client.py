@@ -85,7 +85,10 @@ class ApiClient:
     ) -> ApiReply:
         """Send one request; leaves out parameters that are None. Raises `Failure`, also for an error in answer."""
         parameters = {name: value for name, value in (query or {}).items() if value is not None}
-        target = path + ("?" + urlencode(parameters, quote_via=quote, safe="/:@*~^") if parameters else "")
+        for name, value in parameters.items():
+            _refuse_not_utf8(name, str(value))
+        encoded = urlencode(parameters, quote_via=quote, safe="/:@*~^")
+        target = f"{path}?{encoded}" if encoded else path
         sent = {"Accept": JSON_TYPE, **(headers or {})}
         if self._token:
             sent["Authorization"] = f"Bearer {self._token}"
@@ -117,6 +120,15 @@ class ApiClient:
             f"no node at {self._api}: {why}. Start one with 'bzzz up', or name another with --api or BZZZ_API",
             exit_codes.UNREACHABLE,
         )
+
+
+def _refuse_not_utf8(name: str, value: str) -> None:
+    """Python has the bytes of an argument that are not UTF-8 as lone surrogates. Raises `Failure` for them."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        code = exit_codes.BAD_ADDRESS if name == "address" else exit_codes.WRONG_USE
+        raise Failure(f"the {name} {value!r} is not UTF-8", code) from None
 
 
 def _sendable(name: str, value: str) -> str:

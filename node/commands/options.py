@@ -71,13 +71,16 @@ def talks_to_node(command: Callable[..., None]) -> Callable[..., None]:
     return with_client
 
 
+_TOKEN_CHARS_MAX = 65_536
+
+
 def _token(path: str | None) -> str | None:
     if path is None:
         return os.environ.get("BZZZ_API_TOKEN", "").strip() or None
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except (OSError, UnicodeDecodeError) as error:
+            return file.read(_TOKEN_CHARS_MAX).strip()
+    except (OSError, ValueError) as error:
         raise click.BadParameter(f"{path} cannot be read ({error})", param_hint="'--api-token-file'") from None
 
 

@@ -4,6 +4,7 @@ PyYAML takes the last of two equal keys, and makes Python objects of tags; here 
 plain data is read. An error is a `ConfigError` that names the file, and the line where it is known.
 """
 
+import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import yaml
 
 from protocols.printable import printable
+
+_BYTES_MAX = 1_048_576
 
 
 class ConfigError(Exception):
@@ -59,9 +62,19 @@ def refuse_torn(path: Path) -> None:
         raise ConfigError(f"the configuration file {path} is half-written: '{empty}:' is empty")
 
 
+def read_limited(path: Path) -> str:
+    """The text of a small file. Raises `OSError`, also for a file that is too large or has no end (/dev/zero), and
+    `UnicodeDecodeError`."""
+    with path.open("rb") as file:
+        content = file.read(_BYTES_MAX + 1)
+    if len(content) > _BYTES_MAX:
+        raise OSError(errno.EFBIG, f"it has more than {_BYTES_MAX} bytes")
+    return content.decode("utf-8").replace("\r\n", "\n")
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_limited(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the configuration file {path} cannot be read ({reason(error)})") from None
 

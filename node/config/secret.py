@@ -1,7 +1,7 @@
 """Secrets in the settings: a text that is never shown, and its readers."""
 
 from node.config import values
-from node.config.file import reason
+from node.config.file import read_limited, reason
 
 
 class Secret:
@@ -36,7 +36,7 @@ def token_file(value: object) -> Secret:
     """The bearer token that is the content of a file."""
     path = values.path(value)
     try:
-        content = path.read_text(encoding="utf-8")
+        content = read_limited(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the token file {path} cannot be read ({reason(error)})") from None
     return token(content)

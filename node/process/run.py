@@ -41,7 +41,7 @@ from node.services.control.audit_file import FILE_NAME, AuditFile, AuditFileRefu
 from node.services.control.config_reload import ConfigReload
 from node.store.errors import StoreRefused
 from node.store.sqlite.file_lock import FileLock, lock_directory
-from node.store.sqlite.store import SqliteStore
+from node.store.sqlite.store import SqliteStore, refuse_long_path
 from node.swarm.base import ListenFailed, Network
 from node.swarm.limits import USUAL, SwarmLimits, within
 from node.swarm.peer_policy import PeerPolicy
@@ -125,6 +125,7 @@ def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[
 @contextmanager
 def _data_dir(path: Path) -> Iterator[FileLock]:
     """The locked data directory; a missing one is made, for its owner alone."""
+    refuse_long_path(path / STORE_NAME)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.listdir(path)

@@ -80,10 +80,9 @@ def ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-@pytest.mark.parametrize("more", [(), ("--jobs", "2")], ids=["one process", "two processes"])
-def test_many_runs_in_the_background_end_when_they_are_interrupted(more: tuple[str, ...]) -> None:
+def test_many_runs_in_the_background_end_when_they_are_interrupted() -> None:
     process = subprocess.Popen(
-        [*BZZZ, "sim", "run", "flapping-link", "--runs", "100000", "--json", *more],
+        [*BZZZ, "sim", "run", "flapping-link", "--runs", "100000", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY, env=environment(),
         preexec_fn=ignore_interrupts,
     )  # fmt: skip
@@ -116,3 +115,29 @@ def test_a_node_whose_output_nobody_takes_runs_and_ends_well(tmp_path: Path, unb
         finally:
             process.kill()
             process.wait()
+
+
+def test_a_data_directory_may_have_any_name_and_one_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    start = [*BZZZ, "up", "--backend", "mock", "--api", "127.0.0.1:0", "--json", "--log-format", "json", "--data-dir"]
+    odd = os.path.join(os.fsencode(tmp_path), b"a?b#c%41\n\xff")
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(
+            [*start, odd], stdout=subprocess.PIPE, stderr=log, cwd=REPOSITORY, env=environment()
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            api = json.loads(process.stdout.readline())["api"]
+            os.unlink(os.path.join(odd, b"store.db"))  # health names the file
+            until(lambda: call(api, "/health")[0] == 503, "it is noticed")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(ENDS_IN_SECONDS) == 0
+        finally:
+            process.kill()
+    assert b"Traceback" not in (tmp_path / "log").read_bytes()
+    long = tmp_path / ("a" * 250) / ("b" * 250)
+    refused = subprocess.run([*start, long], capture_output=True, cwd=REPOSITORY, env=environment(), check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.count(b"\n") == 1 and b"SQLite takes at most" in refused.stderr
+    assert not long.parent.exists()

@@ -1,5 +1,6 @@
 """Connections to the store's file, and the settings of SQLite for them."""
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Literal
@@ -16,12 +17,17 @@ _WRITER_PRAGMAS = (
 )
 
 
+PATH_BYTES_MAX = 496
+"""SQLite refuses a path of more than 504 bytes (its MAX_PATHNAME is 512, and a journal's name has 8 more), and a new
+store has the name `store.db.new` at first."""
+
+
 def connect(path: Path, mode: Literal["rw", "ro"]) -> sqlite3.Connection:
     """Open a connection in autocommit mode. It is used by one thread at a time, but not always by the same."""
+    url = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
     return sqlite3.connect(
-        f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False,
-        cached_statements=512, timeout=2.0,
-    )  # fmt: skip
+        url, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=2.0
+    )
 
 
 def prepare_writer(writer: sqlite3.Connection) -> None:

@@ -7,6 +7,7 @@ Reads come from memory, else from the reader's thread; they never wait for the w
 
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from node.store.log import Change, Incoming, Merged, Origin
 from node.store.members import Member
 from node.store.sqlite import queries, schema
 from node.store.sqlite.check import check_page
+from node.store.sqlite.connection import PATH_BYTES_MAX
 from node.store.sqlite.file_guard import FileGuard
 from node.store.sqlite.file_lock import FileLock
 from node.store.sqlite.heads_cache import HeadLoads, HeadsCache
@@ -44,6 +46,15 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CACHE_BYTES = 24 * 1024 * 1024
+
+
+def refuse_long_path(path: Path) -> None:
+    """Raises `StoreRefused` for a path that SQLite does not take. Nothing is made."""
+    if (length := len(os.fsencode(os.path.realpath(path)))) > PATH_BYTES_MAX:
+        raise StoreRefused(
+            f"the path of the store would have {length} bytes, and SQLite takes at most {PATH_BYTES_MAX}; name a "
+            "shorter data directory with --data-dir"
+        )
 
 
 class SqliteStore:
@@ -100,6 +111,7 @@ class SqliteStore:
         the writer's thread before each COMMIT, a seam for tests: it may be slow, or raise. `fixed_files` are other
         files that nothing may change while the store is open, see `FileGuard`. Raises `StoreRefused`.
         """
+        refuse_long_path(path)
         lock = FileLock.take(path.with_name(path.name + ".lock"), what=f"the store {path}")
         try:
             connections = schema.open_connections(path, log_id=random_id)
