@@ -14,6 +14,7 @@ from node.store.members import Member
 from protocols.envelope import Envelope
 from protocols.errors import StorageFull, Unavailable
 from tests.contract.stores import ALICE, BOB, CAROL, NOW, StoreRig, digests, envelope, from_peer, local, put
+from tests.until import until
 
 Write = Callable[[Store], Awaitable[Any]]
 
@@ -224,8 +225,7 @@ async def test_writes_submitted_before_the_end_are_committed(store: Store, rig: 
 
     rig.nursery.start_soon(write)
     await trio.testing.wait_all_tasks_blocked()
-    while not merged:
-        await trio.sleep(0)
+    await until(lambda: merged)
     store = await rig.reopen()
     assert store.last_sequence == 1
     assert store.hint_counts() == {}

@@ -21,6 +21,7 @@ from tests.unit.node.store.sqlite.files import (
     opened,
     put,
 )
+from tests.until import until
 
 
 async def test_hints_are_read_when_there_is_a_commit_during_every_read(
@@ -46,9 +47,7 @@ async def test_acknowledgements_are_written_within_a_second_without_another_comm
         await put(store, envelope(1), holders=(ALICE, BOB))
         commits = store.stats().commits
         store.acknowledge(ALICE, [1])
-        with trio.fail_after(5):
-            while store.stats().commits == commits:
-                await trio.sleep(0.01)
+        await until(lambda: store.stats().commits > commits, seconds=5.0)
         with contextlib.closing(sqlite3.connect(path)) as db:
             assert db.execute("SELECT count(*) FROM hints").fetchone() == (1,)
             assert db.execute("SELECT count(*) FROM acknowledged").fetchone() == (1,)
@@ -72,9 +71,7 @@ async def test_writes_that_are_not_cached_have_hints_and_standings_too(
         standing = await store.standing(sequence=25)
         assert standing is not None
         assert (standing.acknowledged, standing.wanted) == ((ALICE,), 2)
-        with trio.fail_after(5):
-            while store.pending().oldest_at_ms != NOW + 21:
-                await trio.sleep(0.001)
+        await until(lambda: store.pending().oldest_at_ms == NOW + 21, seconds=5.0)
         assert (await store.replicated(envelope(3).digest, 2)).sequence == 3
 
 

@@ -22,6 +22,7 @@ from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope
 from protocols.errors import StorageFull, Unavailable
 from tests.unit.node.store.sqlite.files import ALICE, BOB, ROOT, envelope, opened, put, start
+from tests.until import until
 
 # -- kill -9 -----------------------------------------------------------------------------------------------------------
 
@@ -192,8 +193,7 @@ async def test_a_disk_that_hangs_does_not_delay_the_closing(path: Path, monkeypa
                 with pytest.raises(Unavailable):
                     await put(store, envelope(2))
             breaker.set()
-            while store._connections[0].in_transaction:  # the abandoned commit still ends
-                await trio.sleep(0.01)
+            await until(lambda: not store._connections[0].in_transaction, what="the abandoned commit ends")
             for connection in store._connections:
                 connection.close()
     finally:
@@ -292,8 +292,6 @@ async def test_heads_that_change_during_a_read_are_not_cached(path: Path, monkey
         await trio.to_thread.run_sync(reading.wait)
         await put(store, second)
         breaker.set()
-        with trio.fail_after(5):
-            while not read:
-                await trio.sleep(0)
+        await until(lambda: read, seconds=5.0)
         assert read == [(second, first)]
         assert await store.heads(first.key) == (second, first)

@@ -13,6 +13,7 @@ from node.store.sqlite.file_guard import FileGuard
 from node.store.sqlite.transaction import Transaction
 from node.store.sqlite.writer import FLUSH_SECONDS, Writer
 from protocols.errors import Unavailable
+from tests.until import until
 
 
 @pytest.fixture
@@ -64,8 +65,7 @@ async def test_deferred_writes_get_a_commit_of_their_own_when_no_operation_comes
             assert writer.commits == number
             writer.flush_soon()
             await trio.sleep(FLUSH_SECONDS * 0.1)
-            while writer.commits == number:  # the disk takes real time
-                await trio.lowlevel.checkpoint()
+            await until(lambda count=number: writer.commits > count, on_real_clock=True)
             assert transaction.db.execute("SELECT sequence FROM cursors").fetchall() == [(number,)]
         nursery.cancel_scope.cancel()
 
