@@ -1,4 +1,4 @@
-"""What the tests of the real network share: a receiver that remembers, hosts in this process, and peers in others."""
+"""What the tests of the real network share: a receiver that records, hosts in this process, and peers in other ones."""
 
 import contextlib
 import os
@@ -15,59 +15,48 @@ from node.swarm.libp2p.host import Host
 from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.peer_policy import PeerPolicy
 from protocols.keys import PrivateKey
+from tests.until import until
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 AGREES = b"\x13/multistream/1.0.0\n\x07/noise\n"
-"""What somebody says first who takes a connection and agrees to speak noise."""
+"""The first bytes of a listener that agrees to speak noise."""
 _ROOT = Path(__file__).parents[2]
 
 
-class Told:
-    """A `Receiver` that writes down what it is told."""
+class RecordingReceiver:
+    """A `Receiver` that records its calls."""
 
     def __init__(self) -> None:
-        self.comings: list[tuple[str, str]] = []
+        self.events: list[tuple[str, str]] = []
         """('connected' or 'disconnected', peer), in order."""
         self.reasons: list[str] = []
         self.addresses: list[tuple[str, bool]] = []
         self.frames: list[tuple[str, Lane, bytes]] = []
         self.on_frame: Callable[[str, Lane, bytes], None] = lambda peer, lane, frame: None
-        self._changed = trio.Event()
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         self.addresses.append((address, dialled))
-        self.comings.append(("connected", peer))
-        self._wake()
+        self.events.append(("connected", peer))
 
     def disconnected(self, peer: str, reason: str) -> None:
         self.reasons.append(reason)
-        self.comings.append(("disconnected", peer))
-        self._wake()
+        self.events.append(("disconnected", peer))
 
     def received(self, peer: str, lane: Lane, frame: bytes) -> None:
         self.frames.append((peer, lane, frame))
-        self._wake()
         self.on_frame(peer, lane, frame)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            await self._changed.wait()
-
     async def until_connected(self, peer: str) -> None:
-        await self.until(lambda: self.last_of(peer) == "connected")
+        await until(lambda: self.last_event_of(peer) == "connected", what=f"{peer} is connected")
 
-    async def until_gone(self, peer: str) -> None:
-        await self.until(lambda: self.last_of(peer) == "disconnected")
+    async def until_disconnected(self, peer: str) -> None:
+        await until(lambda: self.last_event_of(peer) == "disconnected", what=f"{peer} is disconnected")
 
     async def until_frames(self, count: int) -> None:
-        await self.until(lambda: len(self.frames) == count)
+        await until(lambda: len(self.frames) == count, what=f"{count} frames")
 
-    def last_of(self, peer: str) -> str:
-        return next((what for what, whom in reversed(self.comings) if whom == peer), "")
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+    def last_event_of(self, peer: str) -> str:
+        return next((event for event, whom in reversed(self.events) if whom == peer), "")
 
 
 @contextlib.asynccontextmanager
@@ -78,31 +67,31 @@ async def running(
     is_allowed: Callable[[str], bool] | None = None,
     peer_policy: PeerPolicy | None = None,
     limits: SwarmLimits = USUAL,
-) -> AsyncIterator[tuple[Host, Told]]:
-    """A host that runs, and what it tells."""
+) -> AsyncIterator[tuple[Host, RecordingReceiver]]:
+    """A host that runs, and its receiver."""
     key = PrivateKey.from_seed(seed or os.urandom(32))
     host = Host(key, listen, is_allowed=is_allowed, peer_policy=peer_policy, limits=limits)
-    told = Told()
+    recorder = RecordingReceiver()
     async with trio.open_nursery() as nursery:
-        await nursery.start(host.run, told)
+        await nursery.start(host.run, recorder)
         try:
-            yield host, told
+            yield host, recorder
         finally:
             nursery.cancel_scope.cancel()
 
 
 @contextlib.asynccontextmanager
-async def joined() -> AsyncIterator[tuple[Host, Told, Host, Told]]:
+async def joined() -> AsyncIterator[tuple[Host, RecordingReceiver, Host, RecordingReceiver]]:
     """Two hosts, the first of which dialled the second."""
-    async with running() as (one, one_told), running() as (two, two_told):
+    async with running() as (one, one_recorder), running() as (two, two_recorder):
         await one.dial(two.addresses, timeout=5)
-        await two_told.until_connected(one.peer_id)
-        yield one, one_told, two, two_told
+        await two_recorder.until_connected(one.peer_id)
+        yield one, one_recorder, two, two_recorder
 
 
 @contextlib.asynccontextmanager
 async def mute(words: bytes = b"") -> AsyncIterator[str]:
-    """The address of somebody who takes every connection, says these words on it, and then nothing more."""
+    """The address of a listener that accepts every connection, sends these bytes on it, and then nothing more."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         listening.setblocking(False)
@@ -119,13 +108,13 @@ async def mute(words: bytes = b"") -> AsyncIterator[str]:
 
 
 def seeds_in_order() -> tuple[bytes, bytes]:
-    """Two keys' seeds, that of the smaller peer id first."""
+    """The seeds of two keys, the one with the smaller peer id first."""
     pair = sorted((PrivateKey.from_seed(seed).peer_id, seed) for seed in (os.urandom(32), os.urandom(32)))
     return pair[0][1], pair[1][1]
 
 
 class Process:
-    """A host in another process, which sends every frame back where it came from, by the lane it came by."""
+    """A host in another process, which sends every frame back to its sender on the same lane."""
 
     def __init__(self, process: trio.Process, address: str) -> None:
         self._process = process
@@ -144,7 +133,7 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def echoing(*, seed: bytes | None = None, dial: str = "") -> AsyncIterator[Process]:
-    """`dial` is an address that it dials at its start."""
+    """Start a `Process`. It dials `dial`, if given, when it starts."""
     command = [sys.executable, __file__, (seed or os.urandom(32)).hex(), dial]
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     process = await trio.lowlevel.open_process(command, stdout=-1, env=environment)
@@ -165,13 +154,13 @@ async def echoing(*, seed: bytes | None = None, dial: str = "") -> AsyncIterator
 
 
 async def _echo(seed: str, dial: str) -> None:
-    async with running(seed=bytes.fromhex(seed)) as (host, told):
+    async with running(seed=bytes.fromhex(seed)) as (host, recorder):
 
         def back(peer: str, lane: Lane, frame: bytes) -> None:
             assert host.send(peer, lane, frame)
-            told.frames.clear()
+            recorder.frames.clear()
 
-        told.on_frame = back
+        recorder.on_frame = back
         print(host.addresses[0], flush=True)
         if dial:
             await host.dial([dial], timeout=30)

@@ -1,4 +1,4 @@
-"""The real network keeps the contract of `node.swarm.base`: listening, dialling, comings, goings, its end."""
+"""The real network implements `node.swarm.base`: listening, dialling, connecting, disconnecting, and its end."""
 
 import os
 import socket
@@ -7,17 +7,23 @@ import time
 import psutil
 import pytest
 import trio
+import trio.testing
 
 from node.swarm.base import DialFailed, Lane, ListenFailed
 from node.swarm.libp2p import yamux
 from node.swarm.libp2p.dial import ADDRESSES_MAX
 from node.swarm.libp2p.host import Host
 from protocols.keys import PrivateKey
-from tests.live.swarm_peers import AGREES, LOOPBACK, Told, echoing, joined, mute, running, seeds_in_order
+from tests.live.swarm_peers import AGREES, LOOPBACK, RecordingReceiver, echoing, joined, mute, running, seeds_in_order
+from tests.until import until
 
 
 def a_host(*listen: str) -> Host:
     return Host(PrivateKey.from_seed(os.urandom(32)), listen)
+
+
+async def until_one_connection(*hosts: Host) -> None:
+    await until(lambda: all(host.swarm.get_total_connections() == 1 for host in hosts), what="one connection is left")
 
 
 # -- listening ------------------------------------------------------------------------------------------------------
@@ -43,7 +49,7 @@ async def test_a_port_in_use_is_an_error_even_if_its_holder_shares_it(is_shared:
         holder.listen()
         address = f"/ip4/127.0.0.1/tcp/{holder.getsockname()[1]}"
         with pytest.raises(ListenFailed, match="stop it, or choose another port"):
-            await a_host(address).run(Told())
+            await a_host(address).run(RecordingReceiver())
 
 
 @pytest.mark.parametrize(
@@ -53,28 +59,28 @@ async def test_a_port_in_use_is_an_error_even_if_its_holder_shares_it(is_shared:
 async def test_a_bad_listen_address_is_named_and_leaves_no_socket(address: str) -> None:
     before = psutil.Process().num_fds()
     with pytest.raises(ListenFailed, match=f"cannot listen on {address}"):
-        await a_host(*LOOPBACK, address).run(Told())
+        await a_host(*LOOPBACK, address).run(RecordingReceiver())
     assert psutil.Process().num_fds() == before
 
 
 # -- dialling -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_dial_tells_both_sides_once() -> None:
-    async with running() as (one, one_told), running() as (two, two_told):
+async def test_a_dial_is_reported_once_on_both_sides() -> None:
+    async with running() as (one, one_recorder), running() as (two, two_recorder):
         assert await one.dial(two.addresses, timeout=5) == two.peer_id
         assert await one.dial(two.addresses, timeout=5) == two.peer_id
-        await two_told.until_connected(one.peer_id)
-        assert one_told.comings == [("connected", two.peer_id)]
-        assert two_told.comings == [("connected", one.peer_id)]
-        assert one_told.addresses == [(two.addresses[0], True)]
-        assert two_told.addresses[0][1] is False
+        await two_recorder.until_connected(one.peer_id)
+        assert one_recorder.events == [("connected", two.peer_id)]
+        assert two_recorder.events == [("connected", one.peer_id)]
+        assert one_recorder.addresses == [(two.addresses[0], True)]
+        assert two_recorder.addresses[0][1] is False
         assert one.connected_peers() == (two.peer_id,)
         assert two.connected_peers() == (one.peer_id,)
 
 
 async def test_dead_addresses_do_not_keep_a_living_one_from_winning() -> None:
-    """libp2p tries one TCP address a peer, and blocks the peer for a minute when that one is dead."""
+    """libp2p tries one TCP address of a peer, and blocks the peer for a minute when that one is dead."""
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -92,7 +98,7 @@ async def test_a_listener_that_stays_mute_fails_the_dial_in_time(words: bytes) -
             await host.dial([address], timeout=0.2)
 
 
-async def test_a_dial_that_ran_out_of_time_says_of_each_address_what_became_of_it() -> None:
+async def test_a_dial_that_ran_out_of_time_gives_the_reason_for_each_address() -> None:
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -106,7 +112,7 @@ async def test_a_dial_that_ran_out_of_time_says_of_each_address_what_became_of_i
         }
 
 
-async def test_addresses_beyond_those_tried_at_once_follow_as_these_fail() -> None:
+async def test_further_addresses_follow_when_the_first_ones_fail() -> None:
     dead = [f"/ip4/127.0.0.1/tcp/{port}" for port in range(1, 3 * ADDRESSES_MAX)]
     async with running() as (one, _), running() as (two, _):
         assert await one.dial([*dead, *two.addresses], timeout=5) == two.peer_id
@@ -114,19 +120,19 @@ async def test_addresses_beyond_those_tried_at_once_follow_as_these_fail() -> No
 
 async def test_another_peer_at_the_address_is_refused_by_name() -> None:
     stranger = PrivateKey.from_seed(os.urandom(32)).peer_id
-    async with running() as (one, one_told), running() as (two, _):
+    async with running() as (one, one_recorder), running() as (two, _):
         address = two.addresses[0].replace(two.peer_id, stranger)
         with pytest.raises(DialFailed, match=f"another peer answers there, {two.peer_id}"):
             await one.dial([address], timeout=5)
-        assert one_told.comings == []
+        assert one_recorder.events == []
 
 
 async def test_dialling_ourselves_is_refused_with_and_without_the_id() -> None:
-    async with running() as (host, told):
+    async with running() as (host, recorder):
         for address in (host.addresses[0], host.addresses[0].split("/p2p/")[0]):
             with pytest.raises(DialFailed, match="it is this node itself"):
                 await host.dial([address], timeout=5)
-        assert told.comings == []
+        assert recorder.events == []
 
 
 async def test_each_address_that_failed_is_named_with_its_reason() -> None:
@@ -144,18 +150,17 @@ async def test_each_address_that_failed_is_named_with_its_reason() -> None:
 async def test_a_connected_peer_dialled_without_its_id_keeps_its_connection(is_dialler_smaller: bool) -> None:
     seeds = seeds_in_order()
     mine, theirs = seeds if is_dialler_smaller else reversed(seeds)
-    async with running(seed=mine) as (one, one_told), running(seed=theirs) as (two, two_told):
+    async with running(seed=mine) as (one, one_recorder), running(seed=theirs) as (two, two_recorder):
         nameless = [two.addresses[0].split("/p2p/")[0]]
         with trio.fail_after(3):
             assert await one.dial(nameless, timeout=5) == two.peer_id
             assert await one.dial(nameless, timeout=5) == two.peer_id
-        await two_told.until_connected(one.peer_id)
-        while one.swarm.get_total_connections() != 1 or two.swarm.get_total_connections() != 1:
-            await trio.sleep(0.01)
-        assert len(one_told.comings) == len(two_told.comings) == 1
+        await two_recorder.until_connected(one.peer_id)
+        await until_one_connection(one, two)
+        assert len(one_recorder.events) == len(two_recorder.events) == 1
 
 
-async def test_who_hangs_up_in_the_handshake_is_said_to_have_done_so() -> None:
+async def test_a_hang_up_in_the_handshake_is_the_reason_given() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery, running() as (host, _):
         nursery.start_soon(trio.serve_listeners, lambda stream: stream.aclose(), [listener])
@@ -164,17 +169,17 @@ async def test_who_hangs_up_in_the_handshake_is_said_to_have_done_so() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_the_addresses_behind_a_name_are_tried_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_addresses_of_a_name_are_tried_concurrently(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as mute:
         mute.bind(("127.0.0.2", 0))
         mute.listen()
         port = mute.getsockname()[1]
 
-        async def look_up(*_: object) -> list[tuple[object, ...]]:
+        async def resolve(*_: object) -> list[tuple[object, ...]]:
             hosts = ("127.0.0.2", "127.0.0.1")
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
 
-        monkeypatch.setattr(trio.socket, "getaddrinfo", look_up)
+        monkeypatch.setattr(trio.socket, "getaddrinfo", resolve)
         async with running() as (one, _), running([f"/ip4/127.0.0.1/tcp/{port}"]) as (two, _):
             assert await one.dial([f"/dns4/seed.example.org/tcp/{port}"], timeout=3) == two.peer_id
             one.disconnect(two.peer_id, "next")
@@ -200,79 +205,81 @@ async def test_a_name_is_dialled_at_all_its_addresses() -> None:
 async def test_dialling_each_other_at_once_leaves_one_connection_to_both(ahead: str) -> None:
     seeds = seeds_in_order()
     for _ in range(5):
-        async with running(seed=seeds[0]) as (one, one_told), running(seed=seeds[1]) as (two, two_told):
+        async with running(seed=seeds[0]) as (one, one_recorder), running(seed=seeds[1]) as (two, two_recorder):
             first, second = (two, one) if ahead == "larger" else (one, two)
             with trio.fail_after(3):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(lambda host, other: host.dial(other.addresses, timeout=5), first, second)
                     while ahead != "neither" and not second.half_open:
-                        await trio.lowlevel.checkpoint()
+                        await trio.lowlevel.checkpoint()  # each turn: the connection is half open for a moment only
                     nursery.start_soon(lambda host, other: host.dial(other.addresses, timeout=5), second, first)
-            await one_told.until_connected(two.peer_id)
-            await two_told.until_connected(one.peer_id)
+            await one_recorder.until_connected(two.peer_id)
+            await two_recorder.until_connected(one.peer_id)
             assert one.send(two.peer_id, Lane.SMALL, b"from one")
             assert two.send(one.peer_id, Lane.SMALL, b"from two")
-            await two_told.until_frames(1)
-            await one_told.until_frames(1)
-            while one.swarm.get_total_connections() != 1 or two.swarm.get_total_connections() != 1:
-                await trio.sleep(0.01)
-            assert one_told.comings == [("connected", two.peer_id)]
-            assert two_told.comings == [("connected", one.peer_id)]
+            await two_recorder.until_frames(1)
+            await one_recorder.until_frames(1)
+            await until_one_connection(one, two)
+            assert one_recorder.events == [("connected", two.peer_id)]
+            assert two_recorder.events == [("connected", one.peer_id)]
 
 
 @pytest.mark.parametrize("is_smaller_here", [True, False])
-async def test_a_peer_that_comes_anew_gets_in_while_its_old_connection_hangs(
+async def test_a_peer_that_returns_is_connected_while_its_old_connection_hangs(
     is_smaller_here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(yamux, "SILENT_TICKS_MAX", 1_000_000)
     smaller, larger = seeds_in_order()
     mine, theirs = (smaller, larger) if is_smaller_here else (larger, smaller)
-    async with running(seed=mine) as (host, told), echoing(seed=theirs) as hanging:
+    async with running(seed=mine) as (host, recorder), echoing(seed=theirs) as hanging:
         await host.dial([hanging.address], timeout=5)
         hanging.freeze()
         async with echoing(seed=theirs, dial=host.addresses[0]) as anew:
-            await told.until(lambda: len(told.comings) == 3)
-            assert [what for what, _ in told.comings] == ["connected", "disconnected", "connected"]
+            await until(lambda: len(recorder.events) == 3)
+            assert [event for event, _ in recorder.events] == ["connected", "disconnected", "connected"]
             assert host.send(anew.peer, Lane.SMALL, b"there?")
-            await told.until(lambda: bool(told.frames))
+            await until(lambda: recorder.frames)
 
 
 # -- who may ---------------------------------------------------------------------------------------------------------
 
 
-async def test_who_is_not_allowed_is_neither_dialled_nor_let_in() -> None:
+async def test_a_peer_that_is_not_allowed_is_neither_dialled_nor_accepted() -> None:
     barred: set[str] = set()
-    async with running(is_allowed=lambda peer: peer not in barred) as (strict, told), running() as (other, other_told):
+    async with (
+        running(is_allowed=lambda peer: peer not in barred) as (strict, recorder),
+        running() as (other, other_recorder),
+    ):
         barred.add(other.peer_id)
         for addresses in (other.addresses, [other.addresses[0].split("/p2p/")[0]]):
             with pytest.raises(DialFailed, match="it is not allowed here"):
                 await strict.dial(addresses, timeout=5)
         with pytest.raises(DialFailed):
             await other.dial(strict.addresses, timeout=5)
-        assert told.comings == other_told.comings == []
+        assert recorder.events == other_recorder.events == []
         barred.clear()
         assert await other.dial(strict.addresses, timeout=5) == strict.peer_id
-        await told.until_connected(other.peer_id)
+        await recorder.until_connected(other.peer_id)
         barred.add(other.peer_id)
         strict.recheck()
-        await told.until_gone(other.peer_id)
-        await other_told.until_gone(strict.peer_id)
+        await recorder.until_disconnected(other.peer_id)
+        await other_recorder.until_disconnected(strict.peer_id)
 
 
-# -- comings and goings -----------------------------------------------------------------------------------------------
+# -- connected and disconnected----------------------------------------------------------------------------------------
 
 
 async def test_a_killed_peer_is_gone_at_once() -> None:
-    async with running() as (host, told), echoing() as peer:
+    async with running() as (host, recorder), echoing() as peer:
         await host.dial([peer.address], timeout=5)
         peer.kill()
         with trio.fail_after(2):
-            await told.until_gone(peer.peer)
+            await recorder.until_disconnected(peer.peer)
 
 
 async def test_a_frozen_peer_can_be_disconnected_at_once() -> None:
     """libp2p's own `disconnect` writes to the peer first, and hangs."""
-    async with running() as (host, told), echoing() as peer:
+    async with running() as (host, recorder), echoing() as peer:
         await host.dial([peer.address], timeout=5)
         peer.freeze()
         while host.send(peer.peer, Lane.BULK, bytes(1_000_000)):
@@ -280,44 +287,41 @@ async def test_a_frozen_peer_can_be_disconnected_at_once() -> None:
         host.disconnect(peer.peer, "it does not read")
         assert host.connected_peers() == ()
         with trio.fail_after(1):
-            await told.until_gone(peer.peer)
+            await recorder.until_disconnected(peer.peer)
 
 
-async def test_a_frozen_peer_is_given_up_though_nobody_speaks_to_it() -> None:
-    async with running() as (host, told), echoing() as peer:
+async def test_a_frozen_peer_is_given_up_without_any_traffic_to_it() -> None:
+    async with running() as (host, recorder), echoing() as peer:
         await host.dial([peer.address], timeout=5)
         peer.freeze()
         with trio.fail_after(10):
-            await told.until_gone(peer.peer)
-        assert told.reasons == ["gave no sign of life for 5 s"]
+            await recorder.until_disconnected(peer.peer)
+        assert recorder.reasons == ["gave no sign of life for 5 s"]
 
 
 async def test_a_silent_peer_that_lives_is_kept() -> None:
-    async with joined() as (one, one_told, two, two_told):
+    async with joined() as (one, one_recorder, two, two_recorder):
         for _ in range(20):
             for host in (one, two):
                 for connection in host.swarm.all():
                     connection.mux.tick()
-            await trio.sleep(0.01)
-        assert [what for what, _ in one_told.comings + two_told.comings] == ["connected", "connected"]
+            await trio.testing.wait_all_tasks_blocked(0.01)  # until pings and pongs have come
+        assert [event for event, _ in one_recorder.events + two_recorder.events] == ["connected", "connected"]
 
 
-async def test_the_end_closes_every_socket_and_tells_everyone() -> None:
-    async with running() as (other, other_told):
+async def test_the_end_closes_every_socket_and_disconnects_every_peer() -> None:
+    async with running() as (other, other_recorder):
         before = psutil.Process().num_fds()
-        async with running(["/ip4/0.0.0.0/tcp/0"]) as (host, told):
+        async with running(["/ip4/0.0.0.0/tcp/0"]) as (host, recorder):
             await host.dial(other.addresses, timeout=5)
             (address,) = [address for address in host.addresses if "/127.0.0.1/" in address]
             with socket.create_connection(("127.0.0.1", int(address.split("/")[4]))):
-                started = time.monotonic()
-                while len(host.half_open) == 0:
-                    await trio.sleep(0.01)
+                await until(lambda: host.half_open)
                 started = time.monotonic()
         assert time.monotonic() - started < 1
-        assert told.comings == [("connected", other.peer_id), ("disconnected", other.peer_id)]
-        await other_told.until_gone(host.peer_id)
-        while other.swarm.all():
-            await trio.sleep(0.01)
+        assert recorder.events == [("connected", other.peer_id), ("disconnected", other.peer_id)]
+        await other_recorder.until_disconnected(host.peer_id)
+        await until(lambda: not other.swarm.all())
         assert psutil.Process().num_fds() == before
         with pytest.raises(DialFailed, match="nothing listens there"):
             await other.dial([address], timeout=5)

@@ -1,86 +1,55 @@
-"""What ends or deafens a plain libp2p host does neither to ours, and libp2p's own hosts can still talk to it."""
+"""What ends or blocks a plain libp2p host ends and blocks no host of this project, and plain hosts can talk to it."""
 
 import contextlib
 import importlib
 import logging
 import os
-import socket
-import struct
-from collections.abc import AsyncIterator
 
 import libp2p
 import pytest
 import trio
-from libp2p.abc import IHost, INetStream
-from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.host.ping import PingService
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.peer.peerinfo import info_from_p2p_addr
-from libp2p.stream_muxer.exceptions import MuxedStreamError
 from multiaddr import Multiaddr
 
 from node.swarm.base import DialFailed, Lane
-from node.swarm.libp2p import release, tcp, yamux
+from node.swarm.libp2p import release
 from node.swarm.libp2p.host import PROTOCOL, Host
 from node.swarm.libp2p.upgrade import Upgrader
-from node.swarm.libp2p.yamux_stream import YamuxStream
 from node.swarm.limits import USUAL, SwarmLimits
-from tests.live.swarm_peers import Told, joined, running, seeds_in_order
-
-ECHO = TProtocol("/test/echo/1.0.0")
-
-
-async def connected_wire(host: Host) -> tcp.TcpConnection:
-    return await tcp.connect(socket.AF_INET, "127.0.0.1", int(host.addresses[0].split("/")[4]))
-
-
-@contextlib.asynccontextmanager
-async def intruder(host: Host) -> AsyncIterator[yamux.YamuxConnection]:
-    """A connection of somebody who holds to the handshakes, and to nothing after them."""
-    mux = await Upgrader(os.urandom(32)).outbound(await connected_wire(host))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(mux.start)
-        yield mux
-        nursery.cancel_scope.cancel()
-
-
-async def assert_serves(host: Host, told: Told) -> None:
-    """A fresh peer gets in and is heard within three seconds."""
-    with trio.fail_after(3):
-        async with running() as (fresh, _):
-            await fresh.dial(host.addresses, timeout=3)
-            assert fresh.send(host.peer_id, Lane.SMALL, fresh.peer_id.encode())
-            await told.until(lambda: (fresh.peer_id, Lane.SMALL, fresh.peer_id.encode()) in told.frames)
-
+from tests.live.intruders import ECHO, assert_ends, assert_serves, connected_tcp, frame, intruder, plain_host
+from tests.live.swarm_peers import joined, running, seeds_in_order
+from tests.until import until
 
 # -- floods and garbage ---------------------------------------------------------------------------------------------
 
 
-async def test_connections_that_ended_give_their_place_back() -> None:
-    """A plain host refuses everyone after 250 connections in its life."""
-    async with running() as (host, told):
+async def test_connections_that_ended_leave_room_for_others() -> None:
+    """A plain host refuses all connections after its first 250."""
+    async with running() as (host, recorder):
         for _ in range(300):
             async with intruder(host):
                 pass
-        await assert_serves(host, told)
-        while host.swarm.all():
-            await trio.sleep(0.01)
+        await assert_serves(host, recorder)
+        await until(lambda: not host.swarm.all())
 
 
 async def test_half_open_connections_make_room_for_a_new_one() -> None:
-    async with running(limits=SwarmLimits(half_open_max=8)) as (host, told):
-        wires = [await connected_wire(host) for _ in range(30)]
-        await assert_serves(host, told)
+    async with running(limits=SwarmLimits(half_open_max=8)) as (host, recorder):
+        connections = [await connected_tcp(host) for _ in range(30)]
+        await assert_serves(host, recorder)
         assert len(host.half_open) <= 8
-        for each in wires:
+        for each in connections:
             each.abort()
 
 
-async def test_a_connection_that_says_nothing_is_closed() -> None:
+async def test_a_silent_connection_is_closed() -> None:
     async with running(limits=SwarmLimits(upgrade_seconds=0.2)) as (host, _):
-        silent = await connected_wire(host)
+        silent = await connected_tcp(host)
         assert await silent.read(100) == b"\x13/multistream/1.0.0\n"
         with trio.fail_after(3), pytest.raises(ConnectionClosedError):
             await silent.read(1)
@@ -97,12 +66,12 @@ async def test_a_connection_that_says_nothing_is_closed() -> None:
         b"\x13/multistream/1.0.0\n\x07/noise\n" + bytes(70_000),
     ],
 )
-async def test_garbage_on_the_port_harms_nobody(garbage: bytes) -> None:
-    async with running() as (host, told):
-        sender = await connected_wire(host)
+async def test_garbage_on_the_port_harms_no_peer(garbage: bytes) -> None:
+    async with running() as (host, recorder):
+        sender = await connected_tcp(host)
         with contextlib.suppress(ConnectionClosedError):
             await sender.write(garbage)
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
         sender.abort()
 
 
@@ -110,7 +79,7 @@ async def test_garbage_on_the_port_harms_nobody(garbage: bytes) -> None:
 async def test_nothing_but_noise_secures_a_connection(protocol: str) -> None:
     """A plain host accepts plaintext and secio."""
     async with running() as (host, _):
-        asker = await connected_wire(host)
+        asker = await connected_tcp(host)
         line = protocol.encode() + b"\n"
         await asker.write(b"\x13/multistream/1.0.0\n" + bytes([len(line)]) + line)
         answer = b""
@@ -128,7 +97,7 @@ async def test_a_stream_handler_that_raises_costs_its_stream() -> None:
     async def fail(stream: INetStream) -> None:
         raise RuntimeError("a handler with a bug")
 
-    async with running() as (host, told):
+    async with running() as (host, recorder):
         assert host.library is not None
         host.library.set_stream_handler(ECHO, fail)
         async with intruder(host) as mux:
@@ -136,7 +105,7 @@ async def test_a_stream_handler_that_raises_costs_its_stream() -> None:
             await stream.write(b"\x13/multistream/1.0.0\n\x11" + ECHO.encode() + b"\n")
             await assert_ends(stream)
             assert not mux.is_closed
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +120,7 @@ async def test_a_stream_handler_that_raises_costs_its_stream() -> None:
 )
 async def test_a_bad_opening_of_a_stream_costs_that_stream(opening: bytes) -> None:
     """24 bytes that are not UTF-8 end a plain host."""
-    async with running() as (host, told):
+    async with running() as (host, recorder):
         async with intruder(host) as mux:
             stream = await mux.open_stream()
             if opening:
@@ -160,35 +129,29 @@ async def test_a_bad_opening_of_a_stream_costs_that_stream(opening: bytes) -> No
                 await stream.close()
             await assert_ends(stream)
             assert not mux.is_closed
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
 async def test_lanes_that_break_their_rules_are_reset() -> None:
     openings = [b"\x00\x00\x00\x01\x07", b"\x00\x00\x00\x02\x00\x00", b"\xff\xff\xff\xff\x00"]
-    async with running() as (host, told):
+    async with running() as (host, recorder):
         async with intruder(host) as mux:
             for first in openings:
                 stream = await mux.open_stream()
                 line = PROTOCOL.encode() + b"\n"
                 await stream.write(b"\x13/multistream/1.0.0\n" + bytes([len(line)]) + line + first)
                 await assert_ends(stream)
-        await assert_serves(host, told)
-        assert str(mux.peer_id) not in [peer for _, peer in told.comings]
-
-
-async def assert_ends(stream: YamuxStream) -> None:
-    with trio.fail_after(3), contextlib.suppress(MuxedStreamError):
-        while True:
-            await stream.read(100)
+        await assert_serves(host, recorder)
+        assert str(mux.peer_id) not in [peer for _, peer in recorder.events]
 
 
 async def test_a_write_that_is_cancelled_under_backpressure_leaves_the_connection_whole() -> None:
-    """In the library it can leave half a frame behind, and then no stream of the connection works any more."""
+    """In the library it can leave half a frame behind; then no stream of the connection works any more."""
 
     async def do_not_read(stream: INetStream) -> None:
         await trio.sleep_forever()
 
-    async with joined() as (one, one_told, two, two_told):
+    async with joined() as (one, one_recorder, two, two_recorder):
         assert two.library is not None
         two.library.set_stream_handler(ECHO, do_not_read)
         (connection,) = one.swarm.of(two.peer_id)
@@ -201,15 +164,11 @@ async def test_a_write_that_is_cancelled_under_backpressure_leaves_the_connectio
         assert stream.queued > 0
         assert one.send(two.peer_id, Lane.SMALL, b"to two")
         assert two.send(one.peer_id, Lane.BULK, b"to one")
-        await two_told.until(lambda: bool(two_told.frames))
-        await one_told.until(lambda: bool(one_told.frames))
+        await until(lambda: two_recorder.frames)
+        await until(lambda: one_recorder.frames)
 
 
 # -- yamux ----------------------------------------------------------------------------------------------------------
-
-
-def frame(kind: int, flags: int, number: int, length: int, *, version: int = 0) -> bytes:
-    return struct.pack("!BBHII", version, kind, flags, number, length)
 
 
 BREAKERS: dict[str, tuple[bytes, str]] = {
@@ -226,11 +185,11 @@ BREAKERS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("what", BREAKERS)
-async def test_who_breaks_yamux_loses_the_connection_and_nobody_else_does(what: str) -> None:
+async def test_a_peer_that_breaks_yamux_loses_its_connection_and_no_other_peer_does(what: str) -> None:
     frames, complaint = BREAKERS[what]
-    async with joined() as (host, told, other, _):
+    async with joined() as (host, recorder, other, _):
         async with intruder(host) as mux:
-            peer = next(iter(await until_here(host, other.peer_id)))
+            peer = next(iter(await until_another_peer(host, other.peer_id)))
             (connection,) = host.swarm.of(peer)
             mux.writer.answers += frames
             mux.writer.wake()
@@ -238,21 +197,23 @@ async def test_who_breaks_yamux_loses_the_connection_and_nobody_else_does(what: 
                 await connection.ended.wait()
             assert complaint in connection.mux.reason
         assert host.connected_peers() == (other.peer_id,)
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
-async def until_here(host: Host, besides: str) -> set[str]:
-    """Who is connected, once somebody else is."""
-    while not (found := {connection.peer for connection in host.swarm.all()} - {besides}):
-        await trio.sleep(0.01)
-    return found
+async def until_another_peer(host: Host, besides: str) -> set[str]:
+    """The connected peers without one of them, once there are any."""
+
+    def connected() -> set[str]:
+        return {connection.peer for connection in host.swarm.all()}
+
+    await until(lambda: connected() - {besides}, what="another peer is connected")
+    return connected() - {besides}
 
 
 async def test_a_flood_of_pings_that_reads_no_pong_ends_its_connection() -> None:
-    async with running() as (host, told):
-        mux = await Upgrader(os.urandom(32)).outbound(await connected_wire(host))
-        while not host.swarm.all():
-            await trio.sleep(0.01)
+    async with running() as (host, recorder):
+        mux = await Upgrader(os.urandom(32)).outbound(await connected_tcp(host))
+        await until(host.swarm.all)
         (connection,) = host.swarm.all()
         pings = mux.noise.encrypt(frame(2, 1, 0, 1) * 5_000)
         with trio.fail_after(10), contextlib.suppress(ConnectionClosedError):
@@ -261,53 +222,39 @@ async def test_a_flood_of_pings_that_reads_no_pong_ends_its_connection() -> None
                 pings = mux.noise.encrypt(frame(2, 1, 0, 1) * 5_000)
         await connection.ended.wait()
         mux.tcp.abort()
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
 async def test_streams_beyond_the_limit_are_reset_and_the_rest_is_served() -> None:
-    async with running() as (host, told), intruder(host) as mux:
+    async with running() as (host, recorder), intruder(host) as mux:
         streams = [await mux.open_stream() for _ in range(USUAL.streams_max + 10)]
         for stream in streams[-10:]:
             await assert_ends(stream)
         assert not mux.is_closed
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
-async def test_one_peer_cannot_hold_connections_without_end() -> None:
-    async with running() as (host, told), trio.open_nursery() as nursery:
+async def test_the_connections_of_one_peer_are_bounded() -> None:
+    async with running() as (host, recorder), trio.open_nursery() as nursery:
         upgrader = Upgrader(os.urandom(32))
-        muxes = [await upgrader.outbound(await connected_wire(host)) for _ in range(20)]
+        muxes = [await upgrader.outbound(await connected_tcp(host)) for _ in range(20)]
         for mux in muxes:
             nursery.start_soon(mux.start)
-        while sum(mux.is_closed for mux in muxes) < 20 - USUAL.connections_per_peer_max:
-            await trio.sleep(0.01)
-        await assert_serves(host, told)
+        await until(lambda: sum(mux.is_closed for mux in muxes) >= 20 - USUAL.connections_per_peer_max)
+        await assert_serves(host, recorder)
         nursery.cancel_scope.cancel()
 
 
 # -- libp2p's own hosts ---------------------------------------------------------------------------------------------
 
 
-@contextlib.asynccontextmanager
-async def plain(seed: bytes | None = None) -> AsyncIterator[IHost]:
-    here = Multiaddr("/ip4/127.0.0.1/tcp/0")
-    host = libp2p.new_host(key_pair=create_new_key_pair(seed), listen_addrs=[here])
-    async with host.run([here]):
-        try:
-            yield host
-        finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(3):
-                await host.close()
-
-
 async def test_a_plain_libp2p_host_can_identify_ping_and_stream() -> None:
-    async with running() as (host, _), plain() as other:
+    async with running() as (host, _), plain_host() as other:
         assert host.library is not None
         host.library.set_stream_handler(ECHO, echo)
         target = info_from_p2p_addr(Multiaddr(host.addresses[0]))
         await other.connect(target)
-        while TProtocol(PROTOCOL) not in other.get_peerstore().get_protocols(target.peer_id):
-            await trio.sleep(0.01)
+        await until(lambda: TProtocol(PROTOCOL) in other.get_peerstore().get_protocols(target.peer_id))
         assert Multiaddr(host.addresses[0]) in other.get_peerstore().addrs(target.peer_id)
         assert len(await PingService(other).ping(target.peer_id, 2)) == 2
         sent = os.urandom(2_000_000)
@@ -328,13 +275,12 @@ async def echo(stream: INetStream) -> None:
     await stream.close()
 
 
-async def test_ours_can_stream_to_a_plain_libp2p_host() -> None:
-    async with running() as (host, _), plain() as other:
+async def test_a_host_can_stream_to_a_plain_libp2p_host() -> None:
+    async with running() as (host, _), plain_host() as other:
         assert host.library is not None
         other.set_stream_handler(ECHO, echo)
         await other.connect(info_from_p2p_addr(Multiaddr(host.addresses[0])))
-        while not host.swarm.all():
-            await trio.sleep(0.01)
+        await until(host.swarm.all)
         stream = await host.library.new_stream(other.get_id(), [ECHO])
         for size in (1, 1_000, 200_000):
             sent, got = os.urandom(size), b""
@@ -349,10 +295,10 @@ async def test_ours_can_stream_to_a_plain_libp2p_host() -> None:
 async def test_dialling_a_host_that_has_no_lanes_fails_in_time(is_smaller_here: bool) -> None:
     smaller, larger = seeds_in_order()
     mine, theirs = (smaller, larger) if is_smaller_here else (larger, smaller)
-    async with running(seed=mine) as (host, told), plain(theirs) as other:
+    async with running(seed=mine) as (host, recorder), plain_host(theirs) as other:
         with trio.fail_after(3), pytest.raises(DialFailed, match=r"lanes were not up|does not open /bzzz/store"):
             await host.dial([str(other.get_addrs()[0])], timeout=2)
-        assert told.comings == []
+        assert recorder.events == []
 
 
 # -- the library itself ---------------------------------------------------------------------------------------------
@@ -364,7 +310,7 @@ def test_another_release_of_libp2p_is_refused(monkeypatch: pytest.MonkeyPatch) -
         importlib.reload(release)
 
 
-def test_libp2p_says_nothing_of_what_is_normal_and_installs_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libp2p_logs_no_normal_events_and_installs_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     release.configure_logging()

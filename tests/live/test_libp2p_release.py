@@ -1,4 +1,4 @@
-"""What libp2p does on its own, and does not here: dial, forget addresses, block peers, announce what is no address."""
+"""What libp2p does on its own and must not do here: dial, forget addresses, block peers, announce no real address."""
 
 import contextlib
 import os
@@ -27,15 +27,16 @@ from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.libp2p.yamux_stream import YamuxStream
 from node.swarm.limits import SwarmLimits
 from protocols.keys import PrivateKey
+from tests.live.intruders import assert_ends, assert_serves, connected_tcp, intruder
 from tests.live.swarm_peers import joined, running
-from tests.live.test_host_hardening import assert_ends, assert_serves, connected_wire, intruder
+from tests.until import until
 
 
-async def test_nothing_is_dialled_but_by_our_host() -> None:
-    """A plain host's connector dials whatever its peer store knows, up to two hundred connections."""
+async def test_only_the_host_dials() -> None:
+    """The connector of a plain host dials all that its peer store knows, up to two hundred connections."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     with listener.socket:
-        async with running() as (host, _), running() as (other, other_told):
+        async with running() as (host, _), running() as (other, other_recorder):
             assert host.library is not None
             stranger = ID.from_base58(other.peer_id)
             address = Multiaddr(other.addresses[0].split("/p2p/")[0])
@@ -47,7 +48,7 @@ async def test_nothing_is_dialled_but_by_our_host() -> None:
             ):
                 with pytest.raises(SwarmException):
                     await attempt
-            assert other_told.comings == []
+            assert other_recorder.events == []
             assert not other.half_open and not other.swarm.all()
 
 
@@ -71,7 +72,7 @@ async def test_an_address_that_was_refused_or_forgotten_is_dialled_again_at_once
 
 
 async def test_a_dial_on_loopback_takes_well_under_fifty_milliseconds() -> None:
-    """The library's own takes a quarter of a second, always. The best of several counts: a machine may be busy."""
+    """A dial of the library takes a quarter of a second. The best of several counts: a machine may be busy."""
     took = []
     async with running() as (one, _), running() as (two, _):
         for _ in range(10):
@@ -79,8 +80,7 @@ async def test_a_dial_on_loopback_takes_well_under_fifty_milliseconds() -> None:
             await one.dial(two.addresses, timeout=5)
             took.append(trio.current_time() - started)
             one.disconnect(two.peer_id, "again")
-            while one.swarm.all() or two.swarm.all():
-                await trio.sleep(0.01)
+            await until(lambda: not one.swarm.all() and not two.swarm.all())
     assert min(took) < 0.05
 
 
@@ -105,10 +105,10 @@ async def test_a_plain_stream_goes_by_the_connection_that_stays() -> None:
 @pytest.mark.parametrize(
     "garbage", [encode_varint_prefixed(b"\xff" * 200), b"\xff" * 20, encode_varint_prefixed(bytes(1 << 20) + b"x")]
 )
-async def test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against_it(garbage: bytes) -> None:
-    """The library takes garbage without a word, from the same peer again and again."""
+async def test_a_pushed_identity_is_kept_and_a_malformed_one_is_an_offence(garbage: bytes) -> None:
+    """The library accepts malformed ones silently, from the same peer again and again."""
     honest = encode_varint_prefixed(Identify(protocols=["/of/mine"]).SerializeToString())
-    async with running() as (host, told), intruder(host) as mux:
+    async with running() as (host, recorder), intruder(host) as mux:
 
         async def push(body: bytes) -> None:
             stream = await mux.open_stream()
@@ -126,14 +126,14 @@ async def test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against
                 await push(garbage)
         await mux.event_closed.wait()
         assert host.peer_policy.limit_counters.counts.connections_forfeited == 1
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
-async def test_garbage_for_an_answer_to_who_it_is_is_held_against_a_peer() -> None:
-    """The library takes it without a word, each time that the peer comes."""
+async def test_a_malformed_answer_to_identify_is_an_offence() -> None:
+    """The library accepts it silently, each time that the peer connects."""
     seed = os.urandom(32)
 
-    async def come(host: Host) -> None:
+    async def connect_and_answer(host: Host) -> None:
         async def answer(stream: YamuxStream) -> None:
             with contextlib.suppress(BaseLibp2pError):
                 await accept(stream, {IDENTIFY: None})
@@ -144,48 +144,45 @@ async def test_garbage_for_an_answer_to_who_it_is_is_held_against_a_peer() -> No
                 while True:
                     nursery.start_soon(answer, await mux.accept_stream())
 
-        mux = await Upgrader(seed).outbound(await connected_wire(host))
+        mux = await Upgrader(seed).outbound(await connected_tcp(host))
         offences = host.peer_policy.limit_counters.counts.offences
         async with trio.open_nursery() as nursery:
             nursery.start_soon(mux.start)
             nursery.start_soon(serve, nursery, mux)
-            while host.peer_policy.limit_counters.counts.offences == offences:
-                await trio.sleep(0.01)
+            await until(lambda: host.peer_policy.limit_counters.counts.offences > offences)
             nursery.cancel_scope.cancel()
 
-    async with running() as (host, told):
+    async with running() as (host, recorder):
         with trio.fail_after(5):
             while not host.peer_policy.limit_counters.counts.connections_forfeited:
-                await come(host)
+                await connect_and_answer(host)
         assert host.peer_policy.limit_counters.counts.offences == 9
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
-async def test_nothing_is_kept_of_a_peer_that_is_gone() -> None:
-    """The library keeps what thousands of peers said of themselves, and does not ask again who comes back changed."""
-    async with running() as (host, told):
+async def test_nothing_is_kept_of_a_peer_that_left() -> None:
+    """The library keeps the identities of thousands of peers, and does not ask a peer again when it returns."""
+    async with running() as (host, recorder):
         store = host.swarm.peerstore
         for _ in range(5):
             async with running() as (other, _):
                 await other.dial(host.addresses, timeout=5)
-                while not store.peer_data_map.keys() - {host.swarm.get_peer_id()}:
-                    await trio.sleep(0.01)
+                await until(lambda: store.peer_data_map.keys() - {host.swarm.get_peer_id()})
                 peer = other.peer_id
-            await told.until_gone(peer)
-        while host.swarm.all():
-            await trio.sleep(0.01)
+            await recorder.until_disconnected(peer)
+        await until(lambda: not host.swarm.all())
         assert set(store.peer_data_map) == {host.swarm.get_peer_id()}
         assert not store.peer_record_map
 
 
-async def test_a_crowd_that_says_where_it_is_does_not_make_a_host_forget_who_it_is_itself() -> None:
-    """A plain host keeps a thousand peers, and forgets first who has no address: itself, and with it its key."""
+async def test_many_peers_with_addresses_do_not_make_a_host_forget_its_own_key() -> None:
+    """A plain host keeps a thousand peers, and first forgets one without addresses: itself, and with it its key."""
     async with running(limits=SwarmLimits(connections_max=8)) as (host, _):
         store = host.swarm.peerstore
         strangers = [ID.from_base58(PrivateKey.from_seed(os.urandom(32)).peer_id) for _ in range(9)]
         for stranger in strangers:
             store.add_addr(stranger, Multiaddr("/ip4/127.0.0.1/tcp/9"), 1000)
-        assert len(store.peer_data_map) == 9, "eight, and this node"
+        assert len(store.peer_data_map) == 9, "eight peers and the host itself"
         assert host.swarm.get_peer_id() in store.peer_data_map
         assert host.library is not None
         assert host.library.get_public_key().to_bytes()

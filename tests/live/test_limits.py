@@ -1,4 +1,4 @@
-"""What a peer, or a thousand of them, may have of a host: each limit holds, is counted, and costs nobody else."""
+"""How much of a host one peer, or a thousand peers, may use: each limit holds, is counted, and costs no other peer."""
 
 import contextlib
 import logging
@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 from contextlib import closing
+from functools import partial
 
 import pytest
 import trio
@@ -21,6 +22,7 @@ from node.swarm.libp2p import listen, yamux_writer
 from node.swarm.libp2p import yamux_stream as stream_module
 from node.swarm.libp2p.host import PROTOCOL, Host
 from node.swarm.libp2p.multistream import propose
+from node.swarm.libp2p.peer_connection import PeerConnection
 from node.swarm.libp2p.tcp import TcpConnection
 from node.swarm.libp2p.upgrade import Upgrader
 from node.swarm.libp2p.yamux import YamuxConnection
@@ -29,8 +31,9 @@ from node.swarm.limit_counters import LimitCounters
 from node.swarm.limits import SwarmLimits
 from node.swarm.peer_policy import PeerPolicy
 from protocols.policy.reputation import Reputation
+from tests.live.intruders import assert_ends, assert_serves, connected_tcp, frame, intruder
 from tests.live.swarm_peers import LOOPBACK, joined, running, seeds_in_order
-from tests.live.test_host_hardening import assert_ends, assert_serves, connected_wire, frame, intruder
+from tests.until import until
 
 ECHO = TProtocol("/test/echo/1.0.0")
 
@@ -69,100 +72,97 @@ async def is_served(mux: YamuxConnection) -> bool:
 # -- connections ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_thousand_idle_connections_and_three_hundred_half_open_ones_keep_nobody_waiting() -> None:
-    async with running() as (host, told), trio.open_nursery() as nursery:
+async def test_a_thousand_idle_connections_and_three_hundred_half_open_ones_delay_no_other_peer() -> None:
+    async with running() as (host, recorder), trio.open_nursery() as nursery:
 
-        async def come() -> None:
-            mux = await Upgrader(os.urandom(32)).outbound(await connected_wire(host))
+        async def connect() -> None:
+            mux = await Upgrader(os.urandom(32)).outbound(await connected_tcp(host))
             nursery.start_soon(mux.start)
 
         for _ in range(20):
-            async with trio.open_nursery() as comers:
+            async with trio.open_nursery() as connecting:
                 for _ in range(50):
-                    comers.start_soon(come)
-        half_open = [await connected_wire(host) for _ in range(300)]
-        while len(host.half_open) < 300:
-            await trio.sleep(0.01)
+                    connecting.start_soon(connect)
+        half_open = [await connected_tcp(host) for _ in range(300)]
+        await until(lambda: len(host.half_open) >= 300)
         assert host.swarm.count == 1000
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
         assert host.swarm.count >= 1000
-        for wire in half_open:
-            wire.abort()
+        for tcp in half_open:
+            tcp.abort()
         nursery.cancel_scope.cancel()
 
 
-async def test_who_hangs_up_in_the_handshake_is_counted_and_said_in_words(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_hang_up_in_the_handshake_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     async with running() as (host, _):
-        wire = await connected_wire(host)
-        assert await wire.read(100)
-        wire.abort()
-        with trio.fail_after(3):
-            while not count(host, "handshakes_failed"):
-                await trio.sleep(0.01)
+        tcp = await connected_tcp(host)
+        assert await tcp.read(100)
+        tcp.abort()
+        await until(lambda: count(host, "handshakes_failed"), seconds=3)
     (record,) = caplog.records
     assert record.getMessage() == "127.0.0.1: did not become a connection: closed by the other side"
 
 
-async def test_an_idle_connection_gives_way_when_there_are_too_many() -> None:
-    async with running(limits=SwarmLimits(connections_max=10)) as (host, told), running() as (friend, _):
+async def test_an_idle_connection_is_closed_when_there_are_too_many() -> None:
+    async with running(limits=SwarmLimits(connections_max=10)) as (host, recorder), running() as (friend, _):
         await friend.dial(host.addresses, timeout=5)
-        await told.until_connected(friend.peer_id)
+        await recorder.until_connected(friend.peer_id)
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(20):
                 await stack.enter_async_context(intruder(host))
-            await assert_serves(host, told)
-            while host.swarm.count + len(host.half_open) > 10:
-                await trio.sleep(0.01)
+            await assert_serves(host, recorder)
+            await until(lambda: host.swarm.count + len(host.half_open) <= 10)
             assert count(host, "connections_evicted") >= 11
-            assert host.connected_peers()[0] == friend.peer_id, "whose connection is in use"
+            assert host.connected_peers()[0] == friend.peer_id, "its connection is in use"
 
 
 async def test_when_all_connections_are_in_use_the_next_is_refused() -> None:
     async with contextlib.AsyncExitStack() as stack:
-        host, told = await stack.enter_async_context(running(limits=SwarmLimits(connections_max=3)))
+        host, recorder = await stack.enter_async_context(running(limits=SwarmLimits(connections_max=3)))
         others = [await stack.enter_async_context(running()) for _ in range(4)]
         for other, _ in others[:3]:
             await other.dial(host.addresses, timeout=5)
-            await told.until_connected(other.peer_id)
+            await recorder.until_connected(other.peer_id)
         late = others[3][0]
         with pytest.raises(DialFailed):
             await late.dial(host.addresses, timeout=5)
         assert count(host, "connections_refused") == 1
         host.disconnect(others[0][0].peer_id, "to make room")
-        await told.until_gone(others[0][0].peer_id)
+        await recorder.until_disconnected(others[0][0].peer_id)
         assert await late.dial(host.addresses, timeout=5) == host.peer_id
 
 
-async def test_one_public_subnet_has_so_many_connections_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_connections_of_a_public_subnet_are_bounded_and_counted_down_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(host_module, "subnet", lambda host: "198.51.100.0/24")
-    async with running(limits=SwarmLimits(connections_per_subnet_max=3)) as (host, told):
+    async with running(limits=SwarmLimits(connections_per_subnet_max=3)) as (host, recorder):
         async with intruder(host), intruder(host):
-            half_open = await connected_wire(host)
+            half_open = await connected_tcp(host)
             assert await half_open.read(100)
-            further = await connected_wire(host)
+            further = await connected_tcp(host)
             with pytest.raises(ConnectionClosedError):
                 await further.read(100)
             assert count(host, "connections_per_subnet") == 1
-            for wire in (half_open, further):
-                wire.abort()
-        while host.inbound_by_subnet:
-            await trio.sleep(0.01)
-        await assert_serves(host, told)
+            for tcp in (half_open, further):
+                tcp.abort()
+        await until(lambda: not host.inbound_by_subnet)
+        await assert_serves(host, recorder)
 
 
-async def test_the_same_peer_may_come_again_as_often_as_it_likes() -> None:
-    """libp2p's resource manager denies who comes more than ten times a second."""
-    async with running() as (host, told), running() as (other, other_told):
+async def test_a_peer_may_reconnect_without_limit() -> None:
+    """libp2p's resource manager denies a peer that connects more than ten times a second."""
+    async with running() as (host, recorder), running() as (other, other_recorder):
         for _ in range(60):
             await other.dial(host.addresses, timeout=5)
             other.disconnect(host.peer_id, "to come again")
-        await other_told.until_gone(host.peer_id)
+        await other_recorder.until_disconnected(host.peer_id)
         assert await other.dial(host.addresses, timeout=5) == host.peer_id
-        await told.until_connected(other.peer_id)
+        await recorder.until_connected(other.peer_id)
 
 
-async def test_a_connection_that_nobody_uses_is_closed_and_a_link_is_not() -> None:
+async def test_an_unused_connection_is_closed_and_a_link_is_not() -> None:
     limits = SwarmLimits(idle_seconds=1, negotiate_seconds=0.2, lanes_seconds=0.2)
     async with running(limits=limits) as (host, _), running() as (friend, _):
         await friend.dial(host.addresses, timeout=5)
@@ -176,8 +176,8 @@ async def test_a_connection_that_nobody_uses_is_closed_and_a_link_is_not() -> No
 # -- streams ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_peer_has_so_many_streams_for_a_protocol_and_others_have_theirs() -> None:
-    """Twelve idle streams disable a plain host's DHT for everyone."""
+async def test_the_streams_of_a_peer_for_a_protocol_are_bounded_and_other_peers_have_theirs() -> None:
+    """Twelve idle streams disable the DHT of a plain host for all peers."""
     async with running(limits=SwarmLimits(streams_per_protocol_max=4)) as (host, _):
         serve_echo(host)
         async with intruder(host) as greedy, intruder(host) as other:
@@ -188,13 +188,11 @@ async def test_a_peer_has_so_many_streams_for_a_protocol_and_others_have_theirs(
             await kept[0].write(b"there?")
             assert await kept[0].read(100) == b"there?"
             await kept[0].reset()
-            with trio.fail_after(3):
-                while not await is_served(greedy):
-                    await trio.sleep(0.01)
+            await until(partial(is_served, greedy), seconds=3)
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-async def test_a_stream_that_says_nothing_for_too_long_is_reset(is_first: bool) -> None:
+async def test_a_stream_that_is_silent_for_too_long_is_reset(is_first: bool) -> None:
     limits = SwarmLimits(first_byte_seconds=0.2, between_bytes_seconds=0.3)
     async with running(limits=limits) as (host, _), intruder(host) as mux:
         serve_echo(host)
@@ -209,7 +207,7 @@ async def test_a_stream_that_says_nothing_for_too_long_is_reset(is_first: bool) 
         assert not mux.is_closed
 
 
-async def test_a_stream_that_does_not_say_what_it_is_for_is_reset() -> None:
+async def test_a_stream_that_names_no_protocol_is_reset() -> None:
     async with running(limits=SwarmLimits(negotiate_seconds=0.2)) as (host, _), intruder(host) as mux:
         stream = await mux.open_stream()
         await stream.write(b"\x13/multistream/1.0.0\n")
@@ -219,8 +217,8 @@ async def test_a_stream_that_does_not_say_what_it_is_for_is_reset() -> None:
 
 async def test_a_lane_that_is_not_named_in_time_is_reset() -> None:
     smaller, larger = seeds_in_order()
-    async with running(seed=larger, limits=SwarmLimits(lanes_seconds=0.2)) as (host, told):
-        mux = await Upgrader(smaller).outbound(await connected_wire(host))
+    async with running(seed=larger, limits=SwarmLimits(lanes_seconds=0.2)) as (host, recorder):
+        mux = await Upgrader(smaller).outbound(await connected_tcp(host))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(mux.start)
             stream = await mux.open_stream()
@@ -229,31 +227,28 @@ async def test_a_lane_that_is_not_named_in_time_is_reset() -> None:
             assert count(host, "streams_slow") == 1
             assert not mux.is_closed
             nursery.cancel_scope.cancel()
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
-async def test_a_stream_on_which_nothing_is_read_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_that_is_not_read_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "STALL_SECONDS", 0.2)
-    async with running() as (host, told), intruder(host) as mux:
+    async with running() as (host, recorder), intruder(host) as mux:
         serve_echo(host)
         stream = await stream_of(mux)
         stream.offer(bytes(1_000_000))
-        with trio.fail_after(5):
-            while not stream.is_done:
-                await trio.sleep(0.01)
+        await until(lambda: stream.is_done, seconds=5)
         assert count(host, "streams_slow") == 1
         assert not mux.is_closed
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
-async def test_a_connection_that_takes_no_byte_is_closed_counted_and_said(
+async def test_a_connection_that_takes_no_byte_is_closed_counted_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(yamux_writer, "STALL_SECONDS", 0.2)
-    async with running() as (host, told), intruder(host) as mux:
-        while not (connections := host.swarm.all()):
-            await trio.sleep(0.01)
-        (theirs,) = connections
+    async with running() as (host, recorder), intruder(host) as mux:
+        await until(host.swarm.all)
+        (theirs,) = host.swarm.all()
         monkeypatch.setattr(theirs.mux.tcp, "transmit", lambda data: 0)
         monkeypatch.setattr(theirs.mux.tcp, "writable", trio.sleep_forever)
         with trio.fail_after(5):
@@ -262,10 +257,12 @@ async def test_a_connection_that_takes_no_byte_is_closed_counted_and_said(
         assert theirs.mux.reason == "took no byte for 0.2 s"
         assert count(host, "connections_stalled") == 1
         assert f"{theirs.mux.peer_id}: took no byte for 0.2 s, and loses its connection" in caplog.text
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
-async def test_without_descriptors_left_who_comes_waits_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_descriptors_a_new_connection_waits_and_that_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit_counters = LimitCounters()
     (listening,) = listen.bind(LOOPBACK)
@@ -284,19 +281,19 @@ async def test_without_descriptors_left_who_comes_waits_and_it_is_said_once(capl
         (await listen.accept(listening, limit_counters)).abort()
 
 
-async def test_our_own_streams_are_given_up_when_the_other_side_says_nothing() -> None:
-    """In the library 256 of them that nobody closed make the next one wait for ever."""
+async def test_own_streams_are_given_up_when_the_other_side_is_silent() -> None:
+    """In the library 256 streams that were not closed make the next one wait for ever."""
     async with running(limits=SwarmLimits(negotiate_seconds=0.1)) as (host, _), intruder(host) as mux:
         assert host.library is not None
-        while not (connections := host.swarm.all()):
-            await trio.sleep(0.01)
-        peer = connections[0].mux.peer_id
+        await until(host.swarm.all)
+        (connection,) = host.swarm.all()
+        peer = connection.mux.peer_id
         with trio.fail_after(5):
             async with trio.open_nursery() as nursery:
                 for _ in range(300):
                     nursery.start_soon(refused, host, peer)
         assert not mux.is_closed
-        assert not [s for s in connections[0].streams if s.get_protocol() is None]
+        assert not [s for s in connection.streams if s.get_protocol() is None]
 
 
 async def refused(host: Host, peer: object) -> None:
@@ -307,12 +304,12 @@ async def refused(host: Host, peer: object) -> None:
         await host.library.new_stream(peer, [ECHO])  # type: ignore[arg-type]
 
 
-async def test_what_nobody_reads_ends_the_connection_that_sends_it() -> None:
+async def test_too_many_unread_bytes_end_the_connection_that_sends_them() -> None:
     async def do_not_read(stream: INetStream) -> None:
         await trio.sleep_forever()
 
     limits = SwarmLimits(unread_bytes_max=500_000, streams_per_protocol_max=100)
-    async with running(limits=limits) as (host, told), intruder(host) as mux:
+    async with running(limits=limits) as (host, recorder), intruder(host) as mux:
         assert host.library is not None
         host.library.set_stream_handler(ECHO, do_not_read)
         with trio.fail_after(5):
@@ -320,10 +317,10 @@ async def test_what_nobody_reads_ends_the_connection_that_sends_it() -> None:
                 with contextlib.suppress(*_REFUSED):
                     await (await stream_of(mux)).write(bytes(200_000))
         assert count(host, "unread_bytes") == 1
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
-async def test_what_is_reset_is_no_longer_unread() -> None:
+async def test_bytes_of_a_reset_stream_are_no_longer_unread() -> None:
     async with running() as (host, _), intruder(host) as mux:
         serve_echo(host)
         await stream_of(mux)
@@ -336,8 +333,7 @@ async def test_what_is_reset_is_no_longer_unread() -> None:
         last = await stream_of(mux)
         await last.write(b"there?")
         assert await last.read(100) == b"there?"
-        while connection.mux.unread:
-            await trio.sleep(0.01)
+        await until(lambda: not connection.mux.unread)
 
 
 # -- frames -----------------------------------------------------------------------------------------------------------
@@ -345,84 +341,90 @@ async def test_what_is_reset_is_no_longer_unread() -> None:
 
 async def test_a_frame_that_is_begun_and_not_ended_costs_the_connection() -> None:
     limits = SwarmLimits(frame_stall_seconds=1)
-    async with running(limits=limits) as (host, told), running() as (other, _), running() as (friend, _):
+    async with running(limits=limits) as (host, recorder), running() as (other, _), running() as (friend, _):
         for each in (other, friend):
             await each.dial(host.addresses, timeout=5)
-            await told.until_connected(each.peer_id)
+            await recorder.until_connected(each.peer_id)
         (connection,) = other.swarm.of(host.peer_id)
         connection.lane_streams[Lane.BULK].offer((1000).to_bytes(4, "big"), b"and no more")
         with trio.fail_after(5):
-            await told.until_gone(other.peer_id)
-        assert "began a frame" in told.reasons[0]
+            await recorder.until_disconnected(other.peer_id)
+        assert "began a frame" in recorder.reasons[0]
         assert count(host, "frames_stalled") == 1
         assert host.connected_peers() == (friend.peer_id,)
 
 
-async def test_a_frame_that_comes_a_byte_at_a_time_costs_the_connection_as_well() -> None:
-    async with running(limits=SwarmLimits(frame_seconds=2)) as (host, told), running() as (other, _):
+async def test_a_frame_that_comes_byte_by_byte_costs_the_connection_too() -> None:
+    async with running(limits=SwarmLimits(frame_seconds=2)) as (host, recorder), running() as (other, _):
         await other.dial(host.addresses, timeout=5)
-        await told.until_connected(other.peer_id)
+        await recorder.until_connected(other.peer_id)
         (connection,) = other.swarm.of(host.peer_id)
         connection.lane_streams[Lane.BULK].offer((1_000_000).to_bytes(4, "big"))
         with trio.fail_after(10):
-            while told.last_of(other.peer_id) == "connected":
+            while recorder.last_event_of(other.peer_id) == "connected":
                 connection.lane_streams[Lane.BULK].offer(b"x")
                 await trio.sleep(0.1)
-        assert "has not ended it" in told.reasons[0]
+        assert "has not ended it" in recorder.reasons[0]
 
 
-async def test_unfinished_frames_may_fill_so_much_memory_and_the_oldest_give_way() -> None:
+def is_unfinished(connection: PeerConnection) -> bool:
+    """Whether a frame of the connection has been incomplete for a second."""
+    return connection.lanes is not None and connection.lanes.unfinished_seconds >= 1
+
+
+async def test_the_memory_of_unfinished_frames_is_bounded_and_the_oldest_is_given_up() -> None:
     limits = SwarmLimits(unfinished_bytes_in_all_max=1_000_000)
-    async with running(limits=limits) as (host, told), running() as (other, _), running() as (friend, _):
+    async with running(limits=limits) as (host, recorder), running() as (other, _), running() as (friend, _):
         for each in (other, friend):
             await each.dial(host.addresses, timeout=5)
-            await told.until_connected(each.peer_id)
+            await recorder.until_connected(each.peer_id)
             (connection,) = each.swarm.of(host.peer_id)
             connection.lane_streams[Lane.BULK].offer((2_000_000).to_bytes(4, "big"), bytes(600_000))
-            await trio.sleep(1.1 if each is other else 0)
+            if each is other:
+                (theirs,) = host.swarm.of(other.peer_id)
+                await until(partial(is_unfinished, theirs), what="its frame is older than the next one")
         with trio.fail_after(5):
-            await told.until_gone(other.peer_id)
-        assert "too much is under way in all" in told.reasons[0]
+            await recorder.until_disconnected(other.peer_id)
+        assert "too much is under way in all" in recorder.reasons[0]
         (connection,) = friend.swarm.of(host.peer_id)
         connection.lane_streams[Lane.BULK].offer(bytes(1_400_000))
-        with trio.fail_after(5):
-            await told.until(lambda: bool(told.frames))
-        assert [(peer, len(frame)) for peer, _, frame in told.frames] == [(friend.peer_id, 2_000_000)]
+        await until(lambda: recorder.frames, seconds=5)
+        assert [(peer, len(frame)) for peer, _, frame in recorder.frames] == [(friend.peer_id, 2_000_000)]
 
 
 async def test_a_frame_over_the_limit_and_a_full_queue_are_counted() -> None:
-    async with joined() as (one, _, two, two_told):
+    async with joined() as (one, _, two, two_recorder):
         assert one.send(two.peer_id, Lane.BULK, bytes(8_000_000))
         while one.send(two.peer_id, Lane.BULK, bytes(8_000_000)):
             pass
         assert count(one, "frames_not_queued") == 1
         (connection,) = one.swarm.of(two.peer_id)
         connection.lane_streams[Lane.SMALL].offer(b"\xff\xff\xff\xff")
-        await two_told.until_gone(one.peer_id)
+        await two_recorder.until_disconnected(one.peer_id)
         assert count(two, "frames_too_long") == 1
 
 
-# -- what it says of it -----------------------------------------------------------------------------------------------
+# -- the log ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_flood_of_one_kind_is_one_line_and_one_number(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    async with running(limits=SwarmLimits(half_open_max=4)) as (host, told):
-        wires: list[TcpConnection] = [await connected_wire(host) for _ in range(60)]
-        await assert_serves(host, told)
+    async with running(limits=SwarmLimits(half_open_max=4)) as (host, recorder):
+        connections: list[TcpConnection] = [await connected_tcp(host) for _ in range(60)]
+        await assert_serves(host, recorder)
         dropped = count(host, "half_open_dropped")
         assert dropped >= 50
         assert len([record for record in caplog.records if "are in their handshake" in record.getMessage()]) == 1
-        for wire in wires:
-            wire.abort()
+        for tcp in connections:
+            tcp.abort()
 
 
-# -- a place, and losing it -------------------------------------------------------------------------------------------
+# -- bans ------------------------------------------------------------------------------------------------------------
 
 
 async def offend(host: Host, seed: bytes) -> None:
     """Break the rules of yamux, which ends the connection."""
-    mux = await Upgrader(seed).outbound(await connected_wire(host))
+    mux = await Upgrader(seed).outbound(await connected_tcp(host))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mux.start)
         mux.writer.answers += frame(7, 0, 1, 0)
@@ -431,16 +433,16 @@ async def offend(host: Host, seed: bytes) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_who_breaks_the_rules_again_and_again_loses_its_place_for_a_while() -> None:
+async def test_a_peer_that_breaks_the_rules_again_and_again_is_banned_for_a_time() -> None:
     peer_policy = PeerPolicy(reputation=Reputation(half_life_seconds=2.0, ban_at=45.0, readmit_at=25.0))
     seed = os.urandom(32)
-    async with running(peer_policy=peer_policy) as (host, told), running() as (friend, _):
+    async with running(peer_policy=peer_policy) as (host, recorder), running() as (friend, _):
         await friend.dial(host.addresses, timeout=5)
         async with running(seed=seed) as (rogue, _):
             peer = rogue.peer_id
             await rogue.dial(host.addresses, timeout=5)
-            await told.until_connected(peer)
-        await told.until_gone(peer)
+            await recorder.until_connected(peer)
+        await recorder.until_disconnected(peer)
         with trio.fail_after(5):
             while not peer_policy.complaint(peer):
                 await offend(host, seed)
@@ -450,15 +452,14 @@ async def test_who_breaks_the_rules_again_and_again_loses_its_place_for_a_while(
                 await rogue.dial(host.addresses, timeout=5)
             with pytest.raises(DialFailed, match="it misbehaved, and is banned for another"):
                 await host.dial(rogue.addresses, timeout=5)
-            while peer_policy.complaint(peer):
-                await trio.sleep(0.05)
+            await until(lambda: not peer_policy.complaint(peer))
             assert await rogue.dial(host.addresses, timeout=5) == host.peer_id
         assert host.connected_peers()[0] == friend.peer_id
-        assert [peer for what, peer in told.comings].count(friend.peer_id) == 1
+        assert [peer for _, peer in recorder.events].count(friend.peer_id) == 1
 
 
 async def test_one_stream_of_garbage_costs_no_connection_and_many_do() -> None:
-    async with running() as (host, told), intruder(host) as mux:
+    async with running() as (host, recorder), intruder(host) as mux:
         sent = 0
         while not mux.is_closed:
             with contextlib.suppress(*_REFUSED):
@@ -468,7 +469,7 @@ async def test_one_stream_of_garbage_costs_no_connection_and_many_do() -> None:
                 sent += 1
         assert 8 <= sent <= 9
         assert count(host, "connections_forfeited") == 1
-        await assert_serves(host, told)
+        await assert_serves(host, recorder)
 
 
 # -- the lists --------------------------------------------------------------------------------------------------------
@@ -476,10 +477,14 @@ async def test_one_stream_of_garbage_costs_no_connection_and_many_do() -> None:
 
 async def test_the_lists_hold_at_once_and_both_ways() -> None:
     peer_policy = PeerPolicy()
-    async with running(peer_policy=peer_policy) as (host, told), running() as (one, one_told), running() as (two, _):
+    async with (
+        running(peer_policy=peer_policy) as (host, recorder),
+        running() as (one, one_recorder),
+        running() as (two, _),
+    ):
 
         async def may(other: Host) -> bool:
-            """On connect, and on dial."""
+            """Whether a peer is accepted, on connect and on dial."""
             outcomes = []
             for dialler, dialled in ((other, host), (host, other)):
                 try:
@@ -488,22 +493,21 @@ async def test_the_lists_hold_at_once_and_both_ways() -> None:
                 except DialFailed:
                     outcomes.append(False)
                 dialler.disconnect(dialled.peer_id, "the next one")
-                while host.swarm.of(other.peer_id) or other.swarm.of(host.peer_id):
-                    await trio.sleep(0.01)
+                await until(lambda: not host.swarm.of(other.peer_id) and not other.swarm.of(host.peer_id))
             assert len(set(outcomes)) == 1
             return outcomes[0]
 
         assert [await may(one), await may(two)] == [True, True]
         await one.dial(host.addresses, timeout=5)
-        await told.until_connected(one.peer_id)
+        await recorder.until_connected(one.peer_id)
         peer_policy.set_lists(deny=[one.peer_id])
         assert host.connected_peers() == ()
-        await one_told.until_gone(host.peer_id)
+        await one_recorder.until_disconnected(host.peer_id)
         assert [await may(one), await may(two)] == [False, True]
         peer_policy.set_lists(deny=[], allow=[one.peer_id])
         assert [await may(one), await may(two)] == [True, False]
         peer_policy.set_lists(deny=[one.peer_id])
         assert [await may(one), await may(two)] == [False, False]
-        assert count(host, "turned_away") == 4, "once for each time that one of them came"
+        assert count(host, "turned_away") == 4, "once for each inbound connection"
         peer_policy.set_lists(allow=[], deny=[])
         assert [await may(one), await may(two)] == [True, True]

@@ -1,4 +1,4 @@
-"""Topics over real hosts: what is said arrives, whole and once; and nothing that a peer says there ends anything."""
+"""Topics over real hosts: messages arrive whole and once, and no message of a peer ends anything."""
 
 import contextlib
 import os
@@ -30,37 +30,38 @@ from node.swarm.libp2p.yamux_stream import YamuxStream
 from node.swarm.limits import USUAL, SwarmLimits
 from protocols.errors import TooLarge, Unavailable
 from protocols.keys import PrivateKey
-from tests.live.swarm_peers import Told, joined, running
-from tests.live.test_host_hardening import assert_serves, intruder, plain
+from tests.live.intruders import assert_ends, assert_serves, intruder, plain_host
+from tests.live.swarm_peers import RecordingReceiver, joined, running
+from tests.until import until
 
 TOPIC = "announcements"
 
 
 class Listener:
-    """A host with topics, and what it heard on one of them."""
+    """A host with a topic, and the messages that it received on it."""
 
-    def __init__(self, host: Host, told: Told, limits: SwarmLimits) -> None:
+    def __init__(self, host: Host, recorder: RecordingReceiver, limits: SwarmLimits) -> None:
         self.host = host
-        self.told = told
+        self.recorder = recorder
         self.pubsub = PubSub(limits=limits, heartbeat_seconds=0.2)
-        self.heard: list[tuple[str, bytes]] = []
+        self.received: list[tuple[str, bytes]] = []
         self.validator: Callable[[str, bytes], bool] | None = None
 
     def listen(self) -> None:
-        def heard(author: str, data: bytes) -> None:
-            self.heard.append((author, data))
+        def received(author: str, data: bytes) -> None:
+            self.received.append((author, data))
             if data == b"handler raises":
                 raise RuntimeError("a handler with a bug")
 
-        self.pubsub.subscribe(TOPIC, heard, lambda author, data: self.validator is None or self.validator(author, data))
+        self.pubsub.subscribe(
+            TOPIC, received, lambda author, data: self.validator is None or self.validator(author, data)
+        )
 
-    async def until_heard(self, *said: bytes) -> None:
-        while not {data for _, data in self.heard} >= set(said):
-            await trio.sleep(0.01)
+    async def until_received(self, *messages: bytes) -> None:
+        await until(lambda: {data for _, data in self.received} >= set(messages))
 
-    async def until_meets(self, *others: "Listener") -> None:
-        while not set(self.pubsub.peers(TOPIC)) >= {other.host.peer_id for other in others}:
-            await trio.sleep(0.01)
+    async def until_peers(self, *others: "Listener") -> None:
+        await until(lambda: set(self.pubsub.peers(TOPIC)) >= {other.host.peer_id for other in others})
 
     def count(self, kind: str) -> int:
         return self.host.peer_policy.limit_counters.counts.as_dict()[kind]
@@ -68,108 +69,112 @@ class Listener:
 
 @contextlib.asynccontextmanager
 async def listening(*, limits: SwarmLimits = USUAL) -> AsyncIterator[Listener]:
-    async with running(limits=limits) as (host, told), trio.open_nursery() as nursery:
-        listener = Listener(host, told, limits)
+    async with running(limits=limits) as (host, recorder), trio.open_nursery() as nursery:
+        listener = Listener(host, recorder, limits)
         await nursery.start(listener.pubsub.run, host.library)
         listener.listen()
         yield listener
         nursery.cancel_scope.cancel()
 
 
+async def until_gossip_runs(host: Host) -> None:
+    library = host.library
+    assert library is not None
+    await until(lambda: set(PROTOCOLS) <= set(library.multiselect.handlers), what="the host serves GossipSub")
+
+
 @contextlib.asynccontextmanager
 async def three() -> AsyncIterator[tuple[Listener, Listener, Listener]]:
-    """In a row: the ends are connected to the middle alone."""
+    """Three hosts in a row: the ends are connected to the middle only."""
     async with listening() as one, listening() as middle, listening() as three:
         for end in (one, three):
             await end.host.dial(middle.host.addresses, timeout=5)
         for end in (one, three):
-            await end.until_meets(middle)
-        await middle.until_meets(one, three)
+            await end.until_peers(middle)
+        await middle.until_peers(one, three)
         yield one, middle, three
 
 
-# -- what is said arrives ---------------------------------------------------------------------------------------------
+# -- messages arrive --------------------------------------------------------------------------------------------------
 
 
 async def test_a_burst_of_a_hundred_arrives_whole_and_once_two_hosts_further() -> None:
-    """The library drops what is over 10 a second, 32 in a queue or 32 in a channel."""
-    said = [f"announcement {number}".encode() for number in range(100)]
+    """The library drops messages over 10 a second, 32 in a queue, or 32 in a channel."""
+    sent = [f"announcement {number}".encode() for number in range(100)]
     async with three() as (one, middle, far):
-        for data in said:
+        for data in sent:
             await one.pubsub.publish(TOPIC, data)
-        await middle.until_heard(*said)
-        await far.until_heard(*said)
-        assert sorted(far.heard) == sorted((one.host.peer_id, data) for data in said)
-        assert one.heard == []
+        await middle.until_received(*sent)
+        await far.until_received(*sent)
+        assert sorted(far.received) == sorted((one.host.peer_id, data) for data in sent)
+        assert one.received == []
         assert [end.count("gossip_dropped") for end in (one, middle, far)] == [0, 0, 0]
 
 
-async def test_all_may_speak_at_once() -> None:
+async def test_all_may_publish_at_once() -> None:
     async with three() as row, trio.open_nursery() as nursery:
         for number, speaker in enumerate(row):
             for count in range(40):
                 nursery.start_soon(speaker.pubsub.publish, TOPIC, b"%d of %d" % (count, number))
         for number, listener in enumerate(row):
             others = [b"%d of %d" % (count, other) for other in range(3) if other != number for count in range(40)]
-            await listener.until_heard(*others)
-            assert len(listener.heard) == 80
+            await listener.until_received(*others)
+            assert len(listener.received) == 80
 
 
-async def test_who_subscribes_later_on_the_same_connection_is_heard_and_hears() -> None:
-    async with joined() as (early_host, early_told, late_host, late_told), trio.open_nursery() as nursery:
-        early, late = Listener(early_host, early_told, USUAL), Listener(late_host, late_told, USUAL)
+async def test_a_later_subscriber_on_the_same_connection_sends_and_receives() -> None:
+    async with joined() as (early_host, early_recorder, late_host, late_recorder), trio.open_nursery() as nursery:
+        early, late = Listener(early_host, early_recorder, USUAL), Listener(late_host, late_recorder, USUAL)
         early.listen()
         await nursery.start(early.pubsub.run, early_host.library)
-        while not early.pubsub._is_up.is_set():
-            await trio.sleep(0.01)
-        await trio.testing.wait_all_tasks_blocked(0.1)  # its stream to the other has failed by now
+        await until_gossip_runs(early_host)
+        await trio.testing.wait_all_tasks_blocked(0.1)  # until its stream to the other host has failed
         await nursery.start(late.pubsub.run, late_host.library)
         late.listen()
-        await early.until_meets(late)
-        await late.until_meets(early)
+        await early.until_peers(late)
+        await late.until_peers(early)
         await early.pubsub.publish(TOPIC, b"to late")
         await late.pubsub.publish(TOPIC, b"to early")
-        await late.until_heard(b"to late")
-        await early.until_heard(b"to early")
+        await late.until_received(b"to late")
+        await early.until_received(b"to early")
         nursery.cancel_scope.cancel()
 
 
-async def test_who_comes_back_hears_again() -> None:
+async def test_a_peer_that_returns_receives_again() -> None:
     async with listening() as one, listening() as two:
         for count in range(3):
             await one.host.dial(two.host.addresses, timeout=5)
-            await two.until_meets(one)
-            await one.until_meets(two)
+            await two.until_peers(one)
+            await one.until_peers(two)
             await one.pubsub.publish(TOPIC, b"to two, %d" % count)
             await two.pubsub.publish(TOPIC, b"to one, %d" % count)
-            await two.until_heard(b"to two, %d" % count)
-            await one.until_heard(b"to one, %d" % count)
+            await two.until_received(b"to two, %d" % count)
+            await one.until_received(b"to one, %d" % count)
             two.host.disconnect(one.host.peer_id, "a test")
-            await one.told.until_gone(two.host.peer_id)
-            while one.pubsub.peers(TOPIC) or two.pubsub.peers(TOPIC):
-                await trio.sleep(0.01)
+            await one.recorder.until_disconnected(two.host.peer_id)
+            await until(lambda: not one.pubsub.peers(TOPIC) and not two.pubsub.peers(TOPIC))
 
 
-async def test_a_node_that_starts_again_at_once_is_not_taken_for_a_repetition() -> None:
-    """The library numbers messages from the second it starts in: after a burst, a restart says nothing new."""
+async def test_messages_after_a_restart_are_not_taken_for_repetitions() -> None:
+    """The library numbers messages from the second of its start: after a burst, a restart repeats numbers."""
     seed = os.urandom(32)
     async with listening() as listener:
         for life in range(2):
-            async with running(seed=seed) as (host, told), trio.open_nursery() as nursery:
-                speaker = Listener(host, told, USUAL)
+            async with running(seed=seed) as (host, recorder), trio.open_nursery() as nursery:
+                speaker = Listener(host, recorder, USUAL)
                 await nursery.start(speaker.pubsub.run, host.library)
                 speaker.listen()
                 await host.dial(listener.host.addresses, timeout=5)
-                await speaker.until_meets(listener)
-                said = [b"%d in life %d" % (number, life) for number in range(30)]
-                for data in said:
+                await speaker.until_peers(listener)
+                sent = [b"%d in life %d" % (number, life) for number in range(30)]
+                for data in sent:
                     await speaker.pubsub.publish(TOPIC, data)
-                await listener.until_heard(*said)
+                await listener.until_received(*sent)
                 nursery.cancel_scope.cancel()
 
 
-async def test_a_plain_libp2p_host_hears_and_is_heard() -> None:
-    async with listening() as ours, plain() as other:
+async def test_a_plain_libp2p_host_sends_and_receives() -> None:
+    async with listening() as ours, plain_host() as other:
         router = GossipSub(protocols=[TProtocol("/meshsub/1.1.0")], degree=3, degree_low=2, degree_high=4)
         theirs = Pubsub(other, router)
         try:
@@ -177,15 +182,13 @@ async def test_a_plain_libp2p_host_hears_and_is_heard() -> None:
                 subscription = await theirs.subscribe(TOPIC)
                 await other.connect(info_from_p2p_addr(Multiaddr(ours.host.addresses[0])))
                 peer = ID.from_base58(ours.host.peer_id)
-                while str(other.get_id()) not in ours.pubsub.peers(TOPIC) or peer not in theirs.peer_topics.get(
-                    TOPIC, ()
-                ):
-                    await trio.sleep(0.01)
+                await until(lambda: str(other.get_id()) in ours.pubsub.peers(TOPIC))
+                await until(lambda: peer in theirs.peer_topics.get(TOPIC, ()))
                 await ours.pubsub.publish(TOPIC, b"from ours")
                 assert (await subscription.get()).data == b"from ours"
                 await theirs.publish(TOPIC, b"from theirs")
-                await ours.until_heard(b"from theirs")
-                assert ours.heard == [(str(other.get_id()), b"from theirs")]
+                await ours.until_received(b"from theirs")
+                assert ours.received == [(str(other.get_id()), b"from theirs")]
         finally:
             theirs.seen_messages.stop()
 
@@ -195,19 +198,17 @@ async def test_a_plain_libp2p_host_hears_and_is_heard() -> None:
 
 async def test_every_host_has_topics() -> None:
     async with running() as (one, _), running() as (other, _):
-        heard: list[tuple[str, bytes]] = []
+        received: list[tuple[str, bytes]] = []
         for host in (one, other):
-            host.pubsub.subscribe(TOPIC, lambda author, data: heard.append((author, data)))
+            host.pubsub.subscribe(TOPIC, lambda author, data: received.append((author, data)))
         await one.dial(other.addresses, timeout=5)
-        while not (one.pubsub.peers(TOPIC) and other.pubsub.peers(TOPIC)):
-            await trio.sleep(0.01)
+        await until(lambda: one.pubsub.peers(TOPIC) and other.pubsub.peers(TOPIC))
         await one.pubsub.publish(TOPIC, b"here I am")
-        while not heard:
-            await trio.sleep(0.01)
-        assert heard == [(one.peer_id, b"here I am")]
+        await until(lambda: received)
+        assert received == [(one.peer_id, b"here I am")]
 
 
-async def test_nothing_runs_before_somebody_wants_it() -> None:
+async def test_nothing_runs_before_the_first_subscription() -> None:
     async with running() as (host, _), trio.open_nursery() as nursery:
         pubsub = PubSub()
         await nursery.start(pubsub.run, host.library)
@@ -215,8 +216,7 @@ async def test_nothing_runs_before_somebody_wants_it() -> None:
         assert host.library is not None
         assert not set(PROTOCOLS) & set(host.library.multiselect.handlers)
         pubsub.subscribe(TOPIC, lambda author, data: None)
-        while not set(PROTOCOLS) <= set(host.library.multiselect.handlers):
-            await trio.sleep(0.01)
+        await until_gossip_runs(host)
         nursery.cancel_scope.cancel()
 
 
@@ -242,12 +242,12 @@ async def test_validators_and_handlers_that_raise_refuse_and_end_nothing() -> No
         middle.validator = strict
         for data in (b"validator raises", b"unwanted", b"handler raises", b"good"):
             await one.pubsub.publish(TOPIC, data)
-        await middle.until_heard(b"handler raises", b"good")
-        await far.until_heard(b"handler raises", b"good")
-        assert {data for _, data in far.heard} == {b"handler raises", b"good"}, "what is refused is not handed on"
+        await middle.until_received(b"handler raises", b"good")
+        await far.until_received(b"handler raises", b"good")
+        assert {data for _, data in far.received} == {b"handler raises", b"good"}, "a refused message is not forwarded"
         assert middle.count("gossip_failed") == 2
         assert middle.count("gossip_refused") == 2
-        assert one.host.peer_id in middle.host.connected_peers(), "who hands something on may not know better"
+        assert one.host.peer_id in middle.host.connected_peers(), "a peer that forwards a message may have no validator"
 
 
 # -- garbage ----------------------------------------------------------------------------------------------------------
@@ -288,12 +288,13 @@ GARBAGE: dict[str, bytes] = {
 
 
 async def a_stream(host: Host, mux: object, protocol: str = PROTOCOLS[0]) -> YamuxStream:
+    """A stream of this protocol, as soon as the host speaks it."""
     stream = await mux.open_stream()  # type: ignore[attr-defined]
     with trio.fail_after(5):
         while True:
             try:
                 await propose(stream, TProtocol(protocol))
-            except Exception:  # until the other side speaks it
+            except Exception:
                 stream = await mux.open_stream()  # type: ignore[attr-defined]
                 await trio.sleep(0.05)
             else:
@@ -301,36 +302,30 @@ async def a_stream(host: Host, mux: object, protocol: str = PROTOCOLS[0]) -> Yam
                 return stream
 
 
-@pytest.mark.parametrize("what", GARBAGE)
-async def test_garbage_costs_its_stream_and_then_its_connection_and_nobody_else(what: str) -> None:
+@pytest.mark.parametrize("name", GARBAGE)
+async def test_garbage_costs_its_stream_and_then_its_connection_and_no_other_peer(name: str) -> None:
     """One such frame ends a plain host."""
     async with listening() as one, listening() as two:
         await two.host.dial(one.host.addresses, timeout=5)
-        await two.until_meets(one)
-        await one.until_meets(two)
+        await two.until_peers(one)
+        await one.until_peers(two)
         async with intruder(one.host) as mux:
             stream = await a_stream(one.host, mux)
-            await stream.write(GARBAGE[what])
-            await until_over(stream)
+            await stream.write(GARBAGE[name])
+            await assert_ends(stream)
             assert mux.reason == ""
             assert one.count("gossip_refused") == 1
             while not mux.is_closed:
                 with contextlib.suppress(MuxedStreamError, StreamError, trio.TooSlowError, Exception):
-                    await (await a_stream(one.host, mux)).write(GARBAGE[what])
+                    await (await a_stream(one.host, mux)).write(GARBAGE[name])
         await two.pubsub.publish(TOPIC, b"still there")
-        await one.until_heard(b"still there")
-        assert [data for _, data in one.heard] == [b"still there"]
-        await assert_serves(one.host, one.told)
+        await one.until_received(b"still there")
+        assert [data for _, data in one.received] == [b"still there"]
+        await assert_serves(one.host, one.recorder)
 
 
-async def until_over(stream: YamuxStream) -> None:
-    with trio.fail_after(3), contextlib.suppress(MuxedStreamError):
-        while True:
-            await stream.read(100)
-
-
-async def test_control_messages_about_anything_are_forgotten() -> None:
-    """Whatever a peer tells of topics that nobody here has must not be remembered."""
+async def test_control_messages_about_unknown_topics_are_forgotten() -> None:
+    """Control messages about topics that the node does not have must not fill its memory."""
     rpc = rpc_pb2.RPC()
     for number in range(300):
         rpc.control.prune.append(rpc_pb2.ControlPrune(topicID=f"t{number}", backoff=1 << 40))
@@ -341,8 +336,8 @@ async def test_control_messages_about_anything_are_forgotten() -> None:
     async with listening() as one, intruder(one.host) as mux:
         stream = await a_stream(one.host, mux)
         await stream.write(encode_varint_prefixed(rpc.SerializeToString()) + publishing(message(b"after it")))
-        await one.until_heard(b"after it")
-        gossip = one.pubsub._gossip
+        await one.until_received(b"after it")
+        gossip = one.pubsub._gossip  # private: what libp2p's parts remember can be read nowhere else
         assert gossip is not None
         assert len(gossip.peer_topics) <= USUAL.gossip_topics_max + 1
         assert one.count("gossip_topics") == 300 - USUAL.gossip_topics_max
@@ -350,30 +345,29 @@ async def test_control_messages_about_anything_are_forgotten() -> None:
         assert not set(router.back_off) - {TOPIC}
         assert not router.graft_flood_tracking and not router.ihave_message_limits
         mux.abort("over")
-        while gossip.peer_topics:
-            await trio.sleep(0.01)
+        await until(lambda: not gossip.peer_topics)
 
 
-async def test_who_says_too_much_is_read_slowly_and_others_are_not() -> None:
+async def test_a_peer_that_sends_too_much_is_read_slowly_and_others_are_not() -> None:
     limits = SwarmLimits(gossip_rate=25.0, gossip_burst=60.0)
     async with listening(limits=limits) as one, listening() as two:
         await two.host.dial(one.host.addresses, timeout=5)
-        await two.until_meets(one)
+        await two.until_peers(one)
         async with intruder(one.host) as mux:
             stream = await a_stream(one.host, mux)
             for number in range(60):
                 await stream.write(publishing(message(b"flood %d" % number)))
             with trio.fail_after(2):
                 await two.pubsub.publish(TOPIC, b"in between")
-                await one.until_heard(b"in between")
-            assert len(one.heard) < 55
-            await one.until_heard(*(b"flood %d" % number for number in range(60)))
+                await one.until_received(b"in between")
+            assert len(one.received) < 55
+            await one.until_received(*(b"flood %d" % number for number in range(60)))
             assert one.count("gossip_slowed") > 0
-            assert one.count("offences") == 0, "what is honest comes late, and is no offence"
+            assert one.count("offences") == 0, "valid messages come late, and are no offence"
 
 
 async def agree_to_gossip(mux: YamuxConnection) -> None:
-    """Of all the streams that the other side opens take that for GossipSub alone."""
+    """Of all streams that the other side opens, accept the one for GossipSub only."""
     spoken: dict[TProtocol | None, StreamHandlerFn | None] = dict.fromkeys(PROTOCOLS)
 
     async def agree(stream: YamuxStream) -> None:
@@ -393,12 +387,11 @@ async def test_a_peer_that_does_not_read_costs_a_bounded_queue_and_then_its_stre
         stream = await a_stream(one.host, mux)
         await stream.write(encode_varint_prefixed(subscribed.SerializeToString()))
         await agree_to_gossip(mux)
-        while not one.pubsub.peers(TOPIC):
-            await trio.sleep(0.01)
+        await until(lambda: one.pubsub.peers(TOPIC))
         for _ in range(100):
             await one.pubsub.publish(TOPIC, bytes(60_000))
         assert one.count("gossip_dropped") > 0
-        await assert_serves(one.host, one.told)
+        await assert_serves(one.host, one.recorder)
 
 
 def test_the_names_of_libp2p_that_are_relied_on_are_there() -> None:

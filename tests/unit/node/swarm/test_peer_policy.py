@@ -112,6 +112,7 @@ async def test_a_peer_that_goes_on_forging_envelopes_is_banned(peer_policy: Peer
     assert not peer_policy.complaint("c")
     for number in range(2 * REMEMBERED_MAX):
         peer_policy.blame_for("d", [b"%d" % number], were_asked_for=False)
+    # private: nothing but memory depends on how many are remembered
     assert len(peer_policy._bad_envelopes) <= REMEMBERED_MAX
 
 

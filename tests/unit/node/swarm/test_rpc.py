@@ -35,7 +35,7 @@ PONG = Pong(1, 0, 0)
 
 
 class Caller:
-    """One call in the background: its outcome, once it has one."""
+    """A call in the background, and its outcome."""
 
     def __init__(
         self, nursery: trio.Nursery, rpc: Rpc, peer: str, request: Any = None, *, timeout: float = 1.0
@@ -69,7 +69,7 @@ async def run(story: Story, *peers: str, limits: SwarmLimits | None = None) -> N
 # -- asking -----------------------------------------------------------------------------------------------------
 
 
-async def test_answers_reach_who_asked_in_whatever_order_they_come(autojump_clock: Clock) -> None:
+async def test_each_reply_reaches_its_caller_in_any_order(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         callers = [Caller(nursery, rpc, peer) for peer in ("a", "a", "b", "a")]
         asked = [*await net.until_sent("a", 3), *await net.until_sent("b", 1)]
@@ -85,7 +85,7 @@ async def test_answers_reach_who_asked_in_whatever_order_they_come(autojump_cloc
     await run(story, "a", "b")
 
 
-async def test_the_trace_goes_along(autojump_clock: Clock) -> None:
+async def test_a_request_carries_its_trace(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         assert rpc.ask("a", Ping(), lambda reply: None, "trace-1") is not None
         assert net.requests("a")[0].trace == "trace-1"
@@ -93,7 +93,7 @@ async def test_the_trace_goes_along(autojump_clock: Clock) -> None:
     await run(story, "a")
 
 
-async def test_who_is_not_connected_is_unreachable_and_nothing_is_waited_for(autojump_clock: Clock) -> None:
+async def test_a_peer_that_is_not_connected_is_unreachable_and_no_caller_waits(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         with pytest.raises(Unreachable):
             await rpc.call("nobody", Ping(), timeout=1.0)
@@ -102,7 +102,7 @@ async def test_who_is_not_connected_is_unreachable_and_nothing_is_waited_for(aut
             await rpc.call("a", Ping(), timeout=1.0)
         assert trio.current_time() == 0.0
         assert unanswered(rpc) == 0
-        assert service.missed_peers == [], "nobody is blamed for what was never sent"
+        assert service.missed_peers == [], "no peer is blamed for a request that was never sent"
 
     await run(story, "a")
 
@@ -119,7 +119,7 @@ async def test_a_peer_with_too_much_unanswered_is_unreachable_until_some_is(auto
     await run(story, "a", "b", limits=SwarmLimits(in_flight_max=2))
 
 
-async def test_what_is_not_sent_to_a_peer_with_too_much_unanswered_is_counted_and_said_once_a_minute(
+async def test_requests_not_sent_to_a_peer_with_too_much_unanswered_are_counted_and_logged_once_a_minute(
     autojump_clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
@@ -140,7 +140,7 @@ async def test_what_is_not_sent_to_a_peer_with_too_much_unanswered_is_counted_an
     await run(story, "a", limits=SwarmLimits(in_flight_max=2))
 
 
-async def test_silence_until_the_deadline_is_a_miss_and_the_late_answer_finds_nobody(autojump_clock: Clock) -> None:
+async def test_silence_until_the_deadline_is_a_miss_and_a_late_reply_is_dropped(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", timeout=0.5)
         await caller.over.wait()
@@ -150,12 +150,12 @@ async def test_silence_until_the_deadline_is_a_miss_and_the_late_answer_finds_no
         assert unanswered(rpc) == 0
         net.answer("a", net.requests("a")[0].id, PONG)
         assert service.missed_peers == ["a"]
-        assert net.given_up == [], "to be late is no breach of the protocol"
+        assert net.given_up == [], "a late reply breaks no rule"
 
     await run(story, "a")
 
 
-async def test_a_far_peer_has_its_time_before_it_is_blamed(autojump_clock: Clock) -> None:
+async def test_a_distant_peer_has_its_time_before_it_is_blamed(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         for number in range(3):
             caller = Caller(nursery, rpc, "a", timeout=1.0)
@@ -166,7 +166,7 @@ async def test_a_far_peer_has_its_time_before_it_is_blamed(autojump_clock: Clock
         caller = Caller(nursery, rpc, "a", timeout=0.3)
         await caller.over.wait()
         assert type(caller.outcome) is Silent
-        assert service.missed_peers == [], "the caller was in a hurry, and the peer is far"
+        assert service.missed_peers == [], "the caller was in a hurry, and the peer is distant"
         caller = Caller(nursery, rpc, "a", timeout=0.5)
         await caller.over.wait()
         assert service.missed_peers == ["a"]
@@ -174,8 +174,8 @@ async def test_a_far_peer_has_its_time_before_it_is_blamed(autojump_clock: Clock
     await run(story, "a")
 
 
-async def test_late_answers_tell_how_long_a_peer_takes(autojump_clock: Clock) -> None:
-    """Those of a network that has become slow are all late at first; if they told nothing, it would stay so."""
+async def test_late_replies_are_round_trips_too(autojump_clock: Clock) -> None:
+    """In a network that has become slow all replies are late at first; without them the timeouts would never grow."""
 
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", timeout=0.1)
@@ -185,12 +185,12 @@ async def test_late_answers_tell_how_long_a_peer_takes(autojump_clock: Clock) ->
         assert rpc.round_trips.median("a") == pytest.approx(0.3)
         net.answer("a", net.requests("a")[0].id, PONG)
         net.go("a")
-        assert rpc.round_trips.median("a") is None, "when it comes again, it may be by another way"
+        assert rpc.round_trips.median("a") is None, "when it returns, its path may be another one"
 
     await run(story, "a")
 
 
-async def test_what_waits_for_a_disk_tells_nothing_of_the_way(autojump_clock: Clock) -> None:
+async def test_a_reply_after_a_commit_is_no_round_trip(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         assert rpc.ask("a", Merge((b"envelope",)), lambda reply: None) is not None
         await trio.sleep(3.0)
@@ -200,8 +200,8 @@ async def test_what_waits_for_a_disk_tells_nothing_of_the_way(autojump_clock: Cl
     await run(story, "a")
 
 
-async def test_who_was_late_itself_blames_nobody(mock_clock: Clock) -> None:
-    """The process was stopped, or its loop was busy: the answer may well be in the socket."""
+async def test_a_process_that_was_late_itself_blames_no_peer(mock_clock: Clock) -> None:
+    """The process was stopped or its loop was busy: the reply may wait in the socket."""
 
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", timeout=0.5)
@@ -215,7 +215,7 @@ async def test_who_was_late_itself_blames_nobody(mock_clock: Clock) -> None:
     await run(story, "a")
 
 
-async def test_a_caller_that_is_cancelled_leaves_without_blaming_anybody(autojump_clock: Clock) -> None:
+async def test_a_cancelled_caller_blames_no_peer(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         with trio.move_on_after(0.2) as scope:
             await rpc.call("a", Ping(), timeout=1.0)
@@ -227,7 +227,7 @@ async def test_a_caller_that_is_cancelled_leaves_without_blaming_anybody(autojum
     await run(story, "a")
 
 
-async def test_the_error_a_peer_answered_with_is_raised_as_what_it_is(autojump_clock: Clock) -> None:
+async def test_the_error_of_a_peer_is_raised_with_its_type(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", GetHeads(KEY, ()))
         (asked,) = await net.until_sent("a", 1)
@@ -235,12 +235,12 @@ async def test_the_error_a_peer_answered_with_is_raised_as_what_it_is(autojump_c
         await caller.over.wait()
         assert type(caller.outcome) is StorageFull
         assert caller.outcome.details == {"free_bytes": 0}
-        assert service.missed_peers == [], "an error is an answer"
+        assert service.missed_peers == [], "an error is a reply"
 
     await run(story, "a")
 
 
-async def test_an_answer_of_another_kind_is_an_error_and_says_nothing(autojump_clock: Clock) -> None:
+async def test_a_reply_of_another_kind_is_silence(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         for request, wrong in (
             (Merge((b"e",)), ProviderAdded()), (Merge((b"e",)), PONG), (GetHeads(KEY, ()), EnvelopesReply(())),
@@ -250,27 +250,27 @@ async def test_an_answer_of_another_kind_is_an_error_and_says_nothing(autojump_c
             asked = (await net.until_sent("a", len(net.requests("a")) + 1))[-1]
             net.answer("a", asked.id, wrong)
             await caller.over.wait()
-            assert isinstance(caller.outcome, Silent), "it may have been carried out, and nobody knows"
+            assert isinstance(caller.outcome, Silent), "the peer may have carried it out"
         assert unanswered(rpc) == 0
 
     await run(story, "a")
 
 
-async def test_an_answer_that_nobody_asked_for_is_passed_over(autojump_clock: Clock) -> None:
+async def test_a_reply_without_a_request_is_ignored(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         replies: list[Reply | BzzzError] = []
         number = rpc.ask("a", Ping(), replies.append)
         assert number is not None
         net.answer("b", number, PONG)
-        assert replies == [], "another peer's answer is not this one's"
+        assert replies == [], "a reply of another peer is not for this request"
         net.answer("a", number, PONG)
         net.answer("a", number, Pong(9, 9, 9))
-        assert replies == [PONG], "and one request has one answer"
+        assert replies == [PONG], "and a request has one reply"
 
     await run(story, "a", "b")
 
 
-async def test_a_connection_that_ends_fails_all_who_wait_on_it_at_once_and_once(autojump_clock: Clock) -> None:
+async def test_a_connection_that_ends_fails_its_callers_at_once_and_once(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         here = [Caller(nursery, rpc, "a", timeout=60.0) for _ in range(3)]
         there = Caller(nursery, rpc, "b", timeout=60.0)
@@ -287,7 +287,7 @@ async def test_a_connection_that_ends_fails_all_who_wait_on_it_at_once_and_once(
         assert trio.current_time() == 0.0
         assert [type(reply) for reply in replies] == [Silent]
         rpc.give_up("a", number, is_missed=True)
-        assert service.missed_peers == [], "who is gone is not suspect as well"
+        assert service.missed_peers == [], "a disconnected peer is not suspect as well"
         assert not there.over.is_set()
         net.answer("b", net.requests("b")[0].id, PONG)
         await there.over.wait()
@@ -297,7 +297,7 @@ async def test_a_connection_that_ends_fails_all_who_wait_on_it_at_once_and_once(
     await run(story, "a", "b")
 
 
-async def test_who_asks_again_when_it_hears_of_the_end_is_told_that_nobody_is_there(autojump_clock: Clock) -> None:
+async def test_a_request_from_the_callback_of_a_lost_connection_is_not_sent(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         again: list[int | None] = []
         for _ in range(3):
@@ -309,7 +309,7 @@ async def test_who_asks_again_when_it_hears_of_the_end_is_told_that_nobody_is_th
     await run(story, "a")
 
 
-async def test_an_answer_to_the_former_connection_is_no_answer_on_the_next(autojump_clock: Clock) -> None:
+async def test_a_reply_to_the_former_connection_is_none_on_the_next(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         replies: list[Reply | BzzzError] = []
         old = rpc.ask("a", Ping(), replies.append)
@@ -327,7 +327,7 @@ async def test_an_answer_to_the_former_connection_is_no_answer_on_the_next(autoj
     await run(story, "a")
 
 
-async def test_giving_up_twice_or_after_the_answer_blames_nobody(autojump_clock: Clock) -> None:
+async def test_giving_up_twice_or_after_the_reply_blames_no_peer(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         number = rpc.ask("a", Ping(), lambda reply: None)
         assert number is not None
@@ -339,7 +339,7 @@ async def test_giving_up_twice_or_after_the_answer_blames_nobody(autojump_clock:
     await run(story, "a")
 
 
-async def test_a_large_frame_goes_by_the_bulk_lane_and_a_small_one_does_not(autojump_clock: Clock) -> None:
+async def test_a_large_frame_takes_the_bulk_lane_and_a_small_one_does_not(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         rpc.ask("a", Merge((b"x" * BULK_BYTES_MIN,)), lambda reply: None)
         rpc.ask("a", Merge((b"x",)), lambda reply: None)
@@ -385,7 +385,7 @@ both_ways = pytest.mark.parametrize("given", [awaited, deferred])
 
 
 @both_ways
-async def test_what_takes_time_is_answered_when_it_is_done_and_nobody_waits_for_it(
+async def test_a_slow_request_is_answered_when_it_is_done_and_delays_no_other(
     given: Callable[..., Any], autojump_clock: Clock
 ) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
@@ -411,7 +411,7 @@ async def test_what_takes_time_is_answered_when_it_is_done_and_nobody_waits_for_
         assert by_number[2] == FailedReply.of(Conflict("read again"))
         assert isinstance(by_number[3], FailedReply)
         assert by_number[3].code == "UCXL-500-INTERNAL"
-        assert "defect" not in by_number[3].message, "our insides are nobody else's business"
+        assert "defect" not in by_number[3].message, "a defect of this node is not described to others"
         assert rpc.load.requests == {}
 
     await run(story, "a")
@@ -430,10 +430,10 @@ async def test_a_deferred_reply_that_is_resolved_already_is_sent_at_once(autojum
 
 
 @both_ways
-async def test_an_answer_goes_out_on_the_connection_it_was_asked_on_or_not_at_all(
+async def test_a_late_reply_goes_out_on_the_connection_of_its_request_or_not_at_all(
     given: Callable[..., Any], autojump_clock: Clock
 ) -> None:
-    """A peer that starts again counts from one again: an answer to its former life would acknowledge something else."""
+    """A peer that starts again counts from one again: a reply to its former run would acknowledge another request."""
 
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def slow_commit() -> Reply:
@@ -441,12 +441,12 @@ async def test_an_answer_goes_out_on_the_connection_it_was_asked_on_or_not_at_al
             return MergeReply(1, ())
 
         service.answers[Merge] = given(nursery, slow_commit())
-        net.ask("a", 1, Merge((b"former life",)))
+        net.ask("a", 1, Merge((b"former run",)))
         await trio.sleep(1.0)
         net.go("a", "killed")
         net.come("a")
         service.answers[Merge] = FailedReply.of(StorageFull("no room"))
-        net.ask("a", 1, Merge((b"this life",)))
+        net.ask("a", 1, Merge((b"this run",)))
         await trio.sleep(5.0)
         assert net.replies("a") == [(1, FailedReply.of(StorageFull("no room")))]
         assert rpc.load.requests == {}
@@ -454,7 +454,7 @@ async def test_an_answer_goes_out_on_the_connection_it_was_asked_on_or_not_at_al
     await run(story, "a")
 
 
-async def test_a_peer_that_asks_too_much_at_once_is_told_to_slow_down(autojump_clock: Clock) -> None:
+async def test_a_peer_with_too_many_requests_is_asked_to_slow_down(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def later() -> Reply:
             await trio.sleep(1.0)
@@ -470,7 +470,7 @@ async def test_a_peer_that_asks_too_much_at_once_is_told_to_slow_down(autojump_c
         assert isinstance(reply.error, TooManyRequests)
         service.answers[GetHeads] = later()
         net.ask("b", 1, GetHeads(KEY, ()))
-        assert net.replies("b") == [], "another peer is not concerned"
+        assert net.replies("b") == [], "another peer is not affected"
         await trio.sleep(2.0)
         service.answers[GetHeads] = HeadsReply((), ())
         net.ask("a", 4, GetHeads(KEY, ()))
@@ -479,7 +479,7 @@ async def test_a_peer_that_asks_too_much_at_once_is_told_to_slow_down(autojump_c
     await run(story, "a", "b", limits=SwarmLimits(serving_max=2))
 
 
-async def test_what_is_no_message_costs_the_connection_and_nothing_else(autojump_clock: Clock) -> None:
+async def test_a_malformed_message_costs_the_connection_and_nothing_else(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         caller = Caller(nursery, rpc, "a", timeout=9.0)
         await net.until_sent("a", 1)
@@ -497,7 +497,7 @@ async def test_what_is_no_message_costs_the_connection_and_nothing_else(autojump
     await run(story, "a")
 
 
-async def test_no_error_that_can_be_raised_here_or_sent_there_ends_the_node(autojump_clock: Clock) -> None:
+async def test_no_error_of_this_node_or_of_a_peer_ends_the_node(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         async def odd() -> Reply:
             raise Unavailable("x" * 10_000, object=object(), text="y" * 10_000)
@@ -516,7 +516,7 @@ async def test_no_error_that_can_be_raised_here_or_sent_there_ends_the_node(auto
     await run(story, "a")
 
 
-async def test_coming_and_going_is_passed_on(autojump_clock: Clock) -> None:
+async def test_connections_are_reported_to_the_service(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         net.come("a")
         net.go("a")

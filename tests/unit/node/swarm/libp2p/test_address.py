@@ -1,4 +1,4 @@
-"""Multiaddrs: what is spoken here, and what is said of the rest."""
+"""Multiaddrs: those that are supported, and the complaint about each other one."""
 
 import contextlib
 
@@ -55,7 +55,7 @@ def test_an_address_is_read_and_written(text: str, endpoint: TcpAddress) -> None
         ("/ip4/127.0.0.1/tcp/1/p2p/", "not an address"),
     ],
 )
-def test_what_is_wrong_with_an_address_is_said(text: str, complaint: str) -> None:
+def test_the_message_says_what_is_wrong_with_an_address(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse(text)
 

@@ -1,4 +1,4 @@
-"""Frames come out of bytes as they went in, however the bytes were cut on the way."""
+"""Frames come out of the splitter as they went in, wherever the bytes were cut."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def framed(*frames: bytes) -> bytes:
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.lists(st.integers(1, 50), max_size=60))
-def test_frames_come_out_whole_and_in_order_however_they_were_cut(frames: list[bytes], cuts: list[int]) -> None:
+def test_frames_come_out_whole_and_in_order_wherever_they_were_cut(frames: list[bytes], cuts: list[int]) -> None:
     got: list[bytes] = []
     splitter = FrameSplitter(got.append, refuse=lambda why: None)
     data = framed(*frames)
@@ -45,18 +45,19 @@ def test_a_length_over_the_limit_is_refused_once_and_nothing_comes_after_it(size
 
 
 @given(st.lists(st.integers(1, 200_000), min_size=1, max_size=20))
-def test_what_is_held_of_a_frame_is_counted_kept_in_few_pieces_and_given_back(cuts: list[int]) -> None:
+def test_an_incomplete_frame_is_counted_kept_in_few_pieces_and_released(cuts: list[int]) -> None:
     splitter = FrameSplitter(lambda frame: None, refuse=lambda why: None)
     splitter.feed(FRAME_BYTES_MAX.to_bytes(4, "big"))
     for cut in cuts:
         splitter.feed(bytes(cut))
     assert splitter.held_bytes == 4 + sum(cuts)
+    # private: nothing but memory depends on the number of pieces
     assert len(splitter._held) <= 1 + splitter.held_bytes // (64 * 1024)
     splitter.stop()
     assert (splitter.held_bytes, splitter._held) == (0, [])
 
 
-def test_a_splitter_that_is_stopped_in_a_frame_hands_over_no_further_one() -> None:
+def test_a_splitter_that_is_stopped_in_a_frame_delivers_no_further_one() -> None:
     got: list[bytes] = []
 
     def deliver(frame: bytes) -> None:

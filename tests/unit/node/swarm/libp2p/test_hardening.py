@@ -24,14 +24,14 @@ class Row(NamedTuple):
 
 HOST, HARD, LIMITS = "live/test_host.py", "live/test_host_hardening.py", "live/test_limits.py"
 FRAMES = "live/test_frames.py"
-LIBRARY, PUBSUB, CONDUCT = "live/test_libp2p_release.py", "live/test_pubsub.py", "live/test_peer_policy.py"
+LIBRARY, PUBSUB, POLICY = "live/test_libp2p_release.py", "live/test_pubsub.py", "live/test_peer_policy.py"
 
 ROWS = (
     # What breaks an unhardened host.
     Row(
         "S1: 250 connections in its life, and then no more",
         ("node/swarm/libp2p/host.py", "node/swarm/libp2p/swarm_adapter.py"),
-        (f"{HARD}::test_connections_that_ended_give_their_place_back",),
+        (f"{HARD}::test_connections_that_ended_leave_room_for_others",),
     ),
     Row(
         "S2: a stream handler that raises ends the host",
@@ -41,13 +41,16 @@ ROWS = (
     Row(
         "S3: 24 bytes that are not UTF-8 end the host",
         ("node/swarm/libp2p/multistream.py",),
-        (f"{HARD}::test_a_bad_opening_of_a_stream_costs_that_stream", f"{HARD}::test_garbage_on_the_port_harms_nobody"),
+        (
+            f"{HARD}::test_a_bad_opening_of_a_stream_costs_that_stream",
+            f"{HARD}::test_garbage_on_the_port_harms_no_peer",
+        ),
     ),
     Row(
         "S4: a garbage RPC, a bad from_id or key, or a validator that raises ends the host",
         ("node/swarm/libp2p/gossipsub.py", "node/swarm/libp2p/gossipsub_parts.py"),
         (
-            f"{PUBSUB}::test_garbage_costs_its_stream_and_then_its_connection_and_nobody_else",
+            f"{PUBSUB}::test_garbage_costs_its_stream_and_then_its_connection_and_no_other_peer",
             f"{PUBSUB}::test_validators_and_handlers_that_raise_refuse_and_end_nothing",
         ),
     ),
@@ -60,16 +63,16 @@ ROWS = (
         "S6: a frozen peer is never noticed, disconnecting it can hang, and a mute listener holds a dial for minutes",
         ("node/swarm/libp2p/yamux.py", "node/swarm/libp2p/dial.py", "protocols/policy/failure_detector.py"),
         (
-            f"{HOST}::test_a_frozen_peer_is_given_up_though_nobody_speaks_to_it",
+            f"{HOST}::test_a_frozen_peer_is_given_up_without_any_traffic_to_it",
             f"{HOST}::test_a_frozen_peer_can_be_disconnected_at_once",
             f"{HOST}::test_a_listener_that_stays_mute_fails_the_dial_in_time",
             f"{HOST}::test_a_killed_peer_is_gone_at_once",
-            f"{CONDUCT}::test_a_frozen_peer_is_suspect_at_its_first_missed_deadline_and_trusted_at_its_first_answer",
+            f"{POLICY}::test_a_frozen_peer_is_suspect_at_its_first_missed_deadline_and_trusted_at_its_first_answer",
         ),
     ),
     Row(
         "S7: a write that is cancelled under backpressure corrupts the connection",
-        ("node/swarm/libp2p/yamux.py",),
+        ("node/swarm/libp2p/yamux_writer.py",),
         (f"{HARD}::test_a_write_that_is_cancelled_under_backpressure_leaves_the_connection_whole",),
     ),
     Row(
@@ -79,7 +82,7 @@ ROWS = (
             "sim/test_real.py::test_an_indeterminate_write_is_not_shown_until_the_same_envelope_is_sent_again",
             "sim/test_real.py::test_every_answer_of_the_real_backend_is_true",
             "sim/test_hybrid.py::test_no_call_exceeds_its_deadline_when_all_peers_freeze_during_it",
-            f"{LIMITS}::test_a_peer_has_so_many_streams_for_a_protocol_and_others_have_theirs",
+            f"{LIMITS}::test_the_streams_of_a_peer_for_a_protocol_are_bounded_and_other_peers_have_theirs",
         ),
     ),
     Row(
@@ -94,12 +97,12 @@ ROWS = (
     Row(
         "the connector dials everything in the peer store",
         ("node/swarm/libp2p/swarm_adapter.py",),
-        (f"{LIBRARY}::test_nothing_is_dialled_but_by_our_host",),
+        (f"{LIBRARY}::test_only_the_host_dials",),
     ),
     Row(
-        "leaving run() leaks sockets, and the others still see us connected",
+        "leaving run() leaks sockets, and its peers still see it connected",
         ("node/swarm/libp2p/host.py", "node/swarm/libp2p/listen.py"),
-        (f"{HOST}::test_the_end_closes_every_socket_and_tells_everyone",),
+        (f"{HOST}::test_the_end_closes_every_socket_and_disconnects_every_peer",),
     ),
     Row(
         "SO_REUSEPORT: a second process on the same port starts without an error",
@@ -115,20 +118,20 @@ ROWS = (
         ),
     ),
     Row(
-        "two who dial each other at once have two connections",
+        "two hosts that dial each other at once have two connections",
         ("node/swarm/libp2p/peer_links.py",),
         (f"{HOST}::test_dialling_each_other_at_once_leaves_one_connection_to_both",),
     ),
     Row(
-        "256 streams that nobody closed, and new_stream waits for ever",
+        "after 256 streams that were not closed, new_stream waits for ever",
         ("node/swarm/libp2p/yamux.py", "node/swarm/libp2p/host_adapter.py"),
-        (f"{LIMITS}::test_our_own_streams_are_given_up_when_the_other_side_says_nothing",),
+        (f"{LIMITS}::test_own_streams_are_given_up_when_the_other_side_is_silent",),
     ),
     Row(
         "a peer that does not read absorbs 4 MiB, and then writes fail after 5 s",
         ("node/swarm/libp2p/lanes.py", "node/swarm/libp2p/yamux_stream.py"),
         (
-            f"{FRAMES}::test_a_full_queue_refuses_and_loses_nothing_of_what_it_took",
+            f"{FRAMES}::test_a_full_queue_refuses_frames_and_loses_none_that_it_took",
             f"{PUBSUB}::test_a_peer_that_does_not_read_costs_a_bounded_queue_and_then_its_stream",
         ),
     ),
@@ -137,34 +140,34 @@ ROWS = (
         ("node/swarm/libp2p/dial.py", "node/services/membership/neighbours.py"),
         (
             f"{LIBRARY}::test_an_address_that_was_refused_or_forgotten_is_dialled_again_at_once",
-            f"{CONDUCT}::test_a_node_finds_its_members_after_a_restart_by_its_own_address_book",
+            f"{POLICY}::test_a_node_finds_its_members_after_a_restart_by_its_own_address_book",
         ),
     ),
     Row(
-        "what a peer said of itself is kept after it left, and not asked again",
+        "the identity of a peer is kept after it left, and not asked for again",
         ("node/swarm/libp2p/swarm_adapter.py",),
-        (f"{LIBRARY}::test_nothing_is_kept_of_a_peer_that_is_gone",),
+        (f"{LIBRARY}::test_nothing_is_kept_of_a_peer_that_left",),
     ),
     Row(
-        "a thousand peers that say where they are make it forget its own key, and identify is over",
+        "a thousand peers with addresses make it forget its own key, which ends identify",
         ("node/swarm/libp2p/swarm_adapter.py",),
-        (f"{LIBRARY}::test_a_crowd_that_says_where_it_is_does_not_make_a_host_forget_who_it_is_itself",),
+        (f"{LIBRARY}::test_many_peers_with_addresses_do_not_make_a_host_forget_its_own_key",),
     ),
     Row(
-        "the resource manager denies who comes often, and then everyone",
+        "the resource manager denies a peer that connects often, and then all peers",
         ("node/swarm/limits.py", "node/swarm/libp2p/host.py"),
         (
-            f"{LIMITS}::test_the_same_peer_may_come_again_as_often_as_it_likes",
-            f"{LIMITS}::test_an_idle_connection_gives_way_when_there_are_too_many",
+            f"{LIMITS}::test_a_peer_may_reconnect_without_limit",
+            f"{LIMITS}::test_an_idle_connection_is_closed_when_there_are_too_many",
         ),
     ),
     Row(
         "normal events are logged as errors, and a root handler is installed",
         ("node/swarm/libp2p/release.py",),
-        (f"{HARD}::test_libp2p_says_nothing_of_what_is_normal_and_installs_no_handler",),
+        (f"{HARD}::test_libp2p_logs_no_normal_events_and_installs_no_handler",),
     ),
     Row(
-        "there is no gate by peer id",
+        "there is no allow list or deny list of peer ids",
         ("node/swarm/peer_policy.py", "node/swarm/libp2p/host.py"),
         (f"{LIMITS}::test_the_lists_hold_at_once_and_both_ways",),
     ),
@@ -172,7 +175,7 @@ ROWS = (
         "250 half-open connections fill the inbound limiter",
         ("node/swarm/libp2p/host.py",),
         (
-            f"{LIMITS}::test_a_thousand_idle_connections_and_three_hundred_half_open_ones_keep_nobody_waiting",
+            f"{LIMITS}::test_a_thousand_idle_connections_and_three_hundred_half_open_ones_delay_no_other_peer",
             f"{HARD}::test_half_open_connections_make_room_for_a_new_one",
         ),
     ),
@@ -182,24 +185,24 @@ ROWS = (
         (f"{LIBRARY}::test_a_dial_on_loopback_takes_well_under_fifty_milliseconds",),
     ),
     Row(
-        "garbage that is pushed as identity is taken without a word, again and again",
+        "a malformed identity that is pushed is accepted silently, again and again",
         ("node/swarm/libp2p/host_adapter.py",),
-        (f"{LIBRARY}::test_what_a_peer_pushes_of_itself_is_known_and_garbage_is_held_against_it",),
+        (f"{LIBRARY}::test_a_pushed_identity_is_kept_and_a_malformed_one_is_an_offence",),
     ),
     # GossipSub.
     Row(
-        "messages are dropped in silence: over 10 a second, over 32 in a queue or a channel",
+        "messages are dropped silently: over 10 a second, over 32 in a queue or a channel",
         ("node/swarm/libp2p/gossipsub.py", "node/swarm/libp2p/gossipsub_parts.py"),
         (f"{PUBSUB}::test_a_burst_of_a_hundred_arrives_whole_and_once_two_hosts_further",),
     ),
     Row(
-        "what is said after a restart is taken for a repetition",
+        "messages after a restart are taken for repetitions",
         ("node/swarm/libp2p/gossipsub.py",),
-        (f"{PUBSUB}::test_a_node_that_starts_again_at_once_is_not_taken_for_a_repetition",),
+        (f"{PUBSUB}::test_messages_after_a_restart_are_not_taken_for_repetitions",),
     ),
     # All of it.
     Row(
-        "another release may mend, rename or break any of it",
+        "another release may fix, rename or break any of it",
         ("node/swarm/libp2p/release.py",),
         (f"{HARD}::test_another_release_of_libp2p_is_refused",),
     ),
