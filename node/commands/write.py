@@ -1,6 +1,7 @@
 """`bzzz put`, `delete` and `receipt`: writes a version, and shows how durable it is."""
 
 import mimetypes
+import os
 import select
 import sys
 from collections.abc import Callable
@@ -71,7 +72,10 @@ def put_command(
     """
     content = _read(file)
     headers = {**_headers(**conditions), "Content-Type": content_type or _guessed_type(file, content)}
-    _write(client, "POST" if create else "PUT", address, headers, content, replicated, timeout_ms, as_json)
+    try:
+        _write(client, "POST" if create else "PUT", address, headers, content, replicated, timeout_ms, as_json)
+    except Failure as failure:
+        raise (_explained(failure, headers["Content-Type"]) if content_type is None else failure) from None
 
 
 @click.command("delete", short_help="Mark an address as deleted; its history stays.")
@@ -218,8 +222,15 @@ def _of_standard_input(bytes_max: int) -> bytes:
     return content
 
 
+_ENCODINGS = {
+    "gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz", "br": "application/x-brotli",
+    "compress": "application/x-compress", "zstd": "application/zstd",
+}  # fmt: skip
+"""The media type of a file by the encoding of what is in it, as `mimetypes` calls it."""
+
+
 def _guessed_type(file: str | None, content: bytes) -> str:
-    guessed = mimetypes.guess_type(file)[0] if file and file != "-" else None
+    guessed = _type_by_name(file) if file and file != "-" else None
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:
@@ -227,3 +238,22 @@ def _guessed_type(file: str | None, content: bytes) -> str:
     if guessed is None:
         return "text/plain; charset=utf-8"
     return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed
+
+
+def _type_by_name(file: str) -> str | None:
+    """The type of the file itself: `x.tar.gz` is application/gzip, and not the application/x-tar that is inside."""
+    name = os.path.basename(file)
+    guessed, encoding = mimetypes.guess_type(f"./{name}")  # a name may look like a URL
+    if encoding is None and name.lower().endswith((".zst", ".tzst")):  # Python before 3.14 does not know it
+        encoding = "zstd"
+    return guessed if encoding is None else _ENCODINGS.get(encoding, "application/octet-stream")
+
+
+def _explained(failure: Failure, guessed: str) -> Failure:
+    """A refusal of content that does not fit its type also says that the type was guessed, and how to name another."""
+    error = failure.error or {}
+    if error.get("details", {}).get("expected") != guessed:
+        return failure
+    why = f" ({error['cause']})" if error.get("cause") else ""
+    message = f"{error['message']}{why}; that type was guessed from the name: '--type text/plain' stores it as text"
+    return Failure(message, failure.exit_code, {**error, "message": message})

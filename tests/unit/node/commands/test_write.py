@@ -33,6 +33,19 @@ def test_what_is_put_from_standard_input_or_a_file_is_got_byte_for_byte(api: str
         ("a.png", b"\xff", "image/png"),
         ("a.unknown", b"x", "text/plain; charset=utf-8"),
         ("unknown", b"\xff", "application/octet-stream"),
+        ("a.tar.gz", b"\x1f\x8b\xff", "application/gzip"),
+        ("a.tgz", b"\x1f\x8b\xff", "application/gzip"),
+        ("a.TAR.GZ", b"\x1f\x8b\xff", "application/gzip"),
+        ("a.json.gz", b"\x1f\x8b\xff", "application/gzip"),
+        ("a.json.gz", b"", "application/gzip"),
+        ("a.html.bz2", b"BZh\xff", "application/x-bzip2"),
+        ("a.json.xz", b"\xfd7zXZ", "application/x-xz"),
+        ("a.json.br", b"\xff", "application/x-brotli"),
+        ("a.json.zst", b"\x28\xb5\x2f\xfd", "application/zstd"),
+        ("a.csv.Z", b"\x1f\x9d", "application/x-compress"),
+        ("a.svgz", b"\x1f\x8b\xff", "application/gzip"),
+        ("a.gz", b"\x1f\x8b\xff", "application/gzip"),
+        ("data:,x.json", b"{}", "application/json"),
     ],
 )
 def test_the_media_type_is_guessed_from_the_name_and_the_content(
@@ -43,6 +56,27 @@ def test_the_media_type_is_guessed_from_the_name_and_the_content(
     assert json_of("get", ADDRESS)["envelope"]["content_type"] == media_type
     json_of("put", ADDRESS, str(tmp_path / name), "--type", "x/y")
     assert json_of("get", ADDRESS)["envelope"]["content_type"] == "x/y"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b'\xef\xbb\xbf{"a": 1}', "BOM"), (b'{"a": 1} // a comment', "Extra data"), (b"/* a */ {}", "Expecting value")],
+)
+def test_json_that_is_none_is_refused_with_the_way_to_store_it(
+    api: str, tmp_path: Path, content: bytes, why: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    refused = bzzz("put", ADDRESS, str(path))
+    assert refused.exit_code == 1
+    assert why in refused.stderr
+    assert "that type was guessed from the name: '--type text/plain' stores it as text" in refused.stderr
+    assert "--type text/plain" in json.loads(bzzz("put", ADDRESS, str(path), "--json").stdout)["error"]["message"]
+    json_of("put", ADDRESS, str(path), "--type", "text/plain")
+    assert bzzz("get", ADDRESS).stdout_bytes == content
+    declared = bzzz("put", ADDRESS, str(path), "--type", "application/json")
+    assert declared.exit_code == 1
+    assert "guessed" not in declared.stderr
 
 
 def test_a_receipt_in_words_names_what_is_needed_to_ask_again(api: str) -> None:
