@@ -191,7 +191,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
 
 
 def _base(environment: Environment, settings: Settings) -> _Base:
-    audit = Audit(environment.audit_storage, environment.key, now_ms=environment.now_ms)
+    audit = Audit(environment.audit_storage, environment.key, now_ms=environment.now_ms, marks=environment.store)
     refuse = _refuse_swarm if environment.network is None else _refuse_nothing
     meters = Meters() if settings.metrics_enabled else None
     call_metrics = CallMetrics(now_ms=environment.now_ms)

@@ -2,8 +2,11 @@
 
 Each act is one line of JSON in one canonical form. Each line has the SHA-256 of the line before it, and is signed by
 the node. So a line that was changed, removed, inserted or moved makes the chain break there, and `check` names the
-first broken line. The chain cannot show that its last lines were cut off: for that, compare its head with one from
-before (Crosby and Wallach, "Efficient Data Structures for Tamper-Evident Logging", 2009, on what a hash chain proves).
+first broken line. A log may be rotated: the chain goes on in another file, whose first entry says so (`ROTATED`).
+
+The chain cannot show that its last lines were cut off, nor that whole files before a rotation were removed: for that,
+compare its head with one from before (Crosby and Wallach, "Efficient Data Structures for Tamper-Evident Logging",
+2009, on what a hash chain proves).
 """
 
 import hashlib
@@ -18,6 +21,8 @@ from protocols.keys import PrivateKey
 GENESIS = "0" * 64
 """The hash in the place of the line before the first one."""
 LINE_BYTES_MAX = 65_536
+ROTATED = "log.rotated"
+"""The act of the first entry of a further file."""
 _DOMAIN = b"bzzz audit 1\0"
 """The prefix of what is signed, so that a signature of this node over anything else is not valid here."""
 _FIELDS = frozenset({"sequence", "at_ms", "act", "author", "reason", "details", "state", "node", "previous"})
@@ -47,14 +52,15 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The result of a check: the number of good lines, the head of these, and the first broken line (from 1), if
-    any.
-    """
+    any. `first` and `last` are the sequences of the first and of the last good entry."""
 
     good: int
     head: str
     node: str
     broken: int | None = None
     why: str = ""
+    first: int = 1
+    last: int = 0
 
 
 def seal(key: PrivateKey, entry: Entry) -> bytes:
@@ -88,18 +94,21 @@ def read(line: bytes) -> Entry:
 def check(lines: Iterable[bytes], *, node: str | None = None) -> Verdict:
     """Check the lines of a log from its beginning, up to the first broken one.
 
-    All lines must be of one node: of `node` if given, else of the node that wrote the first line.
+    All lines must be of one node: of `node` if given, else of the node that wrote the first line. They begin with the
+    first entry, or with the first one after a rotation.
     """
-    good, head = 0, GENESIS
+    good, head, first, last = 0, GENESIS, 1, 0
     for number, line in enumerate(lines, start=1):
         try:
             entry = read(line)
             node = node or entry.node
-            _check_position(entry, number, head, node)
+            if number == 1 and entry.act == ROTATED:
+                first, last, head = entry.sequence, entry.sequence - 1, entry.previous
+            _check_position(entry, last + 1, head, node)
         except ChainBroken as broken:
-            return Verdict(good, head, node or "", number, str(broken))
-        good, head = number, hash_of(line)
-    return Verdict(good, head, node or "")
+            return Verdict(good, head, node or "", number, str(broken), first, last)
+        good, head, last = number, hash_of(line), entry.sequence
+    return Verdict(good, head, node or "", first=first, last=last)
 
 
 def _check_position(entry: Entry, number: int, head: str, node: str) -> None:

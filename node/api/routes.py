@@ -336,6 +336,20 @@ async def get_audit(node: Node, request: Request) -> RouteReply:
     return RouteReply(data=serialize.audit(node, lines, after=after))
 
 
+async def post_audit_rotate(node: Node, request: Request) -> RouteReply:
+    """Begin a new file of the audit log. The body may be a JSON object with `reason` and `author`."""
+    Query(request)
+    body = await request.body()
+    data = json_object(body) if body else {}
+    refuse_unknown(data, "reason", "author")
+    reason, author = read_reason(data, author=headers.caller(request))
+    name = await node.audit.rotate(author=author, reason=reason)
+    return RouteReply(
+        data={"file": name, "entries": node.audit.sequence, "head": node.audit.head},
+        message=f"the audit log goes on in a new file; the one before is {name}",
+    )
+
+
 async def get_ready(node: Node, request: Request) -> RouteReply:
     """Always 200: the API is served only while the node answers calls."""
     Query(request)
@@ -364,6 +378,7 @@ RESOURCES: Mapping[str, Mapping[str, RouteFunction]] = {
     "/v1/pending/retry": {"POST": post_pending_retry},
     "/v1/flags": {"GET": get_flags, "PATCH": patch_flags},
     "/v1/audit": {"GET": get_audit},
+    "/v1/audit/rotate": {"POST": post_audit_rotate},
     "/health": {"GET": get_health},
     "/ready": {"GET": get_ready},
     "/metrics": {"GET": get_metrics},

@@ -1,4 +1,5 @@
-"""`bzzz audit show` and `verify`: prints the audit log of a node, and checks that the node wrote every line of it.
+"""`bzzz audit show`, `verify` and `rotate`: prints the audit log of a node, checks that the node wrote every line of
+it, and has the node begin a new file.
 
 The check runs here and not in the node, because an attacker who can change the node's log can also change its answers.
 """
@@ -9,9 +10,9 @@ from typing import Any
 
 import click
 
-from node.commands.client import ApiClient, Failure
-from node.commands.options import complete_files, talks_to_node
-from node.commands.output import print_content, print_json, print_note, print_table
+from node.commands.client import JSON_TYPE, ApiClient, Failure
+from node.commands.options import author_option, complete_files, reason_option, talks_to_node
+from node.commands.output import print_content, print_json, print_line, print_note, print_table, report
 
 _file_option = click.option(
     "--file", metavar="FILE", shell_complete=complete_files,
@@ -20,7 +21,7 @@ _file_option = click.option(
 _PAGE = 1000
 
 
-@click.group("audit", short_help="Print the audit log, or check that nobody changed it.")
+@click.group("audit", short_help="Print, check or rotate the audit log.")
 def audit_command() -> None:
     """Print the audit log of a node, or check that nobody changed it.
 
@@ -83,7 +84,8 @@ def _short(value: object) -> str:
 def verify(*, client: ApiClient, as_json: bool, file: str | None, node: str | None) -> None:
     """Check the signature of every line, and that it follows the line before it.
 
-    The exit code is 1 if a line is broken; the first broken one is named.
+    The exit code is 1 if a line is broken; the first broken one is named. A log that was rotated is checked across its
+    files, as many as are there: a file that begins with its rotation may be the first one.
     """
     from protocols.audit_log import check
 
@@ -92,14 +94,16 @@ def verify(*, client: ApiClient, as_json: bool, file: str | None, node: str | No
         lines, note = _complete(list(_of_file(file)))
     else:
         state = client.call("GET", "/v1/audit", {"limit": 1}).data
-        lines, note = list(_of_node(client))[: state["entries"]], ""
+        lines, note = _until(list(_of_node(client)), state["entries"]), ""
     verdict = check(lines, node=node or state.get("node"))
     broken, why = verdict.broken, verdict.why
     if not lines:
         broken, why = 1, "it is missing: a node writes a line at each start, so all of them were removed"
-    if state and broken is None and (verdict.good, verdict.head) != (state["entries"], state["head"]):
+    if state and broken is None and (verdict.last, verdict.head) != (state["entries"], state["head"]):
         broken = verdict.good + 1
-        why = f"the node wrote {state['entries']} entries, but its log has {verdict.good}: the last ones were removed"
+        why = f"the node wrote {state['entries']} entries, but its log ends with {verdict.last}: the last were removed"
+    if broken is None and verdict.first > 1:
+        note = note or f"entries 1 to {verdict.first - 1} are in files from before a rotation, which are not here"
     if as_json:
         print_json({"ok": broken is None, "entries": verdict.good, "head": verdict.head, "node": verdict.node,
                     "broken": broken, "why": why})  # fmt: skip
@@ -109,6 +113,20 @@ def verify(*, client: ApiClient, as_json: bool, file: str | None, node: str | No
     click.echo(f"{verdict.good} entries of {verdict.node}, all unchanged\n  head  {verdict.head}")
     if note:
         print_note(note)
+
+
+def _until(lines: list[bytes], sequence: int) -> list[bytes]:
+    """The lines without those that the node wrote after the entry of this number."""
+    from protocols.audit_log import ChainBroken, read
+
+    while lines:
+        try:
+            if read(lines[-1]).sequence <= sequence:
+                break
+        except ChainBroken:
+            break
+        lines.pop()
+    return lines
 
 
 def _complete(lines: list[bytes]) -> tuple[list[bytes], str]:
@@ -144,3 +162,22 @@ def _of_node(client: ApiClient) -> Iterator[bytes]:
         after += len(lines)
         if len(lines) < _PAGE:
             return
+
+
+@audit_command.command("rotate", short_help="Begin a new file; the one before keeps its lines.")
+@reason_option
+@author_option
+@talks_to_node
+def rotate(*, client: ApiClient, as_json: bool, reason: str, author: str) -> None:
+    """Have the node begin a new audit.log. The one before is named after its entries, audit.1-500.log for example.
+
+    The chain goes on in the new file. Files from before a rotation may be moved elsewhere; never move or cut audit.log
+    itself. A node rotates a file of 16 MiB by itself.
+    """
+    body = json.dumps({"reason": reason, "author": author}).encode()
+    reply = client.call("POST", "/v1/audit/rotate", headers={"Content-Type": JSON_TYPE}, body=body)
+    with report("the audit log was rotated"):
+        if as_json:
+            print_json(reply.data)
+        else:
+            print_line(reply.message)

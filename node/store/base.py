@@ -19,6 +19,7 @@ from node.store.damage import Checks
 from node.store.disk_latency import DiskLatency
 from node.store.hints import Hints
 from node.store.log import Log
+from node.store.marks import Marks
 from node.store.members import MemberRecords
 from node.store.staged import StagedEnvelopes
 from node.store.versions import Versions
@@ -38,7 +39,7 @@ class StoreStats:
     """Local writes with hints to deliver: fewer peers have them than should."""
 
 
-class Store(Log, Versions, Hints, StagedEnvelopes, MemberRecords, Checks, Protocol):
+class Store(Log, Versions, Hints, StagedEnvelopes, MemberRecords, Marks, Checks, Protocol):
     """The whole contract, and the life of the store itself."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

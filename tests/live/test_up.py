@@ -388,6 +388,38 @@ def test_damaged_or_foreign_files_are_one_clear_line_and_left_unchanged(
     assert (data / name).read_bytes() == content
 
 
+def test_what_was_set_at_run_time_outlives_the_audit_log_and_its_loss_is_reported(up: Up, tmp_path: Path) -> None:
+    def bzzz(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [*BZZZ, *arguments], capture_output=True, cwd=REPOSITORY, env=clean(), timeout=60, check=False
+        )
+
+    process = up()
+    api = process.ready()["api"]
+    assert bzzz("flags", "force", "mock", "--reason", "a test", "--api", api).returncode == 0
+    assert bzzz("audit", "rotate", "--api", api).returncode == 0
+    assert bzzz("audit", "verify", "--api", api).returncode == 0
+    assert process.stop() == 0
+    log = tmp_path / "data" / "audit.log"
+    (earlier,) = tmp_path.glob("data/audit.*-*.log")
+    earlier.unlink()
+    process = up()
+    api = process.ready()["api"]
+    verified = bzzz("audit", "verify", "--api", api)
+    assert verified.returncode == 0, verified
+    assert b"are in files from before a rotation" in verified.stderr
+    assert process.stop() == 0
+    log.unlink()
+    api = up().ready()["api"]
+    flags = json.loads(call(api, "/v1/flags")[1])["response"]["data"]
+    assert flags["in_force"] == "mock"
+    assert any("lacks its last" in fault for fault in flags["faults"])
+    assert b"lacks its last" in call(api, "/health")[1]
+    verified = bzzz("audit", "verify", "--api", api)
+    assert verified.returncode == 1
+    assert b"lines are missing" in verified.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "component"), [("store.db", "store"), ("identity.key", "store"), ("audit.log", "configuration")]
 )

@@ -11,21 +11,40 @@ from typing import Any
 import trio
 
 from node.services.control.audit_file import AuditStorage
+from node.store.marks import Marks
 from protocols import audit_log
-from protocols.audit_log import GENESIS, ChainBroken, Entry
-from protocols.errors import BzzzError
+from protocols.audit_log import GENESIS, ROTATED, ChainBroken, Entry
+from protocols.errors import BzzzError, Conflict
 from protocols.keys import PrivateKey
 
 log = logging.getLogger(__name__)
 
 PAGE = 1000
 LOOK_SECONDS = 0.5
+ROTATE_BYTES = 16 << 20
+"""A file of this size is rotated before the next entry."""
+MARK = "audit"
+"""The name of the mark with the last line: a start can tell by it that the log lost lines, and knows their state."""
 
 
 class Audit:
-    """One for each node. `state` is that of the last entry, or {} when that entry cannot be trusted."""
+    """One for each node. `state` is that of the last entry, or {} when that entry cannot be trusted.
 
-    def __init__(self, storage: AuditStorage, key: PrivateKey, *, now_ms: Callable[[], int]) -> None:
+    The last line is kept in `marks` as well. Where the log has less than that, the mark counts: what was set at run
+    time stays in force, and the chain goes on after the missing entries, so that each reader sees them missing.
+    """
+
+    def __init__(
+        self,
+        storage: AuditStorage,
+        key: PrivateKey,
+        *,
+        now_ms: Callable[[], int],
+        marks: Marks | None = None,
+        rotate_bytes: int = ROTATE_BYTES,
+    ) -> None:
+        self._marks = marks if storage.is_kept else None
+        self._rotate_bytes = rotate_bytes
         self._storage = storage
         self._key = key
         self._now_ms = now_ms
@@ -36,6 +55,7 @@ class Audit:
         self._failure = ""
         self._lost = ""
         self.state: Mapping[str, Any] = self._last_state()
+        self._compare_with_mark()
 
     @property
     def sequence(self) -> int:
@@ -50,7 +70,8 @@ class Audit:
     @property
     def faults(self) -> tuple[str, ...]:
         """What is wrong with the log, in words."""
-        return tuple(fault for fault in (self._fault, self._lost, "" if self._lost else self._failure) if fault)
+        found = (self._fault or self._storage.gap, self._lost, "" if self._lost else self._failure)
+        return tuple(fault for fault in found if fault)
 
     @property
     def is_lost(self) -> bool:
@@ -82,6 +103,46 @@ class Audit:
         self._sequence = max(self._sequence, entry.sequence)
         return entry.state if isinstance(entry.state, dict) else {}
 
+    def _compare_with_mark(self) -> None:
+        """Find out whether the log lost lines that this node wrote."""
+        marked = self._marks.mark(MARK) if self._marks is not None else None
+        if marked is None:
+            return
+        line = marked.encode()
+        try:
+            entry = audit_log.read(line)
+        except ChainBroken:
+            return
+        if entry.node != self._key.peer_id or entry.sequence < self._sequence:
+            return
+        if entry.sequence == self._sequence and audit_log.hash_of(line) == self._head:
+            return
+        missing = entry.sequence - self._sequence
+        what = (
+            f"lacks its last {missing} of {entry.sequence} entries"
+            if missing
+            else "is not the one that this node wrote"
+        )
+        self._fault = (
+            f"the audit log {what}: it was removed, cut off or replaced; what they set at run time is in force all the "
+            "same (bzzz audit verify)"
+        )
+        self._sequence, self._head = entry.sequence, audit_log.hash_of(line)
+        self.state = entry.state if isinstance(entry.state, dict) else {}
+
+    async def rotate(self, *, author: str, reason: str = "") -> str:
+        """Begin a new file; return the name that the one before has now. Raises like `append`, and `Conflict`."""
+        async with self._lock:
+            if self._storage.begins_file:
+                raise Conflict("the audit log has no entries since it was rotated last")
+            return await self._rotate(author, reason)
+
+    async def _rotate(self, author: str, reason: str) -> str:
+        name = await self._storage.rotate()
+        log.info("the audit log goes on in a new file; the one before is %s", name)
+        await self._append(ROTATED, author, reason, {"file": name}, self.state)
+        return name
+
     async def append(
         self,
         act: str,
@@ -96,27 +157,38 @@ class Audit:
         Raises `StorageFull` or `Unavailable`, and then nothing was written.
         """
         async with self._lock:
-            entry = Entry(
-                sequence=self._sequence + 1,
-                at_ms=self._now_ms(),
-                act=act,
-                author=author,
-                reason=reason,
-                details=details or {},
-                state=self.state if state is None else state,
-                node=self._key.peer_id,
-                previous=self._head,
-            )
-            line = audit_log.seal(self._key, entry)
-            try:
-                await self._storage.append(line)
-            except BzzzError as error:
-                self._failure = error.message
-                self._lost = self._storage.look()
-                raise
-            self._failure = self._lost = ""
-            self._sequence, self._head, self.state = entry.sequence, audit_log.hash_of(line), entry.state
-            return entry
+            if self._storage.size_bytes >= self._rotate_bytes:
+                await self._rotate("the node", f"it had {self._storage.size_bytes} bytes")
+            elif self._storage.begins_file and self._storage.count and not self._fault:  # a crash during the rotation
+                await self._append(ROTATED, "the node", "", {}, self.state)
+            return await self._append(act, author, reason, details or {}, self.state if state is None else state)
+
+    async def _append(
+        self, act: str, author: str, reason: str, details: Mapping[str, Any], state: Mapping[str, Any]
+    ) -> Entry:
+        entry = Entry(
+            sequence=self._sequence + 1,
+            at_ms=self._now_ms(),
+            act=act,
+            author=author,
+            reason=reason,
+            details=details,
+            state=state,
+            node=self._key.peer_id,
+            previous=self._head,
+        )
+        line = audit_log.seal(self._key, entry)
+        try:
+            await self._storage.append(line)
+        except BzzzError as error:
+            self._failure = error.message
+            self._lost = self._storage.look()
+            raise
+        self._failure = self._lost = ""
+        self._sequence, self._head, self.state = entry.sequence, audit_log.hash_of(line), entry.state
+        if self._marks is not None:
+            self._marks.set_mark(MARK, line.decode("ascii"))
+        return entry
 
     async def lines(self, *, after: int = 0, limit: int = PAGE) -> list[bytes]:
         """Lines as they are stored, so that a reader can check them. Raises `Unavailable`."""

@@ -4,7 +4,10 @@
 lock of `node/services/control/audit.py`: one line at a time.
 """
 
+import errno
+import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Protocol
@@ -13,10 +16,11 @@ import trio
 
 from node.store.errors import is_full
 from node.store.file_stamp import FileStamp, difference, stamp
-from protocols.audit_log import LINE_BYTES_MAX
+from protocols.audit_log import LINE_BYTES_MAX, ROTATED, ChainBroken, Entry, read
 from protocols.errors import StorageFull, Unavailable
 
 FILE_NAME = "audit.log"
+_EARLIER = re.compile(r"audit\.([0-9]{1,18})-([0-9]{1,18})\.log")
 
 
 class AuditFileRefused(Exception):
@@ -32,6 +36,30 @@ class AuditStorage(Protocol):
     @property
     def last(self) -> bytes | None:
         """The last line, or None when there is none."""
+        ...
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the lines outlive the process."""
+        ...
+
+    @property
+    def gap(self) -> str:
+        """Which entries were missing when it was opened, in words; else ''."""
+        ...
+
+    @property
+    def begins_file(self) -> bool:
+        """Whether the next line is the first one of its file."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file that lines are appended to."""
+        ...
+
+    async def rotate(self) -> str:
+        """Begin a new file, and return the name that the one before has now. Raises like `append`."""
         ...
 
     def look(self) -> str:
@@ -50,8 +78,24 @@ class AuditStorage(Protocol):
 class MemoryAuditStorage:
     """Lines in memory."""
 
+    is_kept = False
+    gap = ""
+
     def __init__(self) -> None:
         self._lines: list[bytes] = []
+        self._file_begins_at = 0
+
+    @property
+    def begins_file(self) -> bool:
+        return len(self._lines) == self._file_begins_at
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(line) + 1 for line in self._lines[self._file_begins_at :])
+
+    async def rotate(self) -> str:
+        self._file_begins_at = len(self._lines)
+        return "memory"
 
     @property
     def count(self) -> int:
@@ -72,8 +116,12 @@ class MemoryAuditStorage:
 
 
 class AuditFile:
-    """A file that only its owner may read. An unfinished line at its end, after a crash, was acknowledged to no caller:
-    it is cut off."""
+    """A file that only its owner may read, and those that it was rotated to before, `audit.1-500.log` for example.
+
+    An unfinished line at the end, after a crash, was acknowledged to no caller: it is cut off.
+    """
+
+    is_kept = True
 
     def __init__(self, path: Path) -> None:
         """Open the file, or create it. Raises `AuditFileRefused`. The caller holds the lock of the data directory."""
@@ -81,9 +129,18 @@ class AuditFile:
         self.count = 0
         self.last: bytes | None = None
         self.fault = ""
+        self.gap = ""
+        self._here = 0
+        """The number of lines in the file that is written."""
+        self._first: int | None = None
+        """The sequence of its first entry."""
+        self._expected: int | None = None
+        """The sequence of the entry that must come next, while the files are read."""
         try:
+            self._earlier = [(earlier, self._read(earlier)) for earlier in earlier_files(path)]
             self._file = _open(path)
-            self._count_lines()
+            self._cut_unfinished_line()
+            self._here = self._read(path)
             self._left = _stamp_of(self._file)
         except OSError as error:
             raise AuditFileRefused(
@@ -94,18 +151,80 @@ class AuditFile:
     def close(self) -> None:
         os.close(self._file)
 
-    def _count_lines(self) -> None:
-        """Count the lines and find the last one; cut off an unfinished one."""
+    def _cut_unfinished_line(self) -> None:
         with self._path.open("rb") as file:
             end = 0
             for line in file:
                 if not line.endswith(b"\n"):
                     os.ftruncate(self._file, end)
                     os.fsync(self._file)
-                    break
                 end += len(line)
-                self.count += 1
-                self.last = line[:-1]
+
+    def _read(self, path: Path) -> int:
+        """Count the lines of a file, find the last one, and note where entries are missing."""
+        count = 0
+        with path.open("rb") as file:
+            for line in file:
+                sequence = self._check_place(path, line, is_first=not count)
+                if not count:
+                    self._first = sequence
+                count += 1
+                self.last = line.removesuffix(b"\n")
+        self.count += count
+        return count
+
+    def _check_place(self, path: Path, line: bytes, *, is_first: bool) -> int | None:
+        """The sequence of an entry; `gap` says which ones are missing before it. Its signature is not checked."""
+        fields = _fields(line)
+        sequence = fields.get("sequence")
+        if not isinstance(sequence, int):
+            return None
+        begins_chain = self._expected is None and is_first and fields.get("act") == ROTATED
+        expected = sequence if begins_chain else self._expected or 1
+        if sequence > expected and not self.gap:
+            self.gap = (
+                f"entries {expected} to {sequence - 1} of the audit log are missing before those of {path.name}: they "
+                "were removed (bzzz audit verify)"
+            )
+        self._expected = sequence + 1
+        return sequence
+
+    @property
+    def begins_file(self) -> bool:
+        return self._here == 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._left.size_bytes
+
+    async def rotate(self) -> str:
+        entry = _entry(self.last) if self.last is not None else None
+        last = entry.sequence if entry is not None else self.count
+        first = self._first or self.count - self._here + 1
+        rotated = self._path.with_name(f"audit.{first}-{last}.log")
+        try:
+            await trio.to_thread.run_sync(self._rotate, rotated)
+        except OSError as error:
+            kind = StorageFull if is_full(error, self._path) else Unavailable
+            raise kind(self.fault or f"the audit log cannot be rotated ({error.strerror or error})") from error
+        self._earlier.append((rotated, self._here))
+        self._here, self._first = 0, None
+        return rotated.name
+
+    def _rotate(self, rotated: Path) -> None:
+        if self.look():
+            raise OSError(self.fault)
+        if rotated.exists():
+            raise OSError(errno.EEXIST, f"there is a file {rotated.name}")
+        self._path.rename(rotated)
+        try:
+            fresh = _open(self._path)
+        except OSError:
+            rotated.rename(self._path)
+            raise
+        os.close(self._file)
+        self._file = fresh
+        self._left = _stamp_of(fresh)
 
     async def append(self, line: bytes) -> None:
         assert b"\n" not in line, line
@@ -117,6 +236,10 @@ class AuditFile:
             kind = StorageFull if is_full(error, self._path) else Unavailable
             why = self.fault or f"the audit log cannot be written ({error.strerror or error})"
             raise kind(f"{why}; without the audit log nothing is changed") from error
+        if not self._here:
+            entry = _entry(line)
+            self._first = entry.sequence if entry is not None else None
+        self._here += 1
         self.count += 1
         self.last = line
 
@@ -142,9 +265,41 @@ class AuditFile:
 
     async def lines(self, *, after: int = 0, limit: int) -> list[bytes]:
         try:
-            return await trio.to_thread.run_sync(read_lines, self._path, after, limit)
+            return await trio.to_thread.run_sync(self._lines, after, limit)
         except OSError as error:
             raise Unavailable(f"the audit log cannot be read: {error.strerror or error}") from error
+
+    def _lines(self, after: int, limit: int) -> list[bytes]:
+        found: list[bytes] = []
+        for path, count in (*self._earlier, (self._path, self._here)):
+            if after < count and len(found) < limit:
+                found += read_lines(path, after, limit - len(found))
+            after = max(0, after - count)
+        return found
+
+
+def earlier_files(path: Path) -> list[Path]:
+    """The files that a log was rotated to, the oldest one first. Raises `OSError`."""
+    found = []
+    for name in os.listdir(path.parent):
+        if matched := _EARLIER.fullmatch(name):
+            found.append((int(matched[1]), path.with_name(name)))
+    return [earlier for _, earlier in sorted(found)]
+
+
+def _fields(line: bytes) -> dict[str, object]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _entry(line: bytes | None) -> Entry | None:
+    try:
+        return read(line or b"")
+    except ChainBroken:
+        return None
 
 
 def read_lines(path: Path, after: int, limit: int) -> list[bytes]:

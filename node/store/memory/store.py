@@ -47,6 +47,7 @@ class MemoryStore(CommitQueue):
         self.last_sequence = 0
         self.change_listeners = ChangeListeners()
         self.damage = Damage(is_possible=False)
+        self._marks: dict[str, str] = {}
         # The log, one list a column: what is not a container costs the garbage collector nothing.
         self._digests: list[bytes] = []
         self._origins: list[Origin] = []
@@ -72,6 +73,12 @@ class MemoryStore(CommitQueue):
             versions=len(self._held), size_bytes=None, commits=self._commits, commit_failures=self.failures,
             at_risk=self._hints.index.pending_writes(),
         )  # fmt: skip
+
+    def mark(self, name: str) -> str | None:
+        return self._marks.get(name)
+
+    def set_mark(self, name: str, text: str) -> None:
+        self._marks[name] = text
 
     async def check(self, *, after: int) -> int | None:
         return None

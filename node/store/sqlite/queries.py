@@ -25,6 +25,8 @@ from protocols.envelope import Envelope, Notice, decode, order_key
 
 _LOG: Final = logging.getLogger(__name__)
 
+MARK_PREFIX: Final = "mark:"
+"""Before the names of marks in the table `meta`."""
 _ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.key_id"
 _INTEGER_MAX: Final = (1 << 63) - 1
 """The largest integer of SQLite. Its driver raises OverflowError for a larger one, and a peer may ask with 2^64 - 1."""
@@ -227,6 +229,11 @@ def providers(db: sqlite3.Connection, key: bytes, now_ms: int) -> list[str]:
 
 def log_id(db: sqlite3.Connection) -> str:
     return str(_one(db, "SELECT value FROM meta WHERE name = ?", "log_id"))
+
+
+def marks(db: sqlite3.Connection) -> dict[str, str]:
+    rows = db.execute("SELECT name, value FROM meta")
+    return {name.removeprefix(MARK_PREFIX): text for name, text in rows if name.startswith(MARK_PREFIX)}
 
 
 def members(db: sqlite3.Connection) -> dict[str, Member]:

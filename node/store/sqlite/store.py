@@ -90,6 +90,7 @@ class SqliteStore:
         self._members = queries.members(db)
         self._cursors = queries.cursors(db)
         self.change_listeners = ChangeListeners()
+        self._marks = queries.marks(db)
         self.damage = Damage(is_possible=True, set_aside=queries.set_aside(db))
 
     # -- life -------------------------------------------------------------------------------------------------
@@ -254,6 +255,20 @@ class SqliteStore:
     async def settled(self) -> None:
         with suppress(StorageFull, Unavailable):  # operations are committed in the order of their submission
             await self._submit(lambda transaction: None)
+
+    # -- marks ------------------------------------------------------------------------------------------------
+
+    def mark(self, name: str) -> str | None:
+        return self._marks.get(name)
+
+    def set_mark(self, name: str, text: str) -> None:
+        row = (queries.MARK_PREFIX + name, text)
+        with suppress(Unavailable):  # the store is closed
+            self._writer.submit_nowait(
+                lambda transaction: transaction.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row),
+                lambda _: self._marks.update({name: text}),
+                CallbackCompletion(lambda _: None),
+            )
 
     # -- damage -----------------------------------------------------------------------------------------------
 
