@@ -125,7 +125,7 @@ class HeadQuery:
     async def _without_gaps(
         self, key: bytes, heads: Heads, named: dict[str, tuple[bytes, ...]], deadline: float
     ) -> Heads:
-        """The heads that remain when a peer that knows later ones has said which versions superseded ours."""
+        """The heads that remain when a peer that knows later ones has sent which versions superseded those here."""
         current = {digest for digests in named.values() for digest in digests}
         only_here = [head for head in heads if head.digest not in current]
         peers = [peer for peer, digests in named.items() if digests]

@@ -52,11 +52,11 @@ async def forgotten(seed: int) -> None:
             if dead.peer in n1.members.wanted(thing(receipts.index(receipt)).key):
                 await n1.store.quarantine_hint(dead.peer, receipt.sequence, refusal="no")
         await trio.sleep(20.0)
-        owed = n1.store.hint_totals()[dead.peer]
+        hint_count = n1.store.hint_totals()[dead.peer]
         for name in ("n1", "n2", "n3"):
             node = swarm[name].running
             status, hints = await node.forget_peer(dead.peer, author="ada", reason="its disk is broken")
-            assert (status.name, hints) == ("n4", owed if name == "n1" else 0)
+            assert (status.name, hints) == ("n4", hint_count if name == "n1" else 0)
             entry = json.loads((await node.audit.lines())[-1])
             assert (entry["act"], entry["author"], entry["reason"]) == ("member.forgotten", "ada", "its disk is broken")
             with pytest.raises(NotFound):
@@ -78,7 +78,7 @@ async def forgotten(seed: int) -> None:
             await swarm["n1"].crash()
             n1 = await swarm.start("n1")
             await until(lambda: sum(each.is_connected for each in n1.peers()) == 2)
-        assert {each.peer for each in n1.peers()} == set(swarm.peers("n2", "n3")), "it is a member of nobody any more"
+        assert {each.peer for each in n1.peers()} == set(swarm.peers("n2", "n3")), "no node has it as a member any more"
         for name in ("n2", "n3"):
             assert dead.peer not in {each.peer for each in swarm[name].running.peers()}
 

@@ -26,9 +26,9 @@ FAILED = FailedReply.of(StorageFull("no room"))
 class Rig:
     """One query in the background."""
 
-    def __init__(self, net: OneEnd, told: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
+    def __init__(self, net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         self.net = net
-        self.told = told
+        self.service = service
         self.rpc = rpc
         self.nursery = nursery
         self.over = trio.Event()
@@ -72,10 +72,10 @@ class Rig:
 
 @asynccontextmanager
 async def rig(*peers: str) -> AsyncIterator[Rig]:
-    net, told = OneEnd(), RecordingService()
-    async with rpc_over(net, told) as rpc, trio.open_nursery() as nursery:
+    net, service = OneEnd(), RecordingService()
+    async with rpc_over(net, service) as rpc, trio.open_nursery() as nursery:
         net.come(*(peers or PEERS))
-        yield Rig(net, told, rpc, nursery)
+        yield Rig(net, service, rpc, nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -102,7 +102,7 @@ async def test_a_slow_peer_delays_the_query_only_until_the_next_peer_is_asked(au
         result = await r.end()
         assert list(result.answers) == ["a", "c"]
         assert result.silent == ["b"]
-        assert r.told.missed_peers == [], "its time was not over yet"
+        assert r.service.missed_peers == [], "its time was not over yet"
 
 
 async def test_one_more_peer_is_asked_after_each_hedge_delay(autojump_clock: Clock) -> None:
@@ -153,7 +153,7 @@ async def test_a_peer_without_an_answer_is_replaced_at_once_and_not_blamed(autoj
         result = await r.end()
         assert list(result.answers) == ["b", "c"]
         assert result.silent == ["a"]
-        assert r.told.missed_peers == []
+        assert r.service.missed_peers == []
 
 
 async def test_peers_that_are_not_connected_are_skipped(autojump_clock: Clock) -> None:
@@ -187,7 +187,7 @@ async def test_a_query_ends_at_the_deadline_and_blames_peers_that_had_their_time
         assert list(result.answers) == ["b"]
         assert not result.is_late
         assert r.asked == "abcde"
-        assert r.told.missed_peers == ["a", "c"]
+        assert r.service.missed_peers == ["a", "c"]
 
 
 async def test_a_peer_asked_just_before_the_deadline_is_not_blamed(autojump_clock: Clock) -> None:
@@ -195,12 +195,12 @@ async def test_a_peer_asked_just_before_the_deadline_is_not_blamed(autojump_cloc
         await r.start(seconds=HEDGE_SECONDS_DEFAULT + PATIENCE_SECONDS * 0.8)
         result = await r.end()
         assert set(result.silent) >= {"a", "b", "c"}
-        assert "a" in r.told.missed_peers
-        assert "c" not in r.told.missed_peers, "it had less time than a fair answer may take"
-        r.told.events.clear()
+        assert "a" in r.service.missed_peers
+        assert "c" not in r.service.missed_peers, "it had less time than a fair answer may take"
+        r.service.events.clear()
         await r.start(seconds=PATIENCE_SECONDS / 2)
         await trio.sleep(1.0)
-        assert r.told.missed_peers == []
+        assert r.service.missed_peers == []
 
 
 async def test_no_peer_is_asked_after_the_deadline(autojump_clock: Clock) -> None:
@@ -210,7 +210,7 @@ async def test_no_peer_is_asked_after_the_deadline(autojump_clock: Clock) -> Non
             await r.start(seconds=seconds)
             assert (await r.end()).asked == []
         assert r.asked == ""
-        assert r.told.missed_peers == []
+        assert r.service.missed_peers == []
 
 
 async def test_a_query_that_ended_late_says_so_and_blames_no_peer(mock_clock: Clock) -> None:
@@ -219,7 +219,7 @@ async def test_a_query_that_ended_late_says_so_and_blames_no_peer(mock_clock: Cl
         mock_clock.jump(0.1 + LATE_SECONDS + 0.01)
         result = await r.end()
         assert result.is_late
-        assert r.told.missed_peers == []
+        assert r.service.missed_peers == []
         assert r.asked == "ab", "no further peer is asked then"
 
 
@@ -228,7 +228,7 @@ async def test_a_caller_that_is_cancelled_leaves_nothing_behind(autojump_clock: 
         with trio.move_on_after(0.03):
             await ask(r.rpc, PEERS, lambda peer: QUESTION, at_first=2, is_enough=lambda result: False, deadline=9.0)
         assert r.requests_left() == 0
-        assert r.told.missed_peers == []
+        assert r.service.missed_peers == []
         sent = r.asked
         for peer in sent:
             r.net.answer(peer, r.net.requests(peer)[0].id, FAILED)
