@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.live.test_up import call
-from tests.live.waiting import until
 from tests.unit.node.processes import BZZZ, REPOSITORY, environment
+from tests.until import block_until
 
 ENDS_IN_SECONDS = 10.0
 
@@ -109,7 +109,7 @@ def test_a_node_whose_output_nobody_takes_runs_and_ends_well(tmp_path: Path, unb
             )  # fmt: skip
         os.close(out)
         try:
-            until(lambda: b"ready" in (tmp_path / f"log{number}").read_bytes(), "it is ready", seconds=60)  # noqa: B023
+            block_until(lambda: b"ready" in (tmp_path / f"log{number}").read_bytes(), what="it is ready", seconds=60)  # noqa: B023
             process.send_signal(signal.SIGTERM)
             assert process.wait(ENDS_IN_SECONDS) == 0
         finally:
@@ -130,7 +130,7 @@ def test_a_data_directory_may_have_any_name_and_one_that_is_too_long_is_refused(
             assert process.stdout is not None
             api = json.loads(process.stdout.readline())["api"]
             os.unlink(os.path.join(odd, b"store.db"))  # health names the file
-            until(lambda: call(api, "/health")[0] == 503, "it is noticed")
+            block_until(lambda: call(api, "/health")[0] == 503, what="it is noticed")
             process.send_signal(signal.SIGTERM)
             assert process.wait(ENDS_IN_SECONDS) == 0
         finally:

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from node.commands import exit_codes
-from tests.live.waiting import until
 from tests.unit.node.commands.running import ADDRESS, bzzz, put, served
 from tests.unit.node.processes import BZZZ, REPOSITORY, bzzz_process, environment
+from tests.until import block_until
 
 CONTENT = bytes(range(256)) * 3000
 UNBUFFERED = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
@@ -228,7 +228,7 @@ def test_a_node_runs_with_closed_streams_and_writes_no_log_into_its_files(
         [*BZZZ, "up", *arguments], cwd=REPOSITORY, env=environment(), preexec_fn=closed(*numbers)
     )
     try:
-        until(lambda: bzzz("id", "--api", api).exit_code == 0, "the node answers", seconds=60)
+        block_until(lambda: bzzz("id", "--api", api).exit_code == 0, what="the node answers", seconds=60)
         put(CONTENT, "--api", api)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
