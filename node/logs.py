@@ -16,7 +16,7 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import ExcInfo, Processor
 
-from node import trace
+from node import terminal, trace
 from protocols.printable import printable, printable_lines
 
 _SECRET_NAMES = ("token", "authorization", "password", "secret", "private_key")
@@ -28,7 +28,7 @@ def configure(form: str, level: str) -> None:
     """Set up structlog and `logging`, for `text` or `json`, from `level` on. Once in a process, before the first
     record.
     """
-    colors = sys.stderr.isatty()
+    colors = terminal.has_colors(sys.stderr)
     structlog.configure(
         processors=[*_processors(form), _render(form, colors)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

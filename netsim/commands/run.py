@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netsim.commands.arguments import load_scenario, refuse_unwritable, write_text
+from node.terminal import has_control
 
 if TYPE_CHECKING:  # `bzzz --help` imports this file for its one line, and nothing that it needs
     from netsim.scenario.model import Scenario
@@ -116,7 +117,7 @@ class _Progress:
 
     def __init__(self, runs: int, *, is_shown: bool) -> None:
         self._runs = runs
-        self._is_shown = is_shown and sys.stderr.isatty()
+        self._is_shown = is_shown and has_control(sys.stderr)
         self._started = time.monotonic()
 
     def show(self, summaries: "list[Summary]") -> None:

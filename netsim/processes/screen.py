@@ -1,10 +1,11 @@
 """The screen of a run: text for a person, or one JSON object a line for a program."""
 
 import json
-import os
 import sys
 import time
 from typing import Any, Protocol, TextIO
+
+from node.terminal import has_colors, has_control
 
 
 class Screen(Protocol):
@@ -65,8 +66,8 @@ class TextScreen:
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self._out = out
-        self._is_terminal = out.isatty()
-        self._has_colour = self._is_terminal and "NO_COLOR" not in os.environ
+        self._is_terminal = has_control(out)
+        self._has_colour = has_colors(out)
         self._good, self._bad = ("✓", "✗") if _can_print("✓✗", out) else ("ok", "FAILED")
         self._words = ""
         self._drawn_at = 0.0

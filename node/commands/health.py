@@ -12,6 +12,7 @@ from node.commands.client import ApiClient, Failure
 from node.commands.options import talks_to_node
 from node.commands.output import json_line, print_json, table
 from node.config import values
+from node.terminal import has_control
 from protocols.printable import printable
 
 CLEAR = "\x1b[H\x1b[2J"
@@ -75,7 +76,7 @@ def _report(client: ApiClient) -> tuple[dict[str, Any], int]:
 
 def _watch(client: ApiClient, every: float, as_json: bool) -> None:
     """Print reports until Ctrl-C, which is no failure."""
-    is_screen = sys.stdout.isatty()
+    is_screen = has_control(sys.stdout)
     try:
         while True:
             report = _report_or_reason(client, as_json)

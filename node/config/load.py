@@ -81,6 +81,9 @@ def load(command_line: Mapping[str, Any] | None = None, environment: Mapping[str
     options = {key: value for key, value in (command_line or {}).items() if value is not None and value != ()}
     given = _Given()
     files = []
+    for name in ("profile", "config"):
+        if not str(options.get(name, name)).strip():
+            raise ConfigError(f"flag --{name} is empty; name one, or leave it out")
     if profile := options.pop("profile", None) or environment.get(_PROFILE_VARIABLE):
         files.append(_profile_path(str(profile)))
         _take_file(given, files[0], f"profile {profile}")

@@ -38,3 +38,10 @@ def test_config_check_refuses_a_bootstrap_node_whose_name_cannot_be_a_host_name(
     assert refused.exit_code == 2
     assert "cannot be the host" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_an_empty_file_name_is_no_configuration() -> None:
+    for arguments in (("show", "--config", ""), ("show", "--profile", ""), ("check", "")):
+        refused = bzzz("config", *arguments)
+        assert refused.exit_code == 2
+        assert "is empty" in refused.stderr

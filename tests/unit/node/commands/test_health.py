@@ -78,6 +78,7 @@ def test_health_is_watched_until_ctrl_c_and_a_node_that_is_away_is_waited_for(
 
 def test_on_a_screen_each_report_takes_the_place_of_the_last_one(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
+    monkeypatch.setenv("TERM", "xterm")
     watching(monkeypatch, lambda: None)
     monkeypatch.setattr("node.commands.health.sys", type("Screen", (), {"stdout": Screen()}))
     monkeypatch.setattr("node.commands.health.click.echo", lambda text, **_: drawn.append(text))

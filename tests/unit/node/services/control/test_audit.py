@@ -265,5 +265,5 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AuditFileRefused, match="does not start without it"):
         AuditFile(tmp_path / "audit.log")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(AuditFileRefused):
+    with pytest.raises(AuditFileRefused, match="it is a symbolic link"):
         AuditFile(tmp_path / "link")
