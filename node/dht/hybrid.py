@@ -26,7 +26,7 @@ from node.store.base import Store
 from node.store.hints import Standing
 from node.store.log import Incoming, Origin
 from node.swarm.members import Members
-from protocols.envelope import Envelope
+from protocols.envelope import Envelope, Notice
 from protocols.errors import Indeterminate, Unavailable
 
 WRITE_QUORUM = 1
@@ -179,8 +179,17 @@ class HybridDHT:
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
     ) -> Answer:
         started = self._time()
-        if consistency is _AUTO and (here := await self.get_here(key)) is not None:
-            return here
+        if consistency is _AUTO:  # the same as `get_here`, but its coroutine would cost a fifth of such a read
+            gets = self._gets
+            gets.until_sample -= 1
+            sample_started = None if gets.until_sample else await gets.begin_sample()
+            try:
+                heads = await self._store.heads(key)
+            except BaseException as error:
+                self._count_failed_get(error)
+                raise
+            if (here := self._answer_here(heads, key, started, sample_started)) is not None:
+                return here
         with self._call_metrics.timing(Backend.HYBRID, "get") as timing:
             if consistency is Consistency.LOCAL:
                 answer = self._local(await self._store.heads(key), key)
@@ -202,14 +211,23 @@ class HybridDHT:
         try:
             heads = await self._store.heads(key)
         except BaseException as error:
-            gets.counted_elsewhere += 1
-            self._call_metrics.count(Backend.HYBRID, "get", outcome_of_error(error))
+            self._count_failed_get(error)
             raise
+        return self._answer_here(heads, key, started, sample_started)
+
+    def _count_failed_get(self, error: BaseException) -> None:
+        self._gets.counted_elsewhere += 1
+        self._call_metrics.count(Backend.HYBRID, "get", outcome_of_error(error))
+
+    def _answer_here(
+        self, heads: tuple[Envelope | Notice, ...], key: bytes, started: float, sample_started: float | None
+    ) -> Answer | None:
+        """The answer of this store; None where it may not answer now."""
         if not heads or (provenance := self._fresh(key, started)) is None:
-            gets.counted_elsewhere += 1
+            self._gets.counted_elsewhere += 1
             return None
         if sample_started is not None:
-            gets.end_sample(sample_started)
+            self._gets.end_sample(sample_started)
         return Answer(heads, provenance if len(heads) == 1 else provenance._replace(siblings=len(heads) - 1))
 
     async def _from_swarm(self, key: bytes, consistency: Consistency, deadline: float) -> Answer:
