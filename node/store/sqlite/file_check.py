@@ -67,7 +67,8 @@ def _check_owner(path: Path, application_id: int, schema: int, newest_schema: in
     if schema > newest_schema:
         raise StoreRefused(
             f"{path} has schema {schema}, and this program knows up to {newest_schema}: it was written by a newer "
-            "one and left as it is; start that one, or restore the copy from before the upgrade"
+            f"one and left as it is; start that one, or put {path.name}.schema-{newest_schema} in its place, the "
+            "copy from before the upgrade, which lacks what was written since"
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ Some names are older than the code's: `digest_starts` and `key_starts` are the p
 state; `stand_ins` are reissues by an author; `learned` are entries for versions whose notice was there first.
 """
 
+import logging
 import os
 import sqlite3
 from contextlib import ExitStack, closing, suppress
@@ -17,6 +18,8 @@ from typing import Final
 from node.store.errors import StoreRefused
 from node.store.sqlite.connection import connect, prepare_reader, prepare_writer
 from node.store.sqlite.file_check import APPLICATION_ID, check
+
+log = logging.getLogger(__name__)
 
 MIGRATIONS: Final[tuple[str, ...]] = (
     # 1: the first schema
@@ -142,6 +145,7 @@ def open_connections(path: Path, *, log_id: str) -> tuple[sqlite3.Connection, sq
             _restrict_permissions(path)
             writer = unfinished.enter_context(closing(connect(path, "rw")))
             writer.execute("PRAGMA journal_mode = WAL")
+            _copy_before_upgrade(writer, path)
             migrate(writer, MIGRATIONS)
             prepare_writer(writer)
             reader = unfinished.enter_context(closing(connect(path, "ro")))
@@ -150,6 +154,40 @@ def open_connections(path: Path, *, log_id: str) -> tuple[sqlite3.Connection, sq
             raise StoreRefused(f"{path} cannot be opened as the store: {error}") from error
         unfinished.pop_all()
     return writer, reader
+
+
+def copy_of(path: Path, version: int) -> Path:
+    """The name of the copy of a file that had this schema, from before its upgrade."""
+    return path.with_name(f"{path.name}.schema-{version}")
+
+
+def _copy_before_upgrade(writer: sqlite3.Connection, path: Path) -> None:
+    """Copy a file whose schema will be upgraded: an earlier build, which refuses the upgraded one, can go on there."""
+    (version,) = writer.execute("PRAGMA user_version").fetchone()
+    if version >= len(MIGRATIONS):
+        return
+    copy = copy_of(path, version)
+    new = copy.with_name(f"{copy.name}.new")
+    try:
+        new.unlink(missing_ok=True)
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with closing(connect(new, "rw")) as target:
+            writer.backup(target)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        new.rename(copy)
+        _sync_directory(copy.parent)
+    except (OSError, sqlite3.Error) as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise StoreRefused(
+            f"{path} has schema {version}, and it cannot be copied before its upgrade to {len(MIGRATIONS)} ({error}): "
+            "it was left as it is; make room next to it"
+        ) from error
+    log.warning(
+        "%s is upgraded from schema %d to %d; the copy from before is %s: delete it when you need no earlier build",
+        path, version, len(MIGRATIONS), copy,
+    )  # fmt: skip
 
 
 def migrate(writer: sqlite3.Connection, migrations: tuple[str, ...]) -> None:
@@ -174,7 +212,11 @@ def _create(path: Path, log_id: str) -> None:
         migrate(writer, MIGRATIONS)
         writer.execute("INSERT INTO meta VALUES ('log_id', ?)", (log_id,))
     new.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:

@@ -76,6 +76,29 @@ async def test_a_store_of_the_first_schema_is_upgraded(path: Path) -> None:
         assert await store.staged_under("wish") == wish
 
 
+async def test_an_upgrade_keeps_a_copy_that_the_earlier_build_opens(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await create(path)
+    copy = path.with_name(f"{path.name}.schema-{len(schema.MIGRATIONS)}")
+    assert not copy.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE extra (x)"))
+        async with opened(path) as store:
+            await put(store, envelope(9999))
+        assert f"the copy from before is {copy}" in caplog.text
+        assert copy.stat().st_mode & 0o777 == 0o600
+        caplog.clear()
+        async with opened(path):
+            pass
+        assert caplog.text == "", "there is no second upgrade"
+    with pytest.raises(StoreRefused, match=f"put {copy.name} in its place"):
+        SqliteStore.open(path, random_id=LOG_ID)
+    copy.rename(path)
+    async with opened(path) as store:
+        assert store.last_sequence == 200
+
+
 async def test_a_migration_that_fails_leaves_the_older_schema(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await create(path)
     with monkeypatch.context() as patch:
