@@ -372,6 +372,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
         members=members,
         breaker=swarm.breaker if swarm else None,
         resolver=resolver,
+        twin=lambda: environment.network.twin if environment.network else "",
         finders=swarm.finders if swarm else (),
         probes=Probes(
             own=environment.key.peer_id,

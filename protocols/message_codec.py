@@ -169,6 +169,13 @@ def _traces(value: Any) -> tuple[str, ...]:
     return tuple(value) if all(type(trace) is str and len(trace) <= TRACE_MAX for trace in value) else ()
 
 
+def _known_at(value: Any) -> tuple[str, ...]:
+    """The addresses in a trailing field; () when it is anything else."""
+    if type(value) is not list or len(value) > ADDRESSES_MAX:
+        return ()
+    return tuple(value) if all(type(text) is str and len(text) <= TEXT_MAX for text in value) else ()
+
+
 _digests = _list_of(_digest, ENVELOPES_MAX)
 _encoded = _list_of(_bytes, ENVELOPES_MAX)
 _addresses = _list_of(_text, ADDRESSES_MAX)
@@ -189,7 +196,7 @@ _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     8: (AddProvider, (_key, _int)),
     9: (GetProviders, (_key,)),
 }
-_TRAILING: dict[int, Callable[[Any], Any]] = {3: _traces}
+_TRAILING: dict[int, Callable[[Any], Any]] = {1: _known_at, 3: _traces, 65: _known_at}
 """Fields of a later minor version, which may be missing. Reading one never fails."""
 _REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     65: (Hello, (_text, _name, _name, _int, _addresses)),
@@ -216,8 +223,8 @@ def is_reply_to(reply: Reply, request: type[Any]) -> bool:
 def encode_request(number: int, request: Request, trace: str = "") -> bytes:
     """The frame of a request; `number` must not be in use on this connection. A longer trace is cut."""
     fields: tuple[Any, ...] = request
-    if type(request) is Merge and not request.traces:
-        fields = request[:1]
+    if (type(request) is Merge and not request.traces) or (type(request) is Hello and not request.known_at):
+        fields = request[:-1]
     return bytes(msgpack.packb([_REQUEST_KINDS[type(request)], number, trace[:TRACE_MAX], *fields]))
 
 
@@ -229,6 +236,8 @@ def encode_reply(number: int, reply: Reply) -> bytes:
             fields = ([_notice_fields(notice) for notice in reply.notices], reply.total)
         case MergeReply():
             fields = (reply.total, [[at, *refusal] for at, refusal in reply.refusals])
+        case Hello() if not reply.known_at:
+            fields = reply[:-1]
         case _:
             pass
     return bytes(msgpack.packb([_REPLY_KINDS[type(reply)], number, "", *fields]))

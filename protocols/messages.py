@@ -21,13 +21,18 @@ DETAILS_MAX = 32
 
 
 class Hello(NamedTuple):
-    """The first message on a connection, in each direction: swarm, name, log and clock of the sender."""
+    """The first message on a connection, in each direction: swarm, name, log and clock of the sender.
+
+    `known_at` are addresses by which the sender knew the receiver, and which its hello does not name any more: another
+    node with its identity may be there. It is a trailing field: a node that does not know it ignores it.
+    """
 
     network: str
     name: str
     log_id: str
     now_ms: int
     addresses: tuple[str, ...]
+    known_at: tuple[str, ...] = ()
 
 
 class Ping(NamedTuple):

@@ -129,6 +129,12 @@ class VirtualEndpoint:
             for address in list(dial.open):
                 dial.fail(address, f"this node {reason}")
 
+    twin = ""
+    """There is no other node with the same identity."""
+
+    async def look_for_twin(self, addresses: Sequence[str]) -> None:
+        pass
+
     def address_fault(self, address: str) -> str:
         return "" if _ADDRESS.fullmatch(address) else "not an address of this network: /memory/<number>/p2p/<peer id>"
 

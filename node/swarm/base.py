@@ -79,6 +79,19 @@ class Network(Protocol):
         """
         ...
 
+    @property
+    def twin(self) -> str:
+        """That another node runs with this node's identity, where, and what this one does about it; '' when none is
+        known."""
+        ...
+
+    async def look_for_twin(self, addresses: Sequence[str]) -> None:
+        """Find out whether another node with this node's identity answers at one of these addresses; now and then only.
+
+        A peer knows this node by them. They may be old ones of this node, or lies. Does not raise.
+        """
+        ...
+
     def address_fault(self, address: str) -> str:
         """Why this network can never dial a text as an address, in words; '' when it may. Does not raise."""
         ...

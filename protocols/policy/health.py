@@ -43,6 +43,8 @@ class SwarmFacts:
     """The reason of probes that fail repeatedly, or ''."""
     write_quorum: int = 0
     """The number of peers that a write needs."""
+    twin: str = ""
+    """That another node runs with this node's identity, in words, or ''."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ class DiscoveryFacts:
 
 def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
     """The status of the swarm, and the reasons why it is not healthy."""
-    reasons: list[str] = []
+    reasons = [facts.twin] if facts.twin else []
     if facts.backend != "mock":
         if not facts.members:
             is_real = facts.backend == "real"

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
+from protocols.policy.twin import FORGET_SECONDS
 from tests.until import SECONDS_MAX, block_until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -526,3 +528,44 @@ def test_more_connections_than_file_descriptors_end_nothing(descriptors: int, up
         assert len(os.listdir(f"/proc/{process.popen.pid}/fd")) < descriptors - 8
         assert "no file descriptors left" not in process.log.read_text(encoding="utf-8")
     assert process.stop() == 0
+
+
+# -- one identity on two running nodes --------------------------------------------------------------------------------
+
+
+def test_of_two_nodes_with_one_identity_one_backs_off_and_both_say_so(up: Up, tmp_path: Path) -> None:
+    third = up(data="third").ready()
+    first = up("--bootstrap", third["multiaddrs"][0], data="first")
+    api = {"first": first.ready()["api"], "third": third["api"]}
+    block_until(lambda: _connected(api["first"]) == 1)
+    shutil.copytree(tmp_path / "first", tmp_path / "copy", ignore=shutil.ignore_patterns("*.lock"))
+    copy = up("--bootstrap", third["multiaddrs"][0], data="copy").ready()
+    api["copy"] = copy["api"]
+    assert copy["peer_id"] == _peer_id(api["first"])
+
+    block_until(lambda: "that one stays out of the swarm" in _health(api["first"])["text"])
+    block_until(lambda: "this one has no peers until that one ends" in _health(api["copy"])["text"])
+    assert _health(api["first"])["status"] == _health(api["copy"])["status"] == "degraded"
+    block_until(lambda: _connected(api["first"]) == 1)
+    assert _connected(api["copy"]) == 0
+    assert first.log.read_text(encoding="utf-8").count("another node runs with this node's identity, at /ip4/") >= 2
+
+    assert first.stop() == 0
+    block_until(lambda: _connected(api["copy"]) == 1, seconds=FORGET_SECONDS + 15)
+    assert "identity" not in _health(api["copy"])["text"]
+
+
+def _health(api: str) -> dict[str, Any]:
+    _, body = call(api, "/health")
+    payload = json.loads(body)
+    status = payload.get("response", payload.get("error", {}))
+    return {"text": body.decode(), "status": status.get("data", status.get("details", {})).get("status")}
+
+
+def _connected(api: str) -> int:
+    peers = json.loads(call(api, "/v1/peers")[1])["response"]["data"]["peers"]
+    return sum(1 for peer in peers if peer["connected"])
+
+
+def _peer_id(api: str) -> str:
+    return str(json.loads(call(api, "/v1/node")[1])["response"]["data"]["peer_id"])

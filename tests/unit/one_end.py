@@ -65,6 +65,12 @@ class OneEnd:
         if peer in self._connected:
             self.go(peer, reason)
 
+    twin = ""
+    """There is no other node with the same identity."""
+
+    async def look_for_twin(self, addresses: Sequence[str]) -> None:
+        pass
+
     def address_fault(self, address: str) -> str:
         return ""
 

@@ -225,8 +225,9 @@ class Neighbours:
             )
         if why := self._why_full(peer):
             raise TooManyRequests(why)
+        known_at = tuple(address for address in self.addresses_of(peer) if address not in hello.addresses)
         self._welcome(peer, hello, None)
-        return self._hello()
+        return self._hello(known_at)
 
     def _why_full(self, peer: str) -> str:
         """Why there is no room for a peer as a member, in words; '' when there is, or when it is a member."""
@@ -241,9 +242,10 @@ class Neighbours:
         known = [p.member for p in self._members.all() if p.member.addresses]
         return MembersReply(tuple(MemberEntry(m.peer, m.addresses[:ADDRESSES_MAX]) for m in known[:MEMBERS_MAX]))
 
-    def _hello(self) -> Hello:
+    def _hello(self, known_at: tuple[str, ...] = ()) -> Hello:
+        """This node's hello; `known_at` are addresses by which it knew the peer, and which that does not name now."""
         addresses = self._network.addresses[:ADDRESSES_MAX]
-        return Hello(self._network_name, self._name, self._store.log_id, self._now_ms(), addresses)
+        return Hello(self._network_name, self._name, self._store.log_id, self._now_ms(), addresses, known_at)
 
     # -- effects of the machines ------------------------------------------------------------------------------
 
@@ -335,6 +337,8 @@ class Neighbours:
             first_seen_ms=known.member.first_seen_ms if known else now_ms,
             last_seen_ms=now_ms,
         )
+        if elsewhere := [address for address in hello.known_at if address not in self._network.addresses]:
+            self._start_task(self._network.look_for_twin, elsewhere)
         is_back = known is None or not known.is_connected
         presence = self._members.put(member)
         presence.is_connected = True

@@ -64,6 +64,7 @@ class HealthReporter:
         members: Members,
         breaker: CircuitBreaker | None,
         resolver: Resolver,
+        twin: Callable[[], str],
         finders: Sequence[Finder],
         observations: Observations,
         now_ms: Callable[[], int],
@@ -74,6 +75,7 @@ class HealthReporter:
         self._members = members
         self._breaker = breaker
         self._resolver = resolver
+        self._twin = twin
         self._finders = tuple(finders)
         self._observations = observations
         self._now_ms = now_ms
@@ -120,6 +122,7 @@ class HealthReporter:
             calls_failing=calls.failing(),
             probe_failing=probe.failing() if self.is_in_swarm() else "",
             write_quorum=self._backend.write_quorum,
+            twin=self._twin(),
         )
         status, reasons = judge_swarm(facts)
         return ComponentHealth(

@@ -30,7 +30,7 @@ class Refused(Exception):
 async def race(
     endpoints: Sequence[TcpAddress],
     upgrader: Upgrader,
-    complaint: Callable[[str], str],
+    complaint: Callable[[YamuxConnection], str],
     failed: dict[str, str],
     *,
     silent: str,
@@ -92,14 +92,17 @@ def _drop(connections: Sequence[tuple[TcpAddress, YamuxConnection]]) -> None:
         mux.abort("it is not needed")
 
 
-async def _attempt(endpoint: TcpAddress, upgrader: Upgrader, complaint: Callable[[str], str]) -> YamuxConnection:
+async def _attempt(
+    endpoint: TcpAddress, upgrader: Upgrader, complaint: Callable[[YamuxConnection], str]
+) -> YamuxConnection:
     tcp = await connect(_FAMILY[endpoint.kind], endpoint.host, endpoint.port)
     try:
         mux = await upgrader.outbound(tcp)
         peer = str(mux.peer_id)
+        why = complaint(mux)
         if endpoint.peer is not None and peer != endpoint.peer:
             raise Refused(f"another peer answers there, {peer}")
-        if why := complaint(peer):
+        if why:
             raise Refused(why)
         return mux
     except BaseException:

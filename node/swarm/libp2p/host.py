@@ -11,6 +11,8 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import inf
 
 import trio
 from multiaddr import Multiaddr
@@ -31,9 +33,13 @@ from node.swarm.limits import USUAL, SwarmLimits, subnet
 from node.swarm.peer_policy import PeerPolicy
 from protocols.keys import PrivateKey
 from protocols.policy.reputation import Offence
+from protocols.policy.twin import CHECK_SECONDS, TwinDetector
 
 PROTOCOL = "/bzzz/store/1.0.0"
+TWIN_ADDRESSES_MAX = 8
+"""Addresses of one hello at which a twin is looked for."""
 _NOT_RUNNING = "this node does not run"
+_BACKS_OFF = "this node has no peers while another node runs with its identity"
 
 
 class Host(Network):
@@ -72,6 +78,10 @@ class Host(Network):
         self._upgrader = Upgrader(key.seed, limits=limits, limit_counters=self._limit_counters)
         self.swarm = SwarmAdapter(self._upgrader, self.peer_policy)
         """All connections."""
+        self._twins = TwinDetector(self._upgrader.session_key)
+        self._twin = ""
+        """What was last in the log of twins."""
+        self._looked_for_twin_at = -inf
         self._dials = trio.CapacityLimiter(limits.dialling_max)
         """A place for the socket of each dial under way."""
         self._endpoints: tuple[TcpAddress, ...] = ()
@@ -100,6 +110,7 @@ class Host(Network):
                 self.library.set_stream_handler(links.protocol, links.lane_opened)
                 self._nursery = nursery
                 nursery.start_soon(self._tick)
+                nursery.start_soon(self._check_twin)
                 nursery.start_soon(self.pubsub.run, self.library)
                 for sock in sockets:
                     nursery.start_soon(self._accept, sock, nursery)
@@ -119,7 +130,7 @@ class Host(Network):
             if won := await dial.race(
                 wanted,
                 self._upgrader,
-                self._complaint,
+                self._complaint_about,
                 failed,
                 silent=silent,
                 sockets=self._dials,
@@ -209,7 +220,9 @@ class Host(Network):
             mux = await self._upgraded(tcp)
             if mux is None:
                 return
-            if complaint := self._complaint(str(mux.peer_id)):
+            if str(mux.peer_id) == self._peer_id and self._met(mux, tcp.remote, dialled=False):
+                mux.abort("it has the identity of this node")
+            elif complaint := self._complaint(str(mux.peer_id)):
                 self.peer_policy.refuse(str(mux.peer_id), complaint)
                 mux.abort(complaint)
             else:
@@ -270,6 +283,8 @@ class Host(Network):
             for connection in self.swarm.all():
                 connection.tick()
             self._bound_unfinished()
+            self._twins.forget(trio.current_time())
+            self._follow_twins()
 
     def _bound_unfinished(self) -> None:
         """Bound the memory of incomplete frames: close the connections whose frames take longest."""
@@ -287,6 +302,60 @@ class Host(Network):
             return ""
         return f"this node has {self.swarm.count} connections, and no room for another one"
 
+    # Another node with this node's identity.
+
+    @property
+    def twin(self) -> str:
+        return self._twins.in_words()
+
+    async def look_for_twin(self, addresses: Sequence[str]) -> None:
+        now = trio.current_time()
+        if self._twins.is_known or now < self._looked_for_twin_at + CHECK_SECONDS:
+            return
+        self._looked_for_twin_at = now
+        await self._dial_twin([address for address in addresses if address not in self.addresses][:TWIN_ADDRESSES_MAX])
+
+    async def _check_twin(self) -> None:
+        while True:
+            await trio.sleep(CHECK_SECONDS)
+            if addresses := self._twins.addresses():
+                await self._dial_twin(addresses)
+
+    async def _dial_twin(self, addresses: Sequence[str]) -> None:
+        """Find out whether a twin is at one of these addresses. Whatever answers there is not connected."""
+        endpoints = [replace(parse(address), peer=None) for address in addresses if not self.address_fault(address)]
+        with trio.move_on_after(CHECK_SECONDS):
+            await dial.race(
+                endpoints,
+                self._upgrader,
+                lambda mux: self._complaint_about(mux) or "only a twin is looked for",
+                {},
+                silent="",
+                sockets=self._dials,
+                no_room=self._no_room_to_dial,
+            )
+
+    def _complaint_about(self, mux: YamuxConnection) -> str:
+        """Why this node does not deal with the peer at the other end of a dial, or ''."""
+        peer = str(mux.peer_id)
+        if peer == self._peer_id and self._met(mux, mux.tcp.remote, dialled=True):
+            return "another node with this node's identity answers there"
+        return self._complaint(peer)
+
+    def _met(self, mux: YamuxConnection, address: str, *, dialled: bool) -> bool:
+        is_twin = self._twins.met(mux.session_key, address, trio.current_time(), dialled=dialled)
+        self._follow_twins()
+        return is_twin
+
+    def _follow_twins(self) -> None:
+        """Log what has changed about twins, and drop all connections when this node backs off."""
+        words = self._twins.in_words()
+        if words != self._twin:
+            self._log.error("%s", words or "no other node runs with this node's identity any more")
+            self._twin = words
+            if self._twins.is_backing_off:
+                self.recheck()
+
     # Which peers and addresses.
 
     def _is_connected(self, peer: str) -> bool:
@@ -296,12 +365,16 @@ class Host(Network):
         """Why this node does not deal with a peer, or ''."""
         if peer == self._peer_id:
             return "it is this node itself"
+        if self._twins.is_backing_off:
+            return _BACKS_OFF
         return self.peer_policy.complaint(peer) if self.is_allowed(peer) else "it is not allowed here"
 
     def _to_dial(self, addresses: Sequence[str]) -> tuple[list[TcpAddress], dict[str, str]]:
         """The addresses to dial, and why the others are left out. Raises `DialFailed` when the host does not run."""
         if self._nursery is None:
             raise DialFailed(_NOT_RUNNING)
+        if self._twins.is_backing_off:
+            raise DialFailed(_BACKS_OFF)
         wanted: dict[TcpAddress, None] = {}
         failed: dict[str, str] = {}
         for text in addresses:

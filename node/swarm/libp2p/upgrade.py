@@ -60,6 +60,7 @@ class Upgrader:
         private = Ed25519PrivateKey.from_bytes(seed)
         self.key_pair = KeyPair(private, private.get_public_key())
         self.noise_key = new_noise_key_pair().private_key
+        self.session_key = self.noise_key.get_public_key().to_bytes()
         self.limits = limits
         self._limit_counters = limit_counters
 
@@ -84,7 +85,7 @@ class Upgrader:
 
     def _mux(self, tcp: TcpConnection, session: object, *, is_initiator: bool) -> yamux.YamuxConnection:
         assert isinstance(session, SecureSession)
-        return yamux.YamuxConnection(
+        mux = yamux.YamuxConnection(
             tcp,
             NoiseSession(session),
             session.get_remote_peer(),
@@ -93,6 +94,8 @@ class Upgrader:
             limits=self.limits,
             limit_counters=self._limit_counters,
         )
+        mux.session_key = session.remote_permanent_pubkey.to_bytes()
+        return mux
 
 
 def describe(error: BaseException) -> str:

@@ -79,6 +79,8 @@ class YamuxConnection(StreamOwner):
         self.tcp = tcp
         self.noise = noise
         self.peer_id = peer_id
+        self.session_key = b""
+        """The noise key of the other process, which is new at each of its starts."""
         self.limits = limits
         self.limit_counters = limit_counters or LimitCounters()
         self.unread = 0

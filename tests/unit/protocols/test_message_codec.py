@@ -84,7 +84,7 @@ notices = st.builds(
     canonical, digests, numbers, st.booleans(), many_digests,
 )  # fmt: skip
 node_names = st.from_regex(r"[A-Za-z0-9._-]{0,64}", fullmatch=True)
-hellos = st.builds(Hello, texts, node_names, node_names, numbers, addresses)
+hellos = st.builds(Hello, texts, node_names, node_names, numbers, addresses, addresses)
 
 REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
@@ -314,6 +314,16 @@ def test_a_field_of_any_other_type_is_taken_as_stated_or_malformed(message: Mess
 def test_what_does_not_begin_as_a_frame_is_malformed(fields: Any) -> None:
     with pytest.raises(Malformed):
         decode(msgpack.packb(fields))
+
+
+def test_a_hello_without_the_addresses_of_a_twin_is_encoded_as_it_always_was() -> None:
+    hello = Hello("bzzz", "n1", "log", 5, ("/ip4/192.0.2.7/tcp/4001",))
+    for encode, kind in ((encode_request, 1), (encode_reply, 65)):
+        assert msgpack.unpackb(encode(7, hello)) == [kind, 7, "", "bzzz", "n1", "log", 5, ["/ip4/192.0.2.7/tcp/4001"]]
+        longer = [kind, 7, "", "bzzz", "n1", "log", 5, ["/ip4/192.0.2.7/tcp/4001"]]
+        for bad in (None, 7, "x", [7], ["x" * (TEXT_MAX + 1)], ["x"] * (ADDRESSES_MAX + 1)):
+            assert decode(msgpack.packb([*longer, bad])).message == hello
+        assert decode(msgpack.packb([*longer, ["y"]])).message == hello._replace(known_at=("y",))
 
 
 # -- bounds ---------------------------------------------------------------------------------------------------------

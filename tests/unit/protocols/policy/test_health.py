@@ -51,6 +51,13 @@ def test_hybrid_is_degraded_and_says_why(facts: SwarmFacts, reason: str) -> None
     assert reasons[0].startswith(reason)
 
 
+@pytest.mark.parametrize("backend", ["hybrid", "real", "mock"])
+def test_another_node_with_the_same_identity_is_the_first_reason(backend: str) -> None:
+    twin = "another node runs with this node's identity, at /ip4/192.0.2.7/tcp/4001"
+    status, reasons = judge_swarm(replace(GOOD, backend=backend, twin=twin))
+    assert (status, reasons[0]) == (Status.DEGRADED, twin)
+
+
 @pytest.mark.parametrize(("members", "reason"), [(4, "none of the 4"), (0, "no other member of the swarm is known")])
 def test_real_fails_when_no_member_can_be_reached(members: int, reason: str) -> None:
     status, reasons = judge_swarm(replace(GOOD, backend="real", members=members, reachable=0))

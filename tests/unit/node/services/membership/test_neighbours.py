@@ -33,6 +33,10 @@ class Picky(OneEnd):
     def __init__(self) -> None:
         super().__init__()
         self.dialled: list[tuple[str, ...]] = []
+        self.looked_for_twin: list[str] = []
+
+    async def look_for_twin(self, addresses: Sequence[str]) -> None:
+        self.looked_for_twin += addresses
 
     def address_fault(self, address: str) -> str:
         return "an empty label" if ".." in address else ""
@@ -132,3 +136,31 @@ async def test_a_dial_that_raises_what_no_network_should_raise_is_a_failed_dial(
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert "label empty or too long" in caplog.text
+
+
+async def test_a_hello_is_answered_with_the_addresses_that_it_does_not_name_any_more() -> None:
+    node = neighbours(Picky())
+    other = GOOD.replace("good", "other")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        known_at = []
+        for addresses in ((GOOD,), (GOOD,), (other,), (GOOD, other)):
+            reply = node.answer_hello(PEER, Hello("test", "n2", "log", 0, addresses))
+            assert isinstance(reply, Hello)
+            known_at.append(reply.known_at)
+        nursery.cancel_scope.cancel()
+    assert known_at == [(), (), (GOOD,), ()]
+
+
+async def test_a_twin_is_looked_for_where_a_peer_knows_this_node_from_and_it_is_not() -> None:
+    net = Picky()
+    node = neighbours(net)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        node.answer_hello(PEER, Hello("test", "n2", "log", 0, (), net.addresses))
+        await trio.testing.wait_all_tasks_blocked()
+        assert net.looked_for_twin == []
+        node.answer_hello(PEER, Hello("test", "n2", "log", 0, (), (*net.addresses, GOOD)))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert net.looked_for_twin == [GOOD]

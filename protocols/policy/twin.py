@@ -1,0 +1,84 @@
+"""Twin detector: decides what a node does about a twin, another running node with the same identity.
+
+A copied data directory has the same key. Two nodes that run with it disconnect each other at every peer, for ever, and
+each gets a part of what is sent to both. Each process has a session key of its own, made at its start, and proves both
+keys in a handshake: so a connection to the own peer id shows whether a twin is at the other end, or this process.
+
+One of the two backs off: it has no peers until the twin is gone. It is the one that found the other by a dial, which is
+the later one in most cases, because the earlier one is there to be found. When each dialled the other, it is the one
+with the greater session key.
+"""
+
+from dataclasses import dataclass
+
+CHECK_SECONDS = 5.0
+"""How often a node that backs off dials its twin to see whether it still runs."""
+FORGET_SECONDS = 15.0
+"""A twin that was not met for so long is gone."""
+KEPT_MAX = 8
+
+
+@dataclass(slots=True)
+class _Twin:
+    session_key: bytes
+    address: str
+    met_at: float
+    dialled: bool = False
+    """This node dialled it."""
+    dialled_us: bool = False
+
+
+class TwinDetector:
+    """`own_key` is the session key of this process. Times in seconds."""
+
+    def __init__(self, own_key: bytes) -> None:
+        self._own_key = own_key
+        self._twins: dict[bytes, _Twin] = {}
+
+    def met(self, session_key: bytes, address: str, now: float, *, dialled: bool) -> bool:
+        """A connection to the own peer id was made: was it dialled, and to or from where. False: it is this process."""
+        if session_key == self._own_key:
+            return False
+        twin = self._twins.setdefault(session_key, _Twin(session_key, address, now))
+        twin.met_at = now
+        if dialled:
+            twin.dialled, twin.address = True, address  # an address to dial tells more than a port of a connection
+        else:
+            twin.dialled_us = True
+        if len(self._twins) > KEPT_MAX:
+            del self._twins[next(iter(self._twins))]
+        return True
+
+    def forget(self, now: float) -> None:
+        """Forget the twins that are gone."""
+        self._twins = {key: twin for key, twin in self._twins.items() if now < twin.met_at + FORGET_SECONDS}
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where the twins are that this node backs off from."""
+        return tuple(twin.address for twin in self._twins.values() if self._yields_to(twin))
+
+    @property
+    def is_backing_off(self) -> bool:
+        return any(map(self._yields_to, self._twins.values()))
+
+    @property
+    def is_known(self) -> bool:
+        return bool(self._twins)
+
+    def in_words(self) -> str:
+        """What is the matter, and what to do; '' without a twin."""
+        if not self._twins:
+            return ""
+        places = ", ".join(dict.fromkeys(twin.address for twin in self._twins.values()))
+        which = (
+            "this one has no peers until that one ends" if self.is_backing_off else "that one stays out of the swarm"
+        )
+        return (
+            f"another node runs with this node's identity, at {places}: {which}. Stop one of them, and give a copy of "
+            "a data directory an identity of its own (remove its identity.key)"
+        )
+
+    def _yields_to(self, twin: _Twin) -> bool:
+        if twin.dialled and twin.dialled_us:
+            return self._own_key > twin.session_key
+        return twin.dialled
