@@ -107,12 +107,16 @@ def pick(temporal: Temporal, versions: Sequence[int]) -> int:
     """
     index = _index(temporal, versions)
     if not 0 <= index < len(versions):
-        name = shown(str(temporal))
-        raise OutOfRange(
-            f"{name} is out of range: the number of versions known here is {len(versions)}",
-            versions=len(versions), provided=name,
-        )  # fmt: skip
+        raise out_of_range(temporal, len(versions))
     return index
+
+
+def out_of_range(temporal: Temporal, count: int) -> OutOfRange:
+    """The error for a temporal part that names none of the `count` versions there are."""
+    name = shown(str(temporal))
+    return OutOfRange(
+        f"{name} is out of range: the number of versions known here is {count}", versions=count, provided=name
+    )
 
 
 def shown(text: str) -> str:

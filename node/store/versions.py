@@ -1,7 +1,7 @@
 """The versions in a store: read by key or by digest."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from protocols.envelope import Envelope, Notice
 
@@ -25,6 +25,14 @@ class Version:
     """The version that replaces this one, when its author's clock was found to be wrong."""
 
 
+class VersionRef(NamedTuple):
+    """The place of a version in the total order; it compares as that order does."""
+
+    version: int
+    author: str
+    digest: bytes
+
+
 class Versions(Protocol):
     """Digests are 32 bytes; keys are the 49 ASCII bytes of `protocols.ucxl.key_of`."""
 
@@ -44,6 +52,19 @@ class Versions(Protocol):
         ...
 
     async def count_versions(self, key: bytes) -> int: ...
+
+    async def walk(
+        self, key: bytes, *, beyond: VersionRef | None = None, is_backwards: bool = False, limit: int
+    ) -> list[VersionRef]:
+        """The next versions of a key in the total order, or backwards, beyond a place in it (at first: from the end).
+
+        Versions that were reissued are left out: their replacements are in it.
+        """
+        ...
+
+    async def missing_parents(self, key: bytes, *, limit: int = 1000) -> list[bytes]:
+        """Parents of versions of a key that this store does not know; at most so many, ascending."""
+        ...
 
     async def latest_reissue(self, digest: bytes) -> bytes:
         """The version that finally replaced one whose author's clock was wrong; `digest` itself when there is none."""

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -29,6 +30,7 @@ from tests.sim.swarms import (
     running,
     swarm_of,
     thing,
+    within,
     wrap_calls,
 )
 from tests.until import until
@@ -630,3 +632,38 @@ async def distributed(seed: int) -> None:
 
 def test_the_distributed_resolver_asks_the_holders_for_every_history() -> None:
     over_seeds(distributed)
+
+
+# -- deadlines --------------------------------------------------------------------------------------------------------
+
+
+async def long_history(seed: int) -> None:
+    """A read of a history ends by its deadline, however long the history is."""
+    async with swarm_of(seed, 3, backend=("mock", "real", "hybrid")[seed % 3]) as swarm:
+        node = swarm["n1"].running
+        for content in (b"1", b"2"):
+            await put(node, 0, content)
+        walk, versions = node.store.walk, node.store.versions
+
+        async def slow_walk(*args: Any, **named: Any) -> Any:
+            await trio.sleep(1.0)
+            return await walk(*args, **named)
+
+        async def slow_versions(*args: Any, **named: Any) -> Any:
+            await trio.sleep(1.0)
+            return await versions(*args, **named)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(node.store, "walk", slow_walk)
+            patch.setattr(node.store, "versions", slow_versions)
+            for part in ("~~1", "*~1", "^^1"):
+                address = parse(f"ucxl://sim:tester@bzzz:nodes/{part}/0")
+                with within(0.3), pytest.raises(Unavailable):
+                    await node.resolver.resolve(address, timeout=0.3)
+                assert (await node.resolver.resolve(address)).heads, "without a timeout a slow disk fails nothing"
+            with within(0.3), pytest.raises(Unavailable):
+                await node.resolver.history(thing(), timeout=0.3)
+
+
+def test_a_read_of_a_history_ends_by_its_deadline() -> None:
+    over_seeds(long_history)

@@ -1,6 +1,7 @@
 """Resolver: finds the version that a UCXL address with its temporal part refers to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import trio
 
@@ -8,18 +9,21 @@ from node.config.flags import Flags
 from node.dht.base import Answer, Consistency, VersionHistory
 from node.dht.call_health import CallHealth
 from node.dht.dispatch import DispatchDHT, OperationContext
+from node.services.reads import temporal_walk
 from node.services.reads.resolver_cache import ResolverCache
 from node.store.base import Store
-from node.store.batch_get import by_digests
 from node.store.versions import Version
-from protocols.clock import ms_of
 from protocols.envelope import Envelope
 from protocols.errors import Deleted, NotFound, OutOfRange, Unavailable
 from protocols.policy.cache import CacheCounts
-from protocols.temporal import Head, Temporal, pick
+from protocols.temporal import Head, Temporal
 from protocols.ucxl import Address, require_one
 
 PAGE = 1000
+PARENTS_MAX = 8_192
+"""Parents of all versions in one page of a history; a page ends before it has more."""
+MISSING_MAX = 1_000
+"""Missing parents that are named; of more it is only said that there are more."""
 
 _AUTO = Consistency.AUTO
 
@@ -119,11 +123,11 @@ class Resolver:
                 key,
                 part,
                 freshness,
-                lambda: self._look_up(address, key, part, _AUTO, operation),
+                lambda: self._look_up(address, key, part, _AUTO, operation, timeout),
                 is_shared=timeout is None,
             )
         if not is_head:
-            return await self._look_up(address, key, part, consistency, operation)
+            return await self._look_up(address, key, part, consistency, operation, timeout)
         answer = await self._dht.get(key, consistency=consistency, timeout=timeout)
         return await self._with_content(address, key, answer, consistency, operation)
 
@@ -134,6 +138,7 @@ class Resolver:
         part: Temporal | bytes,
         consistency: Consistency,
         operation: OperationContext,
+        timeout: float | None,
     ) -> Answer:
         with self.call_health:
             if isinstance(part, bytes):
@@ -141,7 +146,8 @@ class Resolver:
             elif isinstance(part, Head):
                 answer = await operation.dht.get(key, consistency=consistency, timeout=operation.seconds_left)
             else:
-                answer = await self._from_history(address, key, consistency, operation)
+                with _in_time(operation, timeout):
+                    answer = await self._from_history(address, key, consistency, operation)
             return await self._with_content(address, key, answer, consistency, operation)
 
     async def _with_content(
@@ -179,40 +185,28 @@ class Resolver:
     async def _from_history(
         self, address: Address, key: bytes, consistency: Consistency, operation: OperationContext
     ) -> Answer:
-        history = await self._effective_history(key, consistency, operation)
+        history = await self._whole_history(key, consistency, operation)
+        if history.missing and history.provenance.source == "local" and consistency is _AUTO:
+            history = await self._without_gaps(key, history, operation)
         provenance = history.provenance
-        if not history.versions:
+        if not history.total:
             raise NotFound(f"nothing is known at {address.canonical}", address=address.canonical)
         try:
-            chosen = history.versions[pick(address.temporal, [ms_of(v.version) for v in history.versions])]
+            chosen = await temporal_walk.find(self._store, key, address.temporal)
         except OutOfRange as error:
             if history.is_complete or consistency is Consistency.LOCAL:
                 raise
             raise Unavailable(
-                f"{error.message}; that may not be all of them: {provenance.reason}", versions=len(history.versions)
+                f"{error.message}; that may not be all of them: {provenance.reason}", **error.details
             ) from error
-        envelope = await self._content(key, chosen.digest, consistency, operation)
+        envelope = await self._content(key, chosen, consistency, operation)
         return Answer((envelope,), provenance._replace(siblings=0))
 
-    async def _effective_history(
-        self, key: bytes, consistency: Consistency, operation: OperationContext
-    ) -> VersionHistory:
-        """The whole history without the versions that were issued again: their replacements are in it."""
-        history = await self._whole_history(key, consistency, operation)
-        if history.missing and history.provenance.source == "local" and consistency is _AUTO:
-            history = await self._without_gaps(key, history, operation)
-        return history._replace(versions=tuple(v for v in history.versions if v.reissued_as is None))
-
     async def _whole_history(self, key: bytes, consistency: Consistency, operation: OperationContext) -> VersionHistory:
-        """All pages of the history, with what is missing from it."""
-        history = await self._page(key, consistency, operation, after=0, limit=PAGE)
-        versions: list[Version] = list(history.versions)
-        while len(versions) < history.total:
-            page = await self._store.versions(key, after=len(versions), limit=PAGE)
-            if not page:
-                break
-            versions.extend(page)
-        return await self._with_missing(history._replace(versions=tuple(versions)))
+        """Where the history comes from and what is missing from the whole of it, with no more than its first version:
+        the others are read from the store, as far as they are needed."""
+        history = await self._page(key, consistency, operation, after=0, limit=1)
+        return _missing_from(history, await self._store.missing_parents(key))
 
     async def _without_gaps(self, key: bytes, history: VersionHistory, operation: OperationContext) -> VersionHistory:
         """This machine's history has gaps: return that of the holders, or this one, marked as degraded."""
@@ -227,24 +221,13 @@ class Resolver:
         is_complete = not operation.dht.asks_swarm
         return history._replace(is_complete=is_complete, provenance=provenance)
 
-    async def _with_missing(self, history: VersionHistory) -> VersionHistory:
+    async def _with_missing(self, key: bytes, history: VersionHistory) -> VersionHistory:
         """The history, with the parents of its versions that are not known here."""
-        listed = {version.digest for version in history.versions}
-        parents = [parent for version in history.versions for parent in version.parents if parent not in listed]
-        missing = await self._unknown(parents)
+        missing = set(await self._store.missing_parents(key, limit=MISSING_MAX))
         if not missing:
             return history
-        provenance = history.provenance
-        are = "version is" if len(missing) == 1 else "versions are"
-        words = f"{len(missing)} earlier {are} named as parents and not known here"
-        reason = f"{provenance.reason}; {words}" if provenance.reason else words
-        return history._replace(missing=missing, provenance=provenance._replace(reason=reason))
-
-    async def _unknown(self, digests: Iterable[bytes]) -> tuple[bytes, ...]:
-        """The digests that this store does not know."""
-        requested = tuple(digests)
-        found = await by_digests(self._store, requested) if requested else {}
-        return tuple(digest for digest, version in found.items() if version is None)
+        parents = dict.fromkeys(parent for version in history.versions for parent in version.parents)
+        return _missing_from(history, [parent for parent in parents if parent in missing])
 
     async def _page(
         self, key: bytes, consistency: Consistency, operation: OperationContext, *, after: int, limit: int
@@ -279,7 +262,44 @@ class Resolver:
         """The versions of an address, earliest first. Raises `NotFound` when there is none."""
         key = require_one(address).key
         operation = self._dht.begin(key, timeout)
-        history = await self._page(key, consistency, operation, after=after, limit=limit)
-        if not history.total:
-            raise NotFound(f"nothing is known at {address.canonical}", address=address.canonical)
-        return await self._with_missing(history)
+        with _in_time(operation, timeout):
+            history = await self._page(key, consistency, operation, after=after, limit=limit)
+            if not history.total:
+                raise NotFound(f"nothing is known at {address.canonical}", address=address.canonical)
+            return await self._with_missing(key, history._replace(versions=_that_fit(history.versions)))
+
+
+@contextmanager
+def _in_time(operation: OperationContext, timeout: float | None) -> Iterator[None]:
+    """Raise `Unavailable` when a read takes longer than its caller allows, or than a disk may take."""
+    deadline = operation.deadline
+    if timeout is None:
+        deadline = max(deadline, trio.current_time() + operation.dht.store_deadline_seconds)
+    with trio.move_on_at(deadline) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise Unavailable(
+            "the deadline passed while this node read the history of the address; allow more time, or ask for less"
+        )
+
+
+def _missing_from(history: VersionHistory, missing: Sequence[bytes]) -> VersionHistory:
+    """The history, from which these parents are missing; its provenance says so."""
+    if not missing:
+        return history
+    provenance = history.provenance
+    count = f"{len(missing)} or more" if len(missing) >= MISSING_MAX else f"{len(missing)}"
+    are = "version is" if len(missing) == 1 else "versions are"
+    words = f"{count} earlier {are} named as parents and not known here"
+    reason = f"{provenance.reason}; {words}" if provenance.reason else words
+    return history._replace(missing=tuple(missing), provenance=provenance._replace(reason=reason))
+
+
+def _that_fit(versions: tuple[Version, ...]) -> tuple[Version, ...]:
+    """The first versions of a page, with `PARENTS_MAX` parents together: a version may have 256."""
+    count = 0
+    for number, version in enumerate(versions):
+        count += len(version.parents)
+        if count > PARENTS_MAX and number:
+            return versions[:number]
+    return versions

@@ -25,7 +25,7 @@ from node.store.memory.commits import CommitQueue
 from node.store.memory.hints import HintTable
 from node.store.memory.versions import VersionTable
 from node.store.signal import Signal
-from node.store.versions import Version
+from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound, StorageFull, Unavailable
 
@@ -191,6 +191,14 @@ class MemoryStore(CommitQueue):
 
     async def count_versions(self, key: bytes) -> int:
         return self._versions.count(key)
+
+    async def walk(
+        self, key: bytes, *, beyond: VersionRef | None = None, is_backwards: bool = False, limit: int
+    ) -> list[VersionRef]:
+        return self._versions.walk(key, beyond, is_backwards, limit)
+
+    async def missing_parents(self, key: bytes, *, limit: int = 1000) -> list[bytes]:
+        return self._versions.missing_parents(key, limit)
 
     async def latest_reissue(self, digest: bytes) -> bytes:
         return self._versions.latest_reissue(digest)

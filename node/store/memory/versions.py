@@ -3,7 +3,9 @@
 Most keys have one version, or a straight line of them: for these the heads follow without a `HeadSet`.
 """
 
-from node.store.versions import Version
+from heapq import nlargest, nsmallest
+
+from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.heads import HeadSet
 
@@ -136,6 +138,17 @@ class VersionTable:
 
     def count(self, key: bytes) -> int:
         return len(self._digests(key))
+
+    def walk(self, key: bytes, beyond: VersionRef | None, is_backwards: bool, limit: int) -> list[VersionRef]:
+        items = [self.held[digest] for digest in self._digests(key)]
+        refs = [VersionRef(*order_key(item)) for item in items if self._reissued_as(item) is None]
+        if beyond is not None:
+            refs = [ref for ref in refs if (ref < beyond if is_backwards else ref > beyond)]
+        return (nlargest if is_backwards else nsmallest)(limit, refs)
+
+    def missing_parents(self, key: bytes, limit: int) -> list[bytes]:
+        parents = {parent for digest in self._digests(key) for parent in self.held[digest].parents}
+        return nsmallest(limit, (parent for parent in parents if parent not in self.held))
 
     def latest_version(self) -> int:
         if self._latest is None:

@@ -20,7 +20,7 @@ from node.store.sqlite.rows import (
     parents_of,
     placeholders,
 )
-from node.store.versions import Version
+from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice, decode, order_key
 
 _LOG: Final = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ _LOG: Final = logging.getLogger(__name__)
 MARK_PREFIX: Final = "mark:"
 """Before the names of marks in the table `meta`."""
 _ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.key_id"
-_INTEGER_MAX: Final = (1 << 63) - 1
-"""The largest integer of SQLite. Its driver raises OverflowError for a larger one, and a peer may ask with 2^64 - 1."""
 _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
 
 
@@ -64,7 +62,88 @@ def by_digest(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes, un
     return item_of(row) if row is not None else None
 
 
-def versions(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, after: int, limit: int) -> list[Version]:
+def key_id(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> int | None:
+    row = db.execute(f"SELECT k.id FROM keys k WHERE {KEY_IS}", prefixes.key_parameters(key)).fetchone()
+    return int(row[0]) if row is not None else None
+
+
+class Place(NamedTuple):
+    """A place among the versions of a key: so many of one version number (as stored), and all of the earlier ones."""
+
+    version: int
+    offset: int
+
+
+START: Final = Place(-SIGN, 0)
+
+
+def skip(db: sqlite3.Connection, key: int, begin: tuple[int, int], count: int) -> tuple[int, int] | None:
+    """The (version, sequence) of the `count`-th version of a key beyond `begin`, in the order of the index.
+
+    None when there are fewer. It reads the index alone.
+    """
+    row = db.execute(
+        "SELECT version, sequence FROM versions INDEXED BY versions_of_key "
+        "WHERE key_id = ? AND version >= ? AND (version, sequence) > (?, ?) "
+        "ORDER BY version, sequence LIMIT 1 OFFSET ?",
+        (key, begin[0], *begin, count - 1),
+    ).fetchone()
+    return (row[0], row[1]) if row is not None else None
+
+
+def count_beyond(db: sqlite3.Connection, key: int, begin: tuple[int, int], limit: int) -> int:
+    """How many versions of a key are beyond `begin` in the order of the index, up to a limit."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM versions INDEXED BY versions_of_key "
+        "WHERE key_id = ? AND version >= ? AND (version, sequence) > (?, ?) "
+        "ORDER BY version, sequence LIMIT ?)",
+        (key, begin[0], *begin, limit),
+    ).fetchone()
+    return int(count)
+
+
+def place_of(db: sqlite3.Connection, key: int, last: tuple[int, int]) -> Place:
+    """The place behind the version at (version, sequence) in the order of the index."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM versions INDEXED BY versions_of_key WHERE key_id = ? AND version = ? AND sequence <= ?",
+        (key, *last),
+    ).fetchone()
+    return Place(last[0], count)
+
+
+def walk(
+    db: sqlite3.Connection, key: int, beyond: VersionRef | None, is_backwards: bool, limit: int
+) -> list[VersionRef]:
+    """See `Versions.walk`."""
+    direction, than = ("DESC", "<") if is_backwards else ("ASC", ">")
+    where = ""
+    values: tuple[int | str | bytes, ...] = ()
+    if beyond is not None:
+        version = min(beyond.version - SIGN, SIGN - 1)
+        where = f"AND v.version {than}= ? AND (v.version, v.author, v.digest) {than} (?, ?, ?)"
+        values = (version, version, beyond.author, beyond.digest)
+    return [
+        VersionRef(version + SIGN, author, digest)
+        for version, author, digest in db.execute(
+            "SELECT v.version, v.author, v.digest FROM versions v "
+            f"WHERE v.key_id = ? {where} AND {REISSUED_AS} IS NULL "
+            f"ORDER BY v.version {direction}, v.author {direction}, v.digest {direction} LIMIT ?",
+            (key, *values, limit),
+        )
+    ]
+
+
+def missing_parents(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, limit: int) -> list[bytes]:
+    rows = db.execute(
+        f"SELECT DISTINCT o.parent FROM keys k JOIN orphans o ON o.key_id = k.id WHERE {KEY_IS} "
+        "ORDER BY o.parent LIMIT :limit",
+        prefixes.key_parameters(key) | {"limit": limit},
+    )
+    return [parent for (parent,) in rows]
+
+
+def versions(db: sqlite3.Connection, key: int, place: Place, limit: int) -> list[Version]:
+    """The versions of a key from a place on, in the total order."""
     return [
         Version(
             address=address, digest=digest, version=version + SIGN, author=author, deleted=bool(deleted),
@@ -78,9 +157,8 @@ def versions(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, after:
             f"v.encoded IS NOT NULL, h.sequence IS NOT NULL, {REISSUED_AS} "
             "FROM versions v JOIN keys k ON k.id = v.key_id "
             "LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
-            f"WHERE v.key_id = (SELECT k.id FROM keys k WHERE {KEY_IS}) "
-            "ORDER BY v.version, v.author, v.digest LIMIT :limit OFFSET :after",
-            prefixes.key_parameters(key) | {"limit": limit, "after": min(after, _INTEGER_MAX)},
+            "WHERE v.key_id = ? AND v.version >= ? ORDER BY v.version, v.author, v.digest LIMIT ? OFFSET ?",
+            (key, place.version, limit, place.offset),
         )
     ]  # fmt: skip
 
@@ -93,13 +171,6 @@ def latest_reissue(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: byte
         if row is None or row[0] is None:
             return digest
         digest = row[0]
-
-
-def count_versions(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> int:
-    row = db.execute(
-        f"SELECT count(*) FROM keys k JOIN versions v ON v.key_id = k.id WHERE {KEY_IS}", prefixes.key_parameters(key)
-    ).fetchone()  # fmt: skip
-    return int(row[0])
 
 
 def count_learned(db: sqlite3.Connection) -> int:

@@ -129,6 +129,10 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """
     CREATE TABLE damaged (sequence INTEGER PRIMARY KEY, encoded BLOB NOT NULL) STRICT;
     """,
+    # 5: which parents of a key's versions are not known
+    """
+    CREATE INDEX orphans_of_key ON orphans (key_id, parent);
+    """,
 )  # fmt: skip
 
 

@@ -32,12 +32,13 @@ from node.store.sqlite.file_guard import FileGuard
 from node.store.sqlite.file_lock import FileLock
 from node.store.sqlite.heads_cache import HeadLoads, HeadsCache
 from node.store.sqlite.hints import SqliteHints
+from node.store.sqlite.history import SqliteHistories
 from node.store.sqlite.merge import MergeOutcome, MergeRequest
 from node.store.sqlite.reader import Reader
 from node.store.sqlite.rows import DamagedRow, LostHeads
 from node.store.sqlite.transaction import Mended, Reissued, Transaction
 from node.store.sqlite.writer import CLOSE_SECONDS, Writer
-from node.store.versions import Version
+from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice
 from protocols.errors import Internal, NotFound, StorageFull, Unavailable
 
@@ -86,6 +87,7 @@ class SqliteStore:
         self._latest_version = transaction.latest_version()
         self._heads = HeadsCache(cache_bytes)
         self._head_loads = HeadLoads()
+        self._histories = SqliteHistories(self._reader, self._prefixes)
         self._hints = SqliteHints(db, self._writer, self._reader, self._prefixes)
         self._members = queries.members(db)
         self._cursors = queries.cursors(db)
@@ -344,10 +346,18 @@ class SqliteStore:
         return await self._ask(lambda db: queries.by_digest(db, self._prefixes, digest, until))
 
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
-        return await self._reader.ask(lambda db: queries.versions(db, self._prefixes, key, after, limit))
+        return await self._histories.versions(key, after, limit)
 
     async def count_versions(self, key: bytes) -> int:
-        return await self._reader.ask(lambda db: queries.count_versions(db, self._prefixes, key))
+        return await self._histories.count(key)
+
+    async def walk(
+        self, key: bytes, *, beyond: VersionRef | None = None, is_backwards: bool = False, limit: int
+    ) -> list[VersionRef]:
+        return await self._histories.walk(key, beyond, is_backwards, limit)
+
+    async def missing_parents(self, key: bytes, *, limit: int = 1000) -> list[bytes]:
+        return await self._histories.missing_parents(key, limit)
 
     async def latest_reissue(self, digest: bytes) -> bytes:
         return await self._reader.ask(lambda db: queries.latest_reissue(db, self._prefixes, digest))

@@ -64,6 +64,7 @@ async def test_a_store_of_the_first_schema_is_upgraded(path: Path) -> None:
         db.executescript(
             "DROP TABLE stand_ins; DROP INDEX staged_by_name; ALTER TABLE staged DROP COLUMN idempotency_key; "
             "DROP TABLE digest_starts; DROP TABLE key_starts; DROP TABLE indexed; DROP TABLE damaged; "
+            "DROP INDEX orphans_of_key; "
             "CREATE INDEX keys_by_start ON keys (substr(key, 7, 11)); "
             "CREATE INDEX versions_by_start ON versions (substr(digest, 1, 8)); PRAGMA user_version = 1"
         )

@@ -1,0 +1,106 @@
+"""The walk to the version that a temporal part names picks the same one as the whole list would."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.services.reads import temporal_walk
+from node.store.memory.store import MemoryStore
+from node.store.sqlite.reader import Reader
+from protocols.clock import MS_MAX, ms_of, version
+from protocols.envelope import Notice, order_key
+from protocols.errors import OutOfRange
+from protocols.temporal import AsOf, Back, First, Forward, Head, Number, Temporal, pick
+from tests.contract.stores import AUTHOR, LOG_ID, OTHER_AUTHOR, envelope, from_peer, put
+from tests.unit.node.store.sqlite.files import opened
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite3"
+
+
+MOMENTS = st.integers(0, 9)
+PARTS = st.one_of(
+    st.just(Head()), st.just(First()), st.builds(Number, st.integers(1, 14)), st.builds(Back, st.integers(0, 14)),
+    st.builds(Forward, st.integers(0, 14)), st.builds(AsOf, st.integers(-1, 12)), st.just(AsOf(MS_MAX)),
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(MOMENTS, st.integers(1, 2), st.booleans()), min_size=1, max_size=12, unique=True), PARTS)
+async def test_it_picks_what_the_whole_list_would(versions: list[tuple[int, int, bool]], part: Temporal) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(temporal_walk, "PAGE", 2)
+        store = MemoryStore(log_id=LOG_ID)
+        items = [envelope(version(ms, n), author=AUTHOR if one else OTHER_AUTHOR) for ms, n, one in versions]
+        await put(store, *map(from_peer, items))
+        in_order = sorted(items, key=order_key)
+        try:
+            expected = in_order[pick(part, [ms_of(item.version) for item in in_order])].digest
+        except OutOfRange as error:
+            with pytest.raises(OutOfRange) as raised:
+                await temporal_walk.find(store, items[0].key, part)
+            assert raised.value.details == error.details
+        else:
+            assert await temporal_walk.find(store, items[0].key, part) == expected
+
+
+STEPS_MAX = 1_000_000
+"""What one query may cost, in SQLite's own steps: a few milliseconds."""
+LONG = 40_000
+
+
+async def test_the_cost_does_not_grow_with_the_history(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page at each place of a long history, and each temporal part, takes a few short queries."""
+    costs: list[int] = []
+    answer_one = Reader._answer_one
+
+    def counted(self: Reader, query: Any) -> Any:
+        costs.append(0)
+
+        def count() -> None:
+            costs[-1] += 1_000
+
+        self._db.set_progress_handler(count, 1_000)
+        return answer_one(self, query)
+
+    first = envelope(1)
+    digests = [sha256(b"%d" % number).digest() for number in range(LONG)]
+    notices = [
+        Notice(
+            first.address, first.key, digest, version(1_000 + number), first.author, False,
+            (digests[number - 1],) if number else (),
+        )
+        for number, digest in enumerate(digests)
+    ]  # fmt: skip
+    async with opened(path) as store:
+        for start in range(0, LONG, 5_000):
+            await store.merge([from_peer(notice) for notice in notices[start : start + 5_000]], now_ms=1)
+        monkeypatch.setattr(Reader, "_answer_one", counted)
+        for part, number in (
+            (Back(1), LONG - 2), (Head(), LONG - 1), (First(), 0), (Number(3), 2), (Forward(500), 500),
+            (AsOf(1_000 + LONG // 2), LONG // 2), (AsOf(1_000_000_000), LONG - 1),
+        ):  # fmt: skip
+            costs.clear()
+            assert await temporal_walk.find(store, first.key, part) == digests[number]
+            assert max(costs) <= STEPS_MAX
+            assert len(costs) <= 12, part
+        for part in (Back(LONG), Number(LONG + 1), AsOf(999)):
+            costs.clear()
+            with pytest.raises(OutOfRange):
+                await temporal_walk.find(store, first.key, part)
+            assert max(costs) <= STEPS_MAX
+        for after in (0, LONG // 2, LONG - 10):
+            costs.clear()
+            page = await store.versions(first.key, after=after, limit=256)
+            assert [each.digest for each in page] == digests[after : after + 256]
+            assert max(costs) <= STEPS_MAX
+            assert len(costs) <= 16
+        costs.clear()
+        assert await store.missing_parents(first.key) == []
+        assert await store.count_versions(first.key) == LONG
+        assert max(costs) <= STEPS_MAX
