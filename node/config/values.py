@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from protocols.names import HOSTNAME_RULE, is_hostname, is_name
+from protocols.names import HOSTNAME_RULE, is_hostname, is_name, is_zone
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION_MS_MAX = 100 * 366 * _UNITS_MS["d"]
@@ -174,9 +174,11 @@ def is_loopback(host: str) -> bool:
 
 def _ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host)
     except ValueError:
         return None
+    zone = address.scope_id if isinstance(address, ipaddress.IPv6Address) else None
+    return address if zone is None or is_zone(zone) else None
 
 
 def bootstrap_node(value: object) -> str:

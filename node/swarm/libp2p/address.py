@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from protocols.errors import InvalidPayload
 from protocols.keys import public_key
-from protocols.names import HOSTNAME_RULE, is_hostname
+from protocols.names import HOSTNAME_RULE, is_hostname, is_zone
 
 IP = ("ip4", "ip6")
 DNS = ("dns", "dns4", "dns6")
@@ -52,6 +52,8 @@ def parse(text: str) -> TcpAddress:
 
 def _ip(kind: str, host: str) -> str:
     try:
+        if "%" in host and not is_zone(host.partition("%")[2]):
+            raise ValueError
         return str(ipaddress.IPv4Address(host) if kind == "ip4" else ipaddress.IPv6Address(host))
     except ValueError:
         raise ValueError(f"{host!r} is not an {'IPv4' if kind == 'ip4' else 'IPv6'} address") from None

@@ -225,6 +225,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ({"api": "127.0.0.1:"}, ["not host:port"]),
         ({"api": ":8080"}, ["not host:port"]),
         ({"api": "a..b:8080"}, ["flag --api", "'a..b' cannot be the host", "1 to 63 letters"]),
+        ({"api": "[fe80::1%a..b]:80"}, ["flag --api", "cannot be the host"]),
+        ({"listen": ("/ip6/fe80::1%a..b/tcp/1",)}, ["not a multiaddr to listen"]),
         ({"api": f"127.0.0.1:{'1' * 5000}"}, ["not host:port"]),
         ({"listen": ("127.0.0.1:4001",)}, ["flag --listen", "not a multiaddr", "/ip4/127.0.0.1/tcp/4001"]),
         ({"listen": ("/ip4/127.0.0.1/udp/1/quic-v1",)}, ["not a multiaddr to listen"]),

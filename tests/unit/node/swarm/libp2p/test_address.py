@@ -17,6 +17,7 @@ PEER = PrivateKey.from_seed(bytes(32)).peer_id
     [
         ("/ip4/192.0.2.7/tcp/4001", TcpAddress(kind="ip4", host="192.0.2.7", port=4001)),
         ("/ip4/127.0.0.1/tcp/0/", TcpAddress(kind="ip4", host="127.0.0.1", port=0)),
+        ("/ip6/fe80::1%eth0.7/tcp/1", TcpAddress(kind="ip6", host="fe80::1%eth0.7", port=1)),
         ("/ip6/0:0::1/tcp/4001", TcpAddress(kind="ip6", host="::1", port=4001)),
         (f"/dns4/a.example/tcp/1/p2p/{PEER}", TcpAddress(kind="dns4", host="a.example", port=1, peer=PEER)),
         (f"/ip4/127.0.0.1/tcp/1/ipfs/{PEER}", TcpAddress(kind="ip4", host="127.0.0.1", port=1, peer=PEER)),
@@ -38,6 +39,9 @@ def test_an_address_is_read_and_written(text: str, endpoint: TcpAddress) -> None
         (f"/ip4/127.0.0.1/tcp/1/p2p/{PEER}/p2p-circuit", "not an address"),
         ("/ip4/127.0.0.256/tcp/1", "not an IPv4 address"),
         ("/ip6/127.0.0.1/tcp/1", "not an IPv6 address"),
+        ("/ip6/fe80::1%a..b/tcp/1", "not an IPv6 address"),
+        ("/ip6/fe80::1%\ud800/tcp/1", "not an IPv6 address"),
+        (f"/ip6/fe80::1%{'x' * 16}/tcp/1", "not an IPv6 address"),
         ("/unix/socket/tcp/1", "not supported"),
         ("/dns4//tcp/1", "cannot be a host"),
         ("/dns4/a..b/tcp/1", "cannot be a host"),
