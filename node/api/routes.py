@@ -6,7 +6,7 @@ an answer. The reference for users is `docs/http-api.md`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import trio
@@ -90,7 +90,10 @@ async def _write(node: Node, request: Request, *, must_be_absent: bool) -> Route
         timeout=_timeout(query),
         **_only_if(request, must_be_absent=must_be_absent),
     )
-    return await _written(node, query, lambda: node.author.write(write))
+    reply = await _written(node, query, lambda: node.author.write(write))
+    if media_type.partition(";")[0].strip().lower() == FORM_TYPE:
+        reply = replace(reply, message=f"{reply.message}; {_FORM_HINT}")
+    return reply
 
 
 async def _write_signed(node: Node, request: Request, query: Query, *, must_be_absent: bool) -> RouteReply:
@@ -166,6 +169,11 @@ def _in_words(receipt: Receipt) -> str:
     return words
 
 
+FORM_TYPE = "application/x-www-form-urlencoded"
+_FORM_HINT = (
+    f"its type is {FORM_TYPE}, which 'curl -d' sends by itself: name the real one with -H 'Content-Type: text/plain', "
+    "and send the content with --data-binary"
+)
 _DURABILITY_IN_WORDS = {
     Durability.REPLICATED: "replicated: {0.acknowledged} of {0.wanted} holders have it",
     Durability.AT_RISK: "replicated, but not to every holder yet: {0.acknowledged} of {0.wanted} have it",

@@ -127,6 +127,8 @@ class Neighbours:
     def _sighted(self, sighted: address_book.Sighted) -> None:
         """A finder, a hello or another member reports addresses; those that can never be dialled are left out."""
         addresses = self._dialable(sighted.addresses, f"{sighted.peer or 'a peer'} (by {sighted.source})")
+        if sighted.is_configured:
+            self._dialler.report_failures(addresses)
         if addresses or not sighted.addresses:
             self._address_book.handle(replace(sighted, addresses=addresses))
 

@@ -1,12 +1,15 @@
 """`bzzz` itself: its help, its version, wrong use, and what it imports."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 
 import pytest
 
 from node.cli import COMMANDS
+from protocols import ucxl
 from tests.unit.node.commands.running import ADDRESS, bzzz
 
 
@@ -64,3 +67,23 @@ def test_help_lists_every_command() -> None:
 
 def test_the_version_is_that_of_the_distribution() -> None:
     assert bzzz("--version").stdout == f"bzzz {version('bzzz')}\n"
+
+
+def all_help() -> Iterator[tuple[str, str]]:
+    paths: list[tuple[str, ...]] = [(name,) for name in COMMANDS]
+    while paths:
+        path = paths.pop()
+        text = bzzz(*path, "--help").stdout
+        paths += [(*path, name) for name in re.findall(r"^  (\w+) ", text.partition("Commands:")[2], re.MULTILINE)]
+        yield " ".join(path), text
+
+
+def test_every_address_in_a_help_text_is_one_that_is_taken() -> None:
+    found = [(command, address) for command, text in all_help() for address in re.findall(r"ucxl://\S+\w", text)]
+    assert {"get", "put"} <= {command for command, _ in found}
+    for command, address in found:
+        assert not ucxl.parse(address).is_pattern, command
+    temporals = re.findall(r"^  (\S+) {2,}.*(?:version|newest)", bzzz("get", "--help").stdout, re.MULTILINE)
+    assert len(temporals) == 4
+    for temporal in temporals:
+        assert not ucxl.parse(ADDRESS.replace("*^", temporal)).is_pattern, temporal

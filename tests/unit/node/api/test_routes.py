@@ -31,6 +31,20 @@ async def test_what_was_put_is_got_byte_for_byte_with_its_headers(api: Api) -> N
     assert response.headers["ucxl-degraded"] == "false"
 
 
+@pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", "Application/X-WWW-Form-URLencoded; a=b"])
+async def test_the_type_that_curl_sends_by_itself_is_stored_with_a_hint(api: Api, media_type: str) -> None:
+    response = await api(
+        "PUT", ENVELOPE, params={"address": ADDRESS}, content=b"a=b", headers={"content-type": media_type}
+    )
+    assert response.status_code == 202
+    assert "-H 'Content-Type: text/plain'" in response.json()["response"]["message"]
+    assert (await api.get()).headers["content-type"] == media_type
+    plain = await api(
+        "PUT", ENVELOPE, params={"address": ADDRESS}, content=b"a=b", headers={"content-type": "text/plain"}
+    )
+    assert "curl" not in plain.json()["response"]["message"]
+
+
 async def test_a_receipt_has_every_field(api: Api) -> None:
     first = await api.put(b"1")
     second = await api.put(b"2")
