@@ -11,6 +11,8 @@ class Damage:
     is_possible: bool
     """False for a store that has no file."""
     found: int = 0
+    lost: str = ""
+    """What was found missing when the store was opened, in words."""
     set_aside: dict[bytes, bytes] = field(default_factory=dict)
     """Versions whose content is not the one of their digest any more: their keys by digest. Readers get the notice
     until the content is merged again."""

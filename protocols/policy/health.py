@@ -63,6 +63,8 @@ class StoreFacts:
     """The longest that a call waits for a commit; after that the store has failed."""
     slow_disk: str = ""
     """That commits repeatedly take too long, with the time of the last one; ''."""
+    lost: str = ""
+    """What the store had lost when it was opened, or ''."""
     set_aside: int = 0
     """Versions whose content was found damaged and is not fetched again yet."""
 
@@ -109,6 +111,8 @@ def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
         reasons.append(f"the last write failed: {facts.failure}")
     if facts.refused:
         reasons.append(f"{facts.refused} writes were refused by a holder for good; see `bzzz pending --refused`")
+    if facts.lost:
+        reasons.append(facts.lost)
     if facts.set_aside:
         reasons.append(
             f"the content of {facts.set_aside} versions was damaged on the disk and is set aside until a holder "

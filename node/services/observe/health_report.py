@@ -191,6 +191,7 @@ class HealthReporter:
                 oldest_pending_ms=pending.oldest_at_ms,
                 refused=pending.refused,
                 probe_failing=probe.failing(),
+                lost=self._store.damage.lost,
                 set_aside=len(self._store.damage.set_aside),
                 committing_seconds=0.0 if since is None else trio.current_time() - since,
                 deadline_seconds=self._flags.current.store_deadline_ms / 1000.0,

@@ -4,6 +4,7 @@ Envelopes, the log, hints and acknowledgements are facts and stay. The rows of v
 to missing parents, the reissues and all indexes follow from the envelopes.
 """
 
+import os
 import sqlite3
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -73,11 +74,10 @@ def rebuild_store(path: Path) -> int:
             raise StoreRefused(f"there is no store at {path}")
         lock = FileLock.take(path.with_name(path.name + ".lock"), what=f"the store {path}")
         stack.callback(lock.release)
-        connections = schema.open_connections(path, log_id="")
-        for connection in connections:
-            stack.enter_context(closing(connection))
+        opened = schema.open_connections(path, log_id=os.urandom(8).hex())
+        stack.callback(schema.close_connections, opened.writer, opened.reader)
         try:
-            return _rebuild(connections[0])
+            return _rebuild(opened.writer)
         except (OSError, sqlite3.Error) as error:
             raise StoreRefused(f"{path} cannot be rebuilt: {error}; it was left as it was") from error
 

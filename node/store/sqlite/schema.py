@@ -13,9 +13,10 @@ import os
 import sqlite3
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from node.store.errors import StoreRefused
+from node.store.sqlite import write_ahead
 from node.store.sqlite.connection import connect, prepare_reader, prepare_writer
 from node.store.sqlite.file_check import APPLICATION_ID, check
 
@@ -136,10 +137,19 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 )  # fmt: skip
 
 
-def open_connections(path: Path, *, log_id: str) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    """Return a connection to write and one to read. A missing file is created, with this log id.
+class Opened(NamedTuple):
+    """The connections to an open file. `lost` says in words what was found missing in it."""
 
-    The caller holds the lock on the file. Raises `StoreRefused`.
+    writer: sqlite3.Connection
+    reader: sqlite3.Connection
+    lost: str = ""
+
+
+def open_connections(path: Path, *, log_id: str) -> Opened:
+    """Return a connection to write and one to read. A missing file is created, with this log id; so is the log of a
+    file that lost its write-ahead file.
+
+    The caller holds the lock on the file, and closes them with `close_connections`. Raises `StoreRefused`.
     """
     with ExitStack() as unfinished:
         try:
@@ -147,17 +157,41 @@ def open_connections(path: Path, *, log_id: str) -> tuple[sqlite3.Connection, sq
                 _create(path, log_id)
             check(path, newest_schema=len(MIGRATIONS))
             _restrict_permissions(path)
-            writer = unfinished.enter_context(closing(connect(path, "rw")))
+            had_frames = write_ahead.has_frames(path)
+            writer = connect(path, "rw")
+            unfinished.callback(writer.close)
+            is_lost = write_ahead.was_open(writer) and not had_frames
+            if not is_lost:
+                unfinished.callback(write_ahead.end, writer)
             writer.execute("PRAGMA journal_mode = WAL")
             _copy_before_upgrade(writer, path)
             migrate(writer, MIGRATIONS)
             prepare_writer(writer)
+            write_ahead.begin(writer, is_lost=is_lost, new_log_id=log_id)
+            lost = ""
+            if is_lost:
+                lost = (
+                    f"{path} lost its write-ahead file, or was copied from a running node without it: the latest "
+                    f"writes that it acknowledged are missing here; its log has the new id {log_id}"
+                )
+                log.error("%s", lost)
             reader = unfinished.enter_context(closing(connect(path, "ro")))
             prepare_reader(reader)
         except (OSError, sqlite3.Error) as error:
             raise StoreRefused(f"{path} cannot be opened as the store: {error}") from error
         unfinished.pop_all()
-    return writer, reader
+    return Opened(writer, reader, lost)
+
+
+def close_connections(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    """Leaves one file when the checkpoint succeeds; else the log next to it is as safe."""
+    reader.close()
+    _close_writer(writer)
+
+
+def _close_writer(writer: sqlite3.Connection) -> None:
+    write_ahead.end(writer)
+    writer.close()
 
 
 def copy_of(path: Path, version: int) -> Path:

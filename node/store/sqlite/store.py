@@ -65,7 +65,7 @@ class SqliteStore:
         self,
         path: Path,
         lock: FileLock,
-        connections: tuple[sqlite3.Connection, sqlite3.Connection],
+        opened: schema.Opened,
         *,
         cache_bytes: int,
         before_commit: Callable[[], None] | None,
@@ -73,10 +73,10 @@ class SqliteStore:
     ) -> None:
         self.path = path
         self._lock = lock
-        self._connections = connections
-        db = connections[1]
+        self._connections = (opened.writer, opened.reader)
+        db = opened.reader
         self.log_id = queries.log_id(db)
-        transaction = Transaction(connections[0], before_commit=before_commit)
+        transaction = Transaction(opened.writer, before_commit=before_commit)
         self._prefixes = transaction.prefixes
         self._guard = FileGuard(path, fixed=(lock.path, *fixed_files))
         self._writer = Writer(transaction, path, self._guard)
@@ -93,7 +93,7 @@ class SqliteStore:
         self._cursors = queries.cursors(db)
         self.change_listeners = ChangeListeners()
         self._marks = queries.marks(db)
-        self.damage = Damage(is_possible=True, set_aside=queries.set_aside(db))
+        self.damage = Damage(is_possible=True, lost=opened.lost, set_aside=queries.set_aside(db))
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -117,16 +117,16 @@ class SqliteStore:
         refuse_long_path(path)
         lock = FileLock.take(path.with_name(path.name + ".lock"), what=f"the store {path}")
         try:
-            connections = schema.open_connections(path, log_id=random_id)
+            opened = schema.open_connections(path, log_id=random_id)
             try:
                 if max_pages is not None:
-                    connections[0].execute(f"PRAGMA max_page_count = {max_pages}")
+                    opened.writer.execute(f"PRAGMA max_page_count = {max_pages}")
                 return cls(
-                    path, lock, connections, cache_bytes=cache_bytes, before_commit=before_commit,
+                    path, lock, opened, cache_bytes=cache_bytes, before_commit=before_commit,
                     fixed_files=fixed_files,
                 )  # fmt: skip
             except BaseException:
-                _close(*connections)
+                schema.close_connections(opened.writer, opened.reader)
                 raise
         except BaseException as error:
             lock.release()
@@ -148,7 +148,7 @@ class SqliteStore:
                         self._reader.close()
                         threads.cancel_scope.cancel()
                 finally:
-                    close = _leave if self._guard.look() else _close
+                    close = _leave if self._guard.look() else schema.close_connections
                     await trio.to_thread.run_sync(close, *self._connections, abandon_on_cancel=True)
                     self._lock.release()
             nursery.cancel_scope.cancel()
@@ -491,14 +491,6 @@ class SqliteStore:
 
 def _size_bytes(batch: Sequence[Incoming]) -> int:
     return sum([len(incoming.item.encoded) for incoming in batch if isinstance(incoming.item, Envelope)])
-
-
-def _close(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
-    """Leaves one file when the checkpoint succeeds; else the log next to it is as safe."""
-    reader.close()
-    with suppress(sqlite3.Error):
-        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    writer.close()
 
 
 def _leave(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:

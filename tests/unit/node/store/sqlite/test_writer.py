@@ -21,8 +21,8 @@ def opened(tmp_path: Path) -> Iterator[tuple[Transaction, Path, FileGuard]]:
     path = tmp_path / "store.sqlite3"
     connections = schema.open_connections(path, log_id="0" * 16)
     yield Transaction(connections[0]), path, FileGuard(path)
-    for connection in connections:
-        connection.close()
+    connections.reader.close()
+    connections.writer.close()
 
 
 async def test_operations_of_one_turn_of_the_loop_share_a_commit_despite_acknowledgements_between_them(

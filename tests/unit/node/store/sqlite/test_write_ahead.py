@@ -1,0 +1,118 @@
+"""A write-ahead file that was removed: the next start says so, and no sequence is given twice under one log id."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from node.store.errors import StoreRefused
+from node.store.sqlite import schema
+from node.store.sqlite.rebuild import rebuild_store
+from node.store.sqlite.store import SqliteStore
+from tests.unit.node.store.sqlite.files import ALICE, LOG_ID, envelope, opened, put
+
+NEW_ID = "ffeeddccbbaa9988"
+
+
+def _reopened(path: Path) -> tuple[str, str, int]:
+    """The log id, what the store says that it lost, and its last sequence, after a start with another random id."""
+    store = SqliteStore.open(path, random_id=NEW_ID)
+    schema.close_connections(*store._connections)
+    store._lock.release()
+    return store.log_id, store.damage.lost, store.last_sequence
+
+
+async def _killed(path: Path, copy: Path, count: int = 3) -> None:
+    """In `copy`: the files of a store whose process was killed after so many writes."""
+    copy.parent.mkdir()
+    async with opened(path) as store:
+        for version in range(1, count + 1):
+            await put(store, envelope(version), holders=(ALICE,))
+        for name in ("", "-wal"):
+            shutil.copyfile(f"{path}{name}", f"{copy}{name}")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return tmp_path / "copy" / "store.sqlite3"
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _empty(wal: Path) -> None:
+    wal.write_bytes(b"")
+
+
+def _overwrite(wal: Path) -> None:
+    wal.write_bytes(bytes(wal.stat().st_size))
+
+
+def _cut_to_header(wal: Path) -> None:
+    wal.write_bytes(wal.read_bytes()[:32])
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, _empty, _overwrite, _cut_to_header])
+async def test_a_write_ahead_file_that_was_removed_is_noticed_and_the_log_gets_a_new_id(
+    damage: Callable[[Path], None], path: Path, copy: Path
+) -> None:
+    await _killed(path, copy)
+    damage(_wal(copy))
+    log_id, lost, last_sequence = _reopened(copy)
+    assert last_sequence < 3
+    assert log_id == NEW_ID
+    assert "lost its write-ahead file" in lost
+    assert _reopened(copy) == (NEW_ID, "", last_sequence), "the next start follows an orderly end"
+
+
+async def test_a_store_that_was_killed_keeps_its_log_and_says_nothing(path: Path, copy: Path) -> None:
+    await _killed(path, copy)
+    assert _reopened(copy) == (LOG_ID, "", 3)
+
+
+async def test_a_store_that_was_killed_twice_before_it_wrote_keeps_its_log(path: Path, copy: Path) -> None:
+    await _killed(path, copy, count=0)
+    again = copy.with_name("again.sqlite3")
+    async with opened(copy) as store:
+        assert store.log_id == LOG_ID
+        for name in ("", "-wal"):
+            shutil.copyfile(f"{copy}{name}", f"{again}{name}")
+    assert _reopened(again) == (LOG_ID, "", 0)
+    _wal(again).unlink(missing_ok=True)
+    assert _reopened(again) == (LOG_ID, "", 0)
+
+
+async def test_an_orderly_end_leaves_one_file_that_is_complete(path: Path) -> None:
+    async with opened(path) as store:
+        await put(store, envelope(1))
+    assert not _wal(path).exists()
+    assert _reopened(path) == (LOG_ID, "", 1)
+    rebuild_store(path)
+    assert _reopened(path) == (LOG_ID, "", 1)
+
+
+async def test_a_start_that_is_refused_does_not_look_like_a_loss_to_the_next(
+    path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _killed(path, copy)
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "INSERT INTO nowhere VALUES (1)"))
+        with pytest.raises(StoreRefused):
+            SqliteStore.open(copy, random_id=NEW_ID)
+    assert _reopened(copy) == (LOG_ID, "", 3)
+
+
+async def test_a_file_that_was_copied_from_a_running_node_without_its_write_ahead_file_is_noticed(
+    path: Path, copy: Path
+) -> None:
+    await _killed(path, copy)
+    with sqlite3.connect(copy) as db, sqlite3.connect(copy.with_name("backup")) as backup:
+        db.backup(backup)
+    db.close()
+    backup.close()
+    log_id, lost, last_sequence = _reopened(copy.with_name("backup"))
+    assert (log_id, last_sequence) == (NEW_ID, 3)
+    assert "copied from a running node" in lost
