@@ -1,7 +1,8 @@
-"""What still ends or blocks a plain libp2p 0.8.1 host: the other half of `test_hardening.py` in `tests/unit/`.
+"""What still ends or blocks a plain libp2p 0.8.1 host.
 
-Each test does to a plain host what another test does to this project's host, and expects the worst. A test that fails
-shows that a release of libp2p has fixed that point: then the code that closes it here may go, and the test with it.
+The other half is `tests/unit/node/swarm/libp2p/test_hardening.py`. Each test here does to a plain host what another
+test does to this project's host, and expects the worst. A test that fails shows that a release of libp2p has fixed that
+point: then the code that closes it here may go, and the test with it.
 """
 
 import contextlib
