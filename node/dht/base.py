@@ -149,6 +149,13 @@ class Answer(NamedTuple):
     provenance: Provenance
 
 
+class Extent(NamedTuple):
+    """The part of a history that is needed: so many versions from its end, or from its beginning."""
+
+    length: int
+    is_from_end: bool
+
+
 class VersionHistory(NamedTuple):
     """Versions in the total order, earliest first."""
 
@@ -236,8 +243,10 @@ class DHT(Protocol):
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
-        timeout: float | None = None,
-    ) -> VersionHistory: ...  # fmt: skip
+        extent: Extent | None = None, timeout: float | None = None,
+    ) -> VersionHistory:  # fmt: skip
+        """The versions of a key from the `after`-th on. Other nodes are asked for `extent`, by default for all."""
+        ...
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
         """Announce that this node provides a key; return how many peers recorded it."""

@@ -13,7 +13,7 @@ from typing import Self
 
 import trio
 
-from node.dht.base import DHT, Answer, Backend, Consistency, Provenance, Provider, Receipt, VersionHistory
+from node.dht.base import DHT, Answer, Backend, Consistency, Extent, Provenance, Provider, Receipt, VersionHistory
 from node.dht.call_health import CallHealth
 from node.metrics import Family, Histogram, Kind, gauge
 from protocols.envelope import Envelope
@@ -305,11 +305,11 @@ class MeteredDHT:
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
-        timeout: float | None = None,
+        extent: Extent | None = None, timeout: float | None = None,
     ) -> VersionHistory:  # fmt: skip
         with self._call_metrics.timing(self.backend, "history") as timing:
             history = await self._dht.history(
-                key, consistency=consistency, after=after, limit=limit, timeout=timeout
+                key, consistency=consistency, after=after, limit=limit, extent=extent, timeout=timeout
             )  # fmt: skip
             timing.outcome = outcome_of_read(history.provenance)
             return history

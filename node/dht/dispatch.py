@@ -16,7 +16,7 @@ from typing import NamedTuple
 import trio
 
 from node.config.flags import Flags
-from node.dht.base import DHT, Answer, Backend, Consistency, Freshness, Provider, Receipt, VersionHistory
+from node.dht.base import DHT, Answer, Backend, Consistency, Extent, Freshness, Provider, Receipt, VersionHistory
 from node.dht.call_metrics import CallMetrics, MeteredDHT
 from node.store.base import Store
 from protocols.envelope import Envelope
@@ -174,9 +174,11 @@ class DispatchDHT:
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
-        timeout: float | None = None,
+        extent: Extent | None = None, timeout: float | None = None,
     ) -> VersionHistory:  # fmt: skip
-        return await self._for(key).history(key, consistency=consistency, after=after, limit=limit, timeout=timeout)
+        return await self._for(key).history(
+            key, consistency=consistency, after=after, limit=limit, extent=extent, timeout=timeout
+        )
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
         return await self._for(key).provide(key, timeout=timeout)

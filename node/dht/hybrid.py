@@ -14,7 +14,7 @@ from math import inf
 import trio
 
 from node.config.flags import Flags
-from node.dht.base import Answer, Backend, Consistency, Freshness, Provenance, Provider, Receipt, VersionHistory
+from node.dht.base import Answer, Backend, Consistency, Extent, Freshness, Provenance, Provider, Receipt, VersionHistory
 from node.dht.call_metrics import CallMetrics, outcome_of_error, outcome_of_read
 from node.dht.circuit_breaker import CircuitBreaker
 from node.dht.commit import merge_in_time
@@ -306,7 +306,7 @@ class HybridDHT:
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
-        timeout: float | None = None,
+        extent: Extent | None = None, timeout: float | None = None,
     ) -> VersionHistory:  # fmt: skip
         deadline = self._deadline_after(timeout)
         is_fresh = self._fresh(key, self._time()) is not None
@@ -318,7 +318,7 @@ class HybridDHT:
                 return history._replace(provenance=where)
 
         async def gather(seconds: float) -> Answer:
-            return Answer((), await self._real.gather_history(key, timeout=seconds))
+            return Answer((), await self._real.gather_history(key, extent=extent, timeout=seconds))
 
         try:
             provenance = (await self._through_breaker(gather, deadline)).provenance

@@ -3,7 +3,7 @@
 Nothing of an answer is shown before it is durable: otherwise a later read could go back in time.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import trio
 
@@ -16,6 +16,9 @@ from protocols.envelope import Envelope, Notice, decode
 from protocols.errors import BadSignature, BzzzError, Malformed, TooLarge, Unavailable
 from protocols.policy.reputation import Offence
 from protocols.policy.signature_cache import SignatureCache
+
+PARENTS_MAX = 1_024
+"""Parents of the versions in one commit of what peers answered, except for a single version."""
 
 
 class Ingest:
@@ -109,7 +112,8 @@ class Ingest:
             return
         started, seconds = trio.current_time(), self._store_deadline_seconds
         with trio.move_on_after(seconds):
-            await self._store.merge(incoming, now_ms=self._now_ms())
+            for part in _parts(incoming):
+                await self._store.merge(part, now_ms=self._now_ms())
             return
         why = self._store.disk.why_late(started, started + seconds)
         raise Unavailable(f"it was not stored within {seconds:.1f} s: {why}")
@@ -119,3 +123,14 @@ class Ingest:
         for peer, errors in refused.items():
             line = f"left out {len(errors)} of the {what} that it answered with; the first: {errors[0].message}"
             self._peer_policy.limit_counters.hit("answers_left_out", peer, line, times=len(errors), line="offences")
+
+
+def _parts(incoming: Sequence[Incoming]) -> Iterator[Sequence[Incoming]]:
+    """Parts with `PARENTS_MAX` parents each: every parent is looked up, and other writes wait for a commit."""
+    start, count = 0, 0
+    for end, each in enumerate(incoming):
+        count += len(each.item.parents)
+        if count > PARENTS_MAX and end > start:
+            yield incoming[start:end]
+            start, count = end, len(each.item.parents)
+    yield incoming[start:]

@@ -14,6 +14,7 @@ from node.dht.base import (
     Answer,
     Backend,
     Consistency,
+    Extent,
     Freshness,
     Provenance,
     Provider,
@@ -129,7 +130,7 @@ class MockDHT:
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
-        timeout: float | None = None,
+        extent: Extent | None = None, timeout: float | None = None,
     ) -> VersionHistory:  # fmt: skip
         versions = await self._store.versions(key, after=after, limit=limit)
         return VersionHistory(tuple(versions), await self._store.count_versions(key), True, _LOCAL)

@@ -16,6 +16,7 @@ from node.dht.base import (
     Answer,
     Backend,
     Consistency,
+    Extent,
     Freshness,
     Provenance,
     Provider,
@@ -25,6 +26,7 @@ from node.dht.base import (
 from node.dht.commit import merge_in_time
 from node.dht.head_query import HeadQuery
 from node.dht.hedged_query import QueryResult
+from node.dht.history_query import HistoryQuery
 from node.dht.ingest import Ingest
 from node.dht.replica_query import ReplicaQuery, is_majority
 from node.dht.write_quorum import WriteQuorum
@@ -37,15 +39,12 @@ from node.swarm.rpc import Rpc
 from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError, Indeterminate, StorageFull, Unavailable
 from protocols.messages import (
-    ENVELOPES_MAX,
     AddProvider,
     EnvelopesReply,
     GetByDigest,
     GetProviders,
-    GetVersions,
     ProviderAdded,
     ProvidersReply,
-    VersionsReply,
 )
 from protocols.policy.signature_cache import SignatureCache
 
@@ -88,6 +87,7 @@ class RealDHT:
             store_deadline_seconds=self.store_deadline_seconds,
             peer_policy=rpc.peer_policy,
         )
+        self._histories = HistoryQuery(store, members, query=self._query, ingest=self._ingest)
         self._heads = HeadQuery(
             store, rpc, delivery, members, query=self._query, ingest=self._ingest, read_quorum=flags.read_quorum
         )
@@ -262,44 +262,28 @@ class RealDHT:
 
     async def history(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, after: int = 0, limit: int = 1000,
-        timeout: float | None = None,
+        extent: Extent | None = None, timeout: float | None = None,
     ) -> VersionHistory:  # fmt: skip
         if consistency is Consistency.LOCAL:
             provenance = Provenance(Backend.REAL, "local", None, 1, 0, False)
         else:
-            provenance = await self.gather_history(key, timeout=timeout)
+            provenance = await self.gather_history(key, extent=extent, timeout=timeout)
         total = await self._store.count_versions(key)
         versions = await self._store.versions(key, after=after, limit=limit)
         return VersionHistory(tuple(versions), total, not provenance.is_degraded, provenance)
 
-    async def gather_history(self, key: bytes, *, timeout: float | None = None) -> Provenance:
-        """Merge the notice of every version that the holders know; return where the history comes from then.
+    async def gather_history(
+        self, key: bytes, *, extent: Extent | None = None, timeout: float | None = None
+    ) -> Provenance:
+        """Merge the notices of the versions that the holders know, as far as `extent` needs them; return where the
+        history comes from then.
 
         It is degraded when fewer than a majority sent all they know. Raises `Unavailable` when nothing is known then.
         """
-        shortfall = await self._merge_histories(key, self._deadline_after(timeout))
+        shortfall = await self._histories.merge(key, extent, self._deadline_after(timeout))
         if shortfall and not await self._store.count_versions(key):
             raise Unavailable(f"whether it has a history is not known now: {shortfall}", answered=1)
         return Provenance(Backend.REAL, "swarm", 0.0, 1, 0, bool(shortfall), shortfall)
-
-    async def _merge_histories(self, key: bytes, deadline: float) -> str:
-        """Merge the notices of the holders page by page; return why that may be less than a majority knows, or ''."""
-        wanted = self._members.wanted(key)
-        complete = 0
-        peers: list[str] = [peer for peer in wanted if self._members.is_reachable(peer)]
-        after = 0
-        if not peers:
-            raise Unavailable("none of the members that should hold this can be reached", asked=0, wanted=len(wanted))
-        while peers:
-            result = await self._query.ask_all(tuple(peers), GetVersions(key, after, ENVELOPES_MAX), deadline)
-            pages = {peer: r for peer, r in result.answers.items() if isinstance(r, VersionsReply)}
-            notices = [(peer, notice) for peer, page in pages.items() for notice in page.notices]
-            if shortfall := await self._merge_or_say_why(self._ingest.merge_notices(key, notices)):
-                return shortfall
-            after += ENVELOPES_MAX
-            complete += sum(page.total <= after for page in pages.values())
-            peers = [peer for peer, page in pages.items() if page.total > after]
-        return "" if complete * 2 > len(wanted) else f"{complete} of the {len(wanted)} holders sent all they know"
 
     # -- providers --------------------------------------------------------------------------------------------
 

@@ -10,11 +10,14 @@ import trio
 
 from netsim.virtual.nodes import VirtualSwarm
 from node.config.changes import read_change
+from node.dht import history_query
 from node.dht.base import Answer, Consistency
 from node.node import Node
+from node.services.writes.peer_server import PeerServer
 from node.store.log import Incoming, Origin
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError, Deleted, NotFound, OutOfRange, Unavailable
+from protocols.messages import GetVersions
 from protocols.placement import nearest
 from protocols.ucxl import Address, parse
 from tests.sim.swarms import (
@@ -667,3 +670,58 @@ async def long_history(seed: int) -> None:
 
 def test_a_read_of_a_history_ends_by_its_deadline() -> None:
     over_seeds(long_history)
+
+
+# -- long histories ---------------------------------------------------------------------------------------------------
+
+
+async def pages_of_the_swarm(seed: int) -> None:
+    """A node that is no holder fetches of a long history what a read needs, and later only what it lacks."""
+    async with swarm_of(seed, 6, backend=("real", "hybrid")[seed % 2], replication=2) as swarm:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(history_query, "PAGE", 4)
+            nodes = {node.peer_id: node for node in running(swarm)}
+            writer = nodes[nearest(thing().key, tuple(nodes), 1)[0]]
+            holders = (writer.peer_id, *writer.members.wanted(thing().key))
+            digests = [(await put(writer, 0, b"%d" % number)).digest for number in range(30)]
+            await hints_delivered(swarm)
+            asked: list[GetVersions] = []
+            serve = PeerServer.serve
+
+            def counted(self: PeerServer, peer: str, request: Any, trace: str) -> Any:
+                if isinstance(request, GetVersions):
+                    asked.append(request)
+                return serve(self, peer, request, trace)
+
+            patch.setattr(PeerServer, "serve", counted)
+            others = [node for peer, node in nodes.items() if peer not in holders]
+            for reader, parts in zip(others, ((("~~1", -2), ("*~3", 2), ("^^2", 2)), (("~~6", -7),), ()), strict=True):
+                for part, number in parts:
+                    asked.clear()
+                    answer = await reader.resolver.resolve(
+                        parse(f"ucxl://sim:tester@bzzz:nodes/{part}/0"), consistency=Consistency.SWARM
+                    )
+                    assert answer.heads[0].digest == digests[number]
+                    assert len(asked) <= 6, "more of the history was fetched than the read needs"
+                for part in ("~~40", "*~41"):
+                    with pytest.raises(OutOfRange):
+                        await reader.resolver.resolve(
+                            parse(f"ucxl://sim:tester@bzzz:nodes/{part}/0"), consistency=Consistency.SWARM
+                        )
+                history = await reader.resolver.history(thing(), consistency=Consistency.SWARM)
+                assert [version.digest for version in history.versions] == digests
+                assert history.is_complete
+                assert history.missing == ()
+                new = await put(writer, 0, b"new")
+                digests.append(new.digest)
+                await hints_delivered(swarm)
+                asked.clear()
+                history = await reader.resolver.history(thing(), consistency=Consistency.SWARM)
+                assert [version.digest for version in history.versions] == digests
+                assert history.is_complete
+                assert len(asked) <= 4, "what is known is fetched again"
+                await trio.sleep(1.0)
+
+
+def test_of_a_long_history_the_swarm_is_asked_for_what_is_needed() -> None:
+    over_seeds(pages_of_the_swarm, range(4))

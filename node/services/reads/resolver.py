@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import trio
 
 from node.config.flags import Flags
-from node.dht.base import Answer, Consistency, VersionHistory
+from node.dht.base import Answer, Consistency, Extent, VersionHistory
 from node.dht.call_health import CallHealth
 from node.dht.dispatch import DispatchDHT, OperationContext
 from node.services.reads import temporal_walk
@@ -185,7 +185,7 @@ class Resolver:
     async def _from_history(
         self, address: Address, key: bytes, consistency: Consistency, operation: OperationContext
     ) -> Answer:
-        history = await self._whole_history(key, consistency, operation)
+        history = await self._whole_history(key, consistency, operation, temporal_walk.extent_of(address.temporal))
         if history.missing and history.provenance.source == "local" and consistency is _AUTO:
             history = await self._without_gaps(key, history, operation)
         provenance = history.provenance
@@ -202,10 +202,12 @@ class Resolver:
         envelope = await self._content(key, chosen, consistency, operation)
         return Answer((envelope,), provenance._replace(siblings=0))
 
-    async def _whole_history(self, key: bytes, consistency: Consistency, operation: OperationContext) -> VersionHistory:
+    async def _whole_history(
+        self, key: bytes, consistency: Consistency, operation: OperationContext, extent: Extent | None
+    ) -> VersionHistory:
         """Where the history comes from and what is missing from the whole of it, with no more than its first version:
         the others are read from the store, as far as they are needed."""
-        history = await self._page(key, consistency, operation, after=0, limit=1)
+        history = await self._page(key, consistency, operation, after=0, limit=1, extent=extent)
         return _missing_from(history, await self._store.missing_parents(key))
 
     async def _without_gaps(self, key: bytes, history: VersionHistory, operation: OperationContext) -> VersionHistory:
@@ -213,7 +215,7 @@ class Resolver:
         why = ""
         if operation.dht.asks_swarm and not history.provenance.is_degraded:
             try:
-                return await self._whole_history(key, Consistency.SWARM, operation)
+                return await self._whole_history(key, Consistency.SWARM, operation, None)
             except Unavailable as error:
                 why = f", and the holders could not be asked: {error.message}"
         provenance = history.provenance
@@ -230,17 +232,23 @@ class Resolver:
         return _missing_from(history, [parent for parent in parents if parent in missing])
 
     async def _page(
-        self, key: bytes, consistency: Consistency, operation: OperationContext, *, after: int, limit: int
-    ) -> VersionHistory:
+        self, key: bytes, consistency: Consistency, operation: OperationContext, *, after: int, limit: int,
+        extent: Extent | None = None,
+    ) -> VersionHistory:  # fmt: skip
         """One page of the history, from the holders when the flags ask for distributed resolution."""
         is_distributed = self._flags.use_distributed_resolver and consistency is _AUTO
         if not is_distributed or not operation.dht.asks_swarm:
             return await operation.dht.history(
-                key, consistency=consistency, after=after, limit=limit, timeout=operation.seconds_left
+                key, consistency=consistency, after=after, limit=limit, extent=extent, timeout=operation.seconds_left
             )
         try:
             return await operation.dht.history(
-                key, consistency=Consistency.SWARM, after=after, limit=limit, timeout=operation.seconds_left
+                key,
+                consistency=Consistency.SWARM,
+                after=after,
+                limit=limit,
+                extent=extent,
+                timeout=operation.seconds_left,
             )
         except Unavailable as error:
             history = await operation.dht.history(key, consistency=Consistency.LOCAL, after=after, limit=limit)

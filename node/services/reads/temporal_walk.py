@@ -4,11 +4,27 @@ It costs as many steps as the temporal part counts, and not as many as there are
 an address that has a million.
 """
 
+from node.dht.base import Extent
 from node.store.versions import VersionRef, Versions
 from protocols.clock import COUNTER_BITS, MS_MAX
 from protocols.temporal import AsOf, Back, First, Forward, Head, Number, Temporal, out_of_range
 
 PAGE = 1_000
+
+
+def extent_of(temporal: Temporal) -> Extent | None:
+    """The part of a history that must be known to find the version; None: all of it may matter."""
+    match temporal:
+        case First():
+            return Extent(1, is_from_end=False)
+        case Number(n):
+            return Extent(n, is_from_end=False)
+        case Forward(n):
+            return Extent(n + 1, is_from_end=False)
+        case Back(n):
+            return Extent(n + 1, is_from_end=True)
+        case _:
+            return None
 
 
 async def find(store: Versions, key: bytes, temporal: Temporal) -> bytes:
