@@ -102,21 +102,28 @@ def main() -> None:
 
 def _run() -> int:
     """Run a command and return its exit code. Output that fails is reported, except to a reader that has gone."""
-    code = exit_codes.OUTPUT_FAILED
+    code, is_reported = exit_codes.OUTPUT_FAILED, False
     try:
         try:
             code = cli.main(prog_name="bzzz", standalone_mode=False) or 0
         except click.ClickException as error:
             code = error.exit_code
+            is_reported = True
             error.show()
         except (click.Abort, KeyboardInterrupt):
             code = exit_codes.INTERRUPTED
+        except BaseExceptionGroup as group:  # of the nurseries of a simulation
+            if group.subgroup(KeyboardInterrupt) is None:
+                raise
+            code = exit_codes.INTERRUPTED
         sys.stdout.flush()
-    except OutputFailed as error:
-        if not error.is_reader_gone:
-            click.echo(f"bzzz: standard output cannot be written ({error})", err=True)
-        return code or exit_codes.OUTPUT_FAILED
-    return code
+    except OutputFailed:
+        pass
+    if (failure := streams.output_failure()) is None:  # also when a command went on, as a simulation does
+        return code
+    if not (failure.is_reader_gone or is_reported):
+        click.echo(f"bzzz: standard output cannot be written ({failure})", err=True)
+    return code or exit_codes.OUTPUT_FAILED
 
 
 if __name__ == "__main__":

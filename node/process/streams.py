@@ -42,6 +42,12 @@ def repair() -> None:
     sys.stderr = _text(_StandardError(2), sys.stderr)
 
 
+def output_failure() -> OutputFailed | None:
+    """Why standard output does not take output any more; None while it does."""
+    raw = getattr(sys.stdout.buffer, "raw", None)
+    return raw.failure if isinstance(raw, _StandardOutput) else None
+
+
 def _reserve(number: int, flags: int) -> None:
     """Open /dev/null at a closed number. Output is opened for reading, and input for writing, so that its use fails;
     what is written to a closed standard error is dropped."""
@@ -98,17 +104,16 @@ class _Stream(io.RawIOBase):
 class _StandardOutput(_Stream):
     """Raises `OutputFailed` once, and drops what comes later: the buffers above would offer the same output again."""
 
-    _has_failed = False
+    failure: OutputFailed | None = None
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        if not self._has_failed:
+        if self.failure is None:
             try:
                 self._write_all(data, None)
             except OSError as error:
-                self._has_failed = True
-                raise OutputFailed(
-                    error.strerror or str(error), is_reader_gone=isinstance(error, BrokenPipeError)
-                ) from None
+                why = error.strerror or str(error)
+                self.failure = OutputFailed(why, is_reader_gone=isinstance(error, BrokenPipeError))
+                raise self.failure from None
         return memoryview(data).nbytes
 
 

@@ -238,3 +238,10 @@ def test_a_node_runs_with_closed_streams_and_writes_no_log_into_its_files(
     with contextlib.closing(sqlite3.connect(data / "store.db")) as store:
         assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert all(json.loads(line) for line in (data / "audit.log").read_text("utf-8").splitlines())
+
+
+def test_a_simulation_that_goes_on_without_its_output_says_so_at_its_end(node: str) -> None:
+    with open("/dev/full", "wb") as full:
+        ended = bzzz_process("sim", "live", "--seconds", "10", stdout=full)
+    assert ended.returncode == exit_codes.FAILED
+    assert ended.stderr == b"bzzz: standard output cannot be written (No space left on device)\n"
