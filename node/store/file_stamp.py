@@ -17,10 +17,10 @@ class FileStamp(NamedTuple):
         return self.device, self.inode
 
 
-def stamp(path: str) -> FileStamp | None:
-    """The stamp of the file at a path, without following a link; None when there is none or it cannot be seen."""
+def stamp(path: str, *, follows_link: bool = True) -> FileStamp | None:
+    """The stamp of the file at a path; None when there is none or it cannot be seen."""
     try:
-        found = os.lstat(path)
+        found = os.stat(path, follow_symlinks=follows_link)
     except OSError:
         return None
     return FileStamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -259,7 +259,7 @@ class AuditFile:
 
     def look(self) -> str:
         """Compare the file with what this node left: removed, replaced or changed, it is not written any more."""
-        lost = difference(str(self._path), self._left, stamp(str(self._path)))
+        lost = difference(str(self._path), self._left, stamp(str(self._path), follows_link=False))
         self.fault = lost and (f"{lost}: no flag can be changed until it is back, or the node is started again")
         return self.fault
 

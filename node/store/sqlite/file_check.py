@@ -54,7 +54,7 @@ def check(path: Path, *, newest_schema: int) -> None:
 
 
 def _has_log(path: Path) -> bool:
-    log = path.with_name(path.name + "-wal")
+    log = Path(f"{path.resolve()}-wal")  # SQLite keeps it beside the file, not beside a link to it
     return log.exists() and log.stat().st_size > 0
 
 

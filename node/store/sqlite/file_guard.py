@@ -7,6 +7,7 @@ what the node left: before each transaction, after its commit, and `LOOK_SECONDS
 The guard is used on the trio thread. It reads attributes of files that are open, which the kernel has in memory.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -24,8 +25,9 @@ class FileGuard:
     """
 
     def __init__(self, path: Path, *, fixed: Iterable[Path] = ()) -> None:
-        self._written = (str(path), f"{path}-wal")
-        self._shared_memory = f"{path}-shm"  # SQLite writes it at any time
+        real = os.path.realpath(path)  # SQLite keeps the other files beside the file itself, not beside a link to it
+        self._written = (str(path), f"{real}-wal")
+        self._shared_memory = f"{real}-shm"  # SQLite writes it at any time
         self._fixed = tuple(map(str, fixed))
         self._expected = {name: stamp(name) for name in (*self._written, self._shared_memory, *self._fixed)}
         self._is_committing = False

@@ -22,6 +22,7 @@ from node.store.sqlite.rows import (
 )
 from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice, decode, order_key
+from protocols.errors import InvalidPayload
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -286,8 +287,15 @@ def set_aside(db: sqlite3.Connection) -> dict[bytes, bytes]:
 
 
 def staged_under(db: sqlite3.Connection, idempotency_key: str) -> Envelope | None:
-    encoded = _one(db, "SELECT encoded FROM staged WHERE idempotency_key = ? ORDER BY rowid DESC", idempotency_key)
-    return decode(encoded) if encoded is not None else None
+    row = db.execute(
+        "SELECT digest, encoded FROM staged WHERE idempotency_key = ? ORDER BY rowid DESC LIMIT 1", (idempotency_key,)
+    ).fetchone()
+    if row is None:
+        return None
+    envelope = decode(row[1])
+    if envelope.digest != row[0]:
+        raise InvalidPayload("its content is damaged")
+    return envelope
 
 
 def providers(db: sqlite3.Connection, key: bytes, now_ms: int) -> list[str]:

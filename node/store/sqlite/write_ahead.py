@@ -22,7 +22,7 @@ _FRAME_HEADER_BYTES: Final = 24
 def has_frames(path: Path) -> bool:
     """Whether the write-ahead file of this database has commits that SQLite would read. Raises `OSError`."""
     try:
-        with path.with_name(f"{path.name}-wal").open("rb") as file:
+        with open(f"{path.resolve()}-wal", "rb") as file:  # SQLite keeps it beside the file, not beside a link to it
             head = file.read(_HEADER_BYTES + _FRAME_HEADER_BYTES)
     except FileNotFoundError:
         return False

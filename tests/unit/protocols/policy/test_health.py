@@ -179,3 +179,11 @@ def test_the_search_matters_while_no_member_is_found(facts: DiscoveryFacts, stat
     assert found is status
     assert says in " ".join(reasons)
     assert bool(reasons) == (status is not Status.HEALTHY)
+
+
+def test_a_store_that_lost_writes_or_content_is_degraded_and_says_so() -> None:
+    status, reasons = judge_store(replace(KEPT, lost="it lost its write-ahead file"))
+    assert (status, reasons) == (Status.DEGRADED, ("it lost its write-ahead file",))
+    status, (reason,) = judge_store(replace(KEPT, set_aside=3))
+    assert status is Status.DEGRADED
+    assert "the content of 3 versions was damaged" in reason

@@ -9,6 +9,7 @@ from node.store.log import Incoming, Origin
 from node.store.sqlite.rebuild import check_store, rebuild_store
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope, Notice
+from protocols.errors import Internal
 from tests.unit.node.store.sqlite.files import ALICE, NOW, envelope, opened, put
 
 ITEMS = [envelope(version, path=f"doc{version % 3}", content=b"content %d" % version) for version in range(1, 10)]
@@ -103,6 +104,15 @@ async def _check_all(store: SqliteStore) -> None:
     after: int | None = 0
     while after is not None:
         after = await store.check(after=after)
+
+
+async def test_a_staged_write_that_a_disk_changed_is_not_sent_again(path: Path) -> None:
+    async with opened(path) as store:
+        await store.stage(VICTIM, idempotency_key="k", now_ms=NOW)
+    _flip_content(path)
+    async with opened(path) as store:
+        with pytest.raises(Internal, match="damaged"):
+            await store.staged_under("k")
 
 
 async def test_the_check_in_the_background_finds_what_no_caller_reads(path: Path) -> None:

@@ -134,6 +134,22 @@ async def test_files_that_come_back_are_written_again(store_path: Path) -> None:
         assert [head.version for head in await store.heads(envelope(1).key)] == [3, 1]
 
 
+async def test_a_store_behind_a_link_is_guarded_like_any_other(store_path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.sqlite3"
+    link.symlink_to(store_path)
+    await create(store_path, count=1)
+    async with opened(link) as store:
+        await put(store, envelope(10))
+        _wal(store_path).unlink()
+        with pytest.raises(Unavailable, match="-wal was removed"):
+            await put(store, envelope(11))
+    async with opened(link) as store:
+        await put(store, envelope(12))
+        store_path.unlink()
+        with pytest.raises(Unavailable, match=r"link.sqlite3 was removed"):
+            await put(store, envelope(13))
+
+
 async def test_nothing_is_read_from_a_file_that_was_changed(store_path: Path) -> None:
     async with opened(store_path, cache_bytes=0) as store:
         await put(store, envelope(1))

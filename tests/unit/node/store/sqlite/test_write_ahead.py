@@ -85,6 +85,13 @@ async def test_a_store_that_was_killed_twice_before_it_wrote_keeps_its_log(path:
     assert _reopened(again) == (LOG_ID, "", 0)
 
 
+async def test_a_store_behind_a_link_that_was_killed_keeps_its_log(path: Path, copy: Path, tmp_path: Path) -> None:
+    await _killed(path, copy)
+    link = tmp_path / "link.sqlite3"
+    link.symlink_to(copy)
+    assert _reopened(link) == (LOG_ID, "", 3)
+
+
 async def test_an_orderly_end_leaves_one_file_that_is_complete(path: Path) -> None:
     async with opened(path) as store:
         await put(store, envelope(1))
