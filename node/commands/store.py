@@ -101,3 +101,5 @@ def _or_fail(work: Callable[[], T]) -> T:
         return work()
     except StoreRefused as error:
         raise Failure(str(error), exit_codes.WRONG_USE) from None
+    except OSError as error:
+        raise Failure(f"the store cannot be used: {error.strerror or error}", exit_codes.FAILED) from None

@@ -125,6 +125,8 @@ def test_no_setting_of_a_node_is_a_traceback(options: dict[str, str], environmen
         ("sim", "run", "flapping-link", "--seed", "9" * 5000),
         ("sim", "live", "--history", b"\xff/x"),
         ("sim", "live", "--seconds", "1e400"),
+        ("store", "check", "--data-dir", "/dev/null"),
+        ("store", "check", "--data-dir", ""),
         (b"\xff",),
         (b"--\xff",),
     ],
