@@ -56,6 +56,8 @@ class LimitCounts:
     handshakes_failed: int = 0
     other_swarms: int = 0
     """Peers of another swarm that were disconnected."""
+    addresses_refused: int = 0
+    """Addresses of peers, finders and the store that can never be dialled."""
     members_refused: int = 0
     """Newcomers that came when as many members were remembered as may be."""
     streams_refused: int = 0

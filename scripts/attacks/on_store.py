@@ -322,6 +322,57 @@ async def false_members(run: AttackRun) -> None:
         raise TargetFailed(f"{connections} connections were made because of one member's list")
 
 
+async def impossible_addresses(run: AttackRun) -> None:
+    """Addresses that no resolver takes, in a hello and as those of a thousand members, of members and of the target."""
+    hosts = (
+        "a..b",
+        ".",
+        "a" * 64,
+        "a." * 200 + "b",
+        "xn--\u0640",
+        "\u0661.example",
+        "a\0b",
+        "fe80::1%a..b",
+        "\x1b[31m",
+        "",
+    )
+    kinds = ("dns", "dns4", "dns6", "ip4", "ip6")
+
+    def addresses(peer: str) -> tuple[str, ...]:
+        found = [f"/{kind}/{host}/tcp/{port}/p2p/{peer}" for kind in kinds for host in hosts for port in (1, "9" * 400)]
+        return tuple(found[at] for at in range(0, len(found), 4))[: messages.ADDRESSES_MAX]
+
+    peers = [_random_peer() for _ in range(messages.MEMBERS_MAX - 1)]
+    entries = tuple(MemberEntry(peer, addresses(peer)) for peer in (*peers, run.target.peer))
+
+    def answer(request: Request, honest: Reply | None) -> Reply | None:
+        return MembersReply(entries) if isinstance(request, GetMembers) else honest
+
+    member = await run.member(says_hello=False, make_reply=answer)
+    own = member.key.peer_id
+    await member.ask(member.hello(addresses=addresses(own))._replace(known_at=addresses(run.target.peer)))
+    await trio.sleep(2)
+    await run.check()
+
+
+async def numbers_beyond_any_store(run: AttackRun) -> None:
+    """Requests with the greatest numbers that a message can have."""
+    member = await run.member()
+    for number in ((1 << 31), (1 << 63) - 1, 1 << 63, (1 << 64) - 1):
+        for request in (GetVersions(KEY, number, number), AddProvider(KEY, number), GetVersions(KEY, number, 0)):
+            await member.ask(request)
+    await run.check()
+
+
+async def names_that_control_a_terminal(run: AttackRun) -> None:
+    """Hellos whose names are escape sequences, line breaks and the like."""
+    for name in ("\x1b]0;owned\x07\x1b[2J", "n1\nbzzz: all is lost", "\u202egnp.1n", "\x9b31m", "n" * 65, "a b"):
+        member = await run.member(says_hello=False)
+        await member.send(message_codec.encode_request(1 << 40, member.hello(name=name)))
+        await member.until_over()
+        await run.check()
+
+
 def _random_peer() -> str:
     return peer_id_of(os.urandom(32))
 
@@ -343,5 +394,8 @@ ATTACKS: tuple[Attack, ...] = (
     half_frames,
     dribbled_frames,
     repeated_hellos,
+    impossible_addresses,
+    numbers_beyond_any_store,
+    names_that_control_a_terminal,
     false_members,
 )

@@ -126,25 +126,26 @@ class Neighbours:
 
     def _sighted(self, sighted: address_book.Sighted) -> None:
         """A finder, a hello or another member reports addresses; those that can never be dialled are left out."""
-        addresses = self._dialable(sighted.addresses, f"{sighted.peer or 'a peer'} (by {sighted.source})")
+        addresses = self._dialable(sighted.addresses, sighted.source)
         if sighted.is_configured:
             self._dialler.report_failures(addresses)
         if addresses or not sighted.addresses:
             self._address_book.handle(replace(sighted, addresses=addresses))
 
     def _dialable(self, addresses: Sequence[str], source: str) -> tuple[str, ...]:
-        """The addresses that this network may dial; one line in the log says why the first of the others is not."""
+        """The addresses that this network may dial. The others are counted, and logged for each source."""
         faults = {address: fault for address in addresses if (fault := self._network.address_fault(address))}
         if faults:
             address, fault = next(iter(faults.items()))
-            self._log.info("%d address(es) of %s are not used; %.200s: %.300s", len(faults), source, address, fault)
+            what = f"address that can never be dialled: {address:.200}: {fault:.300}"
+            self._peer_policy.limit_counters.hit("addresses_refused", source, what, times=len(faults))
         return tuple(address for address in addresses if address not in faults)
 
     def _clean_remembered(self) -> None:
         """Drop what an earlier build stored of members and what is not accepted today: addresses and names."""
         for presence in self._members.all():
             member = presence.member
-            addresses = self._dialable(member.addresses, f"{member.peer}, as they were stored,")
+            addresses = self._dialable(member.addresses, "the store")
             name = member.name if is_name(member.name) else ""
             if name != member.name:
                 self._log.info(
@@ -335,7 +336,7 @@ class Neighbours:
         member = Member(
             peer=peer,
             name=hello.name,
-            addresses=self._dialable(own_addresses, f"{peer} (by its hello)"),
+            addresses=self._dialable(own_addresses, peer),
             first_seen_ms=known.member.first_seen_ms if known else now_ms,
             last_seen_ms=now_ms,
         )

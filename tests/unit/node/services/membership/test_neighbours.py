@@ -105,7 +105,9 @@ async def test_addresses_that_can_never_be_dialled_are_left_out_wherever_they_co
         here.answer_hello(PEER, Hello("test", "n2", "log", 0, (BAD, GOOD)))
         assert here.addresses_of(PEER) == (GOOD,)
         nursery.cancel_scope.cancel()
-    assert f"1 address(es) of {PEER} (by its hello) are not used; {BAD}: an empty label" in caplog.text
+    assert f"{PEER}: address that can never be dialled: {BAD}: an empty label" in caplog.text
+    assert f"a finder: address that can never be dialled: {BAD}: an empty label" in caplog.text
+    assert caplog.text.count("never be dialled") == 2, "one line for each source"
 
 
 async def test_what_was_stored_of_a_member_and_is_not_accepted_today_is_dropped_at_the_start(
@@ -124,7 +126,7 @@ async def test_what_was_stored_of_a_member_and_is_not_accepted_today_is_dropped_
         nursery.cancel_scope.cancel()
     assert (kept.name, kept.addresses) == ("", (GOOD,))
     assert net.dialled == [(GOOD,)]
-    assert f"1 address(es) of {PEER}, as they were stored, are not used; {BAD}: an empty label" in caplog.text
+    assert f"the store: address that can never be dialled: {BAD}: an empty label" in caplog.text
     assert f"the stored name of {PEER} cannot be a name" in caplog.text
 
 
