@@ -93,41 +93,6 @@ class SwarmLimits:
 USUAL = SwarmLimits()
 
 
-def small() -> SwarmLimits:
-    """For a small machine, or a shared one: a tenth of the connections and of the memory."""
-    return SwarmLimits(
-        connections_max=400,
-        members_max=512,
-        half_open_max=64,
-        streams_max=64,
-        unread_bytes_max=1024 * 1024,
-        small_queue_bytes_max=1024 * 1024,
-        bulk_queue_bytes_max=8 * 1024 * 1024,
-        serving_max=128,
-        serving_bytes_max=16 * 1024 * 1024,
-        serving_bytes_in_all_max=32 * 1024 * 1024,
-        unfinished_bytes_in_all_max=32 * 1024 * 1024,
-        gossip_queue_bytes_max=512 * 1024,
-        gossip_queue_bytes_in_all_max=8 * 1024 * 1024,
-        gossip_history_bytes_max=512 * 1024,
-    )
-
-
-def public() -> SwarmLimits:
-    """For a node that anyone on the internet may dial: shorter times, and less of everything for one peer or subnet."""
-    return SwarmLimits(
-        connections_per_peer_max=4,
-        connections_per_subnet_max=32,
-        upgrade_seconds=3.0,
-        idle_seconds=30,
-        streams_max=128,
-        streams_per_protocol_max=4,
-        between_bytes_seconds=20.0,
-        gossip_rate=50.0,
-        gossip_burst=500.0,
-    )
-
-
 def within(limits: SwarmLimits, *, sockets: int) -> SwarmLimits:
     """The same limits, with at most so many sockets in all: three quarters for connections, the rest for dials."""
     most = min(limits.connections_max, max(3, sockets * 3 // 4))

@@ -114,7 +114,6 @@ class Breaker:
         self.learned = BreakerState.CLOSED
         """The state without a force."""
         self.generation = 0
-        self.changed_at: float | None = None
         self._learned_why = "no operation has failed yet"
         self._forced: Forced | None = None
         self._threshold = threshold
@@ -165,9 +164,9 @@ class Breaker:
                     return self._open("the probe had no outcome", now)
                 return self._half_open("the backoff is over", now)
             case Forced():
-                return self._force(event, event.why, now)
+                return self._force(event, event.why)
             case Released(why) if self._forced:
-                return self._force(None, f"{why}; before that: {self._learned_why}", now)
+                return self._force(None, f"{why}; before that: {self._learned_why}")
             case Tuned(threshold, backoff_seconds):
                 self._threshold, self._base = threshold, backoff_seconds
                 return ()
@@ -178,7 +177,7 @@ class Breaker:
         self._failures = 0
         if self.learned is BreakerState.CLOSED:
             return ()
-        return self._become(BreakerState.CLOSED, evidence or "the swarm answered a ping", now)
+        return self._become(BreakerState.CLOSED, evidence or "the swarm answered a ping")
 
     def _failed(self, event: Failed, now: float) -> Sequence[Effect]:
         if self.learned is BreakerState.HALF_OPEN:
@@ -198,16 +197,16 @@ class Breaker:
 
     def _open(self, why: str, now: float) -> Sequence[Effect]:
         wait = backoff(self._openings, base=self._base, cap=self._cap, chance=self._chance())
-        effects = self._become(BreakerState.OPEN, why, now)
+        effects = self._become(BreakerState.OPEN, why)
         self._deadline = now + wait
         return effects
 
     def _half_open(self, why: str, now: float) -> Sequence[Effect]:
-        effects = self._become(BreakerState.HALF_OPEN, why, now)
+        effects = self._become(BreakerState.HALF_OPEN, why)
         self._deadline = now + self._cap
         return (*effects, Probe(self.generation))
 
-    def _become(self, state: BreakerState, why: str, now: float) -> Sequence[Effect]:
+    def _become(self, state: BreakerState, why: str) -> Sequence[Effect]:
         before, self.learned = self.learned, state
         self.generation += 1
         self._learned_why = why
@@ -215,14 +214,12 @@ class Breaker:
         self._deadline = None
         if self._forced:
             return ()
-        self.changed_at = now
         return (Changed(before, state, why),)
 
-    def _force(self, forced: Forced | None, why: str, now: float) -> Sequence[Effect]:
+    def _force(self, forced: Forced | None, why: str) -> Sequence[Effect]:
         before, self._forced = self.state, forced
         if self.state is before:
             return ()
-        self.changed_at = now
         return (Changed(before, self.state, why),)
 
 

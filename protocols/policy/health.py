@@ -53,7 +53,6 @@ class StoreFacts:
 
     failure: str
     pending: int
-    oldest_pending_ms: int | None
     refused: int
     probe_failing: str = ""
     """The reason of lookups that fail repeatedly, or ''."""

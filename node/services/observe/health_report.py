@@ -188,7 +188,6 @@ class HealthReporter:
             StoreFacts(
                 failure=failure,
                 pending=pending.count,
-                oldest_pending_ms=pending.oldest_at_ms,
                 refused=pending.refused,
                 probe_failing=probe.failing(),
                 lost=self._store.damage.lost,

@@ -1,4 +1,4 @@
-"""The presets are consistent, subnets are told apart, and a hit of a limit is counted always and logged once."""
+"""The limits are consistent, subnets are distinguished, and a hit of a limit is always counted and logged once."""
 
 import logging
 from dataclasses import fields
@@ -8,11 +8,11 @@ import trio
 import trio.testing
 
 from node.swarm.limit_counters import KEPT_MAX, LINES_PER_KIND_MAX, SILENCE_SECONDS, LimitCounters, LimitCounts
-from node.swarm.limits import USUAL, SwarmLimits, public, small, subnet, within
+from node.swarm.limits import USUAL, SwarmLimits, subnet, within
 
 
-@pytest.mark.parametrize("limits", [USUAL, small(), public(), within(USUAL, sockets=16), within(USUAL, sockets=64)])
-def test_presets_fit_together(limits: SwarmLimits) -> None:
+@pytest.mark.parametrize("limits", [USUAL, within(USUAL, sockets=16), within(USUAL, sockets=64)])
+def test_limits_fit_together(limits: SwarmLimits) -> None:
     assert limits.half_open_max < limits.connections_max
     assert limits.connections_per_peer_max <= min(limits.connections_per_subnet_max, limits.connections_max)
     assert limits.serving_bytes_max <= limits.serving_bytes_in_all_max

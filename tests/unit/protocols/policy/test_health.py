@@ -26,7 +26,7 @@ GOOD = SwarmFacts(
     breaker_why="",
     clock_offsets_ms=(),
 )
-KEPT = StoreFacts(failure="", pending=0, oldest_pending_ms=None, refused=0)
+KEPT = StoreFacts(failure="", pending=0, refused=0)
 
 
 def test_a_swarm_in_which_everything_is_well_has_no_reasons() -> None:
@@ -105,7 +105,7 @@ def test_of_two_nodes_that_differ_neither_is_asked_to_set_its_clock() -> None:
 
 def test_a_store_that_cannot_write_is_failed_and_refusals_degrade() -> None:
     assert judge_store(KEPT) == (Status.HEALTHY, ())
-    assert judge_store(replace(KEPT, pending=500, oldest_pending_ms=1)) == (Status.HEALTHY, ())
+    assert judge_store(replace(KEPT, pending=500)) == (Status.HEALTHY, ())
     status, reasons = judge_store(replace(KEPT, refused=2))
     assert status is Status.DEGRADED
     assert "bzzz pending --refused" in reasons[0]
