@@ -68,7 +68,7 @@ def forget(*, client: ApiClient, as_json: bool, peer: str, yes: bool, reason: st
     )
     if not yes:
         if sys.stdin is None or not sys.stdin.isatty():
-            raise click.UsageError("nobody can be asked here whether it may be removed; give --yes")
+            raise click.UsageError("no terminal to ask whether it may be removed; give --yes")
         click.confirm("forget it?", abort=True, err=True)
     body = json.dumps({"peer_id": found["peer_id"], "reason": reason, "author": author}).encode()
     reply = client.call("POST", "/v1/peers/forget", headers={"Content-Type": JSON_TYPE}, body=body)

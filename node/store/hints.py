@@ -41,7 +41,7 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """How many hints are to be delivered, and how many are in quarantine."""
+    """How many hints wait to be delivered, and how many are in quarantine."""
 
     count: int
     oldest_at_ms: int | None

@@ -14,7 +14,7 @@ class Offence(StrEnum):
     """An offence of a peer; `POINTS` has its cost."""
 
     FLOOD = "flood"
-    """More of something than the limit, after the peer was told of it."""
+    """More of something than the limit, after the peer was warned."""
     BAD_INPUT = "bad input"
     """Input that cannot be decoded; its stream ends."""
     BAD_ENVELOPE = "bad envelope"
