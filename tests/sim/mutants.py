@@ -1,7 +1,7 @@
 """Mutants: bugs that are put into nodes on purpose, to prove that the simulator finds them.
 
 A mutant replaces one function of a node by one that has the bug, in this process, while `applied` lasts. Its scenario
-must find it within `seeds` seeds, from 0 on, by one of `checks`.
+must find it within `seeds` seeds, from 0 on, by one of `checks`. Mutants use private members: a bug is inside a class.
 """
 
 import importlib

@@ -169,6 +169,7 @@ def test_tasks_run_in_the_order_of_the_seed() -> None:
 
 
 def test_trio_is_left_as_it_was_even_after_an_error() -> None:
+    # Private, here and below: the scheduler replaces trio's own source of random numbers, which has no public name.
     source, switch = trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING
     state = source.getstate()
 

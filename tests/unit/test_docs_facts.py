@@ -85,20 +85,24 @@ def test_the_protocol_has_an_example_of_an_envelope_and_one_of_a_stream() -> Non
 
 
 def test_every_message_is_in_the_table_with_its_kind_and_its_fields() -> None:
-    told: dict[str, tuple[str, ...]] = {}
+    documented: dict[str, tuple[str, ...]] = {}
     for kind, message, of_it in under(PROTOCOL, "Messages"):
-        names = told[f"{kind} {bare(message)}"] = tuple(re.findall(r"`(\w+)`", of_it))
+        names = documented[f"{kind} {bare(message)}"] = tuple(re.findall(r"`(\w+)`", of_it))
         if of_it == "the same":
-            told[f"{kind} {bare(message)}"] = told["1 Hello"]
+            documented[f"{kind} {bare(message)}"] = documented["1 Hello"]
         assert names or of_it in ("none", "the same")
     golden = {f"{one['kind']} {one['message']}": tuple(one["fields"]) for one in load("messages")["messages"]}
-    assert told == golden
-    assert {name.split()[1] for name in told} == {message.__name__ for message in get_args(messages.Message)}
+    assert documented == golden
+    assert {name.split()[1] for name in documented} == {message.__name__ for message in get_args(messages.Message)}
 
 
 def test_the_fields_of_an_envelope_are_in_their_order() -> None:
-    told = [bare(cells[1]) for cells in under(PROTOCOL, "The bytes")]
-    assert told == ["format", *(name for name in load("envelopes")["envelopes"][0] if name in told[1:-1]), "signature"]
+    documented = [bare(cells[1]) for cells in under(PROTOCOL, "The bytes")]
+    assert documented == [
+        "format",
+        *(name for name in load("envelopes")["envelopes"][0] if name in documented[1:-1]),
+        "signature",
+    ]
 
 
 CONSTANTS: dict[str, int] = {
@@ -110,23 +114,23 @@ CONSTANTS: dict[str, int] = {
 
 
 def test_constants_that_the_protocol_names_have_the_value_that_it_says() -> None:
-    told = re.findall(r"([0-9][0-9,]*)[^.|0-9]{0,40}?\(`([A-Z_]+)`\)", PROTOCOL)
-    assert len(told) >= 10
-    for value, name in told:
+    documented = re.findall(r"([0-9][0-9,]*)[^.|0-9]{0,40}?\(`([A-Z_]+)`\)", PROTOCOL)
+    assert len(documented) >= 10
+    for value, name in documented:
         assert CONSTANTS[name] == int(value.replace(",", "")), name
 
 
 def test_limits_have_the_value_that_the_protocol_says() -> None:
-    limits, told = SwarmLimits(), under(PROTOCOL, "Limits")
-    assert len(told) > 15
-    assert {bare(name) for name, *_ in told} <= {one.name for one in fields(limits)}
-    for name, value, _ in told:
+    limits, documented = SwarmLimits(), under(PROTOCOL, "Limits")
+    assert len(documented) > 15
+    assert {bare(name) for name, *_ in documented} <= {one.name for one in fields(limits)}
+    for name, value, _ in documented:
         assert str(getattr(limits, bare(name))) == value, name
 
 
 def test_offences_have_the_points_that_the_protocol_says() -> None:
-    told: dict[str, Any] = {bare(name): float(points) for name, points, _ in under(PROTOCOL, "Blame")}
-    assert told == {offence.name: POINTS[offence] for offence in Offence}
+    documented: dict[str, Any] = {bare(name): float(points) for name, points, _ in under(PROTOCOL, "Blame")}
+    assert documented == {offence.name: POINTS[offence] for offence in Offence}
 
 
 # -- ucxl.md ------------------------------------------------------------------------------------------------------
@@ -153,16 +157,16 @@ def test_every_example_of_a_refusal_is_refused_with_its_code() -> None:
 
 
 def test_canonical_forms_are_those_that_ucxl_says() -> None:
-    told = under(UCXL, "Canonical form")
-    assert len(told) >= 3
-    for given, canonical in told:
+    documented = under(UCXL, "Canonical form")
+    assert len(documented) >= 3
+    for given, canonical in documented:
         assert ucxl.parse(bare(given)).canonical == bare(canonical)
 
 
 def test_patterns_cover_what_ucxl_says() -> None:
-    told = under(UCXL, "Patterns")
-    assert {covers for _, _, covers in told} == {"yes", "no"}
-    for pattern, address, covers in told:
+    documented = under(UCXL, "Patterns")
+    assert {covers for _, _, covers in documented} == {"yes", "no"}
+    for pattern, address, covers in documented:
         assert ucxl.matches(ucxl.parse(bare(pattern)), ucxl.parse(bare(address))) is (covers == "yes"), pattern
 
 
@@ -181,12 +185,12 @@ CONFIGURATION = (DOCS / "configuration.md").read_text(encoding="utf-8")
 
 def settings_of(heading: str) -> dict[str, tuple[str, set[str], str]]:
     """The environment variable, the other names and the default of each row."""
-    told = {}
+    documented = {}
     for cells in under(CONFIGURATION, heading):
         if len(cells) == 5:
             name, variable, others, default, _ = cells
-            told[bare(name)] = bare(variable), set(re.findall(r"`([^`]+)`", others)), bare(default)
-    return told
+            documented[bare(name)] = bare(variable), set(re.findall(r"`([^`]+)`", others)), bare(default)
+    return documented
 
 
 def default_of(option: Option) -> str:
@@ -221,24 +225,26 @@ def test_every_setting_and_flag_is_in_its_table() -> None:
         assert default == default_of(option), name
 
 
-def test_older_names_are_told() -> None:
+def test_older_names_are_documented() -> None:
     for option in (option for option in OPTIONS if option.is_older):
         assert option.variable in CONFIGURATION and f"`{option.names[0]}`" in CONFIGURATION
 
 
-def test_every_option_of_up_is_told() -> None:
-    told = {re.findall(r"--[a-z-]+", option)[0] for option, *_ in under(CONFIGURATION, "Settings") if "`--" in option}
+def test_every_option_of_up_is_documented() -> None:
+    documented = {
+        re.findall(r"--[a-z-]+", option)[0] for option, *_ in under(CONFIGURATION, "Settings") if "`--" in option
+    }
     own = {option.opts[0] for option in up_command.params} - {"--config", "--profile", "--json"}
-    assert told == own
+    assert documented == own
     names = {option.names[0] for option in OPTIONS}
     assert {bare(cells[1]) for cells in under(CONFIGURATION, "Settings") if cells[0].startswith("`--")} <= names
 
 
-def test_every_profile_is_told() -> None:
+def test_every_profile_is_documented() -> None:
     assert {bare(name) for name, _ in under(CONFIGURATION, "Profiles")} == set(profiles())
 
 
-def test_every_override_is_told() -> None:
+def test_every_override_is_documented() -> None:
     assert {bare(name) for name, _ in under(CONFIGURATION, "Overrides")} == {force.value for force in Force}
 
 
@@ -251,29 +257,33 @@ def test_metrics_in_alerts_exist() -> None:
     known = set(
         re.findall(r'"(bzzz_[a-z_]+)"', "".join(path.read_text("utf-8") for path in (ROOT / "node").rglob("*.py")))
     )
-    told = set(re.findall(r"\bbzzz_[a-z_]+", "".join(cells[0] + cells[1] for cells in under(OPERATIONS, "Alerts"))))
-    assert len(told) >= 8
-    assert told <= known
+    documented = set(
+        re.findall(r"\bbzzz_[a-z_]+", "".join(cells[0] + cells[1] for cells in under(OPERATIONS, "Alerts")))
+    )
+    assert len(documented) >= 8
+    assert documented <= known
 
 
-def test_every_file_of_a_data_directory_is_told() -> None:
-    told = {name for cells in under(OPERATIONS, "The data directory") for name in re.findall(r"`([^`]+)`", cells[0])}
+def test_every_file_of_a_data_directory_is_documented() -> None:
+    documented = {
+        name for cells in under(OPERATIONS, "The data directory") for name in re.findall(r"`([^`]+)`", cells[0])
+    }
     made = {identity.FILE_NAME, STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm", f"{STORE_NAME}.lock", "lock"}
-    rotated = {name for name in told if re.fullmatch(r"audit\.\d+-\d+\.log", name)}
+    rotated = {name for name in documented if re.fullmatch(r"audit\.\d+-\d+\.log", name)}
     assert len(rotated) == 1
-    assert told == made | rotated | {audit_file.FILE_NAME}
+    assert documented == made | rotated | {audit_file.FILE_NAME}
 
 
 def test_exit_codes_are_those_of_the_command_line() -> None:
-    told = {code for code, _ in under(OPERATIONS, "Exit codes")}
+    documented = {code for code, _ in under(OPERATIONS, "Exit codes")}
     help_text = cli.cli.get_help(click.Context(cli.cli))
-    assert told == {*re.findall(r"^ +([0-9])  ", help_text, re.MULTILINE), "130"}
+    assert documented == {*re.findall(r"^ +([0-9])  ", help_text, re.MULTILINE), "130"}
 
 
-def test_every_component_of_health_is_told() -> None:
-    told = [bare(name) for name, *_ in under(OPERATIONS, "Health")]
+def test_every_component_of_health_is_documented() -> None:
+    documented = [bare(name) for name, *_ in under(OPERATIONS, "Health")]
     source = (ROOT / "node/services/observe/health_report.py").read_text("utf-8")
-    assert told == re.findall(r'component="(\w+)"', source)
+    assert documented == re.findall(r'component="(\w+)"', source)
 
 
 @pytest.mark.parametrize("document", ["operations.md", "configuration.md", "testing.md", "../README.md"])
@@ -309,7 +319,7 @@ def test_every_command_line_of_a_document_is_one(document: str) -> None:
 TESTING = (DOCS / "testing.md").read_text(encoding="utf-8")
 
 
-def test_every_check_is_told_in_its_order() -> None:
+def test_every_check_is_documented_in_its_order() -> None:
     assert [bare(check) for check, _ in under(TESTING, "Checks")] == list(CHECKS)
 
 
@@ -319,5 +329,5 @@ def test_the_scenario_of_the_documents_is_one(tmp_path: Path) -> None:
     assert toml.load(str(tmp_path / "mine.toml")).nodes
 
 
-def test_every_kind_of_fault_is_told() -> None:
+def test_every_kind_of_fault_is_documented() -> None:
     assert {bare(kind) for kind, _ in under(TESTING, "Writing a scenario")} == set(KINDS)

@@ -384,6 +384,7 @@ async def test_the_resolver_is_judged_by_its_look_ups(api: Api, monkeypatch: pyt
 
     await api("PUT", ENVELOPE, params={"address": ADDRESS}, content=b"one")
     with monkeypatch.context() as patched:
+        # Private: in a swarm of one node no holder can be silent.
         patched.setattr(api.node.resolver, "_from_history", silent)
         for _ in range(3):
             await api.refused(503, "GET", ENVELOPE, params={"address": ADDRESS.replace("*^", "*~")})

@@ -137,7 +137,7 @@ def test_nothing_waits_for_a_person_who_did_not_ask_for_it(monkeypatch: pytest.M
     from node.commands import write
 
     with pytest.raises(click.UsageError, match="nothing to write"):
-        write._read(None)
+        write._read(None)  # private: click replaces standard input in its runner
 
 
 def test_an_empty_pipe_is_not_taken_for_an_empty_version_unless_that_is_said(api: str) -> None:

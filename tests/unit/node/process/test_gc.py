@@ -22,6 +22,7 @@ async def test_memory_is_trimmed_once_after_its_growth_has_ended(
         seen.append(next(levels))
         return seen[-1] * MIB
 
+    # Private, here and below: the memory of this process cannot be made to grow and shrink by exact steps.
     monkeypatch.setattr(memory, "_resident", resident)
     monkeypatch.setattr(memory, "_trim", lambda: lambda: trimmed_at.append(seen[-1]))
     with trio.move_on_after(12 * memory.LOOK_SECONDS):

@@ -93,6 +93,7 @@ async def test_an_api_of_something_else_is_refused(answer: dict[str, Any]) -> No
 
 async def test_a_multiaddr_leads_to_the_api_of_the_same_process(monkeypatch: pytest.MonkeyPatch) -> None:
     async with api(bootstrap(HERE)) as port:
+        # Private, here and below: the sockets of this machine are not the same on every machine.
         monkeypatch.setattr(target_module, "_listening", lambda: {4001: 7, port: 7, 9: 8})
         found = await find(HERE)
     assert found == Target(host="127.0.0.1", port=4001, peer=PEER, network="test", api=("127.0.0.1", port), pid=7)

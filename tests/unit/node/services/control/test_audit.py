@@ -14,6 +14,7 @@ from node.services.control.audit_file import AuditFile, AuditFileRefused, AuditS
 from protocols.audit_log import GENESIS, check, hash_of, read
 from protocols.errors import StorageFull, Unavailable
 from protocols.keys import PrivateKey
+from tests.until import until
 
 KEY = PrivateKey.from_seed(b"\x05" * 32)
 OTHER = PrivateKey.from_seed(b"\x06" * 32)
@@ -219,8 +220,7 @@ async def test_a_file_that_another_program_changed_or_removed_is_not_written_and
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.watch)
         with trio.fail_after(1.0):
-            while not log.is_lost:
-                await trio.sleep(0.02)
+            await until(lambda: log.is_lost)
         nursery.cancel_scope.cancel()
     assert words in log.faults[0]
     with pytest.raises(Unavailable, match=words):

@@ -12,6 +12,7 @@ import trio
 from node.store.sqlite.file_guard import LOOK_SECONDS
 from protocols.errors import Unavailable
 from tests.unit.node.store.sqlite.files import ALICE, create, envelope, opened, put
+from tests.until import until
 
 Mischief = Callable[[Path], None]
 
@@ -97,8 +98,7 @@ async def test_it_is_noticed_within_a_second_while_nothing_is_written(name: str,
         assert store.last_failure == ""
         mischief(store_path)
         with trio.fail_after(1.0):
-            while not store.last_failure:
-                await trio.sleep(0.05)
+            await until(lambda: store.last_failure)
         assert words.replace("\\", "") in store.last_failure
 
 

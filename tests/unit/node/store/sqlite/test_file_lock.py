@@ -35,6 +35,7 @@ def test_a_second_process_is_refused_with_the_pid_of_the_first_until_that_is_gon
     lock_directory(path.parent).release()
     store = SqliteStore.open(path, random_id=LOG_ID)
     assert store.log_id == "0" * 16
+    # Private: a store is closed by its `run`, which this test does not start.
     for connection in store._connections:
         connection.close()
     store._lock.release()

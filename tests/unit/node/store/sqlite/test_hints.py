@@ -29,6 +29,7 @@ async def test_hints_are_read_when_there_is_a_commit_during_every_read(
 ) -> None:
     await create(path)
     async with opened(path) as store:
+        # Private: no caller can place a commit into the middle of a read.
         ask = store._reader.ask
 
         async def interrupted(query: Any) -> Any:

@@ -135,6 +135,7 @@ def test_the_newest_entries_are_in_memory_and_a_full_memtable_is_flushed_a_few_w
     tables.close()
     tables.open()
     assert all(tables.has(number) for number in range(FULL + 3))
+    # Private: the answers are the same whether few or all rows were read.
     assert tables.transaction.prefixes.digests._newest_count == 3, "only the rows that are not flushed are read"
 
 
@@ -174,6 +175,7 @@ def test_a_reader_misses_nothing_while_a_commit_is_rolled_back(tables: Tables) -
 
 
 def in_memory(tables: Tables) -> int:
+    """The entries in memory. Private: no answer depends on their number."""
     digests = tables.transaction.prefixes.digests
     return sum(len(part) for memtable in digests._memtables for part in memtable.values())
 

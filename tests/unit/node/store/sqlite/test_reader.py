@@ -18,7 +18,7 @@ async def test_a_query_that_cannot_be_answered_fails_alone(path: Path) -> None:
     async with opened(path) as store:
         await put(store, envelope(1))
         with pytest.raises(OverflowError):
-            await store._reader.ask(too_large)
+            await store._reader.ask(too_large)  # private: the store itself asks no such query
         assert len(await store.versions(envelope(1).key)) == 1
 
 

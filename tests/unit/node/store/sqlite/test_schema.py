@@ -21,7 +21,7 @@ from tests.unit.node.store.sqlite.files import (
 
 async def test_a_commit_is_on_the_disk_when_it_is_acknowledged(path: Path) -> None:
     async with opened(path) as store:
-        db = store._connections[0]
+        db = store._connections[0]  # private: `synchronous` is a setting of this connection, not of the file
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
 
@@ -55,6 +55,7 @@ async def test_an_older_schema_is_upgraded_with_all_it_holds(path: Path, monkeyp
     for _ in range(2):
         async with opened(path) as store:
             assert store.last_sequence == 200
+            # Private: no query of the store reads a table that only this test has.
             assert store._connections[0].execute("SELECT x FROM extra").fetchall() == [(7,)]
 
 

@@ -193,6 +193,7 @@ async def test_a_disk_that_hangs_does_not_delay_the_closing(path: Path, monkeypa
                 with pytest.raises(Unavailable):
                     await put(store, envelope(2))
             breaker.set()
+            # Private: after this failure the store leaves its connections to the thread that hangs.
             await until(lambda: not store._connections[0].in_transaction, what="the abandoned commit ends")
             for connection in store._connections:
                 connection.close()
@@ -255,6 +256,7 @@ async def test_heads_that_do_not_fit_into_memory_are_read_from_the_disk(path: Pa
     async with opened(path, cache_bytes=10_000) as store:
         items = [envelope(version, path=f"{version}") for version in range(1, 51)]
         await put(store, *items)
+        # Private: answers are the same with and without the cache.
         assert store._heads.size_bytes <= 10_000
         assert len(store._heads) < 50
         for _ in range(2):
