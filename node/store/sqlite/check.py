@@ -16,9 +16,11 @@ from protocols.heads import HeadSet
 
 PAGE_ROWS: Final = 64
 PAGE_BYTES: Final = 1 << 20
+PAGE_HEADS_VERSIONS_MAX: Final = 1000
 """A page is checked in one go in the reader's thread: it must be short."""
 HEADS_VERSIONS_MAX: Final = 500
-"""The heads of a key with more versions are checked by `bzzz store check` alone."""
+"""The heads of a key with more versions, or with more than are left for its page, are checked by `bzzz store check`
+alone."""
 
 _ROW: Final = (
     "SELECT v.sequence, v.digest, v.key_id, v.version, v.author, v.deleted, v.parents, v.content_type, v.size_bytes, "
@@ -61,9 +63,13 @@ def check_page(
     after: int,
     *,
     rows_max: int = PAGE_ROWS,
-    heads_versions_max: int = HEADS_VERSIONS_MAX,
+    keys_checked: set[int] | None = None,
 ) -> Page:
-    """Check the next versions after this sequence."""
+    """Check the next versions after this sequence, in a few milliseconds.
+
+    With `keys_checked` it takes as long as it takes: the heads of each key that is not in it are checked, however many
+    versions it has, and the key is added.
+    """
     faults: list[Fault] = []
     keys: dict[int, tuple[int, bytes, str]] = {}
     until, checked = _extent(db, after, rows_max)
@@ -71,8 +77,18 @@ def check_page(
     for row in rows:  # no statement is open here: the index must be as new as what memory knows of it
         faults += _faults_of(db, prefixes, row)
         keys.setdefault(row[2], (row[0], row[1], row[11] or "an address that is lost"))
+    budget = PAGE_HEADS_VERSIONS_MAX
     for key_id, (sequence, digest, address) in keys.items():
-        if not _has_right_heads(db, key_id, heads_versions_max):
+        if keys_checked is None:
+            count = _count_versions(db, key_id)
+            if count > min(HEADS_VERSIONS_MAX, budget):
+                continue
+            budget -= count
+        elif key_id in keys_checked:
+            continue
+        else:
+            keys_checked.add(key_id)
+        if not _has_right_heads(db, key_id):
             faults.append(Fault(sequence, digest, address, False, "its heads are not those of its versions"))
     return Page(until, tuple(faults), checked)
 
@@ -114,23 +130,27 @@ def _faults_of(db: sqlite3.Connection, prefixes: PrefixIndexes, row: tuple[Any, 
         yield Fault(sequence, digest, shown, False, "the index of digests lacks it")
 
 
-def _has_right_heads(db: sqlite3.Connection, key_id: int, versions_max: int) -> bool:
+def _count_versions(db: sqlite3.Connection, key_id: int) -> int:
+    """How many versions a key has, as far as that is worth counting."""
+    counted = "SELECT count(*) FROM (SELECT 1 FROM versions WHERE key_id = ? LIMIT ?)"
+    return int(db.execute(counted, (key_id, HEADS_VERSIONS_MAX + 1)).fetchone()[0])
+
+
+def _has_right_heads(db: sqlite3.Connection, key_id: int) -> bool:
     db.execute("BEGIN")  # one snapshot for all three statements
     try:
-        return _heads_agree(db, key_id, versions_max)
+        return _heads_agree(db, key_id)
     finally:
         db.execute("COMMIT")
 
 
-def _heads_agree(db: sqlite3.Connection, key_id: int, versions_max: int) -> bool:
+def _heads_agree(db: sqlite3.Connection, key_id: int) -> bool:
     head_set = HeadSet()
     sequences: dict[bytes, int] = {}
     rows = db.execute(
-        "SELECT digest, sequence, version, parents, author, reissued_as IS NULL FROM versions WHERE key_id = ? LIMIT ?",
-        (key_id, versions_max + 1),
-    ).fetchall()
-    if len(rows) > versions_max:
-        return True
+        "SELECT digest, sequence, version, parents, author, reissued_as IS NULL FROM versions WHERE key_id = ?",
+        (key_id,),
+    )
     for digest, sequence, version, parents, author, is_current in rows:
         if is_current:
             sequences[digest] = sequence

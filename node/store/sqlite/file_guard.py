@@ -8,14 +8,17 @@ The guard is used on the trio thread. It reads attributes of files that are open
 """
 
 import os
+import time
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 from typing import Final
 
 from node.store.errors import StoreFilesLost
-from node.store.file_stamp import difference, stamp
+from node.store.file_stamp import FileStamp, difference, stamp
 
 LOOK_SECONDS: Final = 0.5
+FIXED_LOOK_SECONDS: Final = 0.05
 
 
 class FileGuard:
@@ -30,6 +33,7 @@ class FileGuard:
         self._shared_memory = f"{real}-shm"  # SQLite writes it at any time
         self._fixed = tuple(map(str, fixed))
         self._expected = {name: stamp(name) for name in (*self._written, self._shared_memory, *self._fixed)}
+        self._looked_at = -inf
         self._is_committing = False
         self._final = ""
         self.is_content_changed = False
@@ -37,13 +41,20 @@ class FileGuard:
 
     def look(self) -> str:
         """What is wrong with the files, in words; '' when they are those that the node left."""
+        self._looked_at = time.monotonic()
+        return self._look(self._expected)
+
+    def _look(self, names: Iterable[str]) -> str:
         if self._final:
             return self._final
-        for name, expected in self._expected.items():
+        for name in names:
+            expected = self._expected[name]
             if expected is None:
                 continue
-            is_written = name in self._written
             found = stamp(name)
+            if found == expected:
+                continue
+            is_written = name in self._written
             lost = difference(
                 name, expected, found,
                 is_content_compared=name != self._shared_memory and not (is_written and self._is_committing),
@@ -56,22 +67,32 @@ class FileGuard:
         return ""
 
     def commit_begins(self) -> None:
-        """Raise `StoreFilesLost` when a file is not the one that the node left: then nothing may be written."""
-        if lost := self.look():
+        """Raise `StoreFilesLost` when a file is not the one that the node left: then nothing may be written.
+
+        The files that no commit writes are compared again after `FIXED_LOOK_SECONDS` only: a look at a file costs some
+        microseconds.
+        """
+        is_due = time.monotonic() - self._looked_at >= FIXED_LOOK_SECONDS
+        if lost := self.look() if is_due else self._look(self._written):
             raise StoreFilesLost(lost)
         self._is_committing = True
 
     def commit_ended(self, *, is_committed: bool) -> None:
         """Take the files as they are now. Raise `StoreFilesLost` when the commit went into files that are gone."""
-        lost = self.look()
+        found = {name: stamp(name) for name in self._written}
+        lost = self._final or next(filter(None, (self._replaced(name, found[name]) for name in self._written)), "")
         self._is_committing = False
-        if lost:
-            if is_committed:
-                self._end(lost)  # memory does not know what was committed: the files cannot be used again
-                raise StoreFilesLost(lost)
-            return
-        for name in (*self._written, self._shared_memory):
-            self._expected[name] = stamp(name)
+        if not lost:
+            self._expected.update(found)
+            if self._expected[self._shared_memory] is None:
+                self._expected[self._shared_memory] = stamp(self._shared_memory)
+        elif is_committed:
+            self._end(lost)  # memory does not know what was committed: the files cannot be used again
+            raise StoreFilesLost(lost)
+
+    def _replaced(self, name: str, found: FileStamp | None) -> str:
+        expected = self._expected[name]
+        return "" if expected is None else difference(name, expected, found, is_content_compared=False)
 
     def _end(self, lost: str) -> str:
         self._final = lost

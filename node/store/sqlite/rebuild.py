@@ -22,7 +22,6 @@ from node.store.sqlite.transaction import Transaction
 from protocols.envelope import decode
 
 PAGE_ROWS = 256
-ALL_VERSIONS = 1 << 40
 
 
 class CheckReport(NamedTuple):
@@ -48,9 +47,10 @@ def check_store(path: Path) -> CheckReport:
             prefixes = PrefixIndexes()
             prefixes.load(db)
             faults: list[Fault] = []
+            keys_checked: set[int] = set()
             checked, after = 0, 0
             while True:
-                page = check_page(db, prefixes, after, rows_max=PAGE_ROWS, heads_versions_max=ALL_VERSIONS)
+                page = check_page(db, prefixes, after, rows_max=PAGE_ROWS, keys_checked=keys_checked)
                 checked += page.checked
                 faults += page.faults
                 if page.until is None:
