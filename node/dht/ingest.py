@@ -112,7 +112,7 @@ class Ingest:
             return
         started, seconds = trio.current_time(), self._store_deadline_seconds
         with trio.move_on_after(seconds):
-            for part in _parts(incoming):
+            for part in parts_of(incoming):
                 await self._store.merge(part, now_ms=self._now_ms())
             return
         why = self._store.disk.why_late(started, started + seconds)
@@ -125,8 +125,8 @@ class Ingest:
             self._peer_policy.limit_counters.hit("answers_left_out", peer, line, times=len(errors), line="offences")
 
 
-def _parts(incoming: Sequence[Incoming]) -> Iterator[Sequence[Incoming]]:
-    """Parts with `PARENTS_MAX` parents each: every parent is looked up, and other writes wait for a commit."""
+def parts_of(incoming: Sequence[Incoming]) -> Iterator[Sequence[Incoming]]:
+    """Parts with `PARENTS_MAX` parents each: each is looked up, and other writes wait for a commit meanwhile."""
     start, count = 0, 0
     for end, each in enumerate(incoming):
         count += len(each.item.parents)

@@ -39,6 +39,7 @@ class Versions(Protocol):
     async def heads(self, key: bytes) -> tuple[Envelope | Notice, ...]:
         """The heads of a key, the latest in the total order first; () when no version of it is known.
 
+        Heads behind the latest may be notices even when their content is held, where all content would be much.
         Answers without a checkpoint when the heads are in memory.
         """
         ...

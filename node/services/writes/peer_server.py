@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import trio
 
+from node.dht.ingest import parts_of
 from node.services.membership.neighbours import Neighbours
 from node.store.base import Store
 from node.store.log import Incoming, Merged, Origin
@@ -167,9 +168,9 @@ class PeerServer:
                     invalid.append(encoded_envelope)
         if invalid:
             self._peer_policy.blame_for(peer, invalid, were_asked_for=False)
-        if incoming:
+        for part in parts_of(incoming) if incoming else ():
             progress.parts += 1
-            self._store.merge_in_background(incoming, now_ms=self._now_ms(), on_done=progress.part_done)
+            self._store.merge_in_background(part, now_ms=self._now_ms(), on_done=progress.part_done)
 
     async def _heads(self, request: GetHeads) -> Reply:
         heads = (await self._store.heads(request.key))[:ENVELOPES_MAX]

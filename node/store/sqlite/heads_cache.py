@@ -23,8 +23,7 @@ class HeadsCache:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._heads: OrderedDict[bytes, Heads] = OrderedDict()
-        self._keys: dict[bytes, bytes] = {}
-        """By the digest of a head."""
+        self._by_digest: dict[bytes, Envelope | Notice] = {}
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -38,50 +37,64 @@ class HeadsCache:
 
     def by_digest(self, digest: bytes) -> Envelope | Notice | None:
         """A head by its digest."""
-        key = self._keys.get(digest)
-        heads = self._heads.get(key, ()) if key is not None else ()
-        return next((head for head in heads if head.digest == digest), None)
+        return self._by_digest.get(digest)
 
     def put(self, key: bytes, heads: Heads) -> None:
         if key in self._heads:
             self.drop(key)
         self._heads[key] = heads
+        self.size_bytes += KEY_BYTES
         for head in heads:
-            self._keys[head.digest] = key
-        self.size_bytes += _cost(heads)
-        while self.size_bytes > self._bytes_max:
-            self._uncount(*self._heads.popitem(last=False))
+            self._count(head)
+        self._evict()
 
     def add(self, item: Envelope | Notice, *, is_head: bool, superseded: tuple[bytes, ...]) -> None:
         """A version came; the heads of its key change, if they are here."""
         heads = self._heads.get(item.key)
         if heads is None:
             return
-        left = [head for head in heads if head.digest not in superseded and head.digest != item.digest]
-        if is_head:
-            left.append(item)
-            left.sort(key=order_key, reverse=True)
-        self.put(item.key, tuple(left))
+        ended = {item.digest, *superseded}
+        left = [head for head in heads if head.digest not in ended]
+        for head in heads if len(left) < len(heads) else ():
+            if head.digest in ended:
+                self._uncount(head)
+        if is_head:  # there may be a thousand heads, and a new version is most often the latest
+            place, order = 0, order_key(item)
+            while place < len(left) and order_key(left[place]) > order:
+                place += 1
+            left.insert(place, item)
+            self._count(item)
+        self._heads[item.key] = tuple(left)
+        self._heads.move_to_end(item.key)
+        self._evict()
 
     def drop(self, key: bytes) -> None:
         heads = self._heads.pop(key, None)
         if heads is not None:
-            self._uncount(key, heads)
+            self._uncount_all(heads)
 
-    def _uncount(self, key: bytes, heads: Heads) -> None:
-        self.size_bytes -= _cost(heads)
+    def _evict(self) -> None:
+        while self.size_bytes > self._bytes_max:
+            _, heads = self._heads.popitem(last=False)
+            self._uncount_all(heads)
+
+    def _uncount_all(self, heads: Heads) -> None:
+        self.size_bytes -= KEY_BYTES
         for head in heads:
-            if self._keys.get(head.digest) == key:
-                del self._keys[head.digest]
+            self._uncount(head)
+
+    def _count(self, head: Envelope | Notice) -> None:
+        self.size_bytes += _cost(head)
+        self._by_digest[head.digest] = head
+
+    def _uncount(self, head: Envelope | Notice) -> None:
+        self.size_bytes -= _cost(head)
+        if self._by_digest.get(head.digest) is head:
+            del self._by_digest[head.digest]
 
 
-def _cost(heads: Heads) -> int:
-    cost = KEY_BYTES
-    for head in heads:
-        cost += HEAD_BYTES
-        if isinstance(head, Envelope):
-            cost += len(head.encoded) + len(head.content)
-    return cost
+def _cost(head: Envelope | Notice) -> int:
+    return HEAD_BYTES + (len(head.encoded) + len(head.content) if isinstance(head, Envelope) else 0)
 
 
 class HeadLoad:

@@ -55,8 +55,9 @@ class MergeLookup:
 
     def read(self, items: Sequence[Envelope | Notice]) -> None:
         db, prefixes = self._db, self._prefixes
-        digests = list(dict.fromkeys([digest for item in items for digest in (item.digest, *item.parents)]))
-        digests += [old for item in items for old in item.reissues if old not in digests]
+        digests = list(
+            dict.fromkeys([digest for item in items for digest in (item.digest, *item.parents, *item.reissues)])
+        )
         for places, values in placeholders(prefixes.digests.find(db, [digest_prefix(digest) for digest in digests])):
             for digest, *row in db.execute(
                 "SELECT digest, sequence, key_id, version, parents, author, encoded IS NOT NULL, is_local, "

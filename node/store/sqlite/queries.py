@@ -4,6 +4,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from node.store.hint_index import HintIndex
@@ -29,16 +30,37 @@ _LOG: Final = logging.getLogger(__name__)
 MARK_PREFIX: Final = "mark:"
 """Before the names of marks in the table `meta`."""
 _ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.key_id"
+_NOTICE: Final = ITEM_COLUMNS.replace("v.encoded", "NULL", 1)
+"""The columns of an item without its content."""
+HEADS_BYTES: Final = 2 * 1024 * 1024
+"""Content of the heads of one key in memory, beside that of the latest. A peer may make a thousand heads of 1 MiB."""
 _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
 
 
 def heads(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> tuple[Envelope | Notice, ...]:
+    """The heads of a key, the latest first. Of many large ones only the first have their content, `HEADS_BYTES` of it:
+    the others are notices, though their content may be held."""
     rows = db.execute(
-        f"SELECT {ITEM_COLUMNS} FROM keys k JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
+        "SELECT h.sequence, v.version, v.author, v.digest, ifnull(length(v.encoded), 0) FROM keys k "
+        "JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
         f"WHERE {KEY_IS}",
         prefixes.key_parameters(key),
-    ).fetchall()  # fmt: skip
-    found = tuple(sorted((item_of(row) for row in rows), key=order_key, reverse=True))
+    ).fetchall()
+    rows.sort(key=lambda row: row[1:4], reverse=True)
+    sizes = accumulate(row[4] for row in rows)
+    with_content = [row[0] for row, size in zip(rows, sizes, strict=True) if row is rows[0] or size <= HEADS_BYTES]
+    items = [
+        item_of(row)
+        for sequences, columns in (
+            (with_content, ITEM_COLUMNS),
+            ([row[0] for row in rows[len(with_content) :]], _NOTICE),
+        )
+        for places, values in placeholders(sequences)
+        for row in db.execute(
+            f"SELECT {columns} FROM versions v JOIN keys k ON k.id = v.key_id WHERE v.sequence IN {places}", values
+        )
+    ]
+    found = tuple(sorted(items, key=order_key, reverse=True))
     if not found:
         _raise_if_lost(db, prefixes, key)
     return found

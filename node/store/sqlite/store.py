@@ -340,7 +340,7 @@ class SqliteStore:
 
     async def by_digest(self, digest: bytes) -> Envelope | Notice | None:
         cached = self._heads.by_digest(digest)
-        if cached is not None:
+        if isinstance(cached, Envelope):
             return cached
         until = self.last_sequence
         return await self._ask(lambda db: queries.by_digest(db, self._prefixes, digest, until))

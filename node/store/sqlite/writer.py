@@ -37,6 +37,8 @@ CLOSE_SECONDS = 1.5
 """How long a disk that does not answer may delay the closing."""
 BATCH_MAX = 1024
 BATCH_BYTES_MAX = 8 * 1024 * 1024
+BATCH_PARENTS_MAX = 1024
+"""Parents in one batch, beyond which nothing is added to it: each one is looked up (20 microseconds)."""
 QUEUE_MAX = 16_384
 QUEUE_BYTES_MAX = 128 * 1024 * 1024
 """What may wait for a slow disk. Beyond it calls fail at once: the callers of the earlier ones may have given up."""
@@ -171,10 +173,11 @@ class Writer:
 
     def _next_batch(self) -> list[Submission]:
         batch: list[Submission] = []
-        size_bytes = 0
-        while self._queue and len(batch) < BATCH_MAX and size_bytes < BATCH_BYTES_MAX:
+        size_bytes = parents = 0
+        while self._queue and len(batch) < BATCH_MAX and size_bytes < BATCH_BYTES_MAX and parents < BATCH_PARENTS_MAX:
             batch.append(self._queue.popleft())
             size_bytes += batch[-1].size_bytes
+            parents += _parent_count(batch[-1].operation)
         self._queued_bytes -= size_bytes
         return batch
 
@@ -240,3 +243,9 @@ class Writer:
             raise error
         for submission in batch:
             await self._commit([submission])
+
+
+def _parent_count(operation: MergeRequest | Operation) -> int:
+    if not isinstance(operation, MergeRequest):
+        return 0
+    return sum([len(incoming.item.parents) for incoming in operation.batch])

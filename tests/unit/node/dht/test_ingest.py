@@ -1,14 +1,17 @@
 """Ingest: items that peers answered with and that cannot be merged are left out, counted, and do not flood the log."""
 
+from hashlib import sha256
+
 import pytest
 import trio.testing
 
-from node.dht.ingest import Ingest
+from node.dht.ingest import PARENTS_MAX, Ingest, parts_of
+from node.store.log import Incoming, Origin
 from node.store.memory.store import MemoryStore
 from node.swarm.limit_counters import SILENCE_SECONDS
 from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import AHEAD_MS_MAX, version
-from protocols.envelope import Envelope, seal
+from protocols.envelope import Envelope, Notice, seal
 from protocols.keys import PrivateKey
 from protocols.policy.signature_cache import SignatureCache
 from protocols.ucxl import key_of
@@ -72,3 +75,20 @@ async def test_notices_ahead_of_the_clock_are_one_log_line_for_each_peer(caplog:
     (record,) = caplog.records
     assert record.getMessage() == f"a: left out 50 of the notices that it answered with; the first: {WHY}"
     assert peer_policy.limit_counters.counts.answers_left_out == 50
+
+
+def test_versions_with_many_parents_are_merged_in_parts() -> None:
+    key = PrivateKey.from_seed(bytes(32))
+
+    def incoming(number: int, parents: int) -> Incoming:
+        digests = [sha256(b"%d %d" % (number, parent)).digest() for parent in range(parents)]
+        notice = Notice("", b"", sha256(b"%d" % number).digest(), number, key.peer_id, False, tuple(sorted(digests)))
+        return Incoming(notice, Origin.PEER)
+
+    for counts in ((), (0,), (256,) * 9, (1, 255, 256, 256, 256, 1), (0,) * 5_000):
+        items = [incoming(number, count) for number, count in enumerate(counts)]
+        parts = list(parts_of(items))
+        assert [each for part in parts for each in part] == items
+        for part in parts:
+            assert len(part) == 1 or sum(len(each.item.parents) for each in part) <= PARENTS_MAX
+        assert len(parts) <= 1 + 2 * sum(counts) // PARENTS_MAX
