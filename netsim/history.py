@@ -26,7 +26,7 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
-class VersionRef(NamedTuple):
+class ShownVersion(NamedTuple):
     """One version, as a client or a node showed it."""
 
     digest: str
@@ -68,7 +68,7 @@ class ReceiptRecord:
 class AnswerRecord:
     """The answer to a read: the heads, the latest first, and their provenance."""
 
-    heads: tuple[VersionRef, ...]
+    heads: tuple[ShownVersion, ...]
     backend: str
     source: str
     age_ms: float | None
@@ -162,7 +162,7 @@ class FinalState:
     backend: str
     heads: dict[str, tuple[str, ...]]
     """By key, the latest first."""
-    versions: dict[str, tuple[VersionRef, ...]]
+    versions: dict[str, tuple[ShownVersion, ...]]
     reissued: dict[str, str]
     """The digest of each reissued version, and that of the version in its place."""
     hints: int

@@ -1,7 +1,7 @@
 """A history as JSON lines: one object a line, and its `type` says what it is.
 
 `Setting` comes first (the parameters of the run), then each `Operation`, `Event`, `Opened` (a recovery), `Sample` and
-`State`, and `End` last. Versions are arrays in the order of `VersionRef`.
+`State`, and `End` last. Versions are arrays in the order of `ShownVersion`.
 """
 
 import json

@@ -15,7 +15,7 @@ from netsim.history import (
     Recovery,
     ResourceSample,
     RunParameters,
-    VersionRef,
+    ShownVersion,
 )
 from netsim.history_file import NAMES_IN_FILE
 
@@ -73,8 +73,8 @@ def _state(row: dict[str, Any]) -> FinalState:
     return FinalState(**{**row, "heads": _tuples(row["heads"]), "versions": versions})
 
 
-def _version(row: list[Any]) -> VersionRef:
-    return VersionRef(row[0], row[1], row[2], row[3], row[4], tuple(row[5]), row[6])
+def _version(row: list[Any]) -> ShownVersion:
+    return ShownVersion(row[0], row[1], row[2], row[3], row[4], tuple(row[5]), row[6])
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -6,20 +6,20 @@ Written from `docs/protocol.md`, without the product's code for heads: a checker
 from collections import defaultdict
 from collections.abc import Iterable
 
-from netsim.history import FinalState, History, VersionRef
+from netsim.history import FinalState, History, ShownVersion
 
 
 class VersionGraph:
     """The versions of one history, by digest as the history has them."""
 
     def __init__(self, history: History) -> None:
-        self.refs: dict[str, VersionRef] = {}
+        self.refs: dict[str, ShownVersion] = {}
         self.reissued: dict[str, str] = {}
         for op in history.operations:
             if op.receipt is not None:
                 receipt = op.receipt
                 written = (receipt.digest, receipt.version, op.node, op.id, op.kind == "delete", receipt.parents)
-                self._add(VersionRef(*written))
+                self._add(ShownVersion(*written))
             for head in op.answer.heads if op.answer is not None else ():
                 self._add(head)
         for state in history.states:
@@ -29,7 +29,7 @@ class VersionGraph:
                     self._add(ref)
         self._covers: dict[str, frozenset[str]] = {}
 
-    def _add(self, ref: VersionRef) -> None:
+    def _add(self, ref: ShownVersion) -> None:
         known = self.refs.get(ref.digest)
         if known is None or (ref.is_held and not known.is_held) or (ref.parents and not known.parents):
             self.refs[ref.digest] = ref

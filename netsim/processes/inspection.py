@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from netsim.history import FinalState, VersionRef
+from netsim.history import FinalState, ShownVersion
 from netsim.processes.node import NodeProcess
 from netsim.processes.workload_client import NoAnswer, WorkloadClient
 from netsim.scenario.model import Scenario
@@ -27,7 +27,7 @@ class ProcessInspection:
         """Raises `NoAnswer`."""
         api = node.client
         heads: dict[str, tuple[str, ...]] = {}
-        versions: dict[str, tuple[VersionRef, ...]] = {}
+        versions: dict[str, tuple[ShownVersion, ...]] = {}
         reissued: dict[str, str] = {}
         for key in self._keys:
             found, heads_of, reissued_of = self._client.versions(api, key)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from netsim.history import DIGEST_DIGITS, AnswerRecord, Outcome, ReceiptRecord, VersionRef
+from netsim.history import DIGEST_DIGITS, AnswerRecord, Outcome, ReceiptRecord, ShownVersion
 from netsim.processes.client import NodeClient, NodeReply
 from netsim.workload import OPERATION_META, Call, Parents, address_of
 from netsim.world import CallResult
@@ -32,7 +32,7 @@ class WorkloadClient:
         self._name_of = name_of
         self._digests: dict[str, str] = {}
         """By short digest: the digests that nodes have shown."""
-        self._refs: dict[str, VersionRef] = {}
+        self._refs: dict[str, ShownVersion] = {}
         """Versions whose writer is known, by short digest."""
         self._acknowledged: set[str] = set()
 
@@ -69,7 +69,7 @@ class WorkloadClient:
             log_id=data["log"],
             sequence=data["sequence"],
         )
-        ref = VersionRef(digest, receipt.version, call.node, call.id, is_delete, receipt.parents)
+        ref = ShownVersion(digest, receipt.version, call.node, call.id, is_delete, receipt.parents)
         self._refs[digest] = ref
         self._acknowledged.add(digest)
         return CallResult(outcome=Outcome.OK, digest=digest, receipt=receipt, node_seconds=node_seconds(reply))
@@ -99,20 +99,20 @@ class WorkloadClient:
     def _get(self, api: NodeClient, key: str, **fields: str) -> NodeReply:
         return api.call("GET", "/v1/envelope", {"address": address_of(key).canonical, **fields}, headers=_JSON)
 
-    def _heads(self, reply: NodeReply) -> tuple[VersionRef, ...]:
+    def _heads(self, reply: NodeReply) -> tuple[ShownVersion, ...]:
         data = reply.data
         if not data:
             return ()
         return (self._ref(data["envelope"]), *map(self._ref, data["siblings"]))
 
-    def _ref(self, row: Mapping[str, Any]) -> VersionRef:
+    def _ref(self, row: Mapping[str, Any]) -> ShownVersion:
         """A version as the API shows it. A sibling has the fields of a notice: neither content nor writer."""
         digest = self._short(row["digest"])
         if (known := self._refs.get(digest)) is not None:
             return known
         meta = row.get("meta")
         op = (meta or {}).get(OPERATION_META, "0")
-        ref = VersionRef(
+        ref = ShownVersion(
             digest, int(row["version"]), self._name_of(row["author"]), int(op) if op.isdecimal() else 0,
             row["deleted"], tuple(map(self._short, row["parents"])), meta is not None,
         )  # fmt: skip
@@ -126,14 +126,14 @@ class WorkloadClient:
         """The digests of the acknowledged versions of a key that a node itself holds. Raises `NoAnswer`."""
         return {self._short(row["digest"]) for row in self._history(api, key) if row["held"]} & self._acknowledged
 
-    def versions(self, api: NodeClient, key: str) -> tuple[tuple[VersionRef, ...], tuple[str, ...], dict[str, str]]:
+    def versions(self, api: NodeClient, key: str) -> tuple[tuple[ShownVersion, ...], tuple[str, ...], dict[str, str]]:
         """All that a node itself holds of a key: the versions, the heads (the latest first), and the digest of each
         reissued version with that of the version in its place.
 
         Raises `NoAnswer`.
         """
-        refs: list[VersionRef] = []
-        heads: list[VersionRef] = []
+        refs: list[ShownVersion] = []
+        heads: list[ShownVersion] = []
         reissued: dict[str, str] = {}
         for row in self._history(api, key):
             digest = self._short(row["digest"])

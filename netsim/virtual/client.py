@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from netsim.history import DIGEST_DIGITS, AnswerRecord, Outcome, ReceiptRecord, VersionRef, short_digest
+from netsim.history import DIGEST_DIGITS, AnswerRecord, Outcome, ReceiptRecord, ShownVersion, short_digest
 from netsim.workload import OPERATION_META, Call, Parents, address_of
 from netsim.world import CallResult
 from node.dht.base import Consistency
@@ -12,9 +12,9 @@ from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError, Indeterminate
 
 
-def version_ref(item: Envelope | Notice, name_of: Callable[[str], str]) -> VersionRef:
+def shown_version(item: Envelope | Notice, name_of: Callable[[str], str]) -> ShownVersion:
     op = item.meta.get(OPERATION_META, "0") if isinstance(item, Envelope) else "0"
-    return VersionRef(
+    return ShownVersion(
         short_digest(item.digest), item.version, name_of(item.author), int(op) if op.isdecimal() else 0, item.deleted,
         tuple(map(short_digest, item.parents)), isinstance(item, Envelope),
     )  # fmt: skip
@@ -85,7 +85,7 @@ class VirtualClient:
         return CallResult(
             outcome=Outcome.OK,
             answer=AnswerRecord(
-                heads=tuple(version_ref(head, self._name_of) for head in answer.heads),
+                heads=tuple(shown_version(head, self._name_of) for head in answer.heads),
                 backend=str(provenance.backend),
                 source=provenance.source,
                 age_ms=provenance.age_ms,

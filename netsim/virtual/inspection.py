@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from netsim.history import FinalState, VersionRef, short_digest
-from netsim.virtual.client import version_ref
+from netsim.history import FinalState, ShownVersion, short_digest
+from netsim.virtual.client import shown_version
 from netsim.virtual.disk import Disk
 from netsim.virtual.nodes import VirtualSwarm
 from netsim.workload import address_of, key_names
@@ -37,14 +37,14 @@ class VirtualInspection:
         node, store = machine.running, machine.running.store
         addresses = sorted({change.address for change in await store.log(after=0, limit=store.last_sequence)})
         heads: dict[str, tuple[str, ...]] = {}
-        versions: dict[str, tuple[VersionRef, ...]] = {}
+        versions: dict[str, tuple[ShownVersion, ...]] = {}
         reissued: dict[str, str] = {}
         for address in addresses:
             key_name, key = address.rpartition("/")[2], parse(address).key
             heads[key_name] = tuple(short_digest(head.digest) for head in await store.heads(key))
             listed = await store.versions(key, limit=1_000_000)
             known = [await store.by_digest(version.digest) for version in listed]
-            versions[key_name] = tuple(version_ref(item, self.name_of) for item in known if item is not None)
+            versions[key_name] = tuple(shown_version(item, self.name_of) for item in known if item is not None)
             replaced = {version.digest: version.reissued_as for version in listed}
             reissued |= {short_digest(old): short_digest(new) for old, new in replaced.items() if new is not None}
         return FinalState(

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import trio
 
-from attacks.attack_run import Outcome, run_attack
+from attacks.attack_run import AttackOutcome, run_attack
 from attacks.catalogue import ATTACKS, fitting
 from attacks.target import NoTarget, find
 from attacks.witness import GROWTH_BYTES_MAX
@@ -52,7 +52,7 @@ async def _attack(arguments: argparse.Namespace) -> int:
     attacks = {name: attack for name, attack in fitting(target).items() if not only or name in only}
     if not attacks:
         raise NoTarget(f"these attacks need the API of {target.multiaddr}, and none was found")
-    outcomes: list[Outcome] = []
+    outcomes: list[AttackOutcome] = []
     for _ in range(arguments.rounds):
         for attack in attacks.values():
             outcomes.append(await run_attack(attack, target))
@@ -69,7 +69,7 @@ async def _attack(arguments: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def not_survived(outcomes: Sequence[Outcome], levels: Sequence[int]) -> list[str]:
+def not_survived(outcomes: Sequence[AttackOutcome], levels: Sequence[int]) -> list[str]:
     """The attacks that the target did not survive. `levels` is its memory in bytes after each round."""
     names = [outcome.name for outcome in outcomes if outcome.fell]
     if levels[-1] - levels[0] > GROWTH_BYTES_MAX:
@@ -77,7 +77,7 @@ def not_survived(outcomes: Sequence[Outcome], levels: Sequence[int]) -> list[str
     return names
 
 
-def _print(outcome: Outcome, as_json: bool) -> None:
+def _print(outcome: AttackOutcome, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(outcome)), flush=True)
         return

@@ -11,9 +11,9 @@ from typing import Any
 import trio
 
 from attacks import connections, intruders
-from attacks.connections import Connection, TargetFailed, scaled_by_load
+from attacks.connections import AttackConnection, TargetFailed, scaled_by_load
 from attacks.intruders import Intruder
-from attacks.members import MakeReply, Member
+from attacks.members import AttackMember, MakeReply
 from attacks.target import Target
 from attacks.witness import Resources, Witness, key_before
 from protocols.keys import PrivateKey
@@ -39,7 +39,7 @@ class AttackRun:
         """Call `close` when the attack is over."""
         self._held.append(close)
 
-    async def connection(self, where: tuple[str, int] | None = None, *, receive_bytes: int = 0) -> Connection:
+    async def connection(self, where: tuple[str, int] | None = None, *, receive_bytes: int = 0) -> AttackConnection:
         """A TCP connection, to the port of the swarm without `where`."""
         connection = await connections.connect(where or self.target.swarm, receive_bytes=receive_bytes)
         self.hold(connection.close)
@@ -57,10 +57,10 @@ class AttackRun:
         self.nursery.start_soon(intruder.mux.start)
         return intruder
 
-    async def member(self, *, make_reply: MakeReply | None = None, says_hello: bool = True) -> Member:
+    async def member(self, *, make_reply: MakeReply | None = None, says_hello: bool = True) -> AttackMember:
         """A new member with both lanes, which has said hello unless `says_hello` is False."""
         key = key_before(self.target.peer)
-        member = Member(await self.peer(key), key, self.target, make_reply)
+        member = AttackMember(await self.peer(key), key, self.target, make_reply)
         await member.open_lanes()
         if says_hello:
             await member.say_hello()
@@ -87,7 +87,7 @@ Attack = Callable[[AttackRun], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class AttackOutcome:
     """The outcome of an attack. `fell` is '' when the target survived it, else what the target did wrong.
 
     Waits are the longest ones, in seconds. Descriptors and memory are 0 when the process is not known.
@@ -109,7 +109,7 @@ def name_of(attack: Attack) -> str:
     return getattr(attack, "__name__", "attack").replace("_", "-")
 
 
-async def run_attack(attack: Attack, target: Target) -> Outcome:
+async def run_attack(attack: Attack, target: Target) -> AttackOutcome:
     """Attack the target and return the outcome. Raises an exception that is a defect of the attack itself."""
     start = trio.current_time()
     witness, fell = Witness(target), ""
@@ -128,7 +128,7 @@ async def run_attack(attack: Attack, target: Target) -> Outcome:
     except Exception as error:
         fell = _why(error)
     waits = witness.waits
-    return Outcome(
+    return AttackOutcome(
         name=name_of(attack),
         fell=fell,
         seconds=trio.current_time() - start,

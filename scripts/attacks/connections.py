@@ -22,7 +22,7 @@ class TargetFailed(Exception):
     """The target did not survive an attack, or did something that it must not do; the message says what."""
 
 
-class Connection:
+class AttackConnection:
     """One connection. No method raises when the target hangs up, because it may."""
 
     def __init__(self, sock: trio.socket.SocketType) -> None:
@@ -77,7 +77,7 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def connection(where: tuple[str, int], *, receive_bytes: int = 0) -> AsyncIterator[Connection]:
+async def connection(where: tuple[str, int], *, receive_bytes: int = 0) -> AsyncIterator[AttackConnection]:
     """A connection that is closed at the end of the block. Raises `TargetFailed` as `connect` does."""
     found = await connect(where, receive_bytes=receive_bytes)
     try:
@@ -86,7 +86,7 @@ async def connection(where: tuple[str, int], *, receive_bytes: int = 0) -> Async
         found.close()
 
 
-async def connect(where: tuple[str, int], *, receive_bytes: int = 0) -> Connection:
+async def connect(where: tuple[str, int], *, receive_bytes: int = 0) -> AttackConnection:
     """Connect; the caller closes the connection. Raises `TargetFailed` when the target takes none within five seconds.
 
     `receive_bytes` is the size of the kernel's receive buffer, if it is to be small.
@@ -105,7 +105,7 @@ async def connect(where: tuple[str, int], *, receive_bytes: int = 0) -> Connecti
     except BaseException:
         sock.close()
         raise
-    return Connection(sock)
+    return AttackConnection(sock)
 
 
 def multistream(*texts: str) -> bytes:

@@ -40,7 +40,7 @@ MakeReply = Callable[[Request, Reply | None], Reply | None]
 REQUEST_SECONDS = 5.0
 
 
-class Member:
+class AttackMember:
     """An intruder with both lanes. Its peer id comes before the target's, so that it has to open them."""
 
     def __init__(

@@ -5,7 +5,7 @@ import os
 import trio
 
 from attacks.attack_run import Attack, AttackRun
-from attacks.connections import Connection, TargetFailed
+from attacks.connections import AttackConnection, TargetFailed
 from attacks.http_client import request, status_of
 from attacks.on_tcp import GARBAGE
 
@@ -17,7 +17,7 @@ PUT = "/v1/envelope?address=ucxl%3A%2F%2Fa%3Ab%40c%3Ad%2F%2A%5E%2Fattacked"
 ANSWER_SECONDS = 5.0
 
 
-async def api_connection(run: AttackRun, *, receive_bytes: int = 0) -> Connection:
+async def api_connection(run: AttackRun, *, receive_bytes: int = 0) -> AttackConnection:
     assert run.target.api is not None, "the catalogue offers these attacks only with an API"
     return await run.connection(run.target.api, receive_bytes=receive_bytes)
 

@@ -13,7 +13,7 @@ from netsim.history import (
     Recovery,
     ResourceSample,
     RunParameters,
-    VersionRef,
+    ShownVersion,
 )
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
@@ -37,8 +37,8 @@ def parameters(**others: object) -> RunParameters:
     return replace(plain, **others)  # type: ignore[arg-type]
 
 
-def ref(digest: str, version: int, *, op: int, author: str = "n1", parents: tuple[str, ...] = ()) -> VersionRef:
-    return VersionRef(digest, version, author, op, False, parents)
+def ref(digest: str, version: int, *, op: int, author: str = "n1", parents: tuple[str, ...] = ()) -> ShownVersion:
+    return ShownVersion(digest, version, author, op, False, parents)
 
 
 def operation(id: int, node: str, called: float, returned: float, **others: object) -> Operation:
@@ -61,7 +61,7 @@ def write(id: int, node: str, at: float, got: ReceiptRecord, **others: object) -
     return operation(id, node, at, at + 0.01, kind="write", how="node", receipt=got, digest=got.digest, **others)
 
 
-def answer(*heads: VersionRef, **others: object) -> AnswerRecord:
+def answer(*heads: ShownVersion, **others: object) -> AnswerRecord:
     plain = AnswerRecord(
         heads=heads, backend="mock", source="local", age_ms=10.0, replicas=1, siblings=max(0, len(heads) - 1),
         is_degraded=False, reason="",
@@ -73,7 +73,7 @@ def read(id: int, node: str, at: float, got: AnswerRecord, **others: object) -> 
     return operation(id, node, at, at + 0.01, answer=got, **others)
 
 
-def state(node: str, heads: tuple[str, ...], refs: tuple[VersionRef, ...], **others: object) -> FinalState:
+def state(node: str, heads: tuple[str, ...], refs: tuple[ShownVersion, ...], **others: object) -> FinalState:
     plain = FinalState(
         at=30.0, node=node, backend="hybrid", heads={"k1": heads}, versions={"k1": refs}, reissued={}, hints=0,
         quarantined=0, breaker="closed",

@@ -49,6 +49,7 @@ class HealthMonitor:
         call_metrics: CallMetrics,
         now_ms: Callable[[], int],
     ) -> None:
+        # More than ten parameters, because the report is about every part of a node.
         self._flags = flags
         self._store = store
         self._members = members

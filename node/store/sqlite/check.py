@@ -28,7 +28,7 @@ _ROW: Final = (
 )
 
 
-class Fault(NamedTuple):
+class RowFault(NamedTuple):
     """One fault. `is_content` says that the bytes of the envelope themselves are damaged."""
 
     sequence: int
@@ -42,7 +42,7 @@ class Page(NamedTuple):
     """The result of a check of some versions. `until` is None when there was none left."""
 
     until: int | None
-    faults: tuple[Fault, ...]
+    faults: tuple[RowFault, ...]
     checked: int
 
 
@@ -70,7 +70,7 @@ def check_page(
     With `keys_checked` it takes as long as it takes: the heads of each key that is not in it are checked, however many
     versions it has, and the key is added.
     """
-    faults: list[Fault] = []
+    faults: list[RowFault] = []
     keys: dict[int, tuple[int, bytes, str]] = {}
     until, checked = _extent(db, after, rows_max)
     rows = db.execute(f"{_ROW} WHERE v.sequence > ? AND v.sequence <= ?", (after, until or 0)).fetchall()
@@ -89,7 +89,7 @@ def check_page(
         else:
             keys_checked.add(key_id)
         if not _has_right_heads(db, key_id):
-            faults.append(Fault(sequence, digest, address, False, "its heads are not those of its versions"))
+            faults.append(RowFault(sequence, digest, address, False, "its heads are not those of its versions"))
     return Page(until, tuple(faults), checked)
 
 
@@ -106,28 +106,28 @@ def _extent(db: sqlite3.Connection, after: int, rows_max: int) -> tuple[int | No
     return until, checked
 
 
-def _faults_of(db: sqlite3.Connection, prefixes: PrefixIndexes, row: tuple[Any, ...]) -> Iterator[Fault]:
+def _faults_of(db: sqlite3.Connection, prefixes: PrefixIndexes, row: tuple[Any, ...]) -> Iterator[RowFault]:
     sequence, digest, _, version, author, deleted, parents, content_type, size_bytes, encoded, key, address, _ = row
     shown = address or "an address that is lost"
     if encoded is not None:
         envelope = genuine(encoded, digest)
         if envelope is None:
-            yield Fault(sequence, digest, shown, True, "its content is damaged")
+            yield RowFault(sequence, digest, shown, True, "its content is damaged")
             return
         derived = (
             envelope.digest, envelope.version - SIGN, envelope.author, int(envelope.deleted),
             b"".join(envelope.parents), envelope.content_type, len(envelope.content), envelope.key,
         )  # fmt: skip
         if derived != (digest, version, author, deleted, parents, content_type, size_bytes, key):
-            yield Fault(sequence, envelope.digest, envelope.address, False, "its row is not that of its content")
+            yield RowFault(sequence, envelope.digest, envelope.address, False, "its row is not that of its content")
             return
     elif key is None:
-        yield Fault(sequence, digest, shown, False, "its address is lost")
+        yield RowFault(sequence, digest, shown, False, "its address is lost")
         return
     if (sequence,) not in db.execute(
         f"SELECT v.sequence FROM versions v WHERE {DIGEST_IS}", prefixes.digest_parameters(digest)
     ).fetchall():
-        yield Fault(sequence, digest, shown, False, "the index of digests lacks it")
+        yield RowFault(sequence, digest, shown, False, "the index of digests lacks it")
 
 
 def _count_versions(db: sqlite3.Connection, key_id: int) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from node.store.errors import StoreRefused
 from node.store.sqlite import schema
-from node.store.sqlite.check import Fault, check_page
+from node.store.sqlite.check import RowFault, check_page
 from node.store.sqlite.connection import connect, prepare_reader
 from node.store.sqlite.file_check import check as check_file
 from node.store.sqlite.file_lock import FileLock
@@ -28,7 +28,7 @@ class CheckReport(NamedTuple):
     """What a check of a whole file found."""
 
     checked: int
-    faults: tuple[Fault, ...]
+    faults: tuple[RowFault, ...]
     structure: str
     """What SQLite says of its pages and indexes; '' when all is well."""
     set_aside: tuple[bytes, ...]
@@ -46,7 +46,7 @@ def check_store(path: Path) -> CheckReport:
                 raise StoreRefused(f"{path} is of an earlier build: start a node once, which brings it up to date")
             prefixes = PrefixIndexes()
             prefixes.load(db)
-            faults: list[Fault] = []
+            faults: list[RowFault] = []
             keys_checked: set[int] = set()
             checked, after = 0, 0
             while True:

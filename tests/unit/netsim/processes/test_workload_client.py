@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from netsim.history import Outcome, VersionRef
+from netsim.history import Outcome, ShownVersion
 from netsim.processes.client import NodeClient, NodeReply
 from netsim.processes.workload_client import WorkloadClient, failed_call, node_seconds
 from netsim.workload import Call, Parents
@@ -78,8 +78,8 @@ def test_a_read_has_all_heads_and_knows_who_wrote_the_one_with_content() -> None
     result = client().call(Scripted(success(200, **data)), call("read", "auto"), ())
     assert result.answer is not None and result.answer.source == "local"
     assert result.answer.heads == (
-        VersionRef(A[:16], 7, "n1", 9, False, (B[:16],), True),
-        VersionRef(B[:16], 7, "n1", 0, False, (), False),
+        ShownVersion(A[:16], 7, "n1", 9, False, (B[:16],), True),
+        ShownVersion(B[:16], 7, "n1", 0, False, (), False),
     )
 
 

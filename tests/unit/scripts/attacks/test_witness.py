@@ -12,7 +12,7 @@ import trio.testing
 
 from attacks import attack_run, witness
 from attacks.__main__ import not_survived
-from attacks.attack_run import ATTACK_SECONDS_MAX, AttackRun, Outcome, run_attack
+from attacks.attack_run import ATTACK_SECONDS_MAX, AttackOutcome, AttackRun, run_attack
 from attacks.connections import TargetFailed
 from attacks.target import Target
 from attacks.witness import DESCRIPTORS_SLACK, GROWTH_BYTES_MAX, RELEASE_SECONDS, Resources, Witness, not_released
@@ -140,8 +140,8 @@ async def test_a_defect_of_the_attack_is_no_verdict_on_the_target(autojump_clock
         await run_attack(fail, TARGET)
 
 
-def outcome(name: str, fell: str = "") -> Outcome:
-    return Outcome(
+def outcome(name: str, fell: str = "") -> AttackOutcome:
+    return AttackOutcome(
         name=name, fell=fell, seconds=0, visit_seconds=0, ping_seconds=0, health_seconds=0,
         descriptors_more=0, memory_bytes=0, memory_more_bytes=0, memory_peak_bytes=0,
     )  # fmt: skip
