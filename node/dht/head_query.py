@@ -120,7 +120,7 @@ class HeadQuery:
         """How many of the heads that peers named are not known here, even after the merge."""
         known = {head.digest for head in heads}
         others = {digest for digests in named.values() for digest in digests if digest not in known}
-        return sum([await self._store.by_digest(digest) is None for digest in sorted(others)])
+        return len(await self._store.unknown(sorted(others))) if others else 0
 
     async def _without_gaps(
         self, key: bytes, heads: Heads, named: dict[str, tuple[bytes, ...]], deadline: float

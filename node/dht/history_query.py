@@ -10,7 +10,6 @@ from node.dht.hedged_query import QueryResult
 from node.dht.ingest import Ingest
 from node.dht.replica_query import Question, ReplicaQuery
 from node.store.base import Store
-from node.store.batch_get import by_digests
 from node.swarm.members import Members
 from protocols.envelope import Envelope
 from protocols.errors import StorageFull, Unavailable
@@ -89,8 +88,8 @@ class HistoryQuery:
         """Whether this node knows the heads of all these holders, and every version before them."""
         if any(len(digests) >= ENVELOPES_MAX for digests in heads.values()):
             return False  # there may be more
-        known = await by_digests(self._store, [digest for digests in heads.values() for digest in digests])
-        return None not in known.values() and not await self._store.missing_parents(key, limit=1)
+        digests = tuple(dict.fromkeys(digest for digests in heads.values() for digest in digests))
+        return not await self._store.unknown(digests) and not await self._store.missing_parents(key, limit=1)
 
     async def _ask_pages(
         self, key: bytes, ranges: dict[str, tuple[int, int]], deadline: float

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import trio
 
 from node.store.base import Store
-from node.store.batch_get import by_digests
 from node.store.log import Incoming, Origin
 from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import check_not_ahead
@@ -102,8 +101,8 @@ class Ingest:
             if notice.key == key:
                 new.setdefault(notice.digest, notice)
         self._log_refused("notices", refused)
-        known = await by_digests(self._store, new)
-        incoming = [Incoming(notice, Origin.PEER) for digest, notice in new.items() if known[digest] is None]
+        unknown = await self._store.unknown(tuple(new))
+        incoming = [Incoming(new[digest], Origin.PEER) for digest in unknown]
         await self._commit(incoming)
         return len(refused_digests)
 

@@ -1,5 +1,6 @@
 """The versions in a store: read by key or by digest."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -46,6 +47,10 @@ class Versions(Protocol):
 
     async def by_digest(self, digest: bytes) -> Envelope | Notice | None:
         """One version, or None when this store does not know it."""
+        ...
+
+    async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Those of these digests that name no version in this store; it reads no content."""
         ...
 
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:

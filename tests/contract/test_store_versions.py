@@ -135,6 +135,14 @@ def test_a_history_is_read_by_place_and_from_both_ends(
     trio.run(check)
 
 
+async def test_unknown_digests_are_those_of_no_version(store: Store, rig: StoreRig) -> None:
+    items = [envelope(version) for version in range(1, 6)]
+    await put(store, *map(from_peer, items[:3]), from_peer(notice_of(items[3])))
+    async for each in rig.now_and_after_a_restart(store):
+        assert await each.unknown([bytes(32), *(item.digest for item in items)]) == [bytes(32), items[4].digest]
+        assert await each.unknown([]) == []
+
+
 async def test_missing_parents_are_those_that_no_version_has_come_for(store: Store, rig: StoreRig) -> None:
     one, two, elsewhere = envelope(1), envelope(2), envelope(1, path="elsewhere")
     child = envelope(3, parents=sorted([one.digest, two.digest, elsewhere.digest]))

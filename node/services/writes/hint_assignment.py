@@ -7,7 +7,7 @@ looked through for it; a member that was forgotten and comes back starts from th
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -20,6 +20,8 @@ from protocols.errors import BzzzError
 log = logging.getLogger(__name__)
 
 PAGE = 500
+KEYS_AT_ONCE = 10
+"""Keys whose holders are found before other tasks get their turn."""
 AGAIN_SECONDS = 5.0
 ANY_TIME_MS = 1 << 62
 
@@ -89,7 +91,11 @@ class HintAssignment:
         cursor_name = f"owed/{member.peer}/{member.first_seen_ms}"  # as it is on the disks of earlier versions
         after = await self._store.cursor(cursor_name)
         while changes := await self._store.local_writes(after=after, limit=PAGE):
-            hints = [(c.sequence, member.peer) for c in changes if member.peer in self._members.wanted(c.key)]
+            hints = [
+                (sequence, holder)
+                for sequence, holder in await self._wanted([(change.sequence, change.key) for change in changes])
+                if holder == member.peer
+            ]
             if hints and await self._store.add_hints(hints):
                 self._on_hints_added(member.peer)
             after = changes[-1].sequence
@@ -111,7 +117,16 @@ class HintAssignment:
         self._on_forgotten(peer)
 
     async def _assign_to_others(self, writes: list[tuple[int, bytes]]) -> None:
-        hints = [(sequence, holder) for sequence, key in writes for holder in self._members.wanted(key)]
+        hints = await self._wanted(writes)
         if hints and await self._store.add_hints(hints):
             for holder in dict.fromkeys(holder for _, holder in hints):
                 self._on_hints_added(holder)
+
+    async def _wanted(self, writes: Sequence[tuple[int, bytes]]) -> list[tuple[int, str]]:
+        """The wanted holders of these writes. Among thousands of members each takes a millisecond to find."""
+        found: list[tuple[int, str]] = []
+        for number, (sequence, key) in enumerate(writes, start=1):
+            found += [(sequence, holder) for holder in self._members.wanted(key)]
+            if number % KEYS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        return found

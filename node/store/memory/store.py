@@ -186,6 +186,9 @@ class MemoryStore(CommitQueue):
     async def by_digest(self, digest: bytes) -> Envelope | Notice | None:
         return self._held.get(digest)
 
+    async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
+        return [digest for digest in digests if digest not in self._held]
+
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
         return self._versions.versions(key, after, limit)
 

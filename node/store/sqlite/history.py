@@ -5,6 +5,8 @@ all other reads, for seconds. So each query here takes a few milliseconds at mos
 Long ways are gone in the index alone, in steps.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from node.store.sqlite import queries
@@ -64,6 +66,13 @@ class SqliteHistories:
 
     async def missing_parents(self, key: bytes, limit: int) -> list[bytes]:
         return await self._reader.ask(lambda db: queries.missing_parents(db, self._prefixes, key, limit))
+
+    async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
+        found: list[bytes] = []
+        for start in range(0, len(digests), REFS):
+            page = digests[start : start + REFS]
+            found += await self._reader.ask(partial(queries.unknown, prefixes=self._prefixes, digests=page))
+        return found
 
     async def _key_id(self, key: bytes) -> int | None:
         return await self._reader.ask(lambda db: queries.key_id(db, self._prefixes, key))

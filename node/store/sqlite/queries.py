@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from node.store.hint_index import HintIndex
 from node.store.log import Change
 from node.store.members import Member
-from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, PrefixIndexes
+from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, PrefixIndexes, digest_prefix
 from node.store.sqlite.rows import (
     ITEM_COLUMNS,
     ORIGINS,
@@ -184,6 +184,16 @@ def versions(db: sqlite3.Connection, key: int, place: Place, limit: int) -> list
             (key, place.version, limit, place.offset),
         )
     ]  # fmt: skip
+
+
+def unknown(db: sqlite3.Connection, prefixes: PrefixIndexes, digests: Sequence[bytes]) -> list[bytes]:
+    candidates = prefixes.digests.find(db, [digest_prefix(digest) for digest in digests])
+    known = {
+        digest
+        for places, values in placeholders(candidates)
+        for (digest,) in db.execute(f"SELECT digest FROM versions WHERE sequence IN {places}", values)
+    }
+    return [digest for digest in digests if digest not in known]
 
 
 def latest_reissue(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes) -> bytes:

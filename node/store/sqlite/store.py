@@ -345,6 +345,9 @@ class SqliteStore:
         until = self.last_sequence
         return await self._ask(lambda db: queries.by_digest(db, self._prefixes, digest, until))
 
+    async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
+        return await self._histories.unknown(digests)
+
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
         return await self._histories.versions(key, after, limit)
 
