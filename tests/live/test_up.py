@@ -431,6 +431,7 @@ def test_a_file_that_vanishes_under_a_running_node_is_a_failed_node_and_no_ackno
     api = up("--backend", "mock").ready()["api"]
     assert call(api, envelope(), method="PUT", body=b"kept")[0] == 202
     (tmp_path / "data" / name).unlink()
+    time.sleep(0.1)  # what no commit writes is looked at twenty times a second
     path, method, content = envelope(), "PUT", b"lost"
     if component == "configuration":
         path, method, content = "/v1/flags", "PATCH", b'{"cache_enabled": false}'
