@@ -23,7 +23,7 @@ _PAGE = 1000
 
 @click.group("audit", short_help="Print, check or rotate the audit log.")
 def audit_command() -> None:
-    """Print the audit log of a node, or check that nobody changed it.
+    """Print the audit log of a node, or check that it was not changed.
 
     The log has an entry for each start, each change of flags, each override, each opening and closing of the breaker,
     each retry of refused hints, and each node that was forgotten. The node signs each entry, and each entry holds the

@@ -40,8 +40,8 @@ def show(*, client: ApiClient, as_json: bool) -> None:
 
 def _peer(peer: dict[str, Any]) -> tuple[str, ...]:
     address = peer["multiaddrs"][0].partition("/p2p/")[0] if peer["multiaddrs"] else "-"
-    last_seen, owed = peer["last_seen"] or "never", str(peer["owed"])
-    return (peer["name"] or "-", _state(peer), last_seen, owed, peer["peer_id"], address)
+    last_seen, hints = peer["last_seen"] or "never", str(peer["owed"])
+    return (peer["name"] or "-", _state(peer), last_seen, hints, peer["peer_id"], address)
 
 
 def _state(peer: dict[str, Any]) -> str:

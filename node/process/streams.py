@@ -118,7 +118,7 @@ class _StandardOutput(_Stream):
 
 
 class _StandardError(_Stream):
-    """Drops what the system does not take: a message that nobody can read must not end what it is about."""
+    """Drops what the system does not take: a message without a reader must not end what it is about."""
 
     _is_stuck = False
 

@@ -50,9 +50,9 @@ async def test_versions_of_two_writers_who_disagree_are_siblings_and_the_later_o
     right = envelope(3, parents=[one.digest], content=b"right")
     await put(store, from_peer(one), from_peer(right), from_peer(left))
     assert await digests(store, one.key) == [right.digest, left.digest]
-    both = envelope(4, parents=[left.digest, right.digest])
-    await put(store, from_peer(both))
-    assert await digests(store, one.key) == [both.digest]
+    merged = envelope(4, parents=[left.digest, right.digest])
+    await put(store, from_peer(merged))
+    assert await digests(store, one.key) == [merged.digest]
 
 
 async def test_a_parent_that_comes_late_is_no_head(store: Store) -> None:

@@ -231,12 +231,12 @@ async def conditions(seed: int) -> None:
             with pytest.raises(Conflict):  # neither is the only head
                 await put(node, 0, b"never", if_match=(digest,))
         assert await heads_at(node) == [b"again", b"sibling"]
-        both = (sibling.digest, again.digest)
-        for named in (both, (heads_tag(both),)):
+        heads = (sibling.digest, again.digest)
+        for named in (heads, (heads_tag(heads),)):
             with pytest.raises(Conflict):
                 await put(node, 1, b"never", if_match=named)
-        merged = await put(node, 0, b"merged", if_match=(heads_tag(both),) if seed % 2 else both)
-        assert set(merged.parents) == set(both)
+        merged = await put(node, 0, b"merged", if_match=(heads_tag(heads),) if seed % 2 else heads)
+        assert set(merged.parents) == set(heads)
         assert merged.is_conditional
         assert await heads_at(node) == [b"merged"]
 
