@@ -1,1 +1,1 @@
-"""One process that lives in the swarm: the shells round the cores in `protocols`."""
+"""The node: one process that is a member of the swarm, built around the pure cores in `protocols`."""

@@ -1,5 +1,4 @@
-"""`bzzz audit show`, `verify` and `rotate`: prints the audit log of a node, checks that the node wrote every line of
-it, and has the node begin a new file.
+"""`bzzz audit show`, `verify` and `rotate`: prints, checks and rotates the audit log of a node.
 
 The check runs here and not in the node, because an attacker who can change the node's log can also change its answers.
 """

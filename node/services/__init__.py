@@ -1,1 +1,1 @@
-"""Long-lived tasks and what stands above the backends: one noun a file."""
+"""The services of a node, above the backends: writes, reads, membership, control and observation. One noun a file."""

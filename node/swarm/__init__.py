@@ -1,1 +1,1 @@
-"""The libp2p host and what we speak over it. The only place that may import libp2p."""
+"""The network of a node: frames to peers, requests and replies over them, and the libp2p host below."""

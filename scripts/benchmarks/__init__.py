@@ -1,1 +1,1 @@
-"""What `scripts/bench` measures: one bench a file, each a function that answers figures."""
+"""The benchmarks of `scripts/bench`: one a file, each a function that returns figures."""

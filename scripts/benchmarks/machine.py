@@ -1,4 +1,4 @@
-"""The machine itself: what the other figures depend on. Read those against these.
+"""The machine itself: the figures that all others depend on and must be compared with.
 
 On a shared machine these alone differ by a third from one quarter of an hour to the next.
 """

@@ -1,5 +1,4 @@
-"""Recovery: how soon the swarm's return is noticed and the hints are delivered, and how that slows callers; flags that
-change under load.
+"""Recovery: how soon a swarm that is back is noticed and gets its hints, the cost for callers, and flags under load.
 
 Four of five nodes are stopped by SIGSTOP while the fifth goes on writing, so that it has a hint for each of them and
 each write; then they continue. A foreground load of puts and gets runs on the fifth, once before and once during that.

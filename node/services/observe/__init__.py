@@ -1,1 +1,1 @@
-"""How the node is: the health report and the probes behind it."""
+"""Observation of a node: the health report, and the probes behind it."""

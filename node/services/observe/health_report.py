@@ -1,5 +1,4 @@
-"""Health report: collects the facts of each component when it is asked for, and has `protocols/policy/health.py` judge
-them."""
+"""Health report: the facts of each component, collected on demand and judged by `protocols/policy/health.py`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Notices that the write-ahead file of a store was removed or emptied, or that the file was copied without it.
+"""The write-ahead file of a store: notices that it was removed or emptied, or that the store was copied without it.
 
 Commits are in the write-ahead file (`-wal`) first. When that is gone, SQLite opens what is left without a word: the
 latest acknowledged writes are missing, and their sequences would be given again. So the database file itself says
