@@ -61,7 +61,6 @@ class TwinDetector:
     def is_backing_off(self) -> bool:
         return any(map(self._yields_to, self._twins.values()))
 
-    @property
     def is_known(self) -> bool:
         return bool(self._twins)
 

@@ -49,6 +49,7 @@ DISCONNECT_DELAY_SECONDS = 0.1
 """A peer that is refused is disconnected so much later: the reply that says why must reach it first."""
 SOUGHT_SECONDS = 300.0
 """How long a remembered member is dialled before it may be forgotten, however long ago it was seen."""
+FORMER_ADDRESSES_KEPT_MAX = 256
 SEEN_MS = 60_000
 """How often the time at which a connected member was seen last is stored."""
 
@@ -88,6 +89,8 @@ class Neighbours:
         self._dialler = Dialler(rpc.network)
         self._foreign: dict[str, int] = {}
         """Peers of another swarm that are about to be disconnected, and how many hellos of theirs were answered."""
+        self._former_addresses: dict[str, tuple[str, ...]] = {}
+        """The addresses of a member before its last hello that named other ones, the latest change last."""
         self._log = PeerLog()
         self._address_book = Driver[address_book.Event, address_book.Effect](
             AddressBook(members.own, chance=chance, forget_seconds=self._forget_seconds), self._carry_out_dialling
@@ -228,7 +231,8 @@ class Neighbours:
             )
         if why := self._why_full(peer):
             raise TooManyRequests(why)
-        known_at = tuple(address for address in self.addresses_of(peer) if address not in hello.addresses)
+        known = (*self.addresses_of(peer), *self._former_addresses.get(peer, ()))
+        known_at = tuple(address for address in dict.fromkeys(known) if address not in hello.addresses)[:ADDRESSES_MAX]
         self._welcome(peer, hello, None)
         return self._hello(known_at)
 
@@ -342,6 +346,11 @@ class Neighbours:
         )
         if elsewhere := [address for address in hello.known_at if address not in self._network.addresses]:
             self._start_task(self._network.look_for_twin, elsewhere)
+        if known is not None and known.member.addresses != member.addresses:
+            self._former_addresses.pop(peer, None)
+            self._former_addresses[peer] = known.member.addresses
+            if len(self._former_addresses) > FORMER_ADDRESSES_KEPT_MAX:
+                del self._former_addresses[next(iter(self._former_addresses))]
         is_back = known is None or not known.is_connected
         presence = self._members.put(member)
         presence.is_connected = True

@@ -36,6 +36,7 @@ from protocols.policy.reputation import Offence
 from protocols.policy.twin import CHECK_SECONDS, TwinDetector
 
 PROTOCOL = "/bzzz/store/1.0.0"
+TWIN_PATIENCE_SECONDS = 4.0
 TWIN_ADDRESSES_MAX = 8
 """Addresses of one hello at which a twin is looked for."""
 _NOT_RUNNING = "this node does not run"
@@ -82,6 +83,7 @@ class Host(Network):
         self._twin = ""
         """What was last in the log of twins."""
         self._looked_for_twin_at = -inf
+        self._started_at = -inf
         self._dials = trio.CapacityLimiter(limits.dialling_max)
         """A place for the socket of each dial under way."""
         self._endpoints: tuple[TcpAddress, ...] = ()
@@ -102,6 +104,7 @@ class Host(Network):
 
     async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         sockets = listen.bind(self._listen)
+        self._started_at = trio.current_time()
         try:
             self._endpoints = listen.announced(sockets)
             links = self._links = PeerLinks(self._peer_id, self._protocol, self.swarm, receiver, self._log)
@@ -310,9 +313,13 @@ class Host(Network):
 
     async def look_for_twin(self, addresses: Sequence[str]) -> None:
         now = trio.current_time()
-        if self._twins.is_known or now < self._looked_for_twin_at + CHECK_SECONDS:
+        if self._twins.is_known() or now < self._looked_for_twin_at + CHECK_SECONDS:
             return
         self._looked_for_twin_at = now
+        # The later one of two looks first, and so backs off: this one waits the longer the longer it runs, to be found.
+        await trio.sleep(min(TWIN_PATIENCE_SECONDS, now - self._started_at))
+        if self._twins.is_known():
+            return
         await self._dial_twin([address for address in addresses if address not in self.addresses][:TWIN_ADDRESSES_MAX])
 
     async def _check_twin(self) -> None:

@@ -12,7 +12,7 @@ A, B = b"a" * 32, b"b" * 32
 def test_a_connection_to_this_process_is_no_twin() -> None:
     detector = TwinDetector(A)
     assert not detector.met(A, "/ip4/127.0.0.1/tcp/1", 0.0, dialled=True)
-    assert not detector.is_known
+    assert not detector.is_known()
     assert detector.in_words() == ""
 
 
@@ -41,7 +41,7 @@ def test_a_twin_that_was_not_met_for_a_while_is_gone() -> None:
     detector.forget(10.0 + FORGET_SECONDS - 0.1)
     assert detector.is_backing_off
     detector.forget(10.0 + FORGET_SECONDS)
-    assert not detector.is_known
+    assert not detector.is_known()
 
 
 @given(st.lists(st.sampled_from(["first dials", "second dials"]), min_size=1, max_size=6))

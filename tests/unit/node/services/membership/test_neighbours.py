@@ -151,7 +151,7 @@ async def test_a_hello_is_answered_with_the_addresses_that_it_does_not_name_any_
             assert isinstance(reply, Hello)
             known_at.append(reply.known_at)
         nursery.cancel_scope.cancel()
-    assert known_at == [(), (), (GOOD,), ()]
+    assert known_at == [(), (), (GOOD,), ()], "the last one names both"
 
 
 async def test_a_twin_is_looked_for_where_a_peer_knows_this_node_from_and_it_is_not() -> None:
