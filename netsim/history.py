@@ -202,6 +202,8 @@ class RunParameters:
     """How long a call may wait for the disk of its node, beside the deadline of its backend."""
     slack_seconds: float = 0.005
     """Allowed beyond a deadline. On a virtual clock only waiting takes time, so this is for rounding."""
+    disk_seconds: float = 0.0
+    """Allowed to a write besides, where the disks are real: a sync takes 200 ms now and then."""
     is_known_to_all: bool = True
     """False: nodes deny each other for a while. A denied peer is no holder meanwhile, so the age of an answer holds for
     the other nodes alone."""

@@ -21,6 +21,8 @@ def in_time(history: History) -> Iterator[Violation]:
     bad_disks = _bad_disks(history)
     for op in history.operations:
         allowed = max(parameters.deadline_seconds[backend] for backend in op.backends)
+        if op.is_write:
+            allowed += parameters.disk_seconds
         if any(disk.overlaps(op) for disk in bad_disks[op.node]):
             allowed += 2.0 * parameters.store_deadline_seconds
         if not op.excused and op.seconds > allowed + parameters.slack_seconds:

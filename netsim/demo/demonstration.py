@@ -10,7 +10,7 @@ from itertools import cycle
 from typing import TypeVar
 
 from netsim.demo.ledger import AcknowledgedWrite
-from netsim.demo.record import Record
+from netsim.demo.record import DISK_MS_MAX, Record
 from netsim.durations import DurationSummary
 from netsim.processes.client import NodeReply
 from netsim.processes.node import NodeProcess
@@ -144,7 +144,10 @@ class Demonstration:
                 absent.append(awake.client.get(unheld[turn % len(unheld)].address))
             self._screen.progress(turn + 1, FROZEN_CALLS)
         self._record.check_calls(
-            "frozen-put", "puts acknowledged", [(reply.status in (201, 202), reply) for reply in puts]
+            "frozen-put",
+            "puts acknowledged",
+            [(reply.status in (201, 202), reply) for reply in puts],
+            disk_ms_max=DISK_MS_MAX,
         )
         self._record.check_calls(
             "frozen-get", "gets answered from this machine", [(_matches(reply, write), reply) for write, reply in gets]

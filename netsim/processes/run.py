@@ -17,7 +17,7 @@ from netsim.durations import DurationSummary
 from netsim.history import History, Outcome
 from netsim.history_file import history_lines
 from netsim.processes.node import NodeProcessFailed
-from netsim.processes.plan import ERRORS_MAX, SLACK_SECONDS, live_plan
+from netsim.processes.plan import DISK_SECONDS, ERRORS_MAX, SLACK_SECONDS, live_plan
 from netsim.processes.screen import Screen
 from netsim.processes.workload_client import NoAnswer
 from netsim.processes.world import ProcessWorld
@@ -47,8 +47,8 @@ class ProcessRun:
     def __post_init__(self) -> None:
         self._plan = live_plan(self.seconds, self.seed)
         parameters = replace(
-            parameters_of(self._plan), slack_seconds=SLACK_SECONDS, errors_max=ERRORS_MAX, spreads_all=False,
-            is_known_to_all=False,
+            parameters_of(self._plan), slack_seconds=SLACK_SECONDS, disk_seconds=DISK_SECONDS, errors_max=ERRORS_MAX,
+            spreads_all=False, is_known_to_all=False,
         )  # fmt: skip
         self.history = History(parameters=parameters)
 
