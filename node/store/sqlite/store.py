@@ -143,10 +143,12 @@ class SqliteStore:
                 try:
                     async with trio.open_nursery() as threads:
                         threads.start_soon(self._reader.run)
-                        threads.start_soon(self._writer.watch_files)
-                        await self._writer.run()
+                        async with trio.open_nursery() as watching:
+                            watching.start_soon(self._writer.watch_files)
+                            await self._writer.run()
+                            watching.cancel_scope.cancel()
+                        # It ends by itself: cancelled, its thread would go on over a connection that is being closed.
                         self._reader.close()
-                        threads.cancel_scope.cancel()
                 finally:
                     close = _leave if self._guard.look() else schema.close_connections
                     await trio.to_thread.run_sync(close, *self._connections, abandon_on_cancel=True)

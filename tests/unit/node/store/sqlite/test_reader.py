@@ -1,6 +1,7 @@
 """The reader: one query that fails is the fault of its caller alone. What cannot be read of members is left out."""
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,27 @@ async def test_a_query_that_cannot_be_answered_fails_alone(path: Path) -> None:
         with pytest.raises(OverflowError):
             await store._reader.ask(too_large)  # private: the store itself asks no such query
         assert len(await store.versions(envelope(1).key)) == 1
+
+
+async def test_a_connection_is_closed_only_after_the_query_that_uses_it(path: Path) -> None:
+    """Closed earlier, SQLite ends the process."""
+    began, may_go_on, results = threading.Event(), threading.Event(), []
+
+    def slow(db: sqlite3.Connection) -> None:
+        began.set()
+        may_go_on.wait(5)
+        results.append(db.execute("SELECT 7").fetchone())
+
+    store = await trio.to_thread.run_sync(lambda: SqliteStore.open(path, random_id=LOG_ID))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        store._reader.ask_in_background(slow, lambda _: None)  # private: no query of the store can be held up
+        await trio.to_thread.run_sync(began.wait)
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.1)  # a store that does not wait would have closed by then
+        may_go_on.set()
+    assert results == [(7,)]
 
 
 @pytest.mark.parametrize("damage", ["'['", "'7'", "'[7]'", "'{}'"])
