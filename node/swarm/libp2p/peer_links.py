@@ -4,7 +4,8 @@ A peer is connected when both lanes are open on one connection. Of two nodes, th
 lanes, whichever node dialled, and at any time on one connection only. So both choose the same connection, even when
 they dialled each other at the same time; each then closes the other connection that it dialled. A node that returns to
 a peer that has not yet noticed its loss is not locked out: before the node with the smaller id lets a new connection
-wait, it pings the old one.
+wait, it pings the old one. A connection of another process of the peer (after a restart, or of a copied identity) does
+not wait at all: the newer one is chosen, whichever id is smaller.
 """
 
 import logging
@@ -103,7 +104,9 @@ class PeerLinks:
         """Wait until `other` has ended. When this connection ends, the wait is cancelled."""
         await other.settled.wait()
         if self._chosen.get(connection.peer) is other:
-            if not await other.mux.ping(PROBE_SECONDS):
+            if connection.mux.session_key != other.mux.session_key:
+                other.abort("another process of this peer opened a newer connection")
+            elif not await other.mux.ping(PROBE_SECONDS):
                 other.abort(f"no sign of life for {PROBE_SECONDS:g} s, and the peer opened a newer connection")
             await other.ended.wait()
 
