@@ -25,7 +25,7 @@ DESCRIPTORS_SLACK = 4
 """Descriptors that a node may open for itself meanwhile: a file of its store, the pipe of a thread."""
 GROWTH_BYTES_MAX = 64 << 20
 """How much more memory a node may hold than before: what the allocator keeps, and what was written."""
-RELEASE_SECONDS = 12.0
+RELEASE_SECONDS = 30.0
 """How soon after an attack a node must have released the rest."""
 _WATCH_SECONDS = 0.1
 
