@@ -1,0 +1,140 @@
+"""Announcements that this node keeps of other nodes: which are taken, which are passed on, and until when each holds.
+
+Anybody can make up identities and announce each of them, so what one source can cost is bounded: a source (the peer
+whose signature brought it here) has a rate, and peers that are no members share a part of the places. A peer's own word
+over its own connection needs no proof of time; everywhere else an announcement holds until its expiry, and a sequence
+that was seen before is a replay.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from protocols.announce import Announcement
+from protocols.policy.token_bucket import TokenBucket
+
+HOLD_SECONDS_MAX = 24 * 3600.0
+"""No announcement holds longer, whatever its expiry says."""
+AHEAD_SECONDS_MAX = 60.0
+"""How much later than that an expiry may be, because clocks differ."""
+FAREWELL_SECONDS = 600.0
+"""How long the farewell of a peer is remembered, so that what the peer announced before is not taken again."""
+RATE, BURST = 0.25, 8.0
+"""Announcements a second from one source in the long run, and at once."""
+BUCKETS_MAX = 4096
+
+
+class Verdict(Enum):
+    """What becomes of an announcement."""
+
+    NEW = "it says something new"
+    PASS_ON = "it is known here, and was not passed on yet"
+    REPEATED = "it was passed on before"
+    REPLAYED = "the peer has announced something later"
+    EXPIRED = "it has expired, or the clock of the peer or of this node is off"
+    AHEAD = "it expires too far in the future, or a clock is off"
+    FLOOD = "its source announces too often"
+    NO_ROOM = "too many peers that are no members have announced themselves"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """An announcement that holds until a time, in seconds on the caller's monotonic clock."""
+
+    announcement: Announcement
+    until: float
+    is_member: bool
+    passed_on: int
+    """The greatest sequence of this peer that came by the topic."""
+
+
+class AnnouncementTable:
+    """Those of members, whose number others bound, and those of at most `strangers_max` other peers."""
+
+    def __init__(self, *, strangers_max: int = 1024) -> None:
+        self._strangers_max = strangers_max
+        self._held: dict[str, Held] = {}
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def current(self, now: float) -> Sequence[Announcement]:
+        """The announcements that hold, without farewells."""
+        self._drop_expired(now)
+        return [held.announcement for held in self._held.values() if not held.announcement.is_farewell]
+
+    def get(self, peer: str, now: float) -> Announcement | None:
+        held = self._held.get(peer)
+        return held.announcement if held is not None and held.until > now else None
+
+    def forget(self, peer: str) -> None:
+        self._held.pop(peer, None)
+
+    def may_come(self, source: str, now: float) -> bool:
+        """Whether a source may announce now; it counts as one announcement."""
+        bucket = self._buckets.get(source)
+        if bucket is None:
+            if len(self._buckets) >= BUCKETS_MAX:
+                self._buckets = {name: each for name, each in self._buckets.items() if not each.is_full(now)}
+            if len(self._buckets) >= BUCKETS_MAX:
+                return False
+            bucket = self._buckets[source] = TokenBucket(rate=RATE, burst=BURST, now=now)
+        if bucket.take(0.0, now) > 0.0:
+            return False
+        bucket.take(1.0, now)
+        return True
+
+    def judge(self, announcement: Announcement, now: float, *, now_ms: int, is_member: bool, by_topic: bool) -> Verdict:
+        """What becomes of an announcement that came by the topic, or from a peer that passed it on. Changes nothing.
+
+        `now_ms` is the wall clock of the announcing peer, as far as this node knows how it differs from its own.
+        """
+        held = self._held.get(announcement.peer)
+        if held is not None and held.until <= now:
+            held = None
+        if held is not None and announcement.sequence <= held.announcement.sequence:
+            if announcement.sequence < held.announcement.sequence:
+                return Verdict.REPLAYED
+            return Verdict.PASS_ON if by_topic and held.passed_on < announcement.sequence else Verdict.REPEATED
+        if not announcement.is_farewell:
+            left = announcement.expires_ms - now_ms
+            if left <= 0:
+                return Verdict.EXPIRED
+            if left > (HOLD_SECONDS_MAX + AHEAD_SECONDS_MAX) * 1000.0:
+                return Verdict.AHEAD
+        return Verdict.NEW if held is not None or is_member or self._has_room(now) else Verdict.NO_ROOM
+
+    def put(
+        self, announcement: Announcement, now: float, *, now_ms: int, is_member: bool, by_topic: bool = False
+    ) -> None:
+        """Keep an announcement whose signature was checked.
+
+        What a peer says over its own connection is kept without `judge`: it cannot be a replay.
+        """
+        before = self._held.get(announcement.peer)
+        until = now + min(max((announcement.expires_ms - now_ms) / 1000.0, 0.0), HOLD_SECONDS_MAX)
+        if announcement.is_farewell:
+            until = max(now + FAREWELL_SECONDS, before.until if before else 0.0)
+        passed_on = announcement.sequence if by_topic else before.passed_on if before else 0
+        self._held[announcement.peer] = Held(
+            announcement=announcement,
+            until=until,
+            is_member=is_member,
+            passed_on=passed_on if passed_on <= announcement.sequence else 0,
+        )
+
+    def pass_on(self, announcement: Announcement) -> None:
+        """A known announcement came by the topic, and is passed on once."""
+        held = self._held[announcement.peer]
+        self._held[announcement.peer] = replace(held, passed_on=announcement.sequence)
+
+    def _has_room(self, now: float) -> bool:
+        """Whether one more peer that is no member may be kept."""
+        if len(self._held) >= self._strangers_max:
+            self._drop_expired(now)
+        return sum(not held.is_member for held in self._held.values()) < self._strangers_max
+
+    def _drop_expired(self, now: float) -> None:
+        for peer in [peer for peer, held in self._held.items() if held.until <= now]:
+            del self._held[peer]
