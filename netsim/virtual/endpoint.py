@@ -15,6 +15,7 @@ from zlib import crc32
 import trio
 
 from netsim.virtual.links import Links, Pipe
+from netsim.virtual.pubsub import TopicMessage, VirtualPubSub
 from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, Network, Receiver
 
 _ADDRESS = re.compile(r"/memory/([0-9]{1,9})(?:/p2p/([A-Za-z0-9]+))?", re.ASCII)
@@ -37,6 +38,7 @@ class _End:
     state: _State
     control: Pipe
     lanes: tuple[Pipe, Pipe]
+    topics: Pipe
     arrivals: tuple[Callable[[bytes], None], Callable[[bytes], None]] = field(init=False)
     """The callback for a frame that arrived, by lane."""
     other: "_End" = field(init=False)
@@ -87,6 +89,7 @@ class VirtualEndpoint:
         self._ends: dict[str, _End] = {}
         self._dials: dict[_Dial, None] = {}
         self._inbound = 0
+        self.pubsub = VirtualPubSub(peer_id, links.topic_chance(peer_id), self._subscribed, self._send_on_topic)
 
     @property
     def peer_id(self) -> str:
@@ -152,6 +155,22 @@ class VirtualEndpoint:
             return False
         self._links.carry_frame(pipe, frame, end.other.arrivals[lane])
         return True
+
+    def _subscribed(self, topic: str) -> list[str]:
+        return [peer for peer, end in self._ends.items() if end.other.owner.pubsub.is_subscribed(topic)]
+
+    def _send_on_topic(self, peer: str, message: TopicMessage) -> None:
+        end = self._ends[peer]
+        if end.topics.takes(len(message.data)):
+            self._links.carry_frame(end.topics, message.data, lambda _: end.other.owner.heard(end.other, message))
+
+    def heard(self, end: _End, message: TopicMessage) -> None:
+        """A message on a topic has arrived; one for a connection that is closed here is dropped."""
+        if end.state is _State.OPENING:
+            self.ack_arrived(end)
+        if end.state is _State.OPEN and self._receiver is not None:
+            self._links.trace.note(self._name, "heard", self._links.name_of(end.peer), crc32(message.data))
+            self.pubsub.arrived(end.peer, message)
 
     def disconnect(self, peer: str, reason: str) -> None:
         end = self._ends.pop(peer, None)
@@ -231,8 +250,8 @@ class VirtualEndpoint:
             return
         target._inbound += 1
         remote = f"/memory/{(self._number + 1) * 100_000 + target._inbound}/p2p/{self._peer_id}"
-        near = _End(self, peer, address, True, _State.OPENING, there, (there.parallel(), there.parallel()))
-        far = _End(target, self._peer_id, remote, False, _State.OPENING, back, (back.parallel(), back.parallel()))
+        near = _End(self, peer, address, True, _State.OPENING, there, _parallel(there), there.parallel())
+        far = _End(target, self._peer_id, remote, False, _State.OPENING, back, _parallel(back), back.parallel())
         near.other, far.other = far, near
         self._open(near)
         self._links.carry(there, target.ack_arrived, far)
@@ -289,6 +308,10 @@ class VirtualEndpoint:
         if self._receiver is not None:
             self._links.trace.note(self._name, "disconnected", self._links.name_of(peer), reason)
             self._receiver.disconnected(peer, reason)
+
+
+def _parallel(pipe: Pipe) -> tuple[Pipe, Pipe]:
+    return pipe.parallel(), pipe.parallel()
 
 
 def _satisfies_network(endpoint: VirtualEndpoint) -> Network:

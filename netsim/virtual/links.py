@@ -8,6 +8,7 @@ last three; here they happen to whole frames, so they are harder than what a net
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 import trio
 
@@ -74,6 +75,7 @@ class Links:
     def __init__(self, seed: int, trace: Trace, *, link: Link | None = None) -> None:
         self.trace = trace
         self.events = EventQueue()
+        self._seed = seed
         self._rng = chance(seed, "net")
         self._link = link or Link()
         self._links: dict[tuple[str, str], Link] = {}
@@ -87,6 +89,10 @@ class Links:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry messages until cancelled. Start it before any node, in a nursery outside of theirs."""
         await self.events.run(task_status=task_status)
+
+    def topic_chance(self, peer: str) -> Random:
+        """The random source by which a node chooses the peers that it passes a message on to."""
+        return chance(self._seed, f"topics of {peer}")
 
     def name_of(self, peer: str) -> str:
         """The name of a node in the trace."""

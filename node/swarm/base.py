@@ -7,7 +7,7 @@ never waits, so that no caller can be cancelled in the middle of a write: it put
 one task for each stream writes that queue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
@@ -54,6 +54,32 @@ class Receiver(Protocol):
         ...
 
 
+TopicHandler = Callable[[str, bytes], None]
+"""Called with the author's peer id and the data, on the trio thread; quick. When it raises, it loses the message."""
+TopicValidator = Callable[[str, bytes], bool | None]
+"""Decides about a message (author's peer id, data) before the handler sees it.
+
+True: deliver it, and pass it on to other peers. None: do neither. False: do neither, and blame the peer that passed it
+on. To raise is to return False.
+"""
+
+
+class PubSub(Protocol):
+    """Publish and subscribe by topic, for announcements. Best effort: a message may be lost, or come again later."""
+
+    def subscribe(self, topic: str, handler: TopicHandler, validator: TopicValidator | None = None) -> None:
+        """Receive the messages of other nodes on a topic from now on. Each topic has one handler."""
+        ...
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Send a message on a topic. Raises `TooLarge`, or `Unavailable` while no host runs."""
+        ...
+
+    def peers(self, topic: str) -> tuple[str, ...]:
+        """The connected peers that are subscribed to a topic."""
+        ...
+
+
 class Network(Protocol):
     """The interface. A peer is given by its id in text, `12D3KooW...`; an address is a multiaddr in text."""
 
@@ -63,6 +89,11 @@ class Network(Protocol):
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where peers can dial this node, known once it runs. No 0.0.0.0, no port 0; each ends in /p2p/<own id>."""
+        ...
+
+    @property
+    def pubsub(self) -> PubSub:
+        """Topics, over the same connections as the frames."""
         ...
 
     async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

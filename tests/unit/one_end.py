@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import trio
 
-from node.swarm.base import DialFailed, Lane, Network, Receiver
+from node.swarm.base import DialFailed, Lane, Network, Receiver, TopicHandler, TopicValidator
 from node.swarm.deferred_reply import DeferredReply
 from node.swarm.limits import SwarmLimits
 from node.swarm.rpc import Rpc, RpcService
@@ -27,6 +27,22 @@ class Sent(NamedTuple):
     size_bytes: int
 
 
+class OneTopicEnd:
+    """A `PubSub` with nothing behind it."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, bytes]] = []
+
+    def subscribe(self, topic: str, handler: TopicHandler, validator: TopicValidator | None = None) -> None:
+        pass
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        self.published.append((topic, data))
+
+    def peers(self, topic: str) -> tuple[str, ...]:
+        return ()
+
+
 class OneEnd:
     """A `Network` with nothing behind it."""
 
@@ -34,6 +50,7 @@ class OneEnd:
     addresses = ("/memory/1/p2p/own",)
 
     def __init__(self) -> None:
+        self.pubsub = OneTopicEnd()
         self.sent: list[Sent] = []
         self.given_up: list[tuple[str, str]] = []
         """Peers that the node disconnected, and why."""

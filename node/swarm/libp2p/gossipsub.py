@@ -63,8 +63,8 @@ SWEEP_SECONDS = 10.0
 VERIFIED_AT_ONCE = 16
 """Messages (each with a signature, 50 microseconds) that are handled before other tasks get their turn."""
 
-Deliver = Callable[[str, str, bytes], bool]
-"""Called with the topic, the author's peer id and the data; returns whether to forward the message. Must not raise."""
+Deliver = Callable[[str, str, bytes], bool | None]
+"""Called with the topic, the author's peer id and the data; returns what a `TopicValidator` does. Must not raise."""
 
 
 class PubsubAdapter(Pubsub):
@@ -296,8 +296,10 @@ class PubsubAdapter(Pubsub):
         if not keys.verify(author, PUBSUB_SIGNING_PREFIX.encode() + signed.SerializeToString(), msg.signature):
             raise self._refused("a message that its author did not sign")
         self._mark_msg_seen(msg)
-        if self._deliver(topic, author, msg.data):
+        if accepted := self._deliver(topic, author, msg.data):
             return True
+        if accepted is None:
+            return False
         # The forwarder may be honest, and have no validator of its own.
         what = f"a message about {topic} that is not accepted here"
         self._peer_policy.limit_counters.count("gossip_refused")

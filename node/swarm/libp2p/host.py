@@ -69,8 +69,7 @@ class Host(Network):
         self.limits = limits
         self.library: HostAdapter | None = None
         """libp2p's own host, while this one runs: for other protocols, by `set_stream_handler`."""
-        self.pubsub = PubSub(limits=limits)
-        """Topics, for announcements and notices. It runs with the host, and costs nothing before it is used."""
+        self._pubsub = PubSub(limits=limits)
         self._peer_id = key.peer_id
         self._listen = tuple(listen)
         self._protocol = protocol
@@ -102,6 +101,10 @@ class Host(Network):
     def addresses(self) -> tuple[str, ...]:
         return tuple(f"{endpoint}/p2p/{self._peer_id}" for endpoint in self._endpoints)
 
+    @property
+    def pubsub(self) -> PubSub:
+        return self._pubsub
+
     async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         sockets = listen.bind(self._listen)
         self._started_at = trio.current_time()
@@ -114,7 +117,7 @@ class Host(Network):
                 self._nursery = nursery
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._check_twin)
-                nursery.start_soon(self.pubsub.run, self.library)
+                nursery.start_soon(self._pubsub.run, self.library)
                 for sock in sockets:
                     nursery.start_soon(self._accept, sock, nursery)
                 task_status.started()
@@ -129,13 +132,12 @@ class Host(Network):
                 return endpoint.peer
         connection = None
         with trio.move_on_after(timeout):
-            silent = f"no answer within {timeout:g} s"
             if won := await dial.race(
                 wanted,
                 self._upgrader,
                 self._complaint_about,
                 failed,
-                silent=silent,
+                silent=f"no answer within {timeout:g} s",
                 sockets=self._dials,
                 no_room=self._no_room_to_dial,
             ):
@@ -173,8 +175,6 @@ class Host(Network):
         for connection in self.swarm.all():
             if complaint := self._complaint(connection.peer):
                 connection.abort(complaint)
-
-    # Connections, inbound and dialled.
 
     async def _accept(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         while True:

@@ -7,11 +7,12 @@ an unsubscribe a new subscribe can receive nothing for a minute, so there is onl
 Nothing runs, and libp2p's part is not set up, before the first subscribe or publish.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
 
+from node.swarm import base
+from node.swarm.base import TopicHandler, TopicValidator
 from node.swarm.limit_counters import LimitCounters
 from node.swarm.limits import USUAL, SwarmLimits
 from protocols.errors import TooLarge, Unavailable
@@ -24,19 +25,14 @@ HEARTBEAT_SECONDS = 1.0
 START_SECONDS = 5.0
 """How long `publish` waits for the host to run."""
 
-Handler = Callable[[str, bytes], None]
-"""Called with the author's peer id and the data, on the trio thread; quick. When it raises, it loses the message."""
-Validator = Callable[[str, bytes], bool]
-"""Whether to deliver a message (author's peer id, data) and to forward it to other peers. To raise is to refuse."""
 
-
-class PubSub:
+class PubSub(base.PubSub):
     """`run` runs beside a host; the other methods may be called at any time."""
 
     def __init__(self, *, limits: SwarmLimits = USUAL, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self._limits = limits
         self._heartbeat_seconds = heartbeat_seconds
-        self._topics: dict[str, tuple[Handler, Validator | None]] = {}
+        self._topics: dict[str, tuple[TopicHandler, TopicValidator | None]] = {}
         self._gossip: PubsubAdapter | None = None
         self._limit_counters = LimitCounters()
         self._is_wanted = trio.Event()
@@ -73,14 +69,12 @@ class PubSub:
                 self._is_up = trio.Event()
                 gossip.stop()
 
-    def subscribe(self, topic: str, handler: Handler, validator: Validator | None = None) -> None:
-        """Receive the messages of other nodes on a topic from now on. Each topic has one handler."""
+    def subscribe(self, topic: str, handler: TopicHandler, validator: TopicValidator | None = None) -> None:
         assert topic not in self._topics, f"{topic} has a handler already"
         self._topics[topic] = (handler, validator)
         self._is_wanted.set()
 
     async def publish(self, topic: str, data: bytes) -> None:
-        """Send a message on a topic. Raises `TooLarge`, or `Unavailable` while no host runs."""
         if len(data) > self._limits.gossip_message_bytes_max:
             most = self._limits.gossip_message_bytes_max
             raise TooLarge(f"a message of {len(data):,} bytes is too long to be announced: {most:,} are the most")
@@ -92,16 +86,15 @@ class PubSub:
         await self._gossip.publish(topic, data)
 
     def peers(self, topic: str) -> tuple[str, ...]:
-        """The connected peers that are subscribed to a topic."""
         if self._gossip is None:
             return ()
         return tuple(str(peer) for peer in self._gossip.peer_topics.get(topic, ()) if peer in self._gossip.peers)
 
-    def _deliver(self, topic: str, author: str, data: bytes) -> bool:
+    def _deliver(self, topic: str, author: str, data: bytes) -> bool | None:
         handler, validator = self._topics[topic]
         try:
-            if validator is not None and not validator(author, data):
-                return False
+            if validator is not None and not (accepted := validator(author, data)):
+                return accepted
         except Exception as error:
             self._limit_counters.hit(
                 "gossip_failed", topic, f"the validator raised, so a message is refused: {error!r:.200}"
