@@ -53,6 +53,8 @@ def _of_answer(op: Operation, answer: AnswerRecord, history: History) -> Iterato
     freshness_ms = history.parameters.freshness_seconds * 1000.0
     if answer.source not in ("local", "swarm") or not answer.backend:
         yield "does not say where it came from"
+    if answer.heads and answer.backend not in op.backends:
+        yield f"names the backend {answer.backend}, and {op.backend} was asked"
     if answer.is_degraded and not answer.reason:
         yield "is degraded for no reason"
     if answer.siblings != max(0, len(answer.heads) - 1):

@@ -115,6 +115,7 @@ class Provenance(NamedTuple):
     """Where the answer to a read came from."""
 
     backend: Backend
+    """The backend that answered the call, whichever source it used."""
     source: str
     """`local`, or `swarm`."""
     age_ms: float | None

@@ -81,7 +81,7 @@ class HybridDHT:
         self._call_metrics = call_metrics or CallMetrics()
         self._gets = self._call_metrics.sampled_calls(Backend.HYBRID, "get")
         self._recent_age = -1.0
-        self._recent_provenance = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
+        self._recent_provenance = Provenance(Backend.HYBRID, "local", 0.0, 1, 0, False)
 
     def _deadline_after(self, timeout: float | None) -> float:
         return trio.current_time() + (self.deadline_seconds if timeout is None else timeout)
@@ -256,11 +256,11 @@ class HybridDHT:
             return None
         if not 0.0 <= age - self._recent_age < AGE_STEP_SECONDS:
             self._recent_age = age
-            self._recent_provenance = Provenance(Backend.MOCK, "local", max(0.0, age) * 1000.0, 1, 0, False)
+            self._recent_provenance = Provenance(Backend.HYBRID, "local", max(0.0, age) * 1000.0, 1, 0, False)
         return self._recent_provenance
 
     def _local(self, heads: tuple[Envelope, ...] | tuple[object, ...], key: bytes, why: str = "") -> Answer:
-        answer = local_answer(heads, Backend.MOCK)  # type: ignore[arg-type]  # heads as the store gave them
+        answer = local_answer(heads, Backend.HYBRID)  # type: ignore[arg-type]  # heads as the store gave them
         age = self._members.age_seconds(key)
         provenance = answer.provenance._replace(
             age_ms=None if age is None else age * 1000.0, is_degraded=bool(why), reason=why
@@ -289,7 +289,7 @@ class HybridDHT:
                 self._breaker.unanswered(generation, since=since, until=until, evidence=evidence, asked=peers)
             raise
         self._breaker.succeeded(generation)
-        return answer
+        return answer._replace(provenance=answer.provenance._replace(backend=Backend.HYBRID))
 
     async def get_version(
         self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
@@ -314,7 +314,8 @@ class HybridDHT:
             history = await self._mock.history(key, after=after, limit=limit)
             if history.total or consistency is Consistency.LOCAL:
                 age = self._members.age_seconds(key)
-                where = history.provenance._replace(age_ms=None if age is None else age * 1000.0)
+                age_ms = None if age is None else age * 1000.0
+                where = history.provenance._replace(backend=Backend.HYBRID, age_ms=age_ms)
                 return history._replace(provenance=where)
 
         async def gather(seconds: float) -> Answer:
@@ -327,7 +328,7 @@ class HybridDHT:
             if consistency is Consistency.SWARM or not self._has_fallback or not history.total:
                 raise
             why = f"answered from this machine: {error.message}"
-            provenance = Provenance(Backend.MOCK, "local", None, 1, 0, True, why)
+            provenance = Provenance(Backend.HYBRID, "local", None, 1, 0, True, why)
             return history._replace(is_complete=False, provenance=provenance)
         history = await self._mock.history(key, after=after, limit=limit)
         return history._replace(is_complete=not provenance.is_degraded, provenance=provenance)

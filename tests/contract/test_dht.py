@@ -62,6 +62,22 @@ async def test_hybrid_answers_here_while_it_is_fresh_and_not_after() -> None:
 
 
 @every_backend
+async def test_an_answer_names_the_backend_that_answered_whatever_its_source(backend: str) -> None:
+    async with rig(backend) as r:
+        written = envelope()
+        await r.dht.put(written)
+        absent = envelope(parents=(written.digest,), at=5).digest
+        for consistency in Consistency:
+            for answer in (
+                await r.dht.get(KEY, consistency=consistency),
+                await r.dht.get_version(KEY, written.digest, consistency=consistency),
+                await r.dht.get_version(KEY, absent, consistency=consistency),
+                await r.dht.history(KEY, consistency=consistency),
+            ):
+                assert answer.provenance.backend == backend, consistency
+
+
+@every_backend
 async def test_a_receipt_tells_how_durable_a_write_is(backend: str) -> None:
     async with rig(backend) as r:
         receipt = await r.dht.put(envelope())
@@ -256,8 +272,9 @@ async def test_hybrid_without_a_swarm_answers_from_this_machine_and_says_so() ->
         assert (receipt.backend, receipt.durability) == (Backend.MOCK, Durability.PENDING)
         answer = await r.dht.get(KEY)
         assert answer.heads == (alone,)
-        assert answer.provenance.backend is Backend.MOCK
-        assert answer.provenance.source == "local"
+        assert (answer.provenance.backend, answer.provenance.source) == (Backend.HYBRID, "local")
+        history = await r.dht.history(KEY)
+        assert (history.provenance.backend, history.provenance.source) == (Backend.HYBRID, "local")
 
 
 async def test_writes_of_hybrid_alone_reach_the_swarm_when_it_is_back() -> None:

@@ -63,7 +63,7 @@ def write(id: int, node: str, at: float, got: ReceiptRecord, **others: object) -
 
 def answer(*heads: ShownVersion, **others: object) -> AnswerRecord:
     plain = AnswerRecord(
-        heads=heads, backend="mock", source="local", age_ms=10.0, replicas=1, siblings=max(0, len(heads) - 1),
+        heads=heads, backend="hybrid", source="local", age_ms=10.0, replicas=1, siblings=max(0, len(heads) - 1),
         is_degraded=False, reason="",
     )  # fmt: skip
     return replace(plain, **others)  # type: ignore[arg-type]

@@ -271,6 +271,7 @@ _DISHONEST: list[Callable[[History], History]] = [
     lambda h: with_receipt(h, 2, held_by=("n2",)),
     lambda h: with_receipt(h, 2, held_by=("n1",)),
     lambda h: with_answer(h, 3, source=""),
+    lambda h: with_answer(h, 3, backend="mock"),
     lambda h: with_answer(h, 3, siblings=1),
     lambda h: with_answer(h, 3, age_ms=None),
     lambda h: with_answer(h, 3, age_ms=5500.0),
