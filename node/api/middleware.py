@@ -1,8 +1,9 @@
 """The middleware of the API: access control, limits on requests, request ids, traces, metrics, and errors as answers.
 
 An ASGI application around the router. Every request gets an id and a trace (that of its `traceparent` header, or a new
-one), is counted, and is a line in the log: at level debug, or a warning when this node failed to answer it. Every error
-leaves as JSON in the UCXL shape. A request reaches the router only after it was allowed and its whole body was read.
+one), is counted, and is a line in the log: at level debug, or a warning when this node failed to answer it (for a path
+that is polled: when its status is another than before). Every error leaves as JSON in the UCXL shape. A request reaches
+the router only after it was allowed and its whole body was read.
 
 On loopback a browser could send requests for a page of another site, so a `Host` that is not this machine is refused,
 and so is an `Origin` that is not this API. With a token, every path needs it except `OPEN_PATHS`.
@@ -42,6 +43,7 @@ from protocols.errors import (
 from protocols.traceparent import Traceparent, parse
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/v1/bootstrap"})
+_POLLED = ("/health", "/ready")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = structlog.get_logger("bzzz.api")
 _access = logging.getLogger("bzzz.api.access")
@@ -84,6 +86,8 @@ class Middleware:
         self._new_trace = new_trace
         self._metrics = metrics or HttpMetrics(())
         self._in_progress = 0
+        self._polled = dict.fromkeys(_POLLED, 0)
+        """The last status of each path that is polled."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -120,7 +124,17 @@ class Middleware:
             self._in_progress -= 1
             seconds = trio.current_time() - started
             self._metrics.ended(scope["path"], scope["method"], response.status, seconds)
-            _log_access(scope["method"], scope["path"], response.status, seconds * 1000.0)
+            is_warned = self._is_news(scope["path"], response.status)
+            _log_access(scope["method"], scope["path"], response.status, seconds * 1000.0, is_warned=is_warned)
+
+    def _is_news(self, path: str, status: int) -> bool:
+        """Whether the log is to have a warning: this node failed to answer, and not as in the poll before."""
+        if path not in self._polled:
+            return status >= 500
+        before = self._polled[path]
+        if status == 200 or status >= 500:
+            self._polled[path] = status
+        return status >= 500 and status != before
 
     async def _serve(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, response: "_Response") -> None:
         self._check_access(scope["path"], headers)
@@ -233,9 +247,9 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _log_access(method: str, path: str, status: int, ms: float) -> None:
+def _log_access(method: str, path: str, status: int, ms: float, *, is_warned: bool) -> None:
     """Log one line for a request, without its query and headers, which may hold secrets."""
-    level = logging.WARNING if status >= 500 else logging.DEBUG
+    level = logging.WARNING if is_warned else logging.DEBUG
     if _access.isEnabledFor(level):
         fields = {"method": method, "path": _printable(path), "status": status, "ms": round(ms, 3)}
         _access.log(level, "%(method)s %(path)s: %(status)d", fields, extra=fields)

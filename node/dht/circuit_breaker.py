@@ -63,8 +63,6 @@ class CircuitBreaker:
         self._driver: Driver[breaker.Event, breaker.Effect] = Driver(self._breaker, self._carry_out)
         self._nursery: trio.Nursery | None = None
         self._judged_later = 0
-        self.failures = 0
-        """How many operations and probes no peer answered."""
         self.openings = 0
         """How often it opened, by itself or because an operator forced it."""
         self.recoveries = 0
@@ -107,7 +105,6 @@ class CircuitBreaker:
 
     def failed(self, generation: int, evidence: str, asked: Sequence[str] = ()) -> None:
         """No peer answered an operation; `asked` are the peers that did not."""
-        self.failures += 1
         names = tuple(map(self._members.name_of, asked))
         self._driver.handle(breaker.Failed(generation, evidence, names))
 

@@ -1,8 +1,9 @@
 """Runs one node in this process: builds its environment, starts it, handles signals, and ends it.
 
-Resources that may be unavailable are taken in an order, exclusive and cheap ones first: the port of the API, the data
-directory and its lock, the identity, the store; then the swarm (importing libp2p takes a second or two), and the server
-last. After a failure the earlier resources are released, and the reason is one line.
+Resources that may be unavailable are taken in an order, exclusive and cheap ones first: the port of the API (those of
+the swarm are tried here too, so that a port in use is refused before anything is made), the data directory and its
+lock, the identity, the store; then the swarm (importing libp2p takes a second or two), and the server last. After a
+failure the earlier resources are released, and the reason is one line.
 """
 
 import os
@@ -43,6 +44,7 @@ from node.store.errors import StoreRefused
 from node.store.sqlite.file_lock import FileLock, lock_directory
 from node.store.sqlite.store import SqliteStore, refuse_long_path
 from node.swarm.base import ListenFailed, Network
+from node.swarm.libp2p.listen import require_free
 from node.swarm.limits import USUAL, SwarmLimits, within
 from node.swarm.peer_policy import PeerPolicy
 from protocols.keys import PrivateKey
@@ -86,6 +88,8 @@ def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[
             listens = 0 if settings.backend == "mock" else len(settings.listen)
             budget = descriptors.divide(descriptors.raised_limit(), is_open=descriptors.open_now(), listens=listens)
             listening = stack.enter_context(closing(bind(settings.api)))
+            if settings.backend != "mock":
+                require_free(settings.listen)
             lock = stack.enter_context(_data_dir(settings.data_dir))
             key = load_or_create(settings.data_dir, seed=os.urandom(32))
             store = SqliteStore.open(

@@ -18,7 +18,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamErro
 
 from node.swarm.base import DialFailed, Lane
 from node.swarm.libp2p import host as host_module
-from node.swarm.libp2p import listen, yamux_writer
+from node.swarm.libp2p import listen, tcp, yamux_writer
 from node.swarm.libp2p import yamux_stream as stream_module
 from node.swarm.libp2p.host import PROTOCOL, Host
 from node.swarm.libp2p.multistream import propose
@@ -272,13 +272,13 @@ async def test_without_descriptors_a_new_connection_waits_and_that_is_logged_onc
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
             with trio.move_on_after(0.35):
-                await listen.accept(listening, limit_counters)
+                await tcp.accept(listening, limit_counters)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert limit_counters.counts.out_of_descriptors > 1
         (record,) = caplog.records
         assert "no file descriptors left; raise its limit (ulimit -n)" in record.getMessage()
-        (await listen.accept(listening, limit_counters)).abort()
+        (await tcp.accept(listening, limit_counters)).abort()
 
 
 async def test_own_streams_are_given_up_when_the_other_side_is_silent() -> None:

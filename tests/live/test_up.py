@@ -343,7 +343,8 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         assert not data.exists()
         listen = f"/ip4/127.0.0.1/tcp/{port}"
         line = refusal("--data-dir", str(data), "--api", "127.0.0.1:0", "--listen", listen)
-        assert listen in line
+        assert f"cannot listen on {listen}: Address already in use; another program or node listens there" in line
+        assert not data.exists()
 
 
 def test_a_second_process_on_a_data_directory_is_refused_and_the_first_goes_on(up: Up, tmp_path: Path) -> None:

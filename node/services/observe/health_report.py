@@ -129,7 +129,7 @@ class HealthReporter:
             backend=self._backend.backend,
             status=status,
             last_check_ms=self._last_ms(probe.last_at, calls.last_at),
-            error_count=calls.errors + probe.errors + (breaker.failures if breaker else 0),
+            error_count=calls.errors + probe.errors,
             latency_ms=probe.latency_seconds * 1000.0,
             reasons=reasons,
         )

@@ -26,7 +26,7 @@ from node.swarm.libp2p.peer_links import PeerLinks
 from node.swarm.libp2p.pubsub import PubSub
 from node.swarm.libp2p.release import configure_logging
 from node.swarm.libp2p.swarm_adapter import SwarmAdapter
-from node.swarm.libp2p.tcp import TcpConnection
+from node.swarm.libp2p.tcp import TcpConnection, accept
 from node.swarm.libp2p.upgrade import Upgrader, describe
 from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.limits import USUAL, SwarmLimits, subnet
@@ -178,7 +178,7 @@ class Host(Network):
 
     async def _accept(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         while True:
-            tcp = await listen.accept(sock, self._limit_counters)
+            tcp = await accept(sock, self._limit_counters)
             if self._has_room_for(tcp):
                 self.half_open[tcp] = None
                 nursery.start_soon(self._inbound, tcp)

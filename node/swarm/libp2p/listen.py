@@ -1,4 +1,4 @@
-"""Listening: sockets that no other process shares, and the addresses at which peers can reach them.
+"""Listening: sockets that no other process shares, and the addresses at which peers can reach them. Without libp2p.
 
 libp2p sets SO_REUSEPORT, so that a second process on the same port starts without an error and the kernel distributes
 the connections between the two. These sockets do not set it: a port on which any other process listens is an error,
@@ -15,11 +15,8 @@ from collections.abc import Iterable, Sequence
 import ifaddr
 import trio
 
-from node.accept_errors import NO_ROOM
 from node.swarm.base import ListenFailed
 from node.swarm.libp2p.address import IP, TcpAddress, parse
-from node.swarm.libp2p.tcp import TcpConnection
-from node.swarm.limit_counters import LimitCounters
 
 BACKLOG = 1024
 _HINTS = {
@@ -41,6 +38,11 @@ def bind(listen: Sequence[str]) -> list[socket.socket]:
     return sockets
 
 
+def require_free(listen: Sequence[str]) -> None:
+    """Raise `ListenFailed` when this process cannot listen at all of these multiaddrs now."""
+    close(bind(listen))
+
+
 def close(sockets: Iterable[socket.socket]) -> None:
     for sock in sockets:
         with contextlib.suppress(RuntimeError):  # outside trio no task waits on it either
@@ -57,25 +59,6 @@ def announced(sockets: Iterable[socket.socket]) -> tuple[TcpAddress, ...]:
         hosts = _interfaces(kind) if ipaddress.ip_address(host).is_unspecified else [host]
         found.update({TcpAddress(kind=kind, host=host, port=port): None for host in hosts})
     return tuple(found)
-
-
-async def accept(sock: socket.socket, limit_counters: LimitCounters) -> TcpConnection:
-    """The next inbound connection. Waits for one, and for a moment when this process has no file descriptors left.
-
-    `limit_counters` counts the latter.
-    """
-    while True:
-        await trio.lowlevel.wait_readable(sock)
-        try:
-            return TcpConnection(sock.accept()[0])
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            if why := NO_ROOM.get(error.errno or 0):
-                limit_counters.hit(
-                    "out_of_descriptors", "", f"cannot take another connection now, and tries again: {why}"
-                )
-                await trio.sleep(0.1)
 
 
 def _bind(text: str) -> socket.socket:

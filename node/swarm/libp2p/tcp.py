@@ -13,6 +13,9 @@ import trio
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
 
+from node.accept_errors import NO_ROOM
+from node.swarm.limit_counters import LimitCounters
+
 _READ_BYTES_MAX = 64 * 1024
 
 
@@ -119,6 +122,25 @@ async def connect(family: int, host: str, port: int) -> TcpConnection:
     except BaseException:
         sock.close()
         raise
+
+
+async def accept(sock: socket.socket, limit_counters: LimitCounters) -> TcpConnection:
+    """The next inbound connection. Waits for one, and for a moment when this process has no file descriptors left.
+
+    `limit_counters` counts the latter.
+    """
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            return TcpConnection(sock.accept()[0])
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if why := NO_ROOM.get(error.errno or 0):
+                limit_counters.hit(
+                    "out_of_descriptors", "", f"cannot take another connection now, and tries again: {why}"
+                )
+                await trio.sleep(0.1)
 
 
 def _host_and_port(sock: socket.socket) -> tuple[str, int] | None:
