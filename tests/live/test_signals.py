@@ -28,6 +28,7 @@ def node(
 
     def take_terminal() -> None:
         os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under `nohup`, whose children ignore it
         before()
         if has_terminal:
             os.close(os.open(os.ttyname(slave), os.O_RDWR))  # the first terminal that a session opens controls it
