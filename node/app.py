@@ -32,8 +32,10 @@ from node.node_metrics import NodeMetrics
 from node.periodic import keep_running
 from node.services.control.audit import Audit
 from node.services.control.audit_file import AuditStorage, MemoryAuditStorage
+from node.services.control.capability_store import CapabilityStore
 from node.services.control.flag_effects import BreakerAuditor, apply_to_breaker, changes_held_keys
 from node.services.control.flag_store import FlagStore
+from node.services.membership.directory import Directory
 from node.services.membership.finder_switch import FinderSwitch
 from node.services.membership.neighbours import Neighbours
 from node.services.observe.health import HealthMonitor
@@ -87,6 +89,7 @@ class _Base:
     members: Members
     audit: Audit
     flags: FlagStore
+    capabilities: CapabilityStore
     meters: Meters | None
     call_metrics: CallMetrics
 
@@ -203,6 +206,7 @@ def _base(environment: Environment, settings: Settings) -> _Base:
         members=Members(environment.key.peer_id, replication=settings.replication, members=environment.store.members()),
         audit=audit,
         flags=FlagStore(settings, audit, now_ms=environment.now_ms, refuse=refuse),
+        capabilities=CapabilityStore(settings.capabilities, audit, environment.store),
         meters=meters,
         call_metrics=call_metrics,
     )
@@ -400,6 +404,15 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
         peer_policy=environment.peer_policy,
         flags=flags,
         audit=base.audit,
+        capabilities=base.capabilities,
+        directory=Directory(
+            members,
+            name=base.settings.name,
+            addresses=lambda: environment.network.addresses if environment.network else (),
+            capabilities=lambda: base.capabilities.current,
+            announced=tuple,
+            is_listed=environment.peer_policy.is_listed,
+        ),
         meters=base.meters,
         now_ms=now_ms,
         forget_member=swarm.neighbours.forget if swarm else members.forget,

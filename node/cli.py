@@ -18,6 +18,8 @@ COMMANDS = {
     "history": "node.commands.read",
     "receipt": "node.commands.write",
     "peers": "node.commands.peers",
+    "services": "node.commands.services",
+    "capability": "node.commands.capability",
     "health": "node.commands.health",
     "id": "node.commands.status",
     "pending": "node.commands.pending",

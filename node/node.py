@@ -7,7 +7,9 @@ from node.dht.circuit_breaker import CircuitBreaker
 from node.dht.dispatch import DispatchDHT
 from node.metrics import Meters
 from node.services.control.audit import Audit
+from node.services.control.capability_store import CapabilityStore
 from node.services.control.flag_store import FlagStore
+from node.services.membership.directory import Directory
 from node.services.observe.health import HealthMonitor
 from node.services.observe.health_report import HealthReport
 from node.services.reads.resolver import Resolver
@@ -57,6 +59,10 @@ class Node:
     """The allow list and the deny list, which may change while the node runs, and what peers did wrong."""
     flags: FlagStore
     audit: Audit
+    capabilities: CapabilityStore
+    """What this node offers."""
+    directory: Directory
+    """What all nodes offer."""
     meters: Meters | None
     """The registry of the parts' metrics; None when metrics are off."""
     now_ms: Callable[[], int]

@@ -18,6 +18,8 @@ from protocols.errors import InvalidPayload
 
 CAPABILITIES_MAX = 64
 """Capabilities of one node."""
+BYTES_MAX = 8 * 1024
+"""Their texts together, in UTF-8: so an announcement always has room for them."""
 VALUE_CHARS_MAX = 128
 ENDPOINT_CHARS_MAX = 256
 
@@ -155,12 +157,21 @@ def place_of(capability: Capability) -> tuple[str, str, str]:
 
 
 def ordered(capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
-    """The capabilities of a node in their order, each place once: the last one wins. Raises `InvalidPayload`."""
+    """The capabilities of a node in their order, each place once: the last one wins.
+
+    Raises `InvalidPayload` when they are too many, or too long together.
+    """
     places = {place_of(capability): capability for capability in capabilities}
     if len(places) > CAPABILITIES_MAX:
         raise InvalidPayload(
             f"{len(places)} capabilities are too many for one node: {CAPABILITIES_MAX} are the most",
             field="capabilities", provided=len(places), expected=f"at most {CAPABILITIES_MAX}",
+        )  # fmt: skip
+    size = sum(len(text_of(capability).encode()) for capability in places.values())
+    if size > BYTES_MAX:
+        raise InvalidPayload(
+            f"the capabilities have {size:,} bytes together, and {BYTES_MAX:,} are the most: name fewer",
+            field="capabilities", provided=size, expected=f"at most {BYTES_MAX} bytes",
         )  # fmt: skip
     return tuple(places[place] for place in sorted(places))
 

@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.api import serialize
 from node.api.media import JSON_TYPE
-from node.api.routes import RESOURCES, RouteFunction, RouteReply
+from node.api.route_reply import RouteReply
+from node.api.routes import RESOURCES, RouteFunction
 from node.node import Node
 from protocols.errors import BzzzError, Internal, MethodNotAllowed, NotFound
 

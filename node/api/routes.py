@@ -6,7 +6,7 @@ an answer. The reference for users is `docs/http-api.md`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -15,9 +15,11 @@ from starlette.responses import Response
 
 from node.api import exposition, headers, serialize
 from node.api.body import json_object, refuse_unknown
+from node.api.capability_routes import get_capabilities, get_services, put_capabilities
 from node.api.content import FoundContent, serve_content
 from node.api.media import ENVELOPE_TYPE, JSON_TYPE, check_content, preferred
 from node.api.query import Query
+from node.api.route_reply import RouteReply
 from node.config.changes import read_change, read_reason
 from node.dht.base import Durability, Receipt
 from node.node import Node
@@ -29,16 +31,6 @@ REPLICATED_SECONDS = 10.0
 """How long `replicated=true` waits when no `timeout_ms` is given."""
 LIST_MAX = 1_000
 """Entries in one answer at most: versions, hints or lines of the audit log."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteReply:
-    """A successful answer: its UCXL code, a message for people and the data for programs."""
-
-    data: Mapping[str, Any]
-    message: str = "ok"
-    code: str = errors.OK
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 RouteFunction = Callable[[Node, Request], Awaitable[RouteReply | Response]]
@@ -384,6 +376,8 @@ RESOURCES: Mapping[str, Mapping[str, RouteFunction]] = {
     "/v1/bootstrap": {"GET": get_bootstrap},
     "/v1/pending": {"GET": get_pending},
     "/v1/pending/retry": {"POST": post_pending_retry},
+    "/v1/capabilities": {"GET": get_capabilities, "PUT": put_capabilities},
+    "/v1/services": {"GET": get_services},
     "/v1/flags": {"GET": get_flags, "PATCH": patch_flags},
     "/v1/audit": {"GET": get_audit},
     "/v1/audit/rotate": {"POST": post_audit_rotate},

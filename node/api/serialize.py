@@ -13,10 +13,12 @@ from typing import Any
 
 from node.dht.base import Provenance, Receipt, VersionHistory
 from node.node import Node, PeerStatus
+from node.services.membership.directory import Offer
 from node.services.observe.health_report import HealthReport
 from node.store.hints import Hint, Pending
 from node.store.versions import Version
 from protocols import clock
+from protocols.capabilities import kind_of, text_of
 from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError
 from protocols.policy.cache import CacheCounts
@@ -209,6 +211,30 @@ def peer(peer: PeerStatus) -> dict[str, Any]:
         "owed": peer.hints,
         "clock_offset_ms": peer.clock_offset_ms,
         "round_trip_ms": peer.round_trip_ms,
+    }
+
+
+def capabilities(node: Node) -> dict[str, Any]:
+    store = node.capabilities
+    return {
+        "capabilities": list(store.texts),
+        "set_by": "run time" if store.is_set_here else "configuration",
+        "revision": store.revision,
+    }
+
+
+def offer(offer: Offer) -> dict[str, Any]:
+    return {
+        "capability": text_of(offer.capability),
+        "kind": kind_of(offer.capability),
+        **asdict(offer.capability),
+        "node": {
+            "peer_id": offer.peer,
+            "name": offer.name,
+            "multiaddrs": list(offer.addresses),
+            "connected": offer.is_connected,
+            "own": offer.is_own,
+        },
     }
 
 

@@ -65,6 +65,9 @@ def _what(details: dict[str, Any]) -> str:
         return f"{details['before']} -> {details['after']}"
     if "peer" in details:
         return f"{details.get('name') or details['peer']}, which did not have {details.get('owed')} writes"
+    for name in ("capabilities", "configured"):
+        if isinstance(details.get(name), list):
+            return f"{name}: {', '.join(details[name]) or 'none'}"
     if "hints" in details:
         return f"{details['hints']} refused hints"
     return f"in force: {details['in_force']}" if "in_force" in details else ""

@@ -48,6 +48,8 @@ class Settings(FlagValues):
     """Whether the swarm may listen off loopback, so that anyone who reaches it can join."""
     mdns: bool = setting(True, values.boolean)
     """Whether the node looks for others on the local network."""
+    capabilities: tuple[str, ...] = setting((), values.capabilities)
+    """What this node offers to others, as texts (`protocols/capabilities.py`)."""
     log_format: str = setting("text", values.one_of("text", "json"))
     log_level: str = setting("info", values.one_of("debug", "info", "warning", "error"))
     metrics_enabled: bool = setting(True, values.boolean, "metrics_enabled", "metrics.enabled")

@@ -250,6 +250,17 @@ def _is_peer_id(text: str) -> bool:
     return True
 
 
+def capabilities(value: object) -> tuple[str, ...]:
+    """The capabilities of a node, in their own order, each place once."""
+    from protocols.capabilities import ordered, parse, text_of  # imported here, as in `_is_peer_id`
+    from protocols.errors import InvalidPayload
+
+    try:
+        return tuple(text_of(each) for each in ordered(parse(each) for each in list_of(text)(value)))
+    except InvalidPayload as error:
+        raise ValueError(error.message) from None
+
+
 def is_loopback_multiaddr(address: str) -> bool:
     return is_loopback(address.split("/")[2])
 

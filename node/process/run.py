@@ -174,7 +174,14 @@ async def _live(
                 services.start_soon(_stop_on_signal, hangups, stopping, services.cancel_scope)
             services.start_soon(keep_running, gc.run, "the look at this process's memory")
             node = await services.start(app.run, environment, settings)
-            reloader = ConfigReload(settings, reload, flags=node.flags, peer_policy=node.peer_policy, audit=node.audit)
+            reloader = ConfigReload(
+                settings,
+                reload,
+                flags=node.flags,
+                peer_policy=node.peer_policy,
+                audit=node.audit,
+                capabilities=node.capabilities,
+            )
             services.start_soon(keep_running, reloader.run, "the look at the configuration files")
             if not hangup_ends:
                 services.start_soon(_reload_on_signal, hangups, reloader)

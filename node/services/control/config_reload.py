@@ -15,6 +15,7 @@ import trio
 from node.config.file import ConfigError, refuse_torn
 from node.config.settings import Settings
 from node.services.control.audit import Audit
+from node.services.control.capability_store import CapabilityStore
 from node.services.control.flag_store import FlagStore
 from node.swarm.peer_policy import PeerPolicy
 from protocols.errors import BzzzError
@@ -38,6 +39,7 @@ class ConfigReload:
         flags: FlagStore,
         peer_policy: PeerPolicy,
         audit: Audit,
+        capabilities: CapabilityStore,
     ) -> None:
         self._last = settings
         self._files = settings.files
@@ -45,6 +47,7 @@ class ConfigReload:
         self._flags = flags
         self._peer_policy = peer_policy
         self._audit = audit
+        self._capabilities = capabilities
         self._lock = trio.Lock()
 
     async def run(self) -> None:
@@ -73,6 +76,7 @@ class ConfigReload:
                 settings = await trio.to_thread.run_sync(self._read)
                 await self._flags.reload(settings, author=author)
                 await self._set_lists(settings, author)
+                await self._capabilities.reload(settings.capabilities, author=author)
                 self._last = settings
             except ConfigError as error:
                 self._flags.refused(str(error))

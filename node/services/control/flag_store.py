@@ -103,7 +103,7 @@ class FlagStore:
 
     def _waiting(self) -> list[str]:
         """Settings of the last configuration that take effect only at a start."""
-        apart = (*NAMES, "allow", "deny", "origins", "notes", "files")
+        apart = (*NAMES, "allow", "deny", "capabilities", "origins", "notes", "files")
         names = (field.name for field in fields(Settings) if field.name not in apart)
         return [name for name in names if getattr(self._loaded, name) != getattr(self._settings, name)]
 

@@ -15,8 +15,10 @@ from node.config.load import load
 from node.config.settings import Settings
 from node.services.control.audit import Audit
 from node.services.control.audit_file import MemoryAuditStorage
+from node.services.control.capability_store import CapabilityStore
 from node.services.control.config_reload import ConfigReload, Stamp
 from node.services.control.flag_store import FlagStore
+from node.store.memory.store import MemoryStore
 from node.swarm.peer_policy import PeerPolicy
 from protocols.audit_log import read
 from protocols.errors import InvalidPayload
@@ -55,7 +57,15 @@ class Configured:
         settings = self.load()
         self.flags = FlagStore(settings, audit, now_ms=now_ms, refuse=refuse)
         self.peer_policy = PeerPolicy()
-        self.reload = ConfigReload(settings, self.load, flags=self.flags, peer_policy=self.peer_policy, audit=audit)
+        self.capabilities = CapabilityStore(settings.capabilities, audit, MemoryStore(log_id="ab" * 8))
+        self.reload = ConfigReload(
+            settings,
+            self.load,
+            flags=self.flags,
+            peer_policy=self.peer_policy,
+            audit=audit,
+            capabilities=self.capabilities,
+        )
         self.look_count = 0
         # Private: nothing else shows that the files were looked at, and a virtual clock does not wait for the thread
         # that looks at them.
@@ -151,6 +161,18 @@ async def test_allow_and_deny_lists_follow_the_file_and_that_is_audited(tmp_path
     await configured.reload.reload("SIGHUP")
     assert configured.peer_policy.deny == (KEY.peer_id,)
     assert "lists.changed" in await acts(configured.audit_storage)
+
+
+async def test_capabilities_follow_the_file(tmp_path: Path) -> None:
+    configured = Configured(tmp_path)
+    configured.path.write_text("bzzz: {capabilities: ['role:planner', 'label:gpu=a100']}\n", encoding="utf-8")
+    await configured.reload.reload("SIGHUP")
+    assert configured.capabilities.texts == ("label:gpu=a100", "role:planner")
+    assert configured.flags.notes() == [], "no start is needed for that"
+    configured.path.write_text("bzzz: {capabilities: ['power:planner']}\n", encoding="utf-8")
+    await configured.reload.reload("SIGHUP")
+    assert configured.capabilities.texts == ("label:gpu=a100", "role:planner")
+    assert any("power:planner" in fault for fault in configured.flags.faults)
 
 
 async def test_a_configuration_that_the_node_cannot_follow_is_refused_whole(tmp_path: Path) -> None:
