@@ -25,6 +25,7 @@ from node.dht.dispatch import DispatchDHT
 from node.dht.handoff import HandoffResult
 from node.dht.hybrid import HybridDHT
 from node.dht.mock import MockDHT
+from node.dht.readable_heads import ReadableHeads
 from node.dht.real import RealDHT
 from node.metrics import Meters
 from node.node import Node
@@ -92,6 +93,7 @@ class _Base:
     capabilities: CapabilityStore
     meters: Meters | None
     call_metrics: CallMetrics
+    readable: ReadableHeads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +171,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
         verified=environment.verified,
         now_ms=environment.now_ms,
         on_frame=swarm.breaker.heard,
+        readable=base.readable,
         peer_policy=environment.peer_policy,
     )
     async with trio.open_nursery() as nursery:
@@ -209,6 +212,7 @@ def _base(environment: Environment, settings: Settings) -> _Base:
         capabilities=CapabilityStore(settings.capabilities, audit, environment.store),
         meters=meters,
         call_metrics=call_metrics,
+        readable=ReadableHeads(environment.store),
     )
 
 
@@ -303,6 +307,7 @@ def _mock(base: _Base, flags: Flags) -> MockDHT:
         base.environment.store,
         own=base.environment.key.peer_id,
         now_ms=base.environment.now_ms,
+        readable=base.readable,
         wanted=base.members.wanted,
         deadline_seconds=flags.store_deadline_ms / 1000.0,
         call_metrics=base.call_metrics,
@@ -318,6 +323,7 @@ def _backends(base: _Base, swarm: _Swarm, flags: Flags) -> Mapping[Backend, DHT]
         rpc=swarm.rpc,
         delivery=swarm.delivery,
         members=base.members,
+        readable=base.readable,
         verified=environment.verified,
         now_ms=environment.now_ms,
         flags=flags,
@@ -328,6 +334,7 @@ def _backends(base: _Base, swarm: _Swarm, flags: Flags) -> Mapping[Backend, DHT]
         real=real,
         breaker=swarm.breaker,
         members=base.members,
+        readable=base.readable,
         offer=swarm.handoff.offer if flags.sync_enabled else _offer_nothing,
         now_ms=environment.now_ms,
         flags=flags,
@@ -367,7 +374,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
     """The node over its parts; without a swarm on the mock backend."""
     environment, flags, members = base.environment, base.flags, base.members
     store, now_ms = environment.store, environment.now_ms
-    resolver = Resolver(dht, store, flags=flags.current)
+    resolver = Resolver(dht, store, flags=flags.current, readable=base.readable)
     flags.subscribe(lambda _, after: resolver.use_flags(after))
     monitor = HealthMonitor(
         dht=dht,

@@ -93,6 +93,9 @@ class NodeMetrics:
         dropped: dict[tuple[str, ...], float] = {("changed",): counts.invalidated, ("room",): counts.evicted}
         what = "Answers that the resolver's cache dropped, by reason."
         yield Family("bzzz_resolver_dropped_total", what, Kind.COUNTER, ("reason",), dropped)
+        lost = self._node.resolver.lost_content
+        what = "Versions that are known and were asked for in the last minute, and whose content no holder had."
+        yield gauge("bzzz_resolver_without_content", what, lost)
         yield gauge("bzzz_resolver_entries", "Answers in the resolver's cache.", counts.entries)
         yield gauge("bzzz_resolver_bytes", "The size of the answers in the resolver's cache.", counts.size_bytes)
 

@@ -15,6 +15,7 @@ from node.api import serialize
 from node.api.headers import head_tag
 from node.api.media import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE, TOKEN, is_media_type
 from node.dht.base import Answer, Provenance
+from node.store.versions import Version
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound, Unavailable
 
@@ -31,6 +32,7 @@ class FoundContent:
     envelope: Envelope
     siblings: tuple[Envelope | Notice, ...]
     provenance: Provenance
+    without_content: tuple[Version, ...] = ()
 
     @classmethod
     def of(cls, answer: Answer) -> "FoundContent":
@@ -43,7 +45,12 @@ class FoundContent:
                 "this node knows of the version but does not hold its content, and no holder answered; try again",
                 digest=first.digest.hex(), address=first.address,
             )  # fmt: skip
-        return cls(envelope=first, siblings=tuple(siblings), provenance=answer.provenance)
+        return cls(
+            envelope=first,
+            siblings=tuple(siblings),
+            provenance=answer.provenance,
+            without_content=answer.without_content,
+        )
 
     @property
     def tag(self) -> str:
@@ -80,6 +87,7 @@ class FoundContent:
         return {
             "envelope": serialize.envelope(self.envelope),
             "siblings": [serialize.notice(sibling) for sibling in self.siblings],
+            "without_content": [serialize.notice(version) for version in self.without_content],
             "provenance": serialize.provenance(self.provenance),
         }
 

@@ -134,7 +134,7 @@ def content_text(content: bytes) -> tuple[str, str]:
         return b64encode(content).decode("ascii"), "base64"
 
 
-def notice(version: Envelope | Notice) -> dict[str, Any]:
+def notice(version: Envelope | Notice | Version) -> dict[str, Any]:
     """A version without its content."""
     return {
         "address": version.address,

@@ -58,7 +58,8 @@ def _warn(reply: ApiReply) -> None:
         age = headers.get("ucxl-age-ms")
         known = f", last reconciled {in_words(float(age))} ago" if age is not None else ""
         why = headers.get("ucxl-reason", "the swarm did not answer")
-        print_note(f"from this node alone{known}: {why}")
+        where = "the swarm" if headers.get("ucxl-source") == "swarm" else "this node alone"
+        print_note(f"from {where}{known}: {why}")
     if (siblings := int(headers.get("ucxl-siblings", "0"))) > 0:
         versions = "another version was" if siblings == 1 else f"{siblings} other versions were"
         print_note(f"{versions} written concurrently with this one, which is the latest; see 'bzzz history'")

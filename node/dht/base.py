@@ -147,7 +147,10 @@ class Answer(NamedTuple):
     """The heads of a key, the latest first (none: absent), and where they came from."""
 
     heads: tuple[Envelope | Notice, ...]
+    """The readable heads (`node/dht/readable_heads.py`); the first one has its content."""
     provenance: Provenance
+    without_content: tuple[Version, ...] = ()
+    """Known versions whose content is not to be had, the latest first: they end none of the heads."""
 
 
 class Extent(NamedTuple):

@@ -1,7 +1,8 @@
 """Head query: asks the holders of a key for its heads, merges their answers into this store, and repairs the holders.
 
 The order matters: what the holders answered is durable here before it is shown, gaps in the history are filled before
-a head is called a sibling, and holders that lack a head get it after the answer (read repair).
+a head is called a sibling, the content of heads is asked for before they are left out of the answer
+(`readable_heads.py`), and holders that lack a head get it after the answer (read repair).
 """
 
 import logging
@@ -10,20 +11,20 @@ import trio
 
 from node.dht import history_backfill
 from node.dht.base import Answer, Backend, Provenance
+from node.dht.content_query import ContentQuery
 from node.dht.hedged_query import QueryResult
 from node.dht.ingest import Ingest
+from node.dht.readable_heads import Heads, ReadableHeads, ReadableView
 from node.dht.replica_query import ReplicaQuery, is_majority
 from node.store.base import Store
 from node.swarm.delivery import Delivery
 from node.swarm.members import Members
 from node.swarm.rpc import Rpc
-from protocols.envelope import Envelope, Notice, order_key
-from protocols.errors import BzzzError, Unavailable
+from protocols.envelope import Envelope, order_key
+from protocols.errors import BzzzError, StorageFull, Unavailable
 from protocols.messages import ENVELOPES_MAX, EnvelopesReply, GetByDigest, GetHeads, HeadsReply
 
 log = logging.getLogger(__name__)
-
-Heads = tuple[Envelope | Notice, ...]
 
 
 class HeadQuery:
@@ -36,7 +37,9 @@ class HeadQuery:
         delivery: Delivery,
         members: Members,
         *,
+        readable: ReadableHeads,
         query: ReplicaQuery,
+        contents: ContentQuery,
         ingest: Ingest,
         read_quorum: int,
     ) -> None:
@@ -44,39 +47,71 @@ class HeadQuery:
         self._rpc = rpc
         self._delivery = delivery
         self._members = members
+        self._readable = readable
         self._query = query
+        self._contents = contents
         self._ingest = ingest
         self._read_quorum = read_quorum
 
     async def run(self, key: bytes, local: Heads, deadline: float) -> Answer:
-        """The heads of a key as the holders and this node, which has `local`, know them together.
+        """The readable heads of a key as the holders and this node, which has the heads `local`, know them together.
 
         Raises `Unavailable` when too few holders answered to say that there is none.
         """
-        have = tuple(head.digest for head in local if isinstance(head, Envelope))[:ENVELOPES_MAX]
+        before = await self._readable.view(key, local)
+        have = tuple(head.digest for head in before.heads)[:ENVELOPES_MAX]
         result, wanted = await self._ask(key, have, deadline)
         heads, shortfall = await self._merge(key, result, have, deadline)
-        if not heads and not is_majority(result, wanted):
-            raise self._query.unanswered(result, wanted)
         named = {peer: r.digests for peer, r in result.answers.items() if isinstance(r, HeadsReply)}
-        if missing := await self._count_missing(heads, named):
-            shortfall = shortfall or f"this node cannot take {missing} heads that the holders named; its log says why"
-            if not heads:
-                message = f"there is something, and it cannot be shown: {shortfall}"
-                raise Unavailable(message, answered=len(result.answers))
         heads = await self._without_gaps(key, heads, named, deadline)
-        self._repair(heads, named, wanted)
-        top = heads[0].digest if heads else b""
-        replicas = sum(top in digests for digests in named.values()) + any(head.digest == top for head in local)
+        view, unknown = await self._with_content(key, heads, named, deadline)
+        if not view.heads and not is_majority(result, wanted):
+            raise self._query.unanswered(result, wanted)
+        if not view.heads and shortfall:
+            raise Unavailable(f"there is something, and it cannot be shown: {shortfall}", answered=len(result.answers))
+        self._repair(view.heads, named, wanted)
+        if unknown and view.heads:
+            shortfall = shortfall or f"holders named {unknown} heads that no holder sends, or that cannot be taken here"
         needed = min(self._read_quorum, len(wanted))
         if len(result.answers) < needed:
             shortfall = f"{len(result.answers)} of {needed} holders answered"
-        siblings = max(0, len(heads) - 1)
-        return Answer(heads, Provenance(Backend.REAL, "swarm", 0.0, replicas, siblings, bool(shortfall), shortfall))
+        top = view.heads[0].digest if view.heads else b""
+        replicas = sum(top in digests for digests in named.values()) + any(head.digest == top for head in before.heads)
+        return view.answer(Provenance(Backend.REAL, "swarm", 0.0, replicas, 0, bool(shortfall), shortfall))
+
+    async def _with_content(
+        self, key: bytes, heads: Heads, named: dict[str, tuple[bytes, ...]], deadline: float
+    ) -> tuple[ReadableView, int]:
+        """The readable heads, after the holders were asked for the content of those heads that this node does not hold,
+        and then of the versions before these; and how many heads that holders named are not known even now.
+
+        Raises `Unavailable` when nothing is readable, and it is not certain that no holder has any content.
+        """
+        unknown = await self._unknown(heads, named)
+        view = await self._readable.view(key, heads)
+        if not view.missing and not unknown:
+            return view, 0
+        unfound: Unavailable | None = None
+        current = {head.digest for head in heads}
+        for is_head in (True, False):
+            asked = [version.digest for version in view.missing if (version.digest in current) is is_head]
+            asked += unknown if is_head else []
+            if asked:
+                try:
+                    content = await self._contents.run(key, asked, deadline, asks_all=True)
+                    await self._ingest.merge(content.envelopes.values())
+                    unfound = content.unfound
+                except (StorageFull, Unavailable) as error:
+                    unfound = Unavailable(error.message)
+                view = await self._readable.view(key, await self._store.heads(key))
+        self._readable.asked(key, view.missing)
+        if not view.heads and unfound is not None:
+            raise Unavailable(f"there is something, and it cannot be shown: {unfound.message}")
+        return view, len(await self._store.unknown(unknown)) if unknown else 0
 
     async def _ask(self, key: bytes, have: tuple[bytes, ...], deadline: float) -> tuple[QueryResult, tuple[str, ...]]:
         def is_enough(result: QueryResult) -> bool:
-            is_found = have or any(isinstance(r, HeadsReply) and r.digests for r in result.answers.values())
+            is_found = have or any(isinstance(r, HeadsReply) and r.envelopes for r in result.answers.values())
             if is_found:
                 return len(result.answers) >= min(self._read_quorum, len(wanted))
             return is_majority(result, wanted)
@@ -105,22 +140,23 @@ class HeadQuery:
     ) -> None:
         """Fetch the heads that did not fit into a peer's answer: many siblings, or large ones."""
         missing = [digest for digest in reply.digests if digest not in have]
-        received = len(reply.envelopes)
-        while received and received < len(missing):
-            missing = [d for d in missing if not isinstance(await self._store.by_digest(d), Envelope)]
-            if not missing:
-                return
+        before = len(missing) + 1
+        if not 0 < len(reply.envelopes) < len(missing):
+            return
+        while missing := [d for d in missing if not isinstance(await self._store.by_digest(d), Envelope)]:
+            if len(missing) == before:
+                return  # the peer has none of them
+            before = len(missing)
             timeout = max(0.0, deadline - trio.current_time())
             more = await self._rpc.call(peer, GetByDigest(tuple(missing)), timeout=timeout)
             envelopes = more.envelopes if isinstance(more, EnvelopesReply) else ()
-            received = len(envelopes)
             await self._ingest.check_and_merge(key, [(peer, envelope) for envelope in envelopes])
 
-    async def _count_missing(self, heads: Heads, named: dict[str, tuple[bytes, ...]]) -> int:
-        """How many of the heads that peers named are not known here, even after the merge."""
+    async def _unknown(self, heads: Heads, named: dict[str, tuple[bytes, ...]]) -> list[bytes]:
+        """The heads that holders named and that are not known here, even after the merge."""
         known = {head.digest for head in heads}
         others = {digest for digests in named.values() for digest in digests if digest not in known}
-        return len(await self._store.unknown(sorted(others))) if others else 0
+        return await self._store.unknown(sorted(others)) if others else []
 
     async def _without_gaps(
         self, key: bytes, heads: Heads, named: dict[str, tuple[bytes, ...]], deadline: float

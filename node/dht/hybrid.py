@@ -21,6 +21,7 @@ from node.dht.commit import merge_in_time
 from node.dht.handoff import Handoff, HandoffResult
 from node.dht.hedged_query import Unanswered
 from node.dht.mock import MockDHT
+from node.dht.readable_heads import ReadableHeads
 from node.dht.real import RealDHT, local_answer
 from node.store.base import Store
 from node.store.hints import Standing
@@ -60,6 +61,7 @@ class HybridDHT:
         real: RealDHT,
         breaker: CircuitBreaker,
         members: Members,
+        readable: ReadableHeads,
         offer: Handoff,
         now_ms: Callable[[], int],
         flags: Flags,
@@ -70,6 +72,7 @@ class HybridDHT:
         self._real = real
         self._breaker = breaker
         self._members = members
+        self._readable = readable
         self._offer = offer
         self._now_ms = now_ms
         self.write_quorum = flags.write_quorum or WRITE_QUORUM
@@ -192,10 +195,11 @@ class HybridDHT:
                 return here
         with self._call_metrics.timing(Backend.HYBRID, "get") as timing:
             if consistency is Consistency.LOCAL:
-                answer = self._local(await self._store.heads(key), key)
+                answer = await self._readable_here(key)
             else:
                 deadline = started + (self.deadline_seconds if timeout is None else timeout)
-                answer = await self._from_swarm(key, consistency, deadline)
+                found = await self._without_lost_content(key, started) if consistency is _AUTO else None
+                answer = found or await self._from_swarm(key, consistency, deadline)
             timing.outcome = outcome_of_read(answer.provenance)
             return answer
 
@@ -222,13 +226,30 @@ class HybridDHT:
     def _answer_here(
         self, heads: tuple[Envelope | Notice, ...], key: bytes, started: float, sample_started: float | None
     ) -> Answer | None:
-        """The answer of this store; None where it may not answer now."""
-        if not heads or (provenance := self._fresh(key, started)) is None:
+        """The answer of this store; None where it may not answer now, or lacks the content of a head."""
+        is_whole = heads and type(heads[0]) is Envelope
+        if is_whole and len(heads) > 1:
+            is_whole = all(type(head) is Envelope for head in heads)
+        if not is_whole or (provenance := self._fresh(key, started)) is None:
             self._gets.counted_elsewhere += 1
             return None
         if sample_started is not None:
             self._gets.end_sample(sample_started)
         return Answer(heads, provenance if len(heads) == 1 else provenance._replace(siblings=len(heads) - 1))
+
+    async def _without_lost_content(self, key: bytes, started: float) -> Answer | None:
+        """The answer of this store where it may answer, and lacks content alone that no holder had a moment ago."""
+        provenance = self._fresh(key, started)
+        if provenance is None or not (heads := await self._store.heads(key)):
+            return None
+        view = await self._readable.view(key, heads)
+        is_known = bool(view.heads) and self._readable.were_asked(key, view.missing)
+        return view.answer(provenance) if is_known else None
+
+    async def _readable_here(self, key: bytes, why: str = "") -> Answer:
+        """What this store has; `why` says why no other was asked, if one should have been."""
+        view = await self._readable.view(key, await self._store.heads(key))
+        return view.answer(self._local(view.heads, key, why).provenance)
 
     async def _from_swarm(self, key: bytes, consistency: Consistency, deadline: float) -> Answer:
         """The swarm's answer; this store's, where the swarm has none and `consistency` allows it."""
@@ -241,10 +262,10 @@ class HybridDHT:
         except Unavailable as error:
             if consistency is Consistency.SWARM or not self._has_fallback:
                 raise
-            heads = await self._store.heads(key)
-            if not heads:
+            answer = await self._readable_here(key, f"answered from this machine: {error.message}")
+            if not answer.heads:
                 raise
-            return self._local(heads, key, f"answered from this machine: {error.message}")
+            return answer
 
     def _fresh(self, key: bytes, now: float) -> Provenance | None:
         """The provenance of an answer from this store; None when the store may not answer for this key now."""

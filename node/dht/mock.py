@@ -23,6 +23,7 @@ from node.dht.base import (
 )
 from node.dht.call_metrics import CallMetrics, outcome_of_error
 from node.dht.commit import merge_in_time
+from node.dht.readable_heads import ReadableHeads
 from node.store.base import Store
 from node.store.hints import Standing
 from node.store.log import Incoming, Origin
@@ -49,6 +50,7 @@ class MockDHT:
         *,
         own: str,
         now_ms: Callable[[], int],
+        readable: ReadableHeads | None = None,
         wanted: Callable[[bytes], tuple[str, ...]] = lambda _: (),
         deadline_seconds: float = 5.0,
         call_metrics: CallMetrics | None = None,
@@ -56,6 +58,7 @@ class MockDHT:
         self._store = store
         self._own = own
         self._now_ms = now_ms
+        self._readable = readable or ReadableHeads(store)
         self._wanted = wanted
         self.deadline_seconds = self.store_deadline_seconds = deadline_seconds
         self._call_metrics = call_metrics or CallMetrics()
@@ -112,9 +115,10 @@ class MockDHT:
             gets.end_sample(sample_started)
         if not heads:
             return _ABSENT
-        if len(heads) == 1:
+        if len(heads) == 1 and isinstance(heads[0], Envelope):
             return Answer(heads, _LOCAL)
-        return Answer(heads, _LOCAL._replace(siblings=len(heads) - 1))
+        view = await self._readable.view(key, heads)
+        return view.answer(_LOCAL if view.heads else _ABSENT.provenance)
 
     def freshness(self, key: bytes) -> Freshness:
         return _ALWAYS_FRESH

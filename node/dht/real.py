@@ -24,10 +24,11 @@ from node.dht.base import (
     VersionHistory,
 )
 from node.dht.commit import merge_in_time
+from node.dht.content_query import ContentQuery
 from node.dht.head_query import HeadQuery
-from node.dht.hedged_query import QueryResult
 from node.dht.history_query import HistoryQuery
 from node.dht.ingest import Ingest
+from node.dht.readable_heads import ReadableHeads
 from node.dht.replica_query import ReplicaQuery, is_majority
 from node.dht.write_quorum import WriteQuorum
 from node.store.base import Store
@@ -38,14 +39,7 @@ from node.swarm.members import Members
 from node.swarm.rpc import Rpc
 from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError, Indeterminate, StorageFull, Unavailable
-from protocols.messages import (
-    AddProvider,
-    EnvelopesReply,
-    GetByDigest,
-    GetProviders,
-    ProviderAdded,
-    ProvidersReply,
-)
+from protocols.messages import AddProvider, GetProviders, ProviderAdded, ProvidersReply
 from protocols.policy.signature_cache import SignatureCache
 
 WRITE_QUORUM = 2
@@ -67,11 +61,13 @@ class RealDHT:
         rpc: Rpc,
         delivery: Delivery,
         members: Members,
+        readable: ReadableHeads,
         verified: SignatureCache,
         now_ms: Callable[[], int],
         flags: Flags,
     ) -> None:
         self._store = store
+        self._readable = readable
         self._round_trips = rpc.round_trips
         self._delivery = delivery
         self._members = members
@@ -88,8 +84,17 @@ class RealDHT:
             peer_policy=rpc.peer_policy,
         )
         self._histories = HistoryQuery(store, members, query=self._query, ingest=self._ingest)
+        self._contents = ContentQuery(members, query=self._query, ingest=self._ingest)
         self._heads = HeadQuery(
-            store, rpc, delivery, members, query=self._query, ingest=self._ingest, read_quorum=flags.read_quorum
+            store,
+            rpc,
+            delivery,
+            members,
+            readable=readable,
+            query=self._query,
+            contents=self._contents,
+            ingest=self._ingest,
+            read_quorum=flags.read_quorum,
         )
 
     @property
@@ -217,7 +222,8 @@ class RealDHT:
         deadline = self._deadline_after(timeout)
         local = await self._store.heads(key)
         if consistency is Consistency.LOCAL:
-            return local_answer(local)
+            view = await self._readable.view(key, local)
+            return view.answer(local_answer(view.heads).provenance)
         return await self._heads.run(key, local, deadline)
 
     async def get_version(
@@ -227,26 +233,14 @@ class RealDHT:
         found = await self._store.by_digest(digest)
         if isinstance(found, Envelope) or consistency is Consistency.LOCAL:
             return local_answer((found,) if found is not None and found.key == key else ())
-
-        checked: dict[str, dict[bytes, Envelope]] = {}
-
-        def is_found(result: QueryResult) -> bool:
-            for peer, reply in result.answers.items():
-                if peer not in checked and isinstance(reply, EnvelopesReply):
-                    checked[peer] = self._ingest.check(key, [(peer, envelope) for envelope in reply.envelopes])
-            return any(digest in envelopes for envelopes in checked.values())
-
-        wanted = self._members.wanted(key)
-        result = await self._query.ask(
-            wanted, lambda _: GetByDigest((digest,)), lambda r: is_found(r) or is_majority(r, wanted), deadline
-        )
-        found = next((envelopes[digest] for envelopes in checked.values() if digest in envelopes), None)
+        content = await self._contents.run(key, (digest,), deadline)
+        found = content.envelopes.get(digest)
         if found is None:
-            if not is_majority(result, wanted):
-                raise self._query.unanswered(result, wanted)
+            if content.unfound is not None:
+                raise content.unfound
             return Answer((), Provenance(Backend.REAL, "swarm", 0.0, 0, 0, False))
         shortfall = await self._merge_or_say_why(self._ingest.merge((found,)))
-        replicas = sum(digest in envelopes for envelopes in checked.values())
+        replicas = content.replicas[digest]
         return Answer((found,), Provenance(Backend.REAL, "swarm", 0.0, replicas, 0, bool(shortfall), shortfall))
 
     async def _merge_or_say_why(self, merging: Awaitable[int | None]) -> str:

@@ -148,6 +148,16 @@ def judge_observed(*failing: str) -> tuple[Status, tuple[str, ...]]:
     return _status(False, reasons), reasons
 
 
+def lost_content(count: int) -> str:
+    """That readers asked for so many versions lately whose content no holder had, in words; '' for none."""
+    if not count:
+        return ""
+    return (
+        f"no holder has the content of {count} {'version' if count == 1 else 'versions'} that readers asked for: they "
+        "are answered with the versions before, and 'bzzz get --json' names those without content"
+    )
+
+
 def judge_clock(offsets_ms: Sequence[float]) -> str:
     """'' when this node's clock agrees with the peers' clocks; else the side that is wrong, and by how much.
 

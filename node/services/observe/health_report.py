@@ -23,6 +23,7 @@ from protocols.policy.health import (
     judge_observed,
     judge_store,
     judge_swarm,
+    lost_content,
     worst,
 )
 
@@ -136,7 +137,8 @@ class HealthReporter:
 
     def _resolution(self) -> ComponentHealth:
         probe, calls = self._observations.probes["resolver"], self._resolver.call_health
-        status, reasons = judge_observed(probe.failing(), calls.failing("look-ups"))
+        lost = lost_content(self._resolver.lost_content)
+        status, reasons = judge_observed(probe.failing(), calls.failing("look-ups"), lost)
         return ComponentHealth(
             component="resolver",
             backend="distributed" if self._flags.current.use_distributed_resolver else "local",

@@ -1,6 +1,6 @@
 """Resolver: finds the version that a UCXL address with its temporal part refers to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
@@ -9,6 +9,7 @@ from node.config.flags import Flags
 from node.dht.base import Answer, Consistency, Extent, VersionHistory
 from node.dht.call_health import CallHealth
 from node.dht.dispatch import DispatchDHT, OperationContext
+from node.dht.readable_heads import ReadableHeads
 from node.services.reads import temporal_walk
 from node.services.reads.resolver_cache import ResolverCache
 from node.store.base import Store
@@ -22,6 +23,8 @@ from protocols.ucxl import Address, require_one
 PAGE = 1000
 PARENTS_MAX = 8_192
 """Parents of all versions in one page of a history; a page ends before it has more."""
+SIDE_BY_SIDE = 16
+"""Versions whose content is asked for at once, after the first that a temporal part named had none."""
 MISSING_MAX = 1_000
 """Missing parents that are named; of more it is only said that there are more."""
 
@@ -45,9 +48,11 @@ class Resolver:
         store: Store,
         *,
         flags: Flags,
+        readable: ReadableHeads | None = None,
     ) -> None:
         self._dht = dht
         self._store = store
+        self._readable = readable or ReadableHeads(store)
         self._time = trio.lowlevel.current_clock().current_time
         self.call_health = CallHealth()
         """Of the look-ups that neither the cache nor one read of the store could answer."""
@@ -58,6 +63,11 @@ class Resolver:
     def counts(self) -> CacheCounts:
         """How often the cache had an answer, and why it dropped some."""
         return self._cache.counts
+
+    @property
+    def lost_content(self) -> int:
+        """How many versions readers were not given lately, because no holder had their content."""
+        return self._readable.count()
 
     def use_flags(self, flags: Flags) -> None:
         """Calls that begin from now on follow these flags."""
@@ -83,10 +93,8 @@ class Resolver:
         """
         key, started = require_one(address).key, self._time()
         is_head = digest is None and isinstance(address.temporal, Head)
-        here = await self._dht.get_here(key) if is_head and consistency is _AUTO else None
-        if here is not None and (not here.heads or isinstance(here.heads[0], Envelope)):
-            answer = here
-        else:
+        answer = await self._dht.get_here(key) if is_head and consistency is _AUTO else None
+        if answer is None:
             answer = await self._resolve(address, key, consistency, digest, timeout)
         first = answer.heads[0] if answer.heads else None
         if not isinstance(first, Envelope):
@@ -153,9 +161,14 @@ class Resolver:
     async def _with_content(
         self, address: Address, key: bytes, answer: Answer, consistency: Consistency, operation: OperationContext
     ) -> Answer:
-        """The answer, with the content of its first version. Raises `NotFound` when it is empty."""
+        """The answer, with the content of its first version. Raises `NotFound` when it is empty; `Unavailable` when
+        something is known, and no holder was asked for its content."""
         if not answer.heads:
-            raise NotFound(f"nothing is known at {address.text}", address=address.text)
+            reason, is_local = answer.provenance.reason, answer.provenance.source == "local"
+            if answer.without_content and is_local:
+                raise Unavailable(f"nothing can be read at {address.text} on this machine: {reason}")
+            but = f", but {reason}" if reason else ""
+            raise NotFound(f"nothing is known at {address.text}{but}", address=address.text)
         first = answer.heads[0]
         if isinstance(first, Envelope):
             return answer
@@ -192,15 +205,78 @@ class Resolver:
         if not history.total:
             raise NotFound(f"nothing is known at {address.canonical}", address=address.canonical)
         try:
-            chosen = await temporal_walk.find(self._store, key, address.temporal)
+            envelope, left_out = await self._find(key, address.temporal, consistency, operation)
         except OutOfRange as error:
             if history.is_complete or consistency is Consistency.LOCAL:
                 raise
             raise Unavailable(
                 f"{error.message}; that may not be all of them: {provenance.reason}", **error.details
             ) from error
-        envelope = await self._content(key, chosen, consistency, operation)
+        if left_out:
+            words = f"{left_out} {'version' if left_out == 1 else 'versions'} without content not counted"
+            reason = f"{provenance.reason}; {words}" if provenance.reason else words
+            provenance = provenance._replace(is_degraded=True, reason=reason)
         return Answer((envelope,), provenance._replace(siblings=0))
+
+    async def _find(
+        self, key: bytes, temporal: Temporal, consistency: Consistency, operation: OperationContext
+    ) -> tuple[Envelope, int]:
+        """The version with its content, and how many were left out before it because no holder has their content.
+
+        A version that is counted and ends no readable head is asked for first, the latest of them before the others:
+        once its content is here, all before it count. Raises `OutOfRange`; `Unavailable` when too few holders answered.
+        """
+        without: set[bytes] = set()
+        had: set[bytes] = set()
+        count = 1
+        while True:
+            missing = (await self._readable.view(key, await self._store.heads(key))).missing
+            lost = {version.digest: None for version in missing if version.digest not in had}
+            found = await temporal_walk.find(self._store, key, temporal, without, lost.keys(), count)
+            asked = [digest for digest in lost if digest in found.passed][:count] or found.digests
+            contents = await self._contents(key, asked, consistency, operation, lost)
+            first = contents[asked[0]]
+            if first is not None and not found.passed:
+                return first, found.left_out
+            absent = {digest for digest, envelope in contents.items() if envelope is None}
+            without |= absent
+            had |= contents.keys() - absent
+            count = SIDE_BY_SIDE if absent else 1
+
+    async def _contents(
+        self,
+        key: bytes,
+        digests: Sequence[bytes],
+        consistency: Consistency,
+        operation: OperationContext,
+        lost: Container[bytes],
+    ) -> dict[bytes, Envelope | None]:
+        """Versions with their content, asked for side by side; None for one whose content no holder has.
+
+        While the holders do not answer, those in `lost` have none either, where the flags allow this machine to answer
+        alone. Raises `Unavailable` when nothing is known of the first one; others like that are left out.
+        """
+        found: dict[bytes, Envelope | None] = {}
+        errors: dict[bytes, Unavailable] = {}
+
+        async def fetch(digest: bytes) -> None:
+            try:
+                answer = await self._version(key, digest, consistency, operation)
+            except Unavailable as error:
+                if digest in lost and self._flags.has_fallback:
+                    found[digest] = None
+                else:
+                    errors[digest] = error
+            else:
+                head = answer.heads[0] if answer.heads else None
+                found[digest] = head if isinstance(head, Envelope) else None
+
+        async with trio.open_nursery() as nursery:
+            for digest in digests:
+                nursery.start_soon(fetch, digest)
+        if digests[0] in errors:
+            raise errors[digests[0]]
+        return found
 
     async def _whole_history(
         self, key: bytes, consistency: Consistency, operation: OperationContext, extent: Extent | None

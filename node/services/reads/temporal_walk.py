@@ -2,7 +2,13 @@
 
 It costs as many steps as the temporal part counts, and not as many as there are versions: `~~1` reads two versions of
 an address that has a million.
+
+Versions whose content is not to be had are left out: `~~1` is the version before the one that a plain read answers.
 """
+
+from collections.abc import Set
+from functools import partial
+from typing import NamedTuple
 
 from node.dht.base import Extent
 from node.store.versions import VersionRef, Versions
@@ -27,37 +33,62 @@ def extent_of(temporal: Temporal) -> Extent | None:
             return None
 
 
-async def find(store: Versions, key: bytes, temporal: Temporal) -> bytes:
-    """The digest of the version. Raises `OutOfRange`, with the number of versions, when there is no such version."""
+class FoundVersion(NamedTuple):
+    """A version, and what was met on the way to it."""
+
+    digests: tuple[bytes, ...]
+    """Its digest; then those of the versions that would be found if it were left out, and so on: as many as asked for
+    at most."""
+    left_out: int
+    """How many versions were left out."""
+    passed: frozenset[bytes]
+    """Those of the `uncertain` versions that were counted."""
+
+
+async def find(
+    store: Versions, key: bytes, temporal: Temporal, without: Set[bytes] = frozenset(),
+    uncertain: Set[bytes] = frozenset(), count: int = 1,
+) -> FoundVersion:  # fmt: skip
+    """The version, not counting those in `without`, which are versions of the key. Raises `OutOfRange`, with the number
+    of versions, when there is none."""
+    walk = partial(_nth, store, key, temporal, without, uncertain, count)
     match temporal:
         case AsOf(unix_ms):
             beyond = VersionRef((unix_ms + 1) << COUNTER_BITS, "", b"") if unix_ms < MS_MAX else None
-            found = await store.walk(key, beyond=beyond, is_backwards=True, limit=1) if unix_ms >= 0 else []
-            if found:
-                return found[0].digest
-            raise out_of_range(temporal, await store.count_versions(key))
+            if unix_ms < 0:
+                raise out_of_range(temporal, await store.count_versions(key) - len(without))
+            return await walk(0, is_backwards=True, beyond=beyond)
         case Head():
-            return await _nth(store, key, temporal, 0, is_backwards=True)
+            return await walk(0, is_backwards=True)
         case Back(n):
-            return await _nth(store, key, temporal, n, is_backwards=True)
+            return await walk(n, is_backwards=True)
         case First():
-            return await _nth(store, key, temporal, 0, is_backwards=False)
+            return await walk(0, is_backwards=False)
         case Number(n):
-            return await _nth(store, key, temporal, n - 1, is_backwards=False)
+            return await walk(n - 1, is_backwards=False)
         case Forward(n):
-            return await _nth(store, key, temporal, n, is_backwards=False)
+            return await walk(n, is_backwards=False)
 
 
-async def _nth(store: Versions, key: bytes, temporal: Temporal, number: int, *, is_backwards: bool) -> bytes:
-    """The version behind so many others, counted from one end."""
-    total = await store.count_versions(key)
-    if number >= total:  # no use in walking all of them
+async def _nth(
+    store: Versions, key: bytes, temporal: Temporal, without: Set[bytes], uncertain: Set[bytes], count: int,
+    number: int, *, is_backwards: bool, beyond: VersionRef | None = None,
+) -> FoundVersion:  # fmt: skip
+    """The version behind so many others, counted from a place in the total order; at first from one end."""
+    if number >= (total := await store.count_versions(key) - len(without)):  # no use in walking all of them
         raise out_of_range(temporal, total)
-    left = number
-    beyond: VersionRef | None = None
-    while page := await store.walk(key, beyond=beyond, is_backwards=is_backwards, limit=min(PAGE, left + 1)):
-        if left < len(page):
-            return page[left].digest
-        left -= len(page)
+    is_from_end, left, left_out, most = beyond is None, number, 0, len(without) + count
+    passed: set[bytes] = set()
+    while page := await store.walk(key, beyond=beyond, is_backwards=is_backwards, limit=min(PAGE, left + most)):
         beyond = page[-1]
-    raise out_of_range(temporal, number - left)
+        for place, version in enumerate(page):
+            if version.digest in without:
+                left_out += 1
+            elif left:
+                left -= 1
+                if version.digest in uncertain:
+                    passed.add(version.digest)
+            else:
+                digests = [each.digest for each in page[place:] if each.digest not in without]
+                return FoundVersion(tuple(digests[:count]), left_out, frozenset(passed))
+    raise out_of_range(temporal, number - left if is_from_end else total)

@@ -5,7 +5,6 @@ clock and has the envelope merged. The lock is free again as soon as the version
 not wait until the swarm acknowledges.
 """
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -235,26 +234,39 @@ class Author:
     async def _checked_heads(
         self, key: bytes, write: WriteRequest, operation: OperationContext
     ) -> tuple[Envelope | Notice, ...]:
-        """The heads that this write is made on top of. Raises `Conflict` when they do not meet its conditions."""
-        heads = await self._store.heads(key)
+        """The heads that this write is made on top of: those that a reader would be given now. Raises `Conflict` when
+        they do not meet its conditions."""
         if not write.is_conditional:
-            return heads
-        if operation.dht.asks_swarm:
-            # Without the swarm this machine's heads decide; if another node knew more, a sibling is kept.
-            with contextlib.suppress(Unavailable):
-                heads = (await operation.dht.get(key, timeout=_left_to_ask(operation))).heads
+            heads = await self._store.heads(key)
+            if all(isinstance(head, Envelope) for head in heads):
+                return heads
+            here = await operation.dht.get(key, consistency=Consistency.LOCAL)
+            if not here.without_content:
+                return here.heads
+        heads = await self._readable(key, operation)
         alive = [head for head in heads if not head.deleted]
         known = {"heads": [head.digest.hex() for head in heads]}
         if write.must_be_absent and alive:
             raise Conflict("there is something at this address already; PUT writes a new version of it", **known)
         if write.any_match and not alive:
             raise Conflict("there is nothing at this address to write a new version of", **known)
-        if write.if_match is not None and not _matches(write.if_match, heads):
-            raise Conflict(
-                f"If-Match does not name the heads that there are now ({_in_words(heads)}); read again, then decide",
-                **known,
-            )
-        return heads
+        if write.if_match is None:
+            return heads
+        for each in (await self._store.heads(key), heads):  # whoever names a head without content means it
+            if _matches(write.if_match, each):
+                return each
+        raise Conflict(
+            f"If-Match does not name the heads that there are now ({_in_words(heads)}); read again, then decide",
+            **known,
+        )
+
+    async def _readable(self, key: bytes, operation: OperationContext) -> tuple[Envelope | Notice, ...]:
+        """The heads that a reader is given; without the swarm this machine's: if another node knew more, a sibling is
+        kept."""
+        try:
+            return (await operation.dht.get(key, timeout=_left_to_ask(operation))).heads
+        except Unavailable:
+            return (await operation.dht.get(key, consistency=Consistency.LOCAL)).heads
 
     async def _parents(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import trio
 
 from node.dht.ingest import parts_of
+from node.dht.readable_heads import ReadableHeads
 from node.services.membership.neighbours import Neighbours
 from node.store.base import Store
 from node.store.log import Incoming, Merged, Origin
@@ -65,11 +66,13 @@ class PeerServer:
         verified: SignatureCache,
         now_ms: Callable[[], int],
         on_frame: Callable[[str], None],
+        readable: ReadableHeads | None = None,
         peer_policy: PeerPolicy | None = None,
     ) -> None:
         """`on_frame` is called with the peer of each frame. `peer_policy` blames peers for envelopes that no author can
         have signed."""
         self._store = store
+        self._readable = readable or ReadableHeads(store)
         self._peer_policy = peer_policy or PeerPolicy()
         self._verified = verified
         self._neighbours = neighbours
@@ -173,9 +176,13 @@ class PeerServer:
             self._store.merge_in_background(part, now_ms=self._now_ms(), on_done=progress.part_done)
 
     async def _heads(self, request: GetHeads) -> Reply:
-        heads = (await self._store.heads(request.key))[:ENVELOPES_MAX]
-        wanted = (head for head in heads if head.digest not in request.have)
-        return HeadsReply(tuple(head.digest for head in heads), _encoded_that_fit(wanted))
+        """What a reader would be given here comes first, with its content; then the heads without content."""
+        heads = await self._store.heads(request.key)
+        view = await self._readable.view(request.key, heads)
+        digests = tuple(dict.fromkeys(head.digest for head in (*view.heads, *heads)))[:ENVELOPES_MAX]
+        lacking = [head for head in view.heads[:ENVELOPES_MAX] if head.digest not in request.have]
+        held = await self._held(head.digest for head in lacking) if view.missing else lacking
+        return HeadsReply(digests, _encoded_that_fit(held))
 
     async def _versions(self, request: GetVersions) -> Reply:
         limit = min(request.limit, ENVELOPES_MAX)
@@ -188,6 +195,10 @@ class PeerServer:
         return VersionsReply(notices, await self._store.count_versions(request.key))
 
     async def _by_digest(self, digests: tuple[bytes, ...]) -> Reply:
+        return EnvelopesReply(_encoded_that_fit(await self._held(digests)))
+
+    async def _held(self, digests: Iterable[bytes]) -> list[Envelope]:
+        """Those of these versions that are held, as many as fit into an answer and one more."""
         found: list[Envelope] = []
         size = 0
         for digest in digests:
@@ -197,7 +208,7 @@ class PeerServer:
                 size += len(envelope.encoded)
             if size > ANSWER_BYTES_MAX:  # further ones would not fit into the answer, and would only take memory
                 break
-        return EnvelopesReply(_encoded_that_fit(found))
+        return found
 
     async def _provide(self, peer: str, request: AddProvider) -> Reply:
         if request.ttl_ms == 0:

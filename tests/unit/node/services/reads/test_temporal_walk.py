@@ -46,7 +46,7 @@ async def test_it_picks_what_the_whole_list_would(versions: list[tuple[int, int,
                 await temporal_walk.find(store, items[0].key, part)
             assert raised.value.details == error.details
         else:
-            assert await temporal_walk.find(store, items[0].key, part) == expected
+            assert (await temporal_walk.find(store, items[0].key, part)).digests == (expected,)
 
 
 STEPS_MAX = 1_000_000
@@ -86,7 +86,7 @@ async def test_the_cost_does_not_grow_with_the_history(path: Path, monkeypatch: 
             (AsOf(1_000 + LONG // 2), LONG // 2), (AsOf(1_000_000_000), LONG - 1),
         ):  # fmt: skip
             costs.clear()
-            assert await temporal_walk.find(store, first.key, part) == digests[number]
+            assert (await temporal_walk.find(store, first.key, part)).digests == (digests[number],)
             assert max(costs) <= STEPS_MAX
             assert len(costs) <= 12, part
         for part in (Back(LONG), Number(LONG + 1), AsOf(999)):
