@@ -12,11 +12,11 @@ from typing import Any
 
 import trio
 
-from discovery.finder import FinderHealth, OnSighted
+from discovery.finder import FinderHealth, Sightings
 from protocols import keys
 from protocols.errors import InvalidPayload
-from protocols.policy.address_book import Sighted
 from protocols.policy.backoff import backoff
+from protocols.policy.sighting import Sighting, Source
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ AGAIN_SECONDS = 30.0
 RETRY_BASE_SECONDS = 0.5
 RETRY_CAP_SECONDS = 10.0
 ANSWER_BYTES_MAX = 65_536
-ADDRESSES_MAX = 16
 ADDRESS_CHARACTERS_MAX = 256
 NAME_CHARS_MAX = 80
 
@@ -56,17 +55,17 @@ class ApiFinder:
             looked_at=self._looked_at,
         )
 
-    async def run(self, on_sighted: OnSighted) -> None:
+    async def run(self, sightings: Sightings) -> None:
         async with trio.open_nursery() as nursery:
             for api in self._apis:
-                nursery.start_soon(self._ask_repeatedly, api, on_sighted)
+                nursery.start_soon(self._ask_repeatedly, api, sightings)
 
-    async def _ask_repeatedly(self, api: str, on_sighted: OnSighted) -> None:
+    async def _ask_repeatedly(self, api: str, sightings: Sightings) -> None:
         failures = 0
         while True:
             started = trio.current_time()
             try:
-                on_sighted(await self._ask(api))
+                sightings.saw(await self._ask(api))
                 failures = 0
                 self._faults.pop(api, None)
             except BootstrapFailed as error:
@@ -80,7 +79,7 @@ class ApiFinder:
             wait = backoff(failures, base=RETRY_BASE_SECONDS, cap=RETRY_CAP_SECONDS, chance=self._chance())
             await trio.sleep(wait if failures else AGAIN_SECONDS)
 
-    async def _ask(self, api: str) -> Sighted:
+    async def _ask(self, api: str) -> Sighting:
         answer = b""
         with trio.move_on_after(ASK_SECONDS) as in_time:
             answer = await _fetch(api)
@@ -107,7 +106,7 @@ async def _fetch(api: str) -> bytes:
         raise BootstrapFailed(f"it cannot be reached ({error})") from error
 
 
-def read_bootstrap(answer: bytes, *, network: str) -> Sighted:
+def read_bootstrap(answer: bytes, *, network: str) -> Sighting:
     """The sighting in an HTTP answer to `/v1/bootstrap`. Raises `BootstrapFailed`."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status = head.split(b"\r\n", 1)[0].split()
@@ -121,13 +120,13 @@ def read_bootstrap(answer: bytes, *, network: str) -> Sighted:
         raise BootstrapFailed("the server there is not a node") from None
     if other_network != network:
         raise BootstrapFailed(f"it is of the swarm {str(other_network)[:NAME_CHARS_MAX]!r}, not {network!r}")
-    usable = tuple(address for address in _texts(addresses) if address.endswith(f"/p2p/{peer}"))
-    if not usable:
+    texts = _texts(addresses)
+    if not any(address.endswith(f"/p2p/{peer}") for address in texts):
         raise BootstrapFailed("it has no address: its backend is mock")
-    return Sighted(peer=peer, addresses=usable[:ADDRESSES_MAX], source="configuration")
+    return Sighting(peer=peer, addresses=texts, source=Source.API)
 
 
-def _texts(addresses: Any) -> list[str]:
-    """The entries that are text and may be multiaddrs."""
+def _texts(addresses: Any) -> tuple[str, ...]:
+    """The entries that are text and may be multiaddrs. Which of them are the peer's own is judged with the sighting."""
     texts = [address for address in addresses if isinstance(address, str)] if isinstance(addresses, list) else []
-    return [text for text in texts if text.startswith("/") and len(text) <= ADDRESS_CHARACTERS_MAX]
+    return tuple(text for text in texts if text.startswith("/") and len(text) <= ADDRESS_CHARACTERS_MAX)

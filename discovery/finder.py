@@ -1,17 +1,57 @@
-"""The interface of a finder, which reports the peers that it finds.
+"""The interface of a finder, which sees peers in one way and reports each of them as a sighting.
 
-All finders report to one address book (`protocols/policy/address_book.py`), which decides which peers to dial, and
-when. A report is a `Sighted` with its source. A finder never dials, and does not know which peers are connected.
+All finders report to one place (`protocols/policy/peers.py`, behind `Sightings`), which decides which peers to dial,
+and when. A finder never dials, and does not know which peers are connected. What it tells others of this node it asks
+`ThisNode`, and asks again whenever that has changed.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from protocols.policy.address_book import Sighted
+from protocols.policy.sighting import Sighting, Source
 
-OnSighted = Callable[[Sighted], None]
-"""Called for every sighting, on the trio thread: quick, and does not raise. The same peer may come again."""
+
+class Sightings(Protocol):
+    """Takes the reports of finders. Called on the trio thread; quick, and does not raise."""
+
+    def saw(self, sighting: Sighting) -> None:
+        """A peer was seen. The same one may be reported again, as often as it is seen: that keeps its age low."""
+        ...
+
+    def lost(self, peer: str, source: Source) -> None:
+        """The source says that a peer has left. Addresses that it alone reported are dropped; no connection ends."""
+        ...
+
+
+class ThisNode(Protocol):
+    """What others may be told of this node."""
+
+    @property
+    def peer_id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def network(self) -> str:
+        """The name of the swarm."""
+        ...
+
+    @property
+    def agent(self) -> str:
+        """The program and its version, like `bzzz/0.1.0`."""
+        ...
+
+    def addresses(self, *, on_this_machine: bool = False) -> tuple[str, ...]:
+        """Multiaddrs at which others can dial this node now, each with its peer id; the best ones first.
+
+        `on_this_machine`: for a listener on this machine alone, who can dial loopback addresses too.
+        """
+        ...
+
+    async def changed(self) -> None:
+        """Wait until one of these answers may be another one."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +77,6 @@ class Finder(Protocol):
         """Its health, at once and without a search."""
         ...
 
-    async def run(self, on_sighted: OnSighted) -> None:
+    async def run(self, sightings: Sightings) -> None:
         """Report sightings until cancelled. A finder that will never find another peer may return."""
         ...

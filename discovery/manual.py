@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from discovery.finder import FinderHealth, OnSighted
-from protocols.policy.address_book import Sighted
+from discovery.finder import FinderHealth, Sightings
+from protocols.policy.sighting import Sighting, Source
 
 
 class ManualFinder:
@@ -16,7 +16,7 @@ class ManualFinder:
         """It cannot fail: whether a peer answers at an address shows when it is dialled."""
         return FinderHealth(sources=len(self._addresses))
 
-    async def run(self, on_sighted: OnSighted) -> None:
+    async def run(self, sightings: Sightings) -> None:
         for address in self._addresses:
             peer = address.rpartition("/p2p/")[2] if "/p2p/" in address else ""
-            on_sighted(Sighted(peer=peer, addresses=(address,), source="configuration", is_configured=True))
+            sightings.saw(Sighting(peer=peer, addresses=(address,), source=Source.CONFIGURATION))

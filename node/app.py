@@ -39,6 +39,7 @@ from node.services.control.flag_store import FlagStore
 from node.services.membership.directory import Directory
 from node.services.membership.finder_switch import FinderSwitch
 from node.services.membership.neighbours import Neighbours
+from node.services.membership.this_node import ThisNode
 from node.services.observe.health import HealthMonitor
 from node.services.observe.probes import Probes
 from node.services.observe.scrubber import Scrubber
@@ -58,6 +59,7 @@ from node.swarm.peer_policy import PeerPolicy
 from node.swarm.rpc import Rpc
 from protocols.errors import InvalidPayload
 from protocols.keys import PrivateKey
+from protocols.policy.own_addresses import AddressRules
 from protocols.policy.signature_cache import SignatureCache
 
 
@@ -77,6 +79,8 @@ class Environment:
     limits: SwarmLimits = USUAL
     audit_storage: AuditStorage = field(default_factory=MemoryAuditStorage)
     """Where the audit log is kept."""
+    mdns: Callable[[ThisNode], Finder] | None = None
+    """Makes the finder on the local network; None where there is none."""
     verified: SignatureCache = field(default_factory=SignatureCache)
     """The signatures that were checked; the nodes of one process may share it."""
 
@@ -246,12 +250,20 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
         chance=chance,
         now_ms=now_ms,
     )
-    finders = _finders(base)
+    settings = base.settings
+    this_node = ThisNode(
+        network,
+        name=settings.name,
+        network_name=settings.network,
+        rules=AddressRules(only=settings.announce, excluded=settings.no_announce),
+    )
+    finders = _finders(base, this_node)
     neighbours = Neighbours(
         rpc=rpc,
         members=members,
         store=environment.store,
-        settings=base.settings,
+        this_node=this_node,
+        forget_seconds=settings.forget_after_hours * 3600.0,
         finders=finders,
         now_ms=now_ms,
         chance=chance,
@@ -290,16 +302,21 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
     )
 
 
-def _finders(base: _Base) -> tuple[Finder, ...]:
-    """Finders of the configured nodes: of those given by an address, and of those whose API is asked for it."""
-    bootstrap, flags = base.settings.bootstrap, base.flags
+def _finders(base: _Base, this_node: ThisNode) -> tuple[Finder, ...]:
+    """The finders, each behind its flag."""
+    bootstrap, flags, environment = base.settings.bootstrap, base.flags, base.environment
     addresses = [node for node in bootstrap if node.startswith("/")]
     apis = [node for node in bootstrap if not node.startswith("/")]
-    finders = (
-        ManualFinder(addresses),
-        ApiFinder(apis, network=base.settings.network, chance=base.environment.chance),
-    )
-    return tuple(FinderSwitch(finder, lambda: flags.current.discovery_configured, flags.changed) for finder in finders)
+    finders: list[tuple[Finder, Callable[[], bool]]] = [
+        (ManualFinder(addresses), lambda: flags.current.discovery_configured),
+        (
+            ApiFinder(apis, network=base.settings.network, chance=environment.chance),
+            lambda: flags.current.discovery_configured,
+        ),
+    ]
+    if environment.mdns is not None:
+        finders.append((environment.mdns(this_node), lambda: flags.current.discovery_mdns))
+    return tuple(FinderSwitch(finder, is_on, flags.changed) for finder, is_on in finders)
 
 
 def _mock(base: _Base, flags: Flags) -> MockDHT:

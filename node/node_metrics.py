@@ -5,12 +5,12 @@ Nothing is counted here: the parts are asked for their numbers each time that th
 
 import platform
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 from node.dht.base import Backend
 from node.dht.circuit_breaker import CircuitBreaker
 from node.metrics import Family, Kind, counter, gauge, state
 from node.node import Node
+from node.version import version
 from protocols.policy.breaker import BreakerState
 
 
@@ -33,7 +33,7 @@ class NodeMetrics:
     def _identity(self) -> Iterator[Family]:
         node = self._node
         build_labels = ("version", "python")
-        build = (_version(), platform.python_version())
+        build = (version(), platform.python_version())
         yield Family(
             "bzzz_build_info",
             "The version of this node and of its Python; always 1.",
@@ -166,10 +166,3 @@ def _breaker(breaker: CircuitBreaker) -> Iterator[Family]:
     if breaker.recovered_at_ms is not None:
         recovered = breaker.recovered_at_ms / 1000.0
         yield gauge("bzzz_breaker_last_recovery_timestamp_seconds", "When the breaker last closed again.", recovered)
-
-
-def _version() -> str:
-    try:
-        return version("bzzz")
-    except PackageNotFoundError:
-        return "unknown"

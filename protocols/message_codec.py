@@ -169,11 +169,16 @@ def _traces(value: Any) -> tuple[str, ...]:
     return tuple(value) if all(type(trace) is str and len(trace) <= TRACE_MAX for trace in value) else ()
 
 
-def _known_at(value: Any) -> tuple[str, ...]:
-    """The addresses in a trailing field; () when it is anything else."""
+def _texts_or_none(value: Any) -> tuple[str, ...]:
+    """The texts in a trailing field; () when it is anything else."""
     if type(value) is not list or len(value) > ADDRESSES_MAX:
         return ()
     return tuple(value) if all(type(text) is str and len(text) <= TEXT_MAX for text in value) else ()
+
+
+def _text_or_none(value: Any) -> str:
+    """The text in a trailing field; '' when it is anything else."""
+    return value if type(value) is str and len(value) <= TEXT_MAX else ""
 
 
 _digests = _list_of(_digest, ENVELOPES_MAX)
@@ -196,7 +201,8 @@ _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     8: (AddProvider, (_key, _int)),
     9: (GetProviders, (_key,)),
 }
-_TRAILING: dict[int, Callable[[Any], Any]] = {1: _known_at, 3: _traces, 65: _known_at}
+_HELLO_TRAILING = (_texts_or_none, _text_or_none, _text_or_none)
+_TRAILING: dict[int, tuple[Callable[[Any], Any], ...]] = {1: _HELLO_TRAILING, 3: (_traces,), 65: _HELLO_TRAILING}
 """Fields of a later minor version, which may be missing. Reading one never fails."""
 _REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     65: (Hello, (_text, _name, _name, _int, _addresses)),
@@ -223,8 +229,8 @@ def is_reply_to(reply: Reply, request: type[Any]) -> bool:
 def encode_request(number: int, request: Request, trace: str = "") -> bytes:
     """The frame of a request; `number` must not be in use on this connection. A longer trace is cut."""
     fields: tuple[Any, ...] = request
-    if (type(request) is Merge and not request.traces) or (type(request) is Hello and not request.known_at):
-        fields = request[:-1]
+    if type(request) is Hello or (type(request) is Merge and not request.traces):
+        fields = _without_defaults(request)
     return bytes(msgpack.packb([_REQUEST_KINDS[type(request)], number, trace[:TRACE_MAX], *fields]))
 
 
@@ -236,11 +242,22 @@ def encode_reply(number: int, reply: Reply) -> bytes:
             fields = ([_notice_fields(notice) for notice in reply.notices], reply.total)
         case MergeReply():
             fields = (reply.total, [[at, *refusal] for at, refusal in reply.refusals])
-        case Hello() if not reply.known_at:
-            fields = reply[:-1]
+        case Hello():
+            fields = _without_defaults(reply)
         case _:
             pass
     return bytes(msgpack.packb([_REPLY_KINDS[type(reply)], number, "", *fields]))
+
+
+def _without_defaults(message: Hello | Merge) -> tuple[Any, ...]:
+    """The fields but for the last ones that say nothing."""
+    fields: tuple[Any, ...] = message
+    defaults = message._field_defaults
+    for name in reversed(message._fields):
+        if name not in defaults or fields[-1] != defaults[name]:
+            break
+        fields = fields[:-1]
+    return fields
 
 
 def _unpacked(frame: bytes) -> Any:
@@ -278,5 +295,5 @@ def decode(frame: bytes) -> Frame:
         raise Malformed(f"a {message_type.__name__} has {len(checks)} fields, not {len(rest)}")
     values = [check(item) for check, item in zip(checks, rest, strict=False)]
     if len(rest) > len(checks) and kind in _TRAILING:
-        values.append(_TRAILING[kind](rest[len(checks)]))
+        values += [read(item) for read, item in zip(_TRAILING[kind], rest[len(checks) :], strict=False)]
     return Frame(is_reply, _int(number), trace, message_type(*values))

@@ -23,8 +23,8 @@ DETAILS_MAX = 32
 class Hello(NamedTuple):
     """The first message on a connection, in each direction: swarm, name, log and clock of the sender.
 
-    `known_at` are addresses by which the sender knew the receiver, and which its hello does not name any more: another
-    node with its identity may be there. It is a trailing field: a node that does not know it ignores it.
+    It is sent again when the addresses of the sender have changed. The fields with defaults are trailing ones: a node
+    that does not know them ignores them.
     """
 
     network: str
@@ -33,6 +33,12 @@ class Hello(NamedTuple):
     now_ms: int
     addresses: tuple[str, ...]
     known_at: tuple[str, ...] = ()
+    """Addresses by which the sender knew the receiver, and which the receiver's hello does not name any more: another
+    node with its identity may be there."""
+    seen_at: str = ""
+    """The address at the receiver's end of the connection, as the sender sees it."""
+    agent: str = ""
+    """The program of the sender and its version, like `bzzz/0.1.0`."""
 
 
 class Ping(NamedTuple):

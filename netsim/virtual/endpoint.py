@@ -57,6 +57,8 @@ class _Dial:
     open: dict[str, str | None]
     """Each address, and the peer it names."""
     failed: dict[str, str]
+    others: dict[str, str] = field(default_factory=dict)
+    """Who else answered at an address."""
     peer: str | None = None
     over: trio.Event = field(default_factory=trio.Event)
 
@@ -71,14 +73,19 @@ class _Dial:
         if not self.open:
             self.over.set()
 
+    def answered_by(self, address: str, other: str) -> None:
+        self.others[address] = other
+        self.fail(address, f"another peer has this address: {other}")
+
 
 class VirtualEndpoint:
     """The `Network` of one process of a node; `VirtualNetwork.attach` makes a new one for each process.
 
-    `endpoints` are those of all nodes, by the number in their addresses: the latest one of each node.
+    `endpoints` are those of all nodes, by the number in their addresses: the latest one of each node, and None for an
+    address that its node has left. `number` is 0 while the node's interface has no address.
     """
 
-    def __init__(self, links: Links, peer_id: str, number: int, endpoints: "dict[int, VirtualEndpoint]") -> None:
+    def __init__(self, links: Links, peer_id: str, number: int, endpoints: "dict[int, VirtualEndpoint | None]") -> None:
         self._links = links
         self._peer_id = peer_id
         self._name = links.name_of(peer_id)
@@ -90,6 +97,7 @@ class VirtualEndpoint:
         self._dials: dict[_Dial, None] = {}
         self._inbound = 0
         self.pubsub = VirtualPubSub(peer_id, links.topic_chance(peer_id), self._subscribed, self._send_on_topic)
+        self._moved = trio.Event()
 
     @property
     def peer_id(self) -> str:
@@ -97,11 +105,14 @@ class VirtualEndpoint:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        return (self.address,) if self._receiver is not None else ()
+        return (self.address,) if self._receiver is not None and self._number else ()
+
+    async def addresses_changed(self) -> None:
+        await self._moved.wait()
 
     @property
     def address(self) -> str:
-        """The same in every process of this node, and known before it runs."""
+        """The same in every process of this node until it moves, and known before it runs."""
         return f"/memory/{self._number}/p2p/{self._peer_id}"
 
     @property
@@ -131,6 +142,17 @@ class VirtualEndpoint:
         for dial in list(self._dials):
             for address in list(dial.open):
                 dial.fail(address, f"this node {reason}")
+
+    def move(self, number: int) -> None:
+        """The interface has another address, or none (0). The connections over the former one are dead: this end knows
+        it at once, the others learn nothing."""
+        self._number = number
+        for peer, end in list(self._ends.items()):
+            end.state = _State.CLOSED
+            del self._ends[peer]
+            self._links.events.at(trio.current_time(), self._report_disconnected, peer, "its own address is gone")
+        self._moved.set()
+        self._moved = trio.Event()
 
     twin = ""
     """There is no other node with the same identity."""
@@ -201,7 +223,7 @@ class VirtualEndpoint:
             return dial.peer
         unanswered = dict.fromkeys(dial.open, f"no answer within {timeout:g} s")
         reasons = "; ".join(f"{address}: {reason}" for address, reason in {**dial.failed, **unanswered}.items())
-        raise DialFailed(reasons or "there is no address to dial")
+        raise DialFailed(reasons or "there is no address to dial", dial.others)
 
     def _sort(self, addresses: Sequence[str]) -> _Dial:
         """The addresses that can be tried, and why the others cannot."""
@@ -214,6 +236,9 @@ class VirtualEndpoint:
                 dial.failed[address] = self.address_fault(address)
             elif int(match[1]) == self._number:
                 dial.failed[address] = "that is this node itself"
+                dial.others[address] = self._peer_id
+            elif not self._number:
+                dial.failed[address] = "this machine has no address"
             else:
                 dial.open[address] = match[2]
         return dial
@@ -229,12 +254,14 @@ class VirtualEndpoint:
         self._links.carry(there, self._syn_arrived, dial, address, number, peer, there, back)
 
     def _syn_arrived(self, dial: _Dial, address: str, number: int, peer: str | None, there: Pipe, back: Pipe) -> None:
-        """At the address: the endpoint that has it now answers."""
+        """At the address: the endpoint that has it now answers. Where no machine is, nothing does."""
         target = self._endpoints.get(number)
+        if target is None and number in self._endpoints:
+            return
         if target is None or not target.is_running:
             self._links.carry(back, dial.fail, address, "connection refused: no node listens there")
         elif peer not in (None, target.peer_id):
-            self._links.carry(back, dial.fail, address, f"another peer has this address: {target.peer_id}")
+            self._links.carry(back, dial.answered_by, address, target.peer_id)
         else:
             self._links.carry(back, self._syn_ack_arrived, dial, address, target, there, back)
 

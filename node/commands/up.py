@@ -63,11 +63,23 @@ if TYPE_CHECKING:
     "then listens on all interfaces.",
 )
 @click.option(
+    "--announce",
+    multiple=True,
+    metavar="ADDRESS|NETWORK",
+    help="Tell other nodes only these addresses of this machine: an IP address, a network like 192.168.0.0/16, or a "
+    "multiaddr as it is; repeatable.  [default: all]",
+)
+@click.option(
+    "--no-announce",
+    multiple=True,
+    metavar="ADDRESS|NETWORK",
+    help="Do not tell other nodes these addresses of this machine; repeatable.",
+)
+@click.option(
     "--no-mdns",
     is_flag=True,
     default=None,
-    help="Do not search the local network for nodes. No node does so yet: nodes find each other by --bootstrap and "
-    "through their peers.",
+    help="Do not search the local network for nodes, and do not be found there.",
 )
 @click.option(
     "--log-format",
@@ -88,7 +100,7 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     from node.config.load import load
 
     def again() -> "Settings":
-        return load({**flags, "open": open_, "mdns": False if no_mdns else None})
+        return load({**flags, "open": open_, "discovery_mdns": False if no_mdns else None})
 
     try:
         settings = again()

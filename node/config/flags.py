@@ -74,6 +74,8 @@ class FlagValues:
     """False: hints are kept, and none is delivered."""
     discovery_configured: bool = setting(True, values.boolean, "discovery_configured", "discovery.configured")
     """False: bootstrap nodes are neither added nor asked. The node keeps the peers that it knows."""
+    discovery_mdns: bool = setting(True, values.boolean, "mdns", "discovery.mdns")
+    """False: the node neither looks for others on the local network nor shows itself there."""
     discovery_exchange: bool = setting(True, values.boolean, "discovery_exchange", "discovery.exchange")
     """False: members are not asked for the members they know."""
 

@@ -46,8 +46,10 @@ class Settings(FlagValues):
     """Peers that this node refuses, even if `allow` names them."""
     open: bool = setting(False, values.boolean)
     """Whether the swarm may listen off loopback, so that anyone who reaches it can join."""
-    mdns: bool = setting(True, values.boolean)
-    """Whether the node looks for others on the local network."""
+    announce: tuple[str, ...] = setting((), values.list_of(values.announced))
+    """Which own addresses other nodes are told: those in these networks, and these multiaddrs. Empty: all."""
+    no_announce: tuple[str, ...] = setting((), values.list_of(values.announced))
+    """Addresses and networks that other nodes are not told."""
     capabilities: tuple[str, ...] = setting((), values.capabilities)
     """What this node offers to others, as texts (`protocols/capabilities.py`)."""
     log_format: str = setting("text", values.one_of("text", "json"))

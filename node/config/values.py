@@ -195,6 +195,21 @@ def bootstrap_node(value: object) -> str:
         ) from None
 
 
+def announced(value: object) -> str:
+    """An IP address, a network like 192.168.0.0/16, or a multiaddr: what `announce` and `no_announce` name."""
+    entry = text(value)
+    if entry.startswith("/"):
+        return dial_address(entry)
+    try:
+        network = ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{entry!r} is neither an IP address, nor a network like 192.168.0.0/16, nor a multiaddr to dial, like "
+            "/ip4/192.0.2.7/tcp/4001"
+        ) from None
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
 def listen_address(value: object) -> str:
     return _multiaddr(text(value), "listen")
 

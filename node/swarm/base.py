@@ -7,7 +7,7 @@ never waits, so that no caller can be cancelled in the middle of a write: it put
 one task for each stream writes that queue.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Protocol
 
@@ -29,6 +29,11 @@ BULK_BYTES_MIN = 32 * 1024
 
 class DialFailed(Exception):
     """None of a peer's addresses led to it; the message gives the reason for each."""
+
+    def __init__(self, message: str, others: Mapping[str, str] | None = None) -> None:
+        """`others` has the peer that proved to be at an address in place of the wanted one, or this node itself."""
+        super().__init__(message)
+        self.others = dict(others or {})
 
 
 class ListenFailed(Exception):
@@ -88,7 +93,12 @@ class Network(Protocol):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where peers can dial this node, known once it runs. No 0.0.0.0, no port 0; each ends in /p2p/<own id>."""
+        """Where this node can be dialled now, loopback addresses included; known once it runs. No 0.0.0.0, no port 0;
+        each ends in /p2p/<own id>, and the best ones come first."""
+        ...
+
+    async def addresses_changed(self) -> None:
+        """Wait until `addresses` are others than now: an interface was lost or came, or its address changed."""
         ...
 
     @property

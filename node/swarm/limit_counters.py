@@ -58,6 +58,8 @@ class LimitCounts:
     """Peers of another swarm that were disconnected."""
     addresses_refused: int = 0
     """Addresses of peers, finders and the store that can never be dialled."""
+    sightings_refused: int = 0
+    """Peers that were reported when their reporter, or all of them, had named too many that were never met."""
     members_refused: int = 0
     """Newcomers that came when as many members were remembered as may be."""
     streams_refused: int = 0

@@ -67,11 +67,11 @@ async def _come_and_go(address: str, count: int) -> None:
         nonlocal left
         while left > 0:
             left -= 1
-            failed: dict[str, str] = {}
+            failed = dial.Failures()
             upgrader = Upgrader(secrets.token_bytes(32))
             won = await dial.race([parse(address)], upgrader, lambda _: "", failed, silent="no answer", sockets=sockets)
             if won is None:
-                raise RuntimeError(f"the node took no connection: {failed}")
+                raise RuntimeError(f"the node took no connection: {failed.reasons}")
             won[1].abort("it was only a visit")
 
     async with trio.open_nursery() as nursery:

@@ -47,7 +47,7 @@ class OneEnd:
     """A `Network` with nothing behind it."""
 
     peer_id = "own"
-    addresses = ("/memory/1/p2p/own",)
+    addresses: tuple[str, ...] = ("/memory/1/p2p/own",)
 
     def __init__(self) -> None:
         self.pubsub = OneTopicEnd()
@@ -65,6 +65,9 @@ class OneEnd:
     async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         self._receiver = receiver
         task_status.started()
+        await trio.sleep_forever()
+
+    async def addresses_changed(self) -> None:
         await trio.sleep_forever()
 
     async def dial(self, addresses: Sequence[str], *, timeout: float) -> str:

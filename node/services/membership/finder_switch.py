@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import trio
 
-from discovery.finder import Finder, FinderHealth, OnSighted
+from discovery.finder import Finder, FinderHealth, Sightings
 
 
 class FinderSwitch:
@@ -21,12 +21,12 @@ class FinderSwitch:
         health = self._finder.health()
         return health if self._is_on() else replace(health, faults=())
 
-    async def run(self, on_sighted: OnSighted) -> None:
+    async def run(self, sightings: Sightings) -> None:
         while True:
             async with trio.open_nursery() as nursery:
                 is_on = self._is_on()
                 if is_on:
-                    nursery.start_soon(self._finder.run, on_sighted)
+                    nursery.start_soon(self._finder.run, sightings)
                 while self._is_on() == is_on:
                     await self._changed()
                 nursery.cancel_scope.cancel()

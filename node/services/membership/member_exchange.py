@@ -1,26 +1,41 @@
-"""Member exchange: asks members which other members they know, and reports these as hearsay to the address book."""
+"""Member exchange: members tell each other which other members they know, and where these can be dialled.
+
+What a member says of another one is hearsay. It is reported as a sighting of each member that is not connected here: of
+one that is not known yet, and of one that is, but may be at another address now.
+"""
 
 from collections.abc import Callable
 
 import trio
 
+from discovery.finder import Sightings
+from node.store.members import Member
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
 from node.swarm.rpc import Rpc
 from protocols.errors import BzzzError
-from protocols.messages import GetMembers, MemberEntry, MembersReply
-from protocols.policy.address_book import Sighted
+from protocols.messages import ADDRESSES_MAX, MEMBERS_MAX, GetMembers, MemberEntry, MembersReply
+from protocols.policy.address_scope import Scope, scope_of
+from protocols.policy.sighting import Sighting, Source
 
 EXCHANGE_SECONDS = 5.0
 """How often one of the members is asked, on average."""
 TIMEOUT_SECONDS = 2.0
-ADDRESSES_MAX = 8
-"""Addresses of each member that are reported: a member that names a thousand others must not cost this node all its
+TAKEN_MAX = 8
+"""Addresses of each member that are taken: a member that names a thousand others must not cost this node all its
 sockets."""
 
 
+def addresses_for(member: Member, *, is_here: bool) -> tuple[str, ...]:
+    """The addresses of a member for a peer that asks; `is_here`: the peer runs on this machine."""
+    addresses = member.addresses
+    if not is_here:
+        addresses = tuple(address for address in addresses if scope_of(address) is not Scope.LOOPBACK)
+    return addresses[:ADDRESSES_MAX]
+
+
 class MemberExchange:
-    """`is_on` says whether members are asked; `on_sighted` is called with each member that is not known here yet."""
+    """`is_on` says whether members are asked."""
 
     def __init__(
         self,
@@ -30,14 +45,14 @@ class MemberExchange:
         peer_policy: PeerPolicy,
         chance: Callable[[], float],
         is_on: Callable[[], bool],
-        on_sighted: Callable[[Sighted], None],
+        sightings: Sightings,
     ) -> None:
         self._rpc = rpc
         self._members = members
         self._peer_policy = peer_policy
         self._chance = chance
         self._is_on = is_on
-        self._on_sighted = on_sighted
+        self._sightings = sightings
 
     async def run(self) -> None:
         """Ask one member after another, chosen by chance, until cancelled."""
@@ -56,19 +71,22 @@ class MemberExchange:
         except BzzzError:
             return
         for entry in reply.members if isinstance(reply, MembersReply) else ():
-            is_new = self._members.get(entry.peer) is None and entry.peer != self._members.own
-            if is_new and self._peer_policy.is_listed(entry.peer):
+            if self._is_sought(entry.peer) and entry.addresses:
                 self._report(entry, peer)
 
-    def _report(self, entry: MemberEntry, source: str) -> None:
-        addresses = [address for address in entry.addresses if address.endswith(f"/p2p/{entry.peer}")]
-        if not addresses:
-            return
-        self._on_sighted(
-            Sighted(
-                peer=entry.peer,
-                addresses=tuple(addresses[:ADDRESSES_MAX]),
-                source=f"hearsay of {source}",
-                is_hearsay=True,
-            )
+    def answer(self, *, is_here: bool) -> MembersReply:
+        """The members that this node knows, for a peer; `is_here`: it runs on this machine, and so can dial the
+        loopback addresses of members that do too."""
+        known = [(p.member.peer, addresses_for(p.member, is_here=is_here)) for p in self._members.all()]
+        entries = [MemberEntry(peer, addresses) for peer, addresses in known if addresses]
+        return MembersReply(tuple(entries[:MEMBERS_MAX]))
+
+    def _is_sought(self, peer: str) -> bool:
+        presence = self._members.get(peer)
+        is_connected = presence is not None and presence.is_connected
+        return not is_connected and peer != self._members.own and self._peer_policy.is_listed(peer)
+
+    def _report(self, entry: MemberEntry, reporter: str) -> None:
+        self._sightings.saw(
+            Sighting(peer=entry.peer, addresses=entry.addresses[:TAKEN_MAX], source=Source.EXCHANGE, reporter=reporter)
         )

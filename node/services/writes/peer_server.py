@@ -113,11 +113,11 @@ class PeerServer:
             case GetByDigest():
                 return self._by_digest(request.digests)
             case GetMembers():
-                return self._neighbours.answer_members()
+                return self._neighbours.answer_members(peer)
             case AddProvider():
                 return self._provide(peer, request)
             case GetProviders():
-                return self._providers(request.key)
+                return self._providers(peer, request.key)
 
     def _pong(self, peer: str) -> Reply | Awaitable[Reply]:
         # The furthest ahead that the wall clock was: after it was set back the hints would look younger than they are.
@@ -217,9 +217,10 @@ class PeerServer:
         await self._store.provide(request.key, peer, expires_ms=expires_ms)
         return ProviderAdded()
 
-    async def _providers(self, key: bytes) -> Reply:
+    async def _providers(self, asker: str, key: bytes) -> Reply:
         peers = await self._store.providers(key, now_ms=self._now_ms())
-        return ProvidersReply(tuple(MemberEntry(peer, self._neighbours.addresses_of(peer)) for peer in peers))
+        entries = (MemberEntry(peer, self._neighbours.addresses_of(peer, asker=asker)) for peer in peers)
+        return ProvidersReply(tuple(entries))
 
 
 class _MergeProgress:

@@ -6,7 +6,7 @@ second on every success. Here a dead address delays no other one.
 
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -14,6 +14,7 @@ from node.swarm.libp2p.address import DNS, TcpAddress
 from node.swarm.libp2p.tcp import connect
 from node.swarm.libp2p.upgrade import Upgrader, describe
 from node.swarm.libp2p.yamux import YamuxConnection
+from protocols.policy.peer_events import ITSELF
 
 ADDRESSES_MAX = 32
 """Addresses tried at the same time; further ones follow when these fail."""
@@ -26,12 +27,27 @@ _FAMILY = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6, "dns4": socket.AF_INET
 class Refused(Exception):
     """The peer that answered at an address is not accepted; the message says why."""
 
+    def __init__(self, message: str, other: str = "") -> None:
+        """`other` is the peer that proved to be there, when it is another one than was wanted."""
+        super().__init__(message)
+        self.other = other
+
+
+@dataclass(slots=True)
+class Failures:
+    """What became of the addresses of a dial that did not win."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    """By address, or by its name and what it was resolved to. An address that is still tried is here too."""
+    others: dict[str, str] = field(default_factory=dict)
+    """By address, who else proved to be there."""
+
 
 async def race(
     endpoints: Sequence[TcpAddress],
     upgrader: Upgrader,
     complaint: Callable[[YamuxConnection], str],
-    failed: dict[str, str],
+    failures: Failures,
     *,
     silent: str,
     sockets: trio.CapacityLimiter,
@@ -40,10 +56,11 @@ async def race(
     """The first connection that is up, or None when every address failed. The caller bounds the time.
 
     `sockets` has a place for each socket of a dial, over all dials of the node, and `no_room` gives the reason why one
-    more may not become a connection, or ''. `complaint` gives the reason not to accept a peer, or ''. `failed` is
-    filled in place with the reason for each address, so that it is complete when the caller's time is over: `silent` is
-    the reason of one that is still tried.
+    more may not become a connection, or ''. `complaint` gives the reason not to accept a peer, or ''. `failures`
+    are filled in place, so that they are complete when the caller's time is over: `silent` is the reason of an address
+    that is still tried.
     """
+    failed = failures.reasons
     won: list[tuple[TcpAddress, YamuxConnection]] = []
     failed.update({str(endpoint): silent for endpoint in endpoints})
     slots = trio.CapacityLimiter(ADDRESSES_MAX)
@@ -75,6 +92,8 @@ async def race(
                 nursery.cancel_scope.cancel()
             except Exception as error:
                 failed[name] = str(error) if isinstance(error, Refused) else describe(error)
+                if isinstance(error, Refused) and error.other:
+                    failures.others[str(endpoint)] = error.other
 
     try:
         async with trio.open_nursery() as nursery:
@@ -101,9 +120,9 @@ async def _attempt(
         peer = str(mux.peer_id)
         why = complaint(mux)
         if endpoint.peer is not None and peer != endpoint.peer:
-            raise Refused(f"another peer answers there, {peer}")
+            raise Refused(f"another peer answers there, {peer}", peer)
         if why:
-            raise Refused(why)
+            raise Refused(why, peer if why == ITSELF else "")
         return mux
     except BaseException:
         tcp.abort()

@@ -10,7 +10,7 @@ alone.
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from math import inf
 
@@ -20,7 +20,9 @@ from multiaddr import Multiaddr
 from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, Network, Receiver
 from node.swarm.libp2p import dial, listen
 from node.swarm.libp2p.address import TcpAddress, parse
+from node.swarm.libp2p.dial import Failures
 from node.swarm.libp2p.host_adapter import HostAdapter
+from node.swarm.libp2p.interfaces import OwnEndpoints
 from node.swarm.libp2p.peer_connection import PeerConnection
 from node.swarm.libp2p.peer_links import PeerLinks
 from node.swarm.libp2p.pubsub import PubSub
@@ -32,6 +34,7 @@ from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.limits import USUAL, SwarmLimits, subnet
 from node.swarm.peer_policy import PeerPolicy
 from protocols.keys import PrivateKey
+from protocols.policy.peer_events import ITSELF
 from protocols.policy.reputation import Offence
 from protocols.policy.twin import CHECK_SECONDS, TwinDetector
 
@@ -85,7 +88,7 @@ class Host(Network):
         self._started_at = -inf
         self._dials = trio.CapacityLimiter(limits.dialling_max)
         """A place for the socket of each dial under way."""
-        self._endpoints: tuple[TcpAddress, ...] = ()
+        self._endpoints: OwnEndpoints | None = None
         self._links: PeerLinks | None = None
         self._nursery: trio.Nursery | None = None
         self.half_open: dict[TcpConnection, None] = {}
@@ -99,7 +102,11 @@ class Host(Network):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        return tuple(f"{endpoint}/p2p/{self._peer_id}" for endpoint in self._endpoints)
+        return tuple(f"{endpoint}/p2p/{self._peer_id}" for endpoint in self._endpoints.now) if self._endpoints else ()
+
+    async def addresses_changed(self) -> None:
+        assert self._endpoints is not None, "the host does not run"
+        await self._endpoints.changed()
 
     @property
     def pubsub(self) -> PubSub:
@@ -109,13 +116,14 @@ class Host(Network):
         sockets = listen.bind(self._listen)
         self._started_at = trio.current_time()
         try:
-            self._endpoints = listen.announced(sockets)
+            endpoints = self._endpoints = OwnEndpoints(sockets, self._drop_connections_from)
             links = self._links = PeerLinks(self._peer_id, self._protocol, self.swarm, receiver, self._log)
             async with trio.open_nursery() as nursery:
                 self.library = HostAdapter(self.swarm, nursery, self._multiaddrs, self.limits)
                 self.library.set_stream_handler(links.protocol, links.lane_opened)
                 self._nursery = nursery
                 nursery.start_soon(self._tick)
+                nursery.start_soon(endpoints.run)
                 nursery.start_soon(self._check_twin)
                 nursery.start_soon(self._pubsub.run, self.library)
                 for sock in sockets:
@@ -126,17 +134,18 @@ class Host(Network):
             listen.close(sockets)
 
     async def dial(self, addresses: Sequence[str], *, timeout: float) -> str:
-        wanted, failed = self._to_dial(addresses)
+        wanted, failures = self._to_dial(addresses)
+        failed = failures.reasons
         for endpoint in wanted:
             if endpoint.peer is not None and self._is_connected(endpoint.peer):
                 return endpoint.peer
         connection = None
         with trio.move_on_after(timeout):
             if won := await dial.race(
-                wanted,
+                list(wanted),
                 self._upgrader,
                 self._complaint_about,
-                failed,
+                failures,
                 silent=f"no answer within {timeout:g} s",
                 sockets=self._dials,
                 no_room=self._no_room_to_dial,
@@ -150,7 +159,9 @@ class Host(Network):
         if connection is not None:
             connection.abort(f"its lanes were not up within {timeout:g} s")
             failed[connection.address] = connection.mux.reason
-        raise DialFailed("; ".join(f"{address}: {why}" for address, why in failed.items()) or "no address to dial")
+        others = {wanted[e]: other for e in wanted if (other := failures.others.get(str(e)))}
+        why = "; ".join(f"{address}: {reason}" for address, reason in failed.items())
+        raise DialFailed(why or "no address to dial", others)
 
     def send(self, peer: str, lane: Lane, frame: bytes) -> bool:
         assert len(frame) <= FRAME_BYTES_MAX, f"a frame of {len(frame):,} bytes, and {FRAME_BYTES_MAX:,} is the most"
@@ -289,6 +300,13 @@ class Host(Network):
             self._twins.forget(trio.current_time())
             self._follow_twins()
 
+    def _drop_connections_from(self, hosts: Set[str]) -> None:
+        """This machine lost these addresses: connections from them are dead, and nothing else would show it for
+        seconds."""
+        for connection in self.swarm.all():
+            if connection.mux.tcp.own_host in hosts:
+                connection.abort("this machine lost the address that it had on this connection")
+
     def _bound_unfinished(self) -> None:
         """Bound the memory of incomplete frames: close the connections whose frames take longest."""
         lanes = [connection.lanes for connection in self.swarm.all() if connection.lanes is not None]
@@ -336,7 +354,7 @@ class Host(Network):
                 endpoints,
                 self._upgrader,
                 lambda mux: self._complaint_about(mux) or "only a twin is looked for",
-                {},
+                Failures(),
                 silent="",
                 sockets=self._dials,
                 no_room=self._no_room_to_dial,
@@ -371,30 +389,31 @@ class Host(Network):
     def _complaint(self, peer: str) -> str:
         """Why this node does not deal with a peer, or ''."""
         if peer == self._peer_id:
-            return "it is this node itself"
+            return ITSELF
         if self._twins.is_backing_off:
             return _BACKS_OFF
         return self.peer_policy.complaint(peer) if self.is_allowed(peer) else "it is not allowed here"
 
-    def _to_dial(self, addresses: Sequence[str]) -> tuple[list[TcpAddress], dict[str, str]]:
-        """The addresses to dial, and why the others are left out. Raises `DialFailed` when the host does not run."""
+    def _to_dial(self, addresses: Sequence[str]) -> tuple[dict[TcpAddress, str], Failures]:
+        """The addresses to dial with their texts, and why the others are left out. Raises `DialFailed` when the host
+        does not run."""
         if self._nursery is None:
             raise DialFailed(_NOT_RUNNING)
         if self._twins.is_backing_off:
             raise DialFailed(_BACKS_OFF)
-        wanted: dict[TcpAddress, None] = {}
-        failed: dict[str, str] = {}
+        wanted: dict[TcpAddress, str] = {}
+        failures = Failures()
         for text in addresses:
             try:
                 endpoint = parse(text)
             except ValueError as error:
-                failed[text] = str(error)
+                failures.reasons[text] = str(error)
                 continue
             if endpoint.peer is not None and (complaint := self._complaint(endpoint.peer)):
-                failed[text] = complaint
+                failures.reasons[text] = complaint
             else:
-                wanted[endpoint] = None
-        return list(wanted), failed
+                wanted[endpoint] = text
+        return wanted, failures
 
     def _multiaddrs(self) -> list[Multiaddr]:
-        return [Multiaddr(str(endpoint)) for endpoint in self._endpoints]
+        return [Multiaddr(str(endpoint)) for endpoint in self._endpoints.now] if self._endpoints else []

@@ -1,4 +1,4 @@
-"""Listening: sockets that no other process shares, and the addresses at which peers can reach them. Without libp2p.
+"""Listening: sockets that no other process shares. Without libp2p.
 
 libp2p sets SO_REUSEPORT, so that a second process on the same port starts without an error and the kernel distributes
 the connections between the two. These sockets do not set it: a port on which any other process listens is an error,
@@ -7,16 +7,14 @@ and no process can share the port later.
 
 import contextlib
 import errno
-import ipaddress
 import os
 import socket
 from collections.abc import Iterable, Sequence
 
-import ifaddr
 import trio
 
 from node.swarm.base import ListenFailed
-from node.swarm.libp2p.address import IP, TcpAddress, parse
+from node.swarm.libp2p.address import IP, parse
 
 BACKLOG = 1024
 _HINTS = {
@@ -50,17 +48,6 @@ def close(sockets: Iterable[socket.socket]) -> None:
         sock.close()
 
 
-def announced(sockets: Iterable[socket.socket]) -> tuple[TcpAddress, ...]:
-    """Concrete addresses: the real port instead of port 0, and one address for each interface instead of 0.0.0.0."""
-    found: dict[TcpAddress, None] = {}
-    for sock in sockets:
-        host, port = sock.getsockname()[:2]
-        kind = "ip6" if sock.family == socket.AF_INET6 else "ip4"
-        hosts = _interfaces(kind) if ipaddress.ip_address(host).is_unspecified else [host]
-        found.update({TcpAddress(kind=kind, host=host, port=port): None for host in hosts})
-    return tuple(found)
-
-
 def _bind(text: str) -> socket.socket:
     try:
         endpoint = parse(text)
@@ -82,15 +69,3 @@ def _bind(text: str) -> socket.socket:
         hint = _HINTS.get(error.errno or 0, "choose another address")
         raise ListenFailed(f"cannot listen on {text}: {why}; {hint}") from error
     return sock
-
-
-def _interfaces(kind: str) -> list[str]:
-    """This machine's addresses, loopback included. Without link-local ones, which need an interface name."""
-    hosts = []
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            if kind == "ip4" and isinstance(ip.ip, str):
-                hosts.append(ip.ip)
-            elif kind == "ip6" and not isinstance(ip.ip, str) and not ipaddress.ip_address(ip.ip[0]).is_link_local:
-                hosts.append(ip.ip[0])
-    return hosts

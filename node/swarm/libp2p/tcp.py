@@ -99,6 +99,14 @@ class TcpConnection(ReadWriteCloser):
         return self._remote[0] if self._remote else ""
 
     @property
+    def own_host(self) -> str:
+        """The IP address of this end, or '' when the socket is closed."""
+        try:
+            return str(self._sock.getsockname()[0]).partition("%")[0]
+        except OSError:
+            return ""
+
+    @property
     def remote(self) -> str:
         """The multiaddr of the other end, or '' when it hung up before it could be read."""
         if self._remote is None:

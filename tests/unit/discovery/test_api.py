@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discovery.api import ANSWER_BYTES_MAX, ApiFinder, BootstrapFailed, read_bootstrap
-from discovery.finder import FinderHealth, OnSighted
+from discovery.finder import FinderHealth, Sightings
 from node.services.membership.finder_switch import FinderSwitch
 from protocols.keys import PrivateKey
-from protocols.policy.address_book import Sighted
+from tests.unit.sightings import Seen
 
 PEER = PrivateKey.from_seed(b"\x05" * 32).peer_id
 ADDRESS = f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}"
@@ -26,7 +26,7 @@ def answer(status: str = "200", **data: Any) -> bytes:
 
 def test_an_answer_is_a_sighting() -> None:
     sighted = read_bootstrap(answer(), network="bzzz")
-    assert (sighted.peer, sighted.addresses, sighted.source) == (PEER, (ADDRESS,), "configuration")
+    assert (sighted.peer, sighted.addresses, sighted.source) == (PEER, (ADDRESS,), "api")
 
 
 @pytest.mark.parametrize(
@@ -67,21 +67,15 @@ async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture
             requests.append(bytes(await stream.receive_some(1000)))
             await stream.send_all(replies[min(len(requests), len(replies)) - 1])
 
-    sightings: list[Sighted] = []
-    seen = trio.Event()
-
-    def on_sighted(sighted: Sighted) -> None:
-        sightings.append(sighted)
-        seen.set()
-
+    seen = Seen()
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, serve, 0)
         port = listeners[0].socket.getsockname()[1]
         finder = ApiFinder((f"127.0.0.1:{port}", "127.0.0.1:1"), network="bzzz", chance=lambda: 0.0)
-        nursery.start_soon(finder.run, on_sighted)
-        await seen.wait()
+        nursery.start_soon(finder.run, seen)
+        await seen.first()
         nursery.cancel_scope.cancel()
-    assert sightings[0].peer == PEER
+    assert seen.sightings[0].peer == PEER
     assert len(requests) == 3
     assert requests[0].startswith(b"GET /v1/bootstrap HTTP/1.0\r\nHost: 127.0.0.1:")
     assert "127.0.0.1:1: it cannot be reached" in caplog.text
@@ -101,7 +95,7 @@ async def test_whatever_a_resolver_raises_is_a_fault_and_the_finder_goes_on(
     monkeypatch.setattr(trio, "open_tcp_stream", refuse)
     finder = ApiFinder(("a.example:1",), network="bzzz", chance=lambda: 0.0)
     with trio.move_on_after(0.05):
-        await finder.run(lambda _: None)
+        await finder.run(Seen())
     assert finder.health().faults == (f"the bootstrap node a.example:1: it cannot be reached ({error})",)
 
 
@@ -114,7 +108,7 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
         def health(self) -> FinderHealth:
             return FinderHealth(faults=("no node answers",), errors=3)
 
-        async def run(self, on_sighted: OnSighted) -> None:
+        async def run(self, sightings: Sightings) -> None:
             nonlocal runs
             runs += 1
             try:
@@ -127,7 +121,7 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
 
     async with trio.open_nursery() as nursery:
         switched = FinderSwitch(Endless(), lambda: is_on, changed)
-        nursery.start_soon(switched.run, lambda _: None)
+        nursery.start_soon(switched.run, Seen())
         for expected in (0, 1, 0, 1):
             await trio.testing.wait_all_tasks_blocked()
             assert runs == expected

@@ -84,7 +84,7 @@ notices = st.builds(
     canonical, digests, numbers, st.booleans(), many_digests,
 )  # fmt: skip
 node_names = st.from_regex(r"[A-Za-z0-9._-]{0,64}", fullmatch=True)
-hellos = st.builds(Hello, texts, node_names, node_names, numbers, addresses, addresses)
+hellos = st.builds(Hello, texts, node_names, node_names, numbers, addresses, addresses, texts, texts)
 
 REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
@@ -316,7 +316,7 @@ def test_what_does_not_begin_as_a_frame_is_malformed(fields: Any) -> None:
         decode(msgpack.packb(fields))
 
 
-def test_a_hello_without_the_addresses_of_a_twin_is_encoded_as_it_always_was() -> None:
+def test_a_hello_without_trailing_fields_is_encoded_as_it_always_was() -> None:
     hello = Hello("bzzz", "n1", "log", 5, ("/ip4/192.0.2.7/tcp/4001",))
     for encode, kind in ((encode_request, 1), (encode_reply, 65)):
         assert msgpack.unpackb(encode(7, hello)) == [kind, 7, "", "bzzz", "n1", "log", 5, ["/ip4/192.0.2.7/tcp/4001"]]
@@ -324,6 +324,8 @@ def test_a_hello_without_the_addresses_of_a_twin_is_encoded_as_it_always_was() -
         for bad in (None, 7, "x", [7], ["x" * (TEXT_MAX + 1)], ["x"] * (ADDRESSES_MAX + 1)):
             assert decode(msgpack.packb([*longer, bad])).message == hello
         assert decode(msgpack.packb([*longer, ["y"]])).message == hello._replace(known_at=("y",))
+        for bad in (None, 7, ["x"], "x" * (TEXT_MAX + 1)):
+            assert decode(msgpack.packb([*longer, [], bad, "bzzz/1"])).message == hello._replace(agent="bzzz/1")
 
 
 # -- bounds ---------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_the_environment_names_the_file_and_a_flag_names_another(tmp_path: Path)
 
 
 def test_flags_that_were_not_given_change_nothing() -> None:
-    flags = {"config": None, "listen": (), "name": None, "open": None, "mdns": None}
+    flags = {"config": None, "listen": (), "name": None, "open": None, "discovery_mdns": None}
     assert set(load(flags, {}).origins.values()) == {"default"}
 
 
@@ -141,7 +141,8 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
         "sync_enabled": "0", "discovery_configured": "no", "discovery_exchange": "no",
         "data_dir": "/tmp/x", "listen": "/ip4/127.0.0.1/tcp/0", "api": "[::1]:0", "api_token": "t0ken",
         "api_token_file": str(token), "name": "n", "network": "w", "allow": PEER, "deny": PEER,
-        "open": "true", "mdns": "off", "log_format": "json", "log_level": "debug", "metrics_enabled": "no",
+        "open": "true", "mdns": "off", "announce": "10.0.0.0/8", "no_announce": "172.17.0.1,/ip4/10.0.0.1/tcp/1",
+        "log_format": "json", "log_level": "debug", "metrics_enabled": "no",
         "deadline_ms": "1s", "real_deadline_ms": "2000", "replication": "9", "write_quorum": "4",
         "store_deadline_ms": "3s", "store_slow_ms": "400",
         "read_quorum": "3", "read_freshness_ms": "1m", "threshold_errors": "2", "backoff_ms": "10",

@@ -6,16 +6,17 @@ import pytest
 import trio
 import trio.testing
 
-from discovery.finder import Finder, FinderHealth, OnSighted
-from node.config.settings import Settings
+from discovery.finder import Finder, FinderHealth, Sightings
 from node.services.membership.neighbours import Neighbours
+from node.services.membership.this_node import ThisNode
 from node.store.members import Member
 from node.store.memory.store import MemoryStore
 from node.swarm.members import Members
 from node.swarm.rpc import Rpc
 from protocols.keys import PrivateKey
 from protocols.messages import Hello
-from protocols.policy.address_book import Sighted
+from protocols.policy.own_addresses import AddressRules
+from protocols.policy.sighting import Sighting, Source
 from tests.unit.one_end import OneEnd
 
 ROUNDS = 50
@@ -60,8 +61,8 @@ class Reports:
     def health(self) -> FinderHealth:
         return FinderHealth()
 
-    async def run(self, on_sighted: OnSighted) -> None:
-        on_sighted(Sighted(peer=PEER, addresses=self._addresses, source="a finder"))
+    async def run(self, sightings: Sightings) -> None:
+        sightings.saw(Sighting(peer=PEER, addresses=self._addresses, source=Source.MDNS))
 
 
 def neighbours(
@@ -71,7 +72,8 @@ def neighbours(
         rpc=Rpc(net),
         members=members or Members(net.peer_id, replication=20),
         store=store or MemoryStore(log_id="ab" * 8),
-        settings=Settings(network="test", name="n1"),
+        this_node=ThisNode(net, name="n1", network_name="test", rules=AddressRules()),
+        forget_seconds=24 * 3600.0,
         finders=finders,
         now_ms=lambda: 0,
         chance=lambda: 0.0,
@@ -103,11 +105,11 @@ async def test_addresses_that_can_never_be_dialled_are_left_out_wherever_they_co
         await trio.testing.wait_all_tasks_blocked()
         assert net.dialled == [(GOOD,)]
         here.answer_hello(PEER, Hello("test", "n2", "log", 0, (BAD, GOOD)))
-        assert here.addresses_of(PEER) == (GOOD,)
+        assert here.addresses_of(PEER, asker="p3") == (GOOD,)
         nursery.cancel_scope.cancel()
-    assert f"{PEER}: address that can never be dialled: {BAD}: an empty label" in caplog.text
-    assert f"a finder: address that can never be dialled: {BAD}: an empty label" in caplog.text
-    assert caplog.text.count("never be dialled") == 2, "one line for each source"
+    assert f"{PEER}: address that is not dialled: {BAD}: an empty label" in caplog.text
+    assert f"source mdns: address that is not dialled: {BAD}: an empty label" in caplog.text
+    assert caplog.text.count("that is not dialled") == 2, "one line for each source"
 
 
 async def test_what_was_stored_of_a_member_and_is_not_accepted_today_is_dropped_at_the_start(
@@ -126,7 +128,7 @@ async def test_what_was_stored_of_a_member_and_is_not_accepted_today_is_dropped_
         nursery.cancel_scope.cancel()
     assert (kept.name, kept.addresses) == ("", (GOOD,))
     assert net.dialled == [(GOOD,)]
-    assert f"the store: address that can never be dialled: {BAD}: an empty label" in caplog.text
+    assert f"source store: address that is not dialled: {BAD}: an empty label" in caplog.text
     assert f"the stored name of {PEER} cannot be a name" in caplog.text
 
 

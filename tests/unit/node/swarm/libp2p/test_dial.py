@@ -5,7 +5,7 @@ import trio
 
 from node.swarm.libp2p import dial
 from node.swarm.libp2p.address import TcpAddress
-from node.swarm.libp2p.dial import race
+from node.swarm.libp2p.dial import Failures, race
 from node.swarm.libp2p.upgrade import Upgrader
 
 
@@ -19,11 +19,11 @@ async def test_whatever_a_resolver_raises_is_why_the_dial_failed(
         raise error
 
     monkeypatch.setattr(trio.socket, "getaddrinfo", refuse)
-    failed: dict[str, str] = {}
+    failed = Failures()
     endpoint = TcpAddress(kind="dns4", host="a..b", port=1)
     slots = trio.CapacityLimiter(1)
     assert await race([endpoint], Upgrader(bytes(32)), lambda _: "", failed, silent="no answer", sockets=slots) is None
-    assert failed == {"/dns4/a..b/tcp/1": str(error)}
+    assert failed.reasons == {"/dns4/a..b/tcp/1": str(error)}
 
 
 async def test_dials_of_a_node_share_its_sockets_and_none_is_opened_without_room(
@@ -46,12 +46,12 @@ async def test_dials_of_a_node_share_its_sockets_and_none_is_opened_without_room
 
     async def dial_ten(port: int, room: str) -> None:
         endpoints = [TcpAddress(kind="ip4", host=f"127.0.0.{at}", port=port) for at in range(1, 11)]
-        failed: dict[str, str] = {}
+        failed = Failures()
         assert (
             await race(endpoints, upgrader, lambda _: "", failed, silent="", sockets=slots, no_room=lambda: room)
             is None
         )
-        assert set(failed.values()) == {room or "gone"}
+        assert set(failed.reasons.values()) == {room or "gone"}
 
     async with trio.open_nursery() as nursery:
         for port in range(1, 5):

@@ -1,0 +1,77 @@
+"""Members tell each other whom they know: what is asked, what is taken, and what is told to whom."""
+
+import trio
+
+from node.services.membership.member_exchange import TAKEN_MAX, MemberExchange
+from node.store.members import Member
+from node.swarm.members import Members
+from node.swarm.peer_policy import PeerPolicy
+from protocols.messages import MEMBERS_MAX, MemberEntry, MembersReply
+from protocols.policy.sighting import Source
+from tests.unit.one_end import OneEnd, RecordingService, rpc_over
+from tests.unit.sightings import Seen
+
+LAN, LOOPBACK = "/ip4/10.0.0.7/tcp/1", "/ip4/127.0.0.1/tcp/1"
+
+
+def member(peer: str, *addresses: str) -> Member:
+    return Member(peer=peer, name="", addresses=addresses, first_seen_ms=0, last_seen_ms=0)
+
+
+async def asked(reply: MembersReply, members: Members, *, deny: tuple[str, ...] = ()) -> Seen:
+    """Ask p2, which answers so; return what was reported."""
+    net, seen = OneEnd(), Seen()
+    async with rpc_over(net, RecordingService()) as rpc, trio.open_nursery() as nursery:
+        exchange = MemberExchange(
+            rpc=rpc,
+            members=members,
+            peer_policy=PeerPolicy(deny=deny),
+            chance=lambda: 0.0,
+            is_on=lambda: True,
+            sightings=seen,
+        )
+        net.come("p2")
+        nursery.start_soon(exchange.ask, "p2")
+        (request,) = await net.until_sent("p2", 1)
+        net.answer("p2", request.id, reply)
+    return seen
+
+
+async def test_members_that_are_not_connected_are_reported_whether_they_are_known_or_not() -> None:
+    members = Members("own", replication=20, members=[member("here", LAN), member("away", LAN)])
+    here = members.get("here")
+    assert here is not None
+    here.is_connected = True
+    entries = [MemberEntry(peer, (LAN,)) for peer in ("own", "here", "away", "new", "denied")]
+    seen = await asked(MembersReply((*entries, MemberEntry("mute", ()))), members, deny=("denied",))
+    assert [(each.peer, each.source, each.reporter) for each in seen.sightings] == [
+        ("away", Source.EXCHANGE, "p2"),
+        ("new", Source.EXCHANGE, "p2"),
+    ]
+
+
+async def test_few_addresses_of_each_are_taken() -> None:
+    many = tuple(f"/ip4/10.0.0.{number}/tcp/1" for number in range(1, 33))
+    seen = await asked(MembersReply((MemberEntry("new", many),)), Members("own", replication=20))
+    assert seen.sightings[0].addresses == many[:TAKEN_MAX]
+
+
+async def test_loopback_addresses_are_told_to_a_peer_on_this_machine_alone() -> None:
+    members = Members("own", replication=20, members=[member("a", LAN, LOOPBACK), member("b", LOOPBACK), member("c")])
+    async with rpc_over(OneEnd(), RecordingService()) as rpc:
+        exchange = MemberExchange(
+            rpc=rpc,
+            members=members,
+            peer_policy=PeerPolicy(),
+            chance=lambda: 0.0,
+            is_on=lambda: True,
+            sightings=Seen(),
+        )
+        assert exchange.answer(is_here=True).members == (
+            MemberEntry("a", (LAN, LOOPBACK)),
+            MemberEntry("b", (LOOPBACK,)),
+        )
+        assert exchange.answer(is_here=False).members == (MemberEntry("a", (LAN,)),)
+        for number in range(2 * MEMBERS_MAX):
+            members.put(member(f"m{number}", LAN))
+        assert len(exchange.answer(is_here=False).members) == MEMBERS_MAX
