@@ -21,7 +21,7 @@ from protocols.printable import printable, printable_lines
 
 _SECRET_NAMES = ("token", "authorization", "password", "secret", "private_key")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_CHATTY = ("libp2p", "hypercorn", "asyncio", "urllib3", "zeroconf", "multiaddr")
+_CHATTY = ("libp2p", "asyncio", "urllib3", "zeroconf", "multiaddr")
 
 
 def configure(form: str, level: str) -> None:

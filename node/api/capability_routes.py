@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from starlette.requests import Request
-
 from node.api import headers, serialize
 from node.api.body import json_object, refuse_unknown
 from node.api.query import Query
+from node.api.request import Request
 from node.api.route_reply import RouteReply
 from node.config.changes import read_reason
 from node.node import Node
@@ -27,7 +26,7 @@ async def put_capabilities(node: Node, request: Request) -> RouteReply:
     """Replace what this node offers. The body has `capabilities`, a list of texts, or null for those configured; it may
     have the `revision` that they replace, `reason` and `author`."""
     Query(request)
-    body = json_object(await request.body())
+    body = json_object(request.body)
     refuse_unknown(body, "capabilities", "revision", "reason", "author")
     reason, author = read_reason(body, author=headers.caller(request))
     await node.capabilities.change(

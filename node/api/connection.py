@@ -1,202 +1,213 @@
-"""One TCP connection of the HTTP server, with a limit on every wait; an error in it ends this connection only."""
+"""One TCP connection of the HTTP server: reads requests and sends their answers, one after the other.
 
-import math
+Every wait has a limit. One task serves the connection, and an error in it ends this connection only.
+"""
+
+import os
 import socket
-from collections.abc import Callable
-from typing import Any, cast
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from email.utils import formatdate
+from math import inf
 
 import structlog
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
 
 from node.api.http1 import Http1
 from node.api.limits import ServerLimits
-from node.api.middleware import TooSlow
-from protocols.errors import Unavailable
+from node.api.refusal import TooSlow, refusal
+from node.api.request import Request, Response
+from protocols.errors import BzzzError
+
+RECEIVE_BYTES = 65_536
 
 _log = structlog.get_logger("bzzz.api")
 
+App = Callable[[Request], Awaitable[Response]]
+"""What answers requests. It turns its errors into answers by itself."""
 Connections = dict["Connection", None]
 """All connections, in the order in which they began to wait."""
 
 
-class Connection(TCPServer):
-    """One TCP connection: hypercorn's, but with a limit on every wait, and no error leaves it."""
+class Connection:
+    """Made for a socket that was accepted; `run` serves and closes it."""
 
     def __init__(
         self,
-        app: ASGIWrapper,
-        config: Config,
-        context: WorkerContext,
-        stream: trio.SocketStream,
+        app: App,
+        client: socket.socket,
         limits: ServerLimits,
         now_ms: Callable[[], int],
         connections: Connections,
         *,
-        is_over_limit: bool,
+        address: str,
     ) -> None:
-        super().__init__(app, config, context, ConnectionState({}), cast(Any, stream))
+        self._app = app
+        self._socket = client
         self._limits = limits
         self._now_ms = now_ms
         self._connections = connections
-        self._is_over_limit = is_over_limit
-        self._reading = trio.CancelScope()
-        self._has_begun = False
+        self._http = Http1(self._receive_body, address)
+        self._request: Request | None = None
+        """The request that is answered."""
+        self._scope = trio.CancelScope()
+        """Cancelled when it waits for too long, or gives way. Its deadline is that of the wait for a request."""
         self._is_closing = False
-        self._idle_timer = IdleTimer(self._idle_seconds)
-        self.idle_task = cast(Any, self._idle_timer)
-        self._is_over = False
-        """Nothing is read any more."""
+        """No further request is answered."""
+        self._expects_continue = False
+        """The client sends the body only after an answer with status 100."""
+
+    # -- what the server asks of it ---------------------------------------------------------------------------
 
     @property
     def is_waiting(self) -> bool:
         """Whether it waits for a request, or for the rest of one."""
-        return self._has_begun and not self._is_closing and not self._http.has_unanswered_request()
+        return not self._is_closing and (self._request is None or not self._request.is_whole)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether its client has closed its side, as far as the system knows. This asks the system."""
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def give_way(self) -> None:
-        """Close it for a new connection. It has no request in progress, so its client loses nothing."""
+        """Close it for a new connection. Its client loses nothing: it has no request in progress, or has left."""
         self._connections.pop(self, None)
-        self._reading.cancel()
+        self._is_closing = True
+        self._scope.cancel()
 
-    def _wait_anew(self) -> None:
-        """Move to the end of the order: every other connection has waited longer now."""
-        self._connections.pop(self, None)
-        self._connections[self] = None
+    def terminate(self) -> None:
+        """The node stops: close the connection if it waits for a request, else once the request is answered."""
+        if self._request is None and not self._is_closing:
+            self._scope.cancel()
+        self._is_closing = True
 
-    async def run(self) -> None:
+    # -- its task ---------------------------------------------------------------------------------------------
+
+    async def run(self, *, refused: BzzzError | None = None) -> None:
+        """Serve the connection until it ends; with `refused`, answer that and end it."""
         self._connections[self] = None
         try:
-            async with TaskGroup() as self._task_group:
-                self._http = Http1(
-                    self.app, self.config, self.context, self._task_group, self.protocol_send, self._now_ms
-                )
-                self.protocol = cast(Any, self._http)
-                self._has_begun = True
-                if self._is_over_limit:
-                    await self._http.refuse(Unavailable("this node has too many connections; try again later"))
-                    await self.protocol_send(Closed())
-                else:
-                    self._task_group.spawn(self._end_when_idle)
-                    await self._idle_timer.restart()
-                await self._read_data()
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            if refused is not None:
+                await self._refuse(refused)
+                return
+            with self._scope:
+                await self._serve()
+            if self._scope.cancelled_caught and not self._is_closing and self._http.has_part:
+                await self._refuse(TooSlow("the headers of the request did not arrive in time"))
+        except OSError:
             pass  # the client left
-        except* Exception:
+        except Exception:
             _log.exception("a connection to the API failed")
         finally:
             self._connections.pop(self, None)
-            self.stream.socket.close()
+            self._socket.close()
 
-    async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, RawData):
-            await self._write(event.data)
-        elif isinstance(event, Closed):
-            self._start_closing()
-            with trio.CancelScope(shield=True):  # the reading task may call this, and its scope may be cancelled by now
-                await self.protocol.handle(Closed())
-        elif not self._is_over:  # otherwise the last answer would begin a wait for a request that cannot come
-            self._wait_anew()
-            await super().protocol_send(event)
+    async def _serve(self) -> None:
+        self._scope.deadline = trio.current_time() + self._limits.header_seconds_max
+        while (request := await self._next_request()) is not None:
+            self._scope.deadline, self._request = inf, request
+            headers = request.headers
+            self._expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
+            response = await self._app(request)
+            if not (request.is_whole and request.is_kept_alive):
+                self._is_closing = True
+            await self._send(request.method, response)
+            if self._is_closing:
+                await self._close(lingers=not request.is_whole or self._http.has_more)
+                return
+            self._request = None
+            self._scope.deadline = trio.current_time() + self._limits.idle_seconds_max
+            self._connections[self] = self._connections.pop(self, None)  # all others have waited longer now
+
+    async def _next_request(self) -> Request | None:
+        """The next request, once its head has arrived; None when there will be none."""
+        requests = self._http.requests
+        if requests:
+            await trio.lowlevel.checkpoint()  # a client that sends many at once does not keep others waiting
+        while not requests:
+            if self._http.refusal is not None:
+                await self._refuse(self._http.refusal)
+                return None
+            if not await self._receive():
+                return None
+        return requests.popleft()
+
+    async def _receive(self) -> bool:
+        """Wait for more from the client, and parse it. False: the client sends no more."""
+        try:
+            if self._expects_continue:
+                self._expects_continue = False
+                await self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await trio.lowlevel.wait_readable(self._socket)
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self._http.feed(data)
+        return bool(data)
+
+    async def _receive_body(self) -> bool:
+        """The same for a request whose body arrives. Raises `InvalidPayload` for a body that cannot be read."""
+        if self._http.refusal is not None:
+            raise self._http.refusal
+        return await self._receive()
+
+    async def _refuse(self, error: BzzzError) -> None:
+        """Answer a client whose bytes never became a request, and close the connection."""
+        self._is_closing = True
+        request_id = os.urandom(8).hex()
+        response = refusal(error, path="", request_id=request_id, now_ms=self._now_ms())
+        response.headers += {"X-Request-Id": request_id, "X-Content-Type-Options": "nosniff"}.items()
+        await self._send("", response)
+        await self._close(lingers=True)
+
+    async def _send(self, method: str, response: Response) -> None:
+        await self._write(response.encoded(is_head=method == "HEAD", closes=self._is_closing, date=_date()))
 
     async def _write(self, data: bytes) -> None:
-        async with self.send_lock:
-            with trio.move_on_after(self._limits.write_seconds_max) as in_time:
-                try:
-                    await self.stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    self._reading.cancel()
-            if in_time.cancelled_caught:
-                _log.info("a client did not read its answer in time and was disconnected")
-                self.stream.socket.close()
-
-    def _start_closing(self) -> None:
-        """Close our side. A client that still sends gets a moment to read the answer before the socket is closed."""
-        if self._is_closing:
-            return
-        self._is_closing = True
-        self._reading.deadline = trio.current_time() + self._limits.linger_seconds_max
+        """Send it all. Raises `OSError` when the client left, or does not read in time."""
         try:
-            self.stream.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._reading.cancel()
-        if self._http.expects_nothing():
-            self._reading.cancel()
-
-    async def _read_data(self) -> None:
-        with self._reading:
-            while True:
-                try:
-                    data = await self.stream.receive_some(MAX_RECV)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    break
-                if not self._is_closing:
-                    await self.protocol.handle(RawData(bytes(data)))
-                if not data:
-                    break
-        self._is_over = True
-        await self.protocol.handle(Closed())
-        self._idle_timer.end()
-
-    def terminate(self) -> None:
-        """The node stops: close the connection if it waits, or once its request is answered."""
-        self._idle_timer.terminate()
-
-    def _idle_seconds(self) -> float:
-        return self._limits.idle_seconds_max if self._http.keep_alive_requests else self._limits.header_seconds_max
-
-    async def _end_when_idle(self) -> None:
-        if not await self._idle_timer.expired():
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
             return
-        if not self.context.terminated.is_set() and self._http.has_part_of_a_request():
-            await self._http.refuse(TooSlow("the headers of the request did not arrive in time"))
-        with trio.CancelScope(shield=True):
-            await self.protocol_send(Closed())
+        rest = memoryview(data)[sent:]
+        with trio.move_on_after(self._limits.write_seconds_max):
+            while rest:
+                await trio.lowlevel.wait_writable(self._socket)
+                with suppress(BlockingIOError):
+                    rest = rest[self._socket.send(rest) :]
+            return
+        _log.info("a client did not read its answer in time and was disconnected")
+        raise TimeoutError("the client does not read")
+
+    async def _close(self, *, lingers: bool) -> None:
+        """Close our side. A client that still sends gets a moment to read the answer before the socket is closed:
+        closing it earlier would cause a reset, and the client would lose the answer."""
+        self._socket.shutdown(socket.SHUT_WR)
+        if not lingers:
+            return
+        with trio.move_on_after(self._limits.linger_seconds_max):
+            await trio.lowlevel.wait_readable(self._socket)
+            while self._socket.recv(RECEIVE_BYTES):
+                await trio.lowlevel.wait_readable(self._socket)
 
 
-class IdleTimer:
-    """Finds out when a connection has waited too long, with one task for its whole life.
+_dated: tuple[int, str] = (0, "")
 
-    hypercorn starts a task for each request instead. It calls `restart` and `stop`; `seconds` says how long to wait.
-    """
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._deadline = math.inf
-        self._has_terminated = False
-        self._is_over = False
-        self._scope = trio.CancelScope()
-
-    async def restart(self, *_: object) -> None:
-        self._set(-math.inf if self._has_terminated else trio.current_time() + self._seconds())
-
-    async def stop(self) -> None:
-        self._set(math.inf)
-
-    def terminate(self) -> None:
-        """Expire at once if the connection waits, and from now on whenever it would begin to wait."""
-        self._has_terminated = True
-        if self._deadline < math.inf:
-            self._set(-math.inf)
-
-    def end(self) -> None:
-        """The connection is closed: `expired` returns False."""
-        self._is_over = True
-        self._scope.cancel()
-
-    def _set(self, deadline: float) -> None:
-        self._deadline = self._scope.deadline = deadline
-
-    async def expired(self) -> bool:
-        """Wait; True once the connection has waited too long, False after `end`."""
-        while not self._is_over:
-            with trio.CancelScope(deadline=self._deadline) as self._scope:
-                await trio.sleep_forever()
-            if trio.current_time() >= self._deadline and not self._is_over:
-                return True
-        return False
+def _date() -> str:
+    """The time for the header `Date`, made once a second."""
+    global _dated
+    second = int(time.time())
+    if _dated[0] != second:
+        _dated = second, formatdate(second, usegmt=True)
+    return _dated[1]

@@ -9,11 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.responses import Response
-
 from node.api import serialize
 from node.api.headers import head_tag
 from node.api.media import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE, TOKEN, is_media_type
+from node.api.request import Response
 from node.dht.base import Answer, Provenance
 from node.store.versions import Version
 from protocols.envelope import Envelope, Notice
@@ -95,30 +94,25 @@ class FoundContent:
 def serve_content(found: FoundContent, form: str, headers: dict[str, str]) -> Response:
     """Answer with the signed envelope, or with the content under its own media type and its meta as headers."""
     if form == ENVELOPE_TYPE:
-        return Response(found.envelope.encoded, headers={**headers, "Content-Type": ENVELOPE_TYPE})
+        return Response(found.envelope.encoded, headers=[*headers.items(), ("Content-Type", ENVELOPE_TYPE)])
     media_type = found.envelope.content_type
-    response = Response(
-        found.envelope.content,
-        headers={
-            **headers,
-            "Content-Type": media_type if is_media_type(media_type) else DEFAULT_TYPE,
-            "Content-Security-Policy": "sandbox; default-src 'none'",
-            "Cross-Origin-Resource-Policy": "same-origin",
-        },
-    )
-    response.raw_headers.extend(_meta_headers(found.envelope))
-    return response
+    own = {
+        "Content-Type": media_type if is_media_type(media_type) else DEFAULT_TYPE,
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+    return Response(found.envelope.content, headers=[*headers.items(), *own.items(), *_meta_headers(found.envelope)])
 
 
-def _meta_headers(envelope: Envelope) -> list[tuple[bytes, bytes]]:
+def _meta_headers(envelope: Envelope) -> list[tuple[str, str]]:
     """`UCXL-Meta-<name>` for what a header can carry; `UCXL-Omitted-Meta` counts the rest (JSON has all)."""
     headers = [
-        (f"ucxl-meta-{name.lower()}".encode("ascii"), value.encode("utf-8", "replace"))
+        (f"UCXL-Meta-{name}", value)
         for name, value in envelope.meta.items()
         if _HEADER_NAME.fullmatch(name) and not _UNPRINTABLE.search(value)
     ]
     if len(headers) < len(envelope.meta):
-        headers.append((b"ucxl-omitted-meta", str(len(envelope.meta) - len(headers)).encode("ascii")))
+        headers.append(("UCXL-Omitted-Meta", str(len(envelope.meta) - len(headers))))
     return headers
 
 

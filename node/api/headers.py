@@ -4,10 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from starlette.requests import Request
-
 from node.api.media import DEFAULT_TYPE, is_media_type
 from node.api.query import refuse
+from node.api.request import Request
 from protocols.errors import InvalidPayload
 from protocols.heads import heads_tag
 
@@ -19,9 +18,8 @@ _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 
 def header(request: Request, name: str) -> str | None:
     """A header's value, decoded as UTF-8, or None without the header. Raises `InvalidPayload` for other bytes."""
-    raw = name.encode("ascii")
-    found = [value for key, value in request.scope["headers"] if key == raw]
-    return _header_text(name, b", ".join(found)) if found else None
+    value = request.headers.get(name.encode("ascii"))
+    return None if value is None else _header_text(name, value)
 
 
 def _header_text(name: str, value: bytes) -> str:
@@ -45,11 +43,11 @@ def content_type(request: Request) -> str:
 def meta(request: Request) -> Mapping[str, str]:
     """The `UCXL-Meta-<name>` headers by name. Names of headers have no case, so the names are lower-case here."""
     found: dict[str, str] = {}
-    for raw, value in request.scope["headers"]:
+    for raw, value in request.headers.items():
         if not raw.startswith(_META_PREFIX):
             continue
         name = raw[len(_META_PREFIX) :].decode("ascii")
-        if not name or name in found:
+        if not name or raw in request.repeated:
             refuse(raw.decode("ascii"), name, "a name after UCXL-Meta-, each once")
         found[name] = _header_text(raw.decode("ascii"), value)
     return found
@@ -115,5 +113,4 @@ def idempotency_key(request: Request) -> str | None:
 
 def caller(request: Request) -> str:
     """The author of a change that names none: the address that the request came from, which proves no identity."""
-    client = request.scope.get("client")
-    return f"api {client[0]}" if client else "api"
+    return f"api {request.client}" if request.client else "api"

@@ -1,98 +1,159 @@
-"""HTTP/1.1 of one connection: hypercorn's protocol without upgrades, with errors in the UCXL shape."""
+"""HTTP/1.1 of one connection: makes requests of the bytes that a client sends. It reads no socket and no clock.
 
-import os
-from collections.abc import Callable
-from typing import Any
+llhttp, the parser of Node.js, reads the bytes (by httptools). It refuses what a proxy before the node could read in
+another way (request smuggling): a length that is doubled or stands beside a `Transfer-Encoding`, line breaks that are
+not CR LF, folded headers, spaces before a colon. What llhttp leaves to its user is done here: limits of size, the
+version, one `Host`, `chunked` as the only transfer coding, no `CONNECT`. A request to upgrade to another protocol is
+answered in HTTP/1.1, as RFC 9110 (7.8) allows.
+"""
 
-import h11
-from hypercorn.config import Config
-from hypercorn.events import RawData
-from hypercorn.protocol.events import Request
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState, H11SendableEvent
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
-from node.api import serialize
-from protocols.errors import BzzzError, InvalidPayload
+import httptools
+
+from node.api.limits import HEADERS_BYTES_MAX
+from node.api.request import Request
+from protocols.errors import InvalidPayload
+
+_TOO_LONG = "the request cannot be read: its headers are too long"
+_NONE: frozenset[bytes] = frozenset()
 
 
-class Http1(H11Protocol):
-    """HTTP/1.1 only. It ignores an upgrade to HTTP/2 or WebSocket, as RFC 9110 (7.8) allows."""
+class Http1:
+    """Give it what a client sends with `feed`, and take requests from `requests`."""
 
-    def __init__(
-        self,
-        app: Any,
-        config: Config,
-        context: WorkerContext,
-        task_group: TaskGroup,
-        send: Any,
-        now_ms: Callable[[], int],
-    ) -> None:
-        super().__init__(app, config, context, task_group, ConnectionState({}), False, None, None, send)
-        self._now_ms = now_ms
-        self._head = b""
+    def __init__(self, receive: Callable[[], Awaitable[bool]], client: str = "") -> None:
+        """`receive` and `client` are those of each request."""
+        self.requests: deque[Request] = deque()
+        """Requests whose heads have arrived, in order. The last one may lack a part of its body."""
+        self.refusal: InvalidPayload | None = None
+        """Why nothing can be read after `requests`."""
+        self.has_part = False
+        """Whether a part of a head has arrived."""
+        self._receive = receive
+        self._client = client
+        self._parser = httptools.HttpRequestParser(self)
+        self._method = self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._idle_bytes = 0
+        """Bytes that were fed since the last piece of a body, or end of a request."""
+        self._unfinished: Request | None = None
+        """The request whose body arrives."""
+        self._is_upgrade = False
 
-    def expects_nothing(self) -> bool:
-        """Whether no more bytes are expected: the request arrived whole, or none has begun."""
-        state = self.connection.their_state
-        return state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED) or (
-            state is h11.IDLE and not self.has_part_of_a_request()
-        )
+    @property
+    def has_more(self) -> bool:
+        """Whether anything has arrived after the requests that were taken."""
+        return bool(self.requests) or self.has_part
 
-    def has_unanswered_request(self) -> bool:
-        """Whether a whole request arrived and its answer is not complete."""
-        return self.connection.their_state is h11.DONE
-
-    def has_part_of_a_request(self) -> bool:
-        return bool(self.connection.trailing_data[0])
-
-    async def refuse(self, error: BzzzError) -> None:
-        """Answer a client whose bytes never became a request."""
-        body = serialize.error(error, path="", request_id=os.urandom(8).hex(), now_ms=self._now_ms())
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode("ascii")),
-            (b"connection", b"close"),
-        ]
-        await self._send_h11_event(h11.Response(status_code=error.status, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
-
-    async def _send_error_response(self, status_code: int) -> None:
-        why = "its headers are too long" if status_code == 431 else "it is not HTTP/1.1"
-        await self.refuse(InvalidPayload(f"the request cannot be read: {why}"))
-
-    async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        """As in hypercorn, but the headers of an answer wait for its body: one write instead of three."""
+    def feed(self, data: bytes) -> None:
+        """Read what arrived. After a refusal nothing is read."""
+        self._idle_bytes += len(data)
         try:
-            data = self._head + (self.connection.send(event) or b"")
-        except h11.LocalProtocolError:
-            if self.connection.their_state != h11.ERROR:
+            while data and self.refusal is None:
+                try:
+                    self._parser.feed_data(data)
+                    data = b""
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = self._head_without_upgrade() + data[upgrade.args[0] :]
+            if self._idle_bytes > HEADERS_BYTES_MAX:  # also of a head, a trailer or an extension that never ends
+                self.refusal = InvalidPayload(_TOO_LONG)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, InvalidPayload):
                 raise
+            self.refusal = error.__context__
+        except httptools.HttpParserError as error:
+            self.refusal = InvalidPayload(f"the request cannot be read, it is not HTTP/1.1: {error}")
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head of a request to upgrade, without its `Upgrade`, for a new parser: llhttp reads no body after one."""
+        self._parser, self._is_upgrade = httptools.HttpRequestParser(self), False
+        lines = [b"%b: %b\r\n" % (name, value) for name, value in self._headers if name != b"upgrade"]
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (self._method, self._url, b"".join(lines))
+
+    # -- what llhttp calls ------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.has_part = True
+        self._url, self._headers, self._head_bytes = b"", [], 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._unfinished is None:  # otherwise it is a trailer, which no route reads
+            self._count(len(name) + len(value) + 4)
+            self._headers.append((name.lower(), value.strip(b" \t")))
+
+    def _count(self, size_bytes: int) -> None:
+        self._head_bytes += size_bytes
+        if self._head_bytes > HEADERS_BYTES_MAX:
+            raise InvalidPayload(_TOO_LONG)
+
+    def on_headers_complete(self) -> None:
+        self._method = self._parser.get_method()
+        headers, repeated = dict(self._headers), _NONE
+        if len(headers) < len(self._headers):
+            headers, repeated = _joined(self._headers)
+        version = self._parser.get_http_version()
+        self._check(version, headers, repeated)
+        if self._parser.should_upgrade():
+            self._is_upgrade = True  # the same head comes again
             return
-        self._head = b""
-        if isinstance(event, h11.Response):
-            self._head = data
-        elif data:
-            await self.send(RawData(data=data))
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        pass
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        self.stream = HTTPStream(
-            self.app, self.config, self.context, self.task_group, False, None, None, self.stream_send, STREAM_ID
+        path, _, query = self._url.partition(b"?")
+        self.has_part = False
+        self._unfinished = request = Request(
+            method=self._method.decode("ascii"),
+            path=unquote(path.decode("latin-1")),
+            query=query,
+            headers=headers,
+            repeated=repeated,
+            is_whole=False,
+            is_kept_alive=version == "1.1" and self._parser.should_keep_alive(),
+            receive=self._receive,
+            client=self._client,
         )
-        await self.stream.handle(
-            Request(
-                stream_id=STREAM_ID,
-                headers=list(request.headers),
-                http_version=request.http_version.decode("ascii"),
-                method=request.method.decode("ascii").upper(),
-                raw_path=request.target,
-                state=self.connection_state,
-            )
-        )
-        self.keep_alive_requests += 1
+        self.requests.append(request)
+
+    def _check(self, version: str, headers: dict[bytes, bytes], repeated: frozenset[bytes]) -> None:
+        """Refuse a head that llhttp accepts. Raises `InvalidPayload`."""
+        why = ""
+        if version not in ("1.1", "1.0"):
+            why = f"its version is HTTP/{version}, and this server speaks HTTP/1.1"
+        elif b"host" in repeated or (version == "1.1" and b"host" not in headers):
+            why = "it must have one Host"
+        elif (coding := headers.get(b"transfer-encoding")) is not None and (
+            coding.lower() != b"chunked" or version == "1.0" or b"content-length" in headers
+        ):
+            why = "the only Transfer-Encoding is chunked, without a Content-Length"
+        elif self._method == b"CONNECT":
+            why = "CONNECT is for proxies, and this server is none"
+        if why:
+            raise InvalidPayload(f"the request cannot be read: {why}")
+
+    def on_body(self, piece: bytes) -> None:
+        self._idle_bytes = 0
+        if self._unfinished is not None:
+            self._unfinished.pieces.append(piece)
+            self._unfinished.size_bytes += len(piece)
+
+    def on_message_complete(self) -> None:
+        if self._is_upgrade:
+            return
+        self._idle_bytes = 0
+        if self._unfinished is not None:
+            self._unfinished.is_whole = True
+            self._unfinished = None
+
+
+def _joined(pairs: list[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], frozenset[bytes]]:
+    """The headers by name, with the values of each name joined, and the names that appear several times."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        headers[name] = b"%b, %b" % (headers[name], value) if name in headers else value
+    counts = Counter(name for name, _ in pairs)
+    return headers, frozenset(name for name, count in counts.items() if count > 1)

@@ -14,8 +14,8 @@ class RequestLimits:
     body_seconds_max: float = 15.0
     """How long the whole body may take to arrive."""
     requests_max: int = 256
-    """Requests that are read or answered at one time; a further one gets 429. `OPEN_PATHS` are exempt: a probe must not
-    take a busy node for a dead one."""
+    """Requests that are read or answered at one time, those that read and those that write counted apart; a further one
+    gets 429. `OPEN_PATHS` are exempt: a probe must not take a busy node for a dead one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,15 +51,20 @@ class Acceptor:
         self._listening = listening
         self._warned_at = -math.inf
 
-    async def accept(self, most: int = AT_ONCE) -> list[trio.SocketStream]:
-        """Accept the waiting connections, at most `most` and `AT_ONCE`. Waits for the first, and for room for it."""
-        accepted: list[trio.SocketStream] = []
+    async def accept(self, most: int = AT_ONCE) -> list[tuple[socket.socket, str]]:
+        """Accept the waiting connections, at most `most` and `AT_ONCE`; each with the address of its client.
+
+        Waits for the first, and for room for it.
+        """
+        accepted: list[tuple[socket.socket, str]] = []
         while not accepted:
             await trio.lowlevel.wait_readable(self._listening)
             try:
                 while len(accepted) < min(most, AT_ONCE):
-                    connection = self._listening.accept()[0]
-                    accepted.append(trio.SocketStream(trio.socket.from_stdlib_socket(connection)))
+                    connection, where = self._listening.accept()
+                    connection.setblocking(False)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+                    accepted.append((connection, where[0]))
             except OSError as error:  # none waits any more, or one left before it was accepted
                 if not accepted and (why := NO_ROOM.get(error.errno or 0)):
                     self._warn(why)

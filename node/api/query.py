@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 from urllib.parse import unquote_to_bytes
 
-from starlette.requests import Request
-
+from node.api.request import Request
 from node.dht.base import Consistency
 from protocols import ucxl
 from protocols.errors import InvalidAddress, InvalidPayload, InvalidTemporal
@@ -27,7 +26,7 @@ class Query:
 
     def __init__(self, request: Request, *known: str) -> None:
         self._values: dict[str, str] = {}
-        for part in request.scope["query_string"].split(b"&"):
+        for part in request.query.split(b"&"):
             if not part:
                 continue
             name, _, value = (_decoded(piece) for piece in part.partition(b"="))

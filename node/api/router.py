@@ -4,46 +4,47 @@ import difflib
 from collections.abc import Mapping
 
 import trio
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.api import serialize
+from node.api.connection import App
 from node.api.media import JSON_TYPE
+from node.api.request import Request, Response
 from node.api.route_reply import RouteReply
 from node.api.routes import RESOURCES, RouteFunction
 from node.node import Node
 from protocols.errors import BzzzError, Internal, MethodNotAllowed, NotFound
 
 
-def router(node: Node) -> ASGIApp:
-    """The routes as an ASGI application. It raises `BzzzError`s: the middleware turns them into answers."""
-    return Router(
-        [Route(path, _Resource(node, path, methods)) for path, methods in RESOURCES.items()],
-        redirect_slashes=False,
-        default=_unknown_path,
-    )
+def router(node: Node) -> App:
+    """The routes over a node. It raises `BzzzError`s: the middleware turns them into answers."""
+    resources = {path: _Resource(node, path, methods) for path, methods in RESOURCES.items()}
+
+    async def route(request: Request) -> Response:
+        resource = resources.get(request.path)
+        if resource is None:
+            raise _unknown_path(request.path)
+        return await resource.answer(request)
+
+    return route
 
 
 class _Resource:
-    """One path: finds the function for the method and sends its reply."""
+    """One path: finds the function for the method and encodes its reply."""
 
     def __init__(self, node: Node, path: str, methods: Mapping[str, RouteFunction]) -> None:
         self._node = node
         self._path = path
         self._methods = {**methods, "HEAD": methods["GET"]} if "GET" in methods else methods
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = scope["method"]
-        function = self._methods.get(method)
+    async def answer(self, request: Request) -> Response:
+        function = self._methods.get(request.method)
         if function is None:
             raise MethodNotAllowed(
-                f"{self._path} does not take {method}", method=method, allow=sorted(self._methods), path=self._path
-            )
-        reply = await self._call(function, Request(scope, receive))
-        response = reply if isinstance(reply, Response) else self._encoded(reply, scope["state"]["request_id"])
-        await response(scope, receive, send)
+                f"{self._path} does not take {request.method}",
+                method=request.method, allow=sorted(self._methods), path=self._path,
+            )  # fmt: skip
+        reply = await self._call(function, request)
+        return reply if isinstance(reply, Response) else self._encoded(reply, request.id)
 
     async def _call(self, function: RouteFunction, request: Request) -> RouteReply | Response:
         """Call the route, and record for the health report how long it took and whether this API failed."""
@@ -64,11 +65,11 @@ class _Resource:
         body = serialize.response(
             reply.code, reply.message, reply.data, request_id=request_id, now_ms=self._node.now_ms()
         )
-        status = int(reply.code.split("-", 2)[1])
-        return Response(body, status_code=status, headers={**reply.headers, "Content-Type": JSON_TYPE})
+        headers = [*reply.headers.items(), ("Content-Type", JSON_TYPE)]
+        return Response(body, int(reply.code.split("-", 2)[1]), headers)
 
 
-async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
-    near = difflib.get_close_matches(scope["path"], RESOURCES, n=1, cutoff=0.6)
+def _unknown_path(path: str) -> NotFound:
+    near = difflib.get_close_matches(path, RESOURCES, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]}?" if near else f"; the paths are {', '.join(RESOURCES)}"
-    raise NotFound(f"this API has no path {scope['path'][:200]}{hint}", path=scope["path"][:200])
+    return NotFound(f"this API has no path {path[:200]}{hint}", path=path[:200])

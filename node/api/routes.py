@@ -1,6 +1,6 @@
 """The routes of the HTTP API: one function for each path and method, from a request to a reply, over the `Node`.
 
-`RESOURCES` lists them all. A function returns a `RouteReply`, which is sent as JSON in the UCXL shape, or a Starlette
+`RESOURCES` lists them all. A function returns a `RouteReply`, which is sent as JSON in the UCXL shape, or a
 `Response` where content itself is served. It may raise an error of `protocols.errors`, which the middleware turns into
 an answer. The reference for users is `docs/http-api.md`.
 """
@@ -10,8 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import trio
-from starlette.requests import Request
-from starlette.responses import Response
 
 from node.api import exposition, headers, serialize
 from node.api.body import json_object, refuse_unknown
@@ -19,6 +17,7 @@ from node.api.capability_routes import get_capabilities, get_services, put_capab
 from node.api.content import FoundContent, serve_content
 from node.api.media import ENVELOPE_TYPE, JSON_TYPE, check_content, preferred
 from node.api.query import Query
+from node.api.request import Request, Response
 from node.api.route_reply import RouteReply
 from node.config.changes import read_change, read_reason
 from node.dht.base import Durability, Receipt
@@ -70,7 +69,7 @@ async def _write(node: Node, request: Request, *, must_be_absent: bool) -> Route
     if media_type.partition(";")[0].strip().lower() == ENVELOPE_TYPE:
         return await _write_signed(node, request, query, must_be_absent=must_be_absent)
     address = query.address_to_write()
-    content = await request.body()
+    content = request.body
     check_content(content, media_type)
     write = WriteRequest(
         address=address,
@@ -96,7 +95,7 @@ async def _write_signed(node: Node, request: Request, query: Query, *, must_be_a
             field="headers", expected="no UCXL-Meta-* and no UCXL-Parents",
         )  # fmt: skip
     address = query.address_to_write() if query.text("address") else None
-    encoded = await request.body()
+    encoded = request.body
     key = headers.idempotency_key(request)
     conditions = _only_if(request, must_be_absent=must_be_absent)
     return await _written(
@@ -203,7 +202,7 @@ async def get_envelope(node: Node, request: Request) -> RouteReply | Response:
     form = preferred(headers.header(request, "accept"))
     found_headers = found.headers(form)
     if headers.is_unchanged(request, found.tag):
-        return Response(status_code=304, headers=found_headers)
+        return Response(status=304, headers=list(found_headers.items()))
     if form == JSON_TYPE:
         return RouteReply(data=found.as_json(), headers=found_headers)
     return serve_content(found, form, found_headers)
@@ -234,7 +233,7 @@ async def get_peers(node: Node, request: Request) -> RouteReply:
 async def post_peers_forget(node: Node, request: Request) -> RouteReply:
     """Remove a member that is away. The body is a JSON object with `peer_id`, and may have `reason` and `author`."""
     Query(request)
-    data = json_object(await request.body())
+    data = json_object(request.body)
     refuse_unknown(data, "peer_id", "reason", "author")
     peer = data.get("peer_id")
     if not isinstance(peer, str) or not peer:
@@ -293,7 +292,7 @@ async def get_pending(node: Node, request: Request) -> RouteReply:
 async def post_pending_retry(node: Node, request: Request) -> RouteReply:
     """Make every hint that was refused for good due again. The body may be a JSON object with `reason` and `author`."""
     Query(request)
-    body = await request.body()
+    body = request.body
     data = json_object(body) if body else {}
     refuse_unknown(data, "reason", "author")
     reason, author = read_reason(data, author=headers.caller(request))
@@ -323,7 +322,7 @@ async def get_flags(node: Node, request: Request) -> RouteReply:
 async def patch_flags(node: Node, request: Request) -> RouteReply:
     """Change flags, all of them or none: a JSON object of names and values, with a `reason` and an `author`."""
     Query(request)
-    body = json_object(await request.body())
+    body = json_object(request.body)
     await node.flags.change(read_change(body, author=headers.caller(request)))
     return RouteReply(data=serialize.flags(node), message="; ".join(node.flags.notes()) or "ok")
 
@@ -339,7 +338,7 @@ async def get_audit(node: Node, request: Request) -> RouteReply:
 async def post_audit_rotate(node: Node, request: Request) -> RouteReply:
     """Begin a new file of the audit log. The body may be a JSON object with `reason` and `author`."""
     Query(request)
-    body = await request.body()
+    body = request.body
     data = json_object(body) if body else {}
     refuse_unknown(data, "reason", "author")
     reason, author = read_reason(data, author=headers.caller(request))
@@ -363,7 +362,7 @@ async def get_metrics(node: Node, request: Request) -> Response:
         raise NotFound(
             "metrics are switched off on this node; start it with BZZZ_METRICS_ENABLED=true", path="/metrics"
         )
-    return Response(exposition.exposition(node.meters), headers={"Content-Type": exposition.CONTENT_TYPE})
+    return Response(exposition.exposition(node.meters), headers=[("Content-Type", exposition.CONTENT_TYPE)])
 
 
 RESOURCES: Mapping[str, Mapping[str, RouteFunction]] = {

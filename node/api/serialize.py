@@ -30,7 +30,7 @@ PATH_CHARS_MAX = 200
 
 def encode(payload: Mapping[str, Any]) -> bytes:
     """JSON as bytes; a lone surrogate, which UTF-8 cannot carry, becomes a question mark."""
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), default=_plain).encode("utf-8", "replace")
+    return _encode(payload).encode("utf-8", "replace")
 
 
 def _exact(value: object) -> object:
@@ -40,6 +40,9 @@ def _exact(value: object) -> object:
 
 def _plain(value: object) -> object:
     return value.hex() if isinstance(value, bytes) else str(value)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain).encode
 
 
 def rfc3339(unix_ms: int) -> str:

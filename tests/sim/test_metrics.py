@@ -20,6 +20,7 @@ from node.logs import formatter
 from node.node import Node
 from tests.sim.swarms import get, hints_delivered, met, over_seeds, put, running, swarm_of
 from tests.unit.expositions import Read, read
+from tests.unit.node.api.direct import Direct
 from tests.until import until
 
 ADDRESS = "ucxl://sim:tester@bzzz:nodes/*^/traced"
@@ -116,7 +117,7 @@ def logged() -> Iterator[Callable[[], list[dict[str, object]]]]:
 
 async def asked(node: Node, method: str, **more: object) -> httpx.Response:
     app = Middleware(router(node), ApiAccess(is_loopback=True, token=None), now_ms=node.now_ms)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as http:
+    async with httpx.AsyncClient(transport=Direct(app), base_url="http://127.0.0.1:8080") as http:
         return await http.request(method, "/v1/envelope", **more)  # type: ignore[arg-type]
 
 

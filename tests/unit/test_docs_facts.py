@@ -14,7 +14,7 @@ from netsim.checks.registry import CHECKS
 from netsim.faults.kinds import KINDS
 from netsim.scenario import toml
 from node import cli
-from node.api.middleware import TooSlow
+from node.api.refusal import TooSlow
 from node.commands.up import up_command
 from node.config import values
 from node.config.flags import NAMES, Force

@@ -35,6 +35,7 @@ from protocols.errors import Conflict, Indeterminate, StorageFull, Unavailable
 from protocols.keys import PrivateKey
 from protocols.ucxl import key_of
 from tests.unit.expositions import Read, read
+from tests.unit.node.api.direct import Direct
 from tests.until import until
 
 ADDRESS = "ucxl://agent:role@project:task/*^/notes/a.md"
@@ -62,7 +63,7 @@ async def client(node: Node, token: str | None = None) -> AsyncIterator[httpx.As
         now_ms=node.now_ms,
         metrics=HttpMetrics.of(node, RESOURCES),
     )
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as http:
+    async with httpx.AsyncClient(transport=Direct(app), base_url="http://127.0.0.1:8080") as http:
         yield http
 
 

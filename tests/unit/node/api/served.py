@@ -14,6 +14,7 @@ from node.api.router import router
 from node.node import Node
 from protocols.errors import NotFound
 from protocols.keys import PrivateKey
+from tests.unit.node.api.direct import Direct
 
 KEY = PrivateKey.from_seed(b"\x01" * 32)
 OTHER = PrivateKey.from_seed(b"\x02" * 32)
@@ -83,7 +84,7 @@ class Api:
 @asynccontextmanager
 async def served(node: Node, access: ApiAccess = LOOPBACK, limits: RequestLimits | None = None) -> AsyncIterator[Api]:
     app = Middleware(router(node), access, now_ms=node.now_ms, limits=limits)
-    transport = httpx.ASGITransport(app)
+    transport = Direct(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
         yield Api(node, client)
 

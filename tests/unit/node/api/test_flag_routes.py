@@ -18,6 +18,7 @@ from node.node import Node
 from node.store.memory.store import MemoryStore
 from protocols.audit_log import check
 from protocols.keys import PrivateKey
+from tests.unit.node.api.direct import Direct
 
 KEY = PrivateKey.from_seed(b"\x01" * 32)
 
@@ -36,7 +37,7 @@ async def node() -> AsyncIterator[Node]:
 @asynccontextmanager
 async def client(node: Node, token: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
     app = Middleware(router(node), ApiAccess(is_loopback=True, token=token), now_ms=node.now_ms)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080") as http:
+    async with httpx.AsyncClient(transport=Direct(app), base_url="http://127.0.0.1:8080") as http:
         yield http
 
 

@@ -41,8 +41,8 @@ async def test_many_connections_at_once_wait_and_all_are_accepted() -> None:
         acceptor = Acceptor(listening)
         taken = [await acceptor.accept() for _ in range(600 // AT_ONCE)]
         assert [len(some) for some in taken] == [AT_ONCE] * len(taken)
-        for stream in (stream for some in taken for stream in some):
-            await stream.aclose()
+        for stream, _ in (each for some in taken for each in some):
+            stream.close()
 
 
 async def test_without_descriptors_left_connections_wait_until_there_are_some() -> None:
@@ -60,8 +60,9 @@ async def test_without_descriptors_left_connections_wait_until_there_are_some() 
         assert ["this process has no file descriptors left" in line["event"] for line in lines] == [True], (
             "one line, though it tried often"
         )
-        (stream,) = await acceptor.accept()
-        await stream.aclose()
+        ((stream, address),) = await acceptor.accept()
+        stream.close()
+        assert address == "127.0.0.1"
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from node.api.middleware import ApiAccess, retry_after
+from node.api.middleware import ApiAccess
+from node.api.request import Request
 from node.api.routes import RESOURCES
 from node.node import Node
 from protocols.envelope import ENCODED_BYTES_MAX
-from protocols.errors import ClockAhead, Unavailable
+from protocols.errors import Unavailable
 from tests.unit.node.api.served import (
     ADDRESS,
     API_OVER_NOTHING,
@@ -42,21 +43,19 @@ async def test_every_answer_says_how_long_the_node_took(api: Api) -> None:
 
 @pytest.mark.parametrize(("announced", "bytes_read_max"), [(10**12, 0), (None, ENCODED_BYTES_MAX + 65536)])
 async def test_what_is_too_large_is_refused_before_it_is_read(announced: int | None, bytes_read_max: int) -> None:
-    read, answered = 0, []
+    read = 0
 
-    async def endless() -> Any:
+    async def receive() -> bool:
         nonlocal read
         read += 65536
-        return {"type": "http.request", "body": b"x" * 65536, "more_body": True}
+        request.size_bytes = read
+        return True
 
-    async def send(message: Any) -> None:
-        answered.append(message)
-
-    headers = [(b"content-length", b"%d" % announced)] if announced else []
-    scope = {"type": "http", "method": "PUT", "path": ENVELOPE, "query_string": b"", "headers": headers}
-    await API_OVER_NOTHING(scope, endless, send)
-    assert answered[0]["status"] == 413
-    assert json.loads(answered[1]["body"])["error"]["details"]["size_bytes_max"] == ENCODED_BYTES_MAX
+    headers = {b"content-length": b"%d" % announced} if announced else {}
+    request = Request(method="PUT", path=ENVELOPE, headers=headers, is_whole=False, receive=receive)
+    answer = await API_OVER_NOTHING(request)
+    assert answer.status == 413
+    assert json.loads(answer.body)["error"]["details"]["size_bytes_max"] == ENCODED_BYTES_MAX
     assert read <= bytes_read_max
 
 
@@ -166,9 +165,3 @@ async def test_an_error_inside_groups_of_one_is_found(api: Api, monkeypatch: pyt
     response = await api.get()
     assert response.status_code == 503
     assert response.headers["retry-after"] == "2"
-
-
-def test_retry_after_is_given_where_it_is_known() -> None:
-    assert retry_after(ClockAhead("", ahead_ms=70_500)) == 11
-    assert retry_after(Unavailable("", retry_after_ms=1)) == 1
-    assert retry_after(Unavailable("")) is None

@@ -3,113 +3,16 @@
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 
 import pytest
 import trio
-from starlette.types import Receive, Scope, Send
 from trio.testing import wait_all_tasks_blocked
 
 from node.api.limits import RequestLimits, ServerLimits
-from node.api.listen import bind
-from node.api.middleware import ApiAccess, Middleware
-from node.api.server import serve
+from tests.unit.node.api.listening import BIG, PATIENT, QUICK, Server, is_status, read_all, request, running
 from tests.until import until
-
-QUICK = ServerLimits(
-    header_seconds_max=0.2, idle_seconds_max=0.4, write_seconds_max=0.3, linger_seconds_max=0.3, grace_seconds=0.3
-)
-PATIENT = ServerLimits()
-BIG = 32 * 1024 * 1024
-
-
-async def answer(send: Send, body: bytes) -> None:
-    headers = [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the size of the body; certain paths sleep, fail or give a large answer."""
-    if scope["path"] == "/sleep":
-        await trio.sleep_forever()
-    if scope["path"] == "/nap":
-        await trio.sleep(0.1)
-    if scope["path"] == "/big":
-        await answer(send, b"x" * BIG)
-        return
-    if scope["path"] == "/raise":
-        raise RuntimeError("a defect")
-    message = await receive()
-    await answer(send, b"%d" % len(message.get("body", b"")))
-
-
-class Server:
-    def __init__(self, where: tuple[str, int], stop: Callable[[], Awaitable[None]]) -> None:
-        self.where = where
-        self.stop = stop
-
-    async def connect(self) -> trio.SocketStream:
-        return await trio.open_tcp_stream(*self.where)
-
-    async def get(self, path: str = "/") -> bytes:
-        stream = await self.connect()
-        async with stream:
-            await stream.send_all(request(path, close=True))
-            return await read_all(stream)
-
-    async def is_answering(self) -> bool:
-        return is_status(200, await self.get())
-
-
-def request(path: str = "/", *, close: bool = False, method: str = "GET", headers: str = "") -> bytes:
-    last = "Connection: close" if close else "X-Keep: 1"
-    return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}{last}\r\n\r\n".encode()
-
-
-def is_status(status: int, answer: bytes) -> bool:
-    return answer.startswith(b"HTTP/1.1 %d" % status)
-
-
-async def read_all(stream: trio.SocketStream) -> bytes:
-    """Until the server closes."""
-    found = b""
-    while data := await stream.receive_some(65536):
-        found += data
-    return found
-
-
-@asynccontextmanager
-async def running(limits: ServerLimits = PATIENT, body: RequestLimits | None = None) -> AsyncIterator[Server]:
-    stopping, stopped = trio.Event(), trio.Event()
-    api = Middleware(app, ApiAccess(is_loopback=True, token=None), now_ms=lambda: 0, limits=body or RequestLimits())
-    listening = bind("127.0.0.1:0")
-    where = listening.getsockname()
-
-    async def live(task_status: trio.TaskStatus[str]) -> None:
-        await serve(api, listening, now_ms=lambda: 0, stopping=stopping, limits=limits, task_status=task_status)
-        stopped.set()
-
-    async def stop() -> None:
-        stopping.set()
-        await stopped.wait()
-
-    async with trio.open_nursery() as nursery:
-        assert await nursery.start(live) == f"http://127.0.0.1:{where[1]}"
-        yield Server(where, stop)
-        await stop()
-
-
-async def test_requests_are_answered_on_one_connection_in_turn() -> None:
-    async with running() as server, await server.connect() as stream:
-        await stream.send_all(request() + request())
-        found = b""
-        while found.count(b"HTTP/1.1 200") < 2:
-            more = await stream.receive_some()
-            assert more, "it closed the connection after the first"
-            found += more
 
 
 @pytest.mark.parametrize(
@@ -340,16 +243,20 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_frees_its_place_at_o
         async with await server.connect() as stream:
             await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
             await wait_all_tasks_blocked(0.05)
-            assert is_status(429, await server.get())
-        await until(server.is_answering, seconds=2)
+            assert is_status(429, await server.get(method="PUT"))
+        await until(server.is_writing, seconds=2)
 
 
-async def test_probes_are_answered_however_much_there_is_to_do() -> None:
+async def test_writes_take_no_place_of_a_read_and_probes_are_answered_however_much_there_is_to_do() -> None:
     async with running(PATIENT, RequestLimits(requests_max=1)) as server, await server.connect() as stream:
         await stream.send_all(b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhalf")
         await wait_all_tasks_blocked(0.05)
-        assert is_status(429, await server.get())
-        assert is_status(200, await server.get("/health"))
+        assert is_status(429, await server.get(method="PUT"))
+        async with await server.connect() as reading:
+            await reading.send_all(request("/sleep"))
+            await wait_all_tasks_blocked(0.05)
+            assert is_status(429, await server.get())
+            assert is_status(200, await server.get("/health"))
 
 
 async def test_a_client_that_leaves_during_its_answer_leaves_nothing_behind() -> None:
@@ -357,12 +264,12 @@ async def test_a_client_that_leaves_during_its_answer_leaves_nothing_behind() ->
     async with running(PATIENT) as server:
         for number in range(20):
             stream = await server.connect()
-            await until(lambda: any("_end_when_idle" in name for name in task_names()))
+            await until(lambda: any("serve_connection" in name for name in task_names()))
             await stream.send_all(request("/nap") * 2)
             await trio.sleep(0.002 * number)
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             await stream.aclose()
-        await until(lambda: not any("_end_when_idle" in name for name in task_names()), seconds=5)
+        await until(lambda: not any("serve_connection" in name for name in task_names()), seconds=5)
 
 
 def task_names() -> list[str]:

@@ -154,7 +154,7 @@ def test_the_other_shells_get_descriptions_too(
 
 def test_completion_imports_no_part_of_a_node(environment: dict[str, str]) -> None:
     """A completion must be quick, and the imports decide how quick it is."""
-    heavy = ("trio", "libp2p", "starlette", "hypercorn", "structlog", "msgpack", "nacl", "netsim.virtual")
+    heavy = ("trio", "libp2p", "httptools", "structlog", "msgpack", "nacl", "netsim.virtual")
     for words in ("bzzz ", "bzzz up --", "bzzz flags set "):
         variables = {"_BZZZ_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
         found = subprocess.run(
