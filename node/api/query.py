@@ -29,7 +29,8 @@ class Query:
         for part in request.query.split(b"&"):
             if not part:
                 continue
-            name, _, value = (_decoded(piece) for piece in part.partition(b"="))
+            raw_name, _, raw_value = part.partition(b"=")
+            name, value = _decoded(raw_name), _decoded(raw_value)
             if name not in known:
                 _refuse_unknown(name, known)
             if name in self._values:
@@ -100,7 +101,7 @@ class Query:
 
 def _decoded(piece: bytes) -> str:
     try:
-        return unquote_to_bytes(piece).decode("utf-8")
+        return (unquote_to_bytes(piece) if b"%" in piece else piece).decode("utf-8")
     except UnicodeDecodeError as error:
         text = piece.decode("ascii", "replace")
         raise InvalidPayload(

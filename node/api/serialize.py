@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from node.dht.base import Provenance, Receipt, VersionHistory
@@ -47,11 +48,19 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_p
 
 def rfc3339(unix_ms: int) -> str:
     """Unix milliseconds as `2026-08-07T14:30:00.000Z`; the end of the year 9999 for anything later."""
+    second, ms = divmod(unix_ms, 1000)
+    if (written := _second(second)) is None:
+        return "9999-12-31T23:59:59.999Z"
+    return f"{written}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(unix_seconds: int) -> str | None:
+    """The same without milliseconds and zone, None for what no date has; kept, for an answer names times of now."""
     try:
-        moment = datetime.fromtimestamp(unix_ms / 1000, UTC)
+        return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
     except (ValueError, OverflowError, OSError):
-        moment = datetime.max.replace(tzinfo=UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return None
 
 
 def response(code: str, message: str, data: Mapping[str, Any], *, request_id: str, now_ms: int) -> bytes:

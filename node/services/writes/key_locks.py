@@ -6,9 +6,9 @@ A write that waits for its lock waits for other writes, and these wait for the s
 for the swarm: so the deadline stands still while the write that holds the lock waits for the disk.
 """
 
-import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import trio
 
@@ -40,6 +40,9 @@ class _KeyLock:
 
     async def acquire(self, deadline: float, give_up_at: float) -> float | None:
         """Acquire the lock; return the deadline, later by the time that the disk took. None: not in time."""
+        if not self._lock.locked():
+            self._lock.acquire_nowait()
+            return deadline
         waiter = _Waiter(trio.CancelScope(deadline=deadline), give_up_at, deadline - trio.current_time())
         if self._is_committing:
             waiter.scope.deadline = give_up_at
@@ -67,26 +70,59 @@ class _KeyLock:
 
 
 class HeldLock:
-    """The locks held for one write. `deadline`, on trio's clock, is the write's, later by the disk's time."""
+    """The locks of one write: held from entering its block until `release`, or until the block ends.
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self._entries: list[_KeyLock] = []
+    Entering raises `Unavailable` when a lock was not free before the deadline.
+    """
 
-    def add(self, entry: _KeyLock, deadline: float) -> None:
-        self._entries.append(entry)
+    def __init__(self, locks: "KeyLocks", names: Sequence[tuple[bytes, str]], deadline: float, give_up_at: float):
+        """`names` are the locks to hold, in order, with words for each."""
         self.deadline = deadline
+        """The write's, on trio's clock: later by the time that the disk took for others."""
+        self._locks = locks
+        self._names = names
+        self._give_up_at = give_up_at
+        self._used: list[_KeyLock] = []
+        self._held: list[_KeyLock] = []
+
+    async def __aenter__(self) -> Self:
+        try:
+            for name, which in self._names:
+                await self._acquire(name, which)
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    async def _acquire(self, name: bytes, which: str) -> None:
+        lock = self._locks.use(name)
+        self._used.append(lock)
+        is_ready = False
+        if (moved_deadline := await lock.acquire(self.deadline, self._give_up_at)) is not None:
+            self._held.append(lock)
+            self.deadline = moved_deadline
+            is_ready = await self._locks.settled(name, self._give_up_at)
+        if not is_ready:
+            raise Unavailable(f"earlier writes {which} are still under way; nothing was written")
 
     def begin_commit(self) -> None:
         """From now on until the release, the write waits for the disk alone."""
-        for entry in self._entries:
-            entry.begin_commit()
+        for lock in self._held:
+            lock.begin_commit()
 
     def release(self) -> None:
         """A second call is harmless."""
-        entries, self._entries = self._entries, []
-        for entry in entries:
-            entry.release()
+        held, self._held = self._held, []
+        for lock in held:
+            lock.release()
+
+    def _leave(self) -> None:
+        self.release()
+        for (name, _), lock in zip(self._names, self._used, strict=False):
+            self._locks.leave(name, lock)
 
 
 class KeyLocks:
@@ -97,47 +133,27 @@ class KeyLocks:
         self._locks: dict[bytes, _KeyLock] = {}
         self._uncertain: dict[bytes, None] = {}
 
-    @contextlib.asynccontextmanager
-    async def hold(
-        self, key: bytes, deadline: float, *, disk_seconds: float, idempotency_key: str | None = None
-    ) -> AsyncIterator[HeldLock]:
-        """Hold the lock of a key, and before it that of an idempotency key, until released, or until the block ends.
+    def hold(self, key: bytes, deadline: float, *, disk_seconds: float, idempotency_key: str | None = None) -> HeldLock:
+        """The lock of a key, and before it that of an idempotency key, to be held by `async with`.
 
-        Raises `Unavailable` when a lock was not free before `deadline` (trio's clock), which stands still while the
-        disk is waited for, for `disk_seconds` in all at most.
+        `deadline`, on trio's clock, stands still while the disk is waited for, for `disk_seconds` in all at most.
         """
-        held = HeldLock(deadline)
-        give_up_at = max(deadline, trio.current_time() + disk_seconds)
-        try:
-            async with contextlib.AsyncExitStack() as stack:
-                if idempotency_key is not None:
-                    name = _idempotency_name(idempotency_key)
-                    await stack.enter_async_context(self._hold(name, held, give_up_at, "with this Idempotency-Key"))
-                await stack.enter_async_context(self._hold(key, held, give_up_at, "of this address"))
-                yield held
-        finally:
-            held.release()
+        names = [(key, "of this address")]
+        if idempotency_key is not None:
+            names.insert(0, (_idempotency_name(idempotency_key), "with this Idempotency-Key"))
+        return HeldLock(self, names, deadline, max(deadline, trio.current_time() + disk_seconds))
 
-    @contextlib.asynccontextmanager
-    async def _hold(self, name: bytes, held: HeldLock, give_up_at: float, which: str) -> AsyncIterator[None]:
-        """Add one lock to those that are held for a write."""
-        entry = self._locks.setdefault(name, _KeyLock())
-        entry.users += 1
-        try:
-            moved_deadline = await entry.acquire(held.deadline, give_up_at)
-            is_ready = False
-            if moved_deadline is not None:
-                held.add(entry, moved_deadline)
-                with trio.move_on_at(give_up_at):
-                    await self._wait_for_uncertain(name)
-                    is_ready = True
-            if not is_ready:
-                raise Unavailable(f"earlier writes {which} are still under way; nothing was written")
-            yield
-        finally:
-            entry.users -= 1
-            if not entry.users:
-                self._locks.pop(name, None)
+    def use(self, name: bytes) -> _KeyLock:
+        """The lock of this name, with one user more."""
+        lock = self._locks.setdefault(name, _KeyLock())
+        lock.users += 1
+        return lock
+
+    def leave(self, name: bytes, lock: _KeyLock) -> None:
+        """The lock has one user less; without users it is forgotten."""
+        lock.users -= 1
+        if not lock.users:
+            self._locks.pop(name, None)
 
     def mark_uncertain(self, key: bytes, idempotency_key: str | None) -> None:
         """The disk did not confirm a write of this key in time: it may still become a version."""
@@ -145,17 +161,20 @@ class KeyLocks:
         if idempotency_key is not None:
             self._uncertain[_idempotency_name(idempotency_key)] = None
 
-    async def _wait_for_uncertain(self, key: bytes) -> None:
-        """Wait until it is known what became of uncertain writes of this key.
+    async def settled(self, name: bytes, give_up_at: float) -> bool:
+        """Wait until it is known what became of uncertain writes of this name; False: not in time.
 
         Otherwise the next version would not name them as parents, and be a sibling.
         """
-        if key not in self._uncertain and len(self._uncertain) < UNCERTAIN_MAX:
-            return
-        keys = tuple(self._uncertain)
-        await self._store.settled()
-        for each in keys:
-            self._uncertain.pop(each, None)
+        if name not in self._uncertain and len(self._uncertain) < UNCERTAIN_MAX:
+            return True
+        names = tuple(self._uncertain)
+        with trio.move_on_at(give_up_at):
+            await self._store.settled()
+            for each in names:
+                self._uncertain.pop(each, None)
+            return True
+        return False
 
 
 def _idempotency_name(idempotency_key: str) -> bytes:
