@@ -39,6 +39,7 @@ from node.services.control.flag_store import FlagStore
 from node.services.membership.directory import Directory
 from node.services.membership.finder_switch import FinderSwitch
 from node.services.membership.neighbours import Neighbours
+from node.services.membership.peer_list import PeerList
 from node.services.membership.this_node import ThisNode
 from node.services.observe.health import HealthMonitor
 from node.services.observe.probes import Probes
@@ -422,6 +423,13 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
         resolver=resolver,
         store=store,
         members=members,
+        peer_list=PeerList(
+            members,
+            store,
+            environment.peer_policy,
+            picture=swarm.neighbours.picture if swarm else list,
+            now_ms=now_ms,
+        ),
         monitor=monitor,
         network=environment.network,
         breaker=swarm.breaker if swarm else None,

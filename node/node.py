@@ -10,6 +10,7 @@ from node.services.control.audit import Audit
 from node.services.control.capability_store import CapabilityStore
 from node.services.control.flag_store import FlagStore
 from node.services.membership.directory import Directory
+from node.services.membership.peer_list import PeerList, PeerStatus
 from node.services.observe.health import HealthMonitor
 from node.services.observe.health_report import HealthReport
 from node.services.reads.resolver import Resolver
@@ -19,23 +20,6 @@ from node.swarm.base import Network
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
 from protocols.errors import Conflict, NotFound
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerStatus:
-    """One member, as this node sees it."""
-
-    peer: str
-    name: str
-    addresses: tuple[str, ...]
-    is_connected: bool
-    is_suspect: bool
-    last_seen_ms: int
-    hints: int
-    """Writes of this node that it does not have yet."""
-    clock_offset_ms: float | None
-    """How far its clock is ahead of this node's."""
-    round_trip_ms: float | None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -51,6 +35,7 @@ class Node:
     resolver: Resolver
     store: Store
     members: Members
+    peer_list: PeerList
     monitor: HealthMonitor
     """Observes the components, and makes the health report."""
     network: Network | None
@@ -74,23 +59,8 @@ class Node:
         return self.network.addresses if self.network else ()
 
     def peers(self) -> list[PeerStatus]:
-        """All members, the connected ones first."""
-        hint_counts = self.store.hint_counts()
-        peers = [
-            PeerStatus(
-                peer=p.member.peer,
-                name=p.member.name,
-                addresses=p.member.addresses,
-                is_connected=p.is_connected,
-                is_suspect=p.is_suspect,
-                last_seen_ms=self.now_ms() if p.is_connected and not p.is_suspect else p.member.last_seen_ms,
-                hints=hint_counts.get(p.member.peer, 0),
-                clock_offset_ms=p.clock_offset_ms,
-                round_trip_ms=None if p.round_trip_seconds is None else p.round_trip_seconds * 1000.0,
-            )
-            for p in self.members.all()
-        ]
-        return sorted(peers, key=lambda p: (not p.is_connected, p.name, p.peer))
+        """Every other node that this one knows of, the connected ones first."""
+        return self.peer_list.all()
 
     async def retry_quarantined(self, *, author: str, reason: str) -> int:
         """Make every hint in quarantine due again, and return their number; an entry of the audit log says who did it.
@@ -108,7 +78,7 @@ class Node:
         the audit log says who did it. Raises `NotFound`, `Conflict` for a member that is here, `StorageFull` or
         `Unavailable`.
         """
-        status = next((each for each in self.peers() if each.peer == peer), None)
+        status = next((each for each in self.peers() if each.peer == peer and each.is_member), None)
         if status is None:
             raise NotFound(f"this node knows no member {peer:.100}; GET /v1/peers lists them", peer_id=peer[:100])
         if status.is_connected and not status.is_suspect:

@@ -136,7 +136,7 @@ class NodeMetrics:
         yield gauge("bzzz_store_failing", "1 while the last transaction failed.", is_failing)
 
     def _swarm(self) -> Iterator[Family]:
-        peers = self._node.peers()
+        peers = [peer for peer in self._node.peers() if peer.is_member]
         reachable = sum(peer.is_connected and not peer.is_suspect for peer in peers)
         yield gauge("bzzz_swarm_members", "Other members of the swarm that this node remembers.", len(peers))
         yield gauge("bzzz_swarm_connected", "Members that are connected.", sum(p.is_connected for p in peers))

@@ -227,7 +227,7 @@ async def get_history(node: Node, request: Request) -> RouteReply:
 
 async def get_peers(node: Node, request: Request) -> RouteReply:
     Query(request)
-    return RouteReply(data={"peers": [serialize.peer(peer) for peer in node.peers()]})
+    return RouteReply(data=serialize.peers(node.peers()))
 
 
 async def post_peers_forget(node: Node, request: Request) -> RouteReply:

@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import Any
 
 from node.dht.base import Provenance, Receipt, VersionHistory
-from node.node import Node, PeerStatus
+from node.node import Node
 from node.services.membership.directory import Offer
+from node.services.membership.peer_list import PeerAddress, PeerStatus
 from node.services.observe.health_report import HealthReport
 from node.store.hints import Hint, Pending
 from node.store.versions import Version
@@ -25,6 +26,8 @@ from protocols.errors import BzzzError
 from protocols.policy.cache import CacheCounts
 
 SOURCE = "bzzz-node/v1"
+PEERS_MAX = 1_000
+"""Nodes in one answer that are no members: strangers can make up any number of them."""
 PATH_CHARS_MAX = 200
 """An error repeats only the beginning of a long path, so that a long request makes no long answer."""
 
@@ -212,18 +215,36 @@ def hint(hint: Hint, *, now_ms: int) -> dict[str, Any]:
     }
 
 
+def peers(peers: Sequence[PeerStatus]) -> dict[str, Any]:
+    """All members, and so many of the others that the answer stays bounded."""
+    others = [each for each in peers if not each.is_member]
+    left_out = set(map(id, others[PEERS_MAX:]))
+    return {"peers": [peer(each) for each in peers if id(each) not in left_out], "left_out": len(left_out)}
+
+
 def peer(peer: PeerStatus) -> dict[str, Any]:
     return {
-        "peer_id": peer.peer,
+        "peer_id": peer.peer or None,
         "name": peer.name,
-        "multiaddrs": list(peer.addresses),
+        "state": peer.state.value,
+        "member": peer.is_member,
         "connected": peer.is_connected,
         "suspect": peer.is_suspect,
+        "sources": [{"source": source, "age_ms": round(age_ms)} for source, age_ms in peer.sources],
+        "multiaddrs": [each.address for each in peer.addresses],
+        "addresses": [_address(each) for each in peer.addresses],
         "last_seen": rfc3339(peer.last_seen_ms) if peer.last_seen_ms else None,
         "owed": peer.hints,
         "clock_offset_ms": peer.clock_offset_ms,
         "round_trip_ms": peer.round_trip_ms,
+        "agent": peer.agent,
+        "capabilities": list(peer.capabilities),
+        "last_error": peer.last_error,
     }
+
+
+def _address(address: PeerAddress) -> dict[str, Any]:
+    return {"multiaddr": address.address, "sources": list(address.sources), "age_ms": round(address.age_ms)}
 
 
 def capabilities(node: Node) -> dict[str, Any]:

@@ -25,8 +25,10 @@ def peers_command() -> None:
 def show(*, client: ApiClient, as_json: bool) -> None:
     """List the other nodes that this node knows.
 
-    STATE is 'connected', 'suspect' (connected, but it did not answer in time) or 'away'. HINTS counts the writes of
-    this node that the other one does not have yet; see 'bzzz pending'.
+    STATE is 'connected', 'suspect' (connected, but it did not answer in time), 'known' (not connected; it is dialled)
+    or 'refused'. HINTS counts the writes of this node that the other one does not have yet; see 'bzzz pending'. FOUND
+    BY names who reported the node. Below the table is why a node is not connected. --json has all addresses, and the
+    age of each report.
     """
     data = client.call("GET", "/v1/peers").data
     if as_json:
@@ -35,17 +37,39 @@ def show(*, client: ApiClient, as_json: bool) -> None:
     if not data["peers"]:
         click.echo("this node knows no other node yet; 'bzzz up --bootstrap NODE' names one to start with")
         return
-    print_table(("NAME", "STATE", "LAST SEEN", "HINTS", "PEER", "ADDRESS"), [_peer(peer) for peer in data["peers"]])
+    print_table(_HEAD, [_peer(peer) for peer in data["peers"]])
+    for peer in data["peers"]:
+        if peer["last_error"]:
+            print_line(f"{peer['name'] or peer['peer_id'] or _addresses(peer)}: {peer['last_error']}")
+    if data["left_out"]:
+        print_note(f"{data['left_out']} more that are no members are left out")
+
+
+_HEAD = (
+    "NAME", "STATE", "LAST SEEN", "HINTS", "RTT", "CLOCK", "FOUND BY", "RUNS", "CAPABILITIES", "PEER", "ADDRESS",
+)  # fmt: skip
 
 
 def _peer(peer: dict[str, Any]) -> tuple[str, ...]:
-    address = peer["multiaddrs"][0].partition("/p2p/")[0] if peer["multiaddrs"] else "-"
-    last_seen, hints = peer["last_seen"] or "never", str(peer["owed"])
-    return (peer["name"] or "-", _state(peer), last_seen, hints, peer["peer_id"], address)
+    return (
+        peer["name"] or "-",
+        peer["state"],
+        peer["last_seen"] or "never",
+        str(peer["owed"]),
+        "-" if peer["round_trip_ms"] is None else f"{peer['round_trip_ms']:.1f} ms",
+        "-" if peer["clock_offset_ms"] is None else f"{peer['clock_offset_ms'] / 1000:+.3f} s",
+        ", ".join(source["source"] for source in peer["sources"]) or "-",
+        peer["agent"] or "-",
+        ", ".join(peer["capabilities"]) or "-",
+        peer["peer_id"] or "-",
+        _addresses(peer),
+    )
 
 
-def _state(peer: dict[str, Any]) -> str:
-    return "suspect" if peer["suspect"] else "connected" if peer["connected"] else "away"
+def _addresses(peer: dict[str, Any]) -> str:
+    """The address that is most likely the right one, and how many others there are."""
+    first, *others = [address.partition("/p2p/")[0] for address in peer["multiaddrs"]] or ["-"]
+    return f"{first} and {len(others)} more" if others else first
 
 
 @peers_command.command("forget", short_help="Remove a node that is gone for good.")
@@ -63,7 +87,7 @@ def forget(*, client: ApiClient, as_json: bool, peer: str, yes: bool, reason: st
     """
     found = _named(client, peer)
     print_note(
-        f"{found['name'] or 'a node without a name'} ({found['peer_id']}): {_state(found)}, last seen "
+        f"{found['name'] or 'a node without a name'} ({found['peer_id']}): {found['state']}, last seen "
         f"{found['last_seen'] or 'never'}; it does not have {found['owed']} of this node's writes"
     )
     if not yes:
@@ -81,7 +105,8 @@ def forget(*, client: ApiClient, as_json: bool, peer: str, yes: bool, reason: st
 
 def _named(client: ApiClient, peer: str) -> dict[str, Any]:
     """The node with this peer id, or the only one with this name."""
-    peers: list[dict[str, Any]] = client.call("GET", "/v1/peers").data["peers"]
+    known: list[dict[str, Any]] = client.call("GET", "/v1/peers").data["peers"]
+    peers = [each for each in known if each["member"]]
     found = [each for each in peers if each["peer_id"] == peer] or [each for each in peers if each["name"] == peer]
     if not found:
         raise Failure(f"this node knows no node {peer!r}; 'bzzz peers' lists them", exit_codes.NOT_THERE)

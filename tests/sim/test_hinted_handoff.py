@@ -302,7 +302,7 @@ async def forgotten(seed: int) -> None:
         assert writer.store.hint_counts()[gone.peer]
         disk = Disk.under(swarm["n1"].store)
         disk.is_full = True
-        await until(lambda: len(writer.peers()) == 3, seconds=90, what="it is forgotten")
+        await until(lambda: len(writer.members) == 3, seconds=90, what="it is forgotten")
         await trio.sleep(rng.random() * 10)
         disk.is_full = False
         await hints_delivered(swarm, seconds=20)

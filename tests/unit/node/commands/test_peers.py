@@ -5,7 +5,7 @@ import json
 from tests.unit.node.commands.running import bzzz, stand_in
 
 PEER = {
-    "peer_id": "12D3KooWpeer", "name": "n2", "multiaddrs": [], "connected": False, "suspect": False,
+    "peer_id": "12D3KooWpeer", "name": "n2", "state": "known", "member": True, "multiaddrs": [],
     "last_seen": "2026-01-01T00:00:00.000Z", "owed": 3, "clock_offset_ms": None, "round_trip_ms": None,
 }  # fmt: skip
 MESSAGE = "n2 is forgotten; 3 versions that it did not have go to the members that hold in its place"
