@@ -48,6 +48,7 @@ class ApiFinder:
 
     def health(self) -> FinderHealth:
         return FinderHealth(
+            kind="configured" if self._apis else "",
             sources=len(self._apis),
             faults=tuple(f"the bootstrap node {api}: {why}" for api, why in sorted(self._faults.items())),
             errors=self._errors,

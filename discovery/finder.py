@@ -58,6 +58,8 @@ class ThisNode(Protocol):
 class FinderHealth:
     """The health of a finder."""
 
+    kind: str = ""
+    """The way in which it searches now, in a word; '' when it does not search."""
     sources: int = 0
     """The number of its configured sources."""
     faults: tuple[str, ...] = ()

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from netsim.lan.namespace import PREFIX, LanUnavailable, Namespace, sweep
 
-_BRIDGE = "br0"
+BRIDGE = "br0"
+"""The name of the bridge in each switch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Lan:
         return self._ports, f"port{self._ports}"
 
     def attach(self, port: str) -> None:
-        self.switch.ip("link", "set", port, "master", _BRIDGE)
+        self.switch.ip("link", "set", port, "master", BRIDGE)
         self.switch.ip("link", "set", port, "up")
         self._flood(port)
 
@@ -108,6 +109,8 @@ class Host:
 
     def up(self, interface: Interface) -> None:
         self.namespace.ip("link", "set", interface.name, "up")
+        if interface.ip4 and interface is self.interfaces[0]:  # as on a machine whose default route leads there
+            self.namespace.ip("route", "replace", "224.0.0.0/4", "dev", interface.name)
         if interface.ip6:
             self.namespace.ip("addr", "replace", f"{interface.ip6}/64", "dev", interface.name, "nodad")
 
@@ -143,8 +146,8 @@ class Site:
         self._lans += 1
         switch = self._namespace(f"switch{self._lans}")
         # Without snooping the switch forwards all multicast at once, as one without a querier on its LAN does.
-        switch.ip("link", "add", _BRIDGE, "type", "bridge", "mcast_snooping", "0", "forward_delay", "0")
-        switch.ip("link", "set", _BRIDGE, "up")
+        switch.ip("link", "add", BRIDGE, "type", "bridge", "mcast_snooping", "0", "forward_delay", "0")
+        switch.ip("link", "set", BRIDGE, "up")
         return Lan(self._lans, switch, ip4=ip4, ip6=ip6)
 
     def host(self, name: str, *lans: Lan) -> Host:

@@ -71,6 +71,11 @@ class Settings(FlagValues):
     def api_host_port(self) -> tuple[str, int]:
         return values.split_host_port(self.api)
 
+    @property
+    def is_on_network(self) -> bool:
+        """Whether the swarm listens beyond loopback, so that other machines can find it."""
+        return self.backend != "mock" and not all(values.is_loopback_multiaddr(address) for address in self.listen)
+
     def rows(self) -> list[tuple[str, str, str]]:
         """Each setting as (name in the file, value, origin), in the order of the fields; secrets as stars."""
         names = {option.field: option.names[0] for option in reversed(OPTIONS) if not option.is_older}

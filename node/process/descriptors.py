@@ -14,6 +14,9 @@ WANTED = 8192
 """The default of many systems, 1,024, is too few for a thousand idle connections."""
 OWN = 18
 """The event loop, store, audit log, locks and the listening socket of the API, once the node is ready, with room."""
+MDNS = 36
+"""Where the node may search the local network: a loop with its pipe, a socket that listens, two for each of 16
+interfaces."""
 RESERVE = 16
 """Files that are open for a moment: a read of the audit log or the configuration, a look-up of a name."""
 SWARM_MIN = 16
@@ -33,12 +36,14 @@ class DescriptorBudget:
     api: int
 
 
-def divide(total: int, *, is_open: int, listens: int) -> DescriptorBudget:
+def divide(total: int, *, is_open: int, listens: int, has_mdns: bool = False) -> DescriptorBudget:
     """Divide `total` descriptors, of which `is_open` are taken; `listens`: swarm sockets (0: no swarm).
+
+    `has_mdns`: the node may search the local network.
 
     A quarter of the rest is for the API, up to `API_MAX`. Raises `TooFewDescriptors`.
     """
-    fixed = is_open + OWN + RESERVE + listens
+    fixed = is_open + OWN + RESERVE + listens + (MDNS if has_mdns else 0)
     needed = fixed + API_MIN + (SWARM_MIN if listens else 0)
     if total < needed:
         raise TooFewDescriptors(

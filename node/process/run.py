@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from discovery.finder import Finder, ThisNode
 from node import app, logs
 from node.api.http_metrics import HttpMetrics
 from node.api.limits import ServerLimits
@@ -86,7 +87,12 @@ def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[
     try:
         with ExitStack() as stack:
             listens = 0 if settings.backend == "mock" else len(settings.listen)
-            budget = descriptors.divide(descriptors.raised_limit(), is_open=descriptors.open_now(), listens=listens)
+            budget = descriptors.divide(
+                descriptors.raised_limit(),
+                is_open=descriptors.open_now(),
+                listens=listens,
+                has_mdns=settings.is_on_network,
+            )
             listening = stack.enter_context(closing(bind(settings.api)))
             if settings.backend != "mock":
                 require_free(settings.listen)
@@ -109,6 +115,7 @@ def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[
                 peer_policy=peer_policy,
                 limits=limits,
                 audit_storage=audit_storage,
+                mdns=_mdns if settings.is_on_network else None,
             )
             trio.run(
                 _live,
@@ -148,6 +155,12 @@ def _network(key: PrivateKey, settings: Settings, peer_policy: PeerPolicy, limit
     from node.swarm.libp2p.host import Host  # imported late: it imports libp2p
 
     return Host(key, settings.listen, peer_policy=peer_policy, limits=limits)
+
+
+def _mdns(this_node: ThisNode) -> Finder:
+    from discovery.mdns_finder import MdnsFinder  # imported late: it imports zeroconf and asyncio
+
+    return MdnsFinder(this_node, instance=os.urandom(16).hex(), chance=random.SystemRandom().random)
 
 
 async def _live(

@@ -70,11 +70,12 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryFacts:
-    """Facts about the search for peers. `sources` counts the configured ones, `faults` has those that find nothing."""
+    """Facts about the search for peers."""
 
-    is_on: bool
     sources: int
+    """Configured ones that are used."""
     faults: tuple[str, ...]
+    """Why a source, or the search of the local network, finds nothing."""
     members: int
     reachable: int
 
@@ -132,7 +133,7 @@ def judge_discovery(facts: DiscoveryFacts) -> tuple[Status, tuple[str, ...]]:
 
     With a connected peer, a silent source is normal.
     """
-    if not facts.is_on or facts.reachable or not facts.sources:
+    if facts.reachable or not (facts.sources or facts.faults):
         return Status.HEALTHY, ()
     if len(facts.faults) >= facts.sources:
         return Status.DEGRADED, facts.faults

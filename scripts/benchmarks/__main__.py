@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, as_json, as_table, machine
 from benchmarks.plots import draw
 
-BENCHES = ("machine", "backends", "metrics", "store", "processes", "swarm", "connections", "recovery")
+BENCHES = ("machine", "backends", "metrics", "store", "processes", "swarm", "connections", "recovery", "discovery")
 
 
 def main() -> int:

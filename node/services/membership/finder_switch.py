@@ -17,9 +17,9 @@ class FinderSwitch:
         self._changed = changed
 
     def health(self) -> FinderHealth:
-        """The health of the finder; without faults while it is off."""
+        """The health of the finder; while it is off, without sources and faults."""
         health = self._finder.health()
-        return health if self._is_on() else replace(health, faults=())
+        return health if self._is_on() else replace(health, kind="", sources=0, faults=())
 
     async def run(self, sightings: Sightings) -> None:
         while True:

@@ -152,7 +152,6 @@ class HealthReporter:
     def _discovery(self) -> ComponentHealth:
         finders = [finder.health() for finder in self._finders]
         facts = DiscoveryFacts(
-            is_on=self._flags.current.discovery_configured,
             sources=sum(finder.sources for finder in finders),
             faults=tuple(fault for finder in finders for fault in finder.faults),
             members=len(self._members),
@@ -161,7 +160,7 @@ class HealthReporter:
         status, reasons = judge_discovery(facts)
         return ComponentHealth(
             component="discovery",
-            backend="configured" if facts.sources and facts.is_on else "off" if not facts.is_on else "none",
+            backend=", ".join(dict.fromkeys(finder.kind for finder in finders if finder.kind)) or "none",
             status=status,
             last_check_ms=self._last_ms(*(finder.looked_at for finder in finders)),
             error_count=sum(finder.errors for finder in finders),

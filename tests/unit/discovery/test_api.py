@@ -106,7 +106,7 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
 
     class Endless:
         def health(self) -> FinderHealth:
-            return FinderHealth(faults=("no node answers",), errors=3)
+            return FinderHealth(kind="one", sources=1, faults=("no node answers",), errors=3)
 
         async def run(self, sightings: Sightings) -> None:
             nonlocal runs
@@ -125,7 +125,8 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
         for expected in (0, 1, 0, 1):
             await trio.testing.wait_all_tasks_blocked()
             assert runs == expected
-            assert switched.health() == FinderHealth(faults=("no node answers",) if is_on else (), errors=3)
+            searching = FinderHealth(kind="one", sources=1, faults=("no node answers",), errors=3)
+            assert switched.health() == (searching if is_on else FinderHealth(errors=3))
             is_on = not is_on
             before, flipped = flipped, trio.Event()
             before.set()

@@ -2,9 +2,10 @@
 
 import pytest
 
+from discovery.interfaces import INTERFACES_MAX
 from node.api.limits import ServerLimits
 from node.api.limits import within as api_within
-from node.process.descriptors import API_MAX, OWN, RESERVE, DescriptorBudget, TooFewDescriptors, divide
+from node.process.descriptors import API_MAX, MDNS, OWN, RESERVE, DescriptorBudget, TooFewDescriptors, divide
 from node.swarm.limits import USUAL, within
 
 
@@ -26,6 +27,12 @@ def test_with_many_the_limits_are_the_usual_ones() -> None:
 def test_a_node_without_a_swarm_gives_all_to_its_api() -> None:
     assert divide(100, is_open=3, listens=0) == DescriptorBudget(swarm=0, api=100 - 3 - OWN - RESERVE)
     assert divide(8192, is_open=3, listens=0).api == API_MAX
+
+
+def test_the_search_of_the_local_network_has_sockets_for_all_its_interfaces() -> None:
+    loop_and_listener = 3 + 1
+    assert loop_and_listener + 2 * INTERFACES_MAX <= MDNS
+    assert divide(300 + MDNS, is_open=3, listens=1, has_mdns=True) == divide(300, is_open=3, listens=1)
 
 
 @pytest.mark.parametrize(("total", "listens", "needed"), [(61, 1, 62), (24, 1, 62), (44, 0, 45), (62, 2, 63)])

@@ -159,7 +159,7 @@ def test_a_disk_that_stands_still_is_reported(seconds: float, status: Status) ->
         assert reasons == (f"the disk has not confirmed a write for {seconds:.1f} s; check the disk",)
 
 
-SOUGHT = DiscoveryFacts(is_on=True, sources=2, faults=(), members=0, reachable=0)
+SOUGHT = DiscoveryFacts(sources=2, faults=(), members=0, reachable=0)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ SOUGHT = DiscoveryFacts(is_on=True, sources=2, faults=(), members=0, reachable=0
         (replace(SOUGHT, faults=("a: gone", "b: gone"), members=3), Status.DEGRADED, "b: gone"),
         (replace(SOUGHT, faults=("a: gone",), members=3), Status.HEALTHY, ""),
         (replace(SOUGHT, faults=("a: gone", "b: gone"), members=3, reachable=1), Status.HEALTHY, ""),
-        (replace(SOUGHT, is_on=False), Status.HEALTHY, ""),
+        (replace(SOUGHT, sources=0, faults=("no multicast",)), Status.DEGRADED, "no multicast"),
         (replace(SOUGHT, sources=0), Status.HEALTHY, ""),
     ],
 )

@@ -1,0 +1,144 @@
+"""Discovery: how soon ten nodes of a LAN know each other by mDNS, and what they cost while nothing happens.
+
+On a LAN of network namespaces, with whole nodes; where this machine cannot make one, on loopback, with the mDNS finders
+of ten nodes in this process.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import trio
+
+from benchmarks.figures import Bound, Figure
+from discovery.interfaces import Interface
+from discovery.mdns_finder import MdnsFinder
+from netsim.durations import percentile
+from netsim.lan.capture import capture_mdns
+from netsim.lan.namespace import LanUnavailable
+from netsim.lan.node import LanNode
+from netsim.lan.site import Site, open_site
+from protocols.keys import PrivateKey
+from protocols.policy.sighting import Sighting, Source
+
+NODES = 10
+KNOWN_SECONDS = 2.0
+IDLE_SECONDS = 75.0
+"""Longer than the pause between two questions."""
+LOOK_SECONDS = 0.05
+GIVE_UP_SECONDS = 60.0
+
+
+def run() -> list[Figure]:
+    try:
+        site = open_site()
+    except LanUnavailable as error:
+        print(f"no LAN can be made here ({error}): on loopback instead", file=sys.stderr)
+        return trio.run(_on_loopback)
+    with site, tempfile.TemporaryDirectory(prefix="bzzz-bench-") as folder:
+        return _on_lan(site, Path(folder))
+
+
+def _on_lan(site: Site, folder: Path) -> list[Figure]:
+    lan = site.lan(ip6=True)
+    nodes = [LanNode(site.host(f"n{number}", lan), folder) for number in range(NODES)]
+    for node in nodes:
+        node.start(environment={"BZZZ_DISCOVERY_EXCHANGE": "false"})
+    for node in nodes:
+        node.wait_ready()
+    together = _seconds_until_known(nodes, NODES - 1)
+    newcomers = [_come_again(node, nodes) for node in nodes]
+    processes = [psutil.Process(node.pid) for node in nodes]
+    before = sum(sum(process.cpu_times()[:2]) for process in processes)
+    captured = capture_mdns(lan, IDLE_SECONDS)
+    cpu = (sum(sum(process.cpu_times()[:2]) for process in processes) - before) / NODES / IDLE_SECONDS
+    per_second = captured.size_bytes / IDLE_SECONDS
+    return [
+        _figure("LAN of 10 nodes started together: from the last one ready until each knows all", together, "s"),
+        _figure("LAN of 10 nodes: a node from ready until it knows all, p50", percentile(newcomers, 0.5), "s"),
+        _figure("the same, p95", percentile(newcomers, 0.95), "s", KNOWN_SECONDS),
+        _figure("10 idle nodes: mDNS sent and received, a node", per_second, "bytes/s", 1_000.0),
+        _figure("10 idle nodes: CPU of a whole node", cpu * 100.0, "%", 1.0),
+    ]
+
+
+def _come_again(node: LanNode, nodes: Sequence[LanNode]) -> float:
+    """End a node and start it again; the seconds from ready until it knows all others."""
+    node.stop()
+    node.start(environment={"BZZZ_DISCOVERY_EXCHANGE": "false"})
+    node.wait_ready()
+    return _seconds_until_known([node], len(nodes) - 1)
+
+
+def _seconds_until_known(nodes: Sequence[LanNode], others: int) -> float:
+    started = time.monotonic()
+    for node in nodes:
+        while len(node.connected()) < others:
+            if time.monotonic() - started > GIVE_UP_SECONDS:
+                raise RuntimeError(f"{node.name} knows {sorted(node.connected())} after {GIVE_UP_SECONDS:g} s")
+            time.sleep(LOOK_SECONDS)
+    return time.monotonic() - started
+
+
+# -- on loopback ------------------------------------------------------------------------------------------------------
+
+
+class _Node:
+    """What a node would tell, and what its finder sees."""
+
+    name, agent = "bench", "bench"
+
+    def __init__(self, network: str, number: int) -> None:
+        self.peer_id = PrivateKey.from_seed(os.urandom(32)).peer_id
+        self.network = network
+        self.seen: set[str] = set()
+        self._host = f"192.0.2.{number + 1}"
+
+    def capabilities(self) -> tuple[str, ...]:
+        return ()
+
+    def addresses(self, *, on_this_machine: bool = False) -> tuple[str, ...]:
+        return (f"/ip4/{self._host}/tcp/4001/p2p/{self.peer_id}",)
+
+    async def changed(self) -> None:
+        await trio.sleep_forever()
+
+    def saw(self, sighting: Sighting) -> None:
+        self.seen.add(sighting.peer)
+
+    def lost(self, peer: str, source: Source) -> None:
+        self.seen.discard(peer)
+
+
+async def _on_loopback() -> list[Figure]:
+    loopback = (Interface(name="lo", index=1, ip4="127.0.0.1"),)
+    network = f"bench-{os.urandom(4).hex()}"
+    nodes = [_Node(network, number) for number in range(NODES)]
+    seconds: list[float] = []
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            finder = MdnsFinder(node, instance=os.urandom(16).hex(), chance=_chance, interfaces=lambda _: loopback)
+            nursery.start_soon(finder.run, node)
+        started = trio.current_time()
+        waiting = list(nodes)
+        while waiting and trio.current_time() - started < GIVE_UP_SECONDS:
+            await trio.sleep(LOOK_SECONDS / 10)
+            seconds += [trio.current_time() - started for node in waiting if len(node.seen) == NODES - 1]
+            waiting = [node for node in waiting if len(node.seen) < NODES - 1]
+        nursery.cancel_scope.cancel()
+    seconds += [GIVE_UP_SECONDS] * len(waiting)
+    return [_figure("10 finders on loopback: from the start until one sees all, p95", percentile(seconds, 0.95), "s",
+                    KNOWN_SECONDS)]  # fmt: skip
+
+
+def _chance() -> float:
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+def _figure(what: str, value: float, unit: str, most: float | None = None) -> Figure:
+    bound = Bound.NONE if most is None else Bound.AT_MOST
+    return Figure(bench="discovery", what=what, value=value, unit=unit, bound=bound, target=most)

@@ -1,0 +1,108 @@
+"""Nodes on LANs: found by mDNS alone; without multicast, by one address; by a router; over cables; by js-libp2p."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from netsim.lan.node import LanNode
+from netsim.lan.site import Host, Site
+from tests.live.js_peer import JsPeer, JsUnavailable, installed
+from tests.until import block_until
+
+ALONE = {"BZZZ_DISCOVERY_EXCHANGE": "false"}
+"""Members are not asked whom they know: a peer is found by its own answer, or not at all."""
+
+
+def started(
+    hosts: Sequence[Host], folder: Path, *options: str, environment: dict[str, str] | None = None
+) -> list[LanNode]:
+    nodes = [LanNode(host, folder) for host in hosts]
+    for node in nodes:
+        node.start(*options, environment=environment)
+    for node in nodes:
+        node.wait_ready()
+    return nodes
+
+
+def until_all_see_all(nodes: Sequence[LanNode]) -> None:
+    names = {node.name for node in nodes}
+    for node in nodes:
+        block_until(lambda node=node: node.connected() >= names - {node.name}, what=f"{node.name} sees all", seconds=30)  # type: ignore[misc]
+
+
+def test_five_nodes_find_each_other_by_mdns_alone(site: Site, tmp_path: Path) -> None:
+    lan = site.lan(ip6=True)
+    nodes = started([site.host(f"n{number}", lan) for number in range(5)], tmp_path, environment=ALONE)
+    until_all_see_all(nodes)
+
+
+def test_without_multicast_one_address_is_enough(site: Site, tmp_path: Path) -> None:
+    lan = site.lan()
+    lan.carry_multicast(is_on=False)
+    hosts = [site.host(f"n{number}", lan) for number in range(5)]
+    first = started(hosts[:1], tmp_path)[0]
+    lonely = started(hosts[1:2], tmp_path)[0]
+    others = started(hosts[2:], tmp_path, "--bootstrap", first.address_on(hosts[0].ip4))
+    until_all_see_all([first, *others])
+    assert not lonely.connected(), "multicast got through"
+    lan.carry_multicast(is_on=True)
+    lonely.stop()
+    lonely.start()
+    lonely.wait_ready()
+    until_all_see_all([first, lonely, *others])
+
+
+def test_nodes_of_two_lans_meet_by_a_router_and_one_address(site: Site, tmp_path: Path) -> None:
+    left, right = site.lan(), site.lan()
+    router = site.router("router", left, right)
+    hosts = [site.host("left1", left), site.host("left2", left), site.host("right1", right), site.host("right2", right)]
+    for host in hosts:
+        host.route_by(router, host.interfaces[0].lan)
+    on_left = started(hosts[:2], tmp_path)
+    right1 = started(hosts[2:3], tmp_path)[0]
+    until_all_see_all(on_left)
+    assert not right1.connected(), "mDNS crossed the router"
+    right2 = started(hosts[3:], tmp_path, "--bootstrap", on_left[0].address_on(hosts[0].ip4))[0]
+    until_all_see_all([*on_left, right1, right2])
+
+
+def test_a_node_without_ipv4_is_found_by_ipv6(site: Site, tmp_path: Path) -> None:
+    lan = site.lan(ip4=False, ip6=True)
+    until_all_see_all(started([site.host(f"n{number}", lan) for number in range(2)], tmp_path, environment=ALONE))
+
+
+def test_an_interface_may_come_later_and_go_and_come_again(site: Site, tmp_path: Path) -> None:
+    home, away = site.lan(ip6=True), site.lan(ip6=True)
+    hosts = [site.host("moving", home), site.host("home", home), site.host("away", away)]
+    moving, at_home, elsewhere = started(hosts, tmp_path, environment=ALONE)
+    until_all_see_all([moving, at_home])
+    hosts[0].join(away)
+    until_all_see_all([moving, elsewhere])
+    hosts[0].down(hosts[0].interfaces[0])
+    block_until(lambda: "home" not in moving.connected(), what="the cable is noticed", seconds=30)
+    hosts[0].up(hosts[0].interfaces[0])
+    until_all_see_all([moving, at_home])
+    until_all_see_all([moving, elsewhere])
+
+
+def test_networks_of_other_names_and_nodes_without_mdns_are_not_found(site: Site, tmp_path: Path) -> None:
+    lan = site.lan()
+    hosts = [site.host(name, lan) for name in ("one", "two", "other", "hidden")]
+    one, two = started(hosts[:2], tmp_path)
+    other = started(hosts[2:3], tmp_path, environment={"BZZZ_NETWORK": "other"})[0]
+    hidden = started(hosts[3:], tmp_path, "--no-mdns")[0]
+    until_all_see_all([one, two])
+    assert one.connected() == {"two"} and not other.connected() and not hidden.connected()
+
+
+def test_js_libp2p_finds_a_node_and_is_found_by_mdns(site: Site, tmp_path: Path) -> None:
+    try:
+        installed()
+    except JsUnavailable as error:
+        pytest.skip(str(error))
+    lan = site.lan()
+    node = started([site.host("node", lan)], tmp_path)[0]
+    js = JsPeer(site.host("js", lan), tmp_path / "js")
+    block_until(lambda: node.peer_id in js.found(), what="js-libp2p finds the node", seconds=30)
+    block_until(lambda: node.peer_id in js.connected(), what="the node finds and dials js-libp2p", seconds=30)
