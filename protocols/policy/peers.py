@@ -42,6 +42,9 @@ SOON_SECONDS = 600.0
 SELF_SECONDS = 300.0
 """When a configured address that led to this node itself is dialled again: its name may lead elsewhere then."""
 
+_CLAIMS = (Source.MDNS, Source.ANNOUNCE, Source.DHT)
+"""Sources whose word on a peer is the peer's own, before it was met."""
+
 
 @dataclass(slots=True)
 class _Target:
@@ -64,6 +67,10 @@ class _Target:
     queued_at: float = inf
     """The time of its entry in the queue."""
     is_hearsay: bool = False
+
+    def is_claim(self) -> bool:
+        """Whether only claims say that it is a node of ours: on a LAN any libp2p program may answer, for ever."""
+        return self.connected_at == -inf and all(source in _CLAIMS for source in self.sources)
 
     def describe(self, sighting: Sighting) -> None:
         """Take what a sighting says of the peer. What the peer itself said is replaced by its own word alone."""
@@ -317,6 +324,8 @@ class Peers:
     def _postpone(self, target: _Target, now: float, *, cap: float | None = None) -> None:
         target.failures += 1
         base, is_soon = self._base, not self._connected_count or now - target.seen_at < SOON_SECONDS
+        if cap is None and not is_soon and target.is_claim():
+            cap = self._hearsay_cap
         cap = cap or (self._soon_cap if is_soon else self._cap)
         if target.is_hearsay:
             base, cap = self._hearsay_base, self._hearsay_cap

@@ -70,6 +70,24 @@ def test_a_sighted_peer_is_dialled_at_once_and_one_attempt_at_a_time() -> None:
     assert run_until(machine, 1001.0)[0] == (1000.125, Dial("a", ("/1", "/2", "/3")))
 
 
+def test_what_answers_on_the_lan_and_is_no_node_of_ours_is_dialled_rarely_after_a_while() -> None:
+    machine = peers(hearsay_cap_seconds=300.0)
+    machine.handle(Connected("member", "/member"), 0.0)
+    machine.handle(sighted("stranger", "/stranger"), 0.0)
+    machine.handle(sighted("named", "/named"), 0.0)
+    machine.handle(sighted("named", "/named", is_configured=True), 0.0)
+    for name in ("stranger", "named"):
+        machine.handle(Dialled(name, ""), 0.0)
+    dials: list[tuple[float, str]] = []
+    while (now := due(machine)) < SOON_SECONDS + 3600.0:
+        for effect in machine.handle(Tick(), now):
+            assert isinstance(effect, Dial)
+            dials.append((now, effect.target))
+            machine.handle(Dialled(effect.target, ""), now)
+    late = [target for at, target in dials if at > SOON_SECONDS]
+    assert 0 < late.count("stranger") < 60 < late.count("named")
+
+
 def test_a_dial_that_failed_is_repeated_after_a_backoff_with_a_cap() -> None:
     machine = peers()
     machine.handle(sighted("a", "/a"), 0.0)
@@ -452,7 +470,7 @@ def test_a_node_without_peers_and_a_peer_seen_lately_are_dialled_more_often() ->
 
     alone, others_here, just_gone = peers(), peers(), peers()
     for machine in (alone, others_here, just_gone):
-        machine.handle(sighted("a", "/a", seen_at=-SOON_SECONDS), 0.0)
+        machine.handle(Sighting(peer="a", addresses=("/a",), source=Source.STORE, seen_at=-SOON_SECONDS), 0.0)
     others_here.handle(Connected("b"), 0.0)
     just_gone.handle(Connected("b"), 0.0)
     just_gone.handle(Connected("a"), 0.0)
