@@ -1,129 +1,90 @@
-"""Envelope: one signed version of a thing; its canonical bytes, digest and signature, and the total order of versions.
+"""Envelope: one signed version of a thing; and its notice, which is the same without the content.
 
-An encoded envelope is a msgpack array (`docs/protocol.md`, 'Envelopes'):
+An encoded envelope is a msgpack array of three parts, an encoded notice one of the first two
+(`docs/protocol.md`, 'Envelopes'):
 
-    [format, address, content, content_type, version, parents, author, meta, deleted, signature]
+    [header, signature, content]
 
-`format` is [major, minor]. A newer minor may add fields between `deleted` and `signature`: they are kept, and covered
-by the signature. The canonical bytes are the same array without its last element; the digest is SHA-256 over them, and
-the author signs them. An envelope is verified and forwarded as the bytes that were received, never as a re-encoding:
-msgpack allows several encodings of one value, so a re-encoding might differ from what was signed.
+The header (`protocols/header.py`) has all facts about the version, the digest of the content among them. So anybody
+can verify, order and forward a notice without the content, and content is checked against its notice. Header, signature
+and content are written with the shortest heads of msgpack: one version has one encoding.
 
-`decode` checks the structure of untrusted bytes, and never the signature. `verify` does that; it costs fifty times as
-much, and is called once, when an envelope enters a node.
+`decode` and `decode_notice` check the structure of untrusted bytes, and never the signature. `verify` does that; it
+costs several times as much, and is called once, when a version enters a node.
 """
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import msgpack
 
 from protocols import keys
-from protocols.clock import VERSION_MAX
-from protocols.errors import BadSignature, InvalidPayload, TooLarge, UnsupportedFormat
+from protocols.errors import BadSignature, InvalidPayload
+from protocols.header import (
+    DOMAIN,
+    ENCODED_BYTES_MAX,
+    FORMAT,
+    HEADER_BYTES_MAX,
+    SignedHeader,
+    check_format,
+    invalid,
+    read,
+    too_large,
+    wrong,
+)
 from protocols.ucxl import canonical_key
 
-FORMAT: Final = (1, 0)
-ENCODED_BYTES_MAX: Final = 1_048_576
-CONTENT_TYPE_CHARS_MAX: Final = 255
-DIGEST_BYTES: Final = 32
-PARENTS_MAX: Final = 256
-META_ENTRIES_MAX: Final = 64
-META_BYTES_MAX: Final = 16 * 1024
-"""Names and values together, in UTF-8."""
-
-_FIELDS: Final = 10
-_ITEMS_MAX: Final = 1024
-"""The most items of an array or a map: a header of five bytes must not reserve megabytes."""
-_BIN_64: Final = b"\xc4\x40"
+NOTICE_BYTES_MAX: Final = HEADER_BYTES_MAX + 1 + 3 + 66
+_NOTICE: Final = b"\x92"
+_ENVELOPE: Final = b"\x93"
+"""The heads of arrays of two and three elements in msgpack."""
+_FORMAT: Final = b"\x92"
+"""The head of `[major, minor]`, with which an envelope of format 1 begins."""
+_SIGNATURE: Final = b"\xc4\x40"
 """The head of 64 bytes in msgpack."""
-_SIGNATURE_TAIL: Final = len(_BIN_64) + keys.SIGNATURE_BYTES
-REISSUES: Final = "reissues"
-"""The entry of `meta` with the versions that a reissue replaces. Only a node whose clock was corrected writes it."""
-REISSUES_MAX: Final = 16
-_REISSUES: Final = re.compile(rf"[0-9a-f]{{64}}(?: [0-9a-f]{{64}}){{0,{REISSUES_MAX - 1}}}")
-_CONTENT_TYPE: Final = re.compile(r"[ -~]{1,255}")
-_NO_META: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Envelope:
-    """One version of one thing, signed. Made only by `seal` or `decode`; equal when the digests are equal."""
-
-    address: str
-    """The canonical address, which names the head."""
-    content: bytes
-    content_type: str
-    version: int
-    """A reading of the author's hybrid logical clock (`protocols/clock.py`)."""
-    parents: tuple[bytes, ...]
-    """The digests of the versions that it was written on top of, ascending."""
-    author: str
-    """A peer id."""
-    meta: Mapping[str, str]
-    deleted: bool
-    """True: a tombstone."""
-    signature: bytes
-    format: tuple[int, int]
-    encoded: bytes
-    """The whole envelope as it was made or received; these bytes are stored and forwarded."""
-    digest: bytes
-    """SHA-256 of the canonical bytes, 32 bytes."""
-    key: bytes
-    """The key in the DHT, 49 ASCII bytes."""
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Notice(SignedHeader):
+    """A version whose content this node may not hold. Made only by `decode_notice`, or of an envelope."""
 
     @property
-    def reissues(self) -> tuple[bytes, ...]:
-        """The digests of the versions that this reissue replaces, the latest first: `meta.reissues`, each as 64 hex
-        digits in lower case, separated by single spaces; at most `REISSUES_MAX`."""
-        named = self.meta.get(REISSUES) if self.meta else None
-        if named is None or _REISSUES.fullmatch(named) is None:
-            return ()
-        return tuple(bytes.fromhex(digest) for digest in named.split(" "))
+    def encoded(self) -> bytes:
+        return b"".join((_NOTICE, _bin_head(len(self.header)), self.header, _SIGNATURE, self.signature))
+
+    def with_content(self, content: bytes) -> "Envelope":
+        """The envelope. Raises `InvalidPayload` when this is not the content that was signed."""
+        _check_content(content, self.content_size, self.content_digest)
+        return Envelope(*_facts(self), content=content)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Envelope(SignedHeader):
+    """One version of one thing, signed, with its content. Made only by `seal` or `decode`, or of a notice."""
+
+    content: bytes = field(kw_only=True)
 
     @property
-    def canonical(self) -> bytes:
-        """The bytes that the digest and the signature cover."""
-        head, start = _canonical_head(self.encoded)
-        return head + self.encoded[start:-_SIGNATURE_TAIL]
-
-    def __eq__(self, other: object) -> bool:
-        return self.digest == other.digest if isinstance(other, Envelope) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __repr__(self) -> str:
-        deleted = ", deleted" if self.deleted else ""
-        return (
-            f"Envelope({self.address}, {self.digest.hex()[:12]}, version={self.version}, author={self.author}, "
-            f"{len(self.content)} bytes of {self.content_type}{deleted})"
-        )
-
-
-class Notice(NamedTuple):
-    """The facts about a version whose content this node may not hold.
-
-    `parents` is empty when they are unknown. A notice is not signed: it is as reliable as its sender.
-    """
-
-    address: str
-    key: bytes
-    digest: bytes
-    version: int
-    author: str
-    deleted: bool
-    parents: tuple[bytes, ...] = ()
+    def encoded(self) -> bytes:
+        return b"".join((
+            _ENVELOPE, _bin_head(len(self.header)), self.header, _SIGNATURE, self.signature,
+            _bin_head(len(self.content)), self.content,
+        ))  # fmt: skip
 
     @property
-    def reissues(self) -> tuple[()]:
-        """None: only a signed version can reissue another."""
-        return ()
+    def notice(self) -> Notice:
+        return Notice(*_facts(self))
+
+
+def _facts(item: SignedHeader) -> tuple[Any, ...]:
+    return (
+        item.address, item.content_digest, item.content_size, item.content_type, item.version, item.parents,
+        item.author, item.meta, item.deleted, item.format, item.header, item.signature, item.digest, item.key,
+    )  # fmt: skip
 
 
 class Ordered(Protocol):
@@ -144,183 +105,136 @@ def order_key(item: Ordered) -> tuple[int, str, bytes]:
 
 def seal(
     key: keys.PrivateKey, *, address: str, content: bytes, content_type: str, version: int, parents: Iterable[bytes],
-    meta: Mapping[str, str] = _NO_META, deleted: bool = False,
+    meta: Mapping[str, str] = MappingProxyType({}), deleted: bool = False,
 ) -> Envelope:  # fmt: skip
     """Make and sign an envelope. The parents may be in any order; the order of `meta` is kept.
 
     Raises what `decode` raises for the same fault, so that every node can decode a sealed envelope.
     """
     canonical_key(address)
+    if type(content) is not bytes:
+        wrong("content", "bytes", content)
+    content_digest = sha256(content).digest()
     try:
-        canonical: bytes = msgpack.packb(
-            (FORMAT, address, content, content_type, version, sorted(set(parents)), key.peer_id, dict(meta), deleted)
-        )
+        header: bytes = msgpack.packb((
+            FORMAT, address, content_digest, len(content), content_type, version, sorted(set(parents)), key.peer_id,
+            dict(meta), deleted,
+        ))  # fmt: skip
     except (ValueError, TypeError, OverflowError) as error:
-        raise _invalid("envelope", f"a field cannot be encoded ({type(error).__name__}: {error})") from error
-    if len(canonical) + _SIGNATURE_TAIL > ENCODED_BYTES_MAX:
-        raise _too_large(len(canonical) + _SIGNATURE_TAIL)
-    return decode(bytes((0x90 + _FIELDS,)) + canonical[1:] + _BIN_64 + key.sign(canonical))
+        raise invalid("envelope", f"a field cannot be encoded ({type(error).__name__}: {error})") from error
+    return Envelope(*read(header, key.sign(DOMAIN + header)), content=content)
 
 
 def decode(data: bytes) -> Envelope:
-    """The envelope in these bytes. Its structure is checked, its signature is not.
+    """The envelope in these bytes. Its structure and its content are checked, its signature is not.
 
     Raises `TooLarge`, `UnsupportedFormat` (another major), `InvalidAddress` (not canonical), else `InvalidPayload`.
     """
-    if type(data) is not bytes:
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise _invalid("envelope", f"it must be bytes, not {type(data).__name__}")
-        data = bytes(data)
+    data = _as_bytes(data)
     if len(data) > ENCODED_BYTES_MAX:
-        raise _too_large(len(data))
-    fields = _unpacked(data)
-    format_ = _format(fields[0])
-    if len(fields) != _FIELDS and (len(fields) < _FIELDS or format_[1] == FORMAT[1]):
-        raise _invalid("envelope", f"format {format_[0]}.{format_[1]} cannot have {len(fields)} fields")
-    _, address, content, content_type, version, parents, author, meta, deleted = fields[: _FIELDS - 1]
-    signature = fields[-1]
-    key = canonical_key(address)
-    if type(content) is not bytes:
-        _wrong("content", "bytes", content)
-    if type(content_type) is not str or _CONTENT_TYPE.fullmatch(content_type) is None:
-        _wrong("content_type", f"1 to {CONTENT_TYPE_CHARS_MAX} printable ASCII characters", content_type)
-    if type(version) is not int or not 0 < version <= VERSION_MAX:
-        _wrong("version", "a whole number of 64 bits above 0", version)
-    _check_parents(parents)
-    keys.public_key(author)
-    _check_meta(meta)
-    if type(deleted) is not bool:
-        _wrong("deleted", "true or false", deleted)
-    if deleted and content:
-        raise _invalid("content", "a tombstone has no content", expected="no bytes")
-    if type(signature) is not bytes or len(signature) != keys.SIGNATURE_BYTES or data[-66:-64] != _BIN_64:
-        _wrong("signature", "64 bytes, as bin 8, at the end", signature)
-    return Envelope(
-        address=address, content=content, content_type=content_type, version=version, parents=parents, author=author,
-        meta=MappingProxyType(meta) if meta else _NO_META, deleted=deleted, signature=signature, format=format_,
-        encoded=data, digest=_digest(data), key=key,
-    )  # fmt: skip
+        raise too_large(len(data))
+    header, signature, at = _signed_header(data, _ENVELOPE)
+    start, end = _bin_at(data, at, "content")
+    if end != len(data):
+        raise invalid("envelope", f"it has {len(data) - end} bytes behind its content")
+    return envelope_of(header, signature, data[start:])
 
 
-def verify(envelope: Envelope) -> None:
+def envelope_of(header: bytes, signature: bytes, content: bytes) -> Envelope:
+    """The envelope of these parts. Raises like `decode`."""
+    facts = read(header, signature)
+    _check_content(content, facts[2], facts[1])
+    return Envelope(*facts, content=content)
+
+
+def decode_notice(data: bytes) -> Notice:
+    """The notice in these bytes. Its structure is checked, its signature is not. Raises like `decode`."""
+    data = _as_bytes(data)
+    if len(data) > NOTICE_BYTES_MAX:
+        raise invalid("envelope", f"a notice has at most {NOTICE_BYTES_MAX} bytes, not {len(data)}")
+    header, signature, end = _signed_header(data, _NOTICE)
+    if end != len(data):
+        raise invalid("envelope", f"the notice has {len(data) - end} bytes behind its signature")
+    return notice_of(header, signature)
+
+
+def notice_of(header: bytes, signature: bytes) -> Notice:
+    """The notice of these parts. Raises like `decode`."""
+    return Notice(*read(header, signature))
+
+
+def verify(item: SignedHeader) -> None:
     """Raise `BadSignature` unless the author signed exactly these bytes."""
-    if not keys.verify(envelope.author, envelope.canonical, envelope.signature):
+    if not keys.verify(item.author, DOMAIN + item.header, item.signature):
         raise BadSignature(
-            f"the signature of {envelope.digest.hex()} is not that of its author {envelope.author}: "
+            f"the signature of {item.digest.hex()} is not that of its author {item.author}: "
             "the envelope was changed, or another key signed it; do not send it again",
-            field="signature", digest=envelope.digest.hex(), author=envelope.author,
+            field="signature", digest=item.digest.hex(), author=item.author,
         )  # fmt: skip
 
 
 # -- bytes --------------------------------------------------------------------------------------------------------
 
 
-def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A map without duplicate names: of two values under one name, two decoders might take different ones."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a map has a duplicate name")
-    return found
+def _as_bytes(data: object) -> bytes:
+    if type(data) is bytes:
+        return data
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise invalid("envelope", f"it must be bytes, not {type(data).__name__}")
+    return bytes(data)
 
 
-def _unpacked(data: bytes) -> tuple[Any, ...]:
-    try:
-        fields = msgpack.unpackb(
-            data, raw=False, use_list=False, object_pairs_hook=_unique, strict_map_key=False,
-            max_array_len=_ITEMS_MAX, max_map_len=_ITEMS_MAX,
-        )  # fmt: skip
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise _invalid("envelope", f"it is not one msgpack value ({type(error).__name__}: {error})") from error
-    if type(fields) is not tuple or not fields:
-        raise _invalid("envelope", "it is not a msgpack array of fields")
-    if data[0] == 0xDD or (data[0] == 0xDC and len(fields) < 16):
-        raise _invalid("envelope", "the head of the array must be the shortest one")
-    return fields
+def _signed_header(data: bytes, array_head: bytes) -> tuple[bytes, bytes, int]:
+    """The header and the signature at the beginning of the array, and the offset behind them."""
+    if data[:1] != array_head or data[1:2] == _FORMAT:
+        _refuse_array(data, array_head)
+    start, end = _bin_at(data, 1, "header")
+    at = end + len(_SIGNATURE)
+    signature = data[at : at + keys.SIGNATURE_BYTES]
+    if data[end:at] != _SIGNATURE or len(signature) != keys.SIGNATURE_BYTES:
+        wrong("signature", "64 bytes, as bin 8, behind the header", data[end:at])
+    return data[start:end], signature, at + keys.SIGNATURE_BYTES
 
 
-def _canonical_head(encoded: bytes) -> tuple[bytes, int]:
-    """The head of the array with one element less, and the offset of the first element in the encoded envelope."""
-    if encoded[0] != 0xDC:
-        return bytes((encoded[0] - 1,)), 1
-    count = int.from_bytes(encoded[1:3], "big") - 1
-    return (b"\xdc" + count.to_bytes(2, "big") if count > 15 else bytes((0x90 + count,))), 3
+def _refuse_array(data: bytes, array_head: bytes) -> NoReturn:
+    """Raises `UnsupportedFormat` for an envelope of format 1: an array of its fields, `[major, minor]` the first."""
+    first = {0xDC: 3, 0xDD: 5}.get(data[0], 1) if data and data[0] in (*range(0x90, 0xA0), 0xDC, 0xDD) else len(data)
+    if data[first : first + 1] == _FORMAT:
+        unpacker = msgpack.Unpacker(use_list=False, max_array_len=2)
+        unpacker.feed(data[first : first + 19])
+        with suppress(ValueError, msgpack.UnpackException, InvalidPayload):
+            check_format(unpacker.unpack())
+    what = "header, signature and content" if array_head == _ENVELOPE else "header and signature"
+    raise invalid("envelope", f"it is not a msgpack array of {what}")
 
 
-def _digest(encoded: bytes) -> bytes:
-    head, start = _canonical_head(encoded)
-    digest = sha256(head)
-    digest.update(memoryview(encoded)[start:-_SIGNATURE_TAIL])
-    return digest.digest()
-
-
-# -- fields -------------------------------------------------------------------------------------------------------
-
-
-def _format(value: object) -> tuple[int, int]:
-    if type(value) is not tuple or len(value) != 2 or any(type(part) is not int or part < 0 for part in value):
-        _wrong("format", "[major, minor]", value)
-    major, minor = value
-    if major != FORMAT[0]:
-        raise UnsupportedFormat(
-            f"this envelope has format {major}.{minor}, and this node reads {FORMAT[0]}.x: "
-            f"{'update this node' if major > FORMAT[0] else 'its author must write the newer one'}",
-            field="format", provided=f"{major}.{minor}", expected=f"{FORMAT[0]}.x",
-        )  # fmt: skip
-    return major, minor
-
-
-def _check_parents(parents: object) -> None:
-    expected = "digests of 32 bytes, ascending, without duplicates"
-    if type(parents) is not tuple:
-        _wrong("parents", expected, parents)
-    if len(parents) > PARENTS_MAX:
-        raise _invalid("parents", f"there are {len(parents)}", expected=f"at most {PARENTS_MAX}")
-    for parent in parents:
-        if type(parent) is not bytes or len(parent) != DIGEST_BYTES:
-            _wrong("parents", expected, parent)
-    if any(parent >= following for parent, following in pairwise(parents)):
-        raise _invalid("parents", "they are not in order, or one is a duplicate", expected=expected)
-
-
-def _check_meta(meta: object) -> None:
-    if type(meta) is not dict:
-        _wrong("meta", "a map of texts", meta)
-    if not meta:
-        return
-    if len(meta) > META_ENTRIES_MAX:
-        raise _invalid("meta", f"it has {len(meta)} entries", expected=f"at most {META_ENTRIES_MAX}")
-    size = 0
-    for name, value in meta.items():
-        if type(name) is not str or type(value) is not str:
-            _wrong("meta", "a map of texts to texts", value if type(name) is str else name)
-        if not name:
-            raise _invalid("meta", "one of its names is empty", expected="names of at least one character")
-        size += len(name.encode()) + len(value.encode())
-    if size > META_BYTES_MAX:
-        raise _invalid("meta", f"it has {size} bytes", expected=f"at most {META_BYTES_MAX}")
-
-
-def _wrong(field: str, expected: str, value: object) -> NoReturn:
-    """Arrays and maps are not shown, because a sender may nest them without limit."""
-    match value:
-        case str() | bytes():
-            shown = ascii(value[:40])
-        case bool() | int() | float() | None:
-            shown = ascii(value)
+def _bin_at(data: bytes, at: int, part: str) -> tuple[int, int]:
+    """Begin and end of the bytes in the msgpack bin at an offset."""
+    match data[at : at + 1]:
+        case b"\xc4":
+            start, least = at + 2, 0
+        case b"\xc5":
+            start, least = at + 3, 1 << 8
+        case b"\xc6":
+            start, least = at + 5, 1 << 16
         case _:
-            shown = f"a value of type {type(value).__name__}"
-    raise _invalid(field, f"got {shown}", expected=expected)
+            raise invalid(part, "it is not there as bytes", expected="a msgpack bin")
+    size = int.from_bytes(data[at + 1 : start], "big")
+    if size < least:
+        raise invalid(part, "its length is written longer than necessary", expected="the shortest head")
+    if start + size > len(data):
+        raise invalid(part, "it is cut off", expected=f"{size} bytes")
+    return start, start + size
 
 
-def _invalid(field: str, why: str, *, expected: str = "") -> InvalidPayload:
-    if field == "envelope":
-        return InvalidPayload(f"not an envelope: {why}", field=field)
-    return InvalidPayload(f"the envelope's {field}: {why}, expected {expected}", field=field, expected=expected)
+def _bin_head(size: int) -> bytes:
+    if size < 1 << 8:
+        return bytes((0xC4, size))
+    return b"\xc5" + size.to_bytes(2, "big") if size < 1 << 16 else b"\xc6" + size.to_bytes(4, "big")
 
 
-def _too_large(size: int) -> TooLarge:
-    return TooLarge(
-        f"this envelope has {size} bytes encoded, and the limit is {ENCODED_BYTES_MAX}: "
-        "store the content elsewhere and write its location, or split it",
-        field="envelope", size_bytes=size, size_bytes_max=ENCODED_BYTES_MAX,
-    )  # fmt: skip
+def _check_content(content: bytes, size: int, digest: bytes) -> None:
+    if len(content) != size:
+        raise invalid("content", f"it has {len(content)} bytes", expected=f"{size}, as the header says")
+    if sha256(content).digest() != digest:
+        raise invalid("content", "it is not the one that was signed", expected="the digest in the header")

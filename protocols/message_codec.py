@@ -3,7 +3,8 @@
 A frame is `[kind, id, trace, *fields]`: `kind` is a small number, `id` the asker's number of the request (the reply has
 the same), `trace` a text of at most 64 characters that follows a call through every node it touches. The fields are in
 the order of the NamedTuple. Unknown trailing fields are ignored, so that a later minor version can add some. Encoded
-envelopes travel as the bytes that were signed, and are never re-encoded.
+envelopes and notices travel as the bytes that were signed, and are never re-encoded; they are checked when they are
+taken in (`node/dht/ingest.py`).
 
 Everything that comes from a peer is checked here: a message from `decode` has the types and the bounds that its class
 states. Any other input is `Malformed`.
@@ -14,9 +15,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from protocols.envelope import Notice
 from protocols.errors import Malformed
-from protocols.keys import public_key
 from protocols.messages import (
     ADDRESSES_MAX,
     DETAILS_MAX,
@@ -50,12 +49,11 @@ from protocols.messages import (
     is_plain,
 )
 from protocols.names import is_name
-from protocols.ucxl import canonical_key
 
 _LIST_MAX = 1024
 """No list in a frame is longer, and no memory is reserved for a longer one."""
-_ITEMS_MAX = 128 * 1024
-"""Items of all lists and maps in a frame. The largest legal message has 256 notices with 256 parents each."""
+_ITEMS_MAX = 64 * 1024
+"""Items of all lists and maps in a frame. The largest legal message has 1,024 members with 32 addresses each."""
 
 
 class Frame(NamedTuple):
@@ -140,28 +138,6 @@ def _member(value: Any) -> MemberEntry:
     return MemberEntry(_text(peer), _addresses(addresses))
 
 
-def _notice(value: Any) -> Notice:
-    address, key, digest, version, author, deleted, parents = _fields(value, 7)[:7]
-    if canonical_key(address) != key:
-        raise Malformed("a notice whose key is that of its address was expected")
-    public_key(author)
-    return Notice(
-        address=address,
-        key=key,
-        digest=_digest(digest),
-        version=_int(version),
-        author=author,
-        deleted=bool(deleted),
-        parents=_digests(parents),
-    )
-
-
-def _notice_fields(notice: Notice) -> list[Any]:
-    return [
-        notice.address, notice.key, notice.digest, notice.version, notice.author, notice.deleted, notice.parents,
-    ]  # fmt: skip
-
-
 def _traces(value: Any) -> tuple[str, ...]:
     """The traces in a trailing field; () when it is anything else, because no outcome depends on them."""
     if type(value) is not list or len(value) > ENVELOPES_MAX:
@@ -209,7 +185,7 @@ _REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     66: (Pong, (_int, _int, _int)),
     67: (MergeReply, (_int, _list_of(_refusal, ENVELOPES_MAX))),
     68: (HeadsReply, (_digests, _encoded)),
-    69: (VersionsReply, (_list_of(_notice, ENVELOPES_MAX), _int)),
+    69: (VersionsReply, (_encoded, _int, _int)),
     70: (EnvelopesReply, (_encoded,)),
     71: (MembersReply, (_members,)),
     72: (ProviderAdded, ()),
@@ -238,8 +214,6 @@ def encode_reply(number: int, reply: Reply) -> bytes:
     """The frame of a reply to the request of that number."""
     fields: tuple[Any, ...] = tuple(reply)
     match reply:
-        case VersionsReply():
-            fields = ([_notice_fields(notice) for notice in reply.notices], reply.total)
         case MergeReply():
             fields = (reply.total, [[at, *refusal] for at, refusal in reply.refusals])
         case Hello():

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
-from protocols.envelope import Notice
 from protocols.errors import BzzzError, from_code
 
 ENVELOPES_MAX = 256
@@ -114,10 +113,15 @@ class GetVersions(NamedTuple):
 
 
 class VersionsReply(NamedTuple):
-    """Notices in the total order; `total` is the number of all known versions."""
+    """Encoded notices in the total order; `total` is the number of all known versions.
 
-    notices: tuple[Notice, ...]
+    The page covers the versions from `after` up to the one in front of `until`: fewer than were asked for, where more
+    would be too many bytes. Reissued versions are counted, and have no notice in it.
+    """
+
+    notices: tuple[bytes, ...]
     total: int
+    until: int
 
 
 class GetByDigest(NamedTuple):

@@ -121,7 +121,7 @@ class ByzantineNode:
             case GetHeads():
                 return HeadsReply((), ())
             case GetVersions():
-                return VersionsReply((), 0)
+                return VersionsReply((), 0, 0)
             case GetByDigest():
                 return EnvelopesReply(tuple(self._received[:1]))
             case GetMembers():

@@ -86,7 +86,7 @@ class FoundContent:
         return {
             "envelope": serialize.envelope(self.envelope),
             "siblings": [serialize.notice(sibling) for sibling in self.siblings],
-            "without_content": [serialize.notice(version) for version in self.without_content],
+            "without_content": [serialize.notice(version.notice) for version in self.without_content],
             "provenance": serialize.provenance(self.provenance),
         }
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from protocols.envelope import ENCODED_BYTES_MAX
+from protocols.header import ENCODED_BYTES_MAX
 
 HEADERS_BYTES_MAX = 64 * 1024
 """The request line and the headers of a request, together."""

@@ -133,10 +133,8 @@ def envelope(envelope: Envelope) -> dict[str, Any]:
     return {
         **notice(envelope),
         "format": list(envelope.format),
-        "content_type": envelope.content_type,
         "content": content,
         "content_encoding": encoding,
-        "size_bytes": len(envelope.content),
         "meta": dict(envelope.meta),
         "signature": envelope.signature.hex(),
     }
@@ -149,7 +147,7 @@ def content_text(content: bytes) -> tuple[str, str]:
         return b64encode(content).decode("ascii"), "base64"
 
 
-def notice(version: Envelope | Notice | Version) -> dict[str, Any]:
+def notice(version: Envelope | Notice) -> dict[str, Any]:
     """A version without its content."""
     return {
         "address": version.address,
@@ -159,6 +157,9 @@ def notice(version: Envelope | Notice | Version) -> dict[str, Any]:
         "author": version.author,
         "deleted": version.deleted,
         "parents": [parent.hex() for parent in version.parents],
+        "content_digest": version.content_digest.hex(),
+        "content_type": version.content_type,
+        "size_bytes": version.content_size,
     }
 
 
@@ -179,15 +180,7 @@ def counts(counts: CacheCounts) -> dict[str, int]:
 
 def version(version: Version) -> dict[str, Any]:
     return {
-        "address": version.address,
-        "digest": version.digest.hex(),
-        "version": str(version.version),
-        "written_at": rfc3339(clock.ms_of(version.version)),
-        "author": version.author,
-        "deleted": version.deleted,
-        "parents": [parent.hex() for parent in version.parents],
-        "content_type": version.content_type,
-        "size_bytes": version.size_bytes,
+        **notice(version.notice),
         "held": version.is_held,
         "head": version.is_head,
         "reissued_as": version.reissued_as.hex() if version.reissued_as else None,

@@ -25,13 +25,13 @@ def store_command() -> None:
     """Check the store's file in a data directory, or rebuild what is derived in it. No node needs to run."""
 
 
-@store_command.command("check", short_help="Check the content of every version, and what is derived from it.")
+@store_command.command("check", short_help="Check header and content of every version, and what is derived.")
 @_data_dir_option
 @json_option
 def check(*, data_dir: str | None, as_json: bool) -> None:
-    """Check that the content of every version has its digest, and that heads and indexes agree with it.
+    """Check that header and content of every version are those that were signed, and that heads and indexes agree.
 
-    Nothing is changed. The node may run: it checks its store by itself too, slowly, sets damaged content aside and
+    Nothing is changed. The node may run: it checks its store by itself too, slowly, sets aside what is damaged and
     fetches it again from another holder. The exit code is 1 if anything is damaged.
     """
     from node.store.sqlite.rebuild import check_store
@@ -43,8 +43,8 @@ def check(*, data_dir: str | None, as_json: bool) -> None:
         print_json({
             "ok": is_ok, "versions": found.checked, "structure": found.structure,
             "faults": [
-                {"sequence": f.sequence, "digest": f.digest.hex(), "address": f.address, "content": f.is_content,
-                 "what": f.text}
+                {"sequence": f.sequence, "digest": f.digest.hex(), "address": f.address,
+                 "signed_part": f.is_signed_part, "what": f.text}
                 for f in found.faults
             ],
             "set_aside": [digest.hex() for digest in found.set_aside],
@@ -53,14 +53,14 @@ def check(*, data_dir: str | None, as_json: bool) -> None:
     for fault in found.faults:
         click.echo(f"{fault.digest.hex()}  {printable(fault.address)}: {fault.text}")
     for digest in found.set_aside:
-        click.echo(f"{digest.hex()}  its content was damaged; it is set aside until a holder answers it")
+        click.echo(f"{digest.hex()}  its header or content was damaged; it is set aside until a holder answers it")
     if found.structure:
         click.echo(f"the file: {printable(found.structure)}")
     if not is_ok:
         raise Failure(
             f"{len(found.faults) + len(found.set_aside) + bool(found.structure)} faults in {found.checked} versions; a "
-            "running node mends them, or sets the content aside and fetches it; 'bzzz store rebuild' makes anew what "
-            "is derived", exit_codes.FAILED,
+            "running node mends them, or sets aside what was signed and fetches it; 'bzzz store rebuild' makes anew "
+            "what is derived", exit_codes.FAILED,
         )  # fmt: skip
     click.echo(f"{found.checked} versions, all as their digests say")
 
@@ -71,7 +71,8 @@ def check(*, data_dir: str | None, as_json: bool) -> None:
 def rebuild(*, data_dir: str | None, as_json: bool) -> None:
     """Make anew what is derived from the versions: heads, indexes and the columns of their rows.
 
-    Content that is damaged is set aside, and a node fetches it again from a holder. The node must not run.
+    Content that is damaged is set aside, and a node fetches it again from a holder. A version whose header is damaged
+    is given up: start the node first, which fetches it. The node must not run.
     """
     from node.store.sqlite.rebuild import rebuild_store
 

@@ -94,12 +94,33 @@ class HistoryQuery:
     async def _ask_pages(
         self, key: bytes, ranges: dict[str, tuple[int, int]], deadline: float
     ) -> dict[str, VersionsReply]:
-        """Ask each holder for a page: from one version on, so many."""
-        questions: dict[str, Question] = {
-            peer: GetVersions(key, after, limit) for peer, (after, limit) in ranges.items()
-        }
-        result = await self._ask(questions, deadline)
-        return {peer: reply for peer, reply in result.answers.items() if isinstance(reply, VersionsReply)}
+        """Ask each holder for a page: from one version on, so many. Where an answer has fewer, because they would have
+        been too many bytes, the holder is asked for the rest; one that does not give it is left out."""
+        pages: dict[str, VersionsReply] = {}
+        rest = {peer: (after, after + limit) for peer, (after, limit) in ranges.items()}
+        while rest:
+            questions: dict[str, Question] = {
+                peer: GetVersions(key, after, end - after) for peer, (after, end) in rest.items()
+            }
+            try:
+                result = await self._ask(questions, deadline)
+            except Unavailable:
+                if not pages:
+                    raise
+                result = QueryResult()
+            asked, rest = rest, {}
+            for peer, (after, end) in asked.items():
+                reply = result.answers.get(peer)
+                if not isinstance(reply, VersionsReply):
+                    pages.pop(peer, None)
+                    continue
+                earlier = pages[peer].notices if peer in pages else ()
+                pages[peer] = reply._replace(notices=earlier + reply.notices)
+                if reply.until < min(end, reply.total):
+                    rest[peer] = (reply.until, end)
+                    if reply.until <= after:
+                        del pages[peer], rest[peer]
+        return pages
 
     async def _ask(self, questions: dict[str, Question], deadline: float) -> QueryResult:
         peers = tuple(questions)

@@ -98,7 +98,7 @@ class ReadableHeads:
             start = max(0, end - page)
             for version in reversed(await self._store.versions(key, after=start, limit=end - start)):
                 if version.reissued_as is None and not walk.is_done:
-                    walk.visit(version.digest, version.version, version.parents, is_held=version.is_held)
+                    walk.visit(version.digest, version.version, version.notice.parents, is_held=version.is_held)
                     if walk.missing[-1:] == [version.digest]:
                         found[version.digest] = version
             end, page = start, PAGES[1]

@@ -14,8 +14,8 @@ class Damage:
     lost: str = ""
     """What was found missing when the store was opened, in words."""
     set_aside: dict[bytes, bytes] = field(default_factory=dict)
-    """Versions whose content is not the one of their digest any more: their keys by digest. Readers get the notice
-    until the content is merged again."""
+    """Versions whose header or content is not the one of their digest any more: their keys by digest. Until they are
+    merged again, readers get the notice where the content was damaged, and `Unavailable` where the header was."""
 
 
 class Checks(Protocol):

@@ -11,19 +11,24 @@ from protocols.envelope import Envelope, Notice
 class Version:
     """One version as the history lists it: everything except its content."""
 
-    address: str
-    digest: bytes
-    version: int
-    author: str
-    deleted: bool
-    parents: tuple[bytes, ...]
-    content_type: str
-    size_bytes: int
+    notice: Notice
     is_held: bool
     """False when this store has only the notice."""
     is_head: bool
     reissued_as: bytes | None = None
     """The version that replaces this one, when its author's clock was found to be wrong."""
+
+    @property
+    def version(self) -> int:
+        return self.notice.version
+
+    @property
+    def author(self) -> str:
+        return self.notice.author
+
+    @property
+    def digest(self) -> bytes:
+        return self.notice.digest
 
 
 class VersionRef(NamedTuple):
@@ -47,6 +52,10 @@ class Versions(Protocol):
 
     async def by_digest(self, digest: bytes) -> Envelope | Notice | None:
         """One version, or None when this store does not know it."""
+        ...
+
+    async def by_content(self, content_digest: bytes) -> Envelope | None:
+        """A version whose content has this digest, or None when this store holds none."""
         ...
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:

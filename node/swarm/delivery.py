@@ -97,7 +97,7 @@ class Delivery:
             envelope, [on_done], tracing.to_send() if trace is None else trace
         )
         queue.waiting.append(outgoing)
-        queue.waiting_bytes += len(envelope.encoded)
+        queue.waiting_bytes += envelope.encoded_size
         if not len(queue.waiting) % SHORT_MAX and len(queue.batches) < SHORT_BATCHES:
             self._send_now(peer, queue)
         self._wake(peer)
@@ -190,12 +190,12 @@ class Delivery:
                 held_keys.add(key)
                 held_back.append(queue.waiting.popleft())
                 continue
-            if envelopes and size + len(outgoing.envelope.encoded) > BATCH_BYTES_MAX:
+            if envelopes and size + outgoing.envelope.encoded_size > BATCH_BYTES_MAX:
                 break
             envelopes.append(queue.waiting.popleft())
             own_keys.add(key)
             queue.keys_in_flight.add(key)
-            size += len(outgoing.envelope.encoded)
+            size += outgoing.envelope.encoded_size
         queue.waiting.extendleft(reversed(held_back))
         queue.waiting_bytes -= size
         return envelopes, size

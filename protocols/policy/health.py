@@ -115,8 +115,8 @@ def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
         reasons.append(facts.lost)
     if facts.set_aside:
         reasons.append(
-            f"the content of {facts.set_aside} versions was damaged on the disk and is set aside until a holder "
-            "answers it; check the disk, `bzzz store check` names them"
+            f"{facts.set_aside} versions were damaged on the disk and are set aside until a holder "
+            "answers them; check the disk, `bzzz store check` names them"
         )
     if facts.probe_failing:
         reasons.append(facts.probe_failing)

@@ -1,12 +1,13 @@
-"""Cache of verified signatures: an envelope that comes from several peers is verified once.
+"""Cache of verified signatures: a version that comes from several peers is verified once.
 
-An entry is the digest with its signature, so that a forged signature on a known envelope is still refused. Verifying
+An entry is the digest with its signature, so that a forged signature on a known version is still refused. Verifying
 takes 50 microseconds, a lookup less than one.
 """
 
 from collections import OrderedDict
 
-from protocols.envelope import Envelope, verify
+from protocols.envelope import verify
+from protocols.header import SignedHeader
 
 ENTRIES_MAX = 16_384
 
@@ -18,11 +19,11 @@ class SignatureCache:
         self._entries_max = entries_max
         self._signatures: OrderedDict[bytes, bytes] = OrderedDict()
 
-    def check(self, envelope: Envelope) -> None:
-        """Verify an envelope unless its signature is cached. Raises `BadSignature`."""
-        if self._signatures.get(envelope.digest) == envelope.signature:
+    def check(self, item: SignedHeader) -> None:
+        """Verify an envelope or a notice unless its signature is cached. Raises `BadSignature`."""
+        if self._signatures.get(item.digest) == item.signature:
             return
-        verify(envelope)
+        verify(item)
         if len(self._signatures) >= self._entries_max:
             self._signatures.popitem(last=False)
-        self._signatures[envelope.digest] = envelope.signature
+        self._signatures[item.digest] = item.signature

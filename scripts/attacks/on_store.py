@@ -189,7 +189,11 @@ async def broken_lanes(run: AttackRun) -> None:
 async def unasked_answers(run: AttackRun) -> None:
     """10,000 replies of every kind without a request, and wrong replies to requests."""
     wrong: list[Reply] = [Pong(0, 1 << 63, 1 << 63), HeadsReply((), ()), ProviderAdded(), MergeReply(1 << 40, ())]
-    wrong += [VersionsReply((), 1 << 63), MembersReply(()), FailedReply("UCXL-500-INTERNAL", "x" * 1024, {})]
+    wrong += [
+        VersionsReply((b"\x92", bytes(2000)), 1 << 63, 0),
+        MembersReply(()),
+        FailedReply("UCXL-500-INTERNAL", "x" * 1024, {}),
+    ]
     turn = 0
 
     def answer(request: Request, honest: Reply | None) -> Reply:

@@ -1,7 +1,9 @@
 """Attacks on the store by members: forged, replayed, heavy and endless writes, and heavy answers."""
 
 import os
+import struct
 
+import msgpack
 import trio
 
 from attacks.attack_run import Attack, AttackRun
@@ -12,11 +14,10 @@ from protocols import message_codec, messages
 from protocols.clock import version
 from protocols.envelope import Envelope, seal
 from protocols.errors import BzzzError, ClockAhead, Malformed, Rejected, TooLarge
+from protocols.header import DOMAIN
 from protocols.keys import PrivateKey
 from protocols.messages import AddProvider, GetByDigest, GetHeads, HeadsReply, Merge, MergeReply
 from protocols.ucxl import key_of
-
-_SIGNATURE_BYTES = 64
 
 
 async def forged_envelopes(run: AttackRun) -> None:
@@ -24,15 +25,16 @@ async def forged_envelopes(run: AttackRun) -> None:
     member = await run.member()
     other = PrivateKey.from_seed(os.urandom(32))
     honest = make_envelope(member.key, b"honest", path="forged")
-    head, signature = honest.encoded[:-_SIGNATURE_BYTES], honest.signature
+    header, signature, content = honest.header, honest.signature, honest.content
     another = make_envelope(member.key, b"another", path="forged")
     forged = [
-        head + bytes(64),
-        head + bytes([signature[0] ^ 1]) + signature[1:],
-        head + signature[:-1] + bytes([signature[-1] ^ 0x80]),
-        head + another.signature,
-        head + other.sign(honest.canonical),
-        honest.encoded.replace(b"honest", b"forged"),
+        _encoded(header, bytes(64), content),
+        _encoded(header, bytes([signature[0] ^ 1]) + signature[1:], content),
+        _encoded(header, signature[:-1] + bytes([signature[-1] ^ 0x80]), content),
+        _encoded(header, another.signature, content),
+        _encoded(header, other.sign(DOMAIN + header), content),
+        _encoded(header, member.key.sign(header), content),
+        _encoded(header.replace(b"/plain", b"/plane"), signature, content),
         _by(make_envelope(other, b"of another", path="forged"), member.key),
     ]
     for encoded in forged:
@@ -41,10 +43,15 @@ async def forged_envelopes(run: AttackRun) -> None:
         b"",
         b"x",
         b"\xc1",
-        b"\x9a" * 1000,
+        b"\x93" * 1000,
+        b"\x93" + b"\xc6\xff\xff\xff\xff" * 3,
         b"\x90" * 1_000_000,
         honest.encoded[:-1],
         honest.encoded + b"x",
+        honest.notice.encoded,
+        _encoded(header, signature, b"forged"),
+        _encoded(header, signature, content + b"x"),
+        b"\x93\xc6" + struct.pack("!I", len(header)) + header + b"\xc4\x40" + signature + b"\xc4\x06" + content,
     ):
         await _must_be_refused(run, encoded, Malformed)
     await _must_be_refused(run, bytes(2_000_000), TooLarge)
@@ -64,7 +71,11 @@ async def forged_envelopes(run: AttackRun) -> None:
 
 def _by(envelope: Envelope, key: PrivateKey) -> bytes:
     """An envelope of another author, signed by this key."""
-    return envelope.encoded[:-_SIGNATURE_BYTES] + key.sign(envelope.canonical)
+    return _encoded(envelope.header, key.sign(DOMAIN + envelope.header), envelope.content)
+
+
+def _encoded(header: bytes, signature: bytes, content: bytes) -> bytes:
+    return bytes(msgpack.packb([header, signature, content]))
 
 
 async def _must_be_refused(run: AttackRun, encoded: bytes, kind: type[BzzzError]) -> None:

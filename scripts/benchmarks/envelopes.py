@@ -14,13 +14,12 @@ def ready(count: int, *, size_bytes: int = 256, run: str = "0") -> list[Envelope
 
 
 def sealed(key: PrivateKey, count: int, *, size_bytes: int = 256, run: str, start_ms: int) -> list[Envelope]:
-    """The first versions of `count` addresses by this author, from this moment on."""
-    content = bytes(size_bytes)
+    """The first versions of `count` addresses by this author, from this moment on, each with a content of its own."""
     return [
         seal(
             key,
             address=f"ucxl://bench:writer@bzzz:{run}/*^/{number}",
-            content=content,
+            content=b"%d" % number + bytes(size_bytes - len(str(number))),
             content_type="application/octet-stream",
             version=version(start_ms + number // 65536, number % 65536),
             parents=(),

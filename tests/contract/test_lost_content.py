@@ -10,7 +10,6 @@ from protocols.errors import Conflict, Deleted, NotFound, OutOfRange, Unavailabl
 from protocols.heads import heads_tag
 from protocols.ucxl import Address, parse
 from tests.contract.rigs import ADDRESS, KEY, KEYS, Rig, envelope, now_ms, rig
-from tests.notice import notice_of
 from tests.until import until
 
 BACKENDS = ("mock", "real", "hybrid")
@@ -25,7 +24,7 @@ def at(temporal: str) -> Address:
 
 async def learn(r: Rig, *versions: Envelope) -> None:
     """The node under test hears of versions, and gets no content."""
-    await r.store.merge([Incoming(notice_of(one), Origin.PEER) for one in versions], now_ms=now_ms())
+    await r.store.merge([Incoming(one.notice, Origin.PEER) for one in versions], now_ms=now_ms())
 
 
 async def content(r: Rig, address: Address = THING, consistency: Consistency = Consistency.AUTO) -> bytes:

@@ -9,7 +9,6 @@ from node.store.base import Store
 from node.store.memory.store import MemoryStore
 from protocols.envelope import Envelope, order_key
 from tests.contract.stores import AUTHOR, LOG_ID, OTHER_AUTHOR, envelope, from_peer, put
-from tests.notice import notice_of
 
 KEY = envelope(1).key
 LOCAL = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
@@ -29,7 +28,7 @@ async def test_a_version_without_content_hides_nothing(store: Store) -> None:
     chain = [lost]
     for number in range(4, 8):
         chain.append(envelope(number, parents=[chain[-1].digest, two.digest], author=OTHER_AUTHOR))
-    await put(store, from_peer(one), *[from_peer(notice_of(each)) for each in chain])
+    await put(store, from_peer(one), *[from_peer(each.notice) for each in chain])
     view = await view_of(store)
     assert view.heads == (one,)
     assert [version.digest for version in view.missing] == [each.digest for each in reversed(chain)]
@@ -46,7 +45,7 @@ async def test_what_is_kept_is_dropped_by_every_change(store: Store) -> None:
     one = envelope(1)
     two = envelope(2, parents=[one.digest])
     lost = envelope(3, parents=[two.digest])
-    await put(store, from_peer(one), from_peer(notice_of(two)), from_peer(notice_of(lost)))
+    await put(store, from_peer(one), from_peer(two.notice), from_peer(lost.notice))
     assert digests(await view_of(store, readable)) == [one.digest]
     assert await view_of(store, readable) is await view_of(store, readable)
     await put(store, from_peer(two))
@@ -60,7 +59,7 @@ async def test_a_long_chain_without_content_is_gone_through(store: Store) -> Non
     chain = [good]
     for number in range(2, 1_500):
         chain.append(envelope(number, parents=[chain[-1].digest], author=OTHER_AUTHOR))
-    await put(store, from_peer(good), *[from_peer(notice_of(each)) for each in chain[1:]])
+    await put(store, from_peer(good), *[from_peer(each.notice) for each in chain[1:]])
     view = await view_of(store)
     assert view.heads == (good,)
     assert len(view.missing) == 256
@@ -102,7 +101,7 @@ def descend(story: list[tuple[Envelope, bool]], start: Envelope) -> set[bytes]:
 async def test_it_is_what_the_definition_says(rows: list[tuple[int, list[int], bool, bool]]) -> None:
     story = in_story(rows)
     store = MemoryStore(log_id=LOG_ID)
-    await put(store, *[from_peer(each if is_held else notice_of(each)) for each, is_held in story])
+    await put(store, *[from_peer(each if is_held else each.notice) for each, is_held in story])
     held = [each for each, is_held in story if is_held]
     ended = set[bytes]().union(*[descend(story, each) for each in held])
     expected = [each for each in held if each.digest not in ended]

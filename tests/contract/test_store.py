@@ -25,7 +25,6 @@ from tests.contract.stores import (
     local,
     put,
 )  # fmt: skip
-from tests.notice import notice_of
 
 # -- merging -----------------------------------------------------------------------------------------------------------
 
@@ -97,7 +96,7 @@ async def test_envelopes_come_back_byte_for_byte(store: Store, rig: StoreRig) ->
 
 async def test_versions_and_writes_at_risk_are_measured_as_they_are(store: Store, rig: StoreRig) -> None:
     first, second, known = (envelope(number, path=f"{number}") for number in (1, 2, 3))
-    await put(store, local(first, ALICE, BOB), local(second, BOB), from_peer(notice_of(known)))
+    await put(store, local(first, ALICE, BOB), local(second, BOB), from_peer(known.notice))
     await put(store, local(first, ALICE), from_peer(known))  # a fourth entry: the content of `known`
     assert store.last_sequence == 4
     assert (store.stats().versions, store.stats().at_risk) == (3, 2)
@@ -242,7 +241,7 @@ async def test_a_listener_gets_each_key_that_changed_before_the_merge_returns(st
 async def test_a_listener_gets_the_key_when_content_comes_and_when_a_version_is_reissued(store: Store) -> None:
     keys: list[bytes] = []
     item, wrong = envelope(1, path="x"), envelope(5, path="y")
-    await put(store, from_peer(notice_of(item)), local(wrong, ALICE))
+    await put(store, from_peer(item.notice), local(wrong, ALICE))
     with store.change_listeners.subscribed(keys.append):
         await put(store, from_peer(item))
         assert set(keys) == {item.key}

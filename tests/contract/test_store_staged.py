@@ -9,7 +9,6 @@ from tests.contract.stores import (
     local,
     put,
 )  # fmt: skip
-from tests.notice import notice_of
 
 
 async def test_a_staged_envelope_is_kept_and_is_no_version(store: Store, rig: StoreRig) -> None:
@@ -31,7 +30,7 @@ async def test_merging_a_staged_envelope_ends_its_staging(store: Store, rig: Sto
     one, two, three = envelope(1), envelope(2), envelope(3)
     for item in (one, two, three):
         await store.stage(item, idempotency_key=str(item.version), now_ms=NOW)
-    await put(store, local(one), from_peer(notice_of(three)))
+    await put(store, local(one), from_peer(three.notice))
     await store.unstage(two.digest)
     assert await store.staged_under("3") is not None, "a notice does not bring its content"
     await put(store, from_peer(three))

@@ -15,7 +15,6 @@ from node.store.versions import VersionRef
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.heads import HeadSet
 from tests.contract.stores import (
-    ALICE,
     AUTHOR,
     NOW,
     OTHER_AUTHOR,
@@ -26,7 +25,6 @@ from tests.contract.stores import (
     from_peer,
     put,
 )  # fmt: skip
-from tests.notice import notice_of
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 
@@ -137,7 +135,7 @@ def test_a_history_is_read_by_place_and_from_both_ends(
 
 async def test_unknown_digests_are_those_of_no_version(store: Store, rig: StoreRig) -> None:
     items = [envelope(version) for version in range(1, 6)]
-    await put(store, *map(from_peer, items[:3]), from_peer(notice_of(items[3])))
+    await put(store, *map(from_peer, items[:3]), from_peer(items[3].notice))
     async for each in rig.now_and_after_a_restart(store):
         assert await each.unknown([bytes(32), *(item.digest for item in items)]) == [bytes(32), items[4].digest]
         assert await each.unknown([]) == []
@@ -151,7 +149,7 @@ async def test_missing_parents_are_those_that_no_version_has_come_for(store: Sto
         assert set(await each.missing_parents(child.key)) >= {one.digest, two.digest}
         assert await each.missing_parents(child.key, limit=1) == [min(one.digest, two.digest)]
         assert await each.missing_parents(elsewhere.key) == []
-    await put(each, from_peer(two), from_peer(notice_of(one)))
+    await put(each, from_peer(two), from_peer(one.notice))
     assert await each.missing_parents(child.key) == []
 
 
@@ -166,7 +164,7 @@ async def test_history_is_in_the_total_order_whatever_the_order_of_arrival(store
         assert await store.versions(items[0].key, after=past_the_end, limit=3) == []
     assert await store.count_versions(items[0].key) == 6
     first = page[0]
-    assert (first.address, first.content_type, first.size_bytes) == (items[0].address, "text/plain", 1)
+    assert first.notice == in_order[2].notice
     assert first.is_held
     assert first.is_head
     assert first.reissued_as is None
@@ -175,7 +173,7 @@ async def test_history_is_in_the_total_order_whatever_the_order_of_arrival(store
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[int, Envelope | Notice]]:
     """Versions of two keys by two authors, in any order. Their parents are any of them, some reissue another, and some
-    come first as notices (which may name a wrong author)."""
+    come as notices as well, first or later."""
     made: list[Envelope] = []
     for number in range(draw(st.integers(1, 9))):
         parents = draw(st.lists(st.sampled_from(made), max_size=3, unique=True)) if made else []
@@ -190,9 +188,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, Envelope | Notice]]:
         )  # fmt: skip
     items: list[Envelope | Notice] = list(made)
     for item in draw(st.lists(st.sampled_from(made), max_size=4)):
-        items.append(notice_of(item))
-    for item in draw(st.lists(st.sampled_from(made), max_size=3)):
-        items.append(notice_of(item)._replace(parents=(), author=draw(st.sampled_from([ALICE, item.author]))))
+        items.append(item.notice)
     order = draw(st.permutations(items))
     return [(draw(st.integers(0, 2)), item) for item in order]
 
@@ -278,7 +274,7 @@ async def test_a_reissue_by_another_author_or_of_another_key_has_no_effect(store
 
 async def test_a_notice_is_a_version_whose_content_is_elsewhere(store: Store, rig: StoreRig) -> None:
     item = envelope(3, parents=[b"p" * 32])
-    notice = notice_of(item)
+    notice = item.notice
     await put(store, from_peer(notice))
     async for each in rig.now_and_after_a_restart(store):
         assert await each.heads(item.key) == (notice,)
@@ -286,15 +282,15 @@ async def test_a_notice_is_a_version_whose_content_is_elsewhere(store: Store, ri
         (version,) = await each.versions(item.key)
         assert not version.is_held
         assert version.is_head
-        assert version.parents == (b"p" * 32,)
+        assert version.notice.parents == (b"p" * 32,)
 
 
 async def test_content_that_comes_after_its_notice_gets_a_log_entry_of_its_own(store: Store, rig: StoreRig) -> None:
     item, other = envelope(3), envelope(1, path="other")
-    await put(store, from_peer(notice_of(item)), from_peer(other), now_ms=NOW)
+    await put(store, from_peer(item.notice), from_peer(other), now_ms=NOW)
     assert await put(store, Incoming(item, Origin.SYNC), now_ms=NOW + 1) == [Merged(1, True)]
     assert store.last_sequence == 3
-    assert await put(store, from_peer(item), from_peer(notice_of(item))) == [Merged(1, False)] * 2
+    assert await put(store, from_peer(item), from_peer(item.notice)) == [Merged(1, False)] * 2
     async for each in rig.now_and_after_a_restart(store):
         assert each.last_sequence == 3
         (head,) = await each.heads(item.key)
@@ -309,34 +305,50 @@ async def test_content_that_comes_after_its_notice_gets_a_log_entry_of_its_own(s
         assert version.is_held
 
 
-async def test_parents_that_were_unknown_end_heads_when_they_become_known(store: Store) -> None:
-    one = envelope(1)
-    two = envelope(2, parents=[one.digest])
-    await put(store, from_peer(one), from_peer(notice_of(two)._replace(parents=())))
-    assert await digests(store, one.key) == [two.digest, one.digest]
-    await put(store, from_peer(notice_of(two)))
-    assert await store.heads(one.key) == (notice_of(two),)
-    assert await put(store, from_peer(notice_of(two)._replace(parents=()))) == [Merged(2, False)]
-    await put(store, from_peer(two))
-    assert await store.heads(one.key) == (two,)
-
-
-async def test_a_false_notice_is_corrected_by_the_content(store: Store, rig: StoreRig) -> None:
-    victim, liked = envelope(1), envelope(1, path="liked")
-    real = envelope(2, path="liked", parents=[liked.digest])
-    child = envelope(3, path="liked", parents=[real.digest])
-    lie = notice_of(real)._replace(
-        address=victim.address, key=victim.key, version=9, parents=(victim.digest,), author="12D3KooWLiar", deleted=True
-    )  # fmt: skip
-    await put(store, from_peer(victim), from_peer(liked), from_peer(lie), from_peer(child))
-    assert await digests(store, victim.key) == [real.digest]
-    assert set(await digests(store, liked.key)) == {child.digest, liked.digest}
-    await put(store, from_peer(real))
+async def test_a_notice_says_all_but_the_content(store: Store, rig: StoreRig) -> None:
+    item = envelope(3, content=b"elsewhere", reissues=[b"r" * 32])
+    await put(store, from_peer(item.notice))
     async for each in rig.now_and_after_a_restart(store):
-        assert await digests(each, victim.key) == [victim.digest]
-        assert await digests(each, liked.key) == [child.digest]
-        assert await each.count_versions(victim.key) == 1
-        versions = await each.versions(liked.key)
-        assert [version.digest for version in versions] == [liked.digest, real.digest, child.digest]
-        assert versions[1].author == AUTHOR.peer_id
-        assert not versions[1].deleted
+        (version,) = await each.versions(item.key)
+        assert version.notice == item.notice
+        assert version.notice.encoded == item.notice.encoded
+        assert (version.notice.content_size, version.notice.content_type) == (9, "text/plain")
+        assert version.notice.content_digest == item.content_digest
+
+
+async def test_content_is_found_by_its_digest(store: Store, rig: StoreRig) -> None:
+    one, two = envelope(1, content=b"same"), envelope(2, path="other", content=b"same")
+    late, never, gone = envelope(3, content=b"late"), envelope(4, content=b"never"), envelope(5, deleted=True)
+    await put(store, *(from_peer(item) for item in (one, two, late.notice, never.notice, gone)))
+    assert await store.by_content(late.content_digest) is None
+    await put(store, from_peer(late))
+    async for each in rig.now_and_after_a_restart(store):
+        assert await each.by_content(one.content_digest) == one, "the first version that had it"
+        assert await each.by_content(late.content_digest) == late
+        assert await each.by_content(never.content_digest) is None
+        assert await each.by_content(b"?" * 32) is None
+        assert await each.by_content(gone.content_digest) == gone
+        for item in (one, two, late, gone):
+            assert await each.by_digest(item.digest) == item
+
+
+async def test_many_versions_with_one_content_are_read_as_they_were_written(store: Store, rig: StoreRig) -> None:
+    items = [envelope(number, path=str(number), content=b"same") for number in range(1, 101)]
+    for start in range(0, 100, 20):
+        await put(store, *map(from_peer, items[start : start + 20]))
+    async for each in rig.now_and_after_a_restart(store):
+        for item in items:
+            assert await each.by_digest(item.digest) == item
+            assert await each.heads(item.key) == (item,)
+
+
+async def test_a_reissue_that_came_as_a_notice_ends_what_it_replaces(store: Store, rig: StoreRig) -> None:
+    ahead = envelope(1 << 60)
+    mended = envelope(5, reissues=[ahead.digest])
+    await put(store, from_peer(ahead), from_peer(mended.notice))
+    async for each in rig.now_and_after_a_restart(store):
+        assert await digests(each, ahead.key) == [mended.digest]
+        assert await each.latest_reissue(ahead.digest) == mended.digest
+    store = await rig.reopen()
+    await put(store, from_peer(mended))
+    assert await store.heads(ahead.key) == (mended,)

@@ -9,8 +9,9 @@ from netsim.virtual.nodes import VirtualSwarm
 from node.dht.base import Consistency, Receipt
 from node.node import Node
 from protocols.clock import AHEAD_MS_MAX, ahead_ms
-from protocols.envelope import ENCODED_BYTES_MAX, Envelope, seal
+from protocols.envelope import Envelope, seal
 from protocols.errors import Indeterminate, NotFound
+from protocols.header import ENCODED_BYTES_MAX
 from tests.sim.swarms import (
     CLIENT,
     Disk,
@@ -202,7 +203,7 @@ async def without_room_for_the_note(seed: int) -> None:
             version=1 << 60,
             parents=(),
         )
-        room = ENCODED_BYTES_MAX - len(empty.encoded) - 3
+        room = ENCODED_BYTES_MAX - empty.encoded_size - 7  # the lengths of the content take seven bytes more
         large = b"x" * room
         await put(node, "large", large)
         await put(node, "many", meta={f"name{number}": "value" for number in range(64)})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import click
+import msgpack
 import pytest
 
 from netsim.checks.registry import CHECKS
@@ -26,7 +27,7 @@ from node.process.run import STORE_NAME
 from node.services.control import audit_file
 from node.swarm import base
 from node.swarm.limits import SwarmLimits
-from protocols import clock, envelope, errors, messages, ucxl
+from protocols import clock, errors, header, messages, ucxl
 from protocols.errors import Malformed
 from protocols.policy.reputation import POINTS, Offence
 from tests.unit.vectors import load
@@ -81,7 +82,7 @@ def test_examples_in_hex_are_those_of_the_vectors(about: str, block: str) -> Non
 
 
 def test_the_protocol_has_an_example_of_an_envelope_and_one_of_a_stream() -> None:
-    assert {about.split()[3] for about, _ in HEX} == {"canonical", "digest", "signature", "stream"}
+    assert {about.split()[3] for about, _ in HEX} == {"header", "digest", "signature", "encoded", "stream"}
 
 
 def test_every_message_is_in_the_table_with_its_kind_and_its_fields() -> None:
@@ -97,17 +98,15 @@ def test_every_message_is_in_the_table_with_its_kind_and_its_fields() -> None:
 
 
 def test_the_fields_of_an_envelope_are_in_their_order() -> None:
-    documented = [bare(cells[1]) for cells in under(PROTOCOL, "The bytes")]
-    assert documented == [
-        "format",
-        *(name for name in load("envelopes")["envelopes"][0] if name in documented[1:-1]),
-        "signature",
-    ]
+    documented = [bare(cells[1]) for cells in under(PROTOCOL, "The header")]
+    golden = load("envelopes")["envelopes"][0]
+    assert documented == [name for name in golden if name in documented]
+    assert len(documented) == len(msgpack.unpackb(bytes.fromhex(golden["header"])))
 
 
 CONSTANTS: dict[str, int] = {
     name: value
-    for module in (messages, base, clock, envelope, ucxl)
+    for module in (messages, base, clock, header, ucxl)
     for name, value in vars(module).items()
     if name.isupper() and type(value) is int
 }

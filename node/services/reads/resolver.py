@@ -304,7 +304,7 @@ class Resolver:
         missing = set(await self._store.missing_parents(key, limit=MISSING_MAX))
         if not missing:
             return history
-        parents = dict.fromkeys(parent for version in history.versions for parent in version.parents)
+        parents = dict.fromkeys(parent for version in history.versions for parent in version.notice.parents)
         return _missing_from(history, [parent for parent in parents if parent in missing])
 
     async def _page(
@@ -383,7 +383,7 @@ def _that_fit(versions: tuple[Version, ...]) -> tuple[Version, ...]:
     """The first versions of a page, with `PARENTS_MAX` parents together: a version may have 256."""
     count = 0
     for number, version in enumerate(versions):
-        count += len(version.parents)
+        count += len(version.notice.parents)
         if count > PARENTS_MAX and number:
             return versions[:number]
     return versions

@@ -166,7 +166,5 @@ def _shared(answer: Answer, seconds: float) -> Answer:
 def _size_bytes(answer: Answer) -> int:
     size = ENTRY_BYTES
     for head in answer.heads:
-        size += HEAD_BYTES
-        if isinstance(head, Envelope):
-            size += len(head.encoded) + len(head.content)
+        size += HEAD_BYTES + (head.encoded_size if isinstance(head, Envelope) else len(head.header))
     return size

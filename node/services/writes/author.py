@@ -16,7 +16,7 @@ from node.services.writes.key_locks import HeldLock, KeyLocks
 from node.store.base import Store
 from node.store.hints import Standing
 from protocols.clock import HybridClock, check_not_ahead
-from protocols.envelope import ENCODED_BYTES_MAX, PARENTS_MAX, REISSUES, Envelope, Notice, decode, seal, verify
+from protocols.envelope import Envelope, Notice, decode, seal, verify
 from protocols.errors import (
     Conflict,
     Indeterminate,
@@ -28,6 +28,7 @@ from protocols.errors import (
     Unavailable,
     UnknownParents,
 )
+from protocols.header import ENCODED_BYTES_MAX, PARENTS_MAX, REISSUES
 from protocols.heads import heads_tag
 from protocols.keys import PrivateKey
 from protocols.ucxl import Address, parse, require_one

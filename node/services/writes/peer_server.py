@@ -6,6 +6,7 @@ verified and merged here, and acknowledged after the commit; each one that is re
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import accumulate
 
 import trio
 
@@ -45,7 +46,9 @@ from protocols.messages import (
 from protocols.policy.signature_cache import SignatureCache
 
 ANSWER_BYTES_MAX = 4 << 20
-"""Envelopes in one answer; further ones are left out, and can be asked for by digest."""
+"""Envelopes or notices in one answer; further ones are left out, and can be asked for by digest or place."""
+NOTICE_BYTES = 80
+"""What a notice has beside its header, at most."""
 DUE_MAX = 256
 """Hints read to find since when a peer lacks something; with more hints the answer is `LONG_MS`."""
 VERIFIED_AT_ONCE = 16
@@ -187,12 +190,13 @@ class PeerServer:
     async def _versions(self, request: GetVersions) -> Reply:
         limit = min(request.limit, ENVELOPES_MAX)
         versions = await self._store.versions(request.key, after=request.after, limit=limit)
-        notices = tuple(
-            Notice(v.address, request.key, v.digest, v.version, v.author, v.deleted, v.parents)
-            for v in versions
-            if v.reissued_as is None
+        sizes = accumulate(len(version.notice.header) + NOTICE_BYTES for version in versions)
+        fitting = [version for version, size in zip(versions, sizes, strict=True) if size <= ANSWER_BYTES_MAX]
+        return VersionsReply(
+            tuple(version.notice.encoded for version in fitting if version.reissued_as is None),
+            await self._store.count_versions(request.key),
+            request.after + len(fitting),
         )
-        return VersionsReply(notices, await self._store.count_versions(request.key))
 
     async def _by_digest(self, digests: tuple[bytes, ...]) -> Reply:
         return EnvelopesReply(_encoded_that_fit(await self._held(digests)))
@@ -205,7 +209,7 @@ class PeerServer:
             envelope = await self._store.by_digest(digest)
             if isinstance(envelope, Envelope):
                 found.append(envelope)
-                size += len(envelope.encoded)
+                size += envelope.encoded_size
             if size > ANSWER_BYTES_MAX:  # further ones would not fit into the answer, and would only take memory
                 break
         return found
@@ -255,7 +259,7 @@ def _encoded_that_fit(items: Iterable[Envelope | Notice]) -> tuple[bytes, ...]:
     size = 0
     for item in items:
         if isinstance(item, Envelope):
-            size += len(item.encoded)
+            size += item.encoded_size
             if size > ANSWER_BYTES_MAX:
                 break
             encoded.append(item.encoded)

@@ -22,8 +22,9 @@ from node.services.writes.author import Author
 from node.store.base import Store
 from node.swarm.members import Members
 from protocols.clock import AHEAD_MS_MAX, HybridClock, ahead_ms
-from protocols.envelope import REISSUES, REISSUES_MAX, Envelope, seal
+from protocols.envelope import Envelope, seal
 from protocols.errors import BzzzError, InvalidPayload, TooLarge
+from protocols.header import REISSUES, REISSUES_MAX
 from protocols.keys import PrivateKey
 
 log = logging.getLogger(__name__)

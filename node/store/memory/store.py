@@ -121,7 +121,7 @@ class MemoryStore(CommitQueue):
             self._versions.add(item)
             self.change_listeners.notify(item.key)
         else:
-            sequence, is_new = self._sequences[digest], self._learn(known, item, origin, now_ms)
+            sequence, is_new = self._sequences[digest], self._complete(known, item, origin, now_ms)
         if self._staged and isinstance(item, Envelope):
             self._staged.pop(digest, None)
         if origin is _LOCAL:
@@ -140,14 +140,13 @@ class MemoryStore(CommitQueue):
         self.last_sequence += 1
         return self.last_sequence
 
-    def _learn(self, known: Envelope | Notice, item: Envelope | Notice, origin: Origin, now_ms: int) -> bool:
-        """A version that is known came again; whether it says anything new."""
-        changed = self._versions.learn(known, item)
-        if not changed:
+    def _complete(self, known: Envelope | Notice, item: Envelope | Notice, origin: Origin, now_ms: int) -> bool:
+        """A version that is known came again; whether its content came with it for the first time."""
+        if isinstance(known, Envelope) or isinstance(item, Notice):
             return False
+        self._versions.complete(item)
         self._append(item.digest, origin, now_ms)
-        for key in changed:
-            self.change_listeners.notify(key)
+        self.change_listeners.notify(item.key)
         return True
 
     def _remember(self, idempotency_key: str, digest: bytes, now_ms: int) -> None:
@@ -185,6 +184,9 @@ class MemoryStore(CommitQueue):
 
     async def by_digest(self, digest: bytes) -> Envelope | Notice | None:
         return self._held.get(digest)
+
+    async def by_content(self, content_digest: bytes) -> Envelope | None:
+        return self._versions.by_content(content_digest)
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
         return [digest for digest in digests if digest not in self._held]

@@ -22,7 +22,9 @@ class VersionTable:
         """Digests in order of arrival; only of keys that have had more than one version."""
         self._head_sets: dict[bytes, HeadSet] = {}
         """Only of keys whose versions are not one straight line."""
-        self._reissues: dict[bytes, list[Envelope]] = {}
+        self._contents: dict[bytes, bytes] = {}
+        """By content digest: the first version whose content has it."""
+        self._reissues: dict[bytes, list[Envelope | Notice]] = {}
         """By digest: the versions that claim to replace it. The claim counts when the author is the same."""
         self._latest: int | None = 0
         """The greatest version; None: it has to be computed again."""
@@ -35,6 +37,8 @@ class VersionTable:
         digest = item.digest
         version = item.version
         self.held[digest] = item
+        if isinstance(item, Envelope):
+            self._contents.setdefault(item.content_digest, digest)
         if self._latest is not None and version > self._latest:
             self._latest = version
         heads = self.heads.get(key)
@@ -52,25 +56,13 @@ class VersionTable:
         else:
             self.rebuild(key)
 
-    def learn(self, known: Envelope | Notice, item: Envelope | Notice) -> tuple[bytes, ...]:
-        """Add what `item` says of a version that is known; return the keys that changed (() when nothing is new)."""
-        more = _learned(known, item)
-        if more is None:
-            return ()
-        self._history(known.key).remove(known.digest)
-        self._history(more.key).append(more.digest)
-        self.held[more.digest] = more
-        is_reissue = isinstance(known, Notice) and self._note_reissue(more)
-        head_set = self._head_sets.get(more.key)
-        if head_set is not None and not is_reissue and _confirms(known, more):
-            head_set.add(more.digest, more.version, more.parents)
-            self.heads[more.key] = self._ordered(head_set)
-            return (more.key,)
-        self._latest = None
-        keys = (more.key,) if known.key == more.key else (more.key, known.key)
-        for key in keys:
-            self.rebuild(key)
-        return keys
+    def complete(self, envelope: Envelope) -> None:
+        """The content of a known version came. Nothing but the content is new: the same digest is the same header."""
+        digest = envelope.digest
+        self.held[digest] = envelope
+        self._contents.setdefault(envelope.content_digest, digest)
+        heads = self.heads[envelope.key]
+        self.heads[envelope.key] = tuple(envelope if head.digest == digest else head for head in heads)
 
     def reissue(self, item: Envelope | Notice, replacement: bytes) -> None:
         """`replacement` replaces a version of this node; `rebuild` the key once it has been added."""
@@ -81,9 +73,8 @@ class VersionTable:
     def _note_reissue(self, item: Envelope | Notice) -> bool:
         """Whether a new version claims to replace another, or is replaced by a version that came before it."""
         reissues = item.reissues
-        if isinstance(item, Envelope):
-            for old in reissues:
-                self._reissues.setdefault(old, []).append(item)
+        for old in reissues:
+            self._reissues.setdefault(old, []).append(item)
         return bool(reissues) or item.digest in self._reissues
 
     def _history(self, key: bytes) -> list[bytes]:
@@ -126,15 +117,17 @@ class VersionTable:
         items = sorted((self.held[digest] for digest in self._digests(key)), key=order_key)
         return [
             Version(
-                address=item.address, digest=item.digest, version=item.version, author=item.author,
-                deleted=item.deleted, parents=item.parents,
-                content_type=item.content_type if isinstance(item, Envelope) else "",
-                size_bytes=len(item.content) if isinstance(item, Envelope) else 0,
-                is_held=isinstance(item, Envelope), is_head=item.digest in heads,
-                reissued_as=self._reissued_as(item),
+                notice=item.notice if isinstance(item, Envelope) else item, is_held=isinstance(item, Envelope),
+                is_head=item.digest in heads, reissued_as=self._reissued_as(item),
             )
             for item in items[after : after + limit]
         ]  # fmt: skip
+
+    def by_content(self, content_digest: bytes) -> Envelope | None:
+        digest = self._contents.get(content_digest)
+        item = self.held[digest] if digest is not None else None
+        assert not isinstance(item, Notice), "its content is held"
+        return item
 
     def count(self, key: bytes) -> int:
         return len(self._digests(key))
@@ -178,21 +171,3 @@ class VersionTable:
             if (each.key, each.author) == (item.key, item.author)
         ]
         return self.reissued.get(item.digest) or min(by_author, default=None)
-
-
-def _learned(known: Envelope | Notice, item: Envelope | Notice) -> Envelope | Notice | None:
-    """The version with what `item` adds to it, or None when `item` adds nothing.
-
-    Nothing vouches for a notice but its sender: a second notice adds parents where none were known, and nothing else.
-    """
-    if isinstance(known, Envelope):
-        return None
-    if isinstance(item, Envelope):
-        return item
-    return known._replace(parents=item.parents) if item.parents and not known.parents else None
-
-
-def _confirms(known: Envelope | Notice, more: Envelope | Notice) -> bool:
-    """Whether a version is what its notice claimed, as far as heads depend on it: else more than one edge changes."""
-    is_same = (known.key, known.version, known.author) == (more.key, more.version, more.author)
-    return is_same and known.parents in ((), more.parents)

@@ -1,16 +1,17 @@
-"""Checks of the rows of versions: does each content have its digest, and does what is derived from it agree?
+"""Checks of the rows of versions: are header and content the ones that were signed, does what is derived agree?
 
-Content is what its digest says, or it is damaged. All else in a row of an envelope is derived from its bytes, as are
-the heads of a key and the prefix indexes; so that can be mended from the bytes.
+A header is what its author signed, or it is damaged; content is what the digest in the header says. All else in the row
+of a version is derived from the header, as are the heads of a key and the prefix indexes; so that can be mended.
 """
 
 import sqlite3
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from node.store.sqlite.prefix_index import DIGEST_IS, PrefixIndexes
-from node.store.sqlite.rows import SIGN, parents_of
-from protocols.envelope import Envelope, decode, verify
+from node.store.sqlite.prefix_index import CONTENT_IS, DIGEST_IS, PrefixIndexes
+from node.store.sqlite.rows import GIVEN_UP, SIGN, parents_of
+from protocols.envelope import Notice, notice_of, verify
 from protocols.errors import BzzzError
 from protocols.heads import HeadSet
 
@@ -21,20 +22,22 @@ PAGE_HEADS_VERSIONS_MAX: Final = 1000
 HEADS_VERSIONS_MAX: Final = 500
 """The heads of a key with more versions, or with more than are left for its page, are checked by `bzzz store check`
 alone."""
+LOST_ADDRESS: Final = "an address that is lost"
 
 _ROW: Final = (
-    "SELECT v.sequence, v.digest, v.key_id, v.version, v.author, v.deleted, v.parents, v.content_type, v.size_bytes, "
-    "v.encoded, k.key, k.address, v.reissued_as FROM versions v LEFT JOIN keys k ON k.id = v.key_id "
+    "SELECT v.sequence, v.key_id, k.address, v.digest, v.version, v.author, v.deleted, v.parents, k.key, "
+    "v.header, v.signature, v.content_id, c.digest, c.content "
+    "FROM versions v LEFT JOIN keys k ON k.id = v.key_id LEFT JOIN contents c ON c.id = v.content_id "
 )
 
 
 class RowFault(NamedTuple):
-    """One fault. `is_content` says that the bytes of the envelope themselves are damaged."""
+    """One fault. `is_signed_part` says that what was signed is damaged: header, signature or content."""
 
     sequence: int
     digest: bytes
     address: str
-    is_content: bool
+    is_signed_part: bool
     text: str
 
 
@@ -46,15 +49,14 @@ class Page(NamedTuple):
     checked: int
 
 
-def genuine(encoded: bytes, digest: bytes) -> Envelope | None:
-    """The envelope in these bytes, when they are those that the digest or the author's signature vouches for."""
+def genuine(header: bytes, signature: bytes) -> Notice | None:
+    """The notice in these bytes, when they are those that its author signed."""
     try:
-        envelope = decode(encoded)
-        if envelope.digest != digest:
-            verify(envelope)  # then it is the digest in the row that is damaged
+        notice = notice_of(header, signature)
+        verify(notice)
     except BzzzError:
         return None
-    return envelope
+    return notice
 
 
 def check_page(
@@ -76,7 +78,8 @@ def check_page(
     rows = db.execute(f"{_ROW} WHERE v.sequence > ? AND v.sequence <= ?", (after, until or 0)).fetchall()
     for row in rows:  # no statement is open here: the index must be as new as what memory knows of it
         faults += _faults_of(db, prefixes, row)
-        keys.setdefault(row[2], (row[0], row[1], row[11] or "an address that is lost"))
+        if row[1] != GIVEN_UP:
+            keys.setdefault(row[1], (row[0], row[3], row[2] or LOST_ADDRESS))
     budget = PAGE_HEADS_VERSIONS_MAX
     for key_id, (sequence, digest, address) in keys.items():
         if keys_checked is None:
@@ -97,7 +100,8 @@ def _extent(db: sqlite3.Connection, after: int, rows_max: int) -> tuple[int | No
     """The last sequence of the next page, and the number of its rows."""
     until, checked, size_bytes = None, 0, 0
     for sequence, length in db.execute(
-        "SELECT sequence, ifnull(length(encoded), 0) FROM versions WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        "SELECT v.sequence, ifnull(length(c.content), 0) FROM versions v LEFT JOIN contents c ON c.id = v.content_id "
+        "WHERE v.sequence > ? ORDER BY v.sequence LIMIT ?",
         (after, rows_max),
     ).fetchall():
         until, checked, size_bytes = sequence, checked + 1, size_bytes + length
@@ -107,27 +111,33 @@ def _extent(db: sqlite3.Connection, after: int, rows_max: int) -> tuple[int | No
 
 
 def _faults_of(db: sqlite3.Connection, prefixes: PrefixIndexes, row: tuple[Any, ...]) -> Iterator[RowFault]:
-    sequence, digest, _, version, author, deleted, parents, content_type, size_bytes, encoded, key, address, _ = row
-    shown = address or "an address that is lost"
-    if encoded is not None:
-        envelope = genuine(encoded, digest)
-        if envelope is None:
-            yield RowFault(sequence, digest, shown, True, "its content is damaged")
-            return
-        derived = (
-            envelope.digest, envelope.version - SIGN, envelope.author, int(envelope.deleted),
-            b"".join(envelope.parents), envelope.content_type, len(envelope.content), envelope.key,
-        )  # fmt: skip
-        if derived != (digest, version, author, deleted, parents, content_type, size_bytes, key):
-            yield RowFault(sequence, envelope.digest, envelope.address, False, "its row is not that of its content")
-            return
-    elif key is None:
-        yield RowFault(sequence, digest, shown, False, "its address is lost")
+    sequence, _, address, digest, *derived = row[:9]
+    header, signature, content_id, content_digest, content = row[9:]
+    if header is None:
         return
-    if (sequence,) not in db.execute(
+    notice = genuine(header, signature)
+    if notice is None:
+        yield RowFault(sequence, digest, address or LOST_ADDRESS, True, "its header is damaged")
+        return
+    right = [notice.version - SIGN, notice.author, int(notice.deleted), b"".join(notice.parents), notice.key]
+    if (notice.digest, right) != (digest, derived):
+        yield RowFault(sequence, notice.digest, notice.address, False, "its row is not that of its header")
+    elif content_id is not None and content_digest != notice.content_digest:
+        yield RowFault(sequence, digest, address, False, "its row names another content")
+    elif content is not None and sha256(content).digest() != content_digest:
+        yield RowFault(sequence, digest, address, True, "its content is damaged")
+    elif (sequence,) not in db.execute(
         f"SELECT v.sequence FROM versions v WHERE {DIGEST_IS}", prefixes.digest_parameters(digest)
     ).fetchall():
-        yield RowFault(sequence, digest, shown, False, "the index of digests lacks it")
+        yield RowFault(sequence, digest, address, False, "the index of digests lacks it")
+    elif (
+        content_id is not None
+        and (content_id,)
+        not in db.execute(
+            f"SELECT c.id FROM contents c WHERE {CONTENT_IS}", prefixes.content_parameters(content_digest)
+        ).fetchall()
+    ):
+        yield RowFault(sequence, digest, address, False, "the index of contents lacks its content")
 
 
 def _count_versions(db: sqlite3.Connection, key_id: int) -> int:
@@ -156,7 +166,7 @@ def _heads_agree(db: sqlite3.Connection, key_id: int) -> bool:
             sequences[digest] = sequence
             head_set.add(digest, version + SIGN, parents_of(parents), author=author)
     for old, author in db.execute(
-        "SELECT s.old, v.author FROM versions v JOIN stand_ins s ON s.sequence = v.sequence WHERE v.key_id = ?",
+        "SELECT s.reissued, v.author FROM versions v JOIN reissues s ON s.sequence = v.sequence WHERE v.key_id = ?",
         (key_id,),
     ):
         head_set.add_reissues((old,), author)

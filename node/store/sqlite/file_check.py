@@ -11,6 +11,7 @@ from typing import Final
 
 from node.store.errors import StoreRefused
 from node.store.sqlite.connection import connect
+from protocols.header import FORMAT
 
 APPLICATION_ID: Final = 0x627A7A7A
 """'bzzz', at offset 68 of the file: SQLite's mark of the program that owns it, which `file` shows too."""
@@ -21,32 +22,35 @@ _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_BYTES: Final = 100
 
 _PROBES: Final = (
-    (1, "SELECT value FROM meta WHERE name = 'log_id'"),
-    (1, "SELECT * FROM versions ORDER BY sequence DESC LIMIT 1"),
-    (1, "SELECT * FROM versions ORDER BY sequence LIMIT 1"),
-    (1, "SELECT * FROM keys ORDER BY id DESC LIMIT 1"),
-    (1, "SELECT * FROM heads ORDER BY key_id DESC LIMIT 1"),
-    (1, "SELECT * FROM hints ORDER BY holder DESC, sequence DESC LIMIT 1"),
-    (3, "SELECT max(start) FROM digest_starts"),
-    (3, "SELECT max(start) FROM key_starts"),
+    "SELECT value FROM meta WHERE name = 'log_id'",
+    "SELECT * FROM versions ORDER BY sequence DESC LIMIT 1",
+    "SELECT * FROM versions ORDER BY sequence LIMIT 1",
+    "SELECT * FROM contents ORDER BY id DESC LIMIT 1",
+    "SELECT * FROM keys ORDER BY id DESC LIMIT 1",
+    "SELECT * FROM heads ORDER BY key_id DESC LIMIT 1",
+    "SELECT * FROM hints ORDER BY holder DESC, sequence DESC LIMIT 1",
+    "SELECT max(prefix) FROM digest_prefixes",
+    "SELECT max(prefix) FROM key_prefixes",
+    "SELECT max(prefix) FROM content_prefixes",
 )
-"""(schema since which it works, query): they read the ends of the large trees, where a file was cut off."""
+"""They read the ends of the large trees, where a file was cut off."""
 
 
-def check(path: Path, *, newest_schema: int) -> None:
-    """Raise `StoreRefused` unless this is a store with a schema up to `newest_schema`. Nothing is written to it."""
+def check(path: Path, *, oldest_schema: int, newest_schema: int) -> None:
+    """Raise `StoreRefused` unless this is a store with one of these schemas. Nothing is written to it."""
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     size = path.stat().st_size
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         raise _damaged(path, "it does not begin as a SQLite database does")
-    _check_owner(path, _number(header, 68), _number(header, 60), newest_schema)
+    schemas = range(oldest_schema, newest_schema + 1)
+    _check_owner(path, _number(header, 68), _number(header, 60), schemas)
     page_bytes = _number(header, 16) >> 16
     if not _has_log(path) and size < _number(header, 28) * (65536 if page_bytes == 1 else page_bytes):
         # With a log the file may be short: a full disk can end a checkpoint midway, and the log has all pages.
         raise _damaged(path, f"it has {size} bytes, and more were written")
     try:
-        _check_content(path, size, newest_schema)
+        _check_content(path, size, schemas)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
             raise
@@ -58,33 +62,39 @@ def _has_log(path: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
 
 
-def _check_owner(path: Path, application_id: int, schema: int, newest_schema: int) -> None:
+def _check_owner(path: Path, application_id: int, schema: int, schemas: range) -> None:
     if application_id != APPLICATION_ID:
         raise StoreRefused(
             f"{path} is a SQLite database of another program: it was left as it is; give this node a data directory "
             "of its own"
         )  # fmt: skip
-    if schema > newest_schema:
+    if schema > schemas[-1]:
         raise StoreRefused(
-            f"{path} has schema {schema}, and this program knows up to {newest_schema}: it was written by a newer "
-            f"one and left as it is; start that one, or put {path.name}.schema-{newest_schema} in its place, the "
+            f"{path} has schema {schema}, and this program knows up to {schemas[-1]}: it was written by a newer "
+            f"one and left as it is; start that one, or put {path.name}.schema-{schemas[-1]} in its place, the "
             "copy from before the upgrade, which lacks what was written since"
+        )  # fmt: skip
+    if schema < schemas[0]:
+        raise StoreRefused(
+            f"{path} has schema {schema}: it is the store of an earlier build, with envelopes of format 1, and this "
+            f"build reads format {FORMAT[0]}. It was left as it is: read what you need of it with the earlier build, "
+            f"then move {path.name} away (or name another --data-dir); this node starts with an empty store, into "
+            "which that content has to be written again"
         )  # fmt: skip
 
 
-def _check_content(path: Path, size: int, newest_schema: int) -> None:
+def _check_content(path: Path, size: int, schemas: range) -> None:
     """Through SQLite, so that the pages in the log next to the file count as well."""
     with closing(connect(path, "ro")) as reader:
         (application_id,) = reader.execute("PRAGMA application_id").fetchone()
         (schema,) = reader.execute("PRAGMA user_version").fetchone()
-        _check_owner(path, application_id, schema, newest_schema)
+        _check_owner(path, application_id, schema, schemas)
         if size <= CHECKED_WHOLE_BYTES_MAX:
             (verdict,) = reader.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise _damaged(path, verdict.removeprefix("*** in database main ***\n"))
-        for since, probe in _PROBES:
-            if schema >= since:
-                reader.execute(probe).fetchone()
+        for probe in _PROBES:
+            reader.execute(probe).fetchone()
 
 
 def _damaged(path: Path, reason: str) -> StoreRefused:

@@ -14,7 +14,7 @@ Heads = tuple[Envelope | Notice, ...]
 KEY_BYTES: Final = 400
 """Estimated cost of a key, without its envelopes."""
 HEAD_BYTES: Final = 1200
-"""Estimated cost of an envelope, without its encoded bytes and its content, which is held twice."""
+"""Estimated cost of a version, without the bytes of its header and its content."""
 
 
 class HeadsCache:
@@ -94,7 +94,7 @@ class HeadsCache:
 
 
 def _cost(head: Envelope | Notice) -> int:
-    return HEAD_BYTES + (len(head.encoded) + len(head.content) if isinstance(head, Envelope) else 0)
+    return HEAD_BYTES + len(head.header) + (len(head.content) if isinstance(head, Envelope) else 0)
 
 
 class HeadLoad:

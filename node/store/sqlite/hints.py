@@ -45,7 +45,7 @@ class SqliteHints:
         """A local write was merged."""
         sequence = outcome.sequence
         cached = self._cache.get(sequence)
-        if outcome.is_new and not outcome.stale_keys:
+        if outcome.is_new and not outcome.is_completion:
             item = outcome.incoming.item
             acknowledged = list(outcome.new_acknowledged)
             self._cache.add(CachedWrite(sequence, item.digest, item.key, item.address, outcome.at_ms, acknowledged))

@@ -5,14 +5,14 @@ all other reads, for seconds. So each query here takes a few milliseconds at mos
 Long ways are gone in the index alone, in steps.
 """
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from node.store.sqlite import queries
 from node.store.sqlite.prefix_index import PrefixIndexes
 from node.store.sqlite.queries import START, Place
-from node.store.sqlite.reader import Reader
 from node.store.sqlite.rows import SIGN
 from node.store.versions import Version, VersionRef
 
@@ -24,12 +24,18 @@ REFS: Final = 1_000
 """Rows of the table in one query that reads no parents."""
 BEGIN: Final = (START.version, -1)
 
+T = TypeVar("T")
+
+
+class Ask(Protocol):
+    def __call__(self, query: Callable[[sqlite3.Connection], T], /) -> Awaitable[T]: ...
+
 
 class SqliteHistories:
-    """Reads through the reader's thread."""
+    """Reads through the reader's thread, by `ask`, which mends what is damaged first."""
 
-    def __init__(self, reader: Reader, prefixes: PrefixIndexes) -> None:
-        self._reader = reader
+    def __init__(self, ask: Ask, prefixes: PrefixIndexes) -> None:
+        self._ask = ask
         self._prefixes = prefixes
 
     async def versions(self, key: bytes, after: int, limit: int) -> list[Version]:
@@ -51,7 +57,7 @@ class SqliteHistories:
         count, begin = 0, BEGIN
         while last := await self._skip(key_id, begin, STEP):
             count, begin = count + STEP, last
-        return count + await self._reader.ask(lambda db: queries.count_beyond(db, key_id, begin, STEP))
+        return count + await self._ask(lambda db: queries.count_beyond(db, key_id, begin, STEP))
 
     async def walk(self, key: bytes, beyond: VersionRef | None, is_backwards: bool, limit: int) -> list[VersionRef]:
         key_id = await self._key_id(key)
@@ -65,17 +71,17 @@ class SqliteHistories:
         return found
 
     async def missing_parents(self, key: bytes, limit: int) -> list[bytes]:
-        return await self._reader.ask(lambda db: queries.missing_parents(db, self._prefixes, key, limit))
+        return await self._ask(lambda db: queries.missing_parents(db, self._prefixes, key, limit))
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
         found: list[bytes] = []
         for start in range(0, len(digests), REFS):
             page = digests[start : start + REFS]
-            found += await self._reader.ask(partial(queries.unknown, prefixes=self._prefixes, digests=page))
+            found += await self._ask(partial(queries.unknown, prefixes=self._prefixes, digests=page))
         return found
 
     async def _key_id(self, key: bytes) -> int | None:
-        return await self._reader.ask(lambda db: queries.key_id(db, self._prefixes, key))
+        return await self._ask(lambda db: queries.key_id(db, self._prefixes, key))
 
     async def _place(self, key_id: int, after: int) -> Place | None:
         """The place behind the first so many versions; None when there are fewer."""
@@ -89,16 +95,16 @@ class SqliteHistories:
         if last is None:
             return None
         end = last
-        return await self._reader.ask(lambda db: queries.place_of(db, key_id, end))
+        return await self._ask(lambda db: queries.place_of(db, key_id, end))
 
     async def _skip(self, key_id: int, begin: tuple[int, int], count: int) -> tuple[int, int] | None:
-        return await self._reader.ask(lambda db: queries.skip(db, key_id, begin, count))
+        return await self._ask(lambda db: queries.skip(db, key_id, begin, count))
 
     async def _page(self, key_id: int, place: Place, limit: int) -> list[Version]:
-        return await self._reader.ask(lambda db: queries.versions(db, key_id, place, limit))
+        return await self._ask(lambda db: queries.versions(db, key_id, place, limit))
 
     async def _refs(self, key_id: int, beyond: VersionRef | None, is_backwards: bool, limit: int) -> list[VersionRef]:
-        return await self._reader.ask(lambda db: queries.walk(db, key_id, beyond, is_backwards, limit))
+        return await self._ask(lambda db: queries.walk(db, key_id, beyond, is_backwards, limit))
 
 
 def _behind(place: Place, page: list[Version]) -> Place:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from node.store.log import IDEMPOTENCY_MS, Incoming, Origin
 from node.store.sqlite.holder_ids import HolderIds
-from node.store.sqlite.merge_lookup import KnownVersion, MergeLookup
+from node.store.sqlite.merge_lookup import KnownContent, KnownVersion, MergeLookup
 from node.store.sqlite.prefix_index import PrefixIndexes, digest_prefix, key_prefix
 from node.store.sqlite.row_buffer import RowBuffer
 from node.store.sqlite.rows import ORIGIN_NUMBERS, SIGN, insert, parents_of
@@ -44,8 +44,8 @@ class MergeOutcome(NamedTuple):
     """Holders that get a hint and had none before."""
     new_acknowledged: tuple[str, ...] = ()
     """Holders whose acknowledgement is new."""
-    stale_keys: tuple[bytes, ...] = ()
-    """Keys whose heads have to be read from the tables again."""
+    is_completion: bool = False
+    """The version was known, and its content came, or what was damaged of it: its heads have to be read again."""
 
 
 class Merger:
@@ -73,7 +73,7 @@ class Merger:
         db = self._db
         self.last_sequence: int = db.execute(
             "SELECT max(ifnull((SELECT max(sequence) FROM versions), 0), "
-            "ifnull((SELECT max(sequence) FROM learned), 0))"
+            "ifnull((SELECT max(sequence) FROM completions), 0))"
         ).fetchone()[0]
         self._last_key_id: int = db.execute("SELECT ifnull(max(id), 0) FROM keys").fetchone()[0]
         self.staged: set[bytes] = {digest for (digest,) in db.execute("SELECT digest FROM staged")}
@@ -120,15 +120,14 @@ class Merger:
             rows.heads[key_id, sequence] = None
         superseded = self._end_parents(digest, key_id, version, item.parents)
         superseded += self._end_reissued(item.reissues, sequence, key_id, item.author)
-        parents = b"".join(item.parents)
-        content_type, size_bytes, encoded = _content(item)
+        content_id = self._content_id(item, sequence, sequence)
         rows.versions.append((
             sequence, digest, key_id, version, item.author, item.deleted, ORIGIN_NUMBERS[origin], is_local, now_ms,
-            parents, content_type, size_bytes, encoded,
+            content_id, b"".join(item.parents), item.header, item.signature,
         ))  # fmt: skip
         self.prefixes.digests.add(digest_prefix(digest), sequence)
         lookup.versions[digest] = KnownVersion(
-            sequence, key_id, version, parents, item.author, encoded is not None, is_local, False
+            sequence, key_id, version, item.author, content_id, is_local, is_reissued=False, is_lost=False
         )
         new_hints: tuple[str, ...] = ()
         new_acknowledged: tuple[str, ...] = ()
@@ -147,6 +146,25 @@ class Merger:
         self.prefixes.keys.add(key_prefix(item.key), self._last_key_id)
         self._buffer.keys.append((self._last_key_id, item.key, item.address))
         return self._last_key_id
+
+    def _content_id(self, item: Envelope | Notice, entry: int, sequence: int) -> int | None:
+        """The row of the content, which is added, or made whole again; None for a notice.
+
+        `entry` is the entry in the log with which it comes, `sequence` the version.
+        """
+        if not isinstance(item, Envelope):
+            return None
+        known = self._lookup.contents.get(item.content_digest)
+        if known is None:
+            known = KnownContent(entry, True)
+            self.prefixes.contents.add(digest_prefix(item.content_digest), entry)
+            self._buffer.contents.append((entry, item.content_digest, sequence, item.content))
+        elif not known.is_whole:
+            known = KnownContent(known.id, True)
+            self._db.execute("UPDATE contents SET content = ? WHERE id = ?", (item.content, known.id))
+            self._db.execute("DELETE FROM damaged WHERE content_id = ?", (known.id,))
+        self._lookup.contents[item.content_digest] = known
+        return known.id
 
     def _has_later_child(self, digest: bytes, key_id: int, version: int) -> bool:
         """Whether a later version of the same key came before this one and names it as a parent."""
@@ -197,13 +215,14 @@ class Merger:
     # -- known versions ---------------------------------------------------------------------------------------
 
     def _merge_known(self, known: KnownVersion, incoming: Incoming, now_ms: int) -> MergeOutcome:
-        """A version that is known came again: with its content or its parents, or with more holders."""
+        """A version that is known came again: with its content, or with more holders."""
         item, origin, holders, acknowledged, _ = incoming
-        is_more = not known.is_held and (isinstance(item, Envelope) or bool(item.parents and not known.parents))
-        if not is_more and origin is not Origin.LOCAL:
+        is_completion = known.is_lost or (isinstance(item, Envelope) and not self._is_held(known, item))
+        if not is_completion and origin is not Origin.LOCAL:
             return MergeOutcome(incoming, now_ms, known.sequence, False)
         self._write_buffer()
-        stale_keys = self._learn(known, item, origin, now_ms) if is_more else ()
+        if is_completion:
+            self._complete(known, item, origin, now_ms)
         new_hints: list[str] = []
         new_acknowledged: list[str] = []
         if origin is Origin.LOCAL:
@@ -215,8 +234,8 @@ class Merger:
                 new_hints = [holder for holder in holders if self._insert_hint(known.sequence, holder)]
         (at_ms,) = self._db.execute("SELECT at_ms FROM versions WHERE sequence = ?", (known.sequence,)).fetchone()
         return MergeOutcome(
-            incoming, at_ms, known.sequence, is_more, new_hints=tuple(new_hints),
-            new_acknowledged=tuple(new_acknowledged), stale_keys=stale_keys,
+            incoming, at_ms, known.sequence, is_completion, new_hints=tuple(new_hints),
+            new_acknowledged=tuple(new_acknowledged), is_completion=is_completion,
         )  # fmt: skip
 
     def _insert_acknowledged(self, sequence: int, peer: str) -> bool:
@@ -230,46 +249,41 @@ class Merger:
             {"holder": self.holders.of(peer), "sequence": sequence},
         ).rowcount > 0  # fmt: skip
 
-    def _learn(self, known: KnownVersion, item: Envelope | Notice, origin: Origin, now_ms: int) -> tuple[bytes, ...]:
-        """Add what `item` says of a version whose notice was known; return the keys whose heads may change.
+    def _is_held(self, known: KnownVersion, item: Envelope) -> bool:
+        content = self._lookup.contents.get(item.content_digest)
+        return known.content_id is not None and content is not None and content.is_whole
 
-        Nothing vouches for a notice but its sender: a second notice adds parents where none were known, and nothing
-        else. The content may show that the notice was wrong.
-        """
+    def _complete(self, known: KnownVersion, item: Envelope | Notice, origin: Origin, now_ms: int) -> None:
+        """Add the content of a known version, or its header that was found damaged; with a log entry of its own."""
         self.last_sequence += 1
         self._db.execute(
-            "INSERT INTO learned VALUES (?, ?, ?, ?)",
+            "INSERT INTO completions VALUES (?, ?, ?, ?)",
             (self.last_sequence, known.sequence, ORIGIN_NUMBERS[origin], now_ms),
         )
-        old_key_id, old_parents, old_version, old_author = known.key_id, known.parents, known.version, known.author
-        known.parents = b"".join(item.parents)
-        if isinstance(item, Envelope):
-            self._db.execute("DELETE FROM damaged WHERE sequence = ?", (known.sequence,))
-            known.key_id = self._lookup.key_ids.get(item.key) or self._add_key(item)
-            known.version, known.author, known.is_held = item.version - SIGN, item.author, True
-            self._write_buffer()
-            self._db.execute(
-                "UPDATE versions SET key_id = ?, version = ?, author = ?, deleted = ?, parents = ?, content_type = ?, "
-                "size_bytes = ?, encoded = ? WHERE sequence = ?",
-                (known.key_id, known.version, item.author, item.deleted, known.parents, *_content(item),
-                 known.sequence),
-            )  # fmt: skip
-        else:
-            self._db.execute("UPDATE versions SET parents = ? WHERE sequence = ?", (known.parents, known.sequence))
-        is_confirmed = (known.key_id, known.version, known.author) == (old_key_id, old_version, old_author)
-        is_confirmed = is_confirmed and old_parents in (b"", known.parents)
-        if not is_confirmed:
-            self._db.execute("DELETE FROM orphans WHERE child = ?", (item.digest,))
-        self._lookup.read([item])
+        if known.is_lost:
+            self._restore_header(known, item)
+        known.content_id = self._content_id(item, self.last_sequence, known.sequence) or known.content_id
+        self._db.execute("UPDATE versions SET content_id = ? WHERE sequence = ?", (known.content_id, known.sequence))
+        self._write_buffer()
+
+    def _restore_header(self, known: KnownVersion, item: Envelope | Notice) -> None:
+        """Write the whole row again: what a disk did to the header, it may have done to the columns beside it."""
+        key_ids = dict.fromkeys((known.key_id, self._lookup.key_ids.get(item.key) or self._add_key(item)))
+        known.key_id, known.version, known.author = [*key_ids][-1], item.version - SIGN, item.author
+        known.is_lost = False
+        self._write_buffer()
+        self._db.execute(
+            "UPDATE versions SET key_id = ?, version = ?, author = ?, deleted = ?, parents = ?, header = ?, "
+            "signature = ? WHERE sequence = ?",
+            (known.key_id, known.version, item.author, item.deleted, b"".join(item.parents), item.header,
+             item.signature, known.sequence),
+        )  # fmt: skip
+        self._db.execute("DELETE FROM damaged WHERE sequence = ? AND content_id IS NULL", (known.sequence,))
         self._end_parents(item.digest, known.key_id, known.version, item.parents)
         self._end_reissued(item.reissues, known.sequence, known.key_id, known.author)
         self._write_buffer()
-        if not is_confirmed:
-            self.rebuild_heads(old_key_id)
-            self.rebuild_heads(known.key_id)
-        return tuple(
-            key for (key,) in self._db.execute("SELECT key FROM keys WHERE id IN (?, ?)", (old_key_id, known.key_id))
-        )  # fmt: skip
+        for key_id in key_ids:
+            self.rebuild_heads(key_id)
 
     def rebuild_heads(self, key_id: int) -> None:
         """Compute the heads of a key again from its versions."""
@@ -282,7 +296,7 @@ class Merger:
             sequences[digest] = sequence
             head_set.add(digest, version + SIGN, parents_of(parents), author=author)
         for old, author in self._db.execute(
-            "SELECT s.old, v.author FROM versions v JOIN stand_ins s ON s.sequence = v.sequence WHERE v.key_id = ?",
+            "SELECT s.reissued, v.author FROM versions v JOIN reissues s ON s.sequence = v.sequence WHERE v.key_id = ?",
             (key_id,),
         ):
             head_set.add_reissues((old,), author)
@@ -306,9 +320,3 @@ class Merger:
                 old = (now_ms - IDEMPOTENCY_MS,)
                 gone = self._db.execute("DELETE FROM staged WHERE at_ms < ? RETURNING digest", old)
                 self.staged.difference_update([digest for (digest,) in gone])
-
-
-def _content(item: Envelope | Notice) -> tuple[str, int, bytes | None]:
-    if isinstance(item, Envelope):
-        return item.content_type, len(item.content), item.encoded
-    return "", 0, None

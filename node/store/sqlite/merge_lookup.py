@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from node.store.sqlite.prefix_index import PrefixIndexes, digest_prefix, key_prefix
 from node.store.sqlite.rows import placeholders
@@ -16,11 +17,21 @@ class KnownVersion:
     sequence: int
     key_id: int
     version: int
-    parents: bytes
     author: str
-    is_held: bool
+    content_id: int | None
+    """None: its content never came."""
     is_local: bool
     is_reissued: bool
+    is_lost: bool
+    """Its header was found damaged."""
+
+
+class KnownContent(NamedTuple):
+    """A content in the tables, or one of this run that will be."""
+
+    id: int
+    is_whole: bool
+    """False: it was found damaged."""
 
 
 class MergeLookup:
@@ -32,6 +43,8 @@ class MergeLookup:
         self.versions: dict[bytes, KnownVersion] = {}
         """By digest: the versions of the run, their parents, and those that they reissue."""
         self.key_ids: dict[bytes, int] = {}
+        self.contents: dict[bytes, KnownContent] = {}
+        """By content digest."""
         self.orphans: dict[bytes, list[tuple[int, int]]] = {}
         """By parent that is not held: (key id, version) of its children."""
         self.reissues: dict[bytes, list[tuple[int, str]]] = {}
@@ -44,12 +57,13 @@ class MergeLookup:
         """Read what is kept between runs; again after a transaction was rolled back."""
         self.clear()
         self.has_orphans = bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM orphans)").fetchone()[0])
-        self.has_reissues = bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM stand_ins)").fetchone()[0])
+        self.has_reissues = bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM reissues)").fetchone()[0])
 
     def clear(self) -> None:
         """Forget the versions of the last run."""
         self.versions = {}
         self.key_ids = {}
+        self.contents = {}
         self.orphans = {}
         self.reissues = {}
 
@@ -60,14 +74,22 @@ class MergeLookup:
         )
         for places, values in placeholders(prefixes.digests.find(db, [digest_prefix(digest) for digest in digests])):
             for digest, *row in db.execute(
-                "SELECT digest, sequence, key_id, version, parents, author, encoded IS NOT NULL, is_local, "
-                f"reissued_as IS NOT NULL FROM versions WHERE sequence IN {places}",
+                "SELECT digest, sequence, key_id, version, author, content_id, is_local, reissued_as IS NOT NULL, "
+                f"header IS NULL FROM versions WHERE sequence IN {places}",
                 values,
             ):
                 self.versions[digest] = KnownVersion(*row)
         keys = dict.fromkeys([item.key for item in items])
         for places, values in placeholders(prefixes.keys.find(db, [key_prefix(key) for key in keys])):
             self.key_ids.update(db.execute(f"SELECT key, id FROM keys WHERE id IN {places}", values))
+        contents = list(dict.fromkeys([item.content_digest for item in items if isinstance(item, Envelope)]))
+        for places, values in placeholders(
+            prefixes.contents.find(db, [digest_prefix(digest) for digest in contents])
+        ):  # fmt: skip
+            for digest, content_id, is_whole in db.execute(
+                f"SELECT digest, id, content IS NOT NULL FROM contents WHERE id IN {places}", values
+            ):
+                self.contents[digest] = KnownContent(content_id, bool(is_whole))
         own_digests = list(dict.fromkeys([item.digest for item in items]))
         if self.has_orphans:
             self._read_orphans(own_digests)
@@ -84,8 +106,8 @@ class MergeLookup:
     def _read_reissues(self, digests: Sequence[bytes]) -> None:
         for places, values in placeholders(digests):
             for old, key_id, author in self._db.execute(
-                "SELECT s.old, v.key_id, v.author FROM stand_ins s JOIN versions v ON v.sequence = s.sequence "
-                f"WHERE s.old IN {places}",
+                "SELECT s.reissued, v.key_id, v.author FROM reissues s JOIN versions v ON v.sequence = s.sequence "
+                f"WHERE s.reissued IN {places}",
                 values,
             ):
                 self.reissues.setdefault(old, []).append((key_id, author))

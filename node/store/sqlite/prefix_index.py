@@ -1,16 +1,13 @@
-"""Index from digest and key prefixes to row ids, written in sorted runs (as in an LSM tree).
+"""Indexes from the prefixes of digests and keys to row ids, written in sorted runs (as in an LSM tree).
 
 Digests and keys are random, so an ordinary index has to write one page for each new entry: these pages were three
 quarters of what a durable put wrote. Here the newest entries are in memory only, in a memtable. A full memtable is
 flushed to the index on the disk in sorted order, some entries with each commit, so that many share a page. After a
-crash the memtable is read again from the tables, which have the rows in order; the table `indexed` has the row up to
-which the index on the disk is complete. An index finds candidates: the caller compares the whole digest or key.
+crash the memtable is read again from the tables, which have the rows in order; the table `prefixes_until` has the row
+up to which the index on the disk is complete. An index finds candidates: the caller compares the whole digest or key.
 
 A flush continues where it was after a failed transaction, and one that a crash cut short is finished at the next
 opening. If it started over, many failures or crashes would let memory grow without limit.
-
-The tables have older names: `digest_starts` and `key_starts` are the two indexes, and their column `start` is the
-prefix.
 
 Source: O'Neil et al., "The log-structured merge-tree" (1996), with two components and a rolling merge.
 """
@@ -54,7 +51,7 @@ class PrefixIndex:
 
     def load(self, db: sqlite3.Connection) -> None:
         """Read the rows that are not in the index on the disk. Readers find all earlier entries meanwhile."""
-        (last_id,) = db.execute("SELECT until FROM indexed WHERE name = ?", (self._table,)).fetchone()
+        (last_id,) = db.execute("SELECT id FROM prefixes_until WHERE name = ?", (self._table,)).fetchone()
         newest: _Memtable = {}
         count = 0
         for prefix, row_id in db.execute(self._rows_query, (last_id,)):
@@ -79,7 +76,7 @@ class PrefixIndex:
     def restore(self, db: sqlite3.Connection, prefix: bytes, row_id: int) -> None:
         """Write the entry of a row again that the index on the disk may have lost."""
         if row_id not in self.in_memory(prefix):
-            db.execute(f"INSERT OR IGNORE INTO {self._table} (start, id) VALUES (?, ?)", (prefix, row_id))
+            db.execute(f"INSERT OR IGNORE INTO {self._table} (prefix, id) VALUES (?, ?)", (prefix, row_id))
 
     def in_memory(self, prefix: bytes) -> list[int]:
         """Candidates in the memtables. Look here first and on the disk after that, never the other way round."""
@@ -95,7 +92,7 @@ class PrefixIndex:
         found = [row_id for prefix in prefixes for row_id in self.in_memory(prefix)]
         for places, values in placeholders(prefixes):
             found += [
-                row_id for (row_id,) in db.execute(f"SELECT id FROM {self._table} WHERE start IN {places}", values)
+                row_id for (row_id,) in db.execute(f"SELECT id FROM {self._table} WHERE prefix IN {places}", values)
             ]
         return list(dict.fromkeys(found))
 
@@ -112,9 +109,9 @@ class PrefixIndex:
                     [(prefix, each) for prefix, row_ids in part.items() for each in _as_tuple(row_ids)], reverse=True
                 )
             run.append(self._part.pop())
-        insert(db, f"{self._table} (start, id)", run, verb="INSERT OR IGNORE")
+        insert(db, f"{self._table} (prefix, id)", run, verb="INSERT OR IGNORE")
         if not self._part and not self._parts:
-            db.execute("UPDATE indexed SET until = ? WHERE name = ?", (self._flush_until, self._table))
+            db.execute("UPDATE prefixes_until SET id = ? WHERE name = ?", (self._flush_until, self._table))
 
     def committed(self) -> None:
         """The transaction is on the disk: readers find the flushed entries there from now on."""
@@ -167,14 +164,15 @@ def _as_tuple(row_ids: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 class PrefixIndexes:
-    """The two indexes of a store, and the parameters of the SQL conditions that use them."""
+    """The three indexes of a store, and the parameters of the SQL conditions that use them."""
 
     def __init__(self) -> None:
         self.digests = PrefixIndex(
-            "digest_starts", "SELECT substr(digest, 1, 8), sequence FROM versions WHERE sequence > ?"
+            "digest_prefixes", "SELECT substr(digest, 1, 8), sequence FROM versions WHERE sequence > ?"
         )
-        self.keys = PrefixIndex("key_starts", "SELECT substr(key, 7, 11), id FROM keys WHERE id > ?")
-        self._all = (self.digests, self.keys)
+        self.keys = PrefixIndex("key_prefixes", "SELECT substr(key, 7, 11), id FROM keys WHERE id > ?")
+        self.contents = PrefixIndex("content_prefixes", "SELECT substr(digest, 1, 8), id FROM contents WHERE id > ?")
+        self._all = (self.digests, self.keys, self.contents)
 
     def load(self, db: sqlite3.Connection) -> None:
         for index in self._all:
@@ -208,14 +206,26 @@ class PrefixIndexes:
         prefix = key_prefix(key)
         return {"key": key, "key_prefix": prefix, "keys_in_memory": str(self.keys.in_memory(prefix))}
 
+    def content_parameters(self, digest: bytes) -> dict[str, Any]:
+        """The parameters of `CONTENT_IS`; see `digest_parameters`."""
+        prefix = digest_prefix(digest)
+        return {
+            "content_digest": digest, "content_prefix": prefix,
+            "contents_in_memory": str(self.contents.in_memory(prefix)),
+        }  # fmt: skip
+
 
 DIGEST_IS: Final = (
-    "v.sequence IN (SELECT id FROM digest_starts WHERE start = :digest_prefix "
+    "v.sequence IN (SELECT id FROM digest_prefixes WHERE prefix = :digest_prefix "
     "UNION ALL SELECT value FROM json_each(:digests_in_memory)) AND v.digest = :digest"
 )
 KEY_IS: Final = (
-    "k.id IN (SELECT id FROM key_starts WHERE start = :key_prefix "
+    "k.id IN (SELECT id FROM key_prefixes WHERE prefix = :key_prefix "
     "UNION ALL SELECT value FROM json_each(:keys_in_memory)) AND k.key = :key"
+)
+CONTENT_IS: Final = (
+    "c.id IN (SELECT id FROM content_prefixes WHERE prefix = :content_prefix "
+    "UNION ALL SELECT value FROM json_each(:contents_in_memory)) AND c.digest = :content_digest"
 )
 
 

@@ -10,15 +10,17 @@ from typing import Any, Final, NamedTuple
 from node.store.hint_index import HintIndex
 from node.store.log import Change
 from node.store.members import Member
-from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, PrefixIndexes, digest_prefix
+from node.store.sqlite.prefix_index import CONTENT_IS, DIGEST_IS, KEY_IS, PrefixIndexes, digest_prefix
 from node.store.sqlite.rows import (
     ITEM_COLUMNS,
+    ITEM_TABLES,
+    NOTICE_COLUMNS,
     ORIGINS,
     REISSUED_AS,
     SIGN,
     LostHeads,
     item_of,
-    parents_of,
+    notice_in,
     placeholders,
 )
 from node.store.versions import Version, VersionRef
@@ -29,9 +31,6 @@ _LOG: Final = logging.getLogger(__name__)
 
 MARK_PREFIX: Final = "mark:"
 """Before the names of marks in the table `meta`."""
-_ITEM: Final = f"SELECT {ITEM_COLUMNS} FROM versions v JOIN keys k ON k.id = v.key_id"
-_NOTICE: Final = ITEM_COLUMNS.replace("v.encoded", "NULL", 1)
-"""The columns of an item without its content."""
 HEADS_BYTES: Final = 2 * 1024 * 1024
 """Content of the heads of one key in memory, beside that of the latest. A peer may make a thousand heads of 1 MiB."""
 _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
@@ -41,8 +40,9 @@ def heads(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> tuple[
     """The heads of a key, the latest first. Of many large ones only the first have their content, `HEADS_BYTES` of it:
     the others are notices, though their content may be held."""
     rows = db.execute(
-        "SELECT h.sequence, v.version, v.author, v.digest, ifnull(length(v.encoded), 0) FROM keys k "
+        "SELECT h.sequence, v.version, v.author, v.digest, ifnull(length(c.content), 0) FROM keys k "
         "JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
+        "LEFT JOIN contents c ON c.id = v.content_id "
         f"WHERE {KEY_IS}",
         prefixes.key_parameters(key),
     ).fetchall()
@@ -53,12 +53,10 @@ def heads(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> tuple[
         item_of(row)
         for sequences, columns in (
             (with_content, ITEM_COLUMNS),
-            ([row[0] for row in rows[len(with_content) :]], _NOTICE),
+            ([row[0] for row in rows[len(with_content) :]], NOTICE_COLUMNS),
         )
         for places, values in placeholders(sequences)
-        for row in db.execute(
-            f"SELECT {columns} FROM versions v JOIN keys k ON k.id = v.key_id WHERE v.sequence IN {places}", values
-        )
+        for row in db.execute(f"SELECT {columns} FROM {ITEM_TABLES} WHERE v.sequence IN {places}", values)
     ]
     found = tuple(sorted(items, key=order_key, reverse=True))
     if not found:
@@ -80,9 +78,21 @@ def _raise_if_lost(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) 
 def by_digest(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes, until: int) -> Envelope | Notice | None:
     """A version whose first entry is `until` or earlier: later entries are committed, but not published yet."""
     row = db.execute(
-        f"{_ITEM} WHERE {DIGEST_IS} AND v.sequence <= :until", prefixes.digest_parameters(digest) | {"until": until}
+        f"SELECT {ITEM_COLUMNS} FROM {ITEM_TABLES} WHERE {DIGEST_IS} AND v.sequence <= :until AND v.header IS NOT NULL",
+        prefixes.digest_parameters(digest) | {"until": until},
     ).fetchone()
     return item_of(row) if row is not None else None
+
+
+def by_content(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes, until: int) -> Envelope | None:
+    """The version with which a content came, in an entry that is `until` or earlier."""
+    row = db.execute(
+        f"SELECT {ITEM_COLUMNS} FROM contents c JOIN versions v ON v.sequence = c.sequence "
+        f"JOIN keys k ON k.id = v.key_id WHERE {CONTENT_IS} AND c.id <= :until AND c.content IS NOT NULL",
+        prefixes.content_parameters(digest) | {"until": until},
+    ).fetchone()
+    item = item_of(row) if row is not None else None
+    return item if isinstance(item, Envelope) else None
 
 
 def key_id(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> int | None:
@@ -168,22 +178,14 @@ def missing_parents(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes,
 def versions(db: sqlite3.Connection, key: int, place: Place, limit: int) -> list[Version]:
     """The versions of a key from a place on, in the total order."""
     return [
-        Version(
-            address=address, digest=digest, version=version + SIGN, author=author, deleted=bool(deleted),
-            parents=parents_of(parents), content_type=content_type, size_bytes=size_bytes, is_held=bool(is_held),
-            is_head=bool(is_head), reissued_as=reissued_as,
-        )
-        for (
-            address, digest, version, author, deleted, parents, content_type, size_bytes, is_held, is_head, reissued_as
-        ) in db.execute(
-            "SELECT k.address, v.digest, v.version, v.author, v.deleted, v.parents, v.content_type, v.size_bytes, "
-            f"v.encoded IS NOT NULL, h.sequence IS NOT NULL, {REISSUED_AS} "
-            "FROM versions v JOIN keys k ON k.id = v.key_id "
-            "LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
+        Version(notice=notice_in(row), is_held=bool(row[7]), is_head=bool(row[8]), reissued_as=row[9])
+        for row in db.execute(
+            f"SELECT {NOTICE_COLUMNS}, c.content IS NOT NULL, h.sequence IS NOT NULL, {REISSUED_AS} "
+            f"FROM {ITEM_TABLES} LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
             "WHERE v.key_id = ? AND v.version >= ? ORDER BY v.version, v.author, v.digest LIMIT ? OFFSET ?",
             (key, place.version, limit, place.offset),
         )
-    ]  # fmt: skip
+    ]
 
 
 def unknown(db: sqlite3.Connection, prefixes: PrefixIndexes, digests: Sequence[bytes]) -> list[bytes]:
@@ -191,7 +193,9 @@ def unknown(db: sqlite3.Connection, prefixes: PrefixIndexes, digests: Sequence[b
     known = {
         digest
         for places, values in placeholders(candidates)
-        for (digest,) in db.execute(f"SELECT digest FROM versions WHERE sequence IN {places}", values)
+        for (digest,) in db.execute(
+            f"SELECT digest FROM versions WHERE sequence IN {places} AND header IS NOT NULL", values
+        )
     }
     return [digest for digest in digests if digest not in known]
 
@@ -206,9 +210,9 @@ def latest_reissue(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: byte
         digest = row[0]
 
 
-def count_learned(db: sqlite3.Connection) -> int:
+def count_completions(db: sqlite3.Connection) -> int:
     """The number of log entries that are not the first one of a version."""
-    return int(db.execute("SELECT count(*) FROM learned").fetchone()[0])
+    return int(db.execute("SELECT count(*) FROM completions").fetchone()[0])
 
 
 def idempotent(db: sqlite3.Connection, name: str) -> bytes | None:
@@ -222,7 +226,7 @@ def log(db: sqlite3.Connection, after: int, until: int) -> list[Change]:
         db,
         f"SELECT v.sequence, {_CHANGE}, v.origin, v.at_ms FROM versions v JOIN keys k ON k.id = v.key_id "
         "WHERE v.sequence > :after AND v.sequence <= :until UNION ALL "
-        f"SELECT l.sequence, {_CHANGE}, l.origin, l.at_ms FROM learned l JOIN versions v ON v.sequence = l.of "
+        f"SELECT l.sequence, {_CHANGE}, l.origin, l.at_ms FROM completions l JOIN versions v ON v.sequence = l.of "
         "JOIN keys k ON k.id = v.key_id WHERE l.sequence > :after AND l.sequence <= :until ORDER BY 1",
         {"after": after, "until": until},
     )  # fmt: skip
@@ -309,11 +313,11 @@ def at_ms(db: sqlite3.Connection, sequence: int) -> int:
 
 
 def set_aside(db: sqlite3.Connection) -> dict[bytes, bytes]:
-    """Keys by digest of the versions whose content is damaged."""
+    """Keys by digest of the versions whose header or content is damaged."""
     return dict(
         db.execute(
             "SELECT v.digest, k.key FROM damaged d JOIN versions v ON v.sequence = d.sequence "
-            "JOIN keys k ON k.id = v.key_id WHERE v.encoded IS NULL"
+            "JOIN keys k ON k.id = v.key_id"
         )
     )
 

@@ -100,6 +100,8 @@ class Reader:
             return None, error.with_traceback(None)  # which holds the statement, and so an old snapshot
         except (sqlite3.Error, OSError) as error:
             return None, translated(error, self._path)
+        except Unavailable as error:
+            return None, error
         except BzzzError as error:
             return None, Internal(f"{self._path}: what was read is no version ({error}); the file is damaged")
         except Exception as error:  # a query that can never be answered fails alone: its batch and the store go on

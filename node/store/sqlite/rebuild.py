@@ -1,7 +1,8 @@
-"""Rebuild: makes everything in a store's file anew that is derived from the envelopes in it.
+"""Rebuild: makes everything in a store's file anew that is derived from the headers and the contents in it.
 
-Envelopes, the log, hints and acknowledgements are facts and stay. The rows of versions, the keys, the heads, the edges
-to missing parents, the reissues and all indexes follow from the envelopes.
+Headers, contents, the log, hints and acknowledgements are facts and stay. The rows of versions, the keys, the heads,
+the edges to missing parents, the reissues and all indexes follow from the headers. A version whose header is damaged,
+and was not answered by a holder yet, is given up: its address goes on without it.
 """
 
 import os
@@ -11,15 +12,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from node.store.errors import StoreRefused
-from node.store.sqlite import schema
+from node.store.sqlite import queries, schema
 from node.store.sqlite.check import RowFault, check_page
 from node.store.sqlite.connection import connect, prepare_reader
 from node.store.sqlite.file_check import check as check_file
 from node.store.sqlite.file_lock import FileLock
 from node.store.sqlite.prefix_index import PrefixIndexes
-from node.store.sqlite.rows import insert, parents_of
+from node.store.sqlite.rows import GIVEN_UP, insert, parents_of
 from node.store.sqlite.transaction import Transaction
-from protocols.envelope import decode
+from protocols.envelope import notice_of
 
 PAGE_ROWS = 256
 
@@ -32,17 +33,17 @@ class CheckReport(NamedTuple):
     structure: str
     """What SQLite says of its pages and indexes; '' when all is well."""
     set_aside: tuple[bytes, ...]
-    """Digests of versions whose content was found damaged before, and is not there again."""
+    """Digests of versions whose header or content was found damaged before, and is not there again."""
 
 
 def check_store(path: Path) -> CheckReport:
     """Check every version in a file, whether a node uses it or not; nothing is written. Raises `StoreRefused`."""
     try:
-        check_file(path, newest_schema=len(schema.MIGRATIONS))
+        check_file(path, oldest_schema=schema.BASE_SCHEMA, newest_schema=schema.newest_schema())
         with closing(connect(path, "ro")) as db:
             prepare_reader(db)
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version < len(schema.MIGRATIONS):
+            if version < schema.newest_schema():
                 raise StoreRefused(f"{path} is of an earlier build: start a node once, which brings it up to date")
             prefixes = PrefixIndexes()
             prefixes.load(db)
@@ -57,10 +58,7 @@ def check_store(path: Path) -> CheckReport:
                     break
                 after = page.until
             structure = [text for (text,) in db.execute("PRAGMA integrity_check(10)") if text != "ok"]
-            aside = db.execute(
-                "SELECT v.digest FROM damaged d JOIN versions v ON v.sequence = d.sequence WHERE v.encoded IS NULL"
-            )
-            return CheckReport(checked, tuple(faults), "; ".join(structure), tuple(digest for (digest,) in aside))
+            return CheckReport(checked, tuple(faults), "; ".join(structure), tuple(queries.set_aside(db)))
     except FileNotFoundError:
         raise StoreRefused(f"there is no store at {path}") from None
     except (OSError, sqlite3.Error) as error:
@@ -92,10 +90,11 @@ def _rebuild(db: sqlite3.Connection) -> int:
         sequences = [sequence for (sequence,) in db.execute("SELECT sequence FROM versions")]
         for sequence in sequences:
             transaction.mend_row(sequence, rebuilds_heads=False)
+        db.execute("UPDATE versions SET key_id = ? WHERE header IS NULL", (GIVEN_UP,))
         _rebuild_prefixes(db)
         _rebuild_edges(db)
         db.execute("DELETE FROM heads")
-        for (key_id,) in db.execute("SELECT DISTINCT key_id FROM versions").fetchall():
+        for (key_id,) in db.execute("SELECT DISTINCT key_id FROM versions WHERE header IS NOT NULL").fetchall():
             transaction.rebuild_heads(key_id)
         db.execute("COMMIT")
     except BaseException:
@@ -105,25 +104,29 @@ def _rebuild(db: sqlite3.Connection) -> int:
 
 
 def _rebuild_prefixes(db: sqlite3.Connection) -> None:
-    db.execute("DELETE FROM digest_starts")
-    db.execute("DELETE FROM key_starts")
-    db.execute("DELETE FROM indexed")
-    db.execute("INSERT INTO digest_starts SELECT substr(digest, 1, 8), sequence FROM versions ORDER BY 1, 2")
-    db.execute("INSERT INTO key_starts SELECT substr(key, 7, 11), id FROM keys ORDER BY 1, 2")
-    db.execute("INSERT INTO indexed SELECT 'digest_starts', ifnull(max(sequence), 0) FROM versions")
-    db.execute("INSERT INTO indexed SELECT 'key_starts', ifnull(max(id), 0) FROM keys")
+    db.execute("DELETE FROM prefixes_until")
+    for name, prefix, row_id, table in (
+        ("digest_prefixes", "substr(digest, 1, 8)", "sequence", "versions"),
+        ("key_prefixes", "substr(key, 7, 11)", "id", "keys"),
+        ("content_prefixes", "substr(digest, 1, 8)", "id", "contents"),
+    ):
+        db.execute(f"DELETE FROM {name}")
+        db.execute(f"INSERT INTO {name} SELECT {prefix}, {row_id} FROM {table} ORDER BY 1, 2")
+        db.execute(f"INSERT INTO prefixes_until SELECT '{name}', ifnull(max({row_id}), 0) FROM {table}")
 
 
 def _rebuild_edges(db: sqlite3.Connection) -> None:
     """The edges to parents that are not held, and which versions replace which."""
     db.execute("DELETE FROM orphans")
-    db.execute("DELETE FROM stand_ins")
-    held = {digest for (digest,) in db.execute("SELECT digest FROM versions")}
+    db.execute("DELETE FROM reissues")
+    held = {digest for (digest,) in db.execute("SELECT digest FROM versions WHERE header IS NOT NULL")}
     for sequence, digest, key_id, version, parents, is_current in db.execute(
-        "SELECT sequence, digest, key_id, version, parents, reissued_as IS NULL FROM versions"
+        "SELECT sequence, digest, key_id, version, parents, reissued_as IS NULL FROM versions WHERE header IS NOT NULL"
     ).fetchall():
         missing = [parent for parent in parents_of(parents) if parent not in held] if is_current else []
         insert(db, "orphans", [(parent, digest, key_id, version) for parent in missing], verb="INSERT OR IGNORE")
-        (encoded,) = db.execute("SELECT encoded FROM versions WHERE sequence = ?", (sequence,)).fetchone()
-        reissues = decode(encoded).reissues if encoded is not None else ()
-        insert(db, "stand_ins", [(old, sequence) for old in reissues], verb="INSERT OR IGNORE")
+        header, signature = db.execute(
+            "SELECT header, signature FROM versions WHERE sequence = ?", (sequence,)
+        ).fetchone()
+        reissues = notice_of(header, signature).reissues
+        insert(db, "reissues", [(old, sequence) for old in reissues], verb="INSERT OR IGNORE")

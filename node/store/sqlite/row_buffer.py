@@ -13,6 +13,7 @@ class RowBuffer:
 
     keys: list[tuple[Any, ...]] = field(default_factory=list)
     versions: list[tuple[Any, ...]] = field(default_factory=list)
+    contents: list[tuple[Any, ...]] = field(default_factory=list)
     heads: dict[tuple[int, int], None] = field(default_factory=dict)
     ended_heads: list[tuple[int, int]] = field(default_factory=list)
     orphans: list[tuple[bytes, bytes, int, int]] = field(default_factory=list)
@@ -30,10 +31,11 @@ class RowBuffer:
         insert(db, "keys (id, key, address)", self.keys)
         insert(
             db,
-            "versions (sequence, digest, key_id, version, author, deleted, origin, is_local, at_ms, parents, "
-            "content_type, size_bytes, encoded)",
+            "versions (sequence, digest, key_id, version, author, deleted, origin, is_local, at_ms, content_id, "
+            "parents, header, signature)",
             self.versions,
         )
+        insert(db, "contents (id, digest, sequence, content)", self.contents)
         for start in range(0, len(self.ended_heads), ROWS_MAX):
             ended = self.ended_heads[start : start + ROWS_MAX]
             ((key_places, key_ids),) = placeholders([key_id for key_id, _ in ended])
@@ -46,7 +48,7 @@ class RowBuffer:
         arrived = set(self.arrived_parents)
         orphans = [orphan for orphan in self.orphans if orphan[0] not in arrived]
         insert(db, "orphans (parent, child, key_id, version)", orphans, verb="INSERT OR IGNORE")
-        insert(db, "stand_ins (old, sequence)", self.reissues, verb="INSERT OR IGNORE")
+        insert(db, "reissues (reissued, sequence)", self.reissues, verb="INSERT OR IGNORE")
         insert(db, "hints (holder, sequence)", self.hints)
         insert(db, "acknowledged (sequence, holder)", self.acknowledged)
         insert(db, "idempotency (name, digest, at_ms)", self.idempotency, verb="INSERT OR IGNORE")

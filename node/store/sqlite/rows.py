@@ -11,21 +11,24 @@ from itertools import chain
 from typing import Any, Final
 
 from node.store.log import Origin
-from protocols.envelope import DIGEST_BYTES, Envelope, Notice, decode
-from protocols.errors import BzzzError
+from protocols.envelope import Envelope, Notice, envelope_of, notice_of
+from protocols.errors import BzzzError, Unavailable
+from protocols.header import DIGEST_BYTES
 
 ORIGINS: Final = (Origin.LOCAL, Origin.PEER, Origin.SYNC)
 ORIGIN_NUMBERS: Final = {origin: number for number, origin in enumerate(ORIGINS)}
 SIGN: Final = 1 << 63
 """The tables store a version less this: it is an unsigned 64-bit number, and SQLite's integers are signed."""
 
+GIVEN_UP: Final = 0
+"""The key id of versions whose header was lost for good: no query of a key or of the log finds them."""
 ROWS_MAX: Final = 256
 REST_MAX: Final = 32
 
 REISSUED_AS: Final = (
-    "ifnull(v.reissued_as, (SELECT min(r.digest) FROM stand_ins s "
+    "ifnull(v.reissued_as, (SELECT min(r.digest) FROM reissues s "
     "JOIN versions r ON r.sequence = s.sequence "
-    "WHERE s.old = v.digest AND r.key_id = v.key_id AND r.author = v.author))"
+    "WHERE s.reissued = v.digest AND r.key_id = v.key_id AND r.author = v.author))"
 )
 """The digest of the version that replaces `v`: the one that this store made, else the one that its author made."""
 
@@ -34,11 +37,13 @@ def parents_of(joined: bytes) -> tuple[bytes, ...]:
     return tuple(joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES))
 
 
-ITEM_COLUMNS: Final = "v.encoded, k.address, k.key, v.digest, v.version, v.author, v.deleted, v.parents, v.sequence"
+NOTICE_COLUMNS: Final = "v.header, v.signature, k.key, v.digest, v.version, v.sequence, NULL"
+ITEM_COLUMNS: Final = NOTICE_COLUMNS.replace("NULL", "c.content")
+ITEM_TABLES: Final = "versions v JOIN keys k ON k.id = v.key_id LEFT JOIN contents c ON c.id = v.content_id"
 
 
 class DamagedRow(Exception):
-    """The row of a version is not that of its content; or the content is not the one of the digest."""
+    """The row of a version is not that of its header; or header or content are not those of the digest."""
 
     def __init__(self, sequence: int) -> None:
         super().__init__(sequence)
@@ -56,18 +61,29 @@ class LostHeads(Exception):
 def item_of(row: Sequence[Any]) -> Envelope | Notice:
     """The version in a row of `ITEM_COLUMNS`: the envelope when its content is held, else the notice.
 
-    Raises `DamagedRow`: bytes are answered only if they have the digest of their row.
+    Raises `DamagedRow`: bytes are answered only if they have the digest of their row; `Unavailable` when the header was
+    set aside.
     """
-    encoded, address, key, digest, version, author, deleted, parents, sequence = row[:9]
-    if encoded is not None:
-        try:
-            envelope = decode(encoded)
-        except BzzzError:
-            raise DamagedRow(sequence) from None
-        if (envelope.digest, envelope.key, envelope.version - SIGN) != (digest, key, version):
-            raise DamagedRow(sequence)
-        return envelope
-    return Notice(address, key, digest, version + SIGN, author, bool(deleted), parents_of(parents))
+    header, signature, key, digest, version, sequence, content = row[:7]
+    if header is None:
+        raise Unavailable(
+            f"version {digest.hex()} is damaged in this node's store, and is asked of the holders again; try again "
+            "soon. If no holder has it, bzzz store rebuild gives it up"
+        )  # fmt: skip
+    try:
+        item = notice_of(header, signature) if content is None else envelope_of(header, signature, content)
+    except BzzzError:
+        raise DamagedRow(sequence) from None
+    if (item.digest, item.key, item.version - SIGN) != (digest, key, version):
+        raise DamagedRow(sequence)
+    return item
+
+
+def notice_in(row: Sequence[Any]) -> Notice:
+    """The version in a row of `NOTICE_COLUMNS`. Raises like `item_of`."""
+    item = item_of(row)
+    assert isinstance(item, Notice), "a row without content"
+    return item
 
 
 def insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], *, verb: str = "INSERT") -> None:

@@ -2,10 +2,7 @@
 
 The tables are laid out for the way they grow. Rows are appended to `versions`: the row id is the sequence of the
 version's first entry in the log. Keys and holders are numbers, so the indexes over them grow at their end as well. Only
-the two indexes over digests and keys have entries at random places: `prefix_index.py` writes these.
-
-Some names are older than the code's: `digest_starts` and `key_starts` are the prefix indexes, `indexed` has their
-state; `stand_ins` are reissues by an author; `learned` are entries for versions whose notice was there first.
+the three indexes over digests and keys have entries at random places: `prefix_index.py` writes these.
 """
 
 import logging
@@ -22,14 +19,14 @@ from node.store.sqlite.file_check import APPLICATION_ID, check
 
 log = logging.getLogger(__name__)
 
-MIGRATIONS: Final[tuple[str, ...]] = (
-    # 1: the first schema
-    """
+BASE_SCHEMA: Final = 6
+"""The schema of a new file before any migration. Files with an earlier one hold envelopes of format 1."""
+BASE: Final = """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
     CREATE TABLE keys (id INTEGER PRIMARY KEY, key BLOB NOT NULL, address TEXT NOT NULL) STRICT;
-    CREATE INDEX keys_by_start ON keys (substr(key, 7, 11));
 
+    -- All but the signature, and what this node adds, is derived from the header.
     CREATE TABLE versions (
         sequence INTEGER PRIMARY KEY,   -- of its first entry in the log
         digest BLOB NOT NULL,           -- unique: the merge makes sure of it
@@ -40,19 +37,26 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         origin INTEGER NOT NULL,        -- of its first entry: 0 local, 1 peer, 2 sync
         is_local INTEGER NOT NULL,      -- written here, even if a peer sent it first
         at_ms INTEGER NOT NULL,
-        parents BLOB NOT NULL,          -- their digests, joined
-        content_type TEXT NOT NULL,
-        size_bytes INTEGER NOT NULL,
         reissued_as BLOB,
-        encoded BLOB                    -- NULL: this store has only the notice
+        content_id INTEGER,             -- NULL: its content never came
+        parents BLOB NOT NULL,          -- their digests, joined
+        header BLOB,                    -- NULL: it was found damaged
+        signature BLOB
     ) STRICT;
-    CREATE INDEX versions_by_start ON versions (substr(digest, 1, 8));
     CREATE INDEX versions_of_key ON versions (key_id, version);
     CREATE INDEX versions_in_time ON versions (version) WHERE reissued_as IS NULL;
     CREATE INDEX versions_of_ours ON versions (sequence) WHERE is_local = 1 AND reissued_as IS NULL;
 
-    -- Further entries of the log: the content or the parents of a known version came.
-    CREATE TABLE learned (
+    -- Each content once, however many versions have it.
+    CREATE TABLE contents (
+        id INTEGER PRIMARY KEY,         -- the entry in the log with which it came
+        digest BLOB NOT NULL,
+        sequence INTEGER NOT NULL,      -- the version with which it came
+        content BLOB                    -- NULL: it was found damaged
+    ) STRICT;
+
+    -- Further entries of the log: the content of a known version came.
+    CREATE TABLE completions (
         sequence INTEGER PRIMARY KEY, of INTEGER NOT NULL, origin INTEGER NOT NULL, at_ms INTEGER NOT NULL
     ) STRICT;
 
@@ -60,11 +64,36 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         key_id INTEGER NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (key_id, sequence)
     ) STRICT, WITHOUT ROWID;
 
-    -- Edges to parents that are not held (yet).
+    -- Edges to parents that are not known (yet).
     CREATE TABLE orphans (
         parent BLOB NOT NULL, child BLOB NOT NULL, key_id INTEGER NOT NULL, version INTEGER NOT NULL,
         PRIMARY KEY (parent, child)
     ) STRICT, WITHOUT ROWID;
+    CREATE INDEX orphans_of_key ON orphans (key_id, parent);
+
+    -- Which versions claim to replace which.
+    CREATE TABLE reissues (
+        reissued BLOB NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (reissued, sequence)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX reissues_by_sequence ON reissues (sequence);
+
+    -- The indexes over digest and key prefixes, see prefix_index.py, and the row up to which each of them is complete.
+    CREATE TABLE digest_prefixes (
+        prefix BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (prefix, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE key_prefixes (
+        prefix BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (prefix, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE content_prefixes (
+        prefix BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (prefix, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE prefixes_until (name TEXT PRIMARY KEY, id INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO prefixes_until VALUES ('digest_prefixes', 0), ('key_prefixes', 0), ('content_prefixes', 0);
+
+    -- Headers with their signature, and contents, that are not those of their digest any more, as they were found.
+    CREATE TABLE damaged (
+        sequence INTEGER PRIMARY KEY, content_id INTEGER, bytes BLOB NOT NULL
+    ) STRICT;
 
     CREATE TABLE holders (id INTEGER PRIMARY KEY, peer TEXT NOT NULL UNIQUE) STRICT;
 
@@ -86,7 +115,10 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 
     CREATE TABLE cursors (name TEXT PRIMARY KEY, sequence INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
-    CREATE TABLE staged (digest BLOB NOT NULL UNIQUE, encoded BLOB NOT NULL, at_ms INTEGER NOT NULL) STRICT;
+    CREATE TABLE staged (
+        digest BLOB NOT NULL UNIQUE, encoded BLOB NOT NULL, at_ms INTEGER NOT NULL, idempotency_key TEXT
+    ) STRICT;
+    CREATE INDEX staged_by_name ON staged (idempotency_key) WHERE idempotency_key IS NOT NULL;
 
     CREATE TABLE members (
         peer TEXT PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, first_seen_ms INTEGER NOT NULL,
@@ -97,44 +129,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         key BLOB NOT NULL, peer TEXT NOT NULL, expires_ms INTEGER NOT NULL, PRIMARY KEY (key, peer)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX providers_in_time ON providers (expires_ms);
-    """,
-    # 2: a write with an uncertain outcome is found by its idempotency key; which versions replace which
-    """
-    ALTER TABLE staged ADD COLUMN idempotency_key TEXT;
-    CREATE INDEX staged_by_name ON staged (idempotency_key) WHERE idempotency_key IS NOT NULL;
+"""
+MIGRATIONS: Final[tuple[str, ...]] = ()
+"""The steps from the base on: each makes the next schema of the one before."""
 
-    CREATE TABLE stand_ins (
-        old BLOB NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (old, sequence)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX stand_ins_by_sequence ON stand_ins (sequence);
-    """,
-    # 3: the indexes over digest and key prefixes, see prefix_index.py; `start` is the prefix
-    """
-    CREATE TABLE digest_starts (
-        start BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE key_starts (
-        start BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)
-    ) STRICT, WITHOUT ROWID;
-    INSERT INTO digest_starts SELECT substr(digest, 1, 8), sequence FROM versions ORDER BY 1, 2;
-    INSERT INTO key_starts SELECT substr(key, 7, 11), id FROM keys ORDER BY 1, 2;
-    DROP INDEX versions_by_start;
-    DROP INDEX keys_by_start;
 
-    -- The row up to which each of them is complete.
-    CREATE TABLE indexed (name TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-    INSERT INTO indexed SELECT 'digest_starts', ifnull(max(sequence), 0) FROM versions;
-    INSERT INTO indexed SELECT 'key_starts', ifnull(max(id), 0) FROM keys;
-    """,
-    # 4: content that is not that of its digest any more, kept as it was found; its version is a notice meanwhile
-    """
-    CREATE TABLE damaged (sequence INTEGER PRIMARY KEY, encoded BLOB NOT NULL) STRICT;
-    """,
-    # 5: which parents of a key's versions are not known
-    """
-    CREATE INDEX orphans_of_key ON orphans (key_id, parent);
-    """,
-)  # fmt: skip
+def newest_schema() -> int:
+    return BASE_SCHEMA + len(MIGRATIONS)
 
 
 class Opened(NamedTuple):
@@ -155,7 +156,7 @@ def open_connections(path: Path, *, log_id: str) -> Opened:
         try:
             if not path.exists():
                 _create(path, log_id)
-            check(path, newest_schema=len(MIGRATIONS))
+            check(path, oldest_schema=BASE_SCHEMA, newest_schema=newest_schema())
             _restrict_permissions(path)
             had_frames = write_ahead.has_frames(path)
             writer = connect(path, "rw")
@@ -165,7 +166,7 @@ def open_connections(path: Path, *, log_id: str) -> Opened:
                 unfinished.callback(write_ahead.end, writer)
             writer.execute("PRAGMA journal_mode = WAL")
             _copy_before_upgrade(writer, path)
-            migrate(writer, MIGRATIONS)
+            migrate(writer)
             prepare_writer(writer)
             write_ahead.begin(writer, is_lost=is_lost, new_log_id=log_id)
             lost = ""
@@ -202,7 +203,7 @@ def copy_of(path: Path, version: int) -> Path:
 def _copy_before_upgrade(writer: sqlite3.Connection, path: Path) -> None:
     """Copy a file whose schema will be upgraded: an earlier build, which refuses the upgraded one, can go on there."""
     (version,) = writer.execute("PRAGMA user_version").fetchone()
-    if version >= len(MIGRATIONS):
+    if version >= newest_schema():
         return
     copy = copy_of(path, version)
     new = copy.with_name(f"{copy.name}.new")
@@ -219,25 +220,32 @@ def _copy_before_upgrade(writer: sqlite3.Connection, path: Path) -> None:
         with suppress(OSError):
             new.unlink(missing_ok=True)
         raise StoreRefused(
-            f"{path} has schema {version}, and it cannot be copied before its upgrade to {len(MIGRATIONS)} ({error}): "
+            f"{path} has schema {version}, and it cannot be copied before its upgrade to {newest_schema()} ({error}): "
             "it was left as it is; make room next to it"
         ) from error
     log.warning(
         "%s is upgraded from schema %d to %d; the copy from before is %s: delete it when you need no earlier build",
-        path, version, len(MIGRATIONS), copy,
+        path, version, newest_schema(), copy,
     )  # fmt: skip
 
 
-def migrate(writer: sqlite3.Connection, migrations: tuple[str, ...]) -> None:
-    """Upgrade the schema, each step in a transaction of its own."""
+def migrate(writer: sqlite3.Connection) -> None:
+    """Upgrade the schema, each step in a transaction of its own; an empty file gets the base first."""
     (version,) = writer.execute("PRAGMA user_version").fetchone()
-    for number, script in enumerate(migrations[version:], start=version + 1):
-        try:
-            writer.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")
-        except sqlite3.Error:
-            if writer.in_transaction:
-                writer.execute("ROLLBACK")
-            raise
+    if not version:
+        _apply(writer, BASE, BASE_SCHEMA)
+        version = BASE_SCHEMA
+    for number, script in enumerate(MIGRATIONS[version - BASE_SCHEMA :], start=version + 1):
+        _apply(writer, script, number)
+
+
+def _apply(writer: sqlite3.Connection, script: str, schema: int) -> None:
+    try:
+        writer.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {schema}; COMMIT")
+    except sqlite3.Error:
+        if writer.in_transaction:
+            writer.execute("ROLLBACK")
+        raise
 
 
 def _create(path: Path, log_id: str) -> None:
@@ -247,7 +255,7 @@ def _create(path: Path, log_id: str) -> None:
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with closing(connect(new, "rw")) as writer:
         writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        migrate(writer, MIGRATIONS)
+        migrate(writer)
         writer.execute("INSERT INTO meta VALUES ('log_id', ?)", (log_id,))
     new.rename(path)
     _sync_directory(path.parent)

@@ -81,13 +81,13 @@ class SqliteStore:
         self._guard = FileGuard(path, fixed=(lock.path, *fixed_files))
         self._writer = Writer(transaction, path, self._guard)
         self._reader = Reader(db, path, self._guard)
-        self._version_count = self.last_sequence - queries.count_learned(db)
+        self._version_count = self.last_sequence - queries.count_completions(db)
         self._counted_until = self.last_sequence
         """Versions whose first entry is this one or earlier have been counted."""
         self._latest_version = transaction.latest_version()
         self._heads = HeadsCache(cache_bytes)
         self._head_loads = HeadLoads()
-        self._histories = SqliteHistories(self._reader, self._prefixes)
+        self._histories = SqliteHistories(self._ask, self._prefixes)
         self._hints = SqliteHints(db, self._writer, self._reader, self._prefixes)
         self._members = queries.members(db)
         self._cursors = queries.cursors(db)
@@ -210,9 +210,8 @@ class SqliteStore:
 
     def _publish(self, outcome: MergeOutcome) -> Merged:
         item = outcome.incoming.item
-        if outcome.stale_keys:
-            for key in outcome.stale_keys:
-                self._drop_heads(key)
+        if outcome.is_completion:
+            self._drop_heads(item.key)
         elif outcome.is_new:
             self._publish_heads(item, outcome)
         if outcome.is_new and outcome.sequence > self._counted_until:  # else it was counted when its notice came
@@ -220,7 +219,7 @@ class SqliteStore:
             self._version_count += 1
         if outcome.is_new and item.version > self._latest_version:
             self._latest_version = item.version
-        if self.damage.set_aside and outcome.is_new and isinstance(item, Envelope):
+        if self.damage.set_aside and outcome.is_new:
             self._restored(item)
         if outcome.incoming.origin is Origin.LOCAL:
             self._hints.publish(outcome)
@@ -242,7 +241,7 @@ class SqliteStore:
     async def reissue(self, digest: bytes, replacement: Envelope, holders: tuple[str, ...], *, now_ms: int) -> Merged:
         merged: Merged = await self._writer.submit(
             lambda transaction: transaction.reissue(digest, replacement, holders, now_ms),
-            self._publish_reissue, size_bytes=len(replacement.encoded),
+            self._publish_reissue, size_bytes=len(replacement.content),
         )  # fmt: skip
         return merged
 
@@ -308,15 +307,16 @@ class SqliteStore:
         if mended.is_set_aside:
             self.damage.set_aside[mended.digest] = mended.keys[0]
             log.error(
-                "%s: the content of version %s is damaged; it is set aside, and fetched again from a holder",
+                "%s: header or content of version %s is damaged; it is set aside, and fetched again from a holder",
                 self.path, mended.digest.hex(),
             )  # fmt: skip
         else:
             log.error("%s: a row or the heads of an address were damaged; they were made again", self.path)
 
-    def _restored(self, envelope: Envelope) -> None:
-        if self.damage.set_aside.pop(envelope.digest, None) is not None:
-            log.warning("%s: version %s is whole again", self.path, envelope.digest.hex())
+    def _restored(self, item: Envelope | Notice) -> None:
+        """A version that may have been set aside is there again, by itself or by another one with the same content."""
+        if self.damage.set_aside.pop(item.digest, None) is not None:
+            log.warning("%s: version %s is whole again", self.path, item.digest.hex())
 
     async def check(self, *, after: int) -> int | None:
         page = await self._reader.ask(lambda db: check_page(db, self._prefixes, after))
@@ -345,7 +345,14 @@ class SqliteStore:
         if isinstance(cached, Envelope):
             return cached
         until = self.last_sequence
-        return await self._ask(lambda db: queries.by_digest(db, self._prefixes, digest, until))
+        found = await self._ask(lambda db: queries.by_digest(db, self._prefixes, digest, until))
+        if self.damage.set_aside and isinstance(found, Envelope):
+            self._restored(found)
+        return found
+
+    async def by_content(self, content_digest: bytes) -> Envelope | None:
+        until = self.last_sequence
+        return await self._ask(lambda db: queries.by_content(db, self._prefixes, content_digest, until))
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
         return await self._histories.unknown(digests)
@@ -448,7 +455,7 @@ class SqliteStore:
 
     async def stage(self, envelope: Envelope, *, idempotency_key: str | None = None, now_ms: int) -> None:
         await self._submit(
-            lambda transaction: transaction.stage(envelope, idempotency_key, now_ms), size_bytes=len(envelope.encoded)
+            lambda transaction: transaction.stage(envelope, idempotency_key, now_ms), size_bytes=envelope.encoded_size
         )
 
     async def staged_under(self, idempotency_key: str) -> Envelope | None:
@@ -495,7 +502,7 @@ class SqliteStore:
 
 
 def _size_bytes(batch: Sequence[Incoming]) -> int:
-    return sum([len(incoming.item.encoded) for incoming in batch if isinstance(incoming.item, Envelope)])
+    return sum([len(item.content) for item, *_ in batch if isinstance(item, Envelope)])
 
 
 def _leave(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:

@@ -8,15 +8,16 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from node.store.log import Incoming, Merged, Origin
 from node.store.sqlite.check import genuine
 from node.store.sqlite.deferred_writes import DeferredWrites
 from node.store.sqlite.merge import MergeOutcome, Merger, MergeRequest
-from node.store.sqlite.prefix_index import DIGEST_IS, KEY_IS, PrefixIndexes, digest_prefix, key_prefix
+from node.store.sqlite.prefix_index import CONTENT_IS, DIGEST_IS, KEY_IS, PrefixIndexes, digest_prefix, key_prefix
 from node.store.sqlite.rows import SIGN, insert, pair_placeholders
-from protocols.envelope import Envelope
+from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound
 
 Operation = Callable[["Transaction"], Any]
@@ -188,48 +189,67 @@ class Transaction:
     # -- damage -----------------------------------------------------------------------------------------------
 
     def mend_row(self, sequence: int, *, rebuilds_heads: bool = True) -> Mended:
-        """Write the row of a version again as its content says; set content aside that is not that of its digest."""
+        """Write the row of a version again as its header says; set header or content aside that is not genuine."""
         row = self.db.execute(
-            "SELECT digest, key_id, encoded FROM versions WHERE sequence = ?", (sequence,)
-        ).fetchone()  # fmt: skip
-        if row is None:
+            "SELECT digest, key_id, header, signature, content_id FROM versions WHERE sequence = ?", (sequence,)
+        ).fetchone()
+        if row is None or row[2] is None:
             return Mended(())
-        digest, key_id, encoded = row
-        if encoded is None:  # a notice: nothing vouches for it, but it has a place in the index and among the heads
-            self.prefixes.digests.restore(self.db, digest_prefix(digest), sequence)
-            return self.rebuild_heads(key_id) if rebuilds_heads else Mended(())
-        envelope = genuine(encoded, digest)
-        if envelope is None:
-            self.db.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?)", (sequence, encoded))
-            self.db.execute("UPDATE versions SET encoded = NULL WHERE sequence = ?", (sequence,))
+        digest, key_id, header, signature, content_id = row
+        notice = genuine(header, signature)
+        if notice is None:
+            self.db.execute("INSERT OR REPLACE INTO damaged VALUES (?, NULL, ?)", (sequence, header + signature))
+            self.db.execute("UPDATE versions SET header = NULL, signature = NULL WHERE sequence = ?", (sequence,))
             return Mended(self._keys(key_id), digest, True)
-        right_key_id = self._key_id_of(envelope, key_id)
+        right_key_id = self._key_id_of(notice, key_id)
         self.db.execute(
-            "UPDATE versions SET digest = ?, key_id = ?, version = ?, author = ?, deleted = ?, parents = ?, "
-            "content_type = ?, size_bytes = ? WHERE sequence = ?",
-            (envelope.digest, right_key_id, envelope.version - SIGN, envelope.author, envelope.deleted,
-             b"".join(envelope.parents), envelope.content_type, len(envelope.content), sequence),
+            "UPDATE versions SET digest = ?, key_id = ?, version = ?, author = ?, deleted = ?, parents = ? "
+            "WHERE sequence = ?",
+            (notice.digest, right_key_id, notice.version - SIGN, notice.author, notice.deleted,
+             b"".join(notice.parents), sequence),
         )  # fmt: skip
-        self.prefixes.digests.restore(self.db, digest_prefix(envelope.digest), sequence)
+        self.prefixes.digests.restore(self.db, digest_prefix(notice.digest), sequence)
+        is_set_aside = content_id is not None and self._mend_content(notice, content_id, sequence)
         for each in dict.fromkeys((key_id, right_key_id)) if rebuilds_heads else ():
             self._merger.rebuild_heads(each)
-        return Mended(self._keys(key_id, right_key_id), envelope.digest)
+        return Mended(self._keys(key_id, right_key_id), notice.digest, is_set_aside)
+
+    def _mend_content(self, notice: Notice, content_id: int, sequence: int) -> bool:
+        """Mend the row of a content; return whether it had to be set aside."""
+        row = self.db.execute("SELECT digest, content FROM contents WHERE id = ?", (content_id,)).fetchone()
+        if row is not None and row[1] is not None and sha256(row[1]).digest() == notice.content_digest:
+            self.db.execute("UPDATE contents SET digest = ? WHERE id = ?", (notice.content_digest, content_id))
+            self.prefixes.contents.restore(self.db, digest_prefix(notice.content_digest), content_id)
+            return False
+        if row is None or row[0] != notice.content_digest:  # the row of another content, or of none
+            found = self.db.execute(
+                f"SELECT c.id FROM contents c WHERE {CONTENT_IS}",
+                self.prefixes.content_parameters(notice.content_digest),
+            ).fetchone()
+            right = found[0] if found is not None else None
+            self.db.execute("UPDATE versions SET content_id = ? WHERE sequence = ?", (right, sequence))
+            return False
+        if row[1] is None:
+            return False
+        self.db.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)", (sequence, content_id, row[1]))
+        self.db.execute("UPDATE contents SET content = NULL WHERE id = ?", (content_id,))
+        return True
 
     def rebuild_heads(self, key_id: int) -> Mended:
         self._merger.rebuild_heads(key_id)
         return Mended(self._keys(key_id))
 
-    def _key_id_of(self, envelope: Envelope, key_id: int) -> int:
-        """The number of the envelope's key; if no row has that key, the row of this number is the damaged one."""
-        parameters = self.prefixes.key_parameters(envelope.key)
+    def _key_id_of(self, notice: Notice, key_id: int) -> int:
+        """The number of the version's key; if no row has that key, the row of this number is the damaged one."""
+        parameters = self.prefixes.key_parameters(notice.key)
         found = self.db.execute(f"SELECT k.id FROM keys k WHERE {KEY_IS}", parameters).fetchone()
         if found is None:
-            found = self.db.execute("SELECT id FROM keys WHERE key = ?", (envelope.key,)).fetchone()
+            found = self.db.execute("SELECT id FROM keys WHERE key = ?", (notice.key,)).fetchone()
         if found is not None:
-            self.prefixes.keys.restore(self.db, key_prefix(envelope.key), found[0])
+            self.prefixes.keys.restore(self.db, key_prefix(notice.key), found[0])
             return int(found[0])
-        self.db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", (key_id, envelope.key, envelope.address))
-        self.prefixes.keys.restore(self.db, key_prefix(envelope.key), key_id)
+        self.db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", (key_id, notice.key, notice.address))
+        self.prefixes.keys.restore(self.db, key_prefix(notice.key), key_id)
         return key_id
 
     def _keys(self, *key_ids: int) -> tuple[bytes, ...]:
@@ -281,7 +301,7 @@ class Transaction:
         self._merger.prune(now_ms)
         staged = self.db.execute(
             "INSERT OR IGNORE INTO staged SELECT :digest, :encoded, :now_ms, :name "
-            f"WHERE NOT EXISTS (SELECT 1 FROM versions v WHERE {DIGEST_IS} AND v.encoded IS NOT NULL)",
+            f"WHERE NOT EXISTS (SELECT 1 FROM versions v WHERE {DIGEST_IS} AND v.content_id IS NOT NULL)",
             self.prefixes.digest_parameters(envelope.digest)
             | {"encoded": envelope.encoded, "now_ms": now_ms, "name": idempotency_key},
         )

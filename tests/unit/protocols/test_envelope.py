@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import tracemalloc
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import pytest
@@ -14,10 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import envelope, errors, keys
-from protocols.envelope import ENCODED_BYTES_MAX, Envelope, Notice, Ordered, decode, order_key, seal, verify
+from protocols.envelope import (
+    NOTICE_BYTES_MAX,
+    Envelope,
+    Notice,
+    Ordered,
+    decode,
+    decode_notice,
+    order_key,
+    seal,
+    verify,
+)
 from protocols.errors import BadSignature, BzzzError, InvalidAddress, InvalidPayload, TooLarge, UnsupportedFormat
+from protocols.header import DOMAIN, ENCODED_BYTES_MAX, HEADER_BYTES_MAX
 from protocols.keys import PrivateKey
-from tests.notice import notice_of
+from protocols.ucxl import ADDRESS_BYTES_MAX
 from tests.unit.vectors import load
 
 VECTORS = load("envelopes")
@@ -35,14 +46,17 @@ def sealed(key: PrivateKey = KEY, **changes: Any) -> Envelope:
     return seal(key, **{**fields, **changes})
 
 
-def signed(*fields: Any, key: PrivateKey = KEY) -> bytes:
+def signed(*fields: Any, content: bytes = b"x", key: PrivateKey = KEY) -> bytes:
     """Any fields, signed and encoded as they are, as a faulty or newer implementation might send them."""
-    canonical: bytes = msgpack.packb(fields)
-    return bytes((canonical[0] + 1,)) + canonical[1:] + b"\xc4\x40" + key.sign(canonical)
+    return signed_header(msgpack.packb(fields), content, key)
+
+
+def signed_header(header: bytes, content: bytes = b"x", key: PrivateKey = KEY) -> bytes:
+    return bytes(msgpack.packb([header, key.sign(DOMAIN + header), content]))
 
 
 def fields_of(one: Envelope) -> list[Any]:
-    fields: list[Any] = msgpack.unpackb(one.encoded)[:-1]
+    fields: list[Any] = msgpack.unpackb(one.header)
     return fields
 
 
@@ -52,9 +66,11 @@ def assert_golden(one: Envelope, vector: dict[str, Any]) -> None:
     assert (one.version, one.deleted) == (int(vector["version"]), vector["deleted"])
     assert [digest.hex() for digest in one.parents] == vector["parents"]
     assert [list(pair) for pair in one.meta.items()] == vector["meta"], "and in that order"
-    for name in ("content", "canonical", "digest", "signature", "encoded"):
+    assert one.content_size == vector["content_size"]
+    for name in ("content", "content_digest", "header", "digest", "signature", "encoded"):
         assert getattr(one, name).hex() == vector[name], name
     assert one.key.decode() == vector["key"]
+    assert one.notice.encoded.hex() == vector["notice"]
 
 
 # -- the vectors ----------------------------------------------------------------------------------------------------
@@ -62,9 +78,11 @@ def assert_golden(one: Envelope, vector: dict[str, Any]) -> None:
 
 @named(VECTORS["envelopes"] + VECTORS["kept"])
 def test_golden_envelopes_are_read(vector: dict[str, Any]) -> None:
-    one = decode(bytes.fromhex(vector["encoded"]))
+    one, notice = decode(bytes.fromhex(vector["encoded"])), decode_notice(bytes.fromhex(vector["notice"]))
     assert_golden(one, vector)
+    assert_golden(notice.with_content(one.content), vector)
     verify(one)
+    verify(notice)
 
 
 @named(VECTORS["envelopes"])
@@ -80,14 +98,16 @@ def test_golden_envelopes_are_made(vector: dict[str, Any]) -> None:
 
 @named(VECTORS["envelopes"] + VECTORS["kept"])
 def test_golden_envelopes_hold_for_other_libraries(vector: dict[str, Any]) -> None:
-    canonical, encoded = bytes.fromhex(vector["canonical"]), bytes.fromhex(vector["encoded"])
-    assert sha256(canonical).hexdigest() == vector["digest"]
-    *fields, signature = msgpack.unpackb(encoded)
-    assert msgpack.packb(fields) == canonical
+    encoded, notice = bytes.fromhex(vector["encoded"]), bytes.fromhex(vector["notice"])
+    header, signature, content = msgpack.unpackb(encoded)
+    assert msgpack.packb([header, signature, content]) == encoded
+    assert msgpack.packb([header, signature]) == notice
+    assert sha256(header).hexdigest() == vector["digest"]
+    assert msgpack.unpackb(header)[2:4] == [sha256(content).digest(), len(content)]
     theirs = Ed25519PublicKey.from_public_bytes(keys.public_key(vector["author"]))
-    theirs.verify(signature, canonical)
+    theirs.verify(signature, b"bzzz/envelope/2\n" + header)
     with pytest.raises(InvalidSignature):
-        theirs.verify(signature, encoded)
+        theirs.verify(signature, header)
 
 
 @named(VECTORS["refused"])
@@ -98,11 +118,19 @@ def test_golden_refusals(vector: dict[str, str]) -> None:
     assert (refused.value.code, refused.value.details["field"]) == (vector["code"], vector["field"])
 
 
+@named(VECTORS["refused_notices"])
+def test_golden_refusals_of_notices(vector: dict[str, str]) -> None:
+    with pytest.raises(BzzzError) as refused:
+        decode_notice(bytes.fromhex(vector["encoded"]))
+    assert type(refused.value) is getattr(errors, vector["error"])
+    assert (refused.value.code, refused.value.details["field"]) == (vector["code"], vector["field"])
+
+
 @named(VECTORS["forged"])
 def test_golden_forgeries(vector: dict[str, str]) -> None:
-    forged = decode(bytes.fromhex(vector["encoded"]))
-    with pytest.raises(BadSignature):
-        verify(forged)
+    for forged in (decode(bytes.fromhex(vector["encoded"])), decode_notice(bytes.fromhex(vector["notice"]))):
+        with pytest.raises(BadSignature):
+            verify(forged)
 
 
 def test_the_golden_order() -> None:
@@ -150,6 +178,31 @@ def test_no_bit_can_be_changed_unseen(one: Envelope, data: st.DataObject) -> Non
 
 
 @given(envelopes, st.data())
+def test_no_bit_of_a_notice_can_be_changed_unseen(one: Envelope, data: st.DataObject) -> None:
+    changed = bytearray(one.notice.encoded)
+    bit = data.draw(st.integers(0, 8 * len(changed) - 1))
+    changed[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(BzzzError):
+        verify(decode_notice(bytes(changed)))
+
+
+@given(envelopes)
+def test_a_notice_and_its_content_are_the_envelope(one: Envelope) -> None:
+    notice = decode_notice(one.notice.encoded)
+    verify(notice)
+    for field in dataclasses.fields(Notice):
+        assert getattr(notice, field.name) == getattr(one, field.name), field.name
+    assert (notice.reissues, notice.encoded_size) == (one.reissues, len(one.encoded))
+    assert order_key(notice) == order_key(one)
+    assert notice.with_content(one.content).encoded == one.encoded
+    assert notice != one, "one has the content, the other has not"
+    for content in (one.content + b"x", one.content[:-1] + b"\0", bytes(len(one.content))):
+        if content != one.content:
+            with pytest.raises(InvalidPayload):
+                notice.with_content(content)
+
+
+@given(envelopes, st.data())
 def test_any_part_of_an_envelope_alone_is_refused(one: Envelope, data: st.DataObject) -> None:
     length = data.draw(st.integers(0, len(one.encoded) - 1))
     with pytest.raises(InvalidPayload):
@@ -169,7 +222,7 @@ def test_any_bytes_are_an_envelope_or_refused(data: bytes) -> None:
         decode(data)
 
 
-@given(st.integers(0, 8), msgpacked)
+@given(st.integers(0, 9), msgpacked)
 def test_any_value_in_any_field_is_taken_or_refused(place: int, value: Any) -> None:
     parts = fields_of(sealed())
     parts[place] = value
@@ -206,18 +259,21 @@ def test_bytearrays_and_memoryviews_are_decoded_and_kept_as_bytes() -> None:
 @pytest.mark.parametrize("depth", [100, 400, 1000, 5000, 200_000])
 @pytest.mark.parametrize("nest", [b"\x91", b"\x81\xa1a", b"\x81\x91", b"\xdc\x04\x00", b"\xdd\x00\x00\x04\x00"])
 def test_nesting_exhausts_neither_stack_nor_memory(nest: bytes, depth: int) -> None:
-    for data in (nest * depth + b"\xc0", b"\x9a\x92\x01\x00" + nest * depth + b"\xc0" * 9):
-        with pytest.raises((InvalidPayload, InvalidAddress)):
+    nested = nest * depth + b"\xc0"
+    for data in (nested, signed_header(nested), signed_header(b"\x9a\x92\x02\x00" + nested + b"\xc0" * 9)):
+        with pytest.raises((InvalidPayload, InvalidAddress, TooLarge)):
             decode(data)
 
 
 def test_a_head_of_five_bytes_does_not_reserve_megabytes() -> None:
     """Each level claims a million elements; reserving memory for them would take eight megabytes."""
-    hostile = b"\xdd\x00\x0f\xff\x00" * 20 + bytes(ENCODED_BYTES_MAX - 100)
+    head = b"\xdd\x00\x0f\xff\x00" * 20
+    hostile = signed_header(head + bytes(HEADER_BYTES_MAX - 100))
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidPayload):
-            decode(hostile)
+        for data in (head + bytes(ENCODED_BYTES_MAX - 100), hostile):
+            with pytest.raises(InvalidPayload):
+                decode(data)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -227,17 +283,17 @@ def test_a_head_of_five_bytes_does_not_reserve_megabytes() -> None:
 def test_names_too_deep_to_compare_are_refused() -> None:
     name = b"\x91" * 1000 + b"\xc0"
     with pytest.raises(InvalidPayload):
-        decode(b"\x92\x92\x01\x00" + b"\x82" + (name + b"\xc0") * 2)
+        decode(signed_header(b"\x92\x92\x02\x00" + b"\x82" + (name + b"\xc0") * 2))
 
 
 def test_digest_and_signature_do_not_depend_on_the_msgpack_form_of_a_number() -> None:
     """Another encoder may write numbers longer than necessary: the bytes that it signed count."""
     short = msgpack.packb(fields_of(sealed(version=5)))
     long = short.replace(b"\x05\x90", b"\xcd\x00\x05\x90", 1)
-    one = decode(b"\x9a" + long[1:] + b"\xc4\x40" + KEY.sign(long))
+    one = decode(signed_header(long))
     verify(one)
     assert one.version == 5
-    assert one.canonical == long
+    assert one.header == long
     assert one != sealed(version=5), "other bytes, another version"
 
 
@@ -251,6 +307,26 @@ def test_the_encoded_size_is_limited_in_both_directions() -> None:
     assert refused.value.details["size_bytes"] == ENCODED_BYTES_MAX + 1
     with pytest.raises(TooLarge):
         decode(bytes(ENCODED_BYTES_MAX + 1))
+
+
+def test_an_encoded_envelope_is_as_long_as_its_notice_says() -> None:
+    for size in (0, 1, 255, 256, 65_535, 65_536, 900_000):
+        for meta in ({}, {"a": "x" * 300}):
+            one = sealed(content=bytes(size), meta=meta)
+            assert one.encoded_size == one.notice.encoded_size == len(one.encoded)
+
+
+def test_the_longest_header_of_known_fields_is_taken() -> None:
+    address = "ucxl://a:b@c:d/*^/" + "/".join([*["x" * 125] * 7, "x" * 124])
+    one = sealed(
+        address=address, content_type="x" * 255, parents=[n.to_bytes(32, "big") for n in range(256)],
+        meta={f"{n:03}": "x" * 253 for n in range(64)}, version=2**64 - 1, content=bytes(1_000_000),
+    )  # fmt: skip
+    assert len(address) == ADDRESS_BYTES_MAX
+    assert decode_notice(one.notice.encoded) == one.notice
+    assert len(one.header) < HEADER_BYTES_MAX < len(one.header) + 8 * 1024, "with room for fields of a later minor"
+    with pytest.raises(InvalidPayload):
+        decode_notice(bytes(NOTICE_BYTES_MAX + 1))
 
 
 def test_meta_and_parents_are_taken_up_to_their_limits() -> None:
@@ -305,21 +381,23 @@ def test_a_tombstone_is_a_version_without_content() -> None:
 
 @given(st.integers(1, 300), st.lists(msgpacked, max_size=20))
 def test_fields_of_a_newer_minor_are_kept_and_covered_by_the_signature(minor: int, unknown: list[Any]) -> None:
-    canonical = msgpack.packb([[1, minor], *fields_of(sealed())[1:], *unknown])
-    count = 9 + len(unknown) + 1
-    head = bytes((0x90 + count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
-    rest = canonical[1 if canonical[0] != 0xDC else 3 :]
-    encoded = head + rest + b"\xc4\x40" + KEY.sign(canonical)
+    header: bytes = msgpack.packb([[2, minor], *fields_of(sealed())[1:], *unknown])
+    encoded = signed_header(header)
     one = decode(encoded)
     verify(one)
-    assert (one.format, one.encoded, one.canonical) == ((1, minor), encoded, canonical)
-    assert one.digest == sha256(canonical).digest()
+    assert (one.format, one.encoded, one.header) == ((2, minor), encoded, header)
+    assert one.digest == sha256(header).digest()
+    assert decode_notice(one.notice.encoded).header == header
 
 
-@given(st.integers(0, 2**32).filter(lambda major: major != 1), st.integers(0, 9), st.lists(msgpacked, max_size=12))
+@given(st.integers(0, 2**32).filter(lambda major: major != 2), st.integers(0, 9), st.lists(msgpacked, max_size=12))
 def test_another_major_is_refused_by_name_whatever_it_looks_like(major: int, minor: int, rest: list[Any]) -> None:
+    fields = msgpack.packb([[major, minor], *rest])
+    for data in (fields, signed_header(fields)):
+        with pytest.raises(UnsupportedFormat, match=rf"{major}\.{minor}"):
+            decode(data)
     with pytest.raises(UnsupportedFormat, match=rf"{major}\.{minor}"):
-        decode(msgpack.packb([[major, minor], *rest]))
+        decode_notice(fields)
 
 
 # -- the value ------------------------------------------------------------------------------------------------------
@@ -343,7 +421,7 @@ def test_what_was_handed_to_seal_may_change_afterwards() -> None:
 
 def test_envelopes_are_equal_when_their_digests_are() -> None:
     one = sealed()
-    resigned = one.encoded[:-64] + bytes(64)
+    resigned = one.encoded.replace(one.signature, bytes(64))
     assert decode(resigned) == one
     assert {one, decode(resigned), copy.copy(one)} == {one}
     assert one != sealed(content=b"y")
@@ -354,19 +432,18 @@ def test_a_megabyte_is_not_printed() -> None:
     assert len(repr(sealed(content=b"x" * 500_000))) < 400
 
 
-def test_a_notice_tells_all_but_the_content() -> None:
-    one = sealed(parents=[bytes(32)])
-    assert notice_of(one) == Notice(
-        ADDRESS, one.key, one.digest, one.version, KEY.peer_id, deleted=False, parents=(bytes(32),)
-    )
-    assert order_key(notice_of(one)) == order_key(one)
-
-
 # -- the total order ------------------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    version: int
+    author: str
+    digest: bytes
+
 
 AUTHORS = [KEY.peer_id, OTHER.peer_id]
 places = st.builds(
-    lambda version, author, digest: Notice(ADDRESS, b"", digest, version, author, deleted=False),
+    Place,
     st.integers(1, 3), st.sampled_from(AUTHORS), st.sampled_from([bytes(32), b"\x01" * 32, b"\xff" * 32]),
 )  # fmt: skip
 
@@ -376,13 +453,13 @@ def newer(item: Ordered, other: Ordered) -> bool:
 
 
 @given(places, places, places)
-def test_the_order_is_total(a: Notice, b: Notice, c: Notice) -> None:
+def test_the_order_is_total(a: Place, b: Place, c: Place) -> None:
     assert newer(a, b) + newer(b, a) + (a == b) == 1, "exactly one of them holds"
     assert not newer(a, b) or not newer(b, c) or newer(a, c)
 
 
 @given(st.lists(places), st.randoms(use_true_random=False))
-def test_every_replica_sorts_alike(held: list[Notice], rng: Any) -> None:
+def test_every_replica_sorts_alike(held: list[Place], rng: Any) -> None:
     shuffled = list(held)
     rng.shuffle(shuffled)
     assert sorted(shuffled, key=order_key) == sorted(held, key=order_key)

@@ -6,8 +6,9 @@ from typing import Any, get_args
 import msgpack
 import pytest
 
+from node.store.versions import VersionRef
 from protocols import messages
-from protocols.envelope import Notice, order_key
+from protocols.envelope import order_key
 from protocols.errors import BzzzError, Malformed, from_code
 from protocols.heads import HeadSet
 from protocols.keys import PrivateKey
@@ -133,5 +134,5 @@ def test_golden_heads_whatever_the_order_of_arrival(vector: dict[str, Any]) -> N
 @named(HEADS["histories"])
 def test_golden_heads_are_in_the_total_order_the_latest_first(vector: dict[str, Any]) -> None:
     heads = [one for one in vector["versions"] if one["digest"] in vector["heads"]]
-    notices = [Notice("", b"", bytes.fromhex(h["digest"]), int(h["version"]), h["author"], False) for h in heads]
-    assert [one.digest.hex() for one in sorted(notices, key=order_key, reverse=True)] == vector["heads"]
+    places = [VersionRef(int(h["version"]), h["author"], bytes.fromhex(h["digest"])) for h in heads]
+    assert [one.digest.hex() for one in sorted(places, key=order_key, reverse=True)] == vector["heads"]

@@ -30,7 +30,7 @@ async def test_json_has_the_envelope_its_provenance_and_its_siblings(api: Api) -
     assert data["envelope"]["content"] == "grüße"
     assert data["envelope"]["content_encoding"] == "utf-8"
     assert data["envelope"]["digest"] == receipt["digest"]
-    assert data["envelope"]["format"] == [1, 0]
+    assert data["envelope"]["format"] == [2, 0]
     assert data["provenance"] == {
         "backend": "mock", "source": "local", "age_ms": 0.0, "replicas": 1, "siblings": 0, "degraded": False,
         "reason": "",

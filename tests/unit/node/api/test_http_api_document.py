@@ -23,7 +23,7 @@ from node.api.router import router
 from node.api.routes import RESOURCES
 from node.config import changes
 from node.config.settings import Settings
-from protocols import clock, envelope, errors, ucxl
+from protocols import clock, errors, header, ucxl
 from protocols.keys import PrivateKey
 from protocols.policy.breaker import BreakerState
 from tests.unit.node.api.direct import Direct
@@ -270,9 +270,9 @@ def test_every_limit_is_in_the_table_with_its_value() -> None:
         ("address", f"{ucxl.ADDRESS_BYTES_MAX:,} bytes", ""),
         ("name in an address", f"{ucxl.NAME_CHARS_MAX} characters", ""),
         ("segment of a path", f"{ucxl.SEGMENT_CHARS_MAX} characters", ""),
-        ("`Content-Type` of content", f"{envelope.CONTENT_TYPE_CHARS_MAX} characters", ""),
-        ("parents of a version", f"{envelope.PARENTS_MAX}", ""),
-        ("`meta` of a version", f"{envelope.META_ENTRIES_MAX} entries, {envelope.META_BYTES_MAX:,} bytes", ""),
+        ("`Content-Type` of content", f"{header.CONTENT_TYPE_CHARS_MAX} characters", ""),
+        ("parents of a version", f"{header.PARENTS_MAX}", ""),
+        ("`meta` of a version", f"{header.META_ENTRIES_MAX} entries, {header.META_BYTES_MAX:,} bytes", ""),
         ("version ahead of the node's clock", f"{clock.AHEAD_MS_MAX:,} ms", ""),
         ("`Idempotency-Key`", "200 characters", ""),
         ("`reason` of a change", f"{changes.REASON_CHARS_MAX} characters", ""),

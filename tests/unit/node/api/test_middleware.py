@@ -12,8 +12,8 @@ from node.api.middleware import ApiAccess
 from node.api.request import Request
 from node.api.routes import RESOURCES
 from node.node import Node
-from protocols.envelope import ENCODED_BYTES_MAX
 from protocols.errors import Unavailable
+from protocols.header import ENCODED_BYTES_MAX
 from tests.unit.node.api.served import (
     ADDRESS,
     API_OVER_NOTHING,

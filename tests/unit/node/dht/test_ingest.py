@@ -11,11 +11,10 @@ from node.store.memory.store import MemoryStore
 from node.swarm.limit_counters import SILENCE_SECONDS
 from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import AHEAD_MS_MAX, version
-from protocols.envelope import Envelope, Notice, seal
+from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey
 from protocols.policy.signature_cache import SignatureCache
 from protocols.ucxl import key_of
-from tests.notice import notice_of
 
 NOW_MS = 1_700_000_000_000
 ADDRESS = "ucxl://agent:role@project:task/*^/thing"
@@ -54,7 +53,7 @@ async def test_envelopes_ahead_of_the_clock_are_one_log_line_a_minute_for_each_p
 
     check()
     check()
-    assert await ingest.merge_notices(KEY, [("a", notice_of(one)) for one in ahead[:20]]) == 20
+    assert await ingest.merge_notices(KEY, [("a", one.notice.encoded) for one in ahead[:20]]) == 20
     mock_clock.jump(SILENCE_SECONDS)
     check()
     ingest.check(KEY, [("b", ahead[0].encoded)])
@@ -70,20 +69,66 @@ async def test_envelopes_ahead_of_the_clock_are_one_log_line_a_minute_for_each_p
 
 async def test_notices_ahead_of_the_clock_are_one_log_line_for_each_peer(caplog: pytest.LogCaptureFixture) -> None:
     peer_policy = PeerPolicy()
-    ahead = [("a", notice_of(envelope(number, AHEAD))) for number in range(50)]
+    ahead = [("a", envelope(number, AHEAD).notice.encoded) for number in range(50)]
     assert await ingest_over(peer_policy).merge_notices(KEY, ahead) == 50
     (record,) = caplog.records
     assert record.getMessage() == f"a: left out 50 of the notices that it answered with; the first: {WHY}"
     assert peer_policy.limit_counters.counts.answers_left_out == 50
 
 
-def test_versions_with_many_parents_are_merged_in_parts() -> None:
-    key = PrivateKey.from_seed(bytes(32))
+def _forged(one: Envelope) -> bytes:
+    return one.notice.encoded[:-1] + bytes([one.signature[-1] ^ 1])
 
+
+async def test_a_notice_that_its_author_did_not_sign_is_refused_and_its_sender_blamed() -> None:
+    peer_policy = PeerPolicy()
+    ingest = ingest_over(peer_policy)
+    good, other = envelope(1, 0), envelope(2, 0)
+    altered = good.notice.encoded.replace(b"text/plain", b"text/plane")
+    answers = [("liar", _forged(good)), ("liar", altered), ("liar", b"x"), ("honest", good.notice.encoded)]
+    assert await ingest.merge_notices(KEY, [*answers, ("honest", other.notice.encoded)]) == 0
+    store = ingest._store  # private: what was merged
+    assert [version.digest for version in await store.versions(KEY)] == [good.digest, other.digest]
+    assert peer_policy.limit_counters.counts.envelopes_refused == 3
+    assert peer_policy.limit_counters.counts.offences == 3
+    assert not [peer for peer in ("honest",) if peer_policy.complaint(peer)]
+
+
+async def test_a_peer_that_forges_notices_again_and_again_is_banned() -> None:
+    peer_policy = PeerPolicy()
+    ingest = ingest_over(peer_policy)
+    for number in range(8):
+        forged = [("liar", _forged(envelope(4 * number + each, 0))) for each in range(4)]
+        await ingest.merge_notices(KEY, forged)
+    assert "banned" in peer_policy.complaint("liar")
+
+
+async def test_notices_of_another_key_are_a_wrong_answer() -> None:
+    peer_policy = PeerPolicy()
+    ingest = ingest_over(peer_policy)
+    elsewhere = key_of("ucxl://agent:role@project:task/*^/elsewhere")
+    assert await ingest.merge_notices(elsewhere, [("a", envelope(1, 0).notice.encoded)]) == 0
+    assert await ingest._store.count_versions(KEY) == 0  # private: what was merged
+    assert peer_policy.limit_counters.counts.answers_wrong == 1
+
+
+async def test_the_notice_of_a_version_without_content_is_all_of_it() -> None:
+    ingest = ingest_over(PeerPolicy())
+    gone = seal(
+        AUTHOR, address=ADDRESS, content=b"", content_type="text/plain", version=version(NOW_MS, 0), parents=(),
+        deleted=True,
+    )  # fmt: skip
+    await ingest.merge_notices(KEY, [("a", gone.notice.encoded)])
+    assert await ingest._store.heads(KEY) == (gone,)  # private: what was merged
+
+
+def test_versions_with_many_parents_are_merged_in_parts() -> None:
     def incoming(number: int, parents: int) -> Incoming:
         digests = [sha256(b"%d %d" % (number, parent)).digest() for parent in range(parents)]
-        notice = Notice("", b"", sha256(b"%d" % number).digest(), number, key.peer_id, False, tuple(sorted(digests)))
-        return Incoming(notice, Origin.PEER)
+        item = seal(
+            AUTHOR, address=ADDRESS, content=b"", content_type="text/plain", version=1 + number, parents=digests
+        )  # fmt: skip
+        return Incoming(item.notice, Origin.PEER)
 
     for counts in ((), (0,), (256,) * 9, (1, 255, 256, 256, 256, 1), (0,) * 5_000):
         items = [incoming(number, count) for number, count in enumerate(counts)]

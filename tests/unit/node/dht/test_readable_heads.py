@@ -10,7 +10,6 @@ from node.store.memory.store import MemoryStore
 from protocols.clock import version
 from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey
-from tests.notice import notice_of
 
 AUTHOR = PrivateKey.from_seed(b"\x01" * 32)
 ADDRESS = "ucxl://agent:role@project:task/*^/thing"
@@ -28,7 +27,7 @@ def envelope(at: int, *parents: Envelope) -> Envelope:
 async def view_of(*versions: Envelope, without: tuple[Envelope, ...] = ()) -> ReadableView:
     store = MemoryStore(log_id="ab" * 8)
     await store.merge([Incoming(one, Origin.PEER) for one in versions], now_ms=1)
-    await store.merge([Incoming(notice_of(one), Origin.PEER) for one in without], now_ms=1)
+    await store.merge([Incoming(one.notice, Origin.PEER) for one in without], now_ms=1)
     key = envelope(1).key
     return await ReadableHeads(store).view(key, await store.heads(key))
 

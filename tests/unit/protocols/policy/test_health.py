@@ -186,4 +186,4 @@ def test_a_store_that_lost_writes_or_content_is_degraded_and_says_so() -> None:
     assert (status, reasons) == (Status.DEGRADED, ("it lost its write-ahead file",))
     status, (reason,) = judge_store(replace(KEPT, set_aside=3))
     assert status is Status.DEGRADED
-    assert "the content of 3 versions was damaged" in reason
+    assert "3 versions were damaged" in reason

@@ -1,9 +1,9 @@
 """The walk to the version that a temporal part names picks the same one as the whole list would."""
 
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +12,9 @@ from node.services.reads import temporal_walk
 from node.store.memory.store import MemoryStore
 from node.store.sqlite.reader import Reader
 from protocols.clock import MS_MAX, ms_of, version
-from protocols.envelope import Notice, order_key
+from protocols.envelope import Notice, notice_of, order_key
 from protocols.errors import OutOfRange
+from protocols.header import EMPTY_DIGEST, FORMAT
 from protocols.temporal import AsOf, Back, First, Forward, Head, Number, Temporal, pick
 from tests.contract.stores import AUTHOR, LOG_ID, OTHER_AUTHOR, envelope, from_peer, put
 from tests.unit.node.store.sqlite.files import opened
@@ -69,14 +70,15 @@ async def test_the_cost_does_not_grow_with_the_history(path: Path, monkeypatch: 
         return answer_one(self, query)
 
     first = envelope(1)
-    digests = [sha256(b"%d" % number).digest() for number in range(LONG)]
-    notices = [
-        Notice(
-            first.address, first.key, digest, version(1_000 + number), first.author, False,
-            (digests[number - 1],) if number else (),
-        )
-        for number, digest in enumerate(digests)
-    ]  # fmt: skip
+    notices: list[Notice] = []
+    for number in range(LONG):
+        parents = [notices[-1].digest] if number else []
+        header = msgpack.packb([
+            FORMAT, first.address, EMPTY_DIGEST, 0, "text/plain", version(1_000 + number), parents, first.author, {},
+            False,
+        ])  # fmt: skip
+        notices.append(notice_of(header, bytes(64)))  # signing so many would take seconds, and no store checks it
+    digests = [notice.digest for notice in notices]
     async with opened(path) as store:
         for start in range(0, LONG, 5_000):
             await store.merge([from_peer(notice) for notice in notices[start : start + 5_000]], now_ms=1)

@@ -3,7 +3,7 @@
 import hashlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import trio
 from node.store.errors import StoreRefused
 from node.store.log import Incoming, Origin
 from node.store.sqlite.store import SqliteStore
-from protocols.envelope import Envelope, seal
+from protocols.envelope import Envelope, Notice, seal
 from protocols.keys import PrivateKey
 
 ROOT = Path(__file__).parents[5]
@@ -24,10 +24,12 @@ NOW = 1_800_000_000_000
 LOG_ID = "00112233445566aa"
 
 
-def envelope(version: int, *, path: str = "doc", content: bytes = b"x") -> Envelope:
+def envelope(
+    version: int, *, path: str = "doc", content: bytes = b"x", parents: Iterable[bytes] = ()
+) -> Envelope:  # fmt: skip
     return seal(
         AUTHOR, address=f"ucxl://a:r@p:t/*^/{path}", content=content, content_type="text/plain", version=version,
-        parents=(),
+        parents=parents,
     )  # fmt: skip
 
 
@@ -40,7 +42,7 @@ async def opened(path: Path, **options: Any) -> AsyncIterator[SqliteStore]:
         nursery.cancel_scope.cancel()
 
 
-async def put(store: SqliteStore, *items: Envelope, holders: tuple[str, ...] = ()) -> None:
+async def put(store: SqliteStore, *items: Envelope | Notice, holders: tuple[str, ...] = ()) -> None:
     await store.merge([Incoming(item, Origin.LOCAL, holders) for item in items], now_ms=NOW)
 
 

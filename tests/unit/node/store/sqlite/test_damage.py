@@ -9,7 +9,7 @@ from node.store.log import Incoming, Origin
 from node.store.sqlite.rebuild import check_store, rebuild_store
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope, Notice
-from protocols.errors import Internal
+from protocols.errors import Internal, Unavailable
 from tests.unit.node.store.sqlite.files import ALICE, NOW, envelope, opened, put
 
 ITEMS = [envelope(version, path=f"doc{version % 3}", content=b"content %d" % version) for version in range(1, 10)]
@@ -54,8 +54,11 @@ DERIVED: dict[str, tuple[str, ...]] = {
     "all heads": ("DELETE FROM heads",),
     "one head": ("DELETE FROM heads WHERE sequence = 5",),
     "address": ("UPDATE keys SET key = zeroblob(49), address = 'x' WHERE id = 2",),
-    "author": ("UPDATE versions SET author = 'x', deleted = 1, content_type = '', size_bytes = 0 WHERE sequence = 5",),
-    "index of digests": ("DELETE FROM digest_starts WHERE id = 5",),
+    "author": ("UPDATE versions SET author = 'x', deleted = 1, parents = zeroblob(32) WHERE sequence = 5",),
+    "index of digests": ("DELETE FROM digest_prefixes WHERE id = 5",),
+    "index of contents": ("DELETE FROM content_prefixes WHERE id = 5",),
+    "content of another": ("UPDATE versions SET content_id = 4 WHERE sequence = 5",),
+    "digest of the content": ("UPDATE contents SET digest = zeroblob(32) WHERE id = 5",),
 }
 
 
@@ -63,10 +66,12 @@ async def _flush_indexes(path: Path) -> None:
     """Have the prefix indexes on the disk, where they can be damaged, and not in memory."""
     _edit(
         path,
-        "INSERT OR IGNORE INTO digest_starts SELECT substr(digest, 1, 8), sequence FROM versions",
-        "INSERT OR IGNORE INTO key_starts SELECT substr(key, 7, 11), id FROM keys",
-        "UPDATE indexed SET until = (SELECT max(sequence) FROM versions) WHERE name = 'digest_starts'",
-        "UPDATE indexed SET until = (SELECT max(id) FROM keys) WHERE name = 'key_starts'",
+        "INSERT OR IGNORE INTO digest_prefixes SELECT substr(digest, 1, 8), sequence FROM versions",
+        "INSERT OR IGNORE INTO key_prefixes SELECT substr(key, 7, 11), id FROM keys",
+        "INSERT OR IGNORE INTO content_prefixes SELECT substr(digest, 1, 8), id FROM contents",
+        "UPDATE prefixes_until SET id = (SELECT max(sequence) FROM versions) WHERE name = 'digest_prefixes'",
+        "UPDATE prefixes_until SET id = (SELECT max(id) FROM keys) WHERE name = 'key_prefixes'",
+        "UPDATE prefixes_until SET id = (SELECT max(id) FROM contents) WHERE name = 'content_prefixes'",
     )
 
 
@@ -98,6 +103,69 @@ async def test_a_changed_byte_in_a_head_that_is_read_by_its_address_is_not_answe
         heads = await store.heads(VICTIM.key)
         assert {head.digest for head in heads} == {item.digest for item in ITEMS if item.key == VICTIM.key}
         assert [head.digest for head in heads if isinstance(head, Notice)] == [VICTIM.digest]
+
+
+@pytest.mark.parametrize("part", ["header", "signature"])
+async def test_a_version_with_a_damaged_header_is_asked_for_again(part: str, path: Path) -> None:
+    """Nothing is answered for its address meanwhile: the versions before it would come back as heads."""
+    last = envelope(20, path="doc0", content=b"last", parents=[ITEMS[8].digest])
+    async with opened(path) as store:
+        await put(store, *ITEMS, last, holders=(ALICE,))
+    _edit(path, f"UPDATE versions SET {part} = zeroblob(length({part})) WHERE sequence = 10")
+    async with opened(path) as store:
+        await _check_all(store)
+        assert store.damage.set_aside == {last.digest: last.key}
+        assert await store.by_digest(last.digest) is None
+        assert await store.unknown([last.digest]) == [last.digest]
+        for ask in (store.heads, store.versions):
+            with pytest.raises(Unavailable, match="asked of the holders again"):
+                await ask(last.key)
+        assert await store.heads(ITEMS[4].key) != ()
+        await put(store, last.notice)
+        assert store.damage.set_aside == {}
+        assert last in await store.heads(last.key), "its content was whole"
+        assert [change.sequence for change in await store.log(after=0)] == list(range(1, 12))
+    async with opened(path) as store:
+        assert await store.by_digest(last.digest) == last
+        assert len(await store.due_hints(ALICE, now_ms=NOW)) == 10
+        await _check_all(store)
+        assert store.damage.found == 0
+
+
+async def test_a_rebuild_gives_up_what_has_a_damaged_header(path: Path) -> None:
+    first = envelope(1, content=b"first")
+    last = envelope(2, content=b"last", parents=[first.digest])
+    async with opened(path) as store:
+        await put(store, first, last)
+    _edit(path, "UPDATE versions SET header = zeroblob(9) WHERE sequence = 2")
+    (fault,) = check_store(path).faults
+    assert (fault.digest, fault.is_signed_part) == (last.digest, True)
+    rebuild_store(path)
+    assert check_store(path) == (2, (), "", ())
+    async with opened(path) as store:
+        assert await store.heads(first.key) == (first,)
+        assert [version.notice for version in await store.versions(first.key)] == [first.notice]
+        await put(store, last)
+        assert await store.heads(first.key) == (last,), "a holder had it"
+        assert store.last_sequence == 3
+
+
+async def test_content_that_several_versions_have_is_whole_again_for_all(path: Path) -> None:
+    twin = envelope(30, path="twin", content=VICTIM.content)
+    await _create(path)
+    async with opened(path) as store:
+        await put(store, twin)
+    _flip_content(path)
+    async with opened(path) as store:
+        for item in (VICTIM, twin):
+            assert await store.by_digest(item.digest) == item.notice
+        assert await store.by_content(VICTIM.content_digest) is None
+        await put(store, twin)
+        assert await store.by_digest(VICTIM.digest) == VICTIM
+        assert store.damage.set_aside == {}
+        assert await store.by_content(VICTIM.content_digest) == VICTIM
+    async with opened(path) as store:
+        assert store.damage.set_aside == {}
 
 
 async def _check_all(store: SqliteStore) -> None:
@@ -183,7 +251,7 @@ async def test_a_check_of_the_file_names_damaged_content_and_a_rebuild_sets_it_a
     await _create(path)
     _flip_content(path)
     (fault,) = check_store(path).faults
-    assert (fault.sequence, fault.digest, fault.is_content) == (5, VICTIM.digest, True)
+    assert (fault.sequence, fault.digest, fault.is_signed_part) == (5, VICTIM.digest, True)
     rebuild_store(path)
     assert check_store(path) == (9, (), "", (VICTIM.digest,))
 
@@ -214,7 +282,7 @@ def _child(version: int, parents: list[bytes], reissues: list[bytes] | None = No
 
 def _tables(path: Path) -> list[list[tuple[object, ...]]]:
     db = sqlite3.connect(path)
-    names = ("versions", "keys", "heads", "orphans", "stand_ins", "hints", "acknowledged", "learned")
+    names = ("versions", "contents", "keys", "heads", "orphans", "reissues", "hints", "acknowledged", "completions")
     found = [db.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in names]
     db.close()
     return found

@@ -40,9 +40,19 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
 async def test_a_store_of_a_newer_program_is_refused(path: Path) -> None:
     await create(path)
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+        db.execute(f"PRAGMA user_version = {schema.newest_schema() + 1}")
         db.commit()
     assert "newer" in refused(path)
+
+
+@pytest.mark.parametrize("earlier", range(1, schema.BASE_SCHEMA))
+async def test_a_store_of_format_1_is_refused_by_name_and_left_as_it_is(path: Path, earlier: int) -> None:
+    await create(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {earlier}")
+    message = refused(path)
+    for part in ("envelopes of format 1", "reads format 2", f"schema {earlier}", f"move {path.name} away"):
+        assert part in message
 
 
 async def test_a_newer_schema_that_is_in_the_log_alone_is_refused(path: Path) -> None:

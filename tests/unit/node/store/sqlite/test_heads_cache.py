@@ -64,13 +64,11 @@ async def test_of_many_large_heads_only_the_latest_have_their_content_in_memory(
 
 async def test_versions_with_many_parents_do_not_share_a_long_commit(path: Path) -> None:
     """Each parent is looked up, and a put that comes then waits for the commit."""
-    first = envelope(1)
     async with opened(path, before_commit=lambda: time.sleep(0.05)) as store:
         for number in range(40):
             parents = tuple(sorted(sha256(b"%d %d" % (number, parent)).digest() for parent in range(256)))
-            digest = sha256(b"%d" % number).digest()
-            notice = Notice(first.address, first.key, digest, 2 + number, first.author, False, parents)
-            store.merge_in_background([Incoming(notice, Origin.PEER)], now_ms=1, on_done=lambda _: None)
+            item = envelope(2 + number, parents=parents)
+            store.merge_in_background([Incoming(item.notice, Origin.PEER)], now_ms=1, on_done=lambda _: None)
         await store.settled()
         assert store.last_sequence == 40
         assert 9 <= store.stats().commits <= 13, "four such versions have 1,024 parents"

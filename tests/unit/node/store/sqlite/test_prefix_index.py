@@ -25,11 +25,11 @@ _MADE: list[Envelope] = []
 
 
 def envelope(number: int) -> Envelope:
-    """Each has an address of its own. Made once, because signing is slow."""
+    """Each has an address and a content of its own. Made once, because signing is slow."""
     while len(_MADE) <= number:
         _MADE.append(
             seal(
-                KEY, address=f"ucxl://a:b@c:d/*^/{len(_MADE)}", content=b"", content_type="text/plain",
+                KEY, address=f"ucxl://a:b@c:d/*^/{len(_MADE)}", content=b"%d" % len(_MADE), content_type="text/plain",
                 version=len(_MADE) + 1, parents=(),
             )
         )  # fmt: skip
@@ -66,10 +66,11 @@ class Tables:
         return [Merged(each.sequence, each.is_new) for each in placed]
 
     def has(self, number: int) -> bool:
-        """Whether a version is found, by its digest and by its key."""
+        """Whether a version is found, by its digest, by its key and by its content."""
         one = envelope(number)
         found = queries.by_digest(self.reader, self.transaction.prefixes, one.digest, 1 << 40)
         assert queries.heads(self.reader, self.transaction.prefixes, one.key) == ((one,) if found else ())
+        assert queries.by_content(self.reader, self.transaction.prefixes, one.content_digest, 1 << 40) == found
         return found is not None
 
     def on_disk(self) -> list[int]:
@@ -77,7 +78,7 @@ class Tables:
         return [self.reader.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in INDEXES]
 
 
-INDEXES = ("digest_starts", "key_starts")
+INDEXES = ("digest_prefixes", "key_prefixes", "content_prefixes")
 
 
 @pytest.fixture(autouse=True)
@@ -124,14 +125,14 @@ def test_committed_rows_are_found_and_nothing_else(history: list[tuple[str, list
 def test_the_newest_entries_are_in_memory_and_a_full_memtable_is_flushed_a_few_with_each_commit(tables: Tables) -> None:
     for number in range(FULL):
         tables.write(number)
-    assert tables.on_disk() == [0, 0]
+    assert tables.on_disk() == [0] * 3
     tables.write(FULL)
     flushed = FLUSHED + 2
-    assert tables.on_disk() == [flushed, flushed]
+    assert tables.on_disk() == [flushed] * 3
     tables.write(FULL + 1)
-    assert tables.on_disk() == [FULL, FULL]
+    assert tables.on_disk() == [FULL] * 3
     tables.write(FULL + 2)
-    assert tables.on_disk() == [FULL, FULL], "the next flush begins when the newest memtable is full"
+    assert tables.on_disk() == [FULL] * 3, "the next flush begins when the newest memtable is full"
     tables.close()
     tables.open()
     assert all(tables.has(number) for number in range(FULL + 3))
@@ -220,19 +221,19 @@ def test_a_flush_that_was_cut_short_is_finished_at_the_next_opening(tables: Tabl
 
 def test_entries_with_the_same_prefix_are_all_found() -> None:
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
-        db.execute("CREATE TABLE things (start BLOB, id INTEGER PRIMARY KEY)")
-        db.execute("CREATE TABLE some_starts (start BLOB, id INTEGER, PRIMARY KEY (start, id))")
-        db.execute("CREATE TABLE indexed (name TEXT, until INTEGER)")
-        db.execute("INSERT INTO indexed VALUES ('some_starts', 0)")
-        index = PrefixIndex("some_starts", "SELECT start, id FROM things WHERE id > ?")
+        db.execute("CREATE TABLE things (prefix BLOB, id INTEGER PRIMARY KEY)")
+        db.execute("CREATE TABLE some_prefixes (prefix BLOB, id INTEGER, PRIMARY KEY (prefix, id))")
+        db.execute("CREATE TABLE prefixes_until (name TEXT, id INTEGER)")
+        db.execute("INSERT INTO prefixes_until VALUES ('some_prefixes', 0)")
+        index = PrefixIndex("some_prefixes", "SELECT prefix, id FROM things WHERE id > ?")
         index.load(db)
         for number in range(1, 3 * FULL):
-            start = b"same" if number % 3 else b"%d" % number
-            db.execute("INSERT INTO things VALUES (?, ?)", (start, number))
-            index.add(start, number)
+            prefix = b"same" if number % 3 else b"%d" % number
+            db.execute("INSERT INTO things VALUES (?, ?)", (prefix, number))
+            index.add(prefix, number)
             index.flush(db)
             index.committed()
             assert sorted(index.find(db, [b"same"])) == [n for n in range(1, number + 1) if n % 3]
-        again = PrefixIndex("some_starts", "SELECT start, id FROM things WHERE id > ?")
+        again = PrefixIndex("some_prefixes", "SELECT prefix, id FROM things WHERE id > ?")
         again.load(db)
         assert sorted(again.find(db, [b"same", b"3"])) == [n for n in range(1, 3 * FULL) if n % 3 or n == 3]

@@ -1,7 +1,5 @@
 """The store's file: its settings and permissions, how it is created and upgraded."""
 
-import contextlib
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,6 @@ from node.store.sqlite import schema
 from node.store.sqlite.store import SqliteStore
 from tests.unit.node.store.sqlite.files import (
     LOG_ID,
-    NOW,
     create,
     envelope,
     opened,
@@ -59,30 +56,11 @@ async def test_an_older_schema_is_upgraded_with_all_it_holds(path: Path, monkeyp
             assert store._connections[0].execute("SELECT x FROM extra").fetchall() == [(7,)]
 
 
-async def test_a_store_of_the_first_schema_is_upgraded(path: Path) -> None:
-    await create(path)
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.executescript(
-            "DROP TABLE stand_ins; DROP INDEX staged_by_name; ALTER TABLE staged DROP COLUMN idempotency_key; "
-            "DROP TABLE digest_starts; DROP TABLE key_starts; DROP TABLE indexed; DROP TABLE damaged; "
-            "DROP INDEX orphans_of_key; "
-            "CREATE INDEX keys_by_start ON keys (substr(key, 7, 11)); "
-            "CREATE INDEX versions_by_start ON versions (substr(digest, 1, 8)); PRAGMA user_version = 1"
-        )
-    async with opened(path) as store:
-        assert store.last_sequence == 200
-        for change in await store.log(after=0):
-            assert await store.by_digest(change.digest) in await store.heads(change.key)
-        wish = envelope(9999)
-        await store.stage(wish, idempotency_key="wish", now_ms=NOW)
-        assert await store.staged_under("wish") == wish
-
-
 async def test_an_upgrade_keeps_a_copy_that_the_earlier_build_opens(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await create(path)
-    copy = path.with_name(f"{path.name}.schema-{len(schema.MIGRATIONS)}")
+    copy = path.with_name(f"{path.name}.schema-{schema.newest_schema()}")
     assert not copy.exists()
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE extra (x)"))

@@ -73,7 +73,7 @@ async def test_nothing_acknowledged_is_lost_by_kill_9(path: Path) -> None:
             for key in {change.key for change in changes}:
                 heads = await store.heads(key)
                 versions = await store.versions(key, limit=1_000_000)
-                parents = {parent for version in versions for parent in version.parents}
+                parents = {parent for version in versions for parent in version.notice.parents}
                 assert {head.digest for head in heads} == {each.digest for each in versions} - parents
     assert len(acknowledged) > 100
 
