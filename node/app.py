@@ -45,6 +45,7 @@ from node.services.observe.health import HealthMonitor
 from node.services.observe.probes import Probes
 from node.services.observe.scrubber import Scrubber
 from node.services.reads.resolver import Resolver
+from node.services.writes.admission import Admission
 from node.services.writes.author import Author
 from node.services.writes.hint_assignment import HintAssignment
 from node.services.writes.hint_retry import HintRetry
@@ -150,6 +151,7 @@ async def _run_alone(base: _Base, task_status: trio.TaskStatus[Node]) -> None:
     base.flags.subscribe(lambda _, after: dht.use_flags(after))
     node = _node(base, dht, None)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.admission.run)
         nursery.start_soon(node.resolver.run)
         nursery.start_soon(node.monitor.run)
         nursery.start_soon(Scrubber(base.environment.store, dht).run)
@@ -189,6 +191,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
             reissuer.run,
             dht.run,
             partial(keep_running, swarm.auditor.run, "the audit of the breaker"),
+            node.admission.run,
             node.monitor.run,
             node.resolver.run,
             Scrubber(environment.store, dht).run,
@@ -420,6 +423,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
         started_ms=now_ms(),
         dht=dht,
         author=Author(dht, store, environment.key, now_ms=now_ms),
+        admission=Admission(),
         resolver=resolver,
         store=store,
         members=members,

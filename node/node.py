@@ -14,6 +14,7 @@ from node.services.membership.peer_list import PeerList, PeerStatus
 from node.services.observe.health import HealthMonitor
 from node.services.observe.health_report import HealthReport
 from node.services.reads.resolver import Resolver
+from node.services.writes.admission import Admission
 from node.services.writes.author import Author
 from node.store.base import Store
 from node.swarm.base import Network
@@ -32,6 +33,8 @@ class Node:
     started_ms: int
     dht: DispatchDHT
     author: Author
+    admission: Admission
+    """Where the writes of callers wait for their turn."""
     resolver: Resolver
     store: Store
     members: Members

@@ -8,7 +8,9 @@ from pathlib import Path
 from benchmarks.figures import Figure, as_json, as_table, machine
 from benchmarks.plots import draw
 
-BENCHES = ("machine", "backends", "metrics", "store", "processes", "swarm", "connections", "recovery", "discovery")
+BENCHES = (
+    "machine", "backends", "metrics", "store", "processes", "swarm", "http", "connections", "recovery", "discovery",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -18,6 +20,12 @@ def main() -> int:
     parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"which ones: {', '.join(BENCHES)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the figures into PNG files there, too")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FOLDER",
+        help="the bench http: this in turns with another checkout",
+    )
     options = parser.parse_args()
     unknown = [name for name in options.benches if name not in BENCHES]
     if unknown:
@@ -25,7 +33,8 @@ def main() -> int:
     figures: list[Figure] = []
     for name in options.benches or BENCHES:
         print(f"bench {name} ...", file=sys.stderr, flush=True)
-        figures.extend(importlib.import_module(f"benchmarks.{name}").run())
+        bench = importlib.import_module(f"benchmarks.{name}")
+        figures.extend(bench.run(options.against) if name == "http" else bench.run())
     print(as_json(figures) if options.json else f"{machine()}\n\n{as_table(figures)}")
     if options.plots is not None:
         for path in draw(figures, options.plots):

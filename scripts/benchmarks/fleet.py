@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 MEET_SECONDS_MAX = 60.0
 
@@ -19,12 +19,24 @@ class FleetNode:
     """One worker process; orders and answers are lines of JSON."""
 
     def __init__(
-        self, name: str, folder: Path, *, backend: str, bootstrap: list[str], settings: dict[str, Any]
+        self,
+        name: str,
+        folder: Path,
+        *,
+        backend: str,
+        bootstrap: list[str],
+        settings: dict[str, Any],
+        checkout: Path | None = None,
     ) -> None:
         order: dict[str, Any] = {"name": name, "folder": str(folder / name), "backend": backend, "bootstrap": bootstrap}
         order["settings"] = {"backend": backend, **settings}
+        python, path = sys.executable, os.environ.get("PYTHONPATH", "")
+        if checkout is not None:
+            python, path = str(checkout / ".venv" / "bin" / "python"), f"{checkout / 'scripts'}:{checkout}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", json.dumps(order)],
+            [python, "-m", "benchmarks.worker", json.dumps(order)],
+            env={**os.environ, "PYTHONPATH": path},
+            cwd=checkout,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(folder / f"{name}.log").open("w"),
@@ -51,24 +63,15 @@ class FleetNode:
 
     def through_http(self, do: str, **facts: Any) -> dict[str, Any]:
         """Put a load on this node's API from a process of callers; `node_cpu_ms` is the node's CPU time a call."""
-        order = {"do": do, "host": self.started["api"].removeprefix("http://"), **facts}
-        with subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.caller", json.dumps(order)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as caller:
-            assert caller.stdin is not None
-            assert caller.stdout is not None
-            caller.stdout.readline()
+        with self.http_callers(do, **facts) as callers:
             before = self.do("state")["cpu_ms"]
-            caller.stdin.write("go\n")
-            caller.stdin.flush()
-            line = caller.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the callers ended with exit code {caller.returncode}")
-        answer: dict[str, Any] = json.loads(line)
+            callers.go()
+            answer = callers.result()
         return answer | {"node_cpu_ms": (self.do("state")["cpu_ms"] - before) / max(1, answer["good"])}
+
+    def http_callers(self, do: str, **facts: Any) -> "HttpCallers":
+        """A process of callers of this node's API that is ready to begin."""
+        return HttpCallers({"do": do, "host": self.started["api"].removeprefix("http://"), **facts})
 
     def freeze(self) -> None:
         os.kill(self.process.pid, signal.SIGSTOP)
@@ -89,17 +92,51 @@ class FleetNode:
         self.process.stdout.close()
 
 
+class HttpCallers:
+    """A process of callers, whose requests are made when it is entered."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.caller", json.dumps(order)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.__exit__(None, None, None)
+
+    def go(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+
+    def result(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the callers ended with exit code {self._process.wait()}")
+        result: dict[str, Any] = json.loads(line)
+        return result
+
+
 @contextmanager
-def fleet(count: int, *, backend: str = "hybrid", **settings: Any) -> Iterator[list[FleetNode]]:
-    """`count` nodes that are all connected; with the backend `mock` they have no host."""
+def fleet(
+    count: int, *, backend: str = "hybrid", checkout: Path | None = None, **settings: Any
+) -> Iterator[list[FleetNode]]:
+    """`count` nodes that are all connected; with the backend `mock` they have no host. `checkout`: of that code."""
     members: list[FleetNode] = []
     with TemporaryDirectory(prefix="bzzz-bench-") as folder:
         try:
             for number in range(1, count + 1):
                 known = [member.started["addresses"][0] for member in members if member.started["addresses"]]
-                members.append(
-                    FleetNode(f"n{number}", Path(folder), backend=backend, bootstrap=known, settings=settings)
-                )
+                facts: dict[str, Any] = {"backend": backend, "bootstrap": known, "settings": settings}
+                members.append(FleetNode(f"n{number}", Path(folder), checkout=checkout, **facts))
             deadline = time.monotonic() + MEET_SECONDS_MAX
             while backend != "mock" and any(m.do("state")["connected"] < count - 1 for m in members):
                 if time.monotonic() > deadline:

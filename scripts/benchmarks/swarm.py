@@ -36,7 +36,7 @@ def run() -> list[Figure]:
     figures: list[Figure] = []
     for nodes in NODES:
         figures.extend(_at(nodes))
-    return [*figures, *_kept_alive(), *_all_at_once(), *_frozen("hybrid"), *_frozen("real")]
+    return [*figures, *_all_at_once(), *_frozen("hybrid"), *_frozen("real")]
 
 
 def _at(nodes: int) -> Iterator[Figure]:
@@ -96,25 +96,6 @@ def _gets(one: FleetNode, nodes: int) -> Iterator[Figure]:
             facts = {"run": "read", "count": READ, "consistency": consistency, "callers": callers, "seconds": SECONDS}
             yield from _calls(what, one.do("get", **facts))
             yield from _calls(f"{what}, HTTP", one.through_http("get", status=200, **facts))
-
-
-def _kept_alive() -> Iterator[Figure]:
-    """16 kept connections on one node of three; and the CPU time that the API adds to a call."""
-    with fleet(3, replication=2, write_quorum=2, read_quorum=2) as members:
-        one = members[0]
-        _warm_up(one)
-        with_http = 0.0
-        for do, what in (("put", "signed beforehand"), ("write", "signed by the node")):
-            got = one.through_http(do, count=6_000, run=do, callers=16, seconds=SECONDS, status=201)
-            name = f"3 nodes: put through HTTP, 3 copies, 16 kept connections, {what}"
-            bound, target = (Bound.AT_LEAST, 1_000.0) if do == "put" else (Bound.NONE, None)
-            yield _figure(name, got["rate"], "/s", bound, target)
-            yield from _not_as_asked(name, got)
-            if do == "put":
-                with_http = got["node_cpu_ms"]
-        one.do("make", count=10_000, run="plain")
-        plain = one.do("put", callers=16, seconds=SECONDS)
-        yield _figure("the API's own time in the node, a put", with_http - plain["cpu_ms"], "ms")
 
 
 def _all_at_once() -> Iterator[Figure]:

@@ -86,11 +86,13 @@ class Author:
 
     # -- writing ----------------------------------------------------------------------------------------------
 
-    async def write(self, write: WriteRequest) -> Receipt:
-        """Sign and write a version. Raises `InvalidAddress`, `Conflict`, `UnknownParents`, `NotLater`, `TooLarge`,
-        and what the DHT raises."""
-        started = trio.current_time()
-        operation = self._dht.begin(write.address.key, write.timeout)
+    async def write(self, write: WriteRequest, *, began: float | None = None) -> Receipt:
+        """Sign and write a version. `began` is when its deadline began, on trio's clock, if that was before now.
+
+        Raises `InvalidAddress`, `Conflict`, `UnknownParents`, `NotLater`, `TooLarge`, and what the DHT raises.
+        """
+        started = trio.current_time() if began is None else began
+        operation = self._dht.begin(write.address.key, write.timeout, at=started)
         address = require_one(write.address).canonical
         key = write.address.key
         if REISSUES in write.meta:
@@ -142,9 +144,10 @@ class Author:
         must_be_absent: bool = False,
         idempotency_key: str | None = None,
         timeout: float | None = None,
+        began: float | None = None,
     ) -> Receipt:
         """Write an envelope that its author signed already. Sending the same one again is harmless."""
-        started = trio.current_time()
+        started = trio.current_time() if began is None else began
         envelope = decode(encoded)
         operation = self._dht.begin(envelope.key, timeout, at=started)
         if address is not None and require_one(address).canonical != envelope.address:

@@ -23,6 +23,7 @@ from node.api.router import router
 from node.api.routes import RESOURCES
 from node.config import changes
 from node.config.settings import Settings
+from node.services.writes import admission
 from protocols import clock, errors, header, ucxl
 from protocols.keys import PrivateKey
 from protocols.policy.breaker import BreakerState
@@ -237,7 +238,8 @@ def test_every_code_is_in_the_table_with_whether_it_may_be_retried() -> None:
         kinds.extend(kind.__subclasses__())
         retryable.setdefault(kind.code, set()).add(kind.retryable)
     assert TooSlow.code in retryable
-    source = Path(routes.__file__).read_text(encoding="utf-8")
+    folder = Path(routes.__file__).parent
+    source = "".join((folder / name).read_text(encoding="utf-8") for name in ("route_reply.py", "write_routes.py"))
     successes = {getattr(errors, name) for name in re.findall(r"\berrors\.([A-Z]+)\b", source)}
     table = {names(row[0])[0]: row[2] for row in rows("Codes", "Code")}
     assert set(table) == set(retryable) | successes
@@ -256,6 +258,7 @@ def test_every_limit_is_in_the_table_with_its_value() -> None:
         ("body of a request", f"{request.body_bytes_max:,} bytes", "body_bytes_max"),
         ("time for the whole body", f"{request.body_seconds_max:g} s", "body_seconds_max"),
         ("requests in progress: reads, and writes", f"{request.requests_max} each", "requests_max"),
+        ("writes that begin without waiting for their turn", f"{admission.FREE}", ""),
         ("connections", f"{server.connections_max}", "connections_max"),
         ("open sockets beyond these, while they are refused or closed", f"{server.surplus_max}", "surplus_max"),
         ("time for the first headers of a connection", f"{server.header_seconds_max:g} s", "header_seconds_max"),
