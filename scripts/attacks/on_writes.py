@@ -139,7 +139,9 @@ async def endless_forgeries(run: AttackRun) -> None:
     """20,000 envelopes with bad signatures, each of which takes 50 microseconds to check."""
     member = await run.member()
     honest = [make_envelope(member.key, b"x", path="forgeries") for _ in range(messages.ENVELOPES_MAX)]
-    batch = tuple(envelope.encoded[:-1] + bytes([envelope.encoded[-1] ^ 1]) for envelope in honest)
+    batch = tuple(
+        _encoded(one.header, bytes([one.signature[0] ^ 1]) + one.signature[1:], one.content) for one in honest
+    )
     request = message_codec.encode_request(1 << 40, Merge(batch))
     for _ in range(80):
         if not await member.send(request, Lane.BULK):

@@ -198,7 +198,7 @@ def test_a_byte_that_a_disk_changed_is_not_served_and_its_version_is_fetched_fro
     found = subprocess.run(check, capture_output=True, cwd=REPOSITORY, env=clean(), timeout=60)
     assert found.returncode == 1
     (fault,) = json.loads(found.stdout)["faults"]
-    assert (fault["address"], fault["content"]) == (ADDRESS, True)
+    assert (fault["address"], fault["signed_part"]) == (ADDRESS, True)
     api = up("--name", "n1", "--bootstrap", two["multiaddrs"][0], data="1").ready()["api"]
     local = envelope() + "&consistency=local"
     block_until(lambda: call(api, local)[1] == content, what="the content is whole again")

@@ -7,6 +7,7 @@ not wait until the swarm acknowledges.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import trio
 
@@ -332,7 +333,11 @@ class Author:
 
     async def _receipt(self, standing: Standing, requested: bytes | None) -> Receipt:
         written = await self._store.by_digest(standing.digest)
-        assert written is not None, standing
+        if written is None:
+            raise Unavailable(
+                f"version {standing.digest.hex()} is damaged in this node's store, and is asked of the holders again; "
+                "try again soon"
+            )  # fmt: skip
         receipt = Receipt.of(
             written, standing, log_id=self._store.log_id, quorum=self._dht.write_quorum, requested=requested
         )
@@ -372,12 +377,10 @@ def _check_same(earlier: Envelope | Notice, address: str, again: WriteRequest | 
 
 
 def _is_same_write(earlier: Envelope | Notice, again: WriteRequest | Envelope) -> bool:
-    """As far as this node knows. A second try may differ in content type and meta, but not in the content."""
+    """A second try may differ in content type and meta, but not in the content."""
     if isinstance(again, Envelope):
         return earlier.digest == again.digest
-    if not isinstance(earlier, Envelope):
-        return earlier.deleted == again.deleted
-    return (earlier.content, earlier.deleted) == (again.content, again.deleted)
+    return (earlier.content_digest, earlier.deleted) == (sha256(again.content).digest(), again.deleted)
 
 
 def _check_later(envelope: Envelope, parents: Mapping[bytes, int | None]) -> None:

@@ -251,7 +251,7 @@ class HintedHandoff:
                 if not isinstance(envelope, Envelope) and hint.digest in self._store.damage.set_aside:
                     self._store.postpone_hint(
                         peer, hint.sequence, next_try_ms=self._now_ms() + DAMAGED_MS,
-                        refusal="its content was damaged on this node's disk, and no holder has answered it yet",
+                        refusal="it was damaged on this node's disk, and no holder has answered it yet",
                     )  # fmt: skip
                 elif not isinstance(envelope, Envelope):
                     await self._store.quarantine_hint(

@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 
+import msgpack
 import pytest
 import trio.testing
 
@@ -12,6 +13,7 @@ from node.swarm.limit_counters import SILENCE_SECONDS
 from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import AHEAD_MS_MAX, version
 from protocols.envelope import Envelope, seal
+from protocols.header import DOMAIN
 from protocols.keys import PrivateKey
 from protocols.policy.signature_cache import SignatureCache
 from protocols.ucxl import key_of
@@ -101,6 +103,15 @@ async def test_a_peer_that_forges_notices_again_and_again_is_banned() -> None:
         forged = [("liar", _forged(envelope(4 * number + each, 0))) for each in range(4)]
         await ingest.merge_notices(KEY, forged)
     assert "banned" in peer_policy.complaint("liar")
+
+
+async def test_a_notice_of_another_major_is_left_out_and_no_fault_of_its_sender() -> None:
+    peer_policy = PeerPolicy()
+    header = envelope(1, 0).header.replace(b"\x92\x02\x00", b"\x92\x03\x00", 1)
+    newer = bytes(msgpack.packb([header, AUTHOR.sign(DOMAIN + header)]))
+    assert await ingest_over(peer_policy).merge_notices(KEY, [("a", newer), ("b", newer)]) == 1
+    counts = peer_policy.limit_counters.counts
+    assert (counts.answers_left_out, counts.offences) == (2, 0)
 
 
 async def test_notices_of_another_key_are_a_wrong_answer() -> None:
