@@ -5,8 +5,7 @@ the tasks that start (trio copies contexts), into each log record, and into the 
 carries its trace itself, because a task of another context takes it from there.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from contextvars import ContextVar
 
 from protocols.messages import TRACE_MAX
@@ -23,11 +22,16 @@ def to_send() -> str:
     return trace if len(trace) <= TRACE_MAX else ""
 
 
-@contextmanager
-def following(traces: str | Iterable[str]) -> Iterator[None]:
+class following:
     """Within the context the current trace is this one, or all of these."""
-    token = _current.set(traces if isinstance(traces, str) else ",".join(dict.fromkeys(filter(None, traces))))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_token", "_traces")
+
+    def __init__(self, traces: str | Iterable[str]) -> None:
+        self._traces = traces if isinstance(traces, str) else ",".join(dict.fromkeys(filter(None, traces)))
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._traces)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)

@@ -49,7 +49,7 @@ class ApiAccess:
 
 
 class Middleware:
-    """`now_ms` is the wall clock in Unix milliseconds; `new_id` makes request ids, `new_trace` 32 hex digits."""
+    """`now_ms` is the wall clock in Unix milliseconds."""
 
     def __init__(
         self,
@@ -58,16 +58,12 @@ class Middleware:
         *,
         now_ms: Callable[[], int],
         limits: RequestLimits | None = None,
-        new_id: Callable[[], str] = lambda: os.urandom(8).hex(),
-        new_trace: Callable[[], str] = lambda: os.urandom(16).hex(),
         metrics: HttpMetrics | None = None,
     ) -> None:
         self._app = app
         self._access = access
         self._now_ms = now_ms
         self._limits = limits or RequestLimits()
-        self._new_id = new_id
-        self._new_trace = new_trace
         self._metrics = metrics or HttpMetrics(())
         self._in_progress = {True: 0, False: 0}
         """Requests that read, and that write."""
@@ -81,10 +77,10 @@ class Middleware:
         began = trio.current_time()
         headers = request.headers
         sent_id = headers.get(b"x-request-id", b"").decode("latin-1")
-        request.id = sent_id if _REQUEST_ID.fullmatch(sent_id) else self._new_id()
+        random = os.urandom(32).hex()
+        request.id = sent_id if _REQUEST_ID.fullmatch(sent_id) else random[:16]
         parent = parse(headers.get(b"traceparent", b"").decode("latin-1"))
-        span = self._new_trace()[:16]
-        own = parent._replace(span=span) if parent else Traceparent(self._new_trace(), span)
+        own = parent._replace(span=random[16:32]) if parent else Traceparent(random[32:], random[16:32])
         # The task of a connection has a context of its own, and the next request replaces the id.
         structlog.contextvars.bind_contextvars(request_id=request.id)
         with trace.following(own.trace):

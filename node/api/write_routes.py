@@ -1,7 +1,6 @@
 """The routes of the HTTP API that write versions, and the receipts of writes."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from node.api.request import Request
 from node.api.route_reply import RouteReply
 from node.dht.base import Durability, Receipt
 from node.node import Node
+from node.services.writes.admission import Turn
 from node.services.writes.author import WriteRequest
 from protocols import errors
 from protocols.errors import InvalidPayload
@@ -54,7 +54,7 @@ async def _write(node: Node, request: Request, *, must_be_absent: bool) -> Route
         return await _write_admitted(node, request, query, must_be_absent=must_be_absent, began=began)
 
 
-def _turn(node: Node, query: Query) -> AbstractAsyncContextManager[float]:
+def _turn(node: Node, query: Query) -> Turn:
     """Wait with a write until it may begin; see `Admission`."""
     return node.admission.turn(_timeout(query) or node.dht.deadline_seconds)
 

@@ -9,9 +9,6 @@ The line is paced by the loop alone. Writes that wait for a slow disk or for far
 turns are short, and the line is empty.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import trio
 
 from node.store.signal import Signal
@@ -48,23 +45,24 @@ class Admission:
             await trio.lowlevel.checkpoint()
             self._turn_seconds += (trio.current_time() - started - self._turn_seconds) * _WEIGHT
 
-    @asynccontextmanager
-    async def turn(self, seconds: float) -> AsyncIterator[float]:
-        """Wait until a write with a deadline of `seconds` may begin; give the time at which it came (trio's clock).
+    def turn(self, seconds: float) -> "Turn":
+        """The turn of a write with a deadline of `seconds`, to be entered by `async with`."""
+        return Turn(self, seconds)
 
-        Raises `Unavailable` when it would be too late: at once by the estimate, or when its turn has come.
-        """
-        came_at = trio.current_time()
+    async def begin(self, seconds: float) -> None:
+        """Wait until a write may begin. Raises `Unavailable` when it would be too late: at once by the estimate, or
+        when its turn has come."""
         if self._under_way >= FREE or self._line:
+            came_at = trio.current_time()
             self._check_in_time(0.0, self._under_way + len(self._line), seconds)
             self._arrived.notify()
             await self._line.park()
             self._check_in_time(trio.current_time() - came_at, self._under_way, seconds)
         self._under_way += 1
-        try:
-            yield came_at
-        finally:
-            self._under_way -= 1
+
+    def end(self) -> None:
+        """A write that began has ended."""
+        self._under_way -= 1
 
     def _check_in_time(self, waited: float, before: int, seconds: float) -> None:
         """While the line is not empty, as many writes end as begin: each one before this takes its part of a turn."""
@@ -76,3 +74,21 @@ class Admission:
                 "timeout_ms",
                 before=before, retry_after_ms=max(1, round(took * 1000)),
             )  # fmt: skip
+
+
+class Turn:
+    """The turn of one write: entering waits for it, and gives the time (trio's clock) at which the write came."""
+
+    __slots__ = ("_admission", "_seconds")
+
+    def __init__(self, admission: Admission, seconds: float) -> None:
+        self._admission = admission
+        self._seconds = seconds
+
+    async def __aenter__(self) -> float:
+        came_at = trio.current_time()
+        await self._admission.begin(self._seconds)
+        return came_at
+
+    async def __aexit__(self, *_: object) -> None:
+        self._admission.end()
