@@ -48,7 +48,8 @@ class ApiFinder:
 
     def health(self) -> FinderHealth:
         return FinderHealth(
-            kind="configured" if self._apis else "",
+            kind="api",
+            is_on=bool(self._apis),
             sources=len(self._apis),
             faults=tuple(f"the bootstrap node {api}: {why}" for api, why in sorted(self._faults.items())),
             errors=self._errors,

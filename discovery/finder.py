@@ -5,7 +5,8 @@ and when. A finder never dials, and does not know which peers are connected. Wha
 `ThisNode`, and asks again whenever that has changed.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from protocols.policy.sighting import Sighting, Source
@@ -58,8 +59,10 @@ class ThisNode(Protocol):
 class FinderHealth:
     """The health of a finder."""
 
-    kind: str = ""
-    """The way in which it searches now, in a word; '' when it does not search."""
+    kind: str
+    """The way in which it searches, in a word."""
+    is_on: bool = True
+    """Whether it searches: one without a source does not."""
     sources: int = 0
     """The number of its configured sources."""
     faults: tuple[str, ...] = ()
@@ -70,6 +73,10 @@ class FinderHealth:
     """The duration of the last search."""
     looked_at: float | None = None
     """The time of the last search, on trio's clock."""
+    interfaces: tuple[str, ...] = ()
+    """The network interfaces that it uses now, if it uses any by itself."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What it has sent, heard and dropped since the start, by name."""
 
 
 class Finder(Protocol):

@@ -8,7 +8,7 @@ ever, with a backoff; the reason is in the health and, once, in the log.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import trio
@@ -16,7 +16,6 @@ import trio
 from discovery.finder import FinderHealth, Sightings, ThisNode
 from discovery.interfaces import Interface, interfaces_of
 from discovery.mdns import MdnsFailed, MdnsResponder
-from discovery.mdns_inbox import MdnsCounts
 from discovery.mdns_records import Fault, service_of
 from discovery.mdns_table import Change, Found, MdnsTable
 from protocols.policy.backoff import backoff
@@ -56,25 +55,20 @@ class MdnsFinder:
         self._errors = 0
         self._looked_at: float | None = None
 
-    @property
-    def counts(self) -> MdnsCounts:
-        return self._responder.counts
-
-    @property
-    def faults(self) -> Mapping[Fault, int]:
-        """The records that were dropped since the start."""
-        return self._table.faults
-
-    @property
-    def interfaces(self) -> tuple[Interface, ...]:
-        """The interfaces in use now."""
-        return self._responder.interfaces
-
     def health(self) -> FinderHealth:
         """Its fault, while the local network cannot be searched."""
         fault = self._responder.fault if self._responder.is_up else self._failure
         faults = (f"the local network cannot be searched by mDNS: {fault}",) if fault else ()
-        return FinderHealth(kind="mdns", faults=faults, errors=self._errors, looked_at=self._looked_at)
+        counts = self._responder.counts
+        dropped = {f"dropped_{fault}": self._table.faults[fault] for fault in Fault}
+        return FinderHealth(
+            kind="mdns",
+            faults=faults,
+            errors=self._errors,
+            looked_at=self._looked_at,
+            interfaces=tuple(interface.name for interface in self._responder.interfaces),
+            counts={"questions": counts.questions, "heard": counts.heard, "own_heard": counts.own, **dropped},
+        )
 
     async def run(self, sightings: Sightings) -> None:
         self._reports.open(sightings)

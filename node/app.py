@@ -435,6 +435,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
             now_ms=now_ms,
         ),
         monitor=monitor,
+        finders=swarm.finders if swarm else (),
         network=environment.network,
         breaker=swarm.breaker if swarm else None,
         peer_policy=environment.peer_policy,

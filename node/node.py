@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from discovery.finder import Finder
 from node.dht.circuit_breaker import CircuitBreaker
 from node.dht.dispatch import DispatchDHT
 from node.metrics import Meters
@@ -41,6 +42,8 @@ class Node:
     peer_list: PeerList
     monitor: HealthMonitor
     """Observes the components, and makes the health report."""
+    finders: tuple[Finder, ...]
+    """How it finds others."""
     network: Network | None
     breaker: CircuitBreaker | None
     peer_policy: PeerPolicy

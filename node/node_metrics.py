@@ -29,6 +29,7 @@ class NodeMetrics:
         yield from self._hints()
         yield from self._store()
         yield from self._swarm()
+        yield from self._discovery()
 
     def _identity(self) -> Iterator[Family]:
         node = self._node
@@ -153,6 +154,15 @@ class NodeMetrics:
             "How often each limit for peers was hit, and how much from peers was refused.",
             Kind.COUNTER, ("kind",), kinds,
         )  # fmt: skip
+
+    def _discovery(self) -> Iterator[Family]:
+        finders = [finder.health() for finder in self._node.finders]
+        events: dict[tuple[str, ...], float] = {
+            (finder.kind, event): count for finder in finders for event, count in finder.counts.items()
+        }
+        if events:
+            what = "What a finder sent, heard and dropped."
+            yield Family("bzzz_discovery_events_total", what, Kind.COUNTER, ("finder", "event"), events)
 
 
 def _breaker(breaker: CircuitBreaker) -> Iterator[Family]:

@@ -87,9 +87,6 @@ class Host:
         """Plug another interface into a LAN."""
         number, port = lan.next_port()
         name = f"eth{len(self.interfaces)}"
-        peer = ("peer", "name", port, "netns", lan.switch.name)
-        self.namespace.ip("link", "add", name, "type", "veth", *peer)
-        lan.attach(port)
         interface = Interface(
             name=name,
             lan=lan,
@@ -98,10 +95,21 @@ class Host:
             ip6=f"fd77:{lan.number}::{number:x}" if lan.has_ip6 else "",
         )
         self.interfaces.append(interface)
-        if interface.ip4:
-            self.namespace.ip("addr", "add", f"{interface.ip4}/24", "dev", name)
-        self.up(interface)
+        self._plug_in(interface)
         return interface
+
+    def exchange(self, interface: Interface) -> None:
+        """Replace the device of an interface by a new one with the same name and addresses."""
+        self.namespace.ip("link", "delete", interface.name)
+        self._plug_in(interface)
+
+    def _plug_in(self, interface: Interface) -> None:
+        peer = ("peer", "name", interface.port, "netns", interface.lan.switch.name)
+        self.namespace.ip("link", "add", interface.name, "type", "veth", *peer)
+        interface.lan.attach(interface.port)
+        if interface.ip4:
+            self.namespace.ip("addr", "add", f"{interface.ip4}/24", "dev", interface.name)
+        self.up(interface)
 
     def down(self, interface: Interface) -> None:
         """Take an interface down, as by pulling its cable; the kernel then drops its IPv6 addresses."""

@@ -68,6 +68,11 @@ async def get_peers(node: Node, request: Request) -> RouteReply:
     return RouteReply(data=serialize.peers(node.peers()))
 
 
+async def get_discovery(node: Node, request: Request) -> RouteReply:
+    Query(request)
+    return RouteReply(data={"finders": [serialize.finder(finder.health()) for finder in node.finders]})
+
+
 async def post_peers_forget(node: Node, request: Request) -> RouteReply:
     """Remove a member that is away. The body is a JSON object with `peer_id`, and may have `reason` and `author`."""
     Query(request)
@@ -209,6 +214,7 @@ RESOURCES: Mapping[str, Mapping[str, RouteFunction]] = {
     "/v1/receipt": {"GET": get_receipt},
     "/v1/peers": {"GET": get_peers},
     "/v1/peers/forget": {"POST": post_peers_forget},
+    "/v1/discovery": {"GET": get_discovery},
     "/v1/node": {"GET": get_node},
     "/v1/bootstrap": {"GET": get_bootstrap},
     "/v1/pending": {"GET": get_pending},

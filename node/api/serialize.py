@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from discovery.finder import FinderHealth
 from node.dht.base import Provenance, Receipt, VersionHistory
 from node.node import Node
 from node.services.membership.directory import Offer
@@ -213,6 +214,17 @@ def peers(peers: Sequence[PeerStatus]) -> dict[str, Any]:
     others = [each for each in peers if not each.is_member]
     left_out = set(map(id, others[PEERS_MAX:]))
     return {"peers": [peer(each) for each in peers if id(each) not in left_out], "left_out": len(left_out)}
+
+
+def finder(health: FinderHealth) -> dict[str, Any]:
+    return {
+        "kind": health.kind,
+        "on": health.is_on,
+        "sources": health.sources,
+        "interfaces": list(health.interfaces),
+        "faults": list(health.faults),
+        "counts": dict(health.counts),
+    }
 
 
 def peer(peer: PeerStatus) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,11 @@ def started(
     return nodes
 
 
+def mdns_of(node: LanNode) -> dict[str, Any]:
+    (found,) = [finder for finder in node.get("/v1/discovery")["finders"] if finder["kind"] == "mdns"]
+    return dict(found)
+
+
 def until_all_see_all(nodes: Sequence[LanNode]) -> None:
     names = {node.name for node in nodes}
     for node in nodes:
@@ -35,6 +41,9 @@ def test_five_nodes_find_each_other_by_mdns_alone(site: Site, tmp_path: Path) ->
     lan = site.lan(ip6=True)
     nodes = started([site.host(f"n{number}", lan) for number in range(5)], tmp_path, environment=ALONE)
     until_all_see_all(nodes)
+    mdns = mdns_of(nodes[0])
+    assert mdns["on"] and mdns["interfaces"] == ["eth0"] and not mdns["faults"]
+    assert mdns["counts"]["heard"] >= 4 and mdns["counts"]["own_heard"]
 
 
 def test_without_multicast_one_address_is_enough(site: Site, tmp_path: Path) -> None:
@@ -84,6 +93,15 @@ def test_an_interface_may_come_later_and_go_and_come_again(site: Site, tmp_path:
     hosts[0].up(hosts[0].interfaces[0])
     until_all_see_all([moving, at_home])
     until_all_see_all([moving, elsewhere])
+
+
+def test_an_interface_that_is_replaced_by_one_with_the_same_address_hears_new_nodes(site: Site, tmp_path: Path) -> None:
+    lan = site.lan()
+    hosts = [site.host(name, lan) for name in ("one", "two")]
+    one = started(hosts[:1], tmp_path, environment=ALONE)[0]
+    block_until(lambda: mdns_of(one)["counts"]["own_heard"], what="it is on the LAN")
+    hosts[0].exchange(hosts[0].interfaces[0])
+    until_all_see_all([one, *started(hosts[1:], tmp_path, environment=ALONE)])
 
 
 def test_networks_of_other_names_and_nodes_without_mdns_are_not_found(site: Site, tmp_path: Path) -> None:

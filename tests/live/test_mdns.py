@@ -66,6 +66,9 @@ class Running:
     def __init__(self, this: This, seen: Seen, finder: MdnsFinder) -> None:
         self.this, self.seen, self.finder = this, seen, finder
 
+    def count(self, name: str) -> int:
+        return self.finder.health().counts[name]
+
 
 @pytest.fixture
 def network() -> str:
@@ -96,7 +99,7 @@ async def test_nodes_find_each_other_follow_a_move_and_see_a_leave(network: str)
             await until(lambda: one.seen.peers.get(two.this.peer_id) == two.this.addresses())
         await until(lambda: not one.seen.peers, what="the node that left is lost")
         assert one.finder.health().faults == ()
-        await until(lambda: one.finder.counts.own and one.finder.counts.questions)
+        await until(lambda: one.count("own_heard") and one.count("questions"))
 
 
 async def test_networks_of_other_names_do_not_see_each_other(network: str) -> None:
@@ -154,7 +157,7 @@ async def test_what_strangers_send_is_dropped_and_counted_and_the_finder_goes_on
 ) -> None:
     service, liar = service_of(network), PrivateKey.from_seed(b"\x01" * 32).peer_id
     async with running(network) as one:
-        await until(lambda: one.finder.counts.own)
+        await until(lambda: one.count("own_heard"))
         bad = {
             Fault.OWN_ID: answer(service, "own", dnsaddr("192.0.2.66", one.this.peer_id)),
             Fault.TOO_MANY_ADDRESSES: answer(service, "many", *[dnsaddr("192.0.2.66", liar)] * 70, is_one_record=True),
@@ -166,7 +169,7 @@ async def test_what_strangers_send_is_dropped_and_counted_and_the_finder_goes_on
         for packet in (*junk, *bad.values()):
             stranger.sendto(packet, (GROUP, PORT))
         for fault in bad:
-            await until(lambda fault=fault: one.finder.faults[fault], what=f"{fault} is counted")
+            await until(lambda fault=fault: one.count(f"dropped_{fault}"), what=f"{fault} is counted")
         assert not one.seen.peers
         good = answer(service, "good", dnsaddr("192.0.2.9", liar), dnsaddr("192.0.2.10", liar))
         stranger.sendto(good, (GROUP, PORT))
@@ -178,12 +181,12 @@ async def test_what_strangers_send_is_dropped_and_counted_and_the_finder_goes_on
 async def test_a_flood_is_cut_short_and_other_senders_are_heard(network: str, stranger: socket.socket) -> None:
     service = service_of(network)
     async with running(network) as one:
-        await until(lambda: one.finder.counts.own)
+        await until(lambda: one.count("own_heard"))
         for number in range(300):
             peer = PrivateKey.from_seed(number.to_bytes(32, "big")).peer_id
             stranger.sendto(answer(service, f"flood{number}", dnsaddr("192.0.2.66", peer)), (GROUP, PORT))
             await trio.sleep(0)
-        await until(lambda: one.finder.faults[Fault.SHARE])
+        await until(lambda: one.count("dropped_share"))
         assert len(one.seen.peers) < 300
 
 
@@ -204,7 +207,7 @@ async def test_a_port_that_is_taken_is_a_line_of_health_and_tried_again(
             await until(lambda: one.finder.health().faults)
             assert "UDP port 5353 is taken" in one.finder.health().faults[0]
             taken.close()
-            await until(lambda: not one.finder.health().faults and one.finder.counts.own)
+            await until(lambda: not one.finder.health().faults and one.count("own_heard"))
 
 
 async def test_a_machine_without_an_interface_says_so_until_it_has_one(network: str) -> None:

@@ -19,7 +19,7 @@ class FinderSwitch:
     def health(self) -> FinderHealth:
         """The health of the finder; while it is off, without sources and faults."""
         health = self._finder.health()
-        return health if self._is_on() else replace(health, kind="", sources=0, faults=())
+        return health if self._is_on() else replace(health, is_on=False, sources=0, faults=())
 
     async def run(self, sightings: Sightings) -> None:
         while True:

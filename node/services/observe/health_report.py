@@ -160,7 +160,7 @@ class HealthReporter:
         status, reasons = judge_discovery(facts)
         return ComponentHealth(
             component="discovery",
-            backend=", ".join(dict.fromkeys(finder.kind for finder in finders if finder.kind)) or "none",
+            backend=", ".join(finder.kind for finder in finders if finder.is_on) or "none",
             status=status,
             last_check_ms=self._last_ms(*(finder.looked_at for finder in finders)),
             error_count=sum(finder.errors for finder in finders),

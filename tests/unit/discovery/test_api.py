@@ -126,7 +126,7 @@ async def test_a_finder_runs_while_its_switch_is_on() -> None:
             await trio.testing.wait_all_tasks_blocked()
             assert runs == expected
             searching = FinderHealth(kind="one", sources=1, faults=("no node answers",), errors=3)
-            assert switched.health() == (searching if is_on else FinderHealth(errors=3))
+            assert switched.health() == (searching if is_on else FinderHealth(kind="one", is_on=False, errors=3))
             is_on = not is_on
             before, flipped = flipped, trio.Event()
             before.set()

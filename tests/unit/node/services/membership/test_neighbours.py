@@ -59,7 +59,7 @@ class Reports:
         self._addresses = addresses
 
     def health(self) -> FinderHealth:
-        return FinderHealth()
+        return FinderHealth(kind="reports")
 
     async def run(self, sightings: Sightings) -> None:
         sightings.saw(Sighting(peer=PEER, addresses=self._addresses, source=Source.MDNS))
