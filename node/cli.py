@@ -21,6 +21,7 @@ COMMANDS = {
     "services": "node.commands.services",
     "capability": "node.commands.capability",
     "health": "node.commands.health",
+    "doctor": "node.commands.doctor",
     "id": "node.commands.status",
     "pending": "node.commands.pending",
     "flags": "node.commands.flags",

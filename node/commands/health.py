@@ -56,7 +56,7 @@ def health_command(*, client: ApiClient, as_json: bool, every: float | None) -> 
     if every is not None:
         _watch(client, every, as_json)
         return
-    data, code = _report(client)
+    data, code = health_report(client)
     if as_json:
         print_json(data)
     else:
@@ -64,7 +64,7 @@ def health_command(*, client: ApiClient, as_json: bool, every: float | None) -> 
     click.get_current_context().exit(code)
 
 
-def _report(client: ApiClient) -> tuple[dict[str, Any], int]:
+def health_report(client: ApiClient) -> tuple[dict[str, Any], int]:
     """The report and the exit code. A failed node sends its report as the details of an error."""
     try:
         return client.call("GET", "/health").data, 0
@@ -94,7 +94,7 @@ def _watch(client: ApiClient, every: float, as_json: bool) -> None:
 def _report_or_reason(client: ApiClient, as_json: bool) -> str:
     """One report as text, or why there is none now. Raises `Failure` for an error that another try cannot change."""
     try:
-        data, _ = _report(client)
+        data, _ = health_report(client)
     except Failure as failure:
         if failure.exit_code != exit_codes.UNREACHABLE and not (failure.error or {}).get("retryable"):
             raise

@@ -1,0 +1,134 @@
+"""`bzzz doctor`: what keeps this node from others, or from one of them, in words."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from node.commands import exit_codes
+from node.commands.client import ApiClient, Failure
+from node.commands.health import health_report
+from node.commands.options import talks_to_node
+from node.commands.output import print_json, print_line
+from node.config import values
+from node.diagnosis.finding import Finding, bad, is_well, note, ok
+
+ADDRESSES_MAX = 8
+"""Addresses of a peer that are tried."""
+
+
+@click.command("doctor", short_help="Say what keeps this node from others.")
+@click.argument("peer", required=False)
+@talks_to_node
+def doctor_command(*, client: ApiClient, as_json: bool, peer: str | None) -> None:
+    """Say what keeps this node from others: addresses, multicast, ports, clocks, programs, peers that are away and why.
+
+    With PEER (a peer id, a name, a multiaddr, or HOST:PORT of a node's API): which hop of the way to it fails. Where no
+    node runs, the machine is looked at with the settings that one would start with.
+
+    The exit code is 0 only when nothing is wrong.
+    """
+    running, findings = _running(client)
+    if peer is not None:
+        findings = [*findings, *_way(peer, running)]
+    elif running is not None:
+        from node.diagnosis import running as diagnosis
+
+        findings += diagnosis.findings(
+            node=running.node, peers=running.peers, finders=running.finders, health=health_report(client)[0]
+        )
+    else:
+        findings += _of_machine()
+    if as_json:
+        print_json({"well": is_well(findings), "findings": [finding.as_dict() for finding in findings]})
+    else:
+        for finding in findings:
+            print_line(f"{finding.level.value:<4}  {finding.subject:<9}  {finding.text}")
+            if finding.advice:
+                print_line(f"{'':<17}  -> {finding.advice}")
+    click.get_current_context().exit(0 if is_well(findings) else exit_codes.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What a running node says of itself."""
+
+    node: dict[str, Any]
+    peers: list[dict[str, Any]]
+    finders: list[dict[str, Any]]
+
+
+def _running(client: ApiClient) -> tuple[_Running | None, list[Finding]]:
+    """The running node; or None and why it cannot be asked. Raises `Failure` for a wrong token."""
+    try:
+        node = client.call("GET", "/v1/node").data
+    except Failure as failure:
+        if failure.exit_code != exit_codes.UNREACHABLE:
+            raise
+        return None, [bad("node", failure.message)]
+    peers = client.call("GET", "/v1/peers").data["peers"]
+    return _Running(node, peers, client.call("GET", "/v1/discovery").data["finders"]), []
+
+
+def _of_machine() -> list[Finding]:
+    from node.config.file import ConfigError
+    from node.config.load import load
+    from node.diagnosis import machine
+
+    try:
+        settings = load({})
+    except ConfigError as error:
+        return [bad("settings", str(error))]
+    return machine.findings(settings)
+
+
+# -- the way to one peer ----------------------------------------------------------------------------------------------
+
+
+def _way(peer: str, running: _Running | None) -> list[Finding]:
+    """The hops to a peer, by each of its addresses, and what the running node has to say of it."""
+    import trio
+
+    from node.diagnosis.way import walk
+
+    addresses, findings = _addresses(peer, running)
+    for address in addresses[:ADDRESSES_MAX]:
+        findings.append(note("way", address))
+        findings += trio.run(walk, address)
+    ids = {address.rpartition("/p2p/")[2] for address in addresses if "/p2p/" in address}
+    if running is not None:
+        findings += [_as_seen(each) for each in running.peers if peer in (each["peer_id"], each["name"]) or
+                     each["peer_id"] in ids]  # fmt: skip
+    return findings
+
+
+def _addresses(peer: str, running: _Running | None) -> tuple[list[str], list[Finding]]:
+    """Where a peer may be, and what was found out on the way to know."""
+    if peer.startswith("/"):
+        return [peer], []
+    known = [each for each in (running.peers if running else []) if peer in (each["peer_id"], each["name"])]
+    if known:
+        return list(dict.fromkeys(address for each in known for address in each["multiaddrs"])), []
+    try:
+        api = values.host_port(peer)
+    except ValueError:
+        what = "no node runs here that could know it" if running is None else "'bzzz peers' lists those that are known"
+        return [], [bad("peer", f"nothing is known of {peer!r}: {what}", "give a multiaddr, or HOST:PORT of its API")]
+    try:
+        there = ApiClient(api, None).call("GET", "/v1/bootstrap").data
+    except Failure as failure:
+        why = failure.message.removeprefix(f"no node at {api}: ").partition(". Start one")[0]
+        return [], [bad("api", f"the API of {peer} cannot be asked: {why}", "give a multiaddr of the swarm instead")]
+    network, other = running.node["network"] if running else there["network"], there["network"]
+    found = ok("api", f"{peer} is the node {there['peer_id']} of the swarm {other!r}")
+    if network != other:
+        found = bad("api", f"{peer} is of the swarm {other!r}, and this node of {network!r}", "name both alike")
+    return list(there["multiaddrs"]), [found]
+
+
+def _as_seen(peer: dict[str, Any]) -> Finding:
+    who = f"{peer['name'] or peer['peer_id']}"
+    if peer["state"] == "connected":
+        return ok("member", f"{who} is connected, and runs {peer['agent'] or 'a program without a name'}")
+    why = peer["last_error"] or "not tried yet"
+    return bad("member", f"{who} is {peer['state']} for this node: {why}")
