@@ -235,11 +235,11 @@ class MdnsResponder:
     def _admit(self, message: DNSIncoming) -> bool:
         """Read a message. False: zeroconf has no use for it, or may not see it."""
         assert self._loop is not None
+        sender, now = _plain(message.source[0] if message.source else ""), self._loop.time()
         try:
-            sender = _plain(message.source[0] if message.source else "")
-            return self._inbox.read(self._answers(message), sender, self._loop.time())
-        except Exception:  # whatever a stranger sends must not end the responder
-            log.exception("a message of %s could not be read", message.source)
+            return self._inbox.read(self._answers(message), sender, now)
+        except Exception as error:  # whatever a stranger sends must not end the responder
+            self._inbox.failed(error, sender, now)
             return False
 
     def _answers(self, message: DNSIncoming) -> Iterator[Answer]:

@@ -86,6 +86,11 @@ class MdnsInbox:
                 if isinstance(change, Found):
                     self._table.unreported(change.record.peer)
 
+    def failed(self, error: Exception, sender: str, now: float) -> None:
+        """A message could not be read at all."""
+        log.debug("a message of %s could not be read", sender, exc_info=error)
+        self._drop(Fault.MALFORMED, sender, now)
+
     def _drop(self, fault: Fault, sender: str, now: float) -> None:
         """Count a record, with a line a minute for each fault."""
         self._table.faults[fault] += 1

@@ -61,7 +61,7 @@ def _finders(finders: Sequence[Data]) -> Iterator[Finding]:
 def _mdns(finder: Data) -> Finding:
     counts = finder["counts"]
     if not finder["on"]:
-        return note("multicast", "mDNS is switched off", "bzzz flags set discovery_mdns true")
+        return note("multicast", "mDNS is switched off", "bzzz flags set discovery_mdns=true")
     dropped = {
         name.removeprefix("dropped_"): count for name, count in counts.items() if name.startswith("dropped_") and count
     }

@@ -1,12 +1,14 @@
 """Nodes on LANs: found by mDNS alone; without multicast, by one address; by a router; over cables; by js-libp2p."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from netsim.lan.node import LanNode
+from netsim.lan.node import SOURCES, LanNode
 from netsim.lan.site import Host, Site
 from tests.live.js_peer import JsPeer, JsUnavailable, installed
 from tests.until import block_until
@@ -112,6 +114,28 @@ def test_networks_of_other_names_and_nodes_without_mdns_are_not_found(site: Site
     hidden = started(hosts[3:], tmp_path, "--no-mdns")[0]
     until_all_see_all([one, two])
     assert one.connected() == {"two"} and not other.connected() and not hidden.connected()
+
+
+def test_mdns_is_switched_off_and_on_while_a_node_runs(site: Site, tmp_path: Path) -> None:
+    lan = site.lan()
+    hosts = [site.host(name, lan) for name in ("one", "two")]
+    one, two = started(hosts, tmp_path, environment=ALONE)
+    until_all_see_all([one, two])
+
+    def sources() -> list[str]:
+        (peer,) = [peer for peer in one.get("/v1/peers")["peers"] if peer["name"] == "two"]
+        return [source["source"] for source in peer["sources"]]
+
+    def switch(value: str) -> None:
+        flags = [sys.executable, "-m", "node.cli", "flags", "set", f"discovery_mdns={value}"]
+        assert hosts[1].namespace.start(flags, stdout=subprocess.DEVNULL, cwd=SOURCES).wait() == 0
+
+    block_until(lambda: "mdns" in sources(), what="two is on the LAN")
+    switch("false")
+    block_until(lambda: "mdns" not in sources(), what="two has said goodbye")
+    assert not mdns_of(two)["on"] and one.connected() == {"two"}
+    switch("true")
+    block_until(lambda: "mdns" in sources(), what="two is back")
 
 
 def test_js_libp2p_finds_a_node_and_is_found_by_mdns(site: Site, tmp_path: Path) -> None:

@@ -110,6 +110,15 @@ def test_a_flood_is_not_read(inbox: Inbox) -> None:
     assert inbox.counts.heard == int(MESSAGES_BURST)
 
 
+def test_a_message_that_cannot_be_read_is_counted_and_not_logged_each_time(
+    inbox: Inbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    for now in (0.0, 1.0):
+        inbox.inbox.failed(ValueError("x"), HOST, now)
+    assert inbox.table.faults[Fault.MALFORMED] == 2
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
 def test_bad_records_are_a_line_a_minute_and_foreign_nodes_are_none(
     inbox: Inbox, caplog: pytest.LogCaptureFixture
 ) -> None:
