@@ -96,3 +96,36 @@ async def forged_notices(seed: int) -> None:
 
 def test_notices_that_no_author_signed_are_refused_and_their_sender_is_blamed() -> None:
     over_seeds(forged_notices, range(4))
+
+
+async def pages_without_end(seed: int) -> None:
+    """A holder that claims versions without end, and shows none of them."""
+    async with swarm_of(seed, 5, backend=("real", "hybrid")[seed % 2], replication=2) as swarm:
+        writer, stranger = writer_and_stranger(swarm)
+        liar = next(node for node in running(swarm) if node.peer_id == writer.members.wanted(thing().key)[0])
+        digests = [(await put(writer, 0, b"0")).digest]
+        await hints_delivered(swarm)
+        await stranger.resolver.resolve(thing(), consistency=Consistency.SWARM)
+        digests.append((await put(writer, 0, b"1")).digest)
+        await hints_delivered(swarm)
+        serve = PeerServer._versions  # private: what one node answers
+        asked = 0
+
+        async def lying(self: PeerServer, request: GetVersions) -> Any:
+            nonlocal asked
+            if self._store is not liar.store:
+                return await serve(self, request)
+            asked += 1
+            return VersionsReply((), 1 << 62, request.after)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PeerServer, "_versions", lying)
+            answer = await stranger.resolver.resolve(thing(), consistency=Consistency.SWARM)
+            assert answer.heads[0].digest == digests[-1]
+            history = await stranger.resolver.history(thing(), consistency=Consistency.SWARM)
+        assert [version.digest for version in history.versions] == digests
+        assert 0 < asked <= 4
+
+
+def test_a_holder_that_promises_versions_and_shows_none_is_left_out() -> None:
+    over_seeds(pages_without_end, range(4))
