@@ -65,20 +65,17 @@ class PeerAddresses:
     def configured(self) -> list[str]:
         return [address.text for address in self._known.values() if address.is_configured]
 
-    def learn(self, addresses: Sequence[str], source: Source, now: float) -> bool:
-        """Take the addresses that a source reports. Returns whether one of them is new."""
+    def learn(self, addresses: Sequence[str], source: Source, now: float) -> tuple[str, ...]:
+        """Take the addresses that a source reports. Returns those that are new."""
         is_configured = source is Source.CONFIGURATION
         usable = [text for text in dict.fromkeys(addresses) if is_configured or not self._is_distrusted(text, now)]
         if not is_configured:
             usable = usable[:ADDRESSES_MAX]
-        is_new = False
+        new = tuple(text for text in usable if text not in self._known)
         for text in usable:
-            if text not in self._known:
-                self._known[text] = KnownAddress(text)
-                is_new = True
-            self._known[text].sources[source] = now
+            self._known.setdefault(text, KnownAddress(text)).sources[source] = now
         self._bound()
-        return is_new
+        return new
 
     def replace(self, said: Sequence[str]) -> None:
         """The peer said in a hello which addresses it has. Others stay where its own word does not reach: configured

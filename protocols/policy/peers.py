@@ -3,7 +3,8 @@
 Sightings, dials and connections come in; dials and forgotten peers go out. A target is a peer (once its id is known) or
 a bare address (such as a bootstrap address without an id). Every target that is not connected is dialled, one attempt
 at a time, with a backoff between attempts: a configured one for ever, another until it was not seen for the forgetting
-horizon. A sighting does not count as seen, because two nodes could keep a dead peer alive that way.
+horizon. An address that becomes known during an attempt is dialled beside it, because the attempt may wait for one that
+the peer has left. A sighting does not count as seen, because two nodes could keep a dead peer alive that way.
 
 A sighting may be a lie. So a target that is known only from another peer is dialled more and more rarely, whatever else
 is reported of it; the peers that were never met and that one reporter named have a share of the room; and an address at
@@ -39,6 +40,8 @@ from protocols.policy.sighting import Sighting, Source
 
 SOON_SECONDS = 600.0
 """A peer that was seen within so long is dialled more often than one that is away for longer."""
+DIALS_MAX = 4
+"""Attempts under way to one peer: the first, and those to addresses that became known meanwhile."""
 SELF_SECONDS = 300.0
 """When a configured address that led to this node itself is dialled again: its name may lead elsewhere then."""
 
@@ -57,7 +60,8 @@ class _Target:
     charged_to: str = ""
     """The reporter whose share it counts for, until it is met."""
     is_connected: bool = False
-    is_dialling: bool = False
+    dials: int = 0
+    """Those under way."""
     failures: int = 0
     """Attempts in a row without a connection that lasted."""
     why: str = ""
@@ -202,7 +206,7 @@ class Peers:
         target = self._targets[peer]
         target.addresses.withdraw(source)
         target.sources.pop(source, None)
-        if not target.sources and target.connected_at == -inf and not target.is_dialling:
+        if not target.sources and target.connected_at == -inf and not target.dials:
             self._drop(peer)
 
     def _sighted(self, event: Sighting, now: float) -> Sequence[Effect]:
@@ -214,15 +218,23 @@ class Peers:
             if why := self._why_no_room(event):
                 return (NoRoom(event.reporter or event.source, why),)
             target = self._add(name, event, now)
-        is_news = target.addresses.learn(event.addresses, event.source, now)
+        new = target.addresses.learn(event.addresses, event.source, now)
         if event.source is Source.HELLO:
             target.addresses.replace(event.addresses)
         target.sources[event.source] = now
         target.describe(event)
-        if target.is_hearsay:
-            target.is_hearsay = event.is_hearsay
-            is_news = not event.is_hearsay or (is_news and not target.failures)
-        if is_news:
+        return self._news(name, new, event.is_hearsay, now)
+
+    def _news(self, name: str, new: tuple[str, ...], is_hearsay: bool, now: float) -> Sequence[Effect]:
+        """These addresses of a target are new: it is dialled at once, but for one that was only heard of and failed."""
+        target = self._targets[name]
+        was_hearsay = target.is_hearsay
+        if was_hearsay:
+            target.is_hearsay = is_hearsay
+        elif 0 < target.dials < DIALS_MAX and new and not target.is_connected:
+            target.dials += 1
+            return (Dial(name, new),)
+        if (was_hearsay and not is_hearsay) or (new and not (was_hearsay and target.failures)):
             target.dial_at = min(target.dial_at, now)
         return self._review(name, now)
 
@@ -277,9 +289,11 @@ class Peers:
     def _dialled(self, event: Dialled, now: float) -> Sequence[Effect]:
         name, peer = event.target, event.peer
         target = self._targets[name]
-        target.is_dialling = False
+        target.dials = max(0, target.dials - 1)
         if not target.is_connected:
             target.why = event.why
+        if target.dials and not peer:
+            return tuple(self._answered_by_others(event, target, now))  # another attempt is under way
         if name == peer:  # `Connected` has come already, or the connection is gone again
             target.dial_at = max(target.dial_at, now + self._base)
         elif target.peer or not peer:  # no peer answered, or another one than the target
@@ -301,8 +315,8 @@ class Peers:
                 target.why = ITSELF
                 target.dial_at = now + SELF_SECONDS
             elif other in self._targets and other != target.peer:
-                is_new = self._targets[other].addresses.learn((address,), Source.HELLO, now)
-                effects += self._review(other, now) if is_new else ()
+                new = self._targets[other].addresses.learn((address,), Source.HELLO, now)
+                effects += self._news(other, new, False, now)
         return effects
 
     def _found(self, peer: str, target: _Target, now: float) -> Sequence[Effect]:
@@ -356,7 +370,7 @@ class Peers:
     def _review(self, name: str, now: float) -> Sequence[Effect]:
         """The effects that are due for one target now; or else it is queued for its next time."""
         target = self._targets[name]
-        if target.is_connected or target.is_dialling:
+        if target.is_connected or target.dials:
             return ()
         forget_at = inf if target.addresses.configured() else target.seen_at + self._forget
         if now >= forget_at:
@@ -365,7 +379,7 @@ class Peers:
         addresses = target.addresses.texts()
         dial_at = target.dial_at if addresses else inf  # without addresses wait for a sighting
         if now >= dial_at:
-            target.is_dialling = True
+            target.dials = 1
             return (Dial(name, addresses, target.is_hearsay),)
         due = min(dial_at, forget_at)
         if due < target.queued_at:

@@ -1,5 +1,6 @@
 """The picture of the peers: which ones are dialled after which sightings, when again, and which are forgotten."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -23,7 +24,7 @@ from protocols.policy.peer_events import (
     NoRoom,
     Removed,
 )
-from protocols.policy.peers import SELF_SECONDS, SOON_SECONDS, Peers
+from protocols.policy.peers import DIALS_MAX, SELF_SECONDS, SOON_SECONDS, Peers
 from protocols.policy.sighting import Sighting, Source
 from tests.unit.ticks import due, run_until
 
@@ -61,11 +62,14 @@ def test_a_removed_peer_is_dialled_again_when_it_is_sighted_and_a_configured_one
     assert Dial("dead", ("/new",)) in book.handle(sighted("dead", "/new"), 61.0)
 
 
-def test_a_sighted_peer_is_dialled_at_once_and_one_attempt_at_a_time() -> None:
+def test_a_sighted_peer_is_dialled_at_once_and_new_addresses_beside_an_attempt() -> None:
     machine = peers()
     assert machine.handle(sighted("a", "/1", "/2"), 1.0) == (Dial("a", ("/1", "/2")),)
-    assert machine.handle(sighted("a", "/3"), 1.5) == ()
-    assert run_until(machine, 1000.0) == [], "the attempt has not ended"
+    assert machine.handle(sighted("a", "/2"), 1.5) == ()
+    assert machine.handle(sighted("a", "/3"), 1.5) == (Dial("a", ("/3",)),), "the first ones may be addresses it left"
+    assert run_until(machine, 1000.0) == [], "the attempts have not ended"
+    assert machine.handle(Dialled("a", ""), 900.0) == ()
+    assert run_until(machine, 1000.0) == [], "one has not"
     assert machine.handle(Dialled("a", ""), 1000.0) == ()
     assert run_until(machine, 1001.0)[0] == (1000.125, Dial("a", ("/1", "/2", "/3")))
 
@@ -268,11 +272,11 @@ def test_the_list_of_banned_peers_is_bounded_and_never_drops_this_node_itself() 
 
 def test_the_oldest_reported_address_is_dropped_first_and_configured_ones_stay() -> None:
     machine = peers()
+    machine.handle(Connected("a"), 0.0)
     machine.handle(sighted("a", "/set", is_configured=True), 0.0)
     for number in range(3 * ADDRESSES_MAX):
         machine.handle(sighted("a", f"/{number}"), 0.0)
-    machine.handle(Dialled("a", ""), 0.0)
-    ((_, dial),) = run_until(machine, 1.0)
+    (dial,) = machine.handle(Disconnected("a"), 10.0)
     assert isinstance(dial, Dial)
     assert dial.addresses == ("/set", *(f"/{number}" for number in range(2 * ADDRESSES_MAX, 3 * ADDRESSES_MAX)))
 
@@ -287,12 +291,12 @@ def test_a_peer_with_very_many_addresses_does_not_undo_its_own_backoff() -> None
 
 def test_an_address_that_was_reported_first_counts_as_configured_once_it_is() -> None:
     machine = peers()
+    machine.handle(Connected("a"), 0.0)
     machine.handle(sighted("a", "/a"), 0.0)
     machine.handle(sighted("a", "/a", is_configured=True), 0.0)
     for number in range(2 * ADDRESSES_MAX):
         machine.handle(sighted("a", f"/{number}"), 0.0)
-    machine.handle(Dialled("a", ""), 0.0)
-    ((_, dial),) = run_until(machine, 1.0)
+    (dial,) = machine.handle(Disconnected("a"), 10.0)
     assert isinstance(dial, Dial)
     assert dial.addresses[0] == "/a"
     assert len(dial.addresses) == ADDRESSES_MAX + 1
@@ -304,7 +308,8 @@ def test_reports_of_peers_cannot_fill_the_memory_nor_keep_the_configuration_out(
     assert [isinstance(effects[0], Dial) for effects in dialled] == [True, True, True, False, False]
     assert isinstance(dialled[3][0], NoRoom)
     assert machine.handle(sighted("seed", "/seed", is_configured=True), 0.0) == (Dial("seed", ("/seed",)),)
-    assert machine.handle(sighted("p0", "/y"), 0.0) == ()
+    assert machine.handle(sighted("p0", "/y"), 0.0) == (Dial("p0", ("/y",)),)
+    machine.handle(Dialled("p0", ""), 0.0)
     machine.handle(Dialled("p0", ""), 0.0)
     assert run_until(machine, 0.125) == [(0.125, Dial("p0", ("/x", "/y")))], "who is known already may still have news"
 
@@ -427,8 +432,17 @@ def test_a_known_peer_is_found_where_it_answered_for_another_one() -> None:
     for peer, address in (("a", "/x"), ("b", "/y")):
         machine.handle(sighted(peer, address), 0.0)
     machine.handle(Dialled("b", "", "no answer"), 1.0)
-    assert machine.handle(Dialled("a", "", "another peer answers there", (("/x", "b"),)), 1.0) == ()
-    assert run_until(machine, 1.2) == [(1.125, Dial("b", ("/x", "/y")))]
+    found = machine.handle(Dialled("a", "", "another peer answers there", (("/x", "b"),)), 1.0)
+    assert found == (Dial("b", ("/x", "/y")),)
+
+
+def test_a_peer_with_ever_new_addresses_is_dialled_a_few_times_at_once() -> None:
+    machine = peers()
+    effects = [machine.handle(sighted("a", f"/{number}"), 0.0) for number in range(20)]
+    assert sum(len(each) for each in effects) == DIALS_MAX
+    for _ in range(DIALS_MAX):
+        machine.handle(Dialled("a", ""), 1.0)
+    assert len(run_until(machine, 1.125)) == 1
 
 
 def test_a_configured_address_that_is_this_node_itself_is_dialled_rarely() -> None:
@@ -547,18 +561,23 @@ EVENTS = st.one_of(
 def test_whatever_happens_in_whatever_order(history: list[tuple[float, Event]], chance: float) -> None:
     machine, now = Peers("own", chance=lambda: chance, forget_seconds=20.0), 0.0
     connected: set[str] = set()
-    dialling: set[str] = set()
+    dialling: Counter[str] = Counter()
+    under_way: dict[str, set[str]] = {}
+    """The addresses in the attempts of each target since it was dialled first."""
     banned = {"own"}
 
     def note(effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Dial):
-                assert effect.target not in dialling, "one attempt at a time"
+                if not dialling[effect.target]:
+                    under_way[effect.target] = set()
+                assert under_way[effect.target].isdisjoint(effect.addresses), "one attempt at a time for an address"
+                under_way[effect.target].update(effect.addresses)
                 assert effect.target not in connected
                 assert effect.target not in banned
                 assert effect.addresses
                 assert len(set(effect.addresses)) == len(effect.addresses)
-                dialling.add(effect.target)
+                dialling[effect.target] += 1
             else:
                 assert isinstance(effect, Forget)
                 assert effect.peer
@@ -577,10 +596,10 @@ def test_whatever_happens_in_whatever_order(history: list[tuple[float, Event]], 
             case Disconnected(peer):
                 connected.discard(peer)
             case Dialled(name, _):
-                dialling.discard(name)
+                dialling[name] = max(0, dialling[name] - 1)
             case Banned(peer):
                 banned.add(peer)
-                dialling.discard(peer)
+                del dialling[peer]
             case _:
                 pass
         note(machine.handle(event, now))
