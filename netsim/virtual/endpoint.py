@@ -143,11 +143,11 @@ class VirtualEndpoint:
             for address in list(dial.open):
                 dial.fail(address, f"this node {reason}")
 
-    def move(self, number: int) -> None:
+    def move(self, number: int, *, keeps_connections: bool) -> None:
         """The interface has another address, or none (0). The connections over the former one are dead: this end knows
         it at once, the others learn nothing."""
         self._number = number
-        for peer, end in list(self._ends.items()):
+        for peer, end in [] if keeps_connections else list(self._ends.items()):
             end.state = _State.CLOSED
             del self._ends[peer]
             self._links.events.at(trio.current_time(), self._report_disconnected, peer, "its own address is gone")

@@ -47,19 +47,19 @@ class VirtualNetwork(Links):
 
     def unplug(self, peer_id: str) -> None:
         """A node's interface loses its address, or has none yet. Its connections are dead, and nobody is told."""
-        self._place(peer_id, 0)
+        self._place(peer_id, 0, keeps_connections=False)
 
-    def plug(self, peer_id: str) -> None:
-        """A node's interface gets an address that no node had before."""
-        self._place(peer_id, self._next_number())
+    def plug(self, peer_id: str, *, keeps_connections: bool = False) -> None:
+        """A node's interface gets an address that no node had before. `keeps_connections`: they go over another."""
+        self._place(peer_id, self._next_number(), keeps_connections=keeps_connections)
 
-    def _place(self, peer_id: str, number: int) -> None:
+    def _place(self, peer_id: str, number: int, *, keeps_connections: bool) -> None:
         if former := self._numbers.get(peer_id):
             self._endpoints[former] = None
         self._numbers[peer_id] = number
         self._note("address", peer_id, number)
         if (endpoint := self._by_peer.get(peer_id)) is not None:
-            endpoint.move(number)
+            endpoint.move(number, keeps_connections=keeps_connections)
             if number:
                 self._endpoints[number] = endpoint
 

@@ -78,6 +78,25 @@ def test_a_node_whose_address_changes_is_told_and_found_at_the_new_one() -> None
     over_seeds(moved)
 
 
+async def readdressed(seed: int) -> None:
+    """A node is dialled at another address from now on, and its connections go on over another interface."""
+    async with swarm_of(seed, 3) as swarm:
+        n1, n2 = swarm["n1"].running, swarm["n2"].running
+        before = n1.addresses()
+        swarm.net.plug(n1.peer_id, keeps_connections=True)
+        assert n1.addresses() != before
+        await met_again(swarm)
+        swarm.net.cut(n2.peer_id, n1.peer_id)
+        swarm.net.cut(n1.peer_id, n2.peer_id)
+        await until(lambda: not any(peer.is_connected for peer in n2.peers() if peer.peer == n1.peer_id))
+        swarm.net.heal()
+        await met_again(swarm)
+
+
+def test_members_are_told_another_address_over_the_connections_that_stay() -> None:
+    over_seeds(readdressed)
+
+
 async def both_moved(seed: int) -> None:
     """Two of three nodes get other addresses at the same moment: each learns from the third where the other is."""
     async with swarm_of(seed, 3) as swarm:
