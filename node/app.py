@@ -405,6 +405,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
         breaker=swarm.breaker if swarm else None,
         resolver=resolver,
         twin=lambda: environment.network.twin if environment.network else "",
+        apart=swarm.neighbours.apart if swarm else tuple,
         finders=swarm.finders if swarm else (),
         probes=Probes(
             own=environment.key.peer_id,

@@ -134,8 +134,8 @@ def _refusal(value: Any) -> tuple[int, Refusal]:
 
 
 def _member(value: Any) -> MemberEntry:
-    peer, addresses = _fields(value, 2)[:2]
-    return MemberEntry(_text(peer), _addresses(addresses))
+    peer, addresses, *trailing = _fields(value, 2)
+    return MemberEntry(_text(peer), _addresses(addresses), bool(trailing and trailing[0] is True))
 
 
 def _traces(value: Any) -> tuple[str, ...]:
@@ -216,6 +216,8 @@ def encode_reply(number: int, reply: Reply) -> bytes:
     match reply:
         case MergeReply():
             fields = (reply.total, [[at, *refusal] for at, refusal in reply.refusals])
+        case ProvidersReply():
+            fields = ([entry[:2] for entry in reply.providers],)
         case Hello():
             fields = _without_defaults(reply)
         case _:

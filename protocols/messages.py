@@ -143,6 +143,8 @@ class GetMembers(NamedTuple):
 class MemberEntry(NamedTuple):
     peer: str
     addresses: tuple[str, ...]
+    is_connected: bool = False
+    """The sender is connected with it. A trailing field, which only a `MembersReply` has."""
 
 
 class MembersReply(NamedTuple):

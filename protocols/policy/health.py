@@ -16,6 +16,8 @@ CLOCK_OFF_MS_MAX = 10_000
 
 COMMIT_SECONDS_SLOW = 1.0
 """A store whose commit takes longer is degraded."""
+NAMES_MAX = 5
+"""Nodes that one reason names."""
 
 
 class Status(StrEnum):
@@ -45,6 +47,12 @@ class SwarmFacts:
     """The number of peers that a write needs."""
     twin: str = ""
     """That another node runs with this node's identity, in words, or ''."""
+    is_alone_by_choice: bool = False
+    """No member is known, and no source could name one."""
+    away: tuple[str, ...] = ()
+    """The names of the members that are not connected, and why."""
+    apart: tuple[str, ...] = ()
+    """The names of the nodes that other members are connected to and this node is not, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,24 +78,32 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryFacts:
-    """Facts about the search for peers."""
+    """Facts about the search for peers, of the sources that are switched on."""
 
     sources: int
-    """Configured ones that are used."""
+    """The number of configured nodes."""
     faults: tuple[str, ...]
-    """Why a source, or the search of the local network, finds nothing."""
+    """Why a configured node, or the search of the local network, finds nothing."""
     members: int
     reachable: int
+    searches: tuple[str, ...] = ()
+    """The sources that find peers without configured nodes, like `mdns`."""
+
+    @property
+    def is_alone_by_choice(self) -> bool:
+        return not (self.members or self.sources or self.searches)
 
 
 def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
-    """The status of the swarm, and the reasons why it is not healthy."""
+    """The status of the swarm, and the reasons why it is not healthy; also what is no fault, and good to know."""
     reasons = [facts.twin] if facts.twin else []
+    remarks: list[str] = []
     if facts.backend != "mock":
         if not facts.members:
             is_real = facts.backend == "real"
             alone = "nothing can be written" if is_real else "what is written is kept on this machine alone"
-            reasons.append(f"no other member of the swarm is known yet: {alone}")
+            said = remarks if facts.is_alone_by_choice else reasons
+            said.append(f"no other member of the swarm is known yet: {alone}")
         elif not facts.reachable:
             reasons.append(f"none of the {facts.members} members known can be reached")
         elif facts.backend == "real" and facts.reachable < facts.write_quorum:
@@ -95,13 +111,18 @@ def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
         if facts.suspects:
             names = f": {', '.join(facts.suspect_names)}" if facts.suspect_names else ""
             reasons.append(f"{facts.suspects} connected members do not answer{names}")
+        if facts.apart:
+            reasons.append(f"connected with other members, and not with this node: {_names(facts.apart)}")
+        if facts.away and facts.reachable:
+            are = "is" if len(facts.away) == 1 else "are"
+            remarks.append(f"{len(facts.away)} of the {facts.members} members known {are} away: {_names(facts.away)}")
         reasons += [why for why in (facts.probe_failing, facts.calls_failing) if why]
         if facts.breaker is not BreakerState.CLOSED:
             reasons.append(f"the breaker is {facts.breaker}: {facts.breaker_why}")
     if clock := judge_clock(facts.clock_offsets_ms):
         reasons.append(clock)
     is_failed = facts.backend == "real" and (not facts.reachable or bool(facts.probe_failing))
-    return _status(is_failed, reasons), tuple(reasons)
+    return _status(is_failed, reasons), (*reasons, *remarks)
 
 
 def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
@@ -129,18 +150,21 @@ def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
 
 
 def judge_discovery(facts: DiscoveryFacts) -> tuple[Status, tuple[str, ...]]:
-    """The status of the search for peers. It matters only while no peer is connected.
-
-    With a connected peer, a silent source is normal.
-    """
-    if facts.reachable or not (facts.sources or facts.faults):
+    """The status of the search for peers, and whether this node is alone by choice or by failure. It matters only while
+    no peer is connected: with a connected peer, a silent source is normal."""
+    if facts.reachable:
         return Status.HEALTHY, ()
-    if len(facts.faults) >= facts.sources:
-        return Status.DEGRADED, facts.faults
-    if facts.members:
-        return Status.HEALTHY, ()  # they are being dialled, and the reasons of the swarm say that they are away
-    unreached = f"none of the {facts.sources} configured bootstrap nodes has been reached yet"
-    return Status.DEGRADED, (unreached, *facts.faults)
+    if facts.members:  # they are being dialled, and the reasons of the swarm say that they are away
+        is_failing = bool(facts.sources or facts.searches) and len(facts.faults) >= facts.sources + len(facts.searches)
+        return (Status.DEGRADED, facts.faults) if is_failing else (Status.HEALTHY, ())
+    if facts.is_alone_by_choice:
+        return Status.HEALTHY, ("alone by choice: no bootstrap node is configured, and no other source is switched on",)
+    if facts.sources:
+        unreached = f"alone by failure: none of the {facts.sources} configured bootstrap nodes has been reached yet"
+        return Status.DEGRADED, (unreached, *facts.faults)
+    if facts.faults:
+        return Status.DEGRADED, ("alone by failure: the search for other nodes fails", *facts.faults)
+    return Status.HEALTHY, (f"alone so far: no other node was found by {', '.join(facts.searches)}",)
 
 
 def judge_observed(*failing: str) -> tuple[Status, tuple[str, ...]]:
@@ -176,6 +200,11 @@ def judge_clock(offsets_ms: Sequence[float]) -> str:
         seconds = CLOCK_OFF_MS_MAX // 1000
         return f"the clocks of {off} of {len(offsets_ms)} members differ from this node's by over {seconds} s"
     return ""
+
+
+def _names(names: Sequence[str]) -> str:
+    left_out = len(names) - NAMES_MAX
+    return ", ".join(names[:NAMES_MAX]) + (f" and {left_out} more" if left_out > 0 else "")
 
 
 def worst(statuses: Sequence[Status]) -> Status:

@@ -104,6 +104,10 @@ class KnownPeer:
     is_connected: bool
     seen_at: float | None
     """When it was connected last; None: never since it is known."""
+    vouched_since: float
+    """Since when another member is connected with it while this node is not; infinity: not known."""
+    vouched_at: float
+    """When a member said so last."""
     why: str
     """Why the last dial failed, or the last connection ended; '' while it is connected."""
     refused: str

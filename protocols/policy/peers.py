@@ -40,6 +40,8 @@ from protocols.policy.sighting import Sighting, Source
 
 SOON_SECONDS = 600.0
 """A peer that was seen within so long is dialled more often than one that is away for longer."""
+VOUCHED_SECONDS = 30.0
+"""How long it is believed that another member is connected with a peer."""
 DIALS_MAX = 4
 """Attempts under way to one peer: the first, and those to addresses that became known meanwhile."""
 SELF_SECONDS = 300.0
@@ -71,6 +73,15 @@ class _Target:
     queued_at: float = inf
     """The time of its entry in the queue."""
     is_hearsay: bool = False
+    vouched_since: float = inf
+    vouched_at: float = -inf
+
+    def vouch(self, now: float) -> None:
+        """Another member is connected with it."""
+        if not self.is_connected:
+            if now - self.vouched_at > VOUCHED_SECONDS:
+                self.vouched_since = now
+            self.vouched_at = now
 
     def is_claim(self) -> bool:
         """Whether only claims say that it is a node of ours: on a LAN any libp2p program may answer, for ever."""
@@ -169,6 +180,8 @@ class Peers:
             addresses=target.addresses.all(),
             is_connected=target.is_connected,
             seen_at=target.seen_at if target.connected_at > -inf else None,
+            vouched_since=target.vouched_since,
+            vouched_at=target.vouched_at,
             why=target.why,
             refused=refused,
         )
@@ -223,6 +236,8 @@ class Peers:
             target.addresses.replace(event.addresses)
         target.sources[event.source] = now
         target.describe(event)
+        if event.is_vouched:
+            target.vouch(now)
         return self._news(name, new, event.is_hearsay, now)
 
     def _news(self, name: str, new: tuple[str, ...], is_hearsay: bool, now: float) -> Sequence[Effect]:
@@ -269,6 +284,7 @@ class Peers:
         target.is_connected = True
         target.is_hearsay = False
         target.why = ""
+        target.vouched_since, target.vouched_at = inf, -inf
         target.connected_at = target.seen_at = now
         if event.address:
             target.addresses.worked(event.address, now)

@@ -42,6 +42,8 @@ class Sighting:
     reporter: str = ""
     """The peer that the report came from, if it is another one than `peer`. Its reports are hearsay, and it has a share
     of the room for peers that were never met."""
+    is_vouched: bool = False
+    """The reporter is connected with it now."""
     seen_at: float | None = None
     """When the peer was seen, if earlier than now (seconds on the clock of `peers.py`)."""
     name: str = ""

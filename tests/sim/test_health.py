@@ -5,6 +5,7 @@ import trio
 
 from netsim.virtual.nodes import VirtualSwarm
 from node.config.changes import read_change
+from node.config.settings import Settings
 from node.dht.base import Consistency
 from node.node import Node
 from node.services.observe.health_report import ComponentHealth
@@ -234,6 +235,53 @@ async def failing_calls(seed: int) -> None:
 
 def test_calls_that_fail_repeatedly_are_reported() -> None:
     over_seeds(failing_calls, range(2))
+
+
+async def alone(seed: int) -> None:
+    """A node without any source of peers is alone by choice, and well. One whose bootstrap node is dead is not."""
+    async with VirtualSwarm.open(seed, ("n1",), settings=Settings()) as swarm:
+        node = swarm["n1"].running
+        await trio.sleep(30.0)
+        assert status(node) == "healthy"
+        assert component(node, "discovery").reasons[0].startswith("alone by choice: ")
+        assert "kept on this machine alone" in component(node, "dht").reasons[0]
+        await swarm["n1"].crash()
+        swarm.add("n2")
+        lost = await swarm.start("n2")
+        await trio.sleep(30.0)
+        assert status(lost) == "degraded"
+        assert component(lost, "discovery").reasons[0].startswith("alone by failure: none of the 1 configured ")
+
+
+def test_a_node_says_whether_it_is_alone_by_choice_or_by_failure() -> None:
+    over_seeds(alone, range(1))
+
+
+async def apart(seed: int) -> None:
+    """Two members that cannot reach each other, while a third reaches both, say so. One that is gone is no fault."""
+    async with swarm_of(seed, 4, health_check_interval_ms=NEVER_MS) as swarm:
+        n1, n2 = swarm["n1"].running, swarm["n2"].running
+        await healthy(swarm)
+        swarm.net.cut(n1.peer_id, n2.peer_id)
+        swarm.net.cut(n2.peer_id, n1.peer_id)
+        for node, other in ((n1, "n2"), (n2, "n1")):
+            says = f"connected with other members, and not with this node: {other} ("
+            await until(lambda node=node, says=says: says in " ".join(node.health().reasons), seconds=60.0)
+            assert status(node) == "degraded"
+        assert status(swarm["n3"].running) == "healthy"
+        swarm.net.heal()
+        await healthy(swarm)
+        await swarm["n2"].crash()
+        for _ in range(60):
+            await trio.sleep(1.0)
+            for node in running(swarm):
+                assert not any("not with this node" in reason for reason in node.health().reasons)
+        assert component(n1, "dht").reasons == ("1 of the 3 members known is away: n2",)
+        assert status(n1) == "healthy"
+
+
+def test_members_that_others_reach_and_this_node_does_not_are_a_fault() -> None:
+    over_seeds(apart)
 
 
 async def real_without_a_swarm(seed: int) -> None:

@@ -77,8 +77,8 @@ class MemberExchange:
     def answer(self, *, is_here: bool) -> MembersReply:
         """The members that this node knows, for a peer; `is_here`: it runs on this machine, and so can dial the
         loopback addresses of members that do too."""
-        known = [(p.member.peer, addresses_for(p.member, is_here=is_here)) for p in self._members.all()]
-        entries = [MemberEntry(peer, addresses) for peer, addresses in known if addresses]
+        known = [(p, addresses_for(p.member, is_here=is_here)) for p in self._members.all()]
+        entries = [MemberEntry(p.member.peer, addresses, p.is_connected) for p, addresses in known if addresses]
         return MembersReply(tuple(entries[:MEMBERS_MAX]))
 
     def _is_sought(self, peer: str) -> bool:
@@ -88,5 +88,11 @@ class MemberExchange:
 
     def _report(self, entry: MemberEntry, reporter: str) -> None:
         self._sightings.saw(
-            Sighting(peer=entry.peer, addresses=entry.addresses[:TAKEN_MAX], source=Source.EXCHANGE, reporter=reporter)
+            Sighting(
+                peer=entry.peer,
+                addresses=entry.addresses[:TAKEN_MAX],
+                source=Source.EXCHANGE,
+                reporter=reporter,
+                is_vouched=entry.is_connected,
+            )
         )

@@ -65,6 +65,7 @@ class HealthReporter:
         breaker: CircuitBreaker | None,
         resolver: Resolver,
         twin: Callable[[], str],
+        apart: Callable[[], tuple[str, ...]],
         finders: Sequence[Finder],
         observations: Observations,
         now_ms: Callable[[], int],
@@ -76,6 +77,7 @@ class HealthReporter:
         self._breaker = breaker
         self._resolver = resolver
         self._twin = twin
+        self._apart = apart
         self._finders = tuple(finders)
         self._observations = observations
         self._now_ms = now_ms
@@ -123,6 +125,9 @@ class HealthReporter:
             probe_failing=probe.failing() if self.is_in_swarm() else "",
             write_quorum=self._backend.write_quorum,
             twin=self._twin(),
+            is_alone_by_choice=self._discovery_facts().is_alone_by_choice,
+            away=tuple(p.member.name or p.member.peer[-8:] for p in self._members.all() if not p.is_connected),
+            apart=self._apart(),
         )
         status, reasons = judge_swarm(facts)
         return ComponentHealth(
@@ -150,13 +155,7 @@ class HealthReporter:
         )
 
     def _discovery(self) -> ComponentHealth:
-        finders = [finder.health() for finder in self._finders]
-        facts = DiscoveryFacts(
-            sources=sum(finder.sources for finder in finders),
-            faults=tuple(fault for finder in finders for fault in finder.faults),
-            members=len(self._members),
-            reachable=self._observations.suspects.reachable(),
-        )
+        facts, finders = self._discovery_facts(), [finder.health() for finder in self._finders]
         status, reasons = judge_discovery(facts)
         return ComponentHealth(
             component="discovery",
@@ -166,6 +165,16 @@ class HealthReporter:
             error_count=sum(finder.errors for finder in finders),
             latency_ms=max((finder.latency_seconds for finder in finders), default=0.0) * 1000.0,
             reasons=reasons,
+        )
+
+    def _discovery_facts(self) -> DiscoveryFacts:
+        finders = [finder.health() for finder in self._finders]
+        return DiscoveryFacts(
+            sources=sum(finder.sources for finder in finders),
+            faults=tuple(fault for finder in finders for fault in finder.faults),
+            members=len(self._members),
+            reachable=self._observations.suspects.reachable(),
+            searches=tuple(finder.kind for finder in finders if finder.is_on and not finder.sources),
         )
 
     def _api(self) -> ComponentHealth:

@@ -69,7 +69,8 @@ encoded = st.lists(st.binary(max_size=400), max_size=4).map(tuple)
 canonical = st.sampled_from([ADDRESS, "ucxl://a:b@c:d/*^", f"ucxl://a:b@c:d/*^/{'x' * 128}"])
 keys = canonical.map(key_of)
 addresses = st.lists(texts, max_size=3).map(tuple)
-members = st.lists(st.builds(MemberEntry, texts, addresses), max_size=3).map(tuple)
+members = st.lists(st.builds(MemberEntry, texts, addresses, st.booleans()), max_size=3).map(tuple)
+providers = st.lists(st.builds(MemberEntry, texts, addresses, st.just(False)), max_size=3).map(tuple)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 plain = st.none() | st.booleans() | numbers | st.integers(-(2**63), -1) | texts | finite
 details = st.dictionaries(texts, plain, max_size=4)
@@ -99,7 +100,7 @@ REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
     EnvelopesReply: st.builds(EnvelopesReply, encoded),
     MembersReply: st.builds(MembersReply, members),
     ProviderAdded: st.builds(ProviderAdded),
-    ProvidersReply: st.builds(ProvidersReply, members),
+    ProvidersReply: st.builds(ProvidersReply, providers),
     FailedReply: st.builds(FailedReply, texts, texts, details),
 }
 requests: st.SearchStrategy[Request] = st.one_of(*REQUESTS.values())

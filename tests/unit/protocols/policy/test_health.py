@@ -170,15 +170,43 @@ SOUGHT = DiscoveryFacts(sources=2, faults=(), members=0, reachable=0)
         (replace(SOUGHT, faults=("a: gone", "b: gone"), members=3), Status.DEGRADED, "b: gone"),
         (replace(SOUGHT, faults=("a: gone",), members=3), Status.HEALTHY, ""),
         (replace(SOUGHT, faults=("a: gone", "b: gone"), members=3, reachable=1), Status.HEALTHY, ""),
-        (replace(SOUGHT, sources=0, faults=("no multicast",)), Status.DEGRADED, "no multicast"),
-        (replace(SOUGHT, sources=0), Status.HEALTHY, ""),
+        (replace(SOUGHT, sources=0), Status.HEALTHY, "alone by choice: no bootstrap node is configured"),
+        (
+            replace(SOUGHT, sources=0, searches=("mdns",)),
+            Status.HEALTHY,
+            "alone so far: no other node was found by mdns",
+        ),
+        (replace(SOUGHT, sources=0, searches=("mdns",), faults=("x",)), Status.DEGRADED, "alone by failure"),
+        (replace(SOUGHT, searches=("mdns",)), Status.DEGRADED, "alone by failure: none of the 2 configured"),
+        (replace(SOUGHT, searches=("mdns",), faults=("a", "b"), members=1), Status.HEALTHY, ""),
     ],
 )
 def test_the_search_matters_while_no_member_is_found(facts: DiscoveryFacts, status: Status, says: str) -> None:
     found, reasons = judge_discovery(facts)
     assert found is status
     assert says in " ".join(reasons)
-    assert bool(reasons) == (status is not Status.HEALTHY)
+    assert bool(reasons) == bool(says)
+
+
+def test_a_node_that_is_alone_by_choice_is_well_and_says_that_it_is_alone() -> None:
+    alone = replace(GOOD, members=0, reachable=0)
+    assert judge_swarm(alone)[0] is Status.DEGRADED
+    status, reasons = judge_swarm(replace(alone, is_alone_by_choice=True))
+    assert status is Status.HEALTHY
+    assert "kept on this machine alone" in reasons[0]
+    assert judge_swarm(replace(alone, is_alone_by_choice=True, backend="real"))[0] is Status.FAILED
+
+
+def test_a_member_that_is_away_is_said_and_one_that_others_reach_is_a_fault() -> None:
+    status, reasons = judge_swarm(replace(GOOD, reachable=3, away=("n3",)))
+    assert (status, reasons) == (Status.HEALTHY, ("1 of the 4 members known is away: n3",))
+    names = tuple(f"n{number}" for number in range(9))
+    status, reasons = judge_swarm(replace(GOOD, apart=("n3 (connection refused)",), away=names))
+    assert status is Status.DEGRADED
+    assert reasons == (
+        "connected with other members, and not with this node: n3 (connection refused)",
+        "9 of the 4 members known are away: n0, n1, n2, n3, n4 and 4 more",
+    )
 
 
 def test_a_store_that_lost_writes_or_content_is_degraded_and_says_so() -> None:

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +26,7 @@ from protocols.policy.peer_events import (
     NoRoom,
     Removed,
 )
-from protocols.policy.peers import DIALS_MAX, SELF_SECONDS, SOON_SECONDS, Peers
+from protocols.policy.peers import DIALS_MAX, SELF_SECONDS, SOON_SECONDS, VOUCHED_SECONDS, Peers
 from protocols.policy.sighting import Sighting, Source
 from tests.unit.ticks import due, run_until
 
@@ -620,3 +622,26 @@ def test_a_sighting_costs_the_same_however_many_are_known(count: int) -> None:
     for number in range(count):
         machine.handle(sighted(f"p{number}", "/x"), 0.0)
     assert len(reviewed) == count
+
+
+# -- what others say ----------------------------------------------------------------------------------------------
+
+
+def test_another_members_connection_with_a_peer_is_known_while_it_says_so_and_this_node_has_none() -> None:
+    machine = peers()
+
+    def vouched() -> tuple[float, float]:
+        (known,) = machine.picture()
+        return known.vouched_since, known.vouched_at
+
+    said = replace(hearsay("a", "/1"), is_vouched=True)
+    machine.handle(hearsay("a", "/1"), 0.0)
+    assert vouched() == (inf, -inf)
+    for at in (1.0, 9.0, 9.0 + VOUCHED_SECONDS):
+        machine.handle(said, at)
+    assert vouched() == (1.0, 9.0 + VOUCHED_SECONDS)
+    machine.handle(said, 10.0 + 2 * VOUCHED_SECONDS)
+    assert vouched() == (10.0 + 2 * VOUCHED_SECONDS,) * 2, "it was not said for long: that is another time"
+    machine.handle(Connected("a", "/1"), 100.0)
+    machine.handle(said, 101.0)
+    assert vouched() == (inf, -inf)

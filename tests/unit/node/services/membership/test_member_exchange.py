@@ -42,11 +42,11 @@ async def test_members_that_are_not_connected_are_reported_whether_they_are_know
     here = members.get("here")
     assert here is not None
     here.is_connected = True
-    entries = [MemberEntry(peer, (LAN,)) for peer in ("own", "here", "away", "new", "denied")]
+    entries = [MemberEntry(peer, (LAN,), peer == "new") for peer in ("own", "here", "away", "new", "denied")]
     seen = await asked(MembersReply((*entries, MemberEntry("mute", ()))), members, deny=("denied",))
-    assert [(each.peer, each.source, each.reporter) for each in seen.sightings] == [
-        ("away", Source.EXCHANGE, "p2"),
-        ("new", Source.EXCHANGE, "p2"),
+    assert [(each.peer, each.source, each.reporter, each.is_vouched) for each in seen.sightings] == [
+        ("away", Source.EXCHANGE, "p2", False),
+        ("new", Source.EXCHANGE, "p2", True),
     ]
 
 
