@@ -26,6 +26,7 @@ class NodeMetrics:
         yield from self._resolver()
         if self._node.breaker is not None:
             yield from _breaker(self._node.breaker)
+        yield from self._admission()
         yield from self._hints()
         yield from self._store()
         yield from self._swarm()
@@ -99,6 +100,12 @@ class NodeMetrics:
         yield gauge("bzzz_resolver_without_content", what, lost)
         yield gauge("bzzz_resolver_entries", "Answers in the resolver's cache.", counts.entries)
         yield gauge("bzzz_resolver_bytes", "The size of the answers in the resolver's cache.", counts.size_bytes)
+
+    def _admission(self) -> Iterator[Family]:
+        admission = self._node.admission
+        yield gauge("bzzz_writes_waiting", "Writes of callers that wait for their turn.", admission.waiting)
+        what = "Writes of callers that were refused: they would have missed their deadline behind other writes."
+        yield counter("bzzz_writes_refused_total", what, admission.refused)
 
     def _hints(self) -> Iterator[Family]:
         pending = self._node.store.pending()

@@ -34,6 +34,13 @@ class Admission:
         self._arrived = Signal()
         self._under_way = 0
         self._turn_seconds = FIRST_TURN_SECONDS
+        self.refused = 0
+        """Writes that would have been late."""
+
+    @property
+    def waiting(self) -> int:
+        """How many writes wait in the line."""
+        return len(self._line)
 
     async def run(self) -> None:
         """Let the writes of the line begin, until cancelled."""
@@ -68,6 +75,7 @@ class Admission:
         """While the line is not empty, as many writes end as begin: each one before this takes its part of a turn."""
         took = waited + before * self._turn_seconds / AT_ONCE
         if took > seconds * SHARE:
+            self.refused += 1
             raise Unavailable(
                 f"this node is busy with {before} writes: this one would take about {took * 1000:.0f} ms, and its "
                 f"deadline is {seconds * 1000:.0f} ms. Nothing was written; try again in a second, or with a longer "

@@ -64,6 +64,7 @@ async def test_many_writes_begin_a_few_in_a_turn_of_the_loop_and_in_order(
             nursery.start_soon(write, number)
             await trio.testing.wait_all_tasks_blocked()
         assert not begun
+        assert admission.waiting == 5 * AT_ONCE
         nursery.start_soon(admission.run)
         await trio.sleep(1.5)
         nursery.cancel_scope.cancel()
@@ -80,6 +81,7 @@ async def test_a_write_that_would_be_late_is_refused_before_it_waits() -> None:
                 raise AssertionError("it began")
         assert refused.value.details["retry_after_ms"] >= 1
         assert refused.value.retryable
+        assert (admission.refused, admission.waiting) == (1, 0)
         async with running(admission), admission.turn(1.0):
             pass  # this one has the time
 
