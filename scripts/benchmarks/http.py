@@ -90,7 +90,7 @@ def _beside_writes(own: FleetNode) -> Iterator[Figure]:
             got = reads.result()
             puts.result()
         name = f"3 nodes: {what} through HTTP beside {MANY} callers that put"
-        yield _figure(f"{name}: p99", got["p99_ms"], "ms")
+        yield _figure(f"{name}: p99", got["p99_ms"] or float("inf"), "ms")
         yield _figure(f"{name}: failed", got["failed"] + got["not_as_asked"], "", Bound.AT_MOST, 0)
 
 
