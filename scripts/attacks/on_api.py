@@ -44,7 +44,7 @@ async def http_garbage(run: AttackRun) -> None:
         b"GET /health\r\n\r\n",
         b"GET /health HTTP/1.1\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: example.org\r\n\r\n",
-        b"GET  /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET\t/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost : localhost\r\n\r\n",
         b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n",

@@ -72,6 +72,12 @@ def test_any_bytes_are_requests_or_a_refusal(data: bytes) -> None:
         assert len(http.requests) <= 1 + data.count(b"\r\n\r\n")
 
 
+def test_several_spaces_in_a_request_line_are_one() -> None:
+    """RFC 9112 (3) allows it: no two readers see another end of the request."""
+    (request,) = parsed(b"GET  /a  HTTP/1.1\r\nHost: h\r\n\r\n").requests
+    assert (request.method, request.path) == ("GET", "/a")
+
+
 UNREADABLE = {
     "no version": b"GET /\r\n\r\n",
     "another version": b"GET / HTTP/2.0\r\nHost: h\r\n\r\n",
@@ -99,6 +105,9 @@ UNREADABLE = {
     "CR in a value": HEAD + b"X: a\rY: b\r\n\r\n",
     "NUL in a value": HEAD + b"X: a\x00b\r\n\r\n",
     "a folded header": HEAD + b"X: a\r\n b\r\n\r\n",
+    "a tab in the request line": b"GET\t/ HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a space after the version": b"GET / HTTP/1.1 \r\nHost: h\r\n\r\n",
+    "a space in the path": b"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n",
     "a space before the colon": b"GET / HTTP/1.1\r\nHost : h\r\n\r\n",
     "a space before the first name": b"GET / HTTP/1.1\r\n Host: h\r\n\r\n",
     "no name": HEAD + b": a\r\n\r\n",
