@@ -37,6 +37,7 @@ def doctor_command(*, client: ApiClient, as_json: bool, peer: str | None) -> Non
         findings += diagnosis.findings(
             node=running.node, peers=running.peers, finders=running.finders, health=health_report(client)[0]
         )
+        findings += _ports(running.node["multiaddrs"])
     else:
         findings += _of_machine()
     if as_json:
@@ -70,6 +71,16 @@ def _running(client: ApiClient) -> tuple[_Running | None, list[Finding]]:
     return _Running(node, peers, client.call("GET", "/v1/discovery").data["finders"]), []
 
 
+def _ports(addresses: list[str]) -> list[Finding]:
+    """Whether the running node answers at its own addresses, from this machine."""
+    ends = [(address, _hops(address)[-1]) for address in addresses[:ADDRESSES_MAX]]
+    wrong = [bad("ports", f"{address}: {end.text}", end.advice) for address, end in ends if not is_well([end])]
+    if ends and not wrong:
+        text = f"it answers at all of its {len(ends)} addresses, from this machine"
+        return [ok("ports", f"{text}; from another one 'bzzz doctor PEER' tries that")]
+    return wrong
+
+
 def _of_machine() -> list[Finding]:
     from node.config.file import ConfigError
     from node.config.load import load
@@ -87,19 +98,22 @@ def _of_machine() -> list[Finding]:
 
 def _way(peer: str, running: _Running | None) -> list[Finding]:
     """The hops to a peer, by each of its addresses, and what the running node has to say of it."""
-    import trio
-
-    from node.diagnosis.way import walk
-
     addresses, findings = _addresses(peer, running)
     for address in addresses[:ADDRESSES_MAX]:
-        findings.append(note("way", address))
-        findings += trio.run(walk, address)
+        findings += [note("way", address), *_hops(address)]
     ids = {address.rpartition("/p2p/")[2] for address in addresses if "/p2p/" in address}
+    named = {peer, *ids} - {""}
     if running is not None:
-        findings += [_as_seen(each) for each in running.peers if peer in (each["peer_id"], each["name"]) or
-                     each["peer_id"] in ids]  # fmt: skip
+        findings += [_as_seen(each) for each in running.peers if named & {each["peer_id"], each["name"]}]
     return findings
+
+
+def _hops(address: str) -> list[Finding]:
+    import trio
+
+    from node.diagnosis.way import walk  # imported late: it imports libp2p
+
+    return trio.run(walk, address)
 
 
 def _addresses(peer: str, running: _Running | None) -> tuple[list[str], list[Finding]]:

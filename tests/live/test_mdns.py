@@ -11,6 +11,7 @@ import trio
 
 from discovery.interfaces import Interface
 from discovery.mdns_finder import MdnsFinder
+from discovery.mdns_inbox import MdnsInbox
 from discovery.mdns_records import Fault, service_of
 from protocols.keys import PrivateKey
 from protocols.policy.sighting import Sighting, Source
@@ -208,6 +209,21 @@ async def test_a_port_that_is_taken_is_a_line_of_health_and_tried_again(
             assert "UDP port 5353 is taken" in one.finder.health().faults[0]
             taken.close()
             await until(lambda: not one.finder.health().faults and one.count("own_heard"))
+
+
+async def test_a_node_that_does_not_hear_itself_says_so(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discovery.mdns.DEAF_SECONDS", 0.1)
+    monkeypatch.setattr("discovery.mdns.RESCAN_SECONDS", 0.1)
+    async with running(network) as two:
+        with monkeypatch.context() as deaf:
+            deaf.setattr(MdnsInbox, "read", lambda *_: False)  # as where a firewall drops what comes in
+            async with running(network) as one:
+                await until(lambda: one.finder.health().faults)
+                assert "own messages to UDP port 5353 do not come back on lo" in one.finder.health().faults[0]
+                deaf.undo()
+                two.this.move("192.0.2.7")  # it is announced again, which others hear
+                one.this.move("192.0.2.8")
+                await until(lambda: not one.finder.health().faults and one.seen.peers)
 
 
 async def test_a_machine_without_an_interface_says_so_until_it_has_one(network: str) -> None:
