@@ -54,6 +54,9 @@ def _finders(finders: Sequence[Data]) -> Iterator[Finding]:
             yield bad(subject, fault, advice)
         if finder["kind"] == "mdns" and not finder["faults"]:
             yield _mdns(finder)
+            if copies := finder["counts"]["dropped_own_id"]:
+                text = f"another program on this LAN says that it is this node ({copies} messages)"
+                yield bad("identity", text, "does a copy of this data directory run elsewhere? end one of them")
     if not any(finder["on"] for finder in finders):
         yield note("discovery", "it searches nobody: it waits to be dialled", _BOOTSTRAP)
 

@@ -38,7 +38,7 @@ def installed() -> Path:
 
 
 def _install(folder: Path) -> None:
-    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    command = ["npm", "ci", "--prefer-offline", "--fetch-retries=0", "--no-audit", "--no-fund", "--ignore-scripts"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -78,8 +78,13 @@ def test_a_multicast_that_fails_is_said_once_although_health_says_it_too() -> No
 
 
 def test_dropped_records_are_counted_by_their_reason() -> None:
-    found = findings(mdns={**MDNS, "counts": {**COUNTS, "dropped_own_id": 7}})
-    assert any("dropped: 7 own_id" in finding.text for finding in found)
+    found = findings(mdns={**MDNS, "counts": {**COUNTS, "dropped_share": 7}})
+    assert is_well(found) and any("dropped: 7 share" in finding.text for finding in found)
+
+
+def test_another_program_that_says_to_be_this_node_is_wrong() -> None:
+    (wrong,) = bad(findings(mdns={**MDNS, "counts": {**COUNTS, "dropped_own_id": 7}}))
+    assert wrong.subject == "identity" and "copy of this data directory" in wrong.advice
 
 
 def test_a_node_on_loopback_and_one_that_searches_nobody_are_told_so() -> None:
