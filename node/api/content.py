@@ -14,7 +14,6 @@ from node.api.headers import head_tag
 from node.api.media import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE, TOKEN, is_media_type
 from node.api.request import Response
 from node.dht.base import Answer, Provenance
-from node.store.versions import Version
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound, Unavailable
 
@@ -31,7 +30,7 @@ class FoundContent:
     envelope: Envelope
     siblings: tuple[Envelope | Notice, ...]
     provenance: Provenance
-    without_content: tuple[Version, ...] = ()
+    without_content: tuple[Notice, ...] = ()
 
     @classmethod
     def of(cls, answer: Answer) -> "FoundContent":
@@ -78,6 +77,8 @@ class FoundContent:
             headers["UCXL-Age-Ms"] = f"{provenance.age_ms:.0f}"
         if provenance.reason:
             headers["UCXL-Reason"] = _header_text(provenance.reason)
+        if (name := serialize.cid_of(envelope)) is not None:
+            headers["UCXL-CID"] = name
         if envelope.parents:
             headers["UCXL-Parents"] = ", ".join(parent.hex() for parent in envelope.parents[:PARENTS_SHOWN_MAX])
         return headers
@@ -86,7 +87,7 @@ class FoundContent:
         return {
             "envelope": serialize.envelope(self.envelope),
             "siblings": [serialize.notice(sibling) for sibling in self.siblings],
-            "without_content": [serialize.notice(version.notice) for version in self.without_content],
+            "without_content": [serialize.notice(version) for version in self.without_content],
             "provenance": serialize.provenance(self.provenance),
         }
 
@@ -95,13 +96,17 @@ def serve_content(found: FoundContent, form: str, headers: dict[str, str]) -> Re
     """Answer with the signed envelope, or with the content under its own media type and its meta as headers."""
     if form == ENVELOPE_TYPE:
         return Response(found.envelope.encoded, headers=[*headers.items(), ("Content-Type", ENVELOPE_TYPE)])
-    media_type = found.envelope.content_type
-    own = {
-        "Content-Type": media_type if is_media_type(media_type) else DEFAULT_TYPE,
+    own = content_headers(found.envelope.content_type)
+    return Response(found.envelope.content, headers=[*headers.items(), *own.items(), *_meta_headers(found.envelope)])
+
+
+def content_headers(content_type: str) -> dict[str, str]:
+    """The headers of raw content, whose author gave it this type."""
+    return {
+        "Content-Type": content_type if is_media_type(content_type) else DEFAULT_TYPE,
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Cross-Origin-Resource-Policy": "same-origin",
     }
-    return Response(found.envelope.content, headers=[*headers.items(), *own.items(), *_meta_headers(found.envelope)])
 
 
 def _meta_headers(envelope: Envelope) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ An unknown path is counted as `other`, and so is a method that no route takes: a
 
 from collections.abc import Iterable, Mapping
 
+from node.api.paths import Paths
 from node.metrics import Family, Histogram, Kind, gauge
 from node.node import Node
 
@@ -17,7 +18,7 @@ class HttpMetrics:
     """The middleware reports each request, when it begins and when it ends."""
 
     def __init__(self, routes: Iterable[str]) -> None:
-        self._routes = frozenset(routes)
+        self._paths = Paths(routes)
         self._requests: dict[tuple[str, ...], int] = {}
         self._durations: dict[tuple[str, ...], Histogram] = {}
         self._in_progress = 0
@@ -37,7 +38,7 @@ class HttpMetrics:
     def ended(self, path: str, method: str, status: int, seconds: float) -> None:
         """`status` is 0 when the client left before the answer began."""
         self._in_progress -= 1
-        route = path if path in self._routes else OTHER
+        route = self._paths.find(path) or OTHER
         method = method if method in METHODS else OTHER
         key = (route, method, str(status))
         self._requests[key] = self._requests.get(key, 0) + 1

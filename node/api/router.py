@@ -8,6 +8,7 @@ import trio
 from node.api import serialize
 from node.api.connection import App
 from node.api.media import JSON_TYPE
+from node.api.paths import Paths
 from node.api.request import Request, Response
 from node.api.route_reply import RouteReply
 from node.api.routes import RESOURCES, RouteFunction
@@ -18,12 +19,13 @@ from protocols.errors import BzzzError, Internal, MethodNotAllowed, NotFound
 def router(node: Node) -> App:
     """The routes over a node. It raises `BzzzError`s: the middleware turns them into answers."""
     resources = {path: _Resource(node, path, methods) for path, methods in RESOURCES.items()}
+    paths = Paths(RESOURCES)
 
     async def route(request: Request) -> Response:
-        resource = resources.get(request.path)
-        if resource is None:
+        path = paths.find(request.path)
+        if path is None:
             raise _unknown_path(request.path)
-        return await resource.answer(request)
+        return await resources[path].answer(request)
 
     return route
 

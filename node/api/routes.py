@@ -11,6 +11,7 @@ from node.api import exposition, headers, serialize
 from node.api.body import json_object, refuse_unknown
 from node.api.capability_routes import get_capabilities, get_services, put_capabilities
 from node.api.content import FoundContent, serve_content
+from node.api.content_routes import get_content
 from node.api.media import JSON_TYPE, preferred
 from node.api.query import Query
 from node.api.request import Request, Response
@@ -210,6 +211,7 @@ async def get_metrics(node: Node, request: Request) -> Response:
 
 RESOURCES: Mapping[str, Mapping[str, RouteFunction]] = {
     "/v1/envelope": {"GET": get_envelope, "PUT": put_envelope, "POST": post_envelope, "DELETE": delete_envelope},
+    "/v1/content/CID": {"GET": get_content},
     "/v1/history": {"GET": get_history},
     "/v1/receipt": {"GET": get_receipt},
     "/v1/peers": {"GET": get_peers},

@@ -20,7 +20,7 @@ from node.services.membership.peer_list import PeerAddress, PeerStatus
 from node.services.observe.health_report import HealthReport
 from node.store.hints import Hint, Pending
 from node.store.versions import Version
-from protocols import clock
+from protocols import cid, clock
 from protocols.capabilities import kind_of, text_of
 from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError
@@ -110,6 +110,7 @@ def receipt(receipt: Receipt) -> dict[str, Any]:
         "written_at": rfc3339(clock.ms_of(receipt.version)),
         "digest": receipt.digest.hex(),
         "parents": [parent.hex() for parent in receipt.parents],
+        "cid": receipt.content_digest and cid.encode(receipt.content_digest),
         "reissued_as": receipt.reissued_as.hex() if receipt.reissued_as else None,
         "siblings": receipt.siblings,
         "condition": "held on this node" if receipt.is_conditional else None,
@@ -148,6 +149,23 @@ def content_text(content: bytes) -> tuple[str, str]:
         return b64encode(content).decode("ascii"), "base64"
 
 
+def content(envelope: Envelope) -> dict[str, Any]:
+    """The content of a version, and its names."""
+    content, encoding = content_text(envelope.content)
+    return {
+        "cid": cid.encode(envelope.content_digest),
+        "content_type": envelope.content_type,
+        "size_bytes": envelope.content_size,
+        "content": content,
+        "content_encoding": encoding,
+    }
+
+
+def cid_of(version: Envelope | Notice) -> str | None:
+    """The CID of the content of a version; None for a tombstone, which has none."""
+    return None if version.deleted else cid.encode(version.content_digest)
+
+
 def notice(version: Envelope | Notice) -> dict[str, Any]:
     """A version without its content."""
     return {
@@ -159,6 +177,7 @@ def notice(version: Envelope | Notice) -> dict[str, Any]:
         "deleted": version.deleted,
         "parents": [parent.hex() for parent in version.parents],
         "content_digest": version.content_digest.hex(),
+        "cid": cid_of(version),
         "content_type": version.content_type,
         "size_bytes": version.content_size,
     }

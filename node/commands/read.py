@@ -5,6 +5,8 @@ import click
 from node.commands.client import ApiClient, ApiReply
 from node.commands.options import talks_to_node, timeout_option
 from node.commands.output import in_words, print_content, print_json, print_note, print_table
+from protocols.cid import decode
+from protocols.errors import InvalidPayload
 
 _CONSISTENCIES = click.Choice(["auto", "local", "swarm"])
 _consistency_option = click.option(
@@ -15,8 +17,9 @@ _consistency_option = click.option(
 
 
 @click.command("get", short_help="Print the content at an address.")
-@click.argument("address")
+@click.argument("address", required=False)
 @click.option("--digest", metavar="DIGEST", help="Print the version with this digest.")
+@click.option("--cid", metavar="CID", help="Print the content with this CID, whatever its address.")
 @click.option("--envelope", is_flag=True, help="Print the signed envelope instead of its content.")
 @_consistency_option
 @timeout_option
@@ -25,8 +28,9 @@ def get_command(
     *,
     client: ApiClient,
     as_json: bool,
-    address: str,
+    address: str | None,
     digest: str | None,
+    cid: str | None,
     envelope: bool,
     consistency: str | None,
     timeout_ms: int | None,
@@ -41,6 +45,13 @@ def get_command(
     *~1                   the first version
     2026-08-07T14:30:00Z  the newest version at that time
     """
+    if cid is not None:
+        if address or digest or envelope or consistency or timeout_ms:
+            raise click.UsageError("--cid names the content by itself: leave out ADDRESS and the other options.")
+        _print_by_cid(client, cid, as_json)
+        return
+    if address is None:
+        raise click.UsageError("Missing argument 'ADDRESS', or the option --cid.")
     accept = "application/json" if as_json else "application/vnd.bzzz.envelope" if envelope else "*/*"
     query = {"address": address, "digest": digest, "consistency": consistency, "timeout_ms": timeout_ms}
     reply = client.call("GET", "/v1/envelope", query, headers={"Accept": accept}, seconds=(timeout_ms or 0) / 1000)
@@ -49,6 +60,18 @@ def get_command(
         return
     print_content(reply.body)
     _warn(reply)
+
+
+def _print_by_cid(client: ApiClient, cid: str, as_json: bool) -> None:
+    try:
+        decode(cid)
+    except InvalidPayload as error:
+        raise click.UsageError(error.message) from None
+    reply = client.call("GET", f"/v1/content/{cid}", headers={"Accept": "application/json" if as_json else "*/*"})
+    if as_json:
+        print_json(reply.data)
+    else:
+        print_content(reply.body)
 
 
 def _warn(reply: ApiReply) -> None:

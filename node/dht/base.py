@@ -60,6 +60,8 @@ class Receipt(NamedTuple):
     version: int
     digest: bytes
     parents: tuple[bytes, ...]
+    content_digest: bytes | None
+    """None: it is a tombstone."""
     reissued_as: bytes | None = None
     """The version that replaced this one after this node's clock was set right."""
     siblings: int = 0
@@ -95,6 +97,7 @@ class Receipt(NamedTuple):
             written.version,
             written.digest,
             written.parents,
+            None if written.deleted else written.content_digest,
             standing.digest if requested is not None and requested != standing.digest else None,
         )
 
@@ -149,7 +152,7 @@ class Answer(NamedTuple):
     heads: tuple[Envelope | Notice, ...]
     """The readable heads (`node/dht/readable_heads.py`); the first one has its content."""
     provenance: Provenance
-    without_content: tuple[Version, ...] = ()
+    without_content: tuple[Notice, ...] = ()
     """Known versions whose content is not to be had, the latest first: they end none of the heads."""
 
 

@@ -14,7 +14,6 @@ import trio
 
 from node.dht.base import Answer, Provenance
 from node.store.base import Store
-from node.store.versions import Version
 from protocols.envelope import Envelope, Notice, order_key
 from protocols.errors import Unavailable
 from protocols.policy.readable_heads import ReadableWalk
@@ -29,8 +28,8 @@ ASKED_MAX = 1_024
 """Keys whose missing content is remembered."""
 KEPT_MAX = 16
 """Keys for which the readable heads are kept until they change."""
-HIDDEN_MAX = 64
-"""Readable heads that versions without content hide, and that are read."""
+LISTED_MAX = 64
+"""Versions without content that an answer names."""
 PAGES = (64, 1_000)
 """Versions in the first page from the end of a history, and in each further one."""
 
@@ -40,7 +39,7 @@ class ReadableView(NamedTuple):
     none of them, the latest first."""
 
     heads: Heads
-    missing: tuple[Version, ...] = ()
+    missing: tuple[Notice, ...] = ()
 
     @property
     def is_behind(self) -> bool:
@@ -54,7 +53,9 @@ class ReadableView(NamedTuple):
             return Answer(self.heads, provenance)
         reason = f"{provenance.reason}; {self._in_words}" if provenance.reason else self._in_words
         is_degraded = provenance.is_degraded or (self.is_behind and bool(self.heads or provenance.source == "local"))
-        return Answer(self.heads, provenance._replace(is_degraded=is_degraded, reason=reason), self.missing)
+        return Answer(
+            self.heads, provenance._replace(is_degraded=is_degraded, reason=reason), self.missing[:LISTED_MAX]
+        )
 
     @property
     def _in_words(self) -> str:
@@ -92,27 +93,31 @@ class ReadableHeads:
 
     async def _walk(self, key: bytes, heads: Heads) -> ReadableView:
         walk = ReadableWalk([head.digest for head in heads])
-        found: dict[bytes, Version] = {}
+        found: dict[bytes, Notice] = {}
         end, page = await self._store.count_versions(key), PAGES[0]
         while end and not walk.is_done:
             start = max(0, end - page)
             for version in reversed(await self._store.versions(key, after=start, limit=end - start)):
                 if version.reissued_as is None and not walk.is_done:
                     walk.visit(version.digest, version.version, version.notice.parents, is_held=version.is_held)
-                    if walk.missing[-1:] == [version.digest]:
-                        found[version.digest] = version
+                    if version.digest in (*walk.readable[-1:], *walk.missing[-1:]):
+                        found[version.digest] = version.notice
             end, page = start, PAGES[1]
-        by_digest: dict[bytes, Envelope | Notice | None] = {head.digest: head for head in heads}
-        for digest in [digest for digest in walk.readable if digest not in by_digest][:HIDDEN_MAX]:
-            by_digest[digest] = await self._store.by_digest(digest)
-        readable = tuple(item for item in map(by_digest.get, walk.readable) if item is not None)
-        if readable and not isinstance(readable[0], Envelope):  # it was found damaged when it was read
-            raise Unavailable(f"the content of {readable[0].digest.hex()} is damaged on this machine; try again")
-        return ReadableView(readable, tuple(found[digest] for digest in walk.missing))
+        by_digest = {head.digest: head for head in heads}
+        readable = [by_digest.get(digest) or found[digest] for digest in walk.readable]
+        if readable and not isinstance(readable[0], Envelope):
+            readable[0] = await self._held(readable[0].digest)
+        return ReadableView(tuple(readable), tuple(found[digest] for digest in walk.missing))
+
+    async def _held(self, digest: bytes) -> Envelope:
+        item = await self._store.by_digest(digest)
+        if not isinstance(item, Envelope):  # it was found damaged when it was read
+            raise Unavailable(f"the content of version {digest.hex()} is damaged on this machine; try again")
+        return item
 
     # -- content that was asked for -----------------------------------------------------------------------------
 
-    def asked(self, key: bytes, missing: tuple[Version, ...]) -> None:
+    def asked(self, key: bytes, missing: tuple[Notice, ...]) -> None:
         """The holders of a key were asked for its content, and these versions are still without."""
         self._asked.pop(key, None)
         if missing:
@@ -121,7 +126,7 @@ class ReadableHeads:
             while len(self._asked) > ASKED_MAX:
                 del self._asked[next(iter(self._asked))]
 
-    def were_asked(self, key: bytes, missing: tuple[Version, ...]) -> bool:
+    def were_asked(self, key: bytes, missing: tuple[Notice, ...]) -> bool:
         """Whether all of these were asked for a moment ago."""
         asked, since = self._asked.get(key, {}), trio.current_time() - AGAIN_SECONDS
         return all(asked.get(version.digest, -inf) >= since for version in missing)

@@ -18,6 +18,7 @@ from netsim.virtual.scheduler import run_virtual
 from node.api import content, query, routes
 from node.api.limits import HEADERS_BYTES_MAX, RequestLimits, ServerLimits
 from node.api.middleware import OPEN_PATHS, ApiAccess, Middleware
+from node.api.paths import Paths
 from node.api.refusal import TooSlow
 from node.api.router import router
 from node.api.routes import RESOURCES
@@ -117,7 +118,8 @@ def in_story(text: str, reader: Reader) -> list[tuple[Example, httpx.Response]]:
 
 def test_every_example_shows_what_a_node_answers() -> None:
     answers = in_story(DOCUMENT, Reader())
-    shown = {(example.section, example.method, example.path) for example, _ in answers}
+    paths = Paths(RESOURCES)
+    shown = {(example.section, example.method, paths.find(example.path)) for example, _ in answers}
     for path, methods in RESOURCES.items():
         for method in methods:
             assert (f"{method} {path}", method, path) in shown, f"{method} {path} has no example in its section"

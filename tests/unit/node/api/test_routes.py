@@ -1,6 +1,7 @@
 """The routes over a whole node in memory, which is alone: their answers and their errors."""
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import trio
 
 from node.api.media import ENVELOPE_TYPE, JSON_TYPE
 from node.store.log import Incoming, Origin
-from protocols import clock
+from protocols import cid, clock
 from protocols.envelope import decode, seal
 from protocols.errors import Unavailable
 from protocols.header import ENCODED_BYTES_MAX
@@ -53,7 +54,7 @@ async def test_a_receipt_has_every_field(api: Api) -> None:
         "backend": "mock", "durability": "local", "replicated": False, "pending": False, "acknowledged": 0, "wanted": 0,
         "quorum": 0, "elapsed_ms": first["elapsed_ms"], "log": "ab" * 8, "sequence": 1, "address": ADDRESS,
         "version": first["version"], "written_at": first["written_at"], "digest": first["digest"], "parents": [],
-        "reissued_as": None, "siblings": 0, "condition": None,
+        "cid": cid.encode(sha256(b"1").digest()), "reissued_as": None, "siblings": 0, "condition": None,
     }  # fmt: skip
     assert second["parents"] == [first["digest"]]
     assert int(second["version"]) > int(first["version"]) > 2**53

@@ -21,6 +21,26 @@ def test_a_version_can_be_named_by_its_digest_and_by_its_time(api: str) -> None:
     assert bzzz("get", "ucxl://agent:role@project:task/~~1/notes/a.md").stdout_bytes == b"1"
 
 
+def test_content_is_printed_by_its_cid(api: str) -> None:
+    cid = put(b"1")["cid"]
+    put(b"2")
+    assert bzzz("get", "--cid", cid).stdout_bytes == b"1"
+    assert json_of("get", "--cid", cid)["content"] == "1"
+    missing = bzzz("get", "--cid", "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")
+    assert missing.exit_code == 6
+    assert "asks no other node" in missing.stderr
+    wrong = bzzz("get", "--cid", "Qm/../../x?y#z")
+    assert wrong.exit_code == 2
+    assert "no CID" in wrong.stderr
+
+
+def test_an_address_and_a_cid_are_not_named_together(api: str) -> None:
+    for arguments in ((), ("--cid", "x", ADDRESS), ("--cid", "x", "--consistency", "local")):
+        result = bzzz("get", *arguments)
+        assert result.exit_code == 2
+        assert "--cid" in result.stderr
+
+
 def test_what_was_deleted_is_not_found_and_its_history_is_listed(api: str) -> None:
     put(b"12345")
     assert bzzz("delete", ADDRESS).exit_code == 0
