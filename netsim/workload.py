@@ -65,6 +65,8 @@ class Workload:
     """Of the reads: those with consistency `local`."""
     swarm: Share = 0.2
     """Of the reads: those with consistency `swarm`."""
+    histories: Share = 0.0
+    """Of the reads: those before which the client lists the history, as the nodes of the swarm know it."""
     keys: Annotated[int, Range(1, 100_000)] = 12
     skew: Annotated[float, Range(0.0, 10.0)] = 1.0
     """Key number i is called with a weight of i to the power of minus `skew`; 0: all keys alike."""
@@ -87,6 +89,8 @@ class Call:
     how: str
     """Of a write: `Parents`; of a read: the consistency."""
     size_bytes: int = 0
+    lists: bool = False
+    """Of a read: whether the history is listed before it."""
 
     @property
     def is_write(self) -> bool:
@@ -121,7 +125,8 @@ def draw_calls(workload: Workload, nodes: Sequence[str], until: float, rng: rand
 
 def _draw_kind(workload: Workload, rng: random.Random, *, is_reader: bool) -> dict[str, Any]:
     if rng.random() >= workload.writes or is_reader:
-        return {"kind": "read", "how": _pick(rng, (("local", workload.local), ("swarm", workload.swarm)), "auto")}
+        how = _pick(rng, (("local", workload.local), ("swarm", workload.swarm)), "auto")
+        return {"kind": "read", "how": how, "lists": bool(workload.histories) and rng.random() < workload.histories}
     how = _pick(rng, ((Parents.SEEN, workload.seen), (Parents.NONE, workload.blind)), Parents.NODE)
     kind = "delete" if rng.random() < workload.deletes else "write"
     return {"kind": kind, "how": str(how), "size_bytes": rng.randint(*workload.size_bytes)}

@@ -184,8 +184,9 @@ class World(Protocol):
         """Set the machine's wall clock right again."""
         ...
 
-    async def start_byzantine(self, node: str) -> None:
-        """From now on the machine runs a byzantine program in the place of a node (`virtual/byzantine.py`)."""
+    async def start_byzantine(self, node: str, *, attacks: bool = True) -> None:
+        """From now on the machine runs a byzantine program in the place of a node (`virtual/byzantine.py`). Without
+        `attacks` it answers, and sends nothing by itself."""
         ...
 
     async def stop_byzantine(self, node: str) -> None: ...

@@ -98,7 +98,8 @@ class GetHeads(NamedTuple):
 
 
 class HeadsReply(NamedTuple):
-    """The digests of all heads, the latest first, and the encoded envelopes that were not in `have`."""
+    """The digests of the versions that a reader is given, then those of the other heads, whose content the peer lacks;
+    and the encoded envelopes that were not in `have`."""
 
     digests: tuple[bytes, ...]
     envelopes: tuple[bytes, ...]

@@ -24,7 +24,8 @@ def equal(history: History) -> Iterator[Violation]:
     swarm = {state.node: state for state in history.states if state.backend != "mock"}
     uneven = {} if history.parameters.spreads_all else _unacknowledged(history)
     for key, holders in history.parameters.holders.items():
-        heads = {node: _heads(swarm[node], key, uneven.get(key, {})) for node in holders if node in swarm}
+        without = uneven.get(key, {}) | _lost(history, key)
+        heads = {node: _heads(swarm[node], key, without) for node in holders if node in swarm}
         yield from _compare(key, heads, "holds")
     answers: dict[str, dict[str, tuple[str, ...]]] = {}
     for read in history.reads:
@@ -44,6 +45,18 @@ def _unacknowledged(history: History) -> dict[str, dict[str, None]]:
                 if ref.digest not in acknowledged:
                     found.setdefault(key, {})[ref.digest] = None
     return found
+
+
+def _lost(history: History, key: str) -> dict[str, None]:
+    """The versions of byzantine nodes that a node knows of, and whose content it lacks: their notices are in answers
+    alone, and reach the nodes that ask."""
+    byzantine = history.parameters.byzantine
+    return {
+        ref.digest: None
+        for state in history.states
+        for ref in state.versions.get(key, ())
+        if not ref.is_held and ref.author in byzantine
+    }
 
 
 def _heads(state: FinalState, key: str, without: dict[str, None]) -> tuple[str, ...]:

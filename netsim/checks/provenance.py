@@ -57,6 +57,8 @@ def _of_answer(op: Operation, answer: AnswerRecord, history: History) -> Iterato
         yield f"names the backend {answer.backend}, and {op.backend} was asked"
     if answer.is_degraded and not answer.reason:
         yield "is degraded for no reason"
+    if answer.heads and not answer.heads[0].is_held:
+        yield "is a version without its content"
     if answer.siblings != max(0, len(answer.heads) - 1):
         yield f"counts {answer.siblings} siblings beside {len(answer.heads)} heads"
     is_auto = op.backend == "hybrid" and op.how == "auto"

@@ -128,16 +128,19 @@ class Flip(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Byzantine(Fault):
-    """The machine runs a byzantine program: it equivocates, replays, forges and discards what it acknowledges."""
+    """The machine runs a byzantine program: it equivocates, replays, forges and discards what it acknowledges, and its
+    answers are lies. With `only_answers` it sends nothing by itself."""
 
     kind = "lie"
-    keys = ("until", "nodes")
+    keys = ("until", "nodes", "only_answers")
     ability = Ability.BYZANTINE
     can_be_drawn = False
     brings_nodes = True
 
+    only_answers: bool = False
+
     async def begin(self, nemesis: Nemesis, node: str) -> None:
-        await nemesis.world.start_byzantine(node)
+        await nemesis.world.start_byzantine(node, attacks=not self.only_answers)
         nemesis.record("lie", (node,), f"{node} came, and lies")
 
     async def end(self, nemesis: Nemesis, node: str) -> None:

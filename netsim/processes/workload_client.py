@@ -77,6 +77,8 @@ class WorkloadClient:
     # -- reads ------------------------------------------------------------------------------------------------
 
     def _read(self, api: NodeClient, call: Call) -> CallResult:
+        if call.lists:
+            api.call("GET", "/v1/history", {"address": address_of(call.key).canonical, "consistency": "swarm"})
         reply = self._get(api, call.key, consistency=call.how)
         if reply.status not in (200, 404):
             return failed_call(reply)

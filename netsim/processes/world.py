@@ -278,7 +278,7 @@ class ProcessWorld:
     def reset_clock(self, node: str) -> None:
         """It was never wrong."""
 
-    async def start_byzantine(self, node: str) -> None:
+    async def start_byzantine(self, node: str, *, attacks: bool = True) -> None:
         raise _unplayable("lie", "its nodes run bzzz")
 
     async def stop_byzantine(self, node: str) -> None:

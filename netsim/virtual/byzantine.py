@@ -3,7 +3,7 @@
 It says hello and answers pings as every node does. Beyond that:
 
 - it acknowledges envelopes and discards them;
-- it answers that it knows nothing of any key;
+- it answers with lies about heads, notices and content (`lies.py`);
 - it equivocates: two contents under one version, signed by its own key, one of them first to some peers, the other
   first to the rest;
 - it replays envelopes that it received, again and again, to all peers;
@@ -13,11 +13,12 @@ The promises of the honest nodes must hold all the same. Each peer gets both con
 spread what a byzantine node sent to some peers alone is the task of anti-entropy.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import trio
 
 from netsim.virtual.endpoint import VirtualEndpoint
+from netsim.virtual.lies import Lie, Lies
 from netsim.virtual.scheduler import chance
 from netsim.workload import address_of
 from node.swarm.base import BULK_BYTES_MIN, DialFailed, Lane
@@ -26,13 +27,11 @@ from protocols.clock import version
 from protocols.envelope import Envelope, decode, seal
 from protocols.keys import PrivateKey
 from protocols.messages import (
-    EnvelopesReply,
     GetByDigest,
     GetHeads,
     GetMembers,
     GetProviders,
     GetVersions,
-    HeadsReply,
     Hello,
     MembersReply,
     Merge,
@@ -44,7 +43,6 @@ from protocols.messages import (
     ProvidersReply,
     Reply,
     Request,
-    VersionsReply,
 )
 
 KEY = "lies"
@@ -55,7 +53,7 @@ REDIAL_SECONDS = 1.0
 
 
 class ByzantineNode:
-    """One process of it. It is the `Receiver` of its endpoint."""
+    """One process of it. It is the `Receiver` of its endpoint. With `attacks` False it answers, and sends nothing."""
 
     def __init__(
         self,
@@ -65,12 +63,16 @@ class ByzantineNode:
         addresses: Sequence[str],
         now_ms: Callable[[], int],
         seed: int,
+        lies: Collection[Lie] = tuple(Lie),
+        attacks: bool = True,
     ) -> None:
         self._key = key
         self._endpoint = endpoint
         self._addresses = list(addresses)
         self._now_ms = now_ms
         self._rng = chance(seed, "liar")
+        self._lies = Lies(key, chance(seed, "lies"), now_ms=now_ms, lies=lies)
+        self._attacks = attacks
         self._number = 0
         self._peers: dict[str, None] = {}
         self._received: list[bytes] = []
@@ -84,7 +86,8 @@ class ByzantineNode:
             task_status.started(nursery.cancel_scope)
             while True:
                 await trio.sleep(EVERY_SECONDS * (0.5 + self._rng.random()))
-                await self._rng.choice((self._equivocate, self._replay, self._forge))()
+                if self._attacks:
+                    await self._rng.choice((self._equivocate, self._replay, self._forge))()
 
     async def _dial_for_ever(self) -> None:
         while True:
@@ -117,13 +120,14 @@ class ByzantineNode:
                 return Pong(self._now_ms(), 0, 0)
             case Merge():
                 self._received = [*self._received, *request.envelopes][-REPLAYED_MAX:]
+                self._lies.learn(request.envelopes)
                 return MergeReply(len(request.envelopes), ())
             case GetHeads():
-                return HeadsReply((), ())
+                return self._lies.heads(request)
             case GetVersions():
-                return VersionsReply((), 0, 0)
+                return self._lies.versions(request)
             case GetByDigest():
-                return EnvelopesReply(tuple(self._received[:1]))
+                return self._lies.by_digest(request)
             case GetMembers():
                 return MembersReply(())
             case GetProviders():

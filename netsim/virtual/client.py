@@ -1,6 +1,9 @@
 """A client of a virtual node: makes the calls of a plan, and records their results for the history."""
 
+import contextlib
 from collections.abc import Callable, Iterable
+
+import trio
 
 from netsim.history import DIGEST_DIGITS, AnswerRecord, Outcome, ReceiptRecord, ShownVersion, short_digest
 from netsim.workload import OPERATION_META, Call, Parents, address_of
@@ -13,7 +16,7 @@ from protocols.errors import BzzzError, Indeterminate
 
 
 def shown_version(item: Envelope | Notice, name_of: Callable[[str], str]) -> ShownVersion:
-    op = item.meta.get(OPERATION_META, "0") if isinstance(item, Envelope) else "0"
+    op = item.meta.get(OPERATION_META, "0")
     return ShownVersion(
         short_digest(item.digest), item.version, name_of(item.author), int(op) if op.isdecimal() else 0, item.deleted,
         tuple(map(short_digest, item.parents)), isinstance(item, Envelope),
@@ -78,12 +81,18 @@ class VirtualClient:
         )
 
     async def _read(self, node: Node, call: Call) -> CallResult:
-        answer = await node.dht.get(address_of(call.key).key, consistency=Consistency(call.how))
+        address = address_of(call.key)
+        if call.lists:
+            with contextlib.suppress(BzzzError):
+                await node.resolver.history(address, consistency=Consistency.SWARM)
+        started = trio.current_time()
+        answer = await node.dht.get(address.key, consistency=Consistency(call.how))
         for head in answer.heads:
             self._digests[short_digest(head.digest)] = head.digest
         provenance = answer.provenance
         return CallResult(
             outcome=Outcome.OK,
+            node_seconds=trio.current_time() - started if call.lists else None,
             answer=AnswerRecord(
                 heads=tuple(shown_version(head, self._name_of) for head in answer.heads),
                 backend=str(provenance.backend),

@@ -7,10 +7,13 @@ from netsim.virtual.client import shown_version
 from netsim.virtual.disk import Disk
 from netsim.virtual.nodes import VirtualSwarm
 from netsim.workload import address_of, key_names
+from node.dht.base import Consistency
 from node.node import Node
 from protocols.placement import nearest
 from protocols.policy.breaker import BreakerState
 from protocols.ucxl import parse
+
+LOCAL = Consistency.LOCAL
 
 
 class VirtualInspection:
@@ -102,8 +105,9 @@ class VirtualInspection:
     async def _unequal(self, nodes: dict[str, Node]) -> str:
         for key in self._keys:
             holders = [name for name in self.holders(key) if name in nodes]
-            heads = {name: await nodes[name].store.heads(address_of(key).key) for name in holders}
+            here = {name: await nodes[name].dht.get(address_of(key).key, consistency=LOCAL) for name in holders}
+            heads = {name: [head.digest for head in answer.heads] for name, answer in here.items()}
             for name in holders[1:]:
-                if [h.digest for h in heads[name]] != [h.digest for h in heads[holders[0]]]:
+                if heads[name] != heads[holders[0]]:
                     return f"{holders[0]} and {name} have different heads of {key}"
         return ""

@@ -236,7 +236,7 @@ class VirtualWorld:
     def reset_clock(self, node: str) -> None:
         self.move_clock(node, -self._swarm[node].clock.offset_ms / 1000.0)
 
-    async def start_byzantine(self, node: str) -> None:
+    async def start_byzantine(self, node: str, *, attacks: bool = True) -> None:
         machine = self._swarm[node]
         assert self._nursery is not None, "the world is not open"
         others = [m.peer for m in self._swarm.nodes.values() if m.node is not None]
@@ -246,6 +246,7 @@ class VirtualWorld:
             addresses=[self._swarm.net.address_of(peer) for peer in others],
             now_ms=machine.clock.now_ms,
             seed=self._seed,
+            attacks=attacks,
         )
         self._byzantine[node] = await self._nursery.start(program.run)
 

@@ -26,6 +26,9 @@ from protocols.messages import ENVELOPES_MAX, EnvelopesReply, GetByDigest, GetHe
 
 log = logging.getLogger(__name__)
 
+GAP_PEERS = 2
+"""Peers that are asked which versions superseded those here: the first may not know it, or lie."""
+
 
 class HeadQuery:
     """`read_quorum` holders must have answered before a head is shown without a mark."""
@@ -161,17 +164,19 @@ class HeadQuery:
     async def _without_gaps(
         self, key: bytes, heads: Heads, named: dict[str, tuple[bytes, ...]], deadline: float
     ) -> Heads:
-        """The heads that remain when a peer that knows later ones has sent which versions superseded those here."""
+        """The heads that remain when peers that know later ones have sent which versions superseded those here."""
         current = {digest for digests in named.values() for digest in digests}
-        only_here = [head for head in heads if head.digest not in current]
         peers = [peer for peer, digests in named.items() if digests]
-        if not only_here or not peers:
-            return heads
-        try:
-            await history_backfill.fill(self._rpc, self._ingest, key, peers[0], only_here, deadline=deadline)
-        except BzzzError as error:
-            log.info("whether %d heads were superseded is not known now: %s", len(only_here), error.message)
-        return await self._store.heads(key)
+        for peer in peers[:GAP_PEERS]:
+            only_here = [head for head in heads if head.digest not in current]
+            if not only_here:
+                break
+            try:
+                await history_backfill.fill(self._rpc, self._ingest, key, peer, only_here, deadline=deadline)
+            except BzzzError as error:
+                log.info("whether %d heads were superseded is not known now: %s", len(only_here), error.message)
+            heads = await self._store.heads(key)
+        return heads
 
     def _repair(self, heads: Heads, named: dict[str, tuple[bytes, ...]], wanted: tuple[str, ...]) -> None:
         """Send the holders that answered the heads that they lack. The answer does not wait for that."""

@@ -5,6 +5,8 @@ every parent that a version names, it knows all versions of that holder, because
 of one. Else it reads the holder's pages from the newest on, until that is true, or until it has what a caller needs.
 """
 
+import trio
+
 from node.dht.base import Extent
 from node.dht.hedged_query import QueryResult
 from node.dht.ingest import Ingest
@@ -16,6 +18,8 @@ from protocols.errors import StorageFull, Unavailable
 from protocols.messages import ENVELOPES_MAX, GetHeads, GetVersions, HeadsReply, VersionsReply
 
 PAGE = ENVELOPES_MAX
+REST_PAGES = 4
+"""Pages of the histories of holders that are longer than those of a majority: the next read continues."""
 
 
 class HistoryQuery:
@@ -47,25 +51,44 @@ class HistoryQuery:
             complete = len(totals)
         elif longer:
             try:
-                complete += await self._merge_longer(key, longer, extent, deadline)
+                enough = len(wanted) // 2 + 1 - complete
+                complete += await self._merge_longer(key, longer, extent, deadline, enough)
             except Unavailable as error:
                 return f"the history is long, and not all of it came in time: {error.message}"
             except StorageFull as error:
                 return _cannot_keep(error)
         return "" if complete * 2 > len(wanted) else f"{complete} of the {len(wanted)} holders sent all they know"
 
-    async def _merge_longer(self, key: bytes, totals: dict[str, int], extent: Extent | None, deadline: float) -> int:
-        """Merge what is missing from histories of several pages; return how many holders sent all that is needed."""
+    async def _merge_longer(
+        self, key: bytes, totals: dict[str, int], extent: Extent | None, deadline: float, enough: int
+    ) -> int:
+        """Merge what is missing from histories of several pages; return how many holders sent all that is needed.
+
+        Once `enough` have, the others are asked for `REST_PAGES` at most, in half of the time that is left: a history
+        that does not end leaves time for what else the caller needs, and does not fill this store.
+        """
         heads = await self._merge_heads(key, tuple(totals), deadline)
         ends = {peer: total for peer, total in totals.items() if peer in heads}
         needed = extent.length if extent is not None and extent.is_from_end else None
+        rest = REST_PAGES
         while open_ends := {
             peer: end for peer, end in ends.items() if end > PAGE and (needed is None or totals[peer] - end < needed)
         }:
             if await self._knows_all(key, heads):
                 return len(heads)
+            done = len(ends) - len(open_ends)
+            if done >= enough and not rest:
+                return done
+            if done >= enough:
+                deadline = (deadline + trio.current_time()) / 2 if rest == REST_PAGES else deadline
+                rest -= 1
             ranges = {peer: (max(PAGE, end - PAGE), end - max(PAGE, end - PAGE)) for peer, end in open_ends.items()}
-            pages = await self._ask_pages(key, ranges, deadline)
+            try:
+                pages = await self._ask_pages(key, ranges, deadline)
+            except Unavailable:
+                if done >= enough:
+                    return done
+                raise
             if shortfall := await self._merge_pages(key, pages):
                 raise Unavailable(shortfall)
             for peer in open_ends:

@@ -17,7 +17,7 @@ VISITS_MAX: Final = 1_000
 """After so many versions the first readable head that is found is the last one."""
 PARENTS_MAX: Final = 8_192
 """Parents that are followed: one version may name 256, known or not."""
-MISSING_MAX: Final = 256
+MISSING_MAX: Final = 1_000
 """Versions without content that are listed."""
 
 _HEAD: Final = 1 << 64

@@ -73,6 +73,15 @@ def _answer_before_commit(right: Function) -> Function:
     return check_and_merge
 
 
+def _let_a_notice_hide(right: Function) -> Function:
+    """Readers are given the heads, whether their content is here or not."""
+
+    async def view(readable: Any, key: bytes, heads: Any) -> Any:
+        return (await right(readable, key, heads))._replace(heads=heads)
+
+    return view
+
+
 def _stay_half_open(right: Function) -> Function:
     from protocols.policy.breaker import BreakerState
 
@@ -168,6 +177,15 @@ MUTANTS = (
         scenario="disk-full",
         seeds=3,
         checks=("honest", "replicas", "equal", "settles", "nothing-lost", "up-to-date"),
+    ),
+    Mutant(
+        name="notice-hides-what-it-names",
+        about="a version whose content nobody has is answered in the place of the one before it",
+        target="node.dht.readable_heads:ReadableHeads.view",
+        mutate=_let_a_notice_hide,
+        scenario="lying-answers",
+        seeds=3,
+        checks=("honest",),
     ),
     Mutant(
         name="breaker-stuck-half-open",

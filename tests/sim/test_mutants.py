@@ -26,6 +26,7 @@ def test_every_promised_mutant_is_there() -> None:
     assert [mutant.name for mutant in MUTANTS] == [
         "hint-dropped",
         "hint-acknowledged-before-the-commit",
+        "notice-hides-what-it-names",
         "breaker-stuck-half-open",
         "sibling-lost-in-merge",
         "stale-head-after-a-newer-one",

@@ -23,7 +23,7 @@ from protocols.ucxl import Address, require_one
 PAGE = 1000
 PARENTS_MAX = 8_192
 """Parents of all versions in one page of a history; a page ends before it has more."""
-SIDE_BY_SIDE = 16
+SIDE_BY_SIDE = 64
 """Versions whose content is asked for at once, after the first that a temporal part named had none."""
 MISSING_MAX = 1_000
 """Missing parents that are named; of more it is only said that there are more."""
@@ -233,7 +233,10 @@ class Resolver:
             missing = (await self._readable.view(key, await self._store.heads(key))).missing
             lost = {version.digest: None for version in missing if version.digest not in had}
             found = await temporal_walk.find(self._store, key, temporal, without, lost.keys(), count)
-            asked = [digest for digest in lost if digest in found.passed][:count] or found.digests
+            asked = [digest for digest in lost if digest in found.passed]
+            if asked and count > 1:  # most likely the others have none either
+                asked += [digest for digest in lost if digest not in found.passed and digest not in without]
+            asked = asked[:count] or list(found.digests)
             contents = await self._contents(key, asked, consistency, operation, lost)
             first = contents[asked[0]]
             if first is not None and not found.passed:
