@@ -107,7 +107,8 @@ def history_command(
 ) -> None:
     """List the versions of ADDRESS, the oldest one first.
 
-    * marks the version that 'bzzz get' prints, + a sibling: another newest version, written without knowing this one.
+    * marks the version that 'bzzz get' prints when its content can be had, + a sibling: another newest version, written
+    without knowing this one.
     """
     query = {
         "address": address, "after": after, "limit": limit, "consistency": consistency, "timeout_ms": timeout_ms
@@ -127,6 +128,9 @@ def history_command(
     print_table(("#", "WRITTEN", "AUTHOR", "WHAT", "DIGEST"), rows)
     if skipped + len(versions) < data["total"]:
         print_note(f"{data['total'] - skipped - len(versions)} more; --after {skipped + len(versions)}")
+    if lost := sum(version["head"] and not version["held"] for version in versions):
+        which = "newest version is" if lost == 1 else "newest versions are"
+        print_note(f"{lost} {which} held elsewhere or by nobody; 'bzzz get' prints the newest whose content can be had")
     if not data["complete"]:
         print_note("not every holder answered; there may be more versions")
     if missing := len(data["missing"]):

@@ -74,3 +74,27 @@ def test_an_answer_from_this_node_alone_is_reported_on_standard_error() -> None:
     assert result.stdout_bytes == b"content"
     assert "from this node alone, last reconciled 90.0 s ago: nobody answered" in result.stderr
     assert "2 other versions were" in result.stderr
+
+
+def test_an_answer_of_the_swarm_that_is_marked_is_reported_as_one() -> None:
+    why = "a later version by ada is known and its content is not"
+    headers = {"UCXL-Degraded": "true", "UCXL-Source": "swarm", "UCXL-Reason": why}
+    with stand_in(200, b"content", headers) as where:
+        result = bzzz("get", ADDRESS, "--api", where)
+    assert result.stdout_bytes == b"content"
+    assert f"from the swarm: {why}" in result.stderr
+
+
+def test_a_history_says_that_the_newest_version_has_no_content_here() -> None:
+    version = {
+        "written_at": "2026-01-01T00:00:00.000Z", "author": "a" * 52, "deleted": False, "reissued_as": None,
+        "size_bytes": 5,
+    }  # fmt: skip
+    versions = [
+        {**version, "digest": "1" * 64, "held": True, "head": False},
+        {**version, "digest": "2" * 64, "held": False, "head": True},
+    ]
+    body = {"response": {"data": {"versions": versions, "total": 2, "complete": True, "missing": []}, "message": "ok"}}
+    with stand_in(200, body) as where:
+        result = bzzz("history", ADDRESS, "--api", where)
+    assert "1 newest version is held elsewhere or by nobody" in result.stderr
