@@ -63,6 +63,8 @@ class FinderHealth:
     """The way in which it searches, in a word."""
     is_on: bool = True
     """Whether it searches: one without a source does not."""
+    needs_peers: bool = False
+    """Whether it finds further peers through peers alone: a node without any stays so."""
     sources: int = 0
     """The number of its configured sources."""
     faults: tuple[str, ...] = ()

@@ -13,16 +13,14 @@ from functools import partial
 
 import trio
 
-from discovery.api import ApiFinder
 from discovery.finder import Finder
-from discovery.manual import ManualFinder
-from node.config.flags import Flags, Force
+from node.config.flags import Flags, Force, refuse_nothing, refuse_swarm
 from node.config.settings import Settings
 from node.dht.base import DHT, Backend
 from node.dht.call_metrics import CallMetrics
 from node.dht.circuit_breaker import CircuitBreaker
 from node.dht.dispatch import DispatchDHT
-from node.dht.handoff import HandoffResult
+from node.dht.handoff import offer_nothing
 from node.dht.hybrid import HybridDHT
 from node.dht.mock import MockDHT
 from node.dht.readable_heads import ReadableHeads
@@ -37,8 +35,7 @@ from node.services.control.capability_store import CapabilityStore
 from node.services.control.flag_effects import BreakerAuditor, apply_to_breaker, changes_held_keys
 from node.services.control.flag_store import FlagStore
 from node.services.membership.directory import Directory
-from node.services.membership.finder_switch import FinderSwitch
-from node.services.membership.neighbours import Neighbours
+from node.services.membership.discovery import Discovery, Surroundings, discovery_of
 from node.services.membership.peer_list import PeerList
 from node.services.membership.this_node import ThisNode
 from node.services.observe.health import HealthMonitor
@@ -59,9 +56,7 @@ from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
 from node.swarm.rpc import Rpc
-from protocols.errors import InvalidPayload
 from protocols.keys import PrivateKey
-from protocols.policy.own_addresses import AddressRules
 from protocols.policy.signature_cache import SignatureCache
 
 
@@ -110,8 +105,6 @@ class _Swarm:
     delivery: Delivery
     breaker: CircuitBreaker
     auditor: BreakerAuditor
-    finders: tuple[Finder, ...]
-    neighbours: Neighbours
     refusals: ClockRefusals
     handoff: HintedHandoff
     assignment: HintAssignment
@@ -149,7 +142,7 @@ async def _run_alone(base: _Base, task_status: trio.TaskStatus[Node]) -> None:
         call_metrics=base.call_metrics,
     )
     base.flags.subscribe(lambda _, after: dht.use_flags(after))
-    node = _node(base, dht, None)
+    node = _node(base, dht, None, None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(node.admission.run)
         nursery.start_soon(node.resolver.run)
@@ -161,7 +154,8 @@ async def _run_alone(base: _Base, task_status: trio.TaskStatus[Node]) -> None:
 async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskStatus[Node]) -> None:
     swarm = _swarm(base, network)
     dht = _dht(base, swarm)
-    node = _node(base, dht, swarm)
+    discovery = _discovery(base, swarm, dht)
+    node = _node(base, dht, swarm, discovery)
     apply_to_breaker(swarm.breaker, replace(base.flags.current, override=None), base.flags.current)
     environment = base.environment
     reissuer = Reissuer(
@@ -174,7 +168,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
     )
     server = PeerServer(
         environment.store,
-        swarm.neighbours,
+        discovery.neighbours,
         verified=environment.verified,
         now_ms=environment.now_ms,
         on_frame=swarm.breaker.heard,
@@ -197,7 +191,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
             Scrubber(environment.store, dht).run,
         ):
             nursery.start_soon(task)
-        await nursery.start(swarm.neighbours.run)
+        await nursery.start(discovery.neighbours.run)
         task_status.started(node)
 
 
@@ -206,7 +200,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
 
 def _base(environment: Environment, settings: Settings) -> _Base:
     audit = Audit(environment.audit_storage, environment.key, now_ms=environment.now_ms, marks=environment.store)
-    refuse = _refuse_swarm if environment.network is None else _refuse_nothing
+    refuse = refuse_swarm if environment.network is None else refuse_nothing
     meters = Meters() if settings.metrics_enabled else None
     call_metrics = CallMetrics(now_ms=environment.now_ms)
     if meters:
@@ -224,22 +218,6 @@ def _base(environment: Environment, settings: Settings) -> _Base:
     )
 
 
-def _refuse_nothing(_: Flags) -> None:
-    pass
-
-
-def _refuse_swarm(flags: Flags) -> None:
-    """Refuse flags that a node without a network cannot follow."""
-    is_forced = flags.override is not None and flags.override.force is not Force.MOCK
-    if flags.backend != "mock" or is_forced:
-        name, value = ("override", flags.override.force) if is_forced and flags.override else ("backend", flags.backend)
-        raise InvalidPayload(
-            f"{name} {value} needs the swarm, and this node was started with backend mock: it has no host. Start it "
-            "with backend hybrid; it can be switched to mock and back while it runs",
-            field=name, provided=str(value), expected="mock",
-        )  # fmt: skip
-
-
 def _swarm(base: _Base, network: Network) -> _Swarm:
     environment, flags, members = base.environment, base.flags, base.members
     peer_policy, now_ms, chance = environment.peer_policy, environment.now_ms, environment.chance
@@ -253,26 +231,6 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
         backoff_seconds=flags.current.backoff_ms / 1000.0,
         chance=chance,
         now_ms=now_ms,
-    )
-    settings = base.settings
-    this_node = ThisNode(
-        network,
-        name=settings.name,
-        network_name=settings.network,
-        rules=AddressRules(only=settings.announce, excluded=settings.no_announce),
-    )
-    finders = _finders(base, this_node)
-    neighbours = Neighbours(
-        rpc=rpc,
-        members=members,
-        store=environment.store,
-        this_node=this_node,
-        forget_seconds=settings.forget_after_hours * 3600.0,
-        finders=finders,
-        now_ms=now_ms,
-        chance=chance,
-        on_sign_of_life=breaker.sign_of_life,
-        may_exchange=lambda: flags.current.discovery_exchange,
     )
     refusals = ClockRefusals()
     retry = HintRetry(
@@ -296,8 +254,6 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
         delivery=delivery,
         breaker=breaker,
         auditor=BreakerAuditor(base.audit, breaker, author=base.settings.name),
-        finders=finders,
-        neighbours=neighbours,
         refusals=refusals,
         handoff=handoff,
         assignment=HintAssignment(
@@ -306,21 +262,25 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
     )
 
 
-def _finders(base: _Base, this_node: ThisNode) -> tuple[Finder, ...]:
-    """The finders, each behind its flag."""
-    bootstrap, flags, environment = base.settings.bootstrap, base.flags, base.environment
-    addresses = [node for node in bootstrap if node.startswith("/")]
-    apis = [node for node in bootstrap if not node.startswith("/")]
-    finders: list[tuple[Finder, Callable[[], bool]]] = [
-        (ManualFinder(addresses), lambda: flags.current.discovery_configured),
-        (
-            ApiFinder(apis, network=base.settings.network, chance=environment.chance),
-            lambda: flags.current.discovery_configured,
-        ),
-    ]
-    if environment.mdns is not None:
-        finders.append((environment.mdns(this_node), lambda: flags.current.discovery_mdns))
-    return tuple(FinderSwitch(finder, is_on, flags.changed) for finder, is_on in finders)
+def _discovery(base: _Base, swarm: _Swarm, dht: DispatchDHT) -> Discovery:
+    environment, flags, capabilities = base.environment, base.flags, base.capabilities
+    surroundings = Surroundings(
+        key=environment.key,
+        settings=base.settings,
+        rpc=swarm.rpc,
+        members=base.members,
+        store=environment.store,
+        capabilities=lambda: capabilities.current,
+        flags=lambda: flags.current,
+        flags_changed=flags.changed,
+        on_sign_of_life=swarm.breaker.sign_of_life,
+        now_ms=environment.now_ms,
+        chance=environment.chance,
+        mdns=environment.mdns,
+    )
+    discovery = discovery_of(surroundings, dht)
+    capabilities.subscribe(discovery.announce.changed)
+    return discovery
 
 
 def _mock(base: _Base, flags: Flags) -> MockDHT:
@@ -356,7 +316,7 @@ def _backends(base: _Base, swarm: _Swarm, flags: Flags) -> Mapping[Backend, DHT]
         breaker=swarm.breaker,
         members=base.members,
         readable=base.readable,
-        offer=swarm.handoff.offer if flags.sync_enabled else _offer_nothing,
+        offer=swarm.handoff.offer if flags.sync_enabled else offer_nothing,
         now_ms=environment.now_ms,
         flags=flags,
         call_metrics=base.call_metrics,
@@ -364,11 +324,6 @@ def _backends(base: _Base, swarm: _Swarm, flags: Flags) -> Mapping[Backend, DHT]
     # Real asks no breaker. With the breaker forced open, real behaves like hybrid without fallback: it fails fast.
     is_forced_open = flags.override is not None and flags.override.force is Force.OPEN
     return {Backend.MOCK: mock, Backend.REAL: hybrid if is_forced_open else real, Backend.HYBRID: hybrid}
-
-
-def _offer_nothing(*_: object, **__: object) -> HandoffResult:
-    """The `Handoff` while deliveries are switched off: hints are kept until the flags allow them again."""
-    return HandoffResult((), False)
 
 
 def _dht(base: _Base, swarm: _Swarm) -> DispatchDHT:
@@ -391,7 +346,7 @@ def _dht(base: _Base, swarm: _Swarm) -> DispatchDHT:
     return dht
 
 
-def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
+def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discovery | None) -> Node:
     """The node over its parts; without a swarm on the mock backend."""
     environment, flags, members = base.environment, base.flags, base.members
     store, now_ms = environment.store, environment.now_ms
@@ -405,8 +360,8 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
         breaker=swarm.breaker if swarm else None,
         resolver=resolver,
         twin=lambda: environment.network.twin if environment.network else "",
-        apart=swarm.neighbours.apart if swarm else tuple,
-        finders=swarm.finders if swarm else (),
+        apart=discovery.neighbours.apart if discovery else tuple,
+        finders=discovery.finders if discovery else (),
         probes=Probes(
             own=environment.key.peer_id,
             store=store,
@@ -432,11 +387,11 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
             members,
             store,
             environment.peer_policy,
-            picture=swarm.neighbours.picture if swarm else list,
+            picture=discovery.neighbours.picture if discovery else list,
             now_ms=now_ms,
         ),
         monitor=monitor,
-        finders=swarm.finders if swarm else (),
+        finders=discovery.finders if discovery else (),
         network=environment.network,
         breaker=swarm.breaker if swarm else None,
         peer_policy=environment.peer_policy,
@@ -448,12 +403,13 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None) -> Node:
             name=base.settings.name,
             addresses=lambda: environment.network.addresses if environment.network else (),
             capabilities=lambda: base.capabilities.current,
-            announced=tuple,
+            announced=discovery.announce.announcements if discovery else tuple,
             is_listed=environment.peer_policy.is_listed,
         ),
         meters=base.meters,
         now_ms=now_ms,
-        forget_member=swarm.neighbours.forget if swarm else members.forget,
+        forget_member=discovery.neighbours.forget if discovery else members.forget,
+        leave=discovery.announce.leave if discovery else trio.lowlevel.checkpoint,
     )
     if base.meters is not None:
         base.meters.register(NodeMetrics(node).families)

@@ -1,6 +1,6 @@
 """Node: the interface of a running node for the API, the command line and the simulator."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from discovery.finder import Finder
@@ -59,6 +59,8 @@ class Node:
     now_ms: Callable[[], int]
     forget_member: Callable[[str], None]
     """Removes a member from memory: of its connections and targets too, where there is a swarm."""
+    leave: Callable[[], Awaitable[None]]
+    """Tells the others that this node ends now; it does not wait for them."""
 
     def addresses(self) -> tuple[str, ...]:
         """The addresses at which peers can dial this node; () on the mock backend."""

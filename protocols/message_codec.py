@@ -157,6 +157,21 @@ def _text_or_none(value: Any) -> str:
     return value if type(value) is str and len(value) <= TEXT_MAX else ""
 
 
+def _bytes_or_none(value: Any) -> bytes:
+    """The bytes in a trailing field; b'' when it is anything else."""
+    return value if type(value) is bytes else b""
+
+
+def _is_true(value: Any) -> bool:
+    """Whether a trailing field is true; False when it is anything else."""
+    return value is True
+
+
+def _many_bytes_or_none(value: Any) -> tuple[bytes, ...]:
+    """The byte strings in a trailing field; () when it is anything else."""
+    return tuple(value) if type(value) is list and all(type(item) is bytes for item in value) else ()
+
+
 _digests = _list_of(_digest, ENVELOPES_MAX)
 _encoded = _list_of(_bytes, ENVELOPES_MAX)
 _addresses = _list_of(_text, ADDRESSES_MAX)
@@ -177,8 +192,14 @@ _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     8: (AddProvider, (_key, _int)),
     9: (GetProviders, (_key,)),
 }
-_HELLO_TRAILING = (_texts_or_none, _text_or_none, _text_or_none)
-_TRAILING: dict[int, tuple[Callable[[Any], Any], ...]] = {1: _HELLO_TRAILING, 3: (_traces,), 65: _HELLO_TRAILING}
+_HELLO_TRAILING = (_texts_or_none, _text_or_none, _text_or_none, _bytes_or_none)
+_TRAILING: dict[int, tuple[Callable[[Any], Any], ...]] = {
+    1: _HELLO_TRAILING,
+    3: (_traces,),
+    7: (_is_true,),
+    65: _HELLO_TRAILING,
+    71: (_many_bytes_or_none,),
+}
 """Fields of a later minor version, which may be missing. Reading one never fails."""
 _REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     65: (Hello, (_text, _name, _name, _int, _addresses)),
@@ -205,7 +226,7 @@ def is_reply_to(reply: Reply, request: type[Any]) -> bool:
 def encode_request(number: int, request: Request, trace: str = "") -> bytes:
     """The frame of a request; `number` must not be in use on this connection. A longer trace is cut."""
     fields: tuple[Any, ...] = request
-    if type(request) is Hello or (type(request) is Merge and not request.traces):
+    if type(request) in (Hello, Merge, GetMembers):
         fields = _without_defaults(request)
     return bytes(msgpack.packb([_REQUEST_KINDS[type(request)], number, trace[:TRACE_MAX], *fields]))
 
@@ -218,14 +239,14 @@ def encode_reply(number: int, reply: Reply) -> bytes:
             fields = (reply.total, [[at, *refusal] for at, refusal in reply.refusals])
         case ProvidersReply():
             fields = ([entry[:2] for entry in reply.providers],)
-        case Hello():
+        case Hello() | MembersReply():
             fields = _without_defaults(reply)
         case _:
             pass
     return bytes(msgpack.packb([_REPLY_KINDS[type(reply)], number, "", *fields]))
 
 
-def _without_defaults(message: Hello | Merge) -> tuple[Any, ...]:
+def _without_defaults(message: Any) -> tuple[Any, ...]:
     """The fields but for the last ones that say nothing."""
     fields: tuple[Any, ...] = message
     defaults = message._field_defaults

@@ -38,6 +38,8 @@ class Hello(NamedTuple):
     """The address at the receiver's end of the connection, as the sender sees it."""
     agent: str = ""
     """The program of the sender and its version, like `bzzz/0.1.0`."""
+    announcement: bytes = b""
+    """The announcement of the sender, encoded (`protocols/announce.py`)."""
 
 
 class Ping(NamedTuple):
@@ -138,7 +140,10 @@ class EnvelopesReply(NamedTuple):
 
 
 class GetMembers(NamedTuple):
-    """Ask for the members that the peer knows."""
+    """Ask for the members that the peer knows. The field is a trailing one: a node that does not know it ignores it."""
+
+    with_announcements: bool = False
+    """Ask for what other nodes announce as well."""
 
 
 class MemberEntry(NamedTuple):
@@ -150,6 +155,8 @@ class MemberEntry(NamedTuple):
 
 class MembersReply(NamedTuple):
     members: tuple[MemberEntry, ...]
+    announcements: tuple[bytes, ...] = ()
+    """Encoded announcements of other nodes, when they were asked for. It is a trailing field."""
 
 
 class AddProvider(NamedTuple):

@@ -81,9 +81,15 @@ class VirtualNode:
         """Kill the process. What its store has committed stays."""
         if self.has_network:
             self._net.crash(self.peer)
-        await self.stop()
+        await self._end()
 
     async def stop(self) -> None:
+        """End the process in order: it tells the others that it leaves."""
+        if self.node is not None:
+            await self.node.leave()
+        await self._end()
+
+    async def _end(self) -> None:
         self._scope.cancel()
         await self._ended.wait()
 

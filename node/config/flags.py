@@ -78,6 +78,10 @@ class FlagValues:
     """False: the node neither looks for others on the local network nor shows itself there."""
     discovery_exchange: bool = setting(True, values.boolean, "discovery_exchange", "discovery.exchange")
     """False: members are not asked for the members they know."""
+    discovery_announce: bool = setting(True, values.boolean, "discovery_announce", "discovery.announce")
+    """False: this node neither announces itself nor takes what others announce."""
+    discovery_rendezvous: bool = setting(True, values.boolean, "discovery_rendezvous", "discovery.rendezvous")
+    """False: rendezvous keys are neither provided nor looked up in the DHT."""
 
 
 NAMES = tuple(declared.name for declared in fields(FlagValues))
@@ -177,6 +181,22 @@ def check(flags: Flags, ground: Flags, *, replication: int) -> None:
                 f"{name}: a quorum of {number} is never reached with replication {replication}",
                 field=name, provided=str(number), expected=f"at most {replication}",
             )  # fmt: skip
+
+
+def refuse_nothing(_: Flags) -> None:
+    """Of a node with a network: it can follow all flags."""
+
+
+def refuse_swarm(flags: Flags) -> None:
+    """Refuse flags that a node without a network cannot follow. Raises `InvalidPayload`."""
+    is_forced = flags.override is not None and flags.override.force is not Force.MOCK
+    if flags.backend != "mock" or is_forced:
+        name, value = ("override", flags.override.force) if is_forced and flags.override else ("backend", flags.backend)
+        raise InvalidPayload(
+            f"{name} {value} needs the swarm, and this node was started with backend mock: it has no host. Start it "
+            "with backend hybrid; it can be switched to mock and back while it runs",
+            field=name, provided=str(value), expected="mock",
+        )  # fmt: skip
 
 
 def over(ground: Flags, set_here: Mapping[str, Any], override: Override | None) -> Flags:

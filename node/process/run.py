@@ -54,6 +54,9 @@ STORE_NAME = "store.db"
 STOP_SECONDS_MAX = 1.5
 """How long the end may take before everything still under way is cancelled."""
 
+LEAVE_SECONDS_MAX = 0.5
+"""How long the node may take to tell the others that it leaves."""
+
 _Refusal = (BindFailed, IdentityRefused, StoreRefused, AuditFileRefused, ListenFailed, TooFewDescriptors)
 _log = structlog.get_logger("bzzz")
 
@@ -214,6 +217,8 @@ async def _live(
                 _log.info("ready", peer_id=ready.peer_id, multiaddrs=ready.multiaddrs, api=url, backend=ready.backend)
                 if not stopping.is_set():
                     on_ready(ready)
+            with trio.move_on_after(LEAVE_SECONDS_MAX):
+                await node.leave()
             services.cancel_scope.cancel()
     _log.info("stopped")
 

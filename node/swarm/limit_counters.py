@@ -92,6 +92,12 @@ class LimitCounts:
     """Subscriptions that were ignored: more than a peer may have, or to too long a name."""
     gossip_failed: int = 0
     """Messages at which a validator or a handler of this node raised."""
+    announcements_forged: int = 0
+    """Those that no honest node sends: malformed, not signed by their peer, of another peer or swarm."""
+    announcements_late: int = 0
+    """Those that were replayed or had expired, or that a clock is off for."""
+    announcements_flooded: int = 0
+    """Those that came too often from one source, or of too many peers that are no members."""
     hints_refused: int = 0
     """Hints that a holder refused for good; they are in quarantine, and `bzzz pending` shows them."""
     offences: int = 0

@@ -19,7 +19,7 @@ AHEAD_SECONDS_MAX = 60.0
 """How much later than that an expiry may be, because clocks differ."""
 FAREWELL_SECONDS = 600.0
 """How long the farewell of a peer is remembered, so that what the peer announced before is not taken again."""
-RATE, BURST = 0.25, 8.0
+RATE, BURST = 0.5, 30.0
 """Announcements a second from one source in the long run, and at once."""
 BUCKETS_MAX = 4096
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import trio
 
+from discovery.announce import AnnounceFinder
 from node.services.membership.peer_log import PeerLog
 from node.services.membership.stored_members import StoredMembers
 from node.services.membership.this_node import ThisNode
@@ -40,6 +41,7 @@ class Greetings:
         members: Members,
         stored: StoredMembers,
         this_node: ThisNode,
+        announce: AnnounceFinder,
         log_id: str,
         now_ms: Callable[[], int],
         peer_log: PeerLog,
@@ -53,6 +55,7 @@ class Greetings:
         self._members = members
         self._stored = stored
         self._this_node = this_node
+        self._announce = announce
         self._log_id = log_id
         self._now_ms = now_ms
         self._log = peer_log
@@ -160,6 +163,7 @@ class Greetings:
             known_at,
             remote[:TEXT_MAX],
             this_node.agent,
+            self._announce.own(),
         )
 
     # -- members, and peers of other swarms -------------------------------------------------------------------
@@ -190,6 +194,7 @@ class Greetings:
         if offset_ms is not None:
             presence.clock_offset_ms = offset_ms
         self._members.notify_changed()
+        self._announce.met(peer, hello.announcement, clock_ms=hello.now_ms)
         if is_back or is_changed:
             self._stored.save(member)
         if is_back:

@@ -4,10 +4,12 @@ What a member says of another one is hearsay. It is reported as a sighting of ea
 one that is not known yet, and of one that is, but may be at another address now.
 """
 
+from collections import deque
 from collections.abc import Callable
 
 import trio
 
+from discovery.announce import AnnounceFinder
 from discovery.finder import Sightings
 from node.store.members import Member
 from node.swarm.members import Members
@@ -21,6 +23,8 @@ from protocols.policy.sighting import Sighting, Source
 EXCHANGE_SECONDS = 5.0
 """How often one of the members is asked, on average."""
 TIMEOUT_SECONDS = 2.0
+FULL_MAX, FULL_SECONDS = 3, 60.0
+"""So many members are asked for announcements as well within so long: they all tell the same, and it may be long."""
 TAKEN_MAX = 8
 """Addresses of each member that are taken: a member that names a thousand others must not cost this node all its
 sockets."""
@@ -46,6 +50,7 @@ class MemberExchange:
         chance: Callable[[], float],
         is_on: Callable[[], bool],
         sightings: Sightings,
+        announce: AnnounceFinder,
     ) -> None:
         self._rpc = rpc
         self._members = members
@@ -53,6 +58,9 @@ class MemberExchange:
         self._chance = chance
         self._is_on = is_on
         self._sightings = sightings
+        self._announce = announce
+        self._full_at: deque[float] = deque(maxlen=FULL_MAX)
+        """When the last members were asked for announcements as well."""
 
     async def run(self) -> None:
         """Ask one member after another, chosen by chance, until cancelled."""
@@ -62,24 +70,37 @@ class MemberExchange:
             if reachable:
                 await self.ask(reachable[int(self._chance() * len(reachable))])
 
-    async def ask(self, peer: str) -> None:
+    async def greet(self, peer: str) -> None:
+        """Ask a member that has just connected, and one of the first ones for what all nodes announce as well."""
+        now = trio.current_time()
+        is_first = len(self._full_at) < FULL_MAX or self._full_at[0] < now - FULL_SECONDS
+        if is_first:
+            self._full_at.append(now)
+        await self.ask(peer, with_announcements=is_first)
+
+    async def ask(self, peer: str, *, with_announcements: bool = False) -> None:
         """Ask one member now."""
         if not self._is_on():
             return
         try:
-            reply = await self._rpc.call(peer, GetMembers(), timeout=TIMEOUT_SECONDS)
+            reply = await self._rpc.call(peer, GetMembers(with_announcements), timeout=TIMEOUT_SECONDS)
         except BzzzError:
             return
-        for entry in reply.members if isinstance(reply, MembersReply) else ():
+        if not isinstance(reply, MembersReply):
+            return
+        for entry in reply.members:
             if self._is_sought(entry.peer) and entry.addresses:
                 self._report(entry, peer)
+        if with_announcements:
+            await self._announce.learned(peer, reply.announcements)
 
-    def answer(self, *, is_here: bool) -> MembersReply:
+    def answer(self, request: GetMembers, *, is_here: bool) -> MembersReply:
         """The members that this node knows, for a peer; `is_here`: it runs on this machine, and so can dial the
         loopback addresses of members that do too."""
         known = [(p, addresses_for(p.member, is_here=is_here)) for p in self._members.all()]
         entries = [MemberEntry(p.member.peer, addresses, p.is_connected) for p, addresses in known if addresses]
-        return MembersReply(tuple(entries[:MEMBERS_MAX]))
+        announcements = self._announce.known() if request.with_announcements else ()
+        return MembersReply(tuple(entries[:MEMBERS_MAX]), announcements)
 
     def _is_sought(self, peer: str) -> bool:
         presence = self._members.get(peer)

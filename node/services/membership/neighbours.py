@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import trio
 
+from discovery.announce import AnnounceFinder
 from discovery.finder import Finder
 from node.driver import Driver
 from node.services.membership.dialler import Dialler
@@ -27,7 +28,7 @@ from node.swarm.members import Members, Presence
 from node.swarm.rpc import Rpc
 from node.trace import following
 from protocols.errors import BzzzError
-from protocols.messages import Hello, Ping, Pong, Reply
+from protocols.messages import GetMembers, Hello, Ping, Pong, Reply
 from protocols.policy import failure_detector, peer_events
 from protocols.policy.failure_detector import FailureDetector
 from protocols.policy.peer_events import KnownPeer
@@ -61,6 +62,7 @@ class Neighbours:
         this_node: ThisNode,
         forget_seconds: float,
         finders: Sequence[Finder],
+        announce: AnnounceFinder,
         now_ms: Callable[[], int],
         chance: Callable[[], float],
         on_sign_of_life: Callable[[str], None],
@@ -96,12 +98,14 @@ class Neighbours:
             chance=chance,
             is_on=may_exchange,
             sightings=self,
+            announce=announce,
         )
         self._greetings = Greetings(
             rpc=rpc,
             members=members,
             stored=self._stored,
             this_node=this_node,
+            announce=announce,
             log_id=store.log_id,
             now_ms=now_ms,
             peer_log=self._log,
@@ -237,8 +241,8 @@ class Neighbours:
     def answer_hello(self, peer: str, hello: Hello) -> Reply:
         return self._greetings.answer(peer, hello)
 
-    def answer_members(self, asker: str) -> Reply:
-        return self._exchange.answer(is_here=self._greetings.is_here(asker))
+    def answer_members(self, asker: str, request: GetMembers) -> Reply:
+        return self._exchange.answer(request, is_here=self._greetings.is_here(asker))
 
     # -- effects of the machines ------------------------------------------------------------------------------
 
@@ -286,7 +290,7 @@ class Neighbours:
         """Say hello to a new connection, ping it, and ask which members it knows."""
         if await self._greetings.greet(peer):
             await self._ping(peer)
-            await self._exchange.ask(peer)
+            await self._exchange.greet(peer)
 
     async def _follow_own_addresses(self) -> None:
         """Tell the members when this node is to be dialled elsewhere, and ask them whom they know."""

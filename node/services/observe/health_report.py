@@ -174,7 +174,7 @@ class HealthReporter:
             faults=tuple(fault for finder in finders for fault in finder.faults),
             members=len(self._members),
             reachable=self._observations.suspects.reachable(),
-            searches=tuple(finder.kind for finder in finders if finder.is_on and not finder.sources),
+            searches=tuple(f.kind for f in finders if f.is_on and not f.sources and not f.needs_peers),
         )
 
     def _api(self) -> ComponentHealth:

@@ -116,7 +116,7 @@ class PeerServer:
             case GetByDigest():
                 return self._by_digest(request.digests)
             case GetMembers():
-                return self._neighbours.answer_members(peer)
+                return self._neighbours.answer_members(peer, request)
             case AddProvider():
                 return self._provide(peer, request)
             case GetProviders():

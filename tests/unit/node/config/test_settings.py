@@ -139,6 +139,7 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
         "dht_bootstrap_nodes": "/ip4/10.0.0.1/tcp/1,10.0.0.2:8080", "rollout_percent": "12.5", "shadow_percent": "1%",
         "health_check_interval": "10s", "cache_enabled": "no", "cache_ttl": "1m", "use_distributed_resolver": "yes",
         "sync_enabled": "0", "discovery_configured": "no", "discovery_exchange": "no",
+        "discovery_announce": "no", "discovery_rendezvous": "no", "capabilities": "role:planner,label:gpu=a100",
         "data_dir": "/tmp/x", "listen": "/ip4/127.0.0.1/tcp/0", "api": "[::1]:0", "api_token": "t0ken",
         "api_token_file": str(token), "name": "n", "network": "w", "allow": PEER, "deny": PEER,
         "open": "true", "mdns": "off", "announce": "10.0.0.0/8", "no_announce": "172.17.0.1,/ip4/10.0.0.1/tcp/1",

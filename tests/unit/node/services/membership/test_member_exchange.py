@@ -1,13 +1,17 @@
 """Members tell each other whom they know: what is asked, what is taken, and what is told to whom."""
 
 import trio
+import trio.testing
 
-from node.services.membership.member_exchange import TAKEN_MAX, MemberExchange
+from node.services.membership.member_exchange import FULL_MAX, FULL_SECONDS, TAKEN_MAX, MemberExchange
 from node.store.members import Member
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
-from protocols.messages import MEMBERS_MAX, MemberEntry, MembersReply
+from protocols.announce import seal
+from protocols.keys import PrivateKey
+from protocols.messages import MEMBERS_MAX, GetMembers, MemberEntry, MembersReply
 from protocols.policy.sighting import Source
+from tests.unit.announcing import now_ms, silent_finder
 from tests.unit.one_end import OneEnd, RecordingService, rpc_over
 from tests.unit.sightings import Seen
 
@@ -29,6 +33,7 @@ async def asked(reply: MembersReply, members: Members, *, deny: tuple[str, ...] 
             chance=lambda: 0.0,
             is_on=lambda: True,
             sightings=seen,
+            announce=silent_finder(),
         )
         net.come("p2")
         nursery.start_soon(exchange.ask, "p2")
@@ -66,12 +71,52 @@ async def test_loopback_addresses_are_told_to_a_peer_on_this_machine_alone() -> 
             chance=lambda: 0.0,
             is_on=lambda: True,
             sightings=Seen(),
+            announce=silent_finder(),
         )
-        assert exchange.answer(is_here=True).members == (
+        assert exchange.answer(GetMembers(), is_here=True).members == (
             MemberEntry("a", (LAN, LOOPBACK)),
             MemberEntry("b", (LOOPBACK,)),
         )
-        assert exchange.answer(is_here=False).members == (MemberEntry("a", (LAN,)),)
+        assert exchange.answer(GetMembers(), is_here=False).members == (MemberEntry("a", (LAN,)),)
         for number in range(2 * MEMBERS_MAX):
             members.put(member(f"m{number}", LAN))
-        assert len(exchange.answer(is_here=False).members) == MEMBERS_MAX
+        assert len(exchange.answer(GetMembers(), is_here=False).members) == MEMBERS_MAX
+
+
+async def test_a_few_of_those_that_connect_are_asked_for_announcements_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    net, announce, key = OneEnd(), silent_finder(), PrivateKey.from_seed(b"\x02" * 32)
+    announced = seal(
+        key, network="bzzz", name="bob", addresses=(), capabilities=(), sequence=1, expires_ms=now_ms() + 10**7
+    ).encoded
+    async with rpc_over(net, RecordingService()) as rpc, trio.open_nursery() as nursery:
+        exchange = MemberExchange(
+            rpc=rpc,
+            members=Members("own", replication=20),
+            peer_policy=PeerPolicy(),
+            chance=lambda: 0.0,
+            is_on=lambda: True,
+            sightings=Seen(),
+            announce=announce,
+        )
+        net.come("p2")
+
+        async def asks(count: int) -> list[bool]:
+            """Greet so many times, and answer each; whether announcements were asked for."""
+            wanted = []
+            for _ in range(count):
+                before = len(net.requests("p2"))
+                nursery.start_soon(exchange.greet, "p2")
+                request = (await net.until_sent("p2", before + 1))[-1]
+                assert isinstance(request.message, GetMembers)
+                wanted.append(request.message.with_announcements)
+                net.answer("p2", request.id, MembersReply((), (announced,)))
+                await trio.testing.wait_all_tasks_blocked()
+            return wanted
+
+        assert await asks(FULL_MAX + 3) == [True] * FULL_MAX + [False] * 3
+        await trio.sleep(FULL_SECONDS + 1)
+        assert await asks(1) == [True]
+        assert exchange.answer(GetMembers(with_announcements=True), is_here=True).announcements == (announced,)
+        assert exchange.answer(GetMembers(), is_here=True).announcements == ()

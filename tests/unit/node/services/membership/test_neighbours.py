@@ -17,6 +17,7 @@ from protocols.keys import PrivateKey
 from protocols.messages import Hello
 from protocols.policy.own_addresses import AddressRules
 from protocols.policy.sighting import Sighting, Source
+from tests.unit.announcing import silent_finder
 from tests.unit.one_end import OneEnd
 
 ROUNDS = 50
@@ -75,6 +76,7 @@ def neighbours(
         this_node=ThisNode(net, name="n1", network_name="test", rules=AddressRules()),
         forget_seconds=24 * 3600.0,
         finders=finders,
+        announce=silent_finder(),
         now_ms=lambda: 0,
         chance=lambda: 0.0,
         on_sign_of_life=lambda why: None,

@@ -1,0 +1,113 @@
+"""The parts of a node that find other nodes: the finders, each behind its flag, and the neighbours they report to."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from discovery.announce import AnnounceFinder
+from discovery.api import ApiFinder
+from discovery.dht import ProviderRecords, RendezvousFinder
+from discovery.finder import Finder
+from discovery.manual import ManualFinder
+from node.config.flags import Flags
+from node.config.settings import Settings
+from node.services.membership.announce_swarm import AnnounceSwarm
+from node.services.membership.finder_switch import FinderSwitch
+from node.services.membership.neighbours import Neighbours
+from node.services.membership.this_node import ThisNode
+from node.store.base import Store
+from node.swarm.members import Members
+from node.swarm.rpc import Rpc
+from protocols.capabilities import Capability
+from protocols.keys import PrivateKey
+from protocols.policy.own_addresses import AddressRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What these parts work with. `flags` are those in force, `flags_changed` waits for others."""
+
+    key: PrivateKey
+    settings: Settings
+    rpc: Rpc
+    members: Members
+    store: Store
+    capabilities: Callable[[], Sequence[Capability]]
+    flags: Callable[[], Flags]
+    flags_changed: Callable[[], Awaitable[None]]
+    on_sign_of_life: Callable[[str], None]
+    now_ms: Callable[[], int]
+    chance: Callable[[], float]
+    mdns: Callable[[ThisNode], Finder] | None
+    """Makes the finder on the local network, where there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """The parts, complete."""
+
+    announce: AnnounceFinder
+    finders: tuple[Finder, ...]
+    neighbours: Neighbours
+
+
+def discovery_of(of: Surroundings, dht: ProviderRecords) -> Discovery:
+    """Make the parts; `neighbours` is to be run."""
+    settings = of.settings
+    this_node = ThisNode(
+        of.rpc.network,
+        name=settings.name,
+        network_name=settings.network,
+        rules=AddressRules(only=settings.announce, excluded=settings.no_announce),
+    )
+    announce = AnnounceFinder(
+        of.key,
+        this_node,
+        AnnounceSwarm(of.rpc.network.pubsub, of.members, of.rpc.peer_policy),
+        capabilities=of.capabilities,
+        now_ms=of.now_ms,
+        chance=of.chance,
+        is_on=lambda: of.flags().discovery_announce,
+    )
+    finders = tuple(
+        FinderSwitch(finder, is_on, of.flags_changed) for finder, is_on in _finders(of, this_node, announce, dht)
+    )
+    neighbours = Neighbours(
+        rpc=of.rpc,
+        members=of.members,
+        store=of.store,
+        this_node=this_node,
+        forget_seconds=settings.forget_after_hours * 3600.0,
+        finders=finders,
+        announce=announce,
+        now_ms=of.now_ms,
+        chance=of.chance,
+        on_sign_of_life=of.on_sign_of_life,
+        may_exchange=lambda: of.flags().discovery_exchange,
+    )
+    return Discovery(announce=announce, finders=finders, neighbours=neighbours)
+
+
+def _finders(
+    of: Surroundings, this_node: ThisNode, announce: AnnounceFinder, dht: ProviderRecords
+) -> list[tuple[Finder, Callable[[], bool]]]:
+    """Each finder, and whether it may run now."""
+    bootstrap = of.settings.bootstrap
+    addresses = [node for node in bootstrap if node.startswith("/")]
+    apis = [node for node in bootstrap if not node.startswith("/")]
+    rendezvous = RendezvousFinder(
+        dht,
+        this_node,
+        capabilities=of.capabilities,
+        reachable=lambda: len(of.members.reachable()),
+        changed=of.members.changed,
+        chance=of.chance,
+    )
+    finders: list[tuple[Finder, Callable[[], bool]]] = [
+        (ManualFinder(addresses), lambda: of.flags().discovery_configured),
+        (ApiFinder(apis, network=of.settings.network, chance=of.chance), lambda: of.flags().discovery_configured),
+        (announce, lambda: of.flags().discovery_announce),
+        (rendezvous, lambda: of.flags().discovery_rendezvous),
+    ]
+    if of.mdns is not None:
+        finders.append((of.mdns(this_node), lambda: of.flags().discovery_mdns))
+    return finders
