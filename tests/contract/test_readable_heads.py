@@ -3,12 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.dht.base import Backend, Provenance
+from node.dht.base import Answer, Backend, Provenance
+from node.dht.mock import MockDHT
 from node.dht.readable_heads import ReadableHeads, ReadableView
 from node.store.base import Store
 from node.store.memory.store import MemoryStore
 from protocols.envelope import Envelope, order_key
-from tests.contract.stores import AUTHOR, LOG_ID, OTHER_AUTHOR, envelope, from_peer, put
+from tests.contract.stores import AUTHOR, LOG_ID, NOW, OTHER_AUTHOR, envelope, from_peer, put
 
 KEY = envelope(1).key
 LOCAL = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
@@ -106,3 +107,16 @@ async def test_it_is_what_the_definition_says(rows: list[tuple[int, list[int], b
     ended = set[bytes]().union(*[descend(story, each) for each in held])
     expected = [each for each in held if each.digest not in ended]
     assert digests(await view_of(store)) == [each.digest for each in sorted(expected, key=order_key, reverse=True)]
+
+
+async def test_a_backend_over_it_answers_what_can_be_read(store: Store) -> None:
+    one = envelope(1)
+    lost = envelope(2, parents=[one.digest], author=OTHER_AUTHOR)
+    await put(store, from_peer(one), from_peer(lost.notice))
+    dht = MockDHT(store, own=AUTHOR.peer_id, now_ms=lambda: NOW)
+    answer = await dht.get(KEY)
+    assert answer.heads == (one,)
+    assert answer.without_content == (lost.notice,)
+    assert answer.provenance.is_degraded
+    await put(store, from_peer(lost))
+    assert await dht.get(KEY) == Answer((lost,), answer.provenance._replace(is_degraded=False, reason=""))

@@ -354,6 +354,26 @@ async def test_what_is_missing_from_a_history_is_said_in_header_and_json(api: Ap
     assert (await api.get()).headers["UCXL-Degraded"] == "false", "the head is whole"
 
 
+async def test_a_version_without_content_is_passed_over_and_said_in_header_and_json(api: Api) -> None:
+    receipt = await api.put(b"good")
+    lost = seal(
+        OTHER, address=ADDRESS, content=b"lost", content_type="text/plain", version=int(receipt["version"]) + 1,
+        parents=[bytes.fromhex(receipt["digest"])],
+    )  # fmt: skip
+    await api.node.store.merge([Incoming(lost.notice, Origin.PEER)], now_ms=now_ms())
+    response = await api.get()
+    assert response.content == b"good"
+    assert response.headers["ucxl-degraded"] == "true"
+    why = f"a later version by {OTHER.peer_id} is known and its content is not"
+    assert response.headers["ucxl-reason"] == why
+    data = (await api.get(headers={"accept": JSON_TYPE})).json()["response"]["data"]
+    assert [each["digest"] for each in data["without_content"]] == [lost.digest.hex()]
+    assert data["provenance"]["reason"] == why
+    etag = response.headers["etag"]
+    again = await api.put(b"better", headers={"if-match": etag})
+    assert again["parents"] == [receipt["digest"]]
+
+
 async def test_the_node_counts_the_use_of_its_resolver_cache(api: Api) -> None:
     await api.put()
     beyond = {"address": ADDRESS.replace("*^", "*~9")}
