@@ -1,8 +1,9 @@
 """mDNS table: which peers are on the local network, as their own answers say; answers come in, sightings go out.
 
 An answer proves nothing: any host of the network can send any record. So a record belongs to the host that sent it
-first, and while that host repeats it no other one can change it, take its peer, or end it. Each host has a share of the
-records and of the messages. Who a peer is, its handshake proves.
+first, and while that host repeats it no other one can change it, take its peer, or end it. But a node may get another
+address. So when another host says something else, all are asked at once, and when the first host does not answer, the
+record passes on. Each host has a share of the records and of the messages. Who a peer is, its handshake proves.
 
 A peer that says goodbye, or whose record was not repeated for its time to live, is lost. A record is repeated because
 some node asks: this one asks again when a record is older than half of its time to live, and names those that are
@@ -34,7 +35,10 @@ ASK_AGAIN_SECONDS = 60.0
 ASK_JITTER_SECONDS = 18.0
 """So that one node asks for all of them."""
 ASK_PAUSE_SECONDS = 15.0
-"""Between two questions for a record that nobody repeats."""
+"""Between two questions for a record that nobody repeats, and between two series of those for contested records."""
+ANSWER_SECONDS = 1.5
+"""How long the host of a contested record has to repeat it: a responder that has sent the same one a moment ago waits a
+second (RFC 6762, 6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,10 @@ class _Instance:
     sender: str
     heard_at: float
     reported_at: float = -inf
+    is_contested: bool = False
+    """Another host says something else, and this one has not repeated it since."""
+    asked_at: float = inf
+    """When all were asked since it is contested."""
 
 
 class MdnsTable:
@@ -74,6 +82,8 @@ class MdnsTable:
         """By sender, the least recent one first."""
         self._questions_at: list[float] = []
         self._asked_at = -inf
+        self._contest_at = -inf
+        """When a contested record was the reason of questions last."""
         self._jitter = chance() * ASK_JITTER_SECONDS
 
     def __len__(self) -> int:
@@ -100,12 +110,12 @@ class MdnsTable:
             raise BadRecord(Fault.OWN_ID)
         if known is not None and known.sender != sender:
             if record != known.record:
-                raise BadRecord(Fault.CLAIMED)
-            if now - known.heard_at < TTL_SECONDS / 2:
+                self._contest(known, now)
+            elif now - known.heard_at < TTL_SECONDS / 2:
                 return ()  # the same node by another of its interfaces
         other = self._instance_of.get(record.peer, name)
         if other != name and self._instances[other].sender != sender:
-            raise BadRecord(Fault.CLAIMED)
+            self._contest(self._instances[other], now)
         if other == name and (known is None or known.sender != sender):
             self._check_room(sender, is_new=known is None)
         if other != name:
@@ -140,6 +150,16 @@ class MdnsTable:
         if name := self._instance_of.get(peer):
             self._instances[name].reported_at = -inf
 
+    def _contest(self, known: _Instance, now: float) -> None:
+        """Another host says something else. Raises `BadRecord` until the host of the record had time to repeat it."""
+        if now - known.asked_at >= ANSWER_SECONDS:
+            return
+        known.is_contested = True
+        if now - self._contest_at >= ASK_PAUSE_SECONDS:
+            self._contest_at = now
+            self.ask_soon(now)
+        raise BadRecord(Fault.CLAIMED)
+
     def _check_room(self, sender: str, *, is_new: bool) -> None:
         if self._instances_of[sender] >= INSTANCES_PER_SENDER_MAX:
             raise BadRecord(Fault.SHARE)
@@ -165,6 +185,10 @@ class MdnsTable:
         """This node has started, or has another interface: ask at once, and again for what was lost."""
         self._questions_at = [now + after for after in FIRST_QUESTIONS_AT]
 
+    def must_ask(self, now: float) -> bool:
+        """Whether a question has to be sent now, and not as one of the usual ones."""
+        return bool(self._questions_at) and self._questions_at[0] <= now
+
     def question_due(self) -> float:
         """When the next question is to be sent."""
         if self._questions_at:
@@ -177,5 +201,8 @@ class MdnsTable:
         self._questions_at = [at for at in self._questions_at if at > now]
         self._asked_at = now
         self._jitter = self._chance() * ASK_JITTER_SECONDS
-        ages = [(name, now - known.heard_at) for name, known in self._instances.items()]
+        for known in self._instances.values():
+            if known.is_contested:
+                known.asked_at = min(known.asked_at, now)
+        ages = [(name, now - known.heard_at) for name, known in self._instances.items() if not known.is_contested]
         return [(name, TTL_SECONDS - age) for name, age in ages if age < FRESH_SECONDS]

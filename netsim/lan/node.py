@@ -48,9 +48,9 @@ class LanNode:
         self._folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "node.cli", "up", "--json", "--open", "--name", self.name, "--api", _API]
         command += ["--data-dir", str(self._folder / "data")]
-        if any(each.ip4 for each in self.host.interfaces):
+        if any(each.lan.has_ip4 for each in self.host.interfaces):
             command += ["--listen", f"/ip4/0.0.0.0/tcp/{PORT}"]
-        if any(each.ip6 for each in self.host.interfaces):
+        if any(each.lan.has_ip6 for each in self.host.interfaces):
             command += ["--listen", f"/ip6/::/tcp/{PORT}"]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("BZZZ_", "RUSTLE_"))}
         variables = kept | {"PYTHONPATH": str(SOURCES)} | dict(environment or {})

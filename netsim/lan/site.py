@@ -10,7 +10,7 @@ import secrets
 import shutil
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from netsim.lan.namespace import PREFIX, LanUnavailable, Namespace, sweep
 
@@ -111,13 +111,30 @@ class Host:
             self.namespace.ip("addr", "add", f"{interface.ip4}/24", "dev", interface.name)
         self.up(interface)
 
+    def readdress(self, interface: Interface, ip4: str) -> Interface:
+        """Give an interface another IPv4 address, or none (''), as DHCP does. Returns the interface as it is then."""
+        if interface.ip4:
+            self.namespace.ip("addr", "del", f"{interface.ip4}/24", "dev", interface.name)
+        readdressed = replace(interface, ip4=ip4)
+        self.interfaces[self.interfaces.index(interface)] = readdressed
+        if ip4:
+            self.namespace.ip("addr", "add", f"{ip4}/24", "dev", interface.name)
+        self.up(readdressed)
+        return readdressed
+
+    def bridge(self, name: str, address: str) -> None:
+        """Make a bridge that leads nowhere, like that of a container engine; `address` is like `172.17.0.1/16`."""
+        self.namespace.ip("link", "add", name, "type", "bridge")
+        self.namespace.ip("addr", "add", address, "dev", name)
+        self.namespace.ip("link", "set", name, "up")
+
     def down(self, interface: Interface) -> None:
         """Take an interface down, as by pulling its cable; the kernel then drops its IPv6 addresses."""
         self.namespace.ip("link", "set", interface.name, "down")
 
     def up(self, interface: Interface) -> None:
         self.namespace.ip("link", "set", interface.name, "up")
-        if interface.ip4 and interface is self.interfaces[0]:  # as on a machine whose default route leads there
+        if interface.ip4 and interface == self.interfaces[0]:  # as on a machine whose default route leads there
             self.namespace.ip("route", "replace", "224.0.0.0/4", "dev", interface.name)
         if interface.ip6:
             self.namespace.ip("addr", "replace", f"{interface.ip6}/64", "dev", interface.name, "nodad")

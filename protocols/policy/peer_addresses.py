@@ -96,10 +96,12 @@ class PeerAddresses:
             for source, at in address.sources.items():
                 self.learn((address.text,), source, at)
 
-    def withdraw(self, source: Source) -> None:
-        """A source does not report its addresses any more."""
+    def withdraw(self, source: Source, *, but: Sequence[str] = ()) -> None:
+        """A source does not report its addresses any more, but for these."""
         for address in list(self._known.values()):
-            if address.sources.pop(source, None) is not None and not address.sources:
+            if address.text in but or address.sources.pop(source, None) is None:
+                continue
+            if not address.sources:
                 del self._known[address.text]
 
     def worked(self, text: str, now: float) -> None:

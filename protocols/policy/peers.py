@@ -50,6 +50,9 @@ SELF_SECONDS = 300.0
 _CLAIMS = (Source.MDNS, Source.ANNOUNCE, Source.DHT)
 """Sources whose word on a peer is the peer's own, before it was met."""
 
+_COMPLETE = frozenset({Source.MDNS, Source.API, Source.ANNOUNCE})
+"""What one of these reports of a peer is all that it knows: it replaces what it reported before."""
+
 
 @dataclass(slots=True)
 class _Target:
@@ -234,6 +237,8 @@ class Peers:
         new = target.addresses.learn(event.addresses, event.source, now)
         if event.source is Source.HELLO:
             target.addresses.replace(event.addresses)
+        elif event.source in _COMPLETE:
+            target.addresses.withdraw(event.source, but=event.addresses)
         target.sources[event.source] = now
         target.describe(event)
         if event.is_vouched:

@@ -4,6 +4,7 @@ import pytest
 
 from discovery.mdns_records import TTL_SECONDS, BadRecord, Fault, PeerRecord
 from discovery.mdns_table import (
+    ANSWER_SECONDS,
     ASK_AGAIN_SECONDS,
     ASK_JITTER_SECONDS,
     ASK_PAUSE_SECONDS,
@@ -19,7 +20,7 @@ from discovery.mdns_table import (
 )
 
 OWN = "own"
-HOST, ATTACKER = "10.0.0.1", "10.0.0.66"
+HOST, OTHER, ATTACKER = "10.0.0.1", "10.0.0.2", "10.0.0.66"
 
 
 def record(peer: str = "peer", *hosts: str) -> PeerRecord:
@@ -96,6 +97,33 @@ def test_another_host_can_neither_change_a_record_nor_take_its_peer_nor_end_it(t
     with pytest.raises(BadRecord):
         table.ended("a", ATTACKER)
     assert table.heard("a", record(), HOST, REPORT_AGAIN_SECONDS) == (Found(record()),)
+
+
+def test_a_record_passes_to_another_host_when_its_own_does_not_repeat_it_though_asked(table: MdnsTable) -> None:
+    """The node has got another address: with the same name, or with a new one because it has started again too."""
+    moved = record("peer", "/elsewhere")
+    for name in ("a", "b"):
+        table.heard("a", record(), HOST, 0.0)
+        assert fault(table, name, moved, OTHER, 1.0) is Fault.CLAIMED
+        assert table.must_ask(1.0)
+        assert table.asked(1.0) == [], "the record is not named as known: its host is to answer"
+        assert fault(table, name, moved, OTHER, 0.9 + ANSWER_SECONDS) is Fault.CLAIMED
+        assert table.heard(name, moved, OTHER, 1.0 + ANSWER_SECONDS) == (Found(moved),)
+        assert table.ended(name, OTHER) == (Gone("peer"),)
+        table = MdnsTable(OWN, chance=lambda: 0.5)
+
+
+def test_a_host_that_repeats_its_record_keeps_it_however_often_another_one_contests_it(table: MdnsTable) -> None:
+    table.heard("a", record(), HOST, 0.0)
+    questions = 0
+    for tenth in range(1, 300):
+        now = tenth / 10
+        assert fault(table, "a", record("peer", "/elsewhere"), ATTACKER, now) is Fault.CLAIMED
+        if table.must_ask(now):
+            table.asked(now)
+            questions += 1
+            table.heard("a", record(), HOST, now + 0.05)
+    assert questions <= 2 * len(FIRST_QUESTIONS_AT), "an attacker cannot have this node ask all the time"
 
 
 def test_the_same_record_by_another_interface_of_the_node_changes_nothing_until_the_first_one_is_silent(

@@ -86,6 +86,9 @@ def test_a_source_that_withdraws_takes_its_own_addresses_alone() -> None:
     addresses.withdraw(Source.MDNS)
     assert addresses.texts() == ("/b",)
     assert not addresses.all()[0].is_configured
+    addresses = known((Source.MDNS, "/a"), (Source.MDNS, "/b"))
+    addresses.withdraw(Source.MDNS, but=("/a",))
+    assert addresses.texts() == ("/a",)
 
 
 def test_what_proved_to_be_the_peer_is_taken_with_its_sources() -> None:

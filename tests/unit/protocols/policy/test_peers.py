@@ -41,7 +41,7 @@ def peers(**options: float) -> Peers:
 def sighted(
     peer: str, *addresses: str, is_configured: bool = False, seen_at: float | None = None
 ) -> Sighting:  # fmt: skip
-    source = Source.CONFIGURATION if is_configured else Source.MDNS
+    source = Source.CONFIGURATION if is_configured else Source.DHT
     return Sighting(peer=peer, addresses=addresses, source=source, seen_at=seen_at)
 
 
@@ -507,7 +507,7 @@ def test_the_picture_has_each_peer_once_with_its_sources_and_what_failed() -> No
     machine.handle(Banned("f", "of another swarm"), 4.0)
     boot, a, refused = machine.picture()
     assert (boot.peer, boot.sources, boot.seen_at) == ("", ((Source.CONFIGURATION, 0.0),), None)
-    assert (a.peer, a.sources, a.why) == ("a", ((Source.EXCHANGE, 2.0), (Source.MDNS, 1.0)), "connection refused")
+    assert (a.peer, a.sources, a.why) == ("a", ((Source.EXCHANGE, 2.0), (Source.DHT, 1.0)), "connection refused")
     assert [address.text for address in a.addresses] == ["/a", "/b"]
     assert (refused.peer, refused.refused, refused.is_connected) == ("f", "of another swarm", False)
     machine.handle(Connected("a", "/b"), 5.0)
@@ -530,6 +530,19 @@ def test_what_a_met_peer_says_of_itself_is_not_replaced_by_hearsay() -> None:
     assert (a.name, a.agent, a.capabilities) == ("n1", "bzzz/2", ("x",))
 
 
+def test_a_source_that_knows_all_addresses_of_a_peer_replaces_those_it_reported_before() -> None:
+    machine = peers()
+    for source in (Source.MDNS, Source.EXCHANGE):
+        machine.handle(Sighting(peer="a", addresses=(f"/{source}/1", f"/{source}/2"), source=source), 0.0)
+    machine.handle(Connected("a", "/mdns/2"), 0.5)
+    for source in (Source.MDNS, Source.EXCHANGE):
+        machine.handle(Sighting(peer="a", addresses=(f"/{source}/2", f"/{source}/3"), source=source), 1.0)
+    (known,) = machine.picture()
+    assert [address.text for address in known.addresses] == [
+        "/mdns/2", "/mdns/3", "/exchange/1", "/exchange/2", "/exchange/3",
+    ]  # fmt: skip
+
+
 def test_a_peer_that_its_only_source_has_lost_is_forgotten_and_a_met_one_is_not() -> None:
     machine = peers()
     machine.handle(sighted("a", "/a"), 0.0)
@@ -537,7 +550,7 @@ def test_a_peer_that_its_only_source_has_lost_is_forgotten_and_a_met_one_is_not(
     machine.handle(sighted("b", "/b"), 0.0)
     machine.handle(Connected("b"), 0.0)
     for peer in ("a", "b", "unknown"):
-        machine.handle(Lost(peer, Source.MDNS), 1.0)
+        machine.handle(Lost(peer, Source.DHT), 1.0)
     assert [peer.peer for peer in machine.picture()] == ["b"]
     assert machine.picture()[0].addresses == ()
 
