@@ -60,6 +60,7 @@ def requests_of(order: dict[str, Any]) -> list[bytes]:
     """The complete requests of a run: signed envelopes, plain content that the node signs, reads, or probes."""
     run, count, host = str(order["run"]), int(order["count"]), order["host"]
     addresses = [quote(f"ucxl://bench:writer@bzzz:{run}/*^/{number}", safe="") for number in range(count)]
+    query = f"&timeout_ms={order['timeout_ms']}" if "timeout_ms" in order else ""
     match order["do"]:
         case "put":
             key = PrivateKey.from_seed(secrets.token_bytes(32))
@@ -74,7 +75,7 @@ def requests_of(order: dict[str, Any]) -> list[bytes]:
             rest = f"{query} HTTP/1.1\r\nHost: {host}\r\nAccept: {ENVELOPE}\r\n\r\n"
             return [f"GET /v1/envelope?address={address}{rest}".encode() for address in addresses]
     return [
-        f"PUT /v1/envelope?address={address} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\n"
+        f"PUT /v1/envelope?address={address}{query} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n".encode()
         + body
         for address, body in zip(addresses, bodies, strict=True)
