@@ -173,13 +173,20 @@ class Author:
             if earlier := await self._earlier(idempotency_key, envelope.address, envelope):
                 return earlier
             await self._uncertain_write(idempotency_key, envelope.address, envelope)
-            if not isinstance(await self._store.by_digest(envelope.digest), Envelope):
+            if not await self._is_held(envelope):
                 heads = await self._checked_heads(envelope.key, condition, operation)
                 parents = await self._parents(envelope.key, heads, envelope.parents, operation)
                 _check_later(envelope, parents)
             receipt = await self._put(envelope, idempotency_key, started, operation, lock)
         self.clock.observe(envelope.version)
         return receipt._replace(is_conditional=condition.is_conditional)
+
+    async def _is_held(self, envelope: Envelope) -> bool:
+        """Whether this version is here with its content. An address without a head has no version, and heads are kept
+        in memory: the first version of an address needs one look into the file and not two."""
+        if not await self._store.heads(envelope.key):
+            return False
+        return isinstance(await self._store.by_digest(envelope.digest), Envelope)
 
     async def _put(
         self,
