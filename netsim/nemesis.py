@@ -38,6 +38,8 @@ class Nemesis:
         """By fault: the quality it wants, and of which links; None: of all links."""
         self._disks: dict[object, tuple[DiskQuality, tuple[str, ...]]] = {}
         """By fault: the quality it wants, and the nodes whose disks it concerns."""
+        self._kept_disks: dict[str, object] = {}
+        """By node: the disk that it does not run on."""
         self._gone: dict[str, None] = {}
         """The nodes that not even healing brings back."""
 
@@ -106,6 +108,20 @@ class Nemesis:
             disk = world.status(node).disk
             world.lose_disk(node)
             self.record("disk-lost", (node,), f"{node} lost its disk, number {disk}")
+
+    def copy_disk(self, node: str) -> None:
+        """Keep a copy of what a node's disk holds now."""
+        self._kept_disks[node] = self.world.copy_of_disk(node)
+        self.record("copy", (node,), f"the disk of {node} was copied")
+
+    async def exchange_disk(self, node: str, what: str) -> None:
+        """Kill a node, and start it again on the disk that is kept, `what` in words; keep the one that it had."""
+        world = self.world
+        await self.kill(node, loses_disk=False, is_forever=False)
+        number = world.status(node).disk
+        self._kept_disks[node] = world.replace_disk(node, self._kept_disks[node])
+        self.record("disk-lost", (node,), f"{node} was started on {what} in the place of its disk, number {number}")
+        await self.start(node)
 
     async def flip(self, node: str, backend: str) -> None:
         """Set the flag `backend` of a node that runs."""

@@ -21,6 +21,7 @@ class Ability(StrEnum):
     JOIN = "start a node later than the others"
     PAUSE = "pause a process"
     LOSE_DISK = "replace a disk by an empty one"
+    COPY_DISK = "copy a disk, and replace it by a copy"
     PARTITION = "cut nodes from each other both ways"
     CUT_ONE_WAY = "cut one direction of a link"
     SLOW_LINKS = "change latency and loss of links"
@@ -62,7 +63,7 @@ class NodeStatus:
     is_paused: bool = False
     interruptions: int = 0
     disk: int = 0
-    """How many disks the machine has lost."""
+    """How many disks the machine has lost, or had replaced."""
     flips: list[str] = field(default_factory=list)
     """The backends in force since the run began, in order; `mock>real` while a change is under way."""
 
@@ -130,6 +131,14 @@ class World(Protocol):
 
     def lose_disk(self, node: str) -> None:
         """Put an empty disk into a machine whose process does not run."""
+        ...
+
+    def copy_of_disk(self, node: str) -> object:
+        """What a machine's disk holds now, as a disk that `replace_disk` takes."""
+        ...
+
+    def replace_disk(self, node: str, copy: object) -> object:
+        """Put this disk into a machine whose process does not run; return the one that was in it."""
         ...
 
     async def digests_on_disk(self, node: str) -> tuple[str, ...]:

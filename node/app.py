@@ -36,11 +36,13 @@ from node.services.control.flag_effects import BreakerAuditor, apply_to_breaker,
 from node.services.control.flag_store import FlagStore
 from node.services.membership.directory import Directory
 from node.services.membership.discovery import Discovery, Surroundings, discovery_of
+from node.services.membership.log_continuity import LogContinuity
 from node.services.membership.peer_list import PeerList
 from node.services.membership.this_node import ThisNode
 from node.services.observe.health import HealthMonitor
 from node.services.observe.probes import Probes
 from node.services.observe.scrubber import Scrubber
+from node.services.reads.reconciler import Reconciler
 from node.services.reads.resolver import Resolver
 from node.services.writes.admission import Admission
 from node.services.writes.author import Author
@@ -55,6 +57,7 @@ from node.swarm.delivery import Delivery
 from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
+from node.swarm.reconciliation import LOST_MARK, RECONCILED_MARK, Reconciliation
 from node.swarm.rpc import Rpc
 from protocols.keys import PrivateKey
 from protocols.policy.signature_cache import SignatureCache
@@ -105,6 +108,7 @@ class _Swarm:
     delivery: Delivery
     breaker: CircuitBreaker
     auditor: BreakerAuditor
+    log_continuity: LogContinuity
     refusals: ClockRefusals
     handoff: HintedHandoff
     assignment: HintAssignment
@@ -174,6 +178,8 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
         on_frame=swarm.breaker.heard,
         readable=base.readable,
         peer_policy=environment.peer_policy,
+        knows_debts=lambda peer: swarm.assignment.has_assigned(peer) and not swarm.log_continuity.has_lost(peer),
+        on_sequence=swarm.log_continuity.heard,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(swarm.rpc.run, server)
@@ -189,6 +195,7 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
             node.monitor.run,
             node.resolver.run,
             Scrubber(environment.store, dht).run,
+            Reconciler(environment.store, dht, base.members).run,
         ):
             nursery.start_soon(task)
         await nursery.start(discovery.neighbours.run)
@@ -208,7 +215,12 @@ def _base(environment: Environment, settings: Settings) -> _Base:
     return _Base(
         environment=environment,
         settings=settings,
-        members=Members(environment.key.peer_id, replication=settings.replication, members=environment.store.members()),
+        members=Members(
+            environment.key.peer_id,
+            replication=settings.replication,
+            members=environment.store.members(),
+            reconciliation=_reconciliation(environment.store),
+        ),
         audit=audit,
         flags=FlagStore(settings, audit, now_ms=environment.now_ms, refuse=refuse),
         capabilities=CapabilityStore(settings.capabilities, audit, environment.store),
@@ -218,12 +230,18 @@ def _base(environment: Environment, settings: Settings) -> _Base:
     )
 
 
+def _reconciliation(store: Store) -> Reconciliation:
+    """What the store lost in an earlier run, and how far it has got since."""
+    return Reconciliation(store.mark(LOST_MARK) or "", int(store.mark(RECONCILED_MARK) or 0))
+
+
 def _swarm(base: _Base, network: Network) -> _Swarm:
     environment, flags, members = base.environment, base.flags, base.members
     peer_policy, now_ms, chance = environment.peer_policy, environment.now_ms, environment.chance
     peer_policy.on_forfeit(network.disconnect)
     rpc = Rpc(network, peer_policy=peer_policy, limits=environment.limits)
-    delivery = Delivery(rpc)
+    log_continuity = LogContinuity(environment.store, members, now_ms=now_ms)
+    delivery = Delivery(rpc, last_sequence=lambda: environment.store.last_sequence, on_sequence=log_continuity.heard)
     breaker = CircuitBreaker(
         rpc,
         members,
@@ -254,6 +272,7 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
         delivery=delivery,
         breaker=breaker,
         auditor=BreakerAuditor(base.audit, breaker, author=base.settings.name),
+        log_continuity=log_continuity,
         refusals=refusals,
         handoff=handoff,
         assignment=HintAssignment(
@@ -270,6 +289,7 @@ def _discovery(base: _Base, swarm: _Swarm, dht: DispatchDHT) -> Discovery:
         rpc=swarm.rpc,
         members=base.members,
         store=environment.store,
+        log_continuity=swarm.log_continuity,
         capabilities=lambda: capabilities.current,
         flags=lambda: flags.current,
         flags_changed=flags.changed,
@@ -378,7 +398,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discov
         network_name=base.settings.network,
         started_ms=now_ms(),
         dht=dht,
-        author=Author(dht, store, environment.key, now_ms=now_ms),
+        author=Author(dht, store, environment.key, now_ms=now_ms, must_ask=members.reconciliation.must_ask),
         admission=Admission(),
         resolver=resolver,
         store=store,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from protocols.errors import Malformed
+from protocols.log_lineage import SENT_MAX, LogPosition
 from protocols.messages import (
     ADDRESSES_MAX,
     DETAILS_MAX,
@@ -172,6 +173,33 @@ def _many_bytes_or_none(value: Any) -> tuple[bytes, ...]:
     return tuple(value) if type(value) is list and all(type(item) is bytes for item in value) else ()
 
 
+def _logs(value: Any) -> tuple[LogPosition, ...]:
+    """The logs in a trailing field; () when it is anything else: then the peer is taken for one with a new log."""
+    if type(value) is not list or len(value) > SENT_MAX:
+        return ()
+    logs = tuple(_log(each) for each in value)
+    return logs if None not in logs else ()  # type: ignore[return-value]  # no None is in it
+
+
+def _log(value: Any) -> LogPosition | None:
+    """The entry of a log in a trailing field; None when it is anything else."""
+    if type(value) is not list or len(value) < 2 or type(value[0]) is not str or not is_name(value[0]):
+        return None
+    return LogPosition(value[0], value[1]) if type(value[1]) is int and 0 <= value[1] < 1 << 63 else None
+
+
+def _sequence(value: Any) -> int:
+    """The sequence in a trailing field; 0 when it is anything else."""
+    return value if type(value) is int and 0 <= value < 1 << 63 else 0
+
+
+def _twin(value: Any) -> tuple[str, ...]:
+    """A log id and an address in a trailing field; () when it is anything else."""
+    if type(value) is not list or len(value) != 2 or not all(type(text) is str for text in value):
+        return ()
+    return tuple(value) if is_name(value[0]) and len(value[1]) <= TEXT_MAX else ()
+
+
 _digests = _list_of(_digest, ENVELOPES_MAX)
 _encoded = _list_of(_bytes, ENVELOPES_MAX)
 _addresses = _list_of(_text, ADDRESSES_MAX)
@@ -192,12 +220,14 @@ _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     8: (AddProvider, (_key, _int)),
     9: (GetProviders, (_key,)),
 }
-_HELLO_TRAILING = (_texts_or_none, _text_or_none, _text_or_none, _bytes_or_none)
+_HELLO_TRAILING = (_texts_or_none, _text_or_none, _text_or_none, _bytes_or_none, _logs, _log, _twin)
 _TRAILING: dict[int, tuple[Callable[[Any], Any], ...]] = {
     1: _HELLO_TRAILING,
-    3: (_traces,),
+    3: (_traces, _sequence),
     7: (_is_true,),
     65: _HELLO_TRAILING,
+    66: (_sequence,),
+    67: (_sequence,),
     71: (_many_bytes_or_none,),
 }
 """Fields of a later minor version, which may be missing. Reading one never fails."""
@@ -225,10 +255,7 @@ def is_reply_to(reply: Reply, request: type[Any]) -> bool:
 
 def encode_request(number: int, request: Request, trace: str = "") -> bytes:
     """The frame of a request; `number` must not be in use on this connection. A longer trace is cut."""
-    fields: tuple[Any, ...] = request
-    if type(request) in (Hello, Merge, GetMembers):
-        fields = _without_defaults(request)
-    return bytes(msgpack.packb([_REQUEST_KINDS[type(request)], number, trace[:TRACE_MAX], *fields]))
+    return bytes(msgpack.packb([_REQUEST_KINDS[type(request)], number, trace[:TRACE_MAX], *_without_defaults(request)]))
 
 
 def encode_reply(number: int, reply: Reply) -> bytes:
@@ -236,17 +263,18 @@ def encode_reply(number: int, reply: Reply) -> bytes:
     fields: tuple[Any, ...] = tuple(reply)
     match reply:
         case MergeReply():
-            fields = (reply.total, [[at, *refusal] for at, refusal in reply.refusals])
+            refusals = [[at, *refusal] for at, refusal in reply.refusals]
+            fields = (reply.total, refusals, *_without_defaults(reply)[2:])
         case ProvidersReply():
             fields = ([entry[:2] for entry in reply.providers],)
-        case Hello() | MembersReply():
+        case Hello() | Pong() | MembersReply():
             fields = _without_defaults(reply)
         case _:
             pass
     return bytes(msgpack.packb([_REPLY_KINDS[type(reply)], number, "", *fields]))
 
 
-def _without_defaults(message: Any) -> tuple[Any, ...]:
+def _without_defaults(message: Message) -> tuple[Any, ...]:
     """The fields but for the last ones that say nothing."""
     fields: tuple[Any, ...] = message
     defaults = message._field_defaults
@@ -291,6 +319,5 @@ def decode(frame: bytes) -> Frame:
     if len(rest) < len(checks):
         raise Malformed(f"a {message_type.__name__} has {len(checks)} fields, not {len(rest)}")
     values = [check(item) for check, item in zip(checks, rest, strict=False)]
-    if len(rest) > len(checks) and kind in _TRAILING:
-        values += [read(item) for read, item in zip(_TRAILING[kind], rest[len(checks) :], strict=False)]
+    values += [check(item) for check, item in zip(_TRAILING.get(kind, ()), rest[len(checks) :], strict=False)]
     return Frame(is_reply, _int(number), trace, message_type(*values))

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from protocols.errors import BzzzError, from_code
+from protocols.log_lineage import LogPosition
 
 ENVELOPES_MAX = 256
 """Envelopes, digests or notices in one message."""
@@ -40,6 +41,12 @@ class Hello(NamedTuple):
     """The program of the sender and its version, like `bzzz/0.1.0`."""
     announcement: bytes = b""
     """The announcement of the sender, encoded (`protocols/announce.py`)."""
+    former_logs: tuple[LogPosition, ...] = ()
+    """The sender's logs before this one, oldest first, each with its last sequence."""
+    known_log: LogPosition | None = None
+    """The last entry of the receiver's log that the sender knows of."""
+    twin: tuple[str, ...] = ()
+    """The log id and the address of another node that runs with the receiver's identity, as the sender saw it; ()."""
 
 
 class Ping(NamedTuple):
@@ -49,23 +56,27 @@ class Ping(NamedTuple):
 class Pong(NamedTuple):
     """The peer is alive: its clock, the number of its hints for the asker, and the age of the oldest of them.
 
-    No hints: the asker has every version that the peer wrote and the asker should hold.
+    No hints: the asker has every version that the peer wrote and the asker should hold. `sequence` is that of the last
+    entry of the peer's log; a trailing field.
     """
 
     now_ms: int
     hints: int
     oldest_hint_ms: int
+    sequence: int = 0
 
 
 class Merge(NamedTuple):
     """Encoded envelopes for the peer to merge; the reply comes after its commit.
 
     `traces` is for envelopes of several calls: the trace of each, in the order of the envelopes, '' for none. For
-    envelopes of one call the frame has the trace. It is a trailing field: a node that does not know it ignores it.
+    envelopes of one call the frame has the trace. `sequence` is that of the last entry of the sender's log. Both are
+    trailing fields: a node that does not know them ignores them.
     """
 
     envelopes: tuple[bytes, ...]
     traces: tuple[str, ...] = ()
+    sequence: int = 0
 
 
 class Refusal(NamedTuple):
@@ -86,10 +97,14 @@ class Refusal(NamedTuple):
 
 
 class MergeReply(NamedTuple):
-    """The reply to a `Merge`: the refusals, by position. All other envelopes are committed."""
+    """The reply to a `Merge`: the refusals, by position. All other envelopes are committed.
+
+    `sequence` is that of the last entry of the peer's log after the commit; a trailing field.
+    """
 
     total: int
     refusals: tuple[tuple[int, Refusal], ...]
+    sequence: int = 0
 
 
 class GetHeads(NamedTuple):

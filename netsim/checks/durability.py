@@ -40,7 +40,7 @@ def nothing_lost(history: History) -> Iterator[Violation]:
     for read in history.reads:
         if read.is_final:
             final[read.key].append((read, versions.covered(read.shown)))
-    for op in _acknowledged(history):
+    for op in acknowledged(history):
         missing = [
             read
             for read, covered in final[op.key]
@@ -63,7 +63,7 @@ def replicas(history: History) -> Iterator[Violation]:
     versions = VersionGraph(history)
     held = {s.node: {ref.digest for refs in s.versions.values() for ref in refs if ref.is_held} for s in history.states}
     backends = {state.node: state.backend for state in history.states}
-    for op in _acknowledged(history):
+    for op in acknowledged(history):
         holders = history.parameters.holders.get(op.key, ())
         wanted = [node for node in holders if _must_know(node, op, backends)]
         if backends.get(op.node) == "mock":
@@ -81,10 +81,8 @@ def replicas(history: History) -> Iterator[Violation]:
             )
 
 
-def _acknowledged(history: History) -> Iterator[Operation]:
+def acknowledged(history: History) -> Iterator[Operation]:
     """The acknowledged writes of which a disk that held a copy is still there."""
-    if not history.states:
-        return
     lost = history.lost_disks()
     disks = {state.node: 0 for state in history.states}
     for node, disk in lost:

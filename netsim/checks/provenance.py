@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
+from netsim.checks.durability import acknowledged
 from netsim.checks.versions import VersionGraph
 from netsim.checks.violation import Violation
 from netsim.history import AnswerRecord, History, Operation, Outcome, ReceiptRecord
@@ -76,19 +77,20 @@ def up_to_date(history: History) -> Iterator[Violation]:
     """Promise 7, compared with what other nodes did: an answer of some age has all writes acknowledged before that, and
     a key that most holders had is not called absent.
 
-    Only where every node holds everything and is known to every other node: else no node can know it all.
+    Only where every node holds everything and is known to every other node: else no node can know it all. Writes of
+    which all copies are on disks that are lost since are left out.
     """
     parameters = history.parameters
     on_mock = {op.node for op in history.operations if "mock" in op.backends}
     swarm = [node for node in parameters.nodes if node not in parameters.byzantine and node not in on_mock]
     if len(parameters.nodes) - 1 > parameters.replication or not parameters.is_known_to_all:
         return
-    if parameters.late or parameters.byzantine or history.lost_disks():
+    if parameters.late or parameters.byzantine:
         return
     versions = VersionGraph(history)
     writes: defaultdict[str, list[Operation]] = defaultdict(list)
-    for op in history.writes:
-        if op.outcome is Outcome.OK and op.node in swarm:
+    for op in acknowledged(history):
+        if op.node in swarm:
             writes[op.key].append(op)
     for read in history.reads:
         answer = read.answer

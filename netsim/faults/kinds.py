@@ -54,6 +54,50 @@ class Crash(Fault):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OldCopy(Fault):
+    """The disk is copied; at `until` the process is killed, and started again on that copy: a restored backup."""
+
+    kind = "old-copy"
+    keys = ("until", "nodes")
+    ability = Ability.COPY_DISK
+    can_be_drawn = False
+    family = "process"
+
+    def contradictions(self, alone: Collection[str]) -> Iterator[tuple[str, str]]:
+        if self.until is None:
+            yield "until", "a copy is restored at some time: name it"
+
+    async def begin(self, nemesis: Nemesis, node: str) -> None:
+        nemesis.copy_disk(node)
+
+    async def end(self, nemesis: Nemesis, node: str) -> None:
+        await nemesis.exchange_disk(node, "an older copy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clone(Fault):
+    """Until `until` another node runs on a copy of the disk, with the same identity, while the first one does not run;
+    then the first one runs again, on its own disk."""
+
+    kind = "clone"
+    keys = ("until", "nodes")
+    ability = Ability.COPY_DISK
+    can_be_drawn = False
+    family = "process"
+
+    def contradictions(self, alone: Collection[str]) -> Iterator[tuple[str, str]]:
+        if self.until is None:
+            yield "until", "the first node runs again at some time: name it"
+
+    async def begin(self, nemesis: Nemesis, node: str) -> None:
+        nemesis.copy_disk(node)
+        await nemesis.exchange_disk(node, "a clone")
+
+    async def end(self, nemesis: Nemesis, node: str) -> None:
+        await nemesis.exchange_disk(node, "its own disk, as it was before the clone,")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Restart(Fault):
     """The process is stopped in good order, and started again at `until`; with `backend`, on that backend."""
 
@@ -371,7 +415,8 @@ class ClockJump(Fault):
 KINDS: dict[str, type[Fault]] = {
     kind.kind: kind
     for kind in (
-        Crash, Restart, Pause, Partition, Cut, SlowLink, BadDisk, ClockOffset, ClockJump, Join, Flip, Byzantine,
+        Crash, OldCopy, Clone, Restart, Pause, Partition, Cut, SlowLink, BadDisk, ClockOffset, ClockJump, Join, Flip,
+        Byzantine,
     )
 }  # fmt: skip
 """Every kind by its name in a scenario file."""

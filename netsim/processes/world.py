@@ -9,6 +9,7 @@ Time 0 is when all nodes had met. The time of a call is the node's own (`Server-
 request to those of the answer: it leaves out what this program and the kernel add on a busy machine.
 """
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -170,11 +171,17 @@ class ProcessWorld:
     def lose_disk(self, node: str) -> None:
         raise _unplayable("crash with loses_disk", "a process keeps its disk")
 
+    def copy_of_disk(self, node: str) -> object:
+        raise _unplayable("old-copy or clone", "a process keeps its disk")
+
+    def replace_disk(self, node: str, copy: object) -> object:
+        raise _unplayable("old-copy or clone", "a process keeps its disk")
+
     async def digests_on_disk(self, node: str) -> tuple[str, ...]:
         async with self._changing[node]:
             if self._status[node].is_running:
                 return ()
-            store = SqliteStore.open(self._machines[node].data_dir / "store.db", random_id="0" * 16)
+            store = SqliteStore.open(self._machines[node].data_dir / "store.db", random_id=os.urandom(8).hex())
             digests: tuple[str, ...] = ()
             async with trio.open_nursery() as nursery:
                 await nursery.start(store.run)

@@ -11,8 +11,9 @@ from node.store.memory.store import MemoryStore
 class Disk:
     """One disk, with the store on it. A machine that loses its disk gets a new one."""
 
-    def __init__(self, *, log_id: str, commit_seconds: float = 0.0) -> None:
-        self.store = MemoryStore(log_id=log_id, before_commit=self._before_commit)
+    def __init__(self, store: MemoryStore, *, commit_seconds: float = 0.0) -> None:
+        self.store = store
+        store.before_commit = self._before_commit
         self.is_committing = False
         """A commit is under way: what is in it may still become durable."""
         self._commit_seconds = commit_seconds

@@ -160,6 +160,9 @@ class VirtualEndpoint:
     async def look_for_twin(self, addresses: Sequence[str]) -> None:
         pass
 
+    def twin_reported(self, log_id: str, address: str, *, yields: bool) -> None:
+        pass
+
     def address_fault(self, address: str) -> str:
         return "" if _ADDRESS.fullmatch(address) else "not an address of this network: /memory/<number>/p2p/<peer id>"
 

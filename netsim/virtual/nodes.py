@@ -42,6 +42,7 @@ class VirtualNode:
         self._net = net
         self._seed = seed
         self._verified = verified
+        self._runs = 0
         self._disks = 0
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -58,6 +59,9 @@ class VirtualNode:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The process, until it is stopped."""
+        if self._runs:
+            self.store.begin_log(sha256(f"{self._seed}/{self.name}/run {self._runs}".encode()).hexdigest()[:16])
+        self._runs += 1
         environment = app.Environment(
             key=self.key,
             network=self._net.attach(self.peer, name=self.name) if self.has_network else None,

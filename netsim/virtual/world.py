@@ -24,6 +24,7 @@ from netsim.workload import Call
 from netsim.world import NODE_GONE, CallResult, DiskQuality, LinkQuality, NodeStatus, World
 from node.config.changes import read_change
 from node.config.settings import Settings
+from node.store.memory.store import MemoryStore
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError
 
@@ -147,9 +148,19 @@ class VirtualWorld:
         self._put_disk(node)
 
     def _put_disk(self, node: str) -> None:
+        self._disks[node] = Disk(self._swarm[node].store, commit_seconds=self._scenario.commit_ms / 1000.0)
+
+    def copy_of_disk(self, node: str) -> MemoryStore:
+        return self._swarm[node].store.copy()
+
+    def replace_disk(self, node: str, copy: object) -> object:
+        assert isinstance(copy, MemoryStore), "a copy of another world"
         machine = self._swarm[node]
-        self._disks[node] = Disk(log_id=machine.store.log_id, commit_seconds=self._scenario.commit_ms / 1000.0)
-        machine.store = self._disks[node].store
+        assert machine.node is None, f"{node} still runs"
+        before, machine.store = machine.store, copy
+        self._status[node].disk += 1
+        self._put_disk(node)
+        return before
 
     async def digests_on_disk(self, node: str) -> tuple[str, ...]:
         store = self._swarm[node].store

@@ -2,7 +2,8 @@
 
 The order matters: what the holders answered is durable here before it is shown, gaps in the history are filled before
 a head is called a sibling, the content of heads is asked for before they are left out of the answer
-(`readable_heads.py`), and holders that lack a head get it after the answer (read repair).
+(`readable_heads.py`), and holders that lack a head get it after the answer (read repair). While this node is reconciled
+after a loss (`node/swarm/reconciliation.py`), all holders are asked instead of a few.
 """
 
 import logging
@@ -63,7 +64,8 @@ class HeadQuery:
         """
         before = await self._readable.view(key, local)
         have = tuple(head.digest for head in before.heads)[:ENVELOPES_MAX]
-        result, wanted = await self._ask(key, have, deadline)
+        must_ask_all = self._members.reconciliation.must_ask(key)
+        result, wanted = await self._ask(key, have, deadline, must_ask_all=must_ask_all)
         heads, shortfall = await self._merge(key, result, have, deadline)
         named = {peer: r.digests for peer, r in result.answers.items() if isinstance(r, HeadsReply)}
         heads = await self._without_gaps(key, heads, named, deadline)
@@ -75,6 +77,8 @@ class HeadQuery:
         self._repair(view.heads, named, wanted)
         if unknown and view.heads:
             shortfall = shortfall or f"holders named {unknown} heads that no holder sends, or that cannot be taken here"
+        if must_ask_all and not shortfall and len(named) == len(wanted):
+            self._members.reconciliation.asked(key)
         needed = min(self._read_quorum, len(wanted))
         if len(result.answers) < needed:
             shortfall = f"{len(result.answers)} of {needed} holders answered"
@@ -112,15 +116,20 @@ class HeadQuery:
             raise Unavailable(f"there is something, and it cannot be shown: {unfound.message}")
         return view, len(await self._store.unknown(unknown)) if unknown else 0
 
-    async def _ask(self, key: bytes, have: tuple[bytes, ...], deadline: float) -> tuple[QueryResult, tuple[str, ...]]:
+    async def _ask(
+        self, key: bytes, have: tuple[bytes, ...], deadline: float, *, must_ask_all: bool
+    ) -> tuple[QueryResult, tuple[str, ...]]:
         def is_enough(result: QueryResult) -> bool:
+            if must_ask_all:
+                return len(result.answers) == len(wanted)
             is_found = have or any(isinstance(r, HeadsReply) and r.envelopes for r in result.answers.values())
             if is_found:
                 return len(result.answers) >= min(self._read_quorum, len(wanted))
             return is_majority(result, wanted)
 
         wanted = self._members.wanted(key)
-        result = await self._query.ask(wanted, lambda _: GetHeads(key, have), is_enough, deadline)
+        at_first = len(wanted) if must_ask_all else None
+        result = await self._query.ask(wanted, lambda _: GetHeads(key, have), is_enough, deadline, at_first)
         return result, wanted
 
     async def _merge(

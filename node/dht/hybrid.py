@@ -127,7 +127,7 @@ class HybridDHT:
         return Receipt.of(
             envelope,
             standing,
-            log_id=self._store.log_id,
+            log_id=self._store.log_of(standing.sequence),
             quorum=self.write_quorum,
             elapsed_seconds=trio.current_time() - started,
         )

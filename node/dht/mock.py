@@ -97,7 +97,9 @@ class MockDHT:
         if is_sample:
             puts.latency.observe(seconds)
         standing = Standing(sequence, envelope.digest, (), len(wanted), now_ms)
-        return Receipt.of(envelope, standing, log_id=self._store.log_id, quorum=0, elapsed_seconds=seconds)
+        return Receipt.of(
+            envelope, standing, log_id=self._store.log_of(standing.sequence), quorum=0, elapsed_seconds=seconds
+        )
 
     async def get(
         self, key: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None

@@ -144,7 +144,7 @@ class RealDHT:
         return Receipt.of(
             envelope,
             standing._replace(wanted=max(standing.wanted, len(wanted))),
-            log_id=self._store.log_id,
+            log_id=self._store.log_of(standing.sequence),
             quorum=self.write_quorum,
             elapsed_seconds=trio.current_time() - started,
         )

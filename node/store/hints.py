@@ -100,6 +100,11 @@ class Hints(Protocol):
         """
         ...
 
+    async def forget_acknowledged(self, holder: str) -> int:
+        """The holder lost what it had acknowledged: forget these acknowledgements, which lowers `wanted`; return how
+        many there were. Hints are added again by `add_hints`."""
+        ...
+
     def pending(self) -> Pending: ...
 
     async def hints(self, *, is_refused: bool | None = None, limit: int = 1000) -> list[Hint]:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from node.store.change_listeners import ChangeListeners
 from protocols.envelope import Envelope, Notice
+from protocols.log_lineage import LogPosition
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
 """How long an idempotency key is remembered, and a staged envelope kept, at least."""
@@ -66,7 +67,16 @@ class Log(Protocol):
 
     @property
     def log_id(self) -> str:
-        """16 random hex digits, made with the store: a sequence number is meaningful only together with it."""
+        """16 random hex digits, made at the start: a sequence number is meaningful only together with it."""
+        ...
+
+    @property
+    def former_logs(self) -> tuple[LogPosition, ...]:
+        """The logs of earlier runs over this store, oldest first, each with its last sequence."""
+        ...
+
+    def log_of(self, sequence: int) -> str:
+        """The id of the log that this entry belongs to: the present one, or a former one."""
         ...
 
     @property

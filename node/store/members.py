@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from protocols.log_lineage import LogPosition
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
@@ -27,7 +29,19 @@ class MemberRecords(Protocol):
         """Add a member, or replace what is remembered of it."""
         ...
 
-    async def forget_member(self, peer: str) -> None: ...
+    async def forget_member(self, peer: str) -> None:
+        """Forget a member, and what is known of its log."""
+        ...
+
+    def member_log(self, peer: str) -> LogPosition | None:
+        """The last entry of a peer's log that this node knows of. All that it acknowledged to this node, and all that
+        it sent of its own, is in its log up to there."""
+        ...
+
+    def set_member_log(self, peer: str, position: LogPosition) -> None:
+        """Remember that. Counts at once; durable with the next commit, and together with the acknowledgements that were
+        noted before it."""
+        ...
 
     async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
         """Remember that a peer provides a key until then."""

@@ -133,6 +133,13 @@ class Network(Protocol):
         """
         ...
 
+    def twin_reported(self, log_id: str, address: str, *, yields: bool) -> None:
+        """A peer saw another node with this node's identity, which has this log and was at this address ('': not told).
+
+        With `yields` this node is the one of the two that backs off.
+        """
+        ...
+
     def address_fault(self, address: str) -> str:
         """Why this network can never dial a text as an address, in words; '' when it may. Does not raise."""
         ...

@@ -71,10 +71,22 @@ class _PeerQueue:
 
 
 class Delivery:
-    """`timeout_seconds` is how long a peer may take for a small message, beside the network's round trip."""
+    """`timeout_seconds` is how long a peer may take for a small message, beside the network's round trip.
 
-    def __init__(self, rpc: Rpc, *, timeout_seconds: float = 1.0) -> None:
+    `last_sequence` is that of this node's log; `on_sequence` is called with that of a peer's log after its commit.
+    """
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        *,
+        timeout_seconds: float = 1.0,
+        last_sequence: Callable[[], int] = lambda: 0,
+        on_sequence: Callable[[str, int], None] = lambda _, __: None,
+    ) -> None:
         self._rpc = rpc
+        self._last_sequence = last_sequence
+        self._on_sequence = on_sequence
         self._timeout = timeout_seconds
         self._queues: dict[str, _PeerQueue] = {}
         self._to_send: dict[str, None] = {}
@@ -163,7 +175,7 @@ class Delivery:
         seconds += self._timeout
         batch = _Batch(envelopes, size, trio.current_time() + seconds)
         trace, traces = _traces(envelopes)
-        request = Merge(tuple(outgoing.envelope.encoded for outgoing in envelopes), traces)
+        request = Merge(tuple(outgoing.envelope.encoded for outgoing in envelopes), traces, self._last_sequence())
 
         def on_reply(reply: Reply | BzzzError) -> None:
             self._replied(peer, queue, batch, reply)
@@ -203,6 +215,7 @@ class Delivery:
     def _replied(self, peer: str, queue: _PeerQueue, batch: _Batch, reply: Reply | BzzzError) -> None:
         queue.batches.remove(batch)
         if isinstance(reply, MergeReply) and reply.total == len(batch.envelopes):
+            self._on_sequence(peer, reply.sequence)
             refusals = {at: refusal.error for at, refusal in reply.refusals}
             self._settle(queue, batch, lambda at: refusals.get(at))
         elif isinstance(reply, FailedReply):

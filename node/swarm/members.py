@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from node.store.members import Member
+from node.swarm.reconciliation import Reconciliation
 from protocols.placement import nearest
 
 WANTED_KEPT_MAX = 65536
@@ -35,15 +36,24 @@ class Presence:
 class Members:
     """All members within the forgetting horizon. `own` is this node's peer id, which is never among them."""
 
-    def __init__(self, own: str, *, replication: int, members: Iterable[Member] = ()) -> None:
+    def __init__(
+        self,
+        own: str,
+        *,
+        replication: int,
+        members: Iterable[Member] = (),
+        reconciliation: Reconciliation | None = None,
+    ) -> None:
         self.own = own
+        self.reconciliation = reconciliation or Reconciliation()
+        """What this node must ask its peers for, because its store lost entries."""
         self.replication = replication
         self._presences: dict[str, Presence] = {m.peer: Presence(member=m) for m in members}
         self._changed = trio.Event()
         self._wanted: dict[bytes, tuple[str, ...]] = {}
         """Results of `wanted`, until a member is added or forgotten."""
         self._caught_up_since: float | None = None
-        """The one result of `caught_up_since`, when every member holds every key; computed when needed."""
+        """The result of `caught_up_since`; computed when needed."""
         self._is_computed = False
 
     def __len__(self) -> int:
@@ -110,28 +120,29 @@ class Members:
             return True
         return self.own in nearest(key, (self.own, *self._presences), self.replication)
 
-    def caught_up_since(self, key: bytes) -> float | None:
-        """Since when (trio's clock) this node may lack a version that another holder of a key wrote.
+    def caught_up_since(self) -> float | None:
+        """Since when (trio's clock) this node may lack a version that another member wrote.
 
-        None when a holder has never reported its hints, or when there is no other holder.
+        Any member may write any key. None when a member has never reported its hints, or when there is no other one.
         """
-        if self._is_computed:
-            return self._caught_up_since
-        if len(self._presences) > self.replication:
-            return self._oldest(self._presences[peer].caught_up_at for peer in self.wanted(key))
-        self._caught_up_since = self._oldest(presence.caught_up_at for presence in self._presences.values())
-        self._is_computed = True  # every member holds every key: one result for all keys
+        if not self._is_computed:
+            self._caught_up_since = self._oldest(presence.caught_up_at for presence in self._presences.values())
+            self._is_computed = True
         return self._caught_up_since
 
     def fresh_since(self, key: bytes) -> float | None:
-        """`caught_up_since` for a key that this node itself should hold; None for any other key."""
-        if self._is_computed:
-            return self._caught_up_since
-        return self.caught_up_since(key) if self.is_responsible(key) else None
+        """`caught_up_since` for a key that this node itself should hold and need not ask for; None for any other."""
+        if self.reconciliation.why and self.reconciliation.must_ask(key):
+            return None
+        if len(self._presences) > self.replication and not self.is_responsible(key):
+            return None
+        return self._caught_up_since if self._is_computed else self.caught_up_since()
 
-    def age_seconds(self, key: bytes) -> float | None:
-        """The greatest age of what this node holds of a key; None when that is not known."""
-        since = self.caught_up_since(key)
+    def age_seconds(self, key: bytes | None = None) -> float | None:
+        """The greatest age of what this node holds (of a key that it lost nothing of); None when that is not known."""
+        if key is not None and self.reconciliation.must_ask(key):
+            return None
+        since = self.caught_up_since()
         return None if since is None else max(0.0, trio.current_time() - since)
 
     @staticmethod

@@ -72,6 +72,8 @@ class StoreFacts:
     """That commits repeatedly take too long, with the time of the last one; ''."""
     lost: str = ""
     """What the store had lost when it was opened, or ''."""
+    lacking: str = ""
+    """That peers know entries of this node's log which the store does not have, or ''."""
     set_aside: int = 0
     """Versions whose content was found damaged and is not fetched again yet."""
 
@@ -134,6 +136,8 @@ def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
         reasons.append(f"{facts.refused} writes were refused by a holder for good; see `bzzz pending --refused`")
     if facts.lost:
         reasons.append(facts.lost)
+    if facts.lacking:
+        reasons.append(facts.lacking)
     if facts.set_aside:
         reasons.append(
             f"{facts.set_aside} versions were damaged on the disk and are set aside until a holder "

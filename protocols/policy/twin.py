@@ -7,6 +7,10 @@ keys in a handshake: so a connection to the own peer id shows whether a twin is 
 One of the two backs off: it has no peers until the twin is gone. It is the one that found the other by a dial, which is
 the later one in most cases, because the earlier one is there to be found. When each dialled the other, it is the one
 with the greater session key.
+
+Twins that cannot dial each other are seen by other nodes, to which they connect in turns, each with a log of its own
+(`node/services/membership/log_positions.py`). These report each to the other: the one with the greater log id backs
+off.
 """
 
 from dataclasses import dataclass
@@ -15,6 +19,8 @@ CHECK_SECONDS = 5.0
 """How often a node that backs off dials its twin to see whether it still runs."""
 FORGET_SECONDS = 15.0
 """A twin that was not met for so long is gone."""
+REPORTED_SECONDS = 60.0
+"""A twin that only other nodes can see is gone when they have not reported it for so long."""
 KEPT_MAX = 8
 
 
@@ -26,6 +32,10 @@ class _Twin:
     dialled: bool = False
     """This node dialled it."""
     dialled_us: bool = False
+    is_reported: bool = False
+    """Only another node saw it."""
+    yields: bool = False
+    """Of a reported one: this node backs off from it."""
 
 
 class TwinDetector:
@@ -39,6 +49,7 @@ class TwinDetector:
         """A connection to the own peer id was made: was it dialled, and to or from where. False: it is this process."""
         if session_key == self._own_key:
             return False
+        self._twins = {key: twin for key, twin in self._twins.items() if not twin.is_reported}
         twin = self._twins.setdefault(session_key, _Twin(session_key, address, now))
         twin.met_at = now
         if dialled:
@@ -49,13 +60,29 @@ class TwinDetector:
             del self._twins[next(iter(self._twins))]
         return True
 
+    def reported(self, log_id: str, address: str, now: float, *, yields: bool) -> None:
+        """Another node saw a twin with this log, at this address or '' (not known). Who backs off is in `yields`.
+
+        A twin that was met itself tells more: then nothing is done.
+        """
+        if any(not twin.is_reported for twin in self._twins.values()):
+            return
+        key = log_id.encode()
+        self._twins[key] = _Twin(key, address, now, is_reported=True, yields=yields)
+        if len(self._twins) > KEPT_MAX:
+            del self._twins[next(iter(self._twins))]
+
     def forget(self, now: float) -> None:
         """Forget the twins that are gone."""
-        self._twins = {key: twin for key, twin in self._twins.items() if now < twin.met_at + FORGET_SECONDS}
+        self._twins = {
+            key: twin
+            for key, twin in self._twins.items()
+            if now < twin.met_at + (REPORTED_SECONDS if twin.is_reported else FORGET_SECONDS)
+        }
 
     def addresses(self) -> tuple[str, ...]:
         """Where the twins are that this node backs off from."""
-        return tuple(twin.address for twin in self._twins.values() if self._yields_to(twin))
+        return tuple(twin.address for twin in self._twins.values() if twin.address and self._yields_to(twin))
 
     @property
     def is_backing_off(self) -> bool:
@@ -68,7 +95,7 @@ class TwinDetector:
         """What is the matter, and what to do; '' without a twin."""
         if not self._twins:
             return ""
-        places = ", ".join(dict.fromkeys(twin.address for twin in self._twins.values()))
+        places = ", ".join(dict.fromkeys(twin.address or "an unknown address" for twin in self._twins.values()))
         which = (
             "this one has no peers until that one ends" if self.is_backing_off else "that one stays out of the swarm"
         )
@@ -78,6 +105,8 @@ class TwinDetector:
         )
 
     def _yields_to(self, twin: _Twin) -> bool:
+        if twin.is_reported:
+            return twin.yields
         if twin.dialled and twin.dialled_us:
             return self._own_key > twin.session_key
         return twin.dialled

@@ -73,12 +73,14 @@ class StoreRig:
             rig.mend_disk()
             nursery.cancel_scope.cancel()
 
-    async def open(self) -> Store:
+    async def open(self, log_id: str = LOG_ID) -> Store:
         store: Store
         if self.kind == "memory":
-            store = self._memory = self._memory or MemoryStore(log_id=LOG_ID)
+            store = self._memory = self._memory or MemoryStore(log_id=log_id)
+            if self._memory.log_id != log_id:
+                self._memory.begin_log(log_id)
         else:
-            store = SqliteStore.open(self._path, random_id=LOG_ID, before_commit=lambda: self._before_commit())
+            store = SqliteStore.open(self._path, random_id=log_id, before_commit=lambda: self._before_commit())
         self._scope, self._closed = trio.CancelScope(), trio.Event()
         await self.nursery.start(self._run, store)
         return store
@@ -88,10 +90,10 @@ class StoreRig:
             await store.run(task_status=task_status)
         self._closed.set()
 
-    async def reopen(self) -> Store:
+    async def reopen(self, log_id: str = LOG_ID) -> Store:
         self._scope.cancel()
         await self._closed.wait()
-        return await self.open()
+        return await self.open(log_id)
 
     async def now_and_after_a_restart(self, store: Store) -> AsyncIterator[Store]:
         """For assertions that must hold before a restart and after it."""

@@ -12,6 +12,7 @@ from node.store.hints import Pending
 from node.store.log import Incoming, Merged, Origin
 from protocols.envelope import Envelope
 from protocols.errors import NotFound
+from protocols.log_lineage import LogPosition
 from tests.contract.stores import (
     ALICE,
     AUTHOR,
@@ -177,9 +178,15 @@ async def test_the_latest_version_outlives_a_restart(store: Store, rig: StoreRig
     assert (await rig.reopen()).latest_version() == 1 << 50
 
 
-async def test_the_log_id_is_the_one_it_was_made_with(store: Store, rig: StoreRig) -> None:
-    assert store.log_id == LOG_ID
-    assert (await rig.reopen()).log_id == LOG_ID
+async def test_each_run_has_a_log_and_the_entries_of_former_ones_keep_their_log(store: Store, rig: StoreRig) -> None:
+    assert (store.log_id, store.former_logs) == (LOG_ID, ())
+    await put(store, from_peer(envelope(1)), from_peer(envelope(2)))
+    assert store.log_of(1) == LOG_ID
+    store = await rig.reopen("a" * 16)
+    store = await rig.reopen("b" * 16)
+    assert (store.log_id, store.former_logs) == ("b" * 16, (LogPosition(LOG_ID, 2), LogPosition("a" * 16, 2)))
+    await put(store, from_peer(envelope(3)))
+    assert [store.log_of(sequence) for sequence in (1, 2, 3)] == [LOG_ID, LOG_ID, "b" * 16]
 
 
 async def test_every_task_that_waits_for_the_log_to_grow_is_woken(store: Store) -> None:

@@ -372,3 +372,18 @@ async def test_the_hints_are_those_added_less_those_acknowledged_or_dropped(stor
             store = await rig.reopen()
         assert {(hint.sequence, hint.holder) for hint in await store.hints()} == expected
     assert expected
+
+
+async def test_acknowledgements_that_are_forgotten_can_be_owed_again(store: Store, rig: StoreRig) -> None:
+    await put(store, local(envelope(1), ALICE, BOB), local(envelope(2), ALICE))
+    store.acknowledge(ALICE, (1, 2))
+    store.acknowledge(BOB, (1,))
+    await store.settled()
+    assert await store.forget_acknowledged(ALICE) == 2
+    assert await store.forget_acknowledged(ALICE) == 0
+    async for each in rig.now_and_after_a_restart(store):
+        standings = [await each.standing(sequence=sequence) for sequence in (1, 2)]
+        assert [(s.acknowledged, s.wanted) for s in standings if s] == [((BOB,), 1), ((), 0)]
+        store = each
+    assert await store.add_hints([(1, ALICE), (2, ALICE), (1, BOB)]) == 2
+    assert store.hint_counts() == {ALICE: 2}

@@ -2,6 +2,7 @@
 
 from node.store.base import Store
 from node.store.members import Member
+from protocols.log_lineage import LogPosition
 from tests.contract.stores import (
     ALICE,
     BOB,
@@ -39,3 +40,19 @@ async def test_providers_are_remembered_until_they_expire(store: Store, rig: Sto
         assert await each.providers(key, now_ms=NOW + 14) == [ALICE, BOB]
         assert await each.providers(key, now_ms=NOW + 15) == [ALICE]
         assert await each.providers(key, now_ms=NOW + 20) == []
+
+
+async def test_what_is_known_of_a_members_log_is_remembered_until_it_is_forgotten(store: Store, rig: StoreRig) -> None:
+    assert store.member_log(BOB) is None
+    for position in (LogPosition("b1", 4), LogPosition("b1", 9)):
+        store.set_member_log(BOB, position)
+    store.set_member_log(ALICE, LogPosition("a1", 2))
+    await store.save_member(Member(peer=ALICE, name="a", addresses=(), first_seen_ms=1, last_seen_ms=1))
+    async for each in rig.now_and_after_a_restart(store):
+        assert each.member_log(BOB) == LogPosition("b1", 9)
+        assert each.member_log(ALICE) == LogPosition("a1", 2)
+        store = each
+    store.set_member_log(ALICE, LogPosition("a1", 3))
+    await store.forget_member(ALICE)
+    async for each in rig.now_and_after_a_restart(store):
+        assert (each.member_log(ALICE), each.member_log(BOB)) == (None, LogPosition("b1", 9))

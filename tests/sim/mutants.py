@@ -68,7 +68,8 @@ def _answer_before_commit(right: Function) -> Function:
     """The receiving side: envelopes are acknowledged at once, and committed later."""
 
     def check_and_merge(server: Any, peer: str, encoded: Any, start: int, progress: Any) -> None:
-        right(server, peer, encoded, start, type(progress)(len(encoded)))  # its commit is never reported
+        unreported = type(progress)(len(encoded), progress._last_sequence)
+        right(server, peer, encoded, start, unreported)
 
     return check_and_merge
 
@@ -137,7 +138,10 @@ def _forget_after(store: Any, sequence: int) -> None:
     for at in range(min(sequence, store.last_sequence)):
         incoming = incoming_of(store._held[store._digests[at]], store._origins[at])
         again._merge([incoming], store._times[at])
-    kept = ("before_commit", "_queue", "_submitted", "_grown", "_members", "_staged", "_cursors")
+    kept = (
+        "before_commit", "_queue", "_submitted", "_grown", "_is_running", "_members", "_staged", "_cursors",
+        "former_logs", "_member_logs", "_marks",
+    )  # fmt: skip
     vars(store).update({name: value for name, value in vars(again).items() if name not in kept})
 
 
@@ -157,6 +161,18 @@ def _expire_a_second_late(right: Function) -> Function:
             dht._age_max_seconds -= 1.0
 
     return fresh
+
+
+def _lose_nothing(right: Function) -> Function:
+    return lambda reconciliation, why: None
+
+
+def _trust_every_log(right: Function) -> Function:
+    def heard(positions: Any, peer: str, sequence: int) -> None:
+        positions._lost.pop(peer, None)
+        right(positions, peer, sequence)
+
+    return heard
 
 
 MUTANTS = (
@@ -186,6 +202,24 @@ MUTANTS = (
         scenario="lying-answers",
         seeds=3,
         checks=("honest",),
+    ),
+    Mutant(
+        name="restored-store-is-trusted",
+        about="a node that was restored from an older copy answers as if it had lost nothing",
+        target="node.swarm.reconciliation:Reconciliation.begin",
+        mutate=_lose_nothing,
+        scenario="old-copy",
+        seeds=6,
+        checks=("up-to-date", "nothing-lost", "equal", "settles"),
+    ),
+    Mutant(
+        name="acknowledgement-outlives-its-log",
+        about="what a clone acknowledged counts for the node whose copy it is",
+        target="node.services.membership.log_positions:LogPositions.heard",
+        mutate=_trust_every_log,
+        scenario="clone",
+        seeds=6,
+        checks=("up-to-date", "nothing-lost", "equal", "settles"),
     ),
     Mutant(
         name="breaker-stuck-half-open",

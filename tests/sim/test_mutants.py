@@ -27,6 +27,8 @@ def test_every_promised_mutant_is_there() -> None:
         "hint-dropped",
         "hint-acknowledged-before-the-commit",
         "notice-hides-what-it-names",
+        "restored-store-is-trusted",
+        "acknowledgement-outlives-its-log",
         "breaker-stuck-half-open",
         "sibling-lost-in-merge",
         "stale-head-after-a-newer-one",

@@ -88,6 +88,9 @@ class OneEnd:
     twin = ""
     """There is no other node with the same identity."""
 
+    def twin_reported(self, log_id: str, address: str, *, yields: bool) -> None:
+        pass
+
     async def look_for_twin(self, addresses: Sequence[str]) -> None:
         pass
 

@@ -12,6 +12,7 @@ from node.config.flags import Flags
 from node.config.settings import Settings
 from node.services.membership.announce_swarm import AnnounceSwarm
 from node.services.membership.finder_switch import FinderSwitch
+from node.services.membership.log_continuity import LogContinuity
 from node.services.membership.neighbours import Neighbours
 from node.services.membership.this_node import ThisNode
 from node.store.base import Store
@@ -31,6 +32,7 @@ class Surroundings:
     rpc: Rpc
     members: Members
     store: Store
+    log_continuity: LogContinuity
     capabilities: Callable[[], Sequence[Capability]]
     flags: Callable[[], Flags]
     flags_changed: Callable[[], Awaitable[None]]
@@ -82,6 +84,7 @@ def discovery_of(of: Surroundings, dht: ProviderRecords) -> Discovery:
         now_ms=of.now_ms,
         chance=of.chance,
         on_sign_of_life=of.on_sign_of_life,
+        log_continuity=of.log_continuity,
         may_exchange=lambda: of.flags().discovery_exchange,
     )
     return Discovery(announce=announce, finders=finders, neighbours=neighbours)

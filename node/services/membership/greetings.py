@@ -10,6 +10,7 @@ from collections.abc import Callable
 import trio
 
 from discovery.announce import AnnounceFinder
+from node.services.membership.log_continuity import LogContinuity
 from node.services.membership.peer_log import PeerLog
 from node.services.membership.stored_members import StoredMembers
 from node.services.membership.this_node import ThisNode
@@ -42,7 +43,7 @@ class Greetings:
         stored: StoredMembers,
         this_node: ThisNode,
         announce: AnnounceFinder,
-        log_id: str,
+        log_continuity: LogContinuity,
         now_ms: Callable[[], int],
         peer_log: PeerLog,
         checked: Callable[[Sighting], tuple[str, ...]],
@@ -56,7 +57,7 @@ class Greetings:
         self._stored = stored
         self._this_node = this_node
         self._announce = announce
-        self._log_id = log_id
+        self._log_continuity = log_continuity
         self._now_ms = now_ms
         self._log = peer_log
         self._checked = checked
@@ -106,8 +107,9 @@ class Greetings:
         presence = self._members.get(peer)
         known = (*(presence.member.addresses if presence else ()), *self._former_addresses.get(peer, ()))
         known_at = tuple(address for address in dict.fromkeys(known) if address not in hello.addresses)[:ADDRESSES_MAX]
+        reply = self._hello(peer, known_at)
         self._welcome(peer, hello, None)
-        return self._hello(peer, known_at)
+        return reply._replace(twin=self._log_continuity.twin_of(peer))
 
     def why_full(self, peer: str) -> str:
         """Why there is no room for a peer as a member, in words; '' when there is, or when it is a member."""
@@ -157,13 +159,14 @@ class Greetings:
         return Hello(
             this_node.network,
             this_node.name,
-            self._log_id,
+            self._log_continuity.log_id,
             self._now_ms(),
             this_node.addresses_for(remote),
             known_at,
             remote[:TEXT_MAX],
             this_node.agent,
             self._announce.own(),
+            *self._log_continuity.told_to(peer),
         )
 
     # -- members, and peers of other swarms -------------------------------------------------------------------
@@ -187,6 +190,10 @@ class Greetings:
             last_seen_ms=now_ms,
         )
         self._compare_places(peer, hello, known.member if known else None, member)
+        self._log_continuity.greeted(peer, hello)
+        if hello.twin:
+            log_id, address = hello.twin
+            self._network.twin_reported(log_id, address, yields=self._log_continuity.log_id > log_id)
         is_back = known is None or not known.is_connected
         is_changed = known is None or known.member.addresses != member.addresses
         presence = self._members.put(member)

@@ -17,6 +17,7 @@ from discovery.finder import Finder
 from node.driver import Driver
 from node.services.membership.dialler import Dialler
 from node.services.membership.greetings import Greetings
+from node.services.membership.log_continuity import LogContinuity
 from node.services.membership.member_exchange import MemberExchange, addresses_for
 from node.services.membership.peer_log import PeerLog
 from node.services.membership.sighting_filter import SightingFilter
@@ -66,6 +67,7 @@ class Neighbours:
         now_ms: Callable[[], int],
         chance: Callable[[], float],
         on_sign_of_life: Callable[[str], None],
+        log_continuity: LogContinuity | None = None,
         may_exchange: Callable[[], bool] = lambda: True,
     ) -> None:
         """`may_exchange` says whether members are asked which members they know."""
@@ -76,6 +78,7 @@ class Neighbours:
         self._finders = tuple(finders)
         self._now_ms = now_ms
         self._on_sign_of_life = on_sign_of_life
+        self._log_continuity = log_continuity or LogContinuity(store, members, now_ms=now_ms)
         self._peer_policy = rpc.peer_policy
         self._forget_seconds = forget_seconds
         self._nursery: trio.Nursery | None = None
@@ -106,7 +109,7 @@ class Neighbours:
             stored=self._stored,
             this_node=this_node,
             announce=announce,
-            log_id=store.log_id,
+            log_continuity=self._log_continuity,
             now_ms=now_ms,
             peer_log=self._log,
             checked=self._take,
@@ -126,6 +129,7 @@ class Neighbours:
                 nursery.start_soon(self._peers.run)
                 nursery.start_soon(self._failure_detector.run)
                 nursery.start_soon(self._exchange.run)
+                nursery.start_soon(self._log_continuity.run)
                 nursery.start_soon(self._this_node.run)
                 nursery.start_soon(self._follow_own_addresses)
                 nursery.start_soon(self._follow_network)
@@ -220,6 +224,7 @@ class Neighbours:
         presence = self._members.get(peer)
         log.info("forgot %s (%s): it was removed", self._members.name_of(peer), peer)
         self._members.forget(peer)
+        self._log_continuity.forget(peer)
         self._peers.handle(peer_events.Removed(peer))
         if presence is not None and presence.is_connected:
             self._network.disconnect(peer, "it was removed from the members")
@@ -253,6 +258,7 @@ class Neighbours:
             case peer_events.Forget(peer):
                 log.info("forgot %s: it was not seen for the whole horizon", peer)
                 self._stored.forget(peer)
+                self._log_continuity.forget(peer)
             case peer_events.NoRoom(reporter, why):
                 self._peer_policy.limit_counters.hit("sightings_refused", reporter, f"peer that is not taken up: {why}")
 
@@ -344,6 +350,7 @@ class Neighbours:
         now, now_ms = trio.current_time(), self._now_ms()
         presence.round_trip_seconds = now - started
         presence.clock_offset_ms = pong.now_ms - (sent_ms + now_ms) / 2
+        self._log_continuity.heard(presence.member.peer, pong.sequence)
         self._members.caught_up(presence, started - (pong.oldest_hint_ms / 1000.0 if pong.hints else 0.0))
         if now_ms - presence.member.last_seen_ms > SEEN_MS:
             presence.member = replace(presence.member, last_seen_ms=now_ms)

@@ -200,6 +200,7 @@ class HealthReporter:
                 refused=pending.refused,
                 probe_failing=probe.failing(),
                 lost=self._store.damage.lost,
+                lacking=self._members.reconciliation.in_words(),
                 set_aside=len(self._store.damage.set_aside),
                 committing_seconds=0.0 if since is None else trio.current_time() - since,
                 deadline_seconds=self._flags.current.store_deadline_ms / 1000.0,

@@ -32,6 +32,7 @@ from protocols.errors import (
 from protocols.header import ENCODED_BYTES_MAX, PARENTS_MAX, REISSUES
 from protocols.heads import heads_tag
 from protocols.keys import PrivateKey
+from protocols.log_lineage import LogPosition
 from protocols.ucxl import Address, parse, require_one
 
 HEADS_SHOWN = 4
@@ -77,7 +78,10 @@ class Author:
         key: PrivateKey,
         *,
         now_ms: Callable[[], int],
+        must_ask: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
+        """`must_ask` says whether this store may lack heads of a key that the other holders have."""
+        self._must_ask = must_ask
         self.clock = HybridClock(store.latest_version())
         self._dht = dht
         self._store = store
@@ -248,7 +252,7 @@ class Author:
     ) -> tuple[Envelope | Notice, ...]:
         """The heads that this write is made on top of: those that a reader would be given now. Raises `Conflict` when
         they do not meet its conditions."""
-        if not write.is_conditional:
+        if not write.is_conditional and not self._must_ask(key):
             heads = await self._store.heads(key)
             if all(isinstance(head, Envelope) for head in heads):
                 return heads
@@ -316,18 +320,32 @@ class Author:
     async def receipt(
         self, *, log_id: str | None = None, sequence: int | None = None, digest: bytes | None = None
     ) -> Receipt:
-        """The current receipt of a write of this node. Raises `NotFound` for one that is not in this node's log."""
-        if log_id is not None and log_id != self._store.log_id:
-            raise NotFound(
-                f"this node's log is {self._store.log_id}, not {log_id}: ask the node that gave the receipt, "
-                "or ask by digest",
-                log=self._store.log_id,
-            )
+        """The current receipt of a write of this node. Raises `NotFound` for one that is not in this node's logs."""
+        if log_id is not None and sequence is not None:
+            self._check_position(LogPosition(log_id, sequence))
         standing = await self._store.standing(digest=digest, sequence=sequence)
         if standing is None:
             what = f"digest {digest.hex()}" if digest is not None else f"sequence {sequence}"
             raise NotFound(f"this node wrote nothing with {what}")
         return await self._receipt(standing, digest)
+
+    def _check_position(self, named: LogPosition) -> None:
+        """Raise `NotFound` unless this store has the entry. The sequence alone may be that of another write."""
+        store = self._store
+        if store.log_of(named.sequence) == named.log_id:
+            return
+        ended = next((log.sequence for log in store.former_logs if log.log_id == named.log_id), None)
+        if ended is not None and named.sequence > ended:
+            raise NotFound(
+                f"of its former log {named.log_id} this node has the entries up to {ended}, not {named.sequence}: its "
+                "data directory was replaced by an older copy, or lost its latest writes; ask by digest",
+                log=store.log_id,
+            )
+        raise NotFound(
+            f"this node's log is {store.log_id}, and entry {named.sequence} is not of {named.log_id:.64}: ask the node "
+            "that gave the receipt, or ask by digest",
+            log=store.log_id,
+        )
 
     async def replicated(self, digest: bytes, *, timeout: float) -> Receipt:
         """Wait until the write quorum has a write of this node, or for `timeout` seconds; return the receipt then."""
@@ -345,9 +363,8 @@ class Author:
                 f"version {standing.digest.hex()} is damaged in this node's store, and is asked of the holders again; "
                 "try again soon"
             )  # fmt: skip
-        receipt = Receipt.of(
-            written, standing, log_id=self._store.log_id, quorum=self._dht.write_quorum, requested=requested
-        )
+        log_id = self._store.log_of(standing.sequence)
+        receipt = Receipt.of(written, standing, log_id=log_id, quorum=self._dht.write_quorum, requested=requested)
         return receipt._replace(siblings=await self._siblings(written.key, written.digest))
 
 

@@ -77,6 +77,13 @@ class HintAssignment:
             with trio.move_on_after(AGAIN_SECONDS):
                 await self._members.changed()
 
+    def has_assigned(self, peer: str) -> bool:
+        """Whether a member has hints for all own writes that it should hold: they were looked through for it."""
+        passes, presence = self._passes.get(peer), self._members.get(peer)
+        if passes is None or presence is None or passes.first_seen_ms != presence.member.first_seen_ms:
+            return False
+        return bool(passes.times)
+
     async def _try(self, task: Awaitable[None], peer: str) -> bool:
         try:
             await task

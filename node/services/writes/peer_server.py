@@ -71,9 +71,14 @@ class PeerServer:
         on_frame: Callable[[str], None],
         readable: ReadableHeads | None = None,
         peer_policy: PeerPolicy | None = None,
+        knows_debts: Callable[[str], bool] = lambda _: True,
+        on_sequence: Callable[[str, int], None] = lambda _, __: None,
     ) -> None:
         """`on_frame` is called with the peer of each frame. `peer_policy` blames peers for envelopes that no author can
-        have signed."""
+        have signed. `knows_debts` says whether a peer has its hints for all that it should get from this node;
+        `on_sequence` is called with the last sequence that a peer tells of its log."""
+        self._knows_debts = knows_debts
+        self._on_sequence = on_sequence
         self._store = store
         self._readable = readable or ReadableHeads(store)
         self._peer_policy = peer_policy or PeerPolicy()
@@ -108,6 +113,7 @@ class PeerServer:
             case Ping():
                 return self._pong(peer)
             case Merge():
+                self._on_sequence(peer, request.sequence)
                 return self._merge(peer, request.envelopes)
             case GetHeads():
                 return self._heads(request)
@@ -126,17 +132,22 @@ class PeerServer:
         # The furthest ahead that the wall clock was: after it was set back the hints would look younger than they are.
         self._ahead_ms = max(self._ahead_ms, self._now_ms() - trio.current_time() * 1000.0)
         hint_count = self._store.hint_counts().get(peer, 0)
-        return self._pong_with_hints(peer, hint_count) if hint_count else Pong(self._now_ms(), 0, 0)
+        if not self._knows_debts(peer):
+            return Pong(self._now_ms(), max(1, hint_count), LONG_MS, self._store.last_sequence)
+        if hint_count:
+            return self._pong_with_hints(peer, hint_count)
+        return Pong(self._now_ms(), 0, 0, self._store.last_sequence)
 
     async def _pong_with_hints(self, peer: str, hint_count: int) -> Reply:
         now_ms = self._now_ms()
         due = await self._store.due_hints(peer, limit=min(hint_count, DUE_MAX), now_ms=now_ms)
         # A hint that is not due was postponed. Its age would cost another read, and it may be the oldest of all.
         age_ms = int(trio.current_time() * 1000.0 + self._ahead_ms) - due[0].at_ms if due else LONG_MS
-        return Pong(now_ms, hint_count, max(0, age_ms) if len(due) >= hint_count and age_ms > -100 else LONG_MS)
+        oldest_ms = max(0, age_ms) if len(due) >= hint_count and age_ms > -100 else LONG_MS
+        return Pong(now_ms, hint_count, oldest_ms, self._store.last_sequence)
 
     def _merge(self, peer: str, encoded: Sequence[bytes]) -> DeferredReply | Awaitable[Reply]:
-        progress = _MergeProgress(len(encoded))
+        progress = _MergeProgress(len(encoded), lambda: self._store.last_sequence)
         if len(encoded) >= VERIFIED_AT_ONCE:
             return self._merge_large(peer, encoded, progress)
         self._check_and_merge(peer, encoded, 0, progress)
@@ -230,7 +241,8 @@ class PeerServer:
 class _MergeProgress:
     """The progress of one message of envelopes: it is answered when all are checked and all parts are committed."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, last_sequence: Callable[[], int]) -> None:
+        self._last_sequence = last_sequence
         self.reply = DeferredReply()
         self.refusals: list[tuple[int, Refusal]] = []
         self.parts = 1
@@ -250,7 +262,7 @@ class _MergeProgress:
     def _count_down(self) -> None:
         self.parts -= 1
         if not self.parts:
-            self.reply.resolve(self._error or MergeReply(self._total, tuple(self.refusals)))
+            self.reply.resolve(self._error or MergeReply(self._total, tuple(self.refusals), self._last_sequence()))
 
 
 def _encoded_that_fit(items: Iterable[Envelope | Notice]) -> tuple[bytes, ...]:

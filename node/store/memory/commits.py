@@ -30,6 +30,7 @@ class CommitQueue:
         self.before_commit = before_commit
         self.failures = 0
         self.disk = DiskLatency()
+        self._is_running = False
         self._commits = 0
         self._failure = ""
         self._queue: list[_Submission] = []
@@ -40,6 +41,8 @@ class CommitQueue:
         return self._failure if self.before_commit is not None else ""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        assert not self._is_running, "a store that runs cannot be run a second time"
+        self._is_running = True
         task_status.started()
         batch: list[_Submission] = []
         try:
@@ -53,6 +56,7 @@ class CommitQueue:
             for _, completion in batch + self._queue:
                 completion.fail(Unavailable("the store was closed before this was written; try again when it is open"))
             self._queue = []
+            self._is_running = False
 
     async def _commit(self, batch: list[_Submission]) -> None:
         try:

@@ -19,6 +19,12 @@ class _Write:
         """By holder: attempts, next try, last refusal."""
         self.changed = Signal()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Write":
+        """Without the tasks that wait for it."""
+        write = _Write()
+        write.acknowledged, write.tries = list(self.acknowledged), dict(self.tries)
+        return write
+
 
 class HintTable:
     """By sequence of the write. `index` says which hints there are."""
@@ -66,6 +72,13 @@ class HintTable:
         for sequence in dropped:
             self._writes[sequence].tries.pop(holder, None)
         return dropped
+
+    def forget_acknowledged(self, holder: str) -> int:
+        """Forget what a holder acknowledged; return how many writes that were."""
+        writes = [write for write in self._writes.values() if holder in write.acknowledged]
+        for write in writes:
+            write.acknowledged.remove(holder)
+        return len(writes)
 
     def drop_write(self, sequence: int) -> None:
         """Remove the hints for a write that was reissued, and wake the tasks that wait for it."""

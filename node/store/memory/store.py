@@ -10,6 +10,7 @@ The same object may be run again after its `run` was cancelled: that is a restar
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -28,8 +29,16 @@ from node.store.signal import Signal
 from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound, StorageFull, Unavailable
+from protocols.log_lineage import LogPosition, log_of, with_ended
 
 _LOCAL = Origin.LOCAL
+
+
+_ON_DISK = (
+    "former_logs", "last_sequence", "_marks", "_digests", "_origins", "_times", "_sequences", "_adopted", "_cursors",
+    "_idempotent", "_versions", "_hints", "_staged", "_members", "_member_logs", "_providers",
+)  # fmt: skip
+"""What a copy of a store has of it."""
 
 
 class _Staged(NamedTuple):
@@ -44,6 +53,7 @@ class MemoryStore(CommitQueue):
     def __init__(self, *, log_id: str, before_commit: Callable[[], Awaitable[None]] | None = None) -> None:
         super().__init__(before_commit)
         self.log_id = log_id
+        self.former_logs: tuple[LogPosition, ...] = ()
         self.last_sequence = 0
         self.change_listeners = ChangeListeners()
         self.damage = Damage(is_possible=False)
@@ -66,6 +76,7 @@ class MemoryStore(CommitQueue):
         self._hints = HintTable()
         self._staged: dict[bytes, _Staged] = {}
         self._members: dict[str, Member] = {}
+        self._member_logs: dict[str, LogPosition] = {}
         self._providers: dict[bytes, dict[str, int]] = {}
 
     def stats(self) -> StoreStats:
@@ -73,6 +84,23 @@ class MemoryStore(CommitQueue):
             versions=len(self._held), size_bytes=None, commits=self._commits, commit_failures=self.failures,
             at_risk=self._hints.index.pending_writes(),
         )  # fmt: skip
+
+    def begin_log(self, log_id: str) -> None:
+        """Another run begins: entries are appended to the log of this id from now on."""
+        self.former_logs = with_ended(self.former_logs, LogPosition(self.log_id, self.last_sequence))
+        self.log_id = log_id
+
+    def copy(self) -> "MemoryStore":
+        """A store with the same content, as a copy of a disk has: what waits for a commit is not in it."""
+        store = MemoryStore(log_id=self.log_id)
+        shared: dict[int, object] = {id(item): item for item in self._held.values()}
+        for name in _ON_DISK:
+            setattr(store, name, deepcopy(getattr(self, name), shared))
+        store._held, store._heads = store._versions.held, store._versions.heads
+        return store
+
+    def log_of(self, sequence: int) -> str:
+        return log_of(self.log_id, self.former_logs, sequence)
 
     def mark(self, name: str) -> str | None:
         return self._marks.get(name)
@@ -300,6 +328,9 @@ class MemoryStore(CommitQueue):
     async def drop_holder(self, holder: str) -> list[int]:
         return await self._submit(lambda: self._hints.drop_holder(holder))
 
+    async def forget_acknowledged(self, holder: str) -> int:
+        return await self._submit(lambda: self._hints.forget_acknowledged(holder))
+
     def pending(self) -> Pending:
         index = self._hints.index
         oldest = index.oldest_pending()
@@ -366,7 +397,13 @@ class MemoryStore(CommitQueue):
         await self._submit(lambda: self._members.update({member.peer: member}))
 
     async def forget_member(self, peer: str) -> None:
-        await self._submit(lambda: self._members.pop(peer, None))
+        await self._submit(lambda: (self._members.pop(peer, None), self._member_logs.pop(peer, None)))
+
+    def member_log(self, peer: str) -> LogPosition | None:
+        return self._member_logs.get(peer)
+
+    def set_member_log(self, peer: str, position: LogPosition) -> None:
+        self._member_logs[peer] = position
 
     async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
         await self._submit(lambda: self._providers.setdefault(key, {}).update({peer: expires_ms}))

@@ -2,19 +2,23 @@
 
 from dataclasses import dataclass, field
 
+from protocols.log_lineage import LogPosition
+
 
 @dataclass(slots=True)
 class DeferredWrites:
-    """Acknowledgements, postponements and cursors, in the order in which they came where the order matters."""
+    """Acknowledgements, postponements, cursors and positions in the logs of members, in the order in which they came
+    where the order matters."""
 
     acknowledged: dict[str, list[int]] = field(default_factory=dict)
     """Sequences by holder."""
     postponed: dict[tuple[str, int], tuple[int, int, str]] = field(default_factory=dict)
     """By holder and sequence: further attempts, next try, refusal."""
     cursors: dict[str, int] = field(default_factory=dict)
+    member_logs: dict[str, LogPosition] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.acknowledged or self.postponed or self.cursors)
+        return bool(self.acknowledged or self.postponed or self.cursors or self.member_logs)
 
     def acknowledge(self, holder: str, sequence: int) -> None:
         self.acknowledged.setdefault(holder, []).append(sequence)
@@ -32,3 +36,4 @@ class DeferredWrites:
             for sequence in sequences:
                 self.acknowledge(holder, sequence)
         self.cursors.update(later.cursors)
+        self.member_logs.update(later.member_logs)

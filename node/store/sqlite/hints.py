@@ -182,6 +182,14 @@ class SqliteHints:
         )  # fmt: skip
         return dropped
 
+    async def forget_acknowledged(self, holder: str) -> int:
+        def publish(count: int) -> int:
+            self._cache.forget_acknowledged(holder)
+            return count
+
+        count: int = await self._writer.submit(lambda transaction: transaction.forget_acknowledged(holder), publish)
+        return count
+
     # -- the oldest -------------------------------------------------------------------------------------------
 
     def pending(self) -> Pending:

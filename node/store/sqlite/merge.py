@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from node.store.log import IDEMPOTENCY_MS, Incoming, Origin
 from node.store.sqlite.holder_ids import HolderIds
+from node.store.sqlite.log_rows import last_sequence
 from node.store.sqlite.merge_lookup import KnownContent, KnownVersion, MergeLookup
 from node.store.sqlite.prefix_index import PrefixIndexes, digest_prefix, key_prefix
 from node.store.sqlite.row_buffer import RowBuffer
@@ -71,10 +72,7 @@ class Merger:
 
     def _read_state(self) -> None:
         db = self._db
-        self.last_sequence: int = db.execute(
-            "SELECT max(ifnull((SELECT max(sequence) FROM versions), 0), "
-            "ifnull((SELECT max(sequence) FROM completions), 0))"
-        ).fetchone()[0]
+        self.last_sequence = last_sequence(db)
         self._last_key_id: int = db.execute("SELECT ifnull(max(id), 0) FROM keys").fetchone()[0]
         self.staged: set[bytes] = {digest for (digest,) in db.execute("SELECT digest FROM staged")}
 

@@ -26,6 +26,7 @@ from node.store.sqlite.rows import (
 from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice, decode, order_key
 from protocols.errors import InvalidPayload
+from protocols.log_lineage import LogPosition
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -342,10 +343,6 @@ def providers(db: sqlite3.Connection, key: bytes, now_ms: int) -> list[str]:
 # -- read once, at the opening --------------------------------------------------------------------------------------
 
 
-def log_id(db: sqlite3.Connection) -> str:
-    return str(_one(db, "SELECT value FROM meta WHERE name = ?", "log_id"))
-
-
 def marks(db: sqlite3.Connection) -> dict[str, str]:
     rows = db.execute("SELECT name, value FROM meta")
     return {name.removeprefix(MARK_PREFIX): text for name, text in rows if name.startswith(MARK_PREFIX)}
@@ -374,6 +371,10 @@ def _texts(encoded: str) -> tuple[str, ...]:
 
 def cursors(db: sqlite3.Connection) -> dict[str, int]:
     return dict(db.execute("SELECT name, sequence FROM cursors"))
+
+
+def member_logs(db: sqlite3.Connection) -> dict[str, LogPosition]:
+    return {peer: LogPosition(*position) for peer, *position in db.execute("SELECT * FROM member_logs")}
 
 
 def hint_index(db: sqlite3.Connection) -> HintIndex:

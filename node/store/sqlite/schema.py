@@ -125,6 +125,11 @@ BASE: Final = """
         last_seen_ms INTEGER NOT NULL, labels TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 
+    -- The last entry of each member's log that this node knows of.
+    CREATE TABLE member_logs (
+        peer TEXT PRIMARY KEY, log_id TEXT NOT NULL, sequence INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
     CREATE TABLE providers (
         key BLOB NOT NULL, peer TEXT NOT NULL, expires_ms INTEGER NOT NULL, PRIMARY KEY (key, peer)
     ) STRICT, WITHOUT ROWID;
@@ -147,8 +152,7 @@ class Opened(NamedTuple):
 
 
 def open_connections(path: Path, *, log_id: str) -> Opened:
-    """Return a connection to write and one to read. A missing file is created, with this log id; so is the log of a
-    file that lost its write-ahead file.
+    """Return a connection to write and one to read. A missing file is created. Its log has this id from now on.
 
     The caller holds the lock on the file, and closes them with `close_connections`. Raises `StoreRefused`.
     """
@@ -168,12 +172,12 @@ def open_connections(path: Path, *, log_id: str) -> Opened:
             _copy_before_upgrade(writer, path)
             migrate(writer)
             prepare_writer(writer)
-            write_ahead.begin(writer, is_lost=is_lost, new_log_id=log_id)
+            write_ahead.begin(writer, is_lost=is_lost, log_id=log_id)
             lost = ""
             if is_lost:
                 lost = (
                     f"{path} lost its write-ahead file, or was copied from a running node without it: the latest "
-                    f"writes that it acknowledged are missing here; its log has the new id {log_id}"
+                    "writes that it acknowledged are missing here"
                 )
                 log.error("%s", lost)
             reader = unfinished.enter_context(closing(connect(path, "ro")))

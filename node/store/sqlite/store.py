@@ -25,7 +25,7 @@ from node.store.errors import StoreRefused
 from node.store.hints import Hint, Pending, Standing
 from node.store.log import Change, Incoming, Merged, Origin
 from node.store.members import Member
-from node.store.sqlite import queries, schema
+from node.store.sqlite import log_rows, queries, schema
 from node.store.sqlite.check import check_page
 from node.store.sqlite.connection import PATH_BYTES_MAX
 from node.store.sqlite.file_guard import FileGuard
@@ -41,6 +41,7 @@ from node.store.sqlite.writer import CLOSE_SECONDS, Writer
 from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice
 from protocols.errors import Internal, NotFound, StorageFull, Unavailable
+from protocols.log_lineage import LogPosition, log_of
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,10 @@ class SqliteStore:
     ) -> None:
         self.path = path
         self._lock = lock
+        self._has_run = False
         self._connections = (opened.writer, opened.reader)
         db = opened.reader
-        self.log_id = queries.log_id(db)
+        self.log_id, self.former_logs = log_rows.log_id(db), log_rows.former_logs(db)
         transaction = Transaction(opened.writer, before_commit=before_commit)
         self._prefixes = transaction.prefixes
         self._guard = FileGuard(path, fixed=(lock.path, *fixed_files))
@@ -90,6 +92,7 @@ class SqliteStore:
         self._histories = SqliteHistories(self._ask, self._prefixes)
         self._hints = SqliteHints(db, self._writer, self._reader, self._prefixes)
         self._members = queries.members(db)
+        self._member_logs = queries.member_logs(db)
         self._cursors = queries.cursors(db)
         self.change_listeners = ChangeListeners()
         self._marks = queries.marks(db)
@@ -108,7 +111,7 @@ class SqliteStore:
         before_commit: Callable[[], None] | None = None,
         fixed_files: Iterable[Path] = (),
     ) -> Self:
-        """Open the store in a file, or create one with `random_id` (16 hex digits) as its log id. Reads the disk.
+        """Open the store in a file, or create one; `random_id` (16 hex digits) is the id of its log. Reads the disk.
 
         `max_pages` limits the file (4 KiB a page), beyond it writes raise `StorageFull`. `before_commit` is called in
         the writer's thread before each COMMIT, a seam for tests: it may be slow, or raise. `fixed_files` are other
@@ -136,6 +139,8 @@ class SqliteStore:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """When cancelled, it commits what was submitted and closes the file, within `CLOSE_SECONDS` on any disk."""
+        assert not self._has_run, "a store runs once: open it again"
+        self._has_run = True
         task_status.started()
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True) as closing:
@@ -382,6 +387,9 @@ class SqliteStore:
 
     # -- the log ----------------------------------------------------------------------------------------------
 
+    def log_of(self, sequence: int) -> str:
+        return log_of(self.log_id, self.former_logs, sequence)
+
     @property
     def last_sequence(self) -> int:
         return self._writer.last_sequence
@@ -439,6 +447,9 @@ class SqliteStore:
     async def drop_holder(self, holder: str) -> list[int]:
         return await self._hints.drop_holder(holder)
 
+    async def forget_acknowledged(self, holder: str) -> int:
+        return await self._hints.forget_acknowledged(holder)
+
     def pending(self) -> Pending:
         return self._hints.pending()
 
@@ -480,10 +491,23 @@ class SqliteStore:
         )
 
     async def forget_member(self, peer: str) -> None:
-        await self._submit(
-            lambda transaction: transaction.db.execute("DELETE FROM members WHERE peer = ?", (peer,)),
-            lambda: self._members.pop(peer, None),
-        )
+        def forget(transaction: Transaction) -> None:
+            for table in ("members", "member_logs"):
+                transaction.db.execute(f"DELETE FROM {table} WHERE peer = ?", (peer,))
+
+        def publish() -> None:
+            self._members.pop(peer, None)
+            self._member_logs.pop(peer, None)
+
+        self._writer.deferred.member_logs.pop(peer, None)
+        await self._submit(forget, publish)
+
+    def member_log(self, peer: str) -> LogPosition | None:
+        return self._member_logs.get(peer)
+
+    def set_member_log(self, peer: str, position: LogPosition) -> None:
+        self._member_logs[peer] = self._writer.deferred.member_logs[peer] = position
+        self._writer.flush_soon()
 
     async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
         row = (key, peer, expires_ms)

@@ -143,6 +143,9 @@ class Transaction:
             )
         if deferred.cursors:
             self.db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(deferred.cursors.items()))
+        if deferred.member_logs:
+            rows_of_logs = [(peer, *position) for peer, position in deferred.member_logs.items()]
+            self.db.executemany("INSERT OR REPLACE INTO member_logs VALUES (?, ?, ?)", rows_of_logs)
 
     # -- reissuing --------------------------------------------------------------------------------------------
 
@@ -294,6 +297,10 @@ class Transaction:
 
     def drop_holder(self, holder: str) -> None:
         self.db.execute("DELETE FROM hints WHERE holder = ?", (self._merger.holders.of(holder),))
+
+    def forget_acknowledged(self, holder: str) -> int:
+        deleted = self.db.execute("DELETE FROM acknowledged WHERE holder = ?", (self._merger.holders.of(holder),))
+        return deleted.rowcount
 
     # -- staged envelopes -------------------------------------------------------------------------------------
 

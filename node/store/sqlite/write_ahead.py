@@ -1,16 +1,18 @@
 """The write-ahead file of a store: notices that it was removed or emptied, or that the store was copied without it.
 
 Commits are in the write-ahead file (`-wal`) first. When that is gone, SQLite opens what is left without a word: the
-latest acknowledged writes are missing, and their sequences would be given again. So the database file itself says
-that it is in use: the row `write_ahead` of the table `meta` is `open`, and is in the file before the first write. An
-orderly end writes `closed` and moves everything into the file. A file that is `open` and has no write-ahead file
-beside it lost what was in that one.
+latest acknowledged writes are missing. So the database file itself says that it is in use: the row `write_ahead` of
+the table `meta` is `open`, and is in the file before the first write. An orderly end writes `closed` and moves
+everything into the file. A file that is `open` and has no write-ahead file beside it lost what was in that one. What a
+write-ahead file lost at its end alone is known to peers only, see `protocols/log_lineage.py`.
 """
 
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from node.store.sqlite.log_rows import begin_log
 
 _OPEN: Final = "open"
 _CLOSED: Final = "closed"
@@ -36,17 +38,15 @@ def was_open(writer: sqlite3.Connection) -> bool:
     return row is not None and row[0] == _OPEN
 
 
-def begin(writer: sqlite3.Connection, *, is_lost: bool, new_log_id: str) -> None:
-    """Mark the file as in use. If it lost its write-ahead file, its log has this new id from now on.
+def begin(writer: sqlite3.Connection, *, is_lost: bool, log_id: str) -> None:
+    """Begin the log of this run, and mark the file as in use.
 
-    When a full disk does not take the mark, the store is opened all the same, and a later loss goes unnoticed.
+    When a full disk does not take that, the store is opened all the same: its former log goes on, and a later loss goes
+    unnoticed.
     """
-    if was_open(writer) and not is_lost:
-        return
     try:
         writer.execute("BEGIN IMMEDIATE")
-        if is_lost:  # sequences will be given again: receipts of the old log must not name other writes
-            writer.execute("UPDATE meta SET value = ? WHERE name = 'log_id'", (new_log_id,))
+        begin_log(writer, log_id)
         writer.execute("INSERT OR REPLACE INTO meta VALUES ('write_ahead', ?)", (_OPEN,))
         writer.execute("COMMIT")
         writer.execute("PRAGMA wal_checkpoint(FULL)")

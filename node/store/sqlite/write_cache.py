@@ -60,6 +60,11 @@ class WriteCache:
         sequence = self._sequences.get(digest)
         return self._writes[sequence] if sequence is not None else None
 
+    def forget_acknowledged(self, holder: str) -> None:
+        for write in self._writes.values():
+            if holder in write.acknowledged:
+                write.acknowledged.remove(holder)
+
     def drop(self, sequence: int) -> None:
         write = self._writes.pop(sequence, None)
         if write is not None:

@@ -340,6 +340,11 @@ class Host(Network):
             return
         await self._dial_twin([address for address in addresses if address not in self.addresses][:TWIN_ADDRESSES_MAX])
 
+    def twin_reported(self, log_id: str, address: str, *, yields: bool) -> None:
+        where = "" if self.address_fault(address) else address
+        self._twins.reported(log_id, where, trio.current_time(), yields=yields)
+        self._follow_twins()
+
     async def _check_twin(self) -> None:
         while True:
             await trio.sleep(CHECK_SECONDS)

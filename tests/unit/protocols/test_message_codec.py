@@ -20,6 +20,7 @@ from protocols.errors import (
     Unavailable,
 )
 from protocols.keys import PrivateKey
+from protocols.log_lineage import SENT_MAX, LogPosition
 from protocols.message_codec import Frame, decode, encode_reply, encode_request
 from protocols.messages import (
     ADDRESSES_MAX,
@@ -78,12 +79,19 @@ refusals = st.lists(
     st.tuples(st.integers(0, 255), st.builds(Refusal, texts, texts, details, st.booleans())), max_size=3
 ).map(tuple)  # fmt: skip
 node_names = st.from_regex(r"[A-Za-z0-9._-]{0,64}", fullmatch=True)
-hellos = st.builds(Hello, texts, node_names, node_names, numbers, addresses, addresses, texts, texts)
+sequences = st.integers(0, 2**63 - 1)
+log_ids = st.from_regex(r"[0-9a-f]{16}", fullmatch=True)
+logs = st.builds(LogPosition, log_ids, sequences)
+twins = st.just(()) | st.tuples(log_ids, texts)
+hellos = st.builds(
+    Hello, texts, node_names, node_names, numbers, addresses, addresses, texts, texts,
+    st.binary(max_size=40), st.lists(logs, max_size=3).map(tuple), st.none() | logs, twins,
+)  # fmt: skip
 
 REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
     Ping: st.builds(Ping),
-    Merge: st.builds(Merge, encoded, st.lists(st.text("abc-", max_size=TRACE_MAX), max_size=4).map(tuple)),
+    Merge: st.builds(Merge, encoded, st.lists(st.text("abc-", max_size=TRACE_MAX), max_size=4).map(tuple), sequences),
     GetHeads: st.builds(GetHeads, keys, many_digests),
     GetVersions: st.builds(GetVersions, keys, numbers, numbers),
     GetByDigest: st.builds(GetByDigest, many_digests),
@@ -93,8 +101,8 @@ REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
 }
 REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
-    Pong: st.builds(Pong, numbers, numbers, numbers),
-    MergeReply: st.builds(MergeReply, numbers, refusals),
+    Pong: st.builds(Pong, numbers, numbers, numbers, sequences),
+    MergeReply: st.builds(MergeReply, numbers, refusals, sequences),
     HeadsReply: st.builds(HeadsReply, many_digests, encoded),
     VersionsReply: st.builds(VersionsReply, encoded, numbers, numbers),
     EnvelopesReply: st.builds(EnvelopesReply, encoded),
@@ -185,6 +193,7 @@ def test_each_request_has_one_kind_of_answer_and_failed(request_type: type[Any])
 @pytest.mark.parametrize("message", ONE_OF_EACH, ids=name_of)
 def test_trailing_fields_of_a_later_version_are_passed_over(message: Message) -> None:
     fields = fields_of(message)
+    fields += list(type(message)._field_defaults.values())
     assert decode(msgpack.packb([*fields, {"new": [1, 2]}, None, b"more"])).message == message
 
 
@@ -320,6 +329,20 @@ def test_a_hello_without_trailing_fields_is_encoded_as_it_always_was() -> None:
         assert decode(msgpack.packb([*longer, ["y"]])).message == hello._replace(known_at=("y",))
         for bad in (None, 7, ["x"], "x" * (TEXT_MAX + 1)):
             assert decode(msgpack.packb([*longer, [], bad, "bzzz/1"])).message == hello._replace(agent="bzzz/1")
+
+
+def test_what_a_hello_says_of_logs_is_read_only_when_it_is_well_formed() -> None:
+    start = [1, 7, "", "bzzz", "n1", "log", 5, [], [], "", "", b""]
+    plain = Hello("bzzz", "n1", "log", 5, ())
+    bad: Any
+    for bad in (None, 7, "x", [7], [["a"]], [["a", -1]], [["a", 2**63]], [["a b", 1]], [["a", 1]] * (SENT_MAX + 1)):
+        assert decode(msgpack.packb([*start, bad])).message == plain
+    for bad in (7, [], ["a"], ["a", "1"], ["a", True], ["\n", 1]):
+        assert decode(msgpack.packb([*start, [], bad])).message == plain
+    for bad in (None, [], ["a"], ["a", 1], ["\n", "x"], ["a", "x" * (TEXT_MAX + 1)], ["a", "b", "c"]):
+        assert decode(msgpack.packb([*start, [], None, bad])).message == plain
+    for bad in (None, -1, 2**63, "1", True):
+        assert decode(msgpack.packb([66, 7, "", 1, 2, 3, bad])).message == Pong(1, 2, 3)
 
 
 # -- bounds ---------------------------------------------------------------------------------------------------------

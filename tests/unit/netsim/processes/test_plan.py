@@ -13,10 +13,12 @@ from netsim.faults.kinds import (
     Byzantine,
     ClockJump,
     ClockOffset,
+    Clone,
     Crash,
     Cut,
     Flip,
     Join,
+    OldCopy,
     Partition,
     Pause,
     Restart,
@@ -46,6 +48,8 @@ NO_PROCESS_CAN = (
     ClockJump(at=1.0, nodes=("n1",), off_seconds=1.0),
     Join(at=1.0, nodes=("n1",)),
     Byzantine(at=1.0, nodes=("n1",)),
+    OldCopy(at=1.0, until=2.0, nodes=("n1",)),
+    Clone(at=1.0, until=2.0, nodes=("n1",)),
 )
 
 

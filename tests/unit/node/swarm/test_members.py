@@ -105,23 +105,39 @@ def test_every_key_has_as_many_responsible_nodes_as_it_should() -> None:
 async def test_a_copy_is_as_old_as_the_oldest_report_of_its_other_holders(autojump_clock: Clock) -> None:
     here = members(3)
     await trio.sleep(100)
-    assert here.age_seconds(KEYS[0]) is None, "no member has reported yet"
+    assert here.age_seconds() is None, "no member has reported yet"
     catch_up(here, PEERS[0], PEERS[1], at=99.0)
-    assert here.age_seconds(KEYS[0]) is None, "one has not"
+    assert here.age_seconds() is None, "one has not"
     catch_up(here, PEERS[2], at=95.0)
-    assert here.age_seconds(KEYS[0]) == 5.0
+    assert here.age_seconds() == 5.0
     await trio.sleep(1)
-    assert here.age_seconds(KEYS[0]) == 6.0, "also while no report comes"
+    assert here.age_seconds() == 6.0, "also while no report comes"
     catch_up(here, *PEERS[:3], at=101.0)
-    assert here.age_seconds(KEYS[0]) == 0.0
-    assert Members(OWN, replication=3).age_seconds(KEYS[0]) is None, "there is no other holder"
+    assert here.age_seconds() == 0.0
+    assert Members(OWN, replication=3).age_seconds() is None, "there is no other holder"
 
 
-async def test_members_that_do_not_hold_a_key_do_not_make_it_older(autojump_clock: Clock) -> None:
+async def test_a_member_that_holds_no_copy_of_a_key_may_have_written_it(autojump_clock: Clock) -> None:
     here = members(11)
-    wanted = here.wanted(KEYS[0])
-    catch_up(here, *wanted, at=0.0)
-    assert here.age_seconds(KEYS[0]) == 0.0
+    catch_up(here, *here.wanted(KEYS[0]), at=0.0)
+    assert here.age_seconds() is None, "the others may owe this node a version"
+    catch_up(here, *PEERS[:11], at=0.0)
+    assert here.age_seconds() == 0.0
+
+
+def test_after_a_loss_a_key_is_fresh_only_once_it_was_asked_for() -> None:
+    here = members(2)
+    catch_up(here, *PEERS[:2], at=7.0)
+    here.reconciliation.begin("entries are lost")
+    assert {here.fresh_since(key) for key in KEYS} == {None}
+    assert here.reconciliation.must_ask(KEYS[0])
+    here.reconciliation.asked(KEYS[1])
+    assert [key for key in KEYS if here.fresh_since(key) == 7.0] == [KEYS[1]]
+    here.reconciliation.begin("more is lost")
+    assert {here.fresh_since(key) for key in KEYS} == {None}
+    for key in KEYS:
+        here.reconciliation.asked(key)
+    assert {here.fresh_since(key) for key in KEYS} == {7.0}
 
 
 def test_a_node_that_should_not_hold_a_key_is_never_fresh_enough_to_answer_for_it() -> None:
@@ -151,12 +167,12 @@ def test_a_cached_result_equals_a_computed_one(steps: list[tuple[str, str, bytes
                 caught_up_at[peer] = float(now)
             case _:
                 wanted = nearest(key, caught_up_at, 3)
-                known = [caught_up_at[peer] for peer in wanted]
+                known = list(caught_up_at.values())
                 since = None if not known or None in known else min(at for at in known if at is not None)
                 is_responsible = len(caught_up_at) <= 3 or OWN in nearest(key, (OWN, *caught_up_at), 3)
                 assert here.wanted(key) == wanted
                 assert here.fresh_since(key) == (since if is_responsible else None)
-                assert here.caught_up_since(key) == since
+                assert here.caught_up_since() == since
 
 
 async def test_every_waiter_wakes_at_a_change_and_at_the_next_one(autojump_clock: Clock) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.policy.twin import FORGET_SECONDS, TwinDetector
+from protocols.policy.twin import FORGET_SECONDS, KEPT_MAX, REPORTED_SECONDS, TwinDetector
 
 A, B = b"a" * 32, b"b" * 32
 
@@ -51,3 +51,33 @@ def test_exactly_one_of_two_backs_off_whoever_dials(dials: list[str]) -> None:
         first.met(B, "b", 0.0, dialled=dial == "first dials")
         second.met(A, "a", 0.0, dialled=dial == "second dials")
         assert first.is_backing_off is not second.is_backing_off
+
+
+def test_a_twin_that_only_others_see_is_said_by_both_and_one_backs_off() -> None:
+    first, second = TwinDetector(A), TwinDetector(B)
+    first.reported("log of second", "/ip4/192.0.2.2/tcp/4001", 0.0, yields=False)
+    second.reported("log of first", "", 0.0, yields=True)
+    assert (first.is_backing_off, second.is_backing_off) == (False, True)
+    assert "at /ip4/192.0.2.2/tcp/4001: that one stays out of the swarm" in first.in_words()
+    assert "at an unknown address: this one has no peers until that one ends" in second.in_words()
+    assert second.addresses() == (), "nothing to dial"
+    second.forget(REPORTED_SECONDS - 0.1)
+    assert second.is_backing_off
+    second.forget(REPORTED_SECONDS)
+    assert not second.is_known()
+
+
+def test_a_twin_that_was_met_counts_more_than_one_that_was_reported() -> None:
+    detector = TwinDetector(A)
+    detector.reported("log", "x", 0.0, yields=True)
+    detector.met(B, "y", 0.0, dialled=False)
+    detector.reported("log", "x", 0.0, yields=True)
+    assert not detector.is_backing_off
+    assert "at y:" in detector.in_words()
+
+
+def test_reports_are_bounded() -> None:
+    detector = TwinDetector(A)
+    for number in range(3 * KEPT_MAX):
+        detector.reported(f"log {number}", f"address {number};", 0.0, yields=False)
+    assert detector.in_words().count("address") <= KEPT_MAX + 1

@@ -8,13 +8,13 @@ import trio
 import trio.testing
 
 from node.services.membership.neighbours import Neighbours
-from node.services.writes.peer_server import VERIFIED_AT_ONCE, PeerServer
+from node.services.writes.peer_server import LONG_MS, VERIFIED_AT_ONCE, PeerServer
 from node.store.memory.store import MemoryStore
 from node.swarm.rpc import Rpc
 from protocols.envelope import seal
 from protocols.errors import StorageFull, Unavailable
 from protocols.keys import PrivateKey
-from protocols.messages import FailedReply, Merge, MergeReply, Reply
+from protocols.messages import FailedReply, Merge, MergeReply, Ping, Pong, Reply
 from protocols.policy.signature_cache import SignatureCache
 from tests.unit.one_end import OneEnd, rpc_over
 
@@ -28,6 +28,7 @@ class Friends:
 
     def __init__(self) -> None:
         self.are_known = True
+        self.have_their_hints = True
 
     def has_greeted(self, _: str) -> bool:
         return self.are_known
@@ -53,6 +54,11 @@ class Peer:
         self.net, self.rpc, self.store, self.friends = net, rpc, store, friends
         self._number = 0
 
+    def ping(self) -> int:
+        self._number += 1
+        self.net.ask("a", self._number, Ping())
+        return self._number
+
     def send(self, envelopes: Sequence[bytes]) -> int:
         self._number += 1
         self.net.ask("a", self._number, Merge(tuple(envelopes)))
@@ -71,7 +77,14 @@ class Peer:
 async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
     store, friends, net = MemoryStore(log_id="00112233445566aa"), Friends(), OneEnd()
     neighbours: Neighbours = friends  # type: ignore[assignment]
-    server = PeerServer(store, neighbours, verified=SignatureCache(), now_ms=lambda: NOW, on_frame=lambda _: None)
+    server = PeerServer(
+        store,
+        neighbours,
+        verified=SignatureCache(),
+        now_ms=lambda: NOW,
+        on_frame=lambda _: None,
+        knows_debts=lambda _: friends.have_their_hints,
+    )
     async with trio.open_nursery() as nursery, rpc_over(net, server) as rpc:
         await nursery.start(store.run)
         net.come("a")
@@ -87,7 +100,7 @@ async def test_a_message_is_acknowledged_after_all_of_it_was_committed(count: in
     await trio.testing.wait_all_tasks_blocked()
     assert peer.net.replies("a") == [], "it is not committed yet"
     go_on.set()
-    assert await peer.answer_to(number) == MergeReply(count, ())
+    assert await peer.answer_to(number) == MergeReply(count, (), count)
     assert peer.store.last_sequence == count
 
 
@@ -118,7 +131,7 @@ async def test_a_message_that_was_written_in_part_is_not_acknowledged(count: int
     assert isinstance(answer, FailedReply)
     assert isinstance(answer.error, StorageFull)
     peer.store.before_commit = None
-    assert await peer.answer_to(peer.send(encoded(count))) == MergeReply(count, ())
+    assert await peer.answer_to(peer.send(encoded(count))) == MergeReply(count, (), count)
     assert peer.store.last_sequence == count
 
 
@@ -129,3 +142,10 @@ async def test_a_message_is_abandoned_when_its_peer_disconnects(peer: Peer) -> N
     assert isinstance(answer, FailedReply)
     assert isinstance(answer.error, Unavailable)
     assert peer.store.last_sequence < MANY
+
+
+async def test_a_pong_does_not_say_that_nothing_is_owed_before_that_is_known(peer: Peer) -> None:
+    assert await peer.answer_to(peer.send(encoded(3))) == MergeReply(3, (), 3)
+    assert await peer.answer_to(peer.ping()) == Pong(NOW, 0, 0, 3)
+    peer.friends.have_their_hints = False
+    assert await peer.answer_to(peer.ping()) == Pong(NOW, 1, LONG_MS, 3)

@@ -8,6 +8,7 @@ import pytest
 from node.store.errors import StoreRefused
 from node.store.sqlite.file_lock import lock_directory
 from node.store.sqlite.store import SqliteStore
+from protocols.log_lineage import LogPosition
 from tests.unit.node.store.sqlite.files import LOG_ID, refused, start
 
 HOLD = """
@@ -34,7 +35,7 @@ def test_a_second_process_is_refused_with_the_pid_of_the_first_until_that_is_gon
             child.kill()
     lock_directory(path.parent).release()
     store = SqliteStore.open(path, random_id=LOG_ID)
-    assert store.log_id == "0" * 16
+    assert store.former_logs == (LogPosition("0" * 16, 0),)
     # Private: a store is closed by its `run`, which this test does not start.
     for connection in store._connections:
         connection.close()

@@ -1,4 +1,4 @@
-"""A write-ahead file that was removed: the next start says so, and no sequence is given twice under one log id."""
+"""A write-ahead file that was removed: the next start says so. Each start begins a log, and remembers those before."""
 
 import shutil
 import sqlite3
@@ -8,20 +8,22 @@ from pathlib import Path
 import pytest
 
 from node.store.errors import StoreRefused
-from node.store.sqlite import schema
+from node.store.sqlite import schema, write_ahead
 from node.store.sqlite.rebuild import rebuild_store
 from node.store.sqlite.store import SqliteStore
+from protocols.log_lineage import LogPosition
 from tests.unit.node.store.sqlite.files import ALICE, LOG_ID, envelope, opened, put
 
 NEW_ID = "ffeeddccbbaa9988"
 
 
-def _reopened(path: Path) -> tuple[str, str, int]:
-    """The log id, what the store says that it lost, and its last sequence, after a start with another random id."""
-    store = SqliteStore.open(path, random_id=NEW_ID)
+def _reopened(path: Path, log_id: str = NEW_ID) -> tuple[str, int, list[LogPosition]]:
+    """What the store says that it lost, its last sequence, and its former logs, after a start with another log id."""
+    store = SqliteStore.open(path, random_id=log_id)
     schema.close_connections(*store._connections)
     store._lock.release()
-    return store.log_id, store.damage.lost, store.last_sequence
+    assert store.log_id == log_id
+    return store.damage.lost, store.last_sequence, list(store.former_logs)
 
 
 async def _killed(path: Path, copy: Path, count: int = 3) -> None:
@@ -56,49 +58,81 @@ def _cut_to_header(wal: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, _empty, _overwrite, _cut_to_header])
-async def test_a_write_ahead_file_that_was_removed_is_noticed_and_the_log_gets_a_new_id(
+async def test_a_write_ahead_file_that_was_removed_is_noticed(
     damage: Callable[[Path], None], path: Path, copy: Path
 ) -> None:
     await _killed(path, copy)
     damage(_wal(copy))
-    log_id, lost, last_sequence = _reopened(copy)
+    lost, last_sequence, former = _reopened(copy)
     assert last_sequence < 3
-    assert log_id == NEW_ID
+    assert former == [LogPosition(LOG_ID, last_sequence)], "what came after it was of that log, and is not here"
     assert "lost its write-ahead file" in lost
-    assert _reopened(copy) == (NEW_ID, "", last_sequence), "the next start follows an orderly end"
+    assert _reopened(copy)[:2] == ("", last_sequence), "the next start follows an orderly end"
 
 
-async def test_a_store_that_was_killed_keeps_its_log_and_says_nothing(path: Path, copy: Path) -> None:
+async def test_a_store_that_was_killed_lost_nothing_and_says_nothing(path: Path, copy: Path) -> None:
     await _killed(path, copy)
-    assert _reopened(copy) == (LOG_ID, "", 3)
+    assert _reopened(copy) == ("", 3, [LogPosition(LOG_ID, 3)])
 
 
-async def test_a_store_that_was_killed_twice_before_it_wrote_keeps_its_log(path: Path, copy: Path) -> None:
+async def test_each_start_begins_a_log_that_goes_on_counting(path: Path) -> None:
+    async with opened(path) as store:
+        await put(store, envelope(1), envelope(2))
+    for log_id in ("a" * 16, "b" * 16):
+        _reopened(path, log_id)
+    async with opened(path) as store:
+        assert store.former_logs == (LogPosition(LOG_ID, 2), LogPosition("a" * 16, 2), LogPosition("b" * 16, 2))
+        await put(store, envelope(3))
+        assert store.last_sequence == 3
+
+
+async def test_a_store_on_a_full_disk_opens_and_its_log_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(path) as store:
+        await put(store, envelope(1))
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(write_ahead, "begin_log", full)
+        store = SqliteStore.open(path, random_id=NEW_ID)
+        schema.close_connections(*store._connections)
+        store._lock.release()
+    assert (store.log_id, store.former_logs) == (LOG_ID, ())
+
+
+async def test_a_store_runs_once(path: Path) -> None:
+    async with opened(path) as store:
+        with pytest.raises(AssertionError, match="a store runs once"):
+            await store.run()
+
+
+async def test_a_store_that_was_killed_twice_before_it_wrote_lost_nothing(path: Path, copy: Path) -> None:
     await _killed(path, copy, count=0)
     again = copy.with_name("again.sqlite3")
     async with opened(copy) as store:
-        assert store.log_id == LOG_ID
+        assert not store.damage.lost
         for name in ("", "-wal"):
             shutil.copyfile(f"{copy}{name}", f"{again}{name}")
-    assert _reopened(again) == (LOG_ID, "", 0)
+    assert _reopened(again)[:2] == ("", 0)
     _wal(again).unlink(missing_ok=True)
-    assert _reopened(again) == (LOG_ID, "", 0)
+    assert _reopened(again)[:2] == ("", 0)
 
 
-async def test_a_store_behind_a_link_that_was_killed_keeps_its_log(path: Path, copy: Path, tmp_path: Path) -> None:
+async def test_a_store_behind_a_link_that_was_killed_lost_nothing(path: Path, copy: Path, tmp_path: Path) -> None:
     await _killed(path, copy)
     link = tmp_path / "link.sqlite3"
     link.symlink_to(copy)
-    assert _reopened(link) == (LOG_ID, "", 3)
+    assert _reopened(link)[:2] == ("", 3)
 
 
 async def test_an_orderly_end_leaves_one_file_that_is_complete(path: Path) -> None:
     async with opened(path) as store:
         await put(store, envelope(1))
     assert not _wal(path).exists()
-    assert _reopened(path) == (LOG_ID, "", 1)
+    assert _reopened(path)[:2] == ("", 1)
     rebuild_store(path)
-    assert _reopened(path) == (LOG_ID, "", 1)
+    assert _reopened(path)[:2] == ("", 1)
 
 
 async def test_a_start_that_is_refused_does_not_look_like_a_loss_to_the_next(
@@ -109,7 +143,7 @@ async def test_a_start_that_is_refused_does_not_look_like_a_loss_to_the_next(
         patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "INSERT INTO nowhere VALUES (1)"))
         with pytest.raises(StoreRefused):
             SqliteStore.open(copy, random_id=NEW_ID)
-    assert _reopened(copy) == (LOG_ID, "", 3)
+    assert _reopened(copy)[:2] == ("", 3)
 
 
 async def test_a_file_that_was_copied_from_a_running_node_without_its_write_ahead_file_is_noticed(
@@ -120,6 +154,6 @@ async def test_a_file_that_was_copied_from_a_running_node_without_its_write_ahea
         db.backup(backup)
     db.close()
     backup.close()
-    log_id, lost, last_sequence = _reopened(copy.with_name("backup"))
-    assert (log_id, last_sequence) == (NEW_ID, 3)
+    lost, last_sequence, _ = _reopened(copy.with_name("backup"))
+    assert last_sequence == 3
     assert "copied from a running node" in lost

@@ -1,0 +1,126 @@
+"""Log continuity: at each hello it is judged whether the peer's log, and this node's own, go on where they should.
+
+A peer whose log lacks what this node knows of it (`log_positions.py`) is owed again all that it had acknowledged. When
+a peer knows an entry of this node's own log that is not in the store, this node lost entries: it answers for no address
+alone until that one was asked for at the other holders (`node/swarm/reconciliation.py`), and says so.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+
+import trio
+
+from node.services.membership.log_positions import LogPositions, Loss
+from node.store.base import Store
+from node.swarm.members import Members
+from node.swarm.reconciliation import LOST_MARK, RECONCILED_MARK
+from protocols.errors import BzzzError
+from protocols.log_lineage import SENT_MAX, LogPosition, includes
+from protocols.messages import Hello
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 10.0
+"""A peer that comes with another log again and again, or with other words about this one, costs work once in that."""
+
+
+class LogContinuity:
+    """Of one node. It writes into `Members` since when a member is owed all writes."""
+
+    def __init__(self, store: Store, members: Members, *, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._members = members
+        self._now_ms = now_ms
+        self._positions = LogPositions(store)
+        self._told: dict[str, LogPosition] = {}
+        """By peer: the entry that it knows and this store lacks. It tells so with each hello for a while."""
+        self._pauses: dict[tuple[str, str], float] = {}
+        """By peer and what it did: until when that costs no further work."""
+
+    @property
+    def log_id(self) -> str:
+        return self._store.log_id
+
+    def told_to(self, peer: str) -> tuple[tuple[LogPosition, ...], LogPosition | None, tuple[str, ...]]:
+        """The last fields of a hello to a peer: `former_logs`, `known_log` and `twin`."""
+        return self._store.former_logs[-SENT_MAX:], self._positions.known(peer), self.twin_of(peer)
+
+    async def run(self) -> None:
+        """Owe again what peers lost, until cancelled."""
+        while True:
+            loss = await self._positions.next_loss()
+            if self._is_pausing(loss.peer, "lost"):
+                self._positions.not_mended(loss)
+                continue
+            try:
+                await self._owe_again(loss)
+            except BzzzError as error:
+                self._positions.not_mended(loss)
+                log.warning("what %s lost cannot be owed to it again now: %s", loss.peer, error.message)
+
+    def greeted(self, peer: str, hello: Hello) -> None:
+        """A peer of this swarm said hello."""
+        address = next((each for each in hello.addresses if each.endswith(f"/p2p/{peer}")), "")
+        self._positions.greeted(peer, hello.log_id, hello.former_logs, address, trio.current_time())
+        if (known := hello.known_log) is not None:
+            self._judge_own(peer, hello.name or peer, known)
+
+    def heard(self, peer: str, sequence: int) -> None:
+        """A peer told the sequence of the last entry of its log."""
+        self._positions.heard(peer, sequence)
+
+    def has_lost(self, peer: str) -> bool:
+        """Whether a peer lacks what it acknowledged, and is not owed it again yet."""
+        return self._positions.has_lost(peer)
+
+    def twin_of(self, peer: str) -> tuple[str, ...]:
+        """The log and the address of another node that runs with this peer's identity; () when none was seen."""
+        return self._positions.twin_of(peer, trio.current_time()) or ()
+
+    def forget(self, peer: str) -> None:
+        """A peer is no member any more."""
+        self._positions.forget(peer)
+        self._told.pop(peer, None)
+        for what in ("lost", "told"):
+            self._pauses.pop((peer, what), None)
+
+    def _judge_own(self, peer: str, name: str, known: LogPosition) -> None:
+        store = self._store
+        if includes(store.log_id, store.former_logs, known) or self._told.get(peer) == known:
+            return
+        self._told[peer] = known
+        why = (
+            f"{name} knows entry {known.sequence} of this node's log {known.log_id}, which is not in this store: its "
+            "data directory was replaced by an older copy, or lost its latest writes, or another node ran on a copy"
+        )
+        self._members.reconciliation.begin(why)
+        if store.mark(RECONCILED_MARK) != "0":
+            store.set_mark(LOST_MARK, why)
+            store.set_mark(RECONCILED_MARK, "0")
+        if not self._is_pausing(peer, "told"):
+            log.error("%s. Each address is asked for at its other holders before this node answers for it alone", why)
+
+    def _is_pausing(self, peer: str, what: str) -> bool:
+        """Whether this peer has cost enough work of that kind of late. If not, the next pause begins."""
+        now = trio.current_time()
+        if now < self._pauses.get((peer, what), -inf):
+            return True
+        self._pauses[peer, what] = now + PAUSE_SECONDS
+        return False
+
+    async def _owe_again(self, loss: Loss) -> None:
+        """A peer lost what it had acknowledged: it is owed all own writes that it should hold, like a new member."""
+        count = await self._store.forget_acknowledged(loss.peer)
+        log.warning(
+            "%s (%s) came with log %s, which lacks entry %d of its log %s: its data directory was replaced by an older "
+            "copy, or lost its latest writes, or it runs on a copy; %d writes that it had are owed to it again",
+            self._members.name_of(loss.peer), loss.peer, loss.now.log_id, loss.known.sequence, loss.known.log_id, count,
+        )  # fmt: skip
+        if (presence := self._members.get(loss.peer)) is not None:
+            first_seen_ms = max(self._now_ms(), presence.member.first_seen_ms + 1)
+            presence.member = replace(presence.member, first_seen_ms=first_seen_ms)
+            await self._store.save_member(presence.member)
+        self._positions.mended(loss)
+        self._members.notify_changed()
