@@ -16,6 +16,7 @@ from discovery.finder import FinderHealth, Sightings
 from protocols import keys
 from protocols.errors import InvalidPayload
 from protocols.policy.backoff import backoff
+from protocols.policy.peer_events import ITSELF
 from protocols.policy.sighting import Sighting, Source
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ ASK_SECONDS = 5.0
 """How long one request may take, from the lookup of the name to the end of the answer."""
 AGAIN_SECONDS = 30.0
 RETRY_BASE_SECONDS = 0.5
-RETRY_CAP_SECONDS = 10.0
+RETRY_CAP_SECONDS = 4.0
+"""Not more, because a node that gets its network late is to be in its swarm 5 seconds later."""
 ANSWER_BYTES_MAX = 65_536
 ADDRESS_CHARACTERS_MAX = 256
 NAME_CHARS_MAX = 80
@@ -35,10 +37,12 @@ class BootstrapFailed(Exception):
 
 
 class ApiFinder:
-    """`apis` are `host:port`, with brackets around an IPv6 address; `network` is the name of this node's swarm."""
+    """`apis` are `host:port`, with brackets around an IPv6 address; `own` is this node's peer id, `network` the name of
+    its swarm."""
 
-    def __init__(self, apis: Sequence[str], *, network: str, chance: Callable[[], float]) -> None:
+    def __init__(self, apis: Sequence[str], *, own: str, network: str, chance: Callable[[], float]) -> None:
         self._apis = tuple(apis)
+        self._own = own
         self._network = network
         self._chance = chance
         self._faults: dict[str, str] = {}
@@ -87,7 +91,10 @@ class ApiFinder:
             answer = await _fetch(api)
         if in_time.cancelled_caught:
             raise BootstrapFailed(f"it did not answer within {ASK_SECONDS:g} s")
-        return read_bootstrap(answer, network=self._network)
+        sighting = read_bootstrap(answer, network=self._network)
+        if sighting.peer == self._own:
+            raise BootstrapFailed(ITSELF)
+        return sighting
 
 
 async def _fetch(api: str) -> bytes:

@@ -14,6 +14,7 @@ from netsim.lan.site import Host, Site
 from tests.until import block_until
 
 NO_MDNS = ("--no-mdns",)
+NO_DISCOVERY = {f"BZZZ_DISCOVERY_{source}": "false" for source in ("EXCHANGE", "ANNOUNCE", "RENDEZVOUS")}
 
 
 def started(host: Host, folder: Path, *options: str, environment: dict[str, str] | None = None) -> LanNode:
@@ -138,6 +139,6 @@ def test_a_restarted_node_is_back_without_any_discovery(site: Site, tmp_path: Pa
     two.kill()
     block_until(lambda: not one.connected(), what="the others are gone")
     for node in (third, two):
-        node.start(*NO_MDNS, environment={"BZZZ_DISCOVERY_EXCHANGE": "false"})
+        node.start(*NO_MDNS, environment=NO_DISCOVERY)
         node.wait_ready()
     block_until(lambda: two.connected() == {"one", "third"}, what="it is back")

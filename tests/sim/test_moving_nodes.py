@@ -132,7 +132,13 @@ async def restarted(seed: int) -> None:
         machine = swarm["n1"]
         await machine.crash()
         await trio.sleep(1.0)
-        machine.settings = replace(machine.settings, discovery_configured=False, discovery_exchange=False)
+        machine.settings = replace(
+            machine.settings,
+            discovery_configured=False,
+            discovery_exchange=False,
+            discovery_announce=False,
+            discovery_rendezvous=False,
+        )
         await swarm.start("n1")
         with trio.fail_after(1.0):
             await until(lambda: sum(peer.is_connected for peer in machine.running.peers()) == 5)

@@ -107,7 +107,10 @@ def _finders(
     )
     finders: list[tuple[Finder, Callable[[], bool]]] = [
         (ManualFinder(addresses), lambda: of.flags().discovery_configured),
-        (ApiFinder(apis, network=of.settings.network, chance=of.chance), lambda: of.flags().discovery_configured),
+        (
+            ApiFinder(apis, own=this_node.peer_id, network=this_node.network, chance=of.chance),
+            lambda: of.flags().discovery_configured,
+        ),
         (announce, lambda: of.flags().discovery_announce),
         (rendezvous, lambda: of.flags().discovery_rendezvous),
     ]

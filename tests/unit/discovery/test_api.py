@@ -16,6 +16,7 @@ from protocols.keys import PrivateKey
 from tests.unit.sightings import Seen
 
 PEER = PrivateKey.from_seed(b"\x05" * 32).peer_id
+OWN = PrivateKey.from_seed(b"\x06" * 32).peer_id
 ADDRESS = f"/ip4/127.0.0.1/tcp/4001/p2p/{PEER}"
 
 
@@ -60,7 +61,12 @@ def test_whatever_answers_is_a_sighting_or_a_refusal(raw: bytes) -> None:
 
 async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture) -> None:
     requests: list[bytes] = []
-    replies = [b"nonsense", b"x" * (ANSWER_BYTES_MAX + 1), answer()]
+    replies = [
+        b"nonsense",
+        b"x" * (ANSWER_BYTES_MAX + 1),
+        answer(peer_id=OWN, multiaddrs=[f"/ip4/127.0.0.1/tcp/4001/p2p/{OWN}"]),
+        answer(),
+    ]
 
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
@@ -71,12 +77,13 @@ async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, serve, 0)
         port = listeners[0].socket.getsockname()[1]
-        finder = ApiFinder((f"127.0.0.1:{port}", "127.0.0.1:1"), network="bzzz", chance=lambda: 0.0)
+        finder = ApiFinder((f"127.0.0.1:{port}", "127.0.0.1:1"), own=OWN, network="bzzz", chance=lambda: 0.0)
         nursery.start_soon(finder.run, seen)
         await seen.first()
         nursery.cancel_scope.cancel()
     assert seen.sightings[0].peer == PEER
-    assert len(requests) == 3
+    assert len(requests) == 4
+    assert f"{port}: it is this node itself" in caplog.text
     assert requests[0].startswith(b"GET /v1/bootstrap HTTP/1.0\r\nHost: 127.0.0.1:")
     assert "127.0.0.1:1: it cannot be reached" in caplog.text
     health = finder.health()
@@ -93,7 +100,7 @@ async def test_whatever_a_resolver_raises_is_a_fault_and_the_finder_goes_on(
         raise error
 
     monkeypatch.setattr(trio, "open_tcp_stream", refuse)
-    finder = ApiFinder(("a.example:1",), network="bzzz", chance=lambda: 0.0)
+    finder = ApiFinder(("a.example:1",), own=OWN, network="bzzz", chance=lambda: 0.0)
     with trio.move_on_after(0.05):
         await finder.run(Seen())
     assert finder.health().faults == (f"the bootstrap node a.example:1: it cannot be reached ({error})",)
