@@ -14,11 +14,14 @@ from node.api.headers import head_tag
 from node.api.media import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE, TOKEN, is_media_type
 from node.api.request import Response
 from node.dht.base import Answer, Provenance
+from node.services.reads.resolver import that_fit
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound, Unavailable
 
 _HEADER_NAME = re.compile(TOKEN)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+SIBLINGS_SHOWN_MAX = 256
+"""Siblings in an answer in JSON at most: as many as one write can have as parents."""
 PARENTS_SHOWN_MAX = 64
 """Digests in the header `UCXL-Parents` at most; JSON has all of them."""
 
@@ -84,10 +87,13 @@ class FoundContent:
         return headers
 
     def as_json(self) -> dict[str, Any]:
+        """All of it; of very many siblings the latest, and the provenance has their number."""
+        siblings = that_fit(self.siblings[:SIBLINGS_SHOWN_MAX])
+        without_content = that_fit(self.without_content[:SIBLINGS_SHOWN_MAX])
         return {
             "envelope": serialize.envelope(self.envelope),
-            "siblings": [serialize.notice(sibling) for sibling in self.siblings],
-            "without_content": [serialize.notice(version) for version in self.without_content],
+            "siblings": [serialize.notice(sibling) for sibling in siblings],
+            "without_content": [serialize.notice(version) for version in without_content],
             "provenance": serialize.provenance(self.provenance),
         }
 

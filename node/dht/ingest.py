@@ -17,7 +17,7 @@ from protocols.errors import BadSignature, BzzzError, Malformed, TooLarge, Unava
 from protocols.policy.reputation import Offence
 from protocols.policy.signature_cache import SignatureCache
 
-PARENTS_MAX = 1_024
+PARENTS_MAX = 256
 """Parents of the versions in one commit of what peers answered, except for a single version."""
 CHECKED_AT_ONCE = 16
 """Notices decoded, or signatures checked (50 microseconds each), before other tasks get their turn."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import trio
 
@@ -14,7 +15,7 @@ from node.services.reads import temporal_walk
 from node.services.reads.resolver_cache import ResolverCache
 from node.store.base import Store
 from node.store.versions import Version
-from protocols.envelope import Envelope
+from protocols.envelope import Envelope, Notice
 from protocols.errors import Deleted, NotFound, OutOfRange, Unavailable
 from protocols.policy.cache import CacheCounts
 from protocols.temporal import Head, Temporal
@@ -22,11 +23,13 @@ from protocols.ucxl import Address, require_one
 
 PAGE = 1000
 PARENTS_MAX = 8_192
-"""Parents of all versions in one page of a history; a page ends before it has more."""
+"""Parents of all versions in one page of a history, or in a list of siblings; it ends before it has more."""
 SIDE_BY_SIDE = 64
 """Versions whose content is asked for at once, after the first that a temporal part named had none."""
 MISSING_MAX = 1_000
 """Missing parents that are named; of more it is only said that there are more."""
+
+V = TypeVar("V", Version, Envelope | Notice)
 
 _AUTO = Consistency.AUTO
 
@@ -287,7 +290,7 @@ class Resolver:
         """Where the history comes from and what is missing from the whole of it, with no more than its first version:
         the others are read from the store, as far as they are needed."""
         history = await self._page(key, consistency, operation, after=0, limit=1, extent=extent)
-        return _missing_from(history, await self._store.missing_parents(key))
+        return _missing_from(history, await self._store.missing_parents(key, limit=MISSING_MAX))
 
     async def _without_gaps(self, key: bytes, history: VersionHistory, operation: OperationContext) -> VersionHistory:
         """This machine's history has gaps: return that of the holders, or this one, marked as degraded."""
@@ -353,7 +356,7 @@ class Resolver:
             history = await self._page(key, consistency, operation, after=after, limit=limit)
             if not history.total:
                 raise NotFound(f"nothing is known at {address.canonical}", address=address.canonical)
-            return await self._with_missing(key, history._replace(versions=_that_fit(history.versions)))
+            return await self._with_missing(key, history._replace(versions=that_fit(history.versions)))
 
 
 @contextmanager
@@ -382,8 +385,8 @@ def _missing_from(history: VersionHistory, missing: Sequence[bytes]) -> VersionH
     return history._replace(missing=tuple(missing), provenance=provenance._replace(reason=reason))
 
 
-def _that_fit(versions: tuple[Version, ...]) -> tuple[Version, ...]:
-    """The first versions of a page, with `PARENTS_MAX` parents together: a version may have 256."""
+def that_fit(versions: tuple[V, ...]) -> tuple[V, ...]:
+    """The first of these versions, with `PARENTS_MAX` parents together: a version may have 256."""
     count = 0
     for number, version in enumerate(versions):
         count += len(version.notice.parents)

@@ -5,6 +5,7 @@ not put in here when the key has changed in the meantime.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 from protocols.envelope import Envelope, Notice, order_key
@@ -22,7 +23,9 @@ class HeadsCache:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._heads: OrderedDict[bytes, Heads] = OrderedDict()
+        # A list is what changed since it was last asked for: there may be thousands of heads, and a tuple of them all
+        # for each change would take long.
+        self._heads: OrderedDict[bytes, Heads | list[Envelope | Notice]] = OrderedDict()
         self._by_digest: dict[bytes, Envelope | Notice] = {}
         self.size_bytes = 0
 
@@ -31,8 +34,11 @@ class HeadsCache:
 
     def get(self, key: bytes) -> Heads | None:
         heads = self._heads.get(key)
-        if heads is not None:
-            self._heads.move_to_end(key)
+        if heads is None:
+            return None
+        self._heads.move_to_end(key)
+        if isinstance(heads, list):
+            heads = self._heads[key] = tuple(heads)
         return heads
 
     def by_digest(self, digest: bytes) -> Envelope | Notice | None:
@@ -53,18 +59,16 @@ class HeadsCache:
         heads = self._heads.get(item.key)
         if heads is None:
             return
-        ended = {item.digest, *superseded}
-        left = [head for head in heads if head.digest not in ended]
-        for head in heads if len(left) < len(heads) else ():
-            if head.digest in ended:
-                self._uncount(head)
-        if is_head:  # there may be a thousand heads, and a new version is most often the latest
-            place, order = 0, order_key(item)
-            while place < len(left) and order_key(left[place]) > order:
-                place += 1
-            left.insert(place, item)
+        changed = heads if isinstance(heads, list) else list(heads)
+        for digest in {item.digest, *superseded}:
+            ended = self._by_digest.get(digest)
+            place = len(changed) if ended is None else _place(changed, ended)
+            if place < len(changed) and changed[place].digest == digest:
+                self._uncount(changed.pop(place))
+        if is_head:
+            changed.insert(_place(changed, item), item)
             self._count(item)
-        self._heads[item.key] = tuple(left)
+        self._heads[item.key] = changed
         self._heads.move_to_end(item.key)
         self._evict()
 
@@ -78,7 +82,7 @@ class HeadsCache:
             _, heads = self._heads.popitem(last=False)
             self._uncount_all(heads)
 
-    def _uncount_all(self, heads: Heads) -> None:
+    def _uncount_all(self, heads: Sequence[Envelope | Notice]) -> None:
         self.size_bytes -= KEY_BYTES
         for head in heads:
             self._uncount(head)
@@ -91,6 +95,18 @@ class HeadsCache:
         self.size_bytes -= _cost(head)
         if self._by_digest.get(head.digest) is head:
             del self._by_digest[head.digest]
+
+
+def _place(heads: Sequence[Envelope | Notice], item: Envelope | Notice) -> int:
+    """Where an item is, or belongs, among heads of which the latest is the first."""
+    low, high, order = 0, len(heads), order_key(item)
+    while low < high:
+        middle = (low + high) // 2
+        if order_key(heads[middle]) > order:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def _cost(head: Envelope | Notice) -> int:

@@ -204,7 +204,7 @@ class SqliteStore:
     ) -> None:
         self._writer.submit_nowait(
             MergeRequest(tuple(batch), now_ms), self._publish_all, CallbackCompletion(on_done),
-            size_bytes=_size_bytes(batch),
+            size_bytes=_size_bytes(batch), is_of_peer=True,
         )  # fmt: skip
 
     def merge_without_waiting(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:

@@ -9,12 +9,11 @@ of their own within `FLUSH_SECONDS`.
 
 import logging
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import trio
 
@@ -28,6 +27,7 @@ from node.store.sqlite.merge import MergeRequest
 from node.store.sqlite.reader import closed_error
 from node.store.sqlite.thread_hop import in_thread
 from node.store.sqlite.transaction import Operation, Transaction
+from node.store.sqlite.write_queue import Submission, WriteQueue
 from protocols.errors import BzzzError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -35,26 +35,10 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.5
 CLOSE_SECONDS = 1.5
 """How long a disk that does not answer may delay the closing."""
-BATCH_MAX = 1024
-BATCH_BYTES_MAX = 8 * 1024 * 1024
-BATCH_PARENTS_MAX = 1024
-"""Parents in one batch, beyond which nothing is added to it: each one is looked up (20 microseconds)."""
-QUEUE_MAX = 16_384
-QUEUE_BYTES_MAX = 128 * 1024 * 1024
-"""What may wait for a slow disk. Beyond it calls fail at once: the callers of the earlier ones may have given up."""
-
-
-class Submission(NamedTuple):
-    """An operation to commit. `publish` turns its result into the caller's; it must not fail."""
-
-    operation: MergeRequest | Operation
-    size_bytes: int
-    publish: Callable[[Any], Any]
-    completion: Completion[Any] | CallbackCompletion
 
 
 class Writer:
-    """Commits operations in the order of their submission."""
+    """Commits what is submitted, in the order of `write_queue.py`."""
 
     def __init__(self, transaction: Transaction, path: Path, guard: FileGuard) -> None:
         self._transaction = transaction
@@ -64,8 +48,7 @@ class Writer:
         """Of the newest entry that is published."""
         self.grown = Signal()
         """Notified when `last_sequence` has grown."""
-        self._queue: deque[Submission] = deque()
-        self._queued_bytes = 0
+        self._queue = WriteQueue()
         self._submitted = Signal()
         self._is_closing = False
         self._idle: trio.CancelScope | None = None
@@ -99,17 +82,19 @@ class Writer:
         completion: Completion[Any] | CallbackCompletion,
         *,
         size_bytes: int = 0,
+        is_of_peer: bool = False,
     ) -> None:
-        """Like `submit`, without the wait. Raises `Unavailable` when it is closed or the queue is full."""
+        """Like `submit`, without the wait. Raises `Unavailable` when it is closed or the queue is full.
+
+        With `is_of_peer` no caller of this node waits for it: the operations of those are committed before it.
+        """
         if self._is_closing:
             raise closed_error()
-        if len(self._queue) >= QUEUE_MAX or self._queued_bytes > QUEUE_BYTES_MAX:
+        if not self._queue.add(Submission(operation, size_bytes, publish, completion), is_of_peer=is_of_peer):
             raise Unavailable(
                 f"{self._path}: the disk does not keep up, {len(self._queue)} writes wait for it; try again later",
                 waiting=len(self._queue),
             )
-        self._queue.append(Submission(operation, size_bytes, publish, completion))
-        self._queued_bytes += size_bytes
         self._submitted.notify()
 
     def flush_soon(self) -> None:
@@ -145,7 +130,7 @@ class Writer:
         try:
             while True:
                 await self._wait_for_work()
-                batch = self._next_batch()
+                batch = self._queue.next_batch()
                 if batch or self.deferred:
                     await self._commit(batch)
                     if self._queue:  # tasks that run in this turn of the loop may submit more
@@ -155,11 +140,10 @@ class Writer:
                 batch = []
         finally:
             self._is_closing = True
-            for submission in [*batch, *self._queue]:
+            for submission in [*batch, *self._queue.take_all()]:
                 submission.completion.fail(
                     Unavailable("the store was closed before the disk confirmed this; it may be there")
                 )
-            self._queue.clear()
 
     async def _wait_for_work(self) -> None:
         """Until something is submitted, or the deferred writes have waited for `FLUSH_SECONDS`."""
@@ -170,16 +154,6 @@ class Writer:
             while not self._queue and not self._is_closing:
                 await self._submitted.wait()
         self._idle = None
-
-    def _next_batch(self) -> list[Submission]:
-        batch: list[Submission] = []
-        size_bytes = parents = 0
-        while self._queue and len(batch) < BATCH_MAX and size_bytes < BATCH_BYTES_MAX and parents < BATCH_PARENTS_MAX:
-            batch.append(self._queue.popleft())
-            size_bytes += batch[-1].size_bytes
-            parents += _parent_count(batch[-1].operation)
-        self._queued_bytes -= size_bytes
-        return batch
 
     async def _commit(self, batch: Sequence[Submission]) -> None:
         self.deferred_in_commit, self.deferred = self.deferred, DeferredWrites()
@@ -243,9 +217,3 @@ class Writer:
             raise error
         for submission in batch:
             await self._commit([submission])
-
-
-def _parent_count(operation: MergeRequest | Operation) -> int:
-    if not isinstance(operation, MergeRequest):
-        return 0
-    return sum([len(incoming.item.parents) for incoming in operation.batch])

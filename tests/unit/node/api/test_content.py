@@ -3,6 +3,7 @@
 import pytest
 
 from node.api.content import FoundContent
+from node.api.headers import head_tag
 from node.api.media import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE
 from node.dht.base import Answer, Backend, Provenance
 from protocols import clock
@@ -39,6 +40,20 @@ async def test_json_has_the_envelope_its_provenance_and_its_siblings(api: Api) -
     await api.put(b"\xff\xfe")
     envelope = (await api.get(headers={"accept": JSON_TYPE})).json()["response"]["data"]["envelope"]
     assert (envelope["content"], envelope["content_encoding"]) == ("//4=", "base64")
+
+
+@pytest.mark.parametrize(("parents", "shown"), [(0, 256), (32, 256), (256, 32)])
+def test_of_very_many_siblings_the_latest_are_listed(parents: int, shown: int) -> None:
+    named = tuple(bytes([number]) * 32 for number in range(parents))
+    heads = [
+        seal(OTHER, address=ADDRESS, content=b"", content_type="text/plain", version=number, parents=named)
+        for number in range(300, 0, -1)
+    ]
+    found = FoundContent.of(Answer(tuple(heads), Provenance(Backend.MOCK, "local", 0.0, 1, len(heads) - 1, False)))
+    data = found.as_json()
+    assert [each["digest"] for each in data["siblings"]] == [head.digest.hex() for head in heads[1 : shown + 1]]
+    assert data["provenance"]["siblings"] == 299
+    assert found.tag == head_tag([head.digest for head in heads]), "the tag names all of them"
 
 
 async def test_a_version_that_the_client_has_is_not_sent_again(api: Api) -> None:

@@ -10,6 +10,7 @@ from node.store.sqlite import queries
 from node.store.sqlite.heads_cache import HeadsCache
 from protocols.envelope import Envelope, Notice, order_key
 from tests.unit.node.store.sqlite.files import envelope, opened
+from tests.until import until
 
 
 def test_it_has_the_heads_in_order_and_its_size_is_that_of_its_heads() -> None:
@@ -64,11 +65,10 @@ async def test_of_many_large_heads_only_the_latest_have_their_content_in_memory(
 
 async def test_versions_with_many_parents_do_not_share_a_long_commit(path: Path) -> None:
     """Each parent is looked up, and a put that comes then waits for the commit."""
-    async with opened(path, before_commit=lambda: time.sleep(0.05)) as store:
+    async with opened(path, before_commit=lambda: time.sleep(0.01)) as store:
         for number in range(40):
             parents = tuple(sorted(sha256(b"%d %d" % (number, parent)).digest() for parent in range(256)))
             item = envelope(2 + number, parents=parents)
             store.merge_in_background([Incoming(item.notice, Origin.PEER)], now_ms=1, on_done=lambda _: None)
-        await store.settled()
-        assert store.last_sequence == 40
-        assert 9 <= store.stats().commits <= 13, "four such versions have 1,024 parents"
+        await until(lambda: store.last_sequence == 40)
+        assert 40 <= store.stats().commits <= 42

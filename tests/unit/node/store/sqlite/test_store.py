@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from node.store.members import Member
-from node.store.sqlite import queries, writer
+from node.store.sqlite import queries, write_queue, writer
 from node.store.sqlite import store as sqlite_store
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope
@@ -204,7 +204,7 @@ async def test_a_disk_that_hangs_does_not_delay_the_closing(path: Path, monkeypa
 async def test_calls_beyond_the_queue_of_a_disk_that_hangs_fail_at_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "QUEUE_MAX", 5)
+    monkeypatch.setattr(write_queue, "QUEUE_MAX", 5)
     breaker = threading.Event()
     async with opened(path, before_commit=lambda: breaker.wait(30) and None) as store, trio.open_nursery() as callers:
         callers.start_soon(put, store, envelope(1))

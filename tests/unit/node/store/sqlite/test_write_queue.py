@@ -1,0 +1,73 @@
+"""The queue of the writer: own operations first, something of the peers' in each batch, and nothing beyond its size."""
+
+from node.store.completion import Completion
+from node.store.log import Incoming, Origin
+from node.store.sqlite.merge import MergeRequest
+from node.store.sqlite.write_queue import (
+    BATCH_BYTES_MAX,
+    BATCH_LOOKUPS_MAX,
+    BATCH_MAX,
+    QUEUE_BYTES_MAX,
+    QUEUE_MAX,
+    Submission,
+    WriteQueue,
+)
+from protocols.envelope import seal
+from tests.unit.node.store.sqlite.files import AUTHOR
+
+
+def submission(size_bytes: int = 1, *, parents: int = 0, reissues: int = 0) -> Submission:
+    meta = {"reissues": " ".join([f"{number:064x}" for number in range(reissues)])} if reissues else {}
+    item = seal(
+        AUTHOR, address="ucxl://a:r@p:t/*^/doc", content=b"", content_type="text/plain", version=9,
+        parents=[bytes([number]) * 32 for number in range(parents)], meta=meta,
+    )  # fmt: skip
+    return Submission(MergeRequest((Incoming(item, Origin.PEER),), 1), size_bytes, lambda _: None, Completion())
+
+
+def filled(queue: WriteQueue, count: int, each: Submission, *, is_of_peer: bool) -> WriteQueue:
+    for _ in range(count):
+        assert queue.add(each, is_of_peer=is_of_peer)
+    return queue
+
+
+def test_own_operations_are_taken_before_what_peers_sent_earlier() -> None:
+    of_peer, own = submission(), submission()
+    queue = filled(WriteQueue(), 3, of_peer, is_of_peer=True)
+    filled(queue, 2, own, is_of_peer=False)
+    batch = queue.next_batch()
+    assert [each is own for each in batch] == [True, True, False, False, False]
+    assert len(queue) == 0
+
+
+def test_what_peers_sent_gets_on_while_this_node_is_busy_itself() -> None:
+    of_peer, own = submission(), submission()
+    queue = filled(WriteQueue(), 10, of_peer, is_of_peer=True)
+    filled(queue, 3 * BATCH_MAX, own, is_of_peer=False)
+    for _ in range(3):
+        batch = queue.next_batch()
+        assert (len(batch), batch[-1] is of_peer) == (BATCH_MAX + 1, True)
+    assert len(queue) == 7
+
+
+def test_a_batch_ends_where_it_would_take_long() -> None:
+    for each, count in (
+        (submission(BATCH_BYTES_MAX // 4), 4),
+        (submission(parents=BATCH_LOOKUPS_MAX), 1),
+        (submission(parents=BATCH_LOOKUPS_MAX // 2), 2),
+        (submission(reissues=16), BATCH_LOOKUPS_MAX // 16),
+        (submission(), BATCH_MAX),
+    ):
+        for is_of_peer in (True, False):
+            queue = filled(WriteQueue(), count + 10, each, is_of_peer=is_of_peer)
+            assert len(queue.next_batch()) == count
+
+
+def test_a_flood_of_peers_leaves_room_for_own_operations() -> None:
+    for each, count in ((submission(), QUEUE_MAX), (submission(QUEUE_BYTES_MAX // 2 + 1), 2)):
+        queue = filled(WriteQueue(), count, each, is_of_peer=True)
+        assert not queue.add(each, is_of_peer=True)
+        filled(queue, count, each, is_of_peer=False)
+        assert not queue.add(each, is_of_peer=False)
+        assert len(queue.take_all()) == 2 * count
+        assert queue.add(each, is_of_peer=True)
