@@ -37,12 +37,17 @@ def _arguments() -> argparse.Namespace:
         "--only", metavar="NAME", action="append", choices=list(ATTACKS), help="run only this attack; repeatable"
     )
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="run each attack N times (default: 1)")
+    parser.add_argument(
+        "--scale", type=int, default=1, metavar="N", help="make long histories N times as long (default: 1)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line; the last one is the summary")
     arguments = parser.parse_args()
     if not arguments.list and not arguments.target:
         parser.error("a target is needed: its multiaddr, or the host:port of its API")
     if arguments.rounds < 1:
         parser.error("--rounds: at least 1")
+    if arguments.scale < 1:
+        parser.error("--scale: at least 1")
     return arguments
 
 
@@ -55,7 +60,7 @@ async def _attack(arguments: argparse.Namespace) -> int:
     outcomes: list[AttackOutcome] = []
     for _ in range(arguments.rounds):
         for attack in attacks.values():
-            outcomes.append(await run_attack(attack, target))
+            outcomes.append(await run_attack(attack, target, scale=arguments.scale))
             _print(outcomes[-1], arguments.json)
     levels = [outcome.memory_bytes for outcome in outcomes[len(attacks) - 1 :: len(attacks)]]
     failures = not_survived(outcomes, levels)

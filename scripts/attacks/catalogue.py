@@ -3,6 +3,8 @@
 from attacks import (
     many_peers,
     on_api,
+    on_histories,
+    on_members,
     on_muxing,
     on_negotiation,
     on_noise,
@@ -15,7 +17,10 @@ from attacks import (
 from attacks.attack_run import Attack, name_of
 from attacks.target import Target
 
-_SWARM = (on_tcp, on_negotiation, on_noise, on_muxing, on_streams, on_topics, on_store, on_writes, many_peers)
+_SWARM = (
+    on_tcp, on_negotiation, on_noise, on_muxing, on_streams, on_topics, on_store, on_members, on_writes, on_histories,
+    many_peers,
+)  # fmt: skip
 
 ATTACKS: dict[str, Attack] = {name_of(attack): attack for module in (*_SWARM, on_api) for attack in module.ATTACKS}
 

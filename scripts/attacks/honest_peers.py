@@ -38,13 +38,19 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def later_version() -> int:
+    """A version number later than all before it."""
+    return _CLOCK.read(now_ms())
+
+
 def make_envelope(
     key: PrivateKey, content: bytes, *, path: str = "honest", parents: tuple[bytes, ...] = ()
 ) -> Envelope:
     """An envelope of this author, with a later version than all before it."""
     address = f"ucxl://attack:{key.peer_id[-8:].lower()}@tests:live/*^/{path}"
-    version = _CLOCK.read(now_ms())
-    return seal(key, address=address, content=content, content_type="text/plain", version=version, parents=parents)
+    return seal(
+        key, address=address, content=content, content_type="text/plain", version=later_version(), parents=parents
+    )
 
 
 class HonestPeer:

@@ -19,13 +19,20 @@ def status_of(answer: bytes) -> int:
     return int(words[1]) if len(words) > 1 and words[0] == b"HTTP/1.1" and words[1].isdigit() else 0
 
 
-async def get(api: tuple[str, int], path: str, *, seconds: float) -> tuple[int, bytes]:
-    """Status and body. Raises `TargetFailed` when no whole answer comes in time."""
+async def exchange(api: tuple[str, int], data: bytes, *, seconds: float) -> bytes:
+    """The whole answer to a request that ends its connection. Raises `TargetFailed` when none comes in time."""
+    line = data.partition(b" HTTP/1.1\r\n")[0].decode(errors="replace")[:200]
     with trio.move_on_after(seconds):
         async with connection(api) as opened:
-            await opened.send(request(path, headers="Connection: close\r\n"))
+            await opened.send(data)
             answer = await opened.until_closed(seconds)
-            if status := status_of(answer):
-                return status, answer.partition(b"\r\n\r\n")[2]
-            raise TargetFailed(f"the API hung up on GET {path}")
-    raise TargetFailed(f"the API did not answer GET {path} within {seconds:g} s")
+            if status_of(answer):
+                return answer
+            raise TargetFailed(f"the API hung up on {line}")
+    raise TargetFailed(f"the API did not answer {line} within {seconds:g} s")
+
+
+async def get(api: tuple[str, int], path: str, *, seconds: float) -> tuple[int, bytes]:
+    """Status and body. Raises `TargetFailed` when no whole answer comes in time."""
+    answer = await exchange(api, request(path, headers="Connection: close\r\n"), seconds=seconds)
+    return status_of(answer), answer.partition(b"\r\n\r\n")[2]

@@ -20,8 +20,11 @@ from protocols import message_codec
 from protocols.envelope import Envelope
 from protocols.keys import PrivateKey
 from protocols.messages import (
+    EnvelopesReply,
+    GetByDigest,
     GetHeads,
     GetMembers,
+    GetVersions,
     HeadsReply,
     Hello,
     MembersReply,
@@ -31,6 +34,7 @@ from protocols.messages import (
     Pong,
     Reply,
     Request,
+    VersionsReply,
 )
 
 _PROTOCOL = TProtocol(PROTOCOL)
@@ -157,6 +161,10 @@ class AttackMember:
                 return MembersReply(())
             case GetHeads():
                 return HeadsReply((), ())
+            case GetVersions():
+                return VersionsReply((), 0)
+            case GetByDigest():
+                return EnvelopesReply(())
             case _:
                 return None
 

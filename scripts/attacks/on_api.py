@@ -1,6 +1,7 @@
 """Attacks on the HTTP API: slow, huge, malformed, endless and cross-origin requests, and connections that are held."""
 
 import os
+from collections import defaultdict
 
 import trio
 
@@ -227,6 +228,23 @@ async def idle_clients(run: AttackRun) -> None:
     await run.check()
 
 
+async def one_idempotency_key(run: AttackRun) -> None:
+    """100 writes at once to ten addresses with one `Idempotency-Key`: only one address is written."""
+    name = os.urandom(8).hex()
+    statuses: defaultdict[str, list[int]] = defaultdict(list)
+
+    async def put(address: str) -> None:
+        path = f"/v1/envelope?address=ucxl%3A%2F%2Fa%3Ab%40c%3Ad%2F%2A%5E%2F{address}"
+        data = request(path, method="PUT", headers=f"Idempotency-Key: {name}\r\n", body=address.encode())
+        statuses[address].append(await status_for(run, data))
+
+    await run.for_each(put, [(f"{name}-{number % 10}",) for number in range(100)])
+    done = [address for address, each in statuses.items() if any(200 <= status < 300 for status in each)]
+    others = {status for address, each in statuses.items() if address not in done for status in each}
+    if len(done) != 1 or not others <= {409, 503}:  # 503: the earlier ones take longer than this one may wait
+        raise TargetFailed(f"one Idempotency-Key for ten addresses was answered with {dict(statuses)}")
+
+
 async def resets_on_the_api(run: AttackRun) -> None:
     """RST in the middle of headers, bodies and answers."""
     whole = request(PUT, method="PUT", body=os.urandom(200_000))
@@ -254,5 +272,6 @@ ATTACKS: tuple[Attack, ...] = (
     odd_requests,
     pipelined_http,
     idle_clients,
+    one_idempotency_key,
     resets_on_the_api,
 )

@@ -12,7 +12,7 @@ import trio.testing
 
 from attacks import attack_run, witness
 from attacks.__main__ import not_survived
-from attacks.attack_run import ATTACK_SECONDS_MAX, AttackOutcome, AttackRun, run_attack
+from attacks.attack_run import AttackOutcome, AttackRun, run_attack
 from attacks.connections import TargetFailed
 from attacks.target import Target
 from attacks.witness import DESCRIPTORS_SLACK, GROWTH_BYTES_MAX, RELEASE_SECONDS, Resources, Witness, not_released
@@ -128,7 +128,7 @@ async def test_what_the_target_did_wrong_is_named(autojump_clock: trio.testing.M
         await trio.sleep_forever()
 
     assert (await run_attack(find_two_faults, TARGET)).fell == "it hung; it lied"
-    assert (await run_attack(never_end, TARGET)).fell == f"it was not over after {ATTACK_SECONDS_MAX:g} s"
+    assert (await run_attack(never_end, TARGET)).fell == "it was not over in time"
 
 
 @pytest.mark.usefixtures("calm")
