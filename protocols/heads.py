@@ -85,7 +85,7 @@ class HeadSet:
     def add_reissues(self, reissued: Iterable[bytes], author: str) -> tuple[bytes, ...]:
         """An author reissued these versions. Returns the heads that this ended.
 
-        `add` does the same; this method alone is for the reissue that has no other effect any more.
+        `add` does the same; this method alone is for a reissue that the versions do not name themselves.
         """
         return tuple(digest for digest in reissued if self._reissue(digest, author))
 

@@ -23,6 +23,7 @@ from tests.contract.stores import (
     digests,
     envelope,
     from_peer,
+    local,
     put,
 )  # fmt: skip
 
@@ -232,6 +233,55 @@ async def test_the_same_versions_give_the_same_heads_in_any_order_and_any_batche
                     assert version.reissued_as == min(reissues, default=None)
             sequences = [change.sequence for change in await each.log(after=0)]
             assert sequences == list(range(1, each.last_sequence + 1))
+
+
+@st.composite
+def reissued_histories(draw: st.DrawFn) -> tuple[list[tuple[Envelope, bytes | None]], list[Envelope]]:
+    """What one node writes and learns, in order, each with the digest of its own write that it replaces, if any; and
+    all of these versions in another order."""
+    steps: list[tuple[Envelope, bytes | None]] = []
+    current: list[Envelope] = []
+    for number in range(draw(st.integers(1, 9))):
+        made = [item for item, _ in steps]
+        parents = draw(st.lists(st.sampled_from(made), max_size=3, unique=True)) if made else []
+        old = draw(st.sampled_from([*current, None]))
+        item = envelope(
+            draw(st.integers(1, 5)), content=b"#%d" % number, parents=[parent.digest for parent in parents],
+            author=AUTHOR if old is not None else draw(st.sampled_from([AUTHOR, OTHER_AUTHOR])),
+            reissues=(old.digest, *old.reissues) if old is not None else (),
+        )  # fmt: skip
+        steps.append((item, old.digest if old is not None else None))
+        current = [each for each in current if each is not old] + ([item] if item.author == AUTHOR.peer_id else [])
+    arrival: list[tuple[Envelope, bytes | None]] = [step for step in steps if step[0].author == OTHER_AUTHOR.peer_id]
+    own = [step for step in steps if step not in arrival]
+    for step in arrival:
+        own.insert(draw(st.integers(0, len(own))), step)
+    return own, draw(st.permutations([item for item, _ in steps]))
+
+
+@pytest.mark.parametrize("kind", STORES)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=reissued_histories())
+async def test_the_author_of_reissued_versions_and_its_peers_have_the_same_heads(
+    kind: str, history: tuple[list[tuple[Envelope, bytes | None]], list[Envelope]], tmp_path: Path
+) -> None:
+    steps, arrival = history
+    async with (
+        StoreRig.made(kind, Path(tempfile.mkdtemp(dir=tmp_path))) as authors,
+        StoreRig.made(kind, Path(tempfile.mkdtemp(dir=tmp_path))) as peers,
+    ):
+        author, peer = await authors.open(), await peers.open()
+        for item, replaces in steps:
+            if replaces is not None:
+                await author.reissue(replaces, item, (), now_ms=NOW)
+            else:
+                await put(author, local(item) if item.author == AUTHOR.peer_id else from_peer(item))
+        for item in arrival:
+            await put(peer, from_peer(item))
+        key = arrival[0].key
+        expected = await peer.heads(key)
+        async for each in authors.now_and_after_a_restart(author):
+            assert await each.heads(key) == expected
 
 
 async def test_a_version_that_its_author_reissued_is_no_head_in_either_order_of_arrival(

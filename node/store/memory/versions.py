@@ -98,10 +98,9 @@ class VersionTable:
         head_set = self._head_sets[key] = HeadSet()
         for digest in history:
             item = self.held[digest]
+            head_set.add(digest, item.version, item.parents, author=item.author, reissues=item.reissues)
             if digest in self.reissued:
-                head_set.add_reissues(item.reissues, item.author)
-            else:
-                head_set.add(digest, item.version, item.parents, author=item.author, reissues=item.reissues)
+                head_set.add_reissues((digest,), item.author)
         self.heads[key] = self._ordered(head_set)
 
     def _ordered(self, head_set: HeadSet) -> tuple[Envelope | Notice, ...]:

@@ -158,13 +158,14 @@ def _heads_agree(db: sqlite3.Connection, key_id: int) -> bool:
     head_set = HeadSet()
     sequences: dict[bytes, int] = {}
     rows = db.execute(
-        "SELECT digest, sequence, version, parents, author, reissued_as IS NULL FROM versions WHERE key_id = ?",
+        "SELECT digest, sequence, version, parents, author, reissued_as IS NOT NULL FROM versions WHERE key_id = ?",
         (key_id,),
     )
-    for digest, sequence, version, parents, author, is_current in rows:
-        if is_current:
-            sequences[digest] = sequence
-            head_set.add(digest, version + SIGN, parents_of(parents), author=author)
+    for digest, sequence, version, parents, author, is_reissued in rows:
+        sequences[digest] = sequence
+        head_set.add(digest, version + SIGN, parents_of(parents), author=author)
+        if is_reissued:
+            head_set.add_reissues((digest,), author)
     for old, author in db.execute(
         "SELECT s.reissued, v.author FROM versions v JOIN reissues s ON s.sequence = v.sequence WHERE v.key_id = ?",
         (key_id,),

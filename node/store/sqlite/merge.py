@@ -287,12 +287,14 @@ class Merger:
         """Compute the heads of a key again from its versions."""
         head_set = HeadSet()
         sequences: dict[bytes, int] = {}
-        for digest, sequence, version, parents, author in self._db.execute(
-            "SELECT digest, sequence, version, parents, author FROM versions WHERE key_id = ? AND reissued_as IS NULL",
+        for digest, sequence, version, parents, author, is_reissued in self._db.execute(
+            "SELECT digest, sequence, version, parents, author, reissued_as IS NOT NULL FROM versions WHERE key_id = ?",
             (key_id,),
         ):
             sequences[digest] = sequence
             head_set.add(digest, version + SIGN, parents_of(parents), author=author)
+            if is_reissued:
+                head_set.add_reissues((digest,), author)
         for old, author in self._db.execute(
             "SELECT s.reissued, v.author FROM versions v JOIN reissues s ON s.sequence = v.sequence WHERE v.key_id = ?",
             (key_id,),

@@ -120,10 +120,10 @@ def _rebuild_edges(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM orphans")
     db.execute("DELETE FROM reissues")
     held = {digest for (digest,) in db.execute("SELECT digest FROM versions WHERE header IS NOT NULL")}
-    for sequence, digest, key_id, version, parents, is_current in db.execute(
-        "SELECT sequence, digest, key_id, version, parents, reissued_as IS NULL FROM versions WHERE header IS NOT NULL"
+    for sequence, digest, key_id, version, parents in db.execute(
+        "SELECT sequence, digest, key_id, version, parents FROM versions WHERE header IS NOT NULL"
     ).fetchall():
-        missing = [parent for parent in parents_of(parents) if parent not in held] if is_current else []
+        missing = [parent for parent in parents_of(parents) if parent not in held]
         insert(db, "orphans", [(parent, digest, key_id, version) for parent in missing], verb="INSERT OR IGNORE")
         header, signature = db.execute(
             "SELECT header, signature FROM versions WHERE sequence = ?", (sequence,)

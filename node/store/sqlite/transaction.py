@@ -166,9 +166,8 @@ class Transaction:
             self.db.execute(
                 "DELETE FROM hints WHERE sequence = ? AND holder IN (SELECT id FROM holders)", (sequence,)
             )  # fmt: skip
-            self.db.execute("DELETE FROM orphans WHERE child = ?", (digest,))
             outcome = self._merger.merge(Incoming(replacement, Origin.LOCAL, holders), now_ms)
-            self._merger.rebuild_heads(key_id)
+            self.db.execute("DELETE FROM heads WHERE key_id = ? AND sequence = ?", (key_id, sequence))
             merged = Merged(outcome.sequence, outcome.is_new)
         else:
             merged = Merged(self._final_sequence(reissued_as), False)
