@@ -30,6 +30,10 @@ class Version:
     def digest(self) -> bytes:
         return self.notice.digest
 
+    @property
+    def parents(self) -> tuple[bytes, ...]:
+        return self.notice.parents
+
 
 class VersionRef(NamedTuple):
     """The place of a version in the total order; it compares as that order does."""

@@ -162,7 +162,7 @@ class AttackMember:
             case GetHeads():
                 return HeadsReply((), ())
             case GetVersions():
-                return VersionsReply((), 0)
+                return VersionsReply((), 0, 0)
             case GetByDigest():
                 return EnvelopesReply(())
             case _:

@@ -18,7 +18,8 @@ from attacks.connections import TargetFailed, scaled_by_load
 from attacks.honest_peers import later_version
 from attacks.http_client import exchange, request, status_of
 from node.swarm.base import Lane
-from protocols.envelope import PARENTS_MAX, REISSUES, REISSUES_MAX, Envelope, seal
+from protocols.envelope import Envelope, seal
+from protocols.header import PARENTS_MAX, REISSUES, REISSUES_MAX
 from protocols.keys import PrivateKey
 from protocols.messages import ENVELOPES_MAX, GetHeads, GetVersions, Merge, MergeReply, VersionsReply
 from protocols.ucxl import key_of
@@ -46,6 +47,21 @@ async def long_history(run: AttackRun) -> None:
     await history.write(versions())
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     await history.read_all("*^", "~~1", "~~50", f"~~{VERSIONS // 2}", "*~", "*~1", f"*~{VERSIONS // 2}", now)
+
+
+async def one_version_number(run: AttackRun) -> None:
+    """20,000 versions of one address with one version number, as only a liar makes them, merged now and then."""
+    history = _History(run, "equal")
+    number = later_version()
+
+    def versions() -> Iterator[Envelope]:
+        for _ in range(VERSIONS * run.scale // PARENTS_MAX):
+            equal = [history.envelope(version=number) for _ in range(PARENTS_MAX)]
+            yield from equal
+            yield history.envelope(parents=[envelope.digest for envelope in equal])
+
+    await history.write(versions())
+    await history.read_all("*^", "~~1", f"~~{VERSIONS // 2}", "*~", f"*~{VERSIONS // 2}")
 
 
 async def many_siblings(run: AttackRun) -> None:
@@ -212,6 +228,7 @@ async def _call(
 
 ATTACKS: tuple[Attack, ...] = (
     long_history,
+    one_version_number,
     many_siblings,
     many_parents,
     many_reissues,

@@ -389,7 +389,7 @@ def that_fit(versions: tuple[V, ...]) -> tuple[V, ...]:
     """The first of these versions, with `PARENTS_MAX` parents together: a version may have 256."""
     count = 0
     for number, version in enumerate(versions):
-        count += len(version.notice.parents)
+        count += len(version.parents)
         if count > PARENTS_MAX and number:
             return versions[:number]
     return versions

@@ -13,15 +13,17 @@ from node.store.sqlite.prefix_index import CONTENT_IS, DIGEST_IS, PrefixIndexes
 from node.store.sqlite.rows import GIVEN_UP, SIGN, parents_of
 from protocols.envelope import Notice, notice_of, verify
 from protocols.errors import BzzzError
+from protocols.header import DIGEST_BYTES
 from protocols.heads import HeadSet
 
 PAGE_ROWS: Final = 64
 PAGE_BYTES: Final = 1 << 20
-PAGE_HEADS_VERSIONS_MAX: Final = 1000
+PAGE_PARENTS: Final = 2_048
+PAGE_HEADS_MAX: Final = 1000
 """A page is checked in one go in the reader's thread: it must be short."""
-HEADS_VERSIONS_MAX: Final = 500
-"""The heads of a key with more versions, or with more than are left for its page, are checked by `bzzz store check`
-alone."""
+HEADS_MAX: Final = 500
+"""The heads of a key with more versions and parents, or with more than are left for its page, are checked by
+`bzzz store check` alone."""
 LOST_ADDRESS: Final = "an address that is lost"
 
 _ROW: Final = (
@@ -80,11 +82,11 @@ def check_page(
         faults += _faults_of(db, prefixes, row)
         if row[1] != GIVEN_UP:
             keys.setdefault(row[1], (row[0], row[3], row[2] or LOST_ADDRESS))
-    budget = PAGE_HEADS_VERSIONS_MAX
+    budget = PAGE_HEADS_MAX
     for key_id, (sequence, digest, address) in keys.items():
         if keys_checked is None:
-            count = _count_versions(db, key_id)
-            if count > min(HEADS_VERSIONS_MAX, budget):
+            count = _cost_of_heads(db, key_id)
+            if count > min(HEADS_MAX, budget):
                 continue
             budget -= count
         elif key_id in keys_checked:
@@ -98,14 +100,15 @@ def check_page(
 
 def _extent(db: sqlite3.Connection, after: int, rows_max: int) -> tuple[int | None, int]:
     """The last sequence of the next page, and the number of its rows."""
-    until, checked, size_bytes = None, 0, 0
-    for sequence, length in db.execute(
-        "SELECT v.sequence, ifnull(length(c.content), 0) FROM versions v LEFT JOIN contents c ON c.id = v.content_id "
-        "WHERE v.sequence > ? ORDER BY v.sequence LIMIT ?",
+    until, checked, size_bytes, parents = None, 0, 0, 0
+    for sequence, length, parents_bytes in db.execute(
+        "SELECT v.sequence, ifnull(length(c.content), 0), length(v.parents) FROM versions v "
+        "LEFT JOIN contents c ON c.id = v.content_id WHERE v.sequence > ? ORDER BY v.sequence LIMIT ?",
         (after, rows_max),
     ).fetchall():
-        until, checked, size_bytes = sequence, checked + 1, size_bytes + length
-        if size_bytes >= PAGE_BYTES:
+        until, checked = sequence, checked + 1
+        size_bytes, parents = size_bytes + length, parents + parents_bytes // DIGEST_BYTES
+        if size_bytes >= PAGE_BYTES or parents >= PAGE_PARENTS:
             break
     return until, checked
 
@@ -140,10 +143,14 @@ def _faults_of(db: sqlite3.Connection, prefixes: PrefixIndexes, row: tuple[Any, 
         yield RowFault(sequence, digest, address, False, "the index of contents lacks its content")
 
 
-def _count_versions(db: sqlite3.Connection, key_id: int) -> int:
-    """How many versions a key has, as far as that is worth counting."""
-    counted = "SELECT count(*) FROM (SELECT 1 FROM versions WHERE key_id = ? LIMIT ?)"
-    return int(db.execute(counted, (key_id, HEADS_VERSIONS_MAX + 1)).fetchone()[0])
+def _cost_of_heads(db: sqlite3.Connection, key_id: int) -> int:
+    """How many versions a key has and how many parents these have, as far as that is worth counting."""
+    versions, parents_bytes = db.execute(
+        "SELECT count(*), ifnull(sum(size), 0) FROM ("
+        "SELECT length(parents) AS size FROM versions WHERE key_id = ? LIMIT ?)",
+        (key_id, HEADS_MAX + 1),
+    ).fetchone()
+    return int(versions + parents_bytes // DIGEST_BYTES)
 
 
 def _has_right_heads(db: sqlite3.Connection, key_id: int) -> bool:

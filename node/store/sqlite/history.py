@@ -12,17 +12,16 @@ from typing import Final, Protocol, TypeVar
 
 from node.store.sqlite import queries
 from node.store.sqlite.prefix_index import PrefixIndexes
-from node.store.sqlite.queries import START, Place
+from node.store.sqlite.queries import BEGIN, Place
 from node.store.sqlite.rows import SIGN
 from node.store.versions import Version, VersionRef
 
-STEP: Final = 20_000
+STEP: Final = 10_000
 """Entries of the index in one query."""
-ROWS: Final = 200
+ROWS: Final = 100
 """Rows of the table in one query: each may have 256 parents."""
-REFS: Final = 1_000
+REFS: Final = 500
 """Rows of the table in one query that reads no parents."""
-BEGIN: Final = (START.version, -1)
 
 T = TypeVar("T")
 
@@ -40,14 +39,14 @@ class SqliteHistories:
 
     async def versions(self, key: bytes, after: int, limit: int) -> list[Version]:
         key_id = await self._key_id(key)
-        place = await self._place(key_id, after) if key_id is not None else None
+        place = await self._after(key_id, after) if key_id is not None else None
         found: list[Version] = []
         while key_id is not None and place is not None and len(found) < limit:
             page = await self._page(key_id, place, min(ROWS, limit - len(found)))
             if not page:
                 break
             found += page
-            place = _behind(place, page)
+            place = _place(page[-1])
         return found
 
     async def count(self, key: bytes) -> int:
@@ -61,17 +60,21 @@ class SqliteHistories:
 
     async def walk(self, key: bytes, beyond: VersionRef | None, is_backwards: bool, limit: int) -> list[VersionRef]:
         key_id = await self._key_id(key)
+        place = _place(beyond) if beyond is not None else None
         found: list[VersionRef] = []
         while key_id is not None and len(found) < limit:
-            page = await self._refs(key_id, beyond, is_backwards, min(REFS, limit - len(found)))
+            page = await self._walked(key_id, place, is_backwards, min(REFS, limit - len(found)))
             if not page:
                 break
-            found += page
-            beyond = page[-1]
+            found += [walked.ref for walked in page if not walked.is_reissued]
+            place = _place(page[-1].ref)
         return found
 
     async def missing_parents(self, key: bytes, limit: int) -> list[bytes]:
-        return await self._ask(lambda db: queries.missing_parents(db, self._prefixes, key, limit))
+        key_id = await self._key_id(key)
+        if key_id is None:
+            return []
+        return await self._ask(lambda db: queries.missing_parents(db, key_id, limit))
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
         found: list[bytes] = []
@@ -83,32 +86,26 @@ class SqliteHistories:
     async def _key_id(self, key: bytes) -> int | None:
         return await self._ask(lambda db: queries.key_id(db, self._prefixes, key))
 
-    async def _place(self, key_id: int, after: int) -> Place | None:
-        """The place behind the first so many versions; None when there are fewer."""
-        if not after:
-            return START
-        last: tuple[int, int] | None = BEGIN
-        while after and last is not None:
-            step = min(STEP, after)
-            last = await self._skip(key_id, last, step)
-            after -= step
-        if last is None:
-            return None
-        end = last
-        return await self._ask(lambda db: queries.place_of(db, key_id, end))
+    async def _after(self, key_id: int, count: int) -> Place | None:
+        """The place of the last of the first so many versions; None when there are fewer."""
+        place: Place | None = BEGIN
+        while count and place is not None:
+            step = min(STEP, count)
+            place = await self._skip(key_id, place, step)
+            count -= step
+        return place
 
-    async def _skip(self, key_id: int, begin: tuple[int, int], count: int) -> tuple[int, int] | None:
+    async def _skip(self, key_id: int, begin: Place, count: int) -> Place | None:
         return await self._ask(lambda db: queries.skip(db, key_id, begin, count))
 
-    async def _page(self, key_id: int, place: Place, limit: int) -> list[Version]:
-        return await self._ask(lambda db: queries.versions(db, key_id, place, limit))
+    async def _page(self, key_id: int, beyond: Place, limit: int) -> list[Version]:
+        return await self._ask(lambda db: queries.versions(db, key_id, beyond, limit))
 
-    async def _refs(self, key_id: int, beyond: VersionRef | None, is_backwards: bool, limit: int) -> list[VersionRef]:
+    async def _walked(
+        self, key_id: int, beyond: Place | None, is_backwards: bool, limit: int
+    ) -> list[queries.WalkedVersion]:
         return await self._ask(lambda db: queries.walk(db, key_id, beyond, is_backwards, limit))
 
 
-def _behind(place: Place, page: list[Version]) -> Place:
-    """The place behind a page that began at `place`."""
-    last = page[-1].version - SIGN
-    count = sum(version.version - SIGN == last for version in page)
-    return Place(last, count + place.offset if last == place.version else count)
+def _place(version: Version | VersionRef) -> Place:
+    return min(version.version, 2 * SIGN - 1) - SIGN, version.author, version.digest

@@ -101,90 +101,77 @@ def key_id(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> int |
     return int(row[0]) if row is not None else None
 
 
-class Place(NamedTuple):
-    """A place among the versions of a key: so many of one version number (as stored), and all of the earlier ones."""
-
-    version: int
-    offset: int
+class WalkedVersion(NamedTuple):
+    ref: VersionRef
+    is_reissued: bool
 
 
-START: Final = Place(-SIGN, 0)
+Place = tuple[int, str, bytes]
+"""A place among the versions of a key in the total order: that of a version, as (version as stored, author, digest)."""
+BEGIN: Final[Place] = (-SIGN, "", b"")
+"""Before all of them."""
 
 
-def skip(db: sqlite3.Connection, key: int, begin: tuple[int, int], count: int) -> tuple[int, int] | None:
-    """The (version, sequence) of the `count`-th version of a key beyond `begin`, in the order of the index.
-
-    None when there are fewer. It reads the index alone.
-    """
+def skip(db: sqlite3.Connection, key: int, begin: Place, count: int) -> Place | None:
+    """The place of the `count`-th version of a key beyond `begin`; None when there are fewer. Reads the index alone."""
     row = db.execute(
-        "SELECT version, sequence FROM versions INDEXED BY versions_of_key "
-        "WHERE key_id = ? AND version >= ? AND (version, sequence) > (?, ?) "
-        "ORDER BY version, sequence LIMIT 1 OFFSET ?",
-        (key, begin[0], *begin, count - 1),
+        "SELECT version, author, digest FROM versions INDEXED BY versions_of_key "
+        "WHERE key_id = ? AND (version, author, digest) > (?, ?, ?) "
+        "ORDER BY version, author, digest LIMIT 1 OFFSET ?",
+        (key, *begin, count - 1),
     ).fetchone()
-    return (row[0], row[1]) if row is not None else None
+    return (row[0], row[1], row[2]) if row is not None else None
 
 
-def count_beyond(db: sqlite3.Connection, key: int, begin: tuple[int, int], limit: int) -> int:
-    """How many versions of a key are beyond `begin` in the order of the index, up to a limit."""
+def count_beyond(db: sqlite3.Connection, key: int, begin: Place, limit: int) -> int:
+    """How many versions of a key are beyond `begin`, up to a limit. Reads the index alone."""
     (count,) = db.execute(
         "SELECT count(*) FROM (SELECT 1 FROM versions INDEXED BY versions_of_key "
-        "WHERE key_id = ? AND version >= ? AND (version, sequence) > (?, ?) "
-        "ORDER BY version, sequence LIMIT ?)",
-        (key, begin[0], *begin, limit),
+        "WHERE key_id = ? AND (version, author, digest) > (?, ?, ?) "
+        "ORDER BY version, author, digest LIMIT ?)",
+        (key, *begin, limit),
     ).fetchone()
     return int(count)
 
 
-def place_of(db: sqlite3.Connection, key: int, last: tuple[int, int]) -> Place:
-    """The place behind the version at (version, sequence) in the order of the index."""
-    (count,) = db.execute(
-        "SELECT count(*) FROM versions INDEXED BY versions_of_key WHERE key_id = ? AND version = ? AND sequence <= ?",
-        (key, *last),
-    ).fetchone()
-    return Place(last[0], count)
-
-
-def walk(
-    db: sqlite3.Connection, key: int, beyond: VersionRef | None, is_backwards: bool, limit: int
-) -> list[VersionRef]:
-    """See `Versions.walk`."""
+def walk(db: sqlite3.Connection, key: int, beyond: Place | None, is_backwards: bool, limit: int) -> list[WalkedVersion]:
+    """The next versions of a key in one direction, those that were reissued too: at most `limit`."""
     direction, than = ("DESC", "<") if is_backwards else ("ASC", ">")
-    where = ""
-    values: tuple[int | str | bytes, ...] = ()
-    if beyond is not None:
-        version = min(beyond.version - SIGN, SIGN - 1)
-        where = f"AND v.version {than}= ? AND (v.version, v.author, v.digest) {than} (?, ?, ?)"
-        values = (version, version, beyond.author, beyond.digest)
+    where = f"AND (v.version, v.author, v.digest) {than} (?, ?, ?)" if beyond is not None else ""
     return [
-        VersionRef(version + SIGN, author, digest)
-        for version, author, digest in db.execute(
-            "SELECT v.version, v.author, v.digest FROM versions v "
-            f"WHERE v.key_id = ? {where} AND {REISSUED_AS} IS NULL "
+        WalkedVersion(VersionRef(version + SIGN, author, digest), bool(is_reissued))
+        for version, author, digest, is_reissued in db.execute(
+            f"SELECT v.version, v.author, v.digest, {REISSUED_AS} IS NOT NULL FROM versions v "
+            f"WHERE v.key_id = ? {where} "
             f"ORDER BY v.version {direction}, v.author {direction}, v.digest {direction} LIMIT ?",
-            (key, *values, limit),
+            (key, *(beyond or ()), limit),
         )
     ]
 
 
-def missing_parents(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, limit: int) -> list[bytes]:
+def missing_parents(db: sqlite3.Connection, key: int, limit: int) -> list[bytes]:
+    """One look into the index for each: a thousand versions may name the same one."""
     rows = db.execute(
-        f"SELECT DISTINCT o.parent FROM keys k JOIN orphans o ON o.key_id = k.id WHERE {KEY_IS} "
-        "ORDER BY o.parent LIMIT :limit",
-        prefixes.key_parameters(key) | {"limit": limit},
+        "WITH RECURSIVE missing (parent) AS ("
+        "SELECT min(parent) FROM orphans INDEXED BY orphans_of_key WHERE key_id = :key UNION ALL "
+        "SELECT (SELECT min(o.parent) FROM orphans o INDEXED BY orphans_of_key "
+        "WHERE o.key_id = :key AND o.parent > missing.parent) FROM missing WHERE missing.parent IS NOT NULL "
+        "LIMIT :limit) SELECT parent FROM missing WHERE parent IS NOT NULL",
+        {"key": key, "limit": limit},
     )
     return [parent for (parent,) in rows]
 
 
-def versions(db: sqlite3.Connection, key: int, place: Place, limit: int) -> list[Version]:
-    """The versions of a key from a place on, in the total order."""
+def versions(db: sqlite3.Connection, key: int, beyond: Place, limit: int) -> list[Version]:
+    """The versions of a key beyond a place, in the total order."""
     return [
         Version(notice=notice_in(row), is_held=bool(row[7]), is_head=bool(row[8]), reissued_as=row[9])
         for row in db.execute(
             f"SELECT {NOTICE_COLUMNS}, c.content IS NOT NULL, h.sequence IS NOT NULL, {REISSUED_AS} "
             f"FROM {ITEM_TABLES} LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
-            "WHERE v.key_id = ? AND v.version >= ? ORDER BY v.version, v.author, v.digest LIMIT ? OFFSET ?",
-            (key, place.version, limit, place.offset),
+            "WHERE v.key_id = ? AND (v.version, v.author, v.digest) > (?, ?, ?) "
+            "ORDER BY v.version, v.author, v.digest LIMIT ?",
+            (key, *beyond, limit),
         )
     ]
 

@@ -27,7 +27,7 @@ REST_MAX: Final = 32
 
 REISSUED_AS: Final = (
     "ifnull(v.reissued_as, (SELECT min(r.digest) FROM reissues s "
-    "JOIN versions r ON r.sequence = s.sequence "
+    "CROSS JOIN versions r ON r.sequence = s.sequence "  # CROSS: in this order, never all versions of the key first
     "WHERE s.reissued = v.digest AND r.key_id = v.key_id AND r.author = v.author))"
 )
 """The digest of the version that replaces `v`: the one that this store made, else the one that its author made."""

@@ -43,7 +43,7 @@ BASE: Final = """
         header BLOB,                    -- NULL: it was found damaged
         signature BLOB
     ) STRICT;
-    CREATE INDEX versions_of_key ON versions (key_id, version);
+    CREATE INDEX versions_of_key ON versions (key_id, version, author, digest);  -- the total order
     CREATE INDEX versions_in_time ON versions (version) WHERE reissued_as IS NULL;
     CREATE INDEX versions_of_ours ON versions (sequence) WHERE is_local = 1 AND reissued_as IS NULL;
 
