@@ -159,7 +159,7 @@ class MdnsResponder:
         await self._follow_addresses(live)
         self._inbox.hand_over(self._table.expire(now))
         if now >= self._table.question_due():
-            self._ask(live.zeroconf, now)
+            self._ask(live, now)
         self.fault = self._judge(live, now)
 
     def _judge(self, live: "_Live", now: float) -> str:
@@ -222,12 +222,16 @@ class MdnsResponder:
         live.info = info
         live.tasks.append(task)
 
-    def _ask(self, zeroconf: Zeroconf, now: float) -> None:
+    def _ask(self, live: "_Live", now: float) -> None:
+        """Ask who is there. At the start also say again that this node is: zeroconf does so three times within half a
+        second, and drops what it heard word for word within the last second, as from a node that has just ended."""
+        if self._table.is_starting and live.info is not None:
+            live.zeroconf.async_send(live.zeroconf.generate_service_broadcast(live.info, None))
         question = DNSOutgoing(_QUERY)
         question.add_question(DNSQuestion(self._service, _PTR, _IN))
         for name, seconds in self._table.asked(now):
             question.add_answer_at_time(DNSPointer(self._service, _PTR, _IN, int(seconds), name, 0.0), 0.0)
-        zeroconf.async_send(question)
+        live.zeroconf.async_send(question)
         self.counts.questions += 1
 
     # -- the others ---------------------------------------------------------------------------------------------------

@@ -189,6 +189,11 @@ class MdnsTable:
         """Whether a question has to be sent now, and not as one of the usual ones."""
         return bool(self._questions_at) and self._questions_at[0] <= now
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether the next question is one of the first ones."""
+        return bool(self._questions_at)
+
     def question_due(self) -> float:
         """When the next question is to be sent."""
         if self._questions_at:

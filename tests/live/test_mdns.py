@@ -10,12 +10,13 @@ import pytest
 import trio
 
 from discovery.interfaces import Interface
-from discovery.mdns_finder import MdnsFinder
+from discovery.mdns_finder import QUEUE_MAX, MdnsFinder
 from discovery.mdns_inbox import MdnsInbox
 from discovery.mdns_records import Fault, service_of
+from discovery.mdns_table import INSTANCES_PER_SENDER_MAX
 from protocols.keys import PrivateKey
 from protocols.policy.sighting import Sighting, Source
-from tests.until import until
+from tests.until import block_until, until
 
 PORT = 5353
 GROUP = "224.0.0.251"
@@ -189,6 +190,33 @@ async def test_a_flood_is_cut_short_and_other_senders_are_heard(network: str, st
             await trio.sleep(0)
         await until(lambda: one.count("dropped_share"))
         assert len(one.seen.peers) < 300
+
+
+async def test_what_finds_no_room_while_the_node_is_busy_comes_with_the_next_answer(network: str) -> None:
+    service = service_of(network)
+    peers = [PrivateKey.from_seed(number.to_bytes(32, "big")).peer_id for number in range(QUEUE_MAX + 100)]
+
+    def answer_all() -> None:
+        for number, peer in enumerate(peers):
+            host = f"127.0.1.{1 + number // (INSTANCES_PER_SENDER_MAX // 2)}"
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+                sender.bind((host, 0))
+                sender.sendto(answer(service, f"busy{number}", dnsaddr("192.0.2.9", peer)), (GROUP, PORT))
+
+    async with running(network) as one:
+        await until(lambda: one.count("own_heard"))
+
+        def is_full() -> int:
+            answer_all()
+            return one.count("dropped_queue_full")
+
+        def are_all_seen() -> bool:
+            answer_all()
+            return len(one.seen.peers) == len(peers)
+
+        block_until(is_full)  # trio's thread does nothing else meanwhile
+        await until(are_all_seen)
 
 
 # -- a machine that does not let it ------------------------------------------------------------------------------------

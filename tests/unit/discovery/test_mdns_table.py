@@ -181,8 +181,9 @@ def test_the_rates_of_many_senders_take_no_more_than_their_room(table: MdnsTable
 def test_a_node_that_starts_asks_three_times_and_then_when_a_record_is_half_old(table: MdnsTable) -> None:
     table.ask_soon(100.0)
     for after in FIRST_QUESTIONS_AT:
-        assert table.question_due() == 100.0 + after
+        assert table.is_starting and table.question_due() == 100.0 + after
         table.asked(100.0 + after)
+    assert not table.is_starting
     last = 100.0 + FIRST_QUESTIONS_AT[-1]
     assert table.question_due() == last + ASK_AGAIN_SECONDS + ASK_JITTER_SECONDS / 2
     table.heard("a", record(), HOST, last + 20.0)
