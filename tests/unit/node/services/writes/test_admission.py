@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import trio
 import trio.testing
 
-from node.services.writes.admission import AT_ONCE, FREE, Admission
+from node.services.writes.admission import AT_ONCE, FREE, SHARE, Admission, WriteCost
 from protocols.errors import Unavailable
 
 
@@ -133,3 +133,55 @@ async def test_writes_that_fail_or_are_cancelled_give_their_place_back() -> None
     with trio.fail_after(5):
         async with full(admission):
             pass
+
+
+async def refused_of(callers: int, *, cost_seconds: float) -> int:
+    """How many of so many writes at once with a deadline of 100 ms are refused, where one takes so much of the loop."""
+    admission = Admission(FixedCost(cost_seconds))
+
+    async def write() -> None:
+        with suppress(Unavailable):
+            async with admission.turn(0.1):
+                await trio.sleep(0.3)  # for a disk, or for far peers
+
+    async with running(admission), trio.open_nursery() as nursery:
+        for _ in range(callers):
+            nursery.start_soon(write)
+    return admission.refused
+
+
+class FixedCost(WriteCost):
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def write_ended(self) -> None:
+        pass
+
+
+async def test_a_slow_disk_refuses_no_write(autojump_clock: trio.testing.MockClock) -> None:
+    assert await refused_of(400, cost_seconds=0.0001) == 0
+
+
+async def test_of_more_writes_than_the_loop_can_do_in_time_the_rest_is_refused(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    assert await refused_of(40, cost_seconds=0.002) == 0
+    assert await refused_of(400, cost_seconds=0.002) == 400 - 0.1 * SHARE / 0.002 - 1
+
+
+async def test_the_cost_of_a_write_is_the_busy_time_of_the_loop_for_one() -> None:
+    now = 0.0
+    cost = WriteCost(lambda: now)
+    with cost:
+        for _ in range(10 * cost.SAMPLE):
+            now += 0.002  # the loop works
+            cost.write_ended()
+            cost.before_io_wait(1.0)
+            now += 1.0  # and waits
+            cost.after_io_wait(1.0)
+    assert cost.seconds == pytest.approx(0.002, rel=0.01)
+    now += 1_000.0
+    for _ in range(10 * cost.SAMPLE):
+        cost.write_ended()
+    assert cost.seconds == pytest.approx(0.002, rel=0.01), "what is not measured does not count"
