@@ -380,7 +380,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discov
         breaker=swarm.breaker if swarm else None,
         resolver=resolver,
         twin=lambda: environment.network.twin if environment.network else "",
-        apart=discovery.neighbours.apart if discovery else tuple,
+        missing=discovery.neighbours.missing if discovery else list,
         finders=discovery.finders if discovery else (),
         probes=Probes(
             own=environment.key.peer_id,

@@ -104,11 +104,24 @@ class KnownPeer:
     is_connected: bool
     seen_at: float | None
     """When it was connected last; None: never since it is known."""
-    vouched_since: float
-    """Since when another member is connected with it while this node is not; infinity: not known."""
-    vouched_at: float
-    """When a member said so last."""
     why: str
     """Why the last dial failed, or the last connection ended; '' while it is connected."""
     refused: str
     """Why it is never dialled, or ''."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingPeer:
+    """A node that is not connected, though an operator named it, or another member is connected with it."""
+
+    peer: str
+    """'' when it is not known."""
+    name: str
+    configured: str
+    """The address that an operator named, or ''."""
+    vouched_since: float
+    """Since when another member is connected with it; infinity: not known."""
+    vouched_at: float
+    """When a member said so last."""
+    why: str
+    """Why the last dial failed, or the last connection ended."""

@@ -13,13 +13,11 @@ which another peer answers is not tried again for the peer that was said to be t
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
 
 from protocols.policy.backoff import backoff
 from protocols.policy.machine import Tick
-from protocols.policy.peer_addresses import PeerAddresses
 from protocols.policy.peer_events import (
     ITSELF,
     Banned,
@@ -32,72 +30,23 @@ from protocols.policy.peer_events import (
     Forget,
     KnownPeer,
     Lost,
+    MissingPeer,
     NetworkChanged,
     NoRoom,
     Removed,
 )
+from protocols.policy.peer_target import Target
 from protocols.policy.sighting import Sighting, Source
 
 SOON_SECONDS = 600.0
 """A peer that was seen within so long is dialled more often than one that is away for longer."""
-VOUCHED_SECONDS = 30.0
-"""How long it is believed that another member is connected with a peer."""
 DIALS_MAX = 4
 """Attempts under way to one peer: the first, and those to addresses that became known meanwhile."""
 SELF_SECONDS = 300.0
 """When a configured address that led to this node itself is dialled again: its name may lead elsewhere then."""
 
-_CLAIMS = (Source.MDNS, Source.ANNOUNCE, Source.DHT)
-"""Sources whose word on a peer is the peer's own, before it was met."""
-
 _COMPLETE = frozenset({Source.MDNS, Source.API, Source.ANNOUNCE})
 """What one of these reports of a peer is all that it knows: it replaces what it reported before."""
-
-
-@dataclass(slots=True)
-class _Target:
-    peer: str
-    addresses: PeerAddresses = field(default_factory=PeerAddresses)
-    sources: dict[Source, float] = field(default_factory=dict)
-    name: str = ""
-    agent: str = ""
-    capabilities: tuple[str, ...] = ()
-    charged_to: str = ""
-    """The reporter whose share it counts for, until it is met."""
-    is_connected: bool = False
-    dials: int = 0
-    """Those under way."""
-    failures: int = 0
-    """Attempts in a row without a connection that lasted."""
-    why: str = ""
-    connected_at: float = -inf
-    dial_at: float = 0.0
-    seen_at: float = 0.0
-    queued_at: float = inf
-    """The time of its entry in the queue."""
-    is_hearsay: bool = False
-    vouched_since: float = inf
-    vouched_at: float = -inf
-
-    def vouch(self, now: float) -> None:
-        """Another member is connected with it."""
-        if not self.is_connected:
-            if now - self.vouched_at > VOUCHED_SECONDS:
-                self.vouched_since = now
-            self.vouched_at = now
-
-    def is_claim(self) -> bool:
-        """Whether only claims say that it is a node of ours: on a LAN any libp2p program may answer, for ever."""
-        return self.connected_at == -inf and all(source in _CLAIMS for source in self.sources)
-
-    def describe(self, sighting: Sighting) -> None:
-        """Take what a sighting says of the peer. What the peer itself said is replaced by its own word alone."""
-        if not self.peer or (sighting.is_hearsay and self.connected_at > -inf):
-            return
-        self.name = sighting.name or self.name
-        self.agent = sighting.agent or self.agent
-        if sighting.capabilities or sighting.source is Source.ANNOUNCE:
-            self.capabilities = sighting.capabilities
 
 
 class Peers:
@@ -129,7 +78,7 @@ class Peers:
         self._hearsay_cap = hearsay_cap_seconds
         self._targets_max = targets_max
         self._share_max = share_max
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[str, Target] = {}
         self._connected_count = 0
         self._shares: Counter[str] = Counter()
         """By reporter, the targets that it named and that were never met."""
@@ -144,8 +93,12 @@ class Peers:
 
     def picture(self) -> list[KnownPeer]:
         """Every peer and bare address that is known, in the order in which they came; then the refused ones."""
-        known = [self._entry(target) for target in self._targets.values()]
-        return known + [self._entry(_Target(peer), why) for peer, why in self._banned.items()]
+        known = [target.entry() for target in self._targets.values()]
+        return known + [Target(peer).entry(refused=why) for peer, why in self._banned.items()]
+
+    def missing(self) -> list[MissingPeer]:
+        """The nodes that should be connected and are not."""
+        return [missing for target in self._targets.values() if (missing := target.missing()) is not None]
 
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
         match event:
@@ -173,22 +126,6 @@ class Peers:
 
     # -- what is known ----------------------------------------------------------------------------------------
 
-    def _entry(self, target: _Target, refused: str = "") -> KnownPeer:
-        return KnownPeer(
-            peer=target.peer,
-            name=target.name,
-            agent=target.agent,
-            capabilities=target.capabilities,
-            sources=tuple(sorted(target.sources.items(), key=lambda source: -source[1])),
-            addresses=target.addresses.all(),
-            is_connected=target.is_connected,
-            seen_at=target.seen_at if target.connected_at > -inf else None,
-            vouched_since=target.vouched_since,
-            vouched_at=target.vouched_at,
-            why=target.why,
-            refused=refused,
-        )
-
     def _is_banned(self, name: str) -> bool:
         return name == self._own or name in self._banned
 
@@ -203,7 +140,7 @@ class Peers:
             self._connected_count -= target.is_connected
             self._discharge(target)
 
-    def _discharge(self, target: _Target) -> None:
+    def _discharge(self, target: Target) -> None:
         """The target counts for no share any more."""
         if target.charged_to:
             self._shares[target.charged_to] -= 1
@@ -268,8 +205,8 @@ class Peers:
             return f"{self._share_max} peers that it named were never met, which is the most"
         return ""
 
-    def _add(self, name: str, event: Sighting, now: float) -> _Target:
-        target = self._targets[name] = _Target(
+    def _add(self, name: str, event: Sighting, now: float) -> Target:
+        target = self._targets[name] = Target(
             event.peer,
             dial_at=now,
             seen_at=now if event.seen_at is None else event.seen_at,
@@ -283,7 +220,7 @@ class Peers:
     # -- connections and dials --------------------------------------------------------------------------------
 
     def _connected(self, event: Connected, now: float) -> None:
-        target = self._targets.setdefault(event.peer, _Target(event.peer))
+        target = self._targets.setdefault(event.peer, Target(event.peer))
         self._connected_count += not target.is_connected
         self._discharge(target)
         target.is_connected = True
@@ -327,7 +264,7 @@ class Peers:
             return (*effects, *self._found(peer, target, now))
         return effects
 
-    def _answered_by_others(self, event: Dialled, target: _Target, now: float) -> Sequence[Effect]:
+    def _answered_by_others(self, event: Dialled, target: Target, now: float) -> Sequence[Effect]:
         """Other peers proved to be at addresses of the target: they are not its own. A known one is found there."""
         effects: list[Effect] = []
         for address, other in event.others:
@@ -340,10 +277,10 @@ class Peers:
                 effects += self._news(other, new, False, now)
         return effects
 
-    def _found(self, peer: str, target: _Target, now: float) -> Sequence[Effect]:
+    def _found(self, peer: str, target: Target, now: float) -> Sequence[Effect]:
         """Another peer answered at an address of the target: the addresses that name no peer are moved to it."""
         bare = [text for text in target.addresses.configured() if not text.endswith(f"/p2p/{target.peer}")]
-        found = self._targets.setdefault(peer, _Target(peer))
+        found = self._targets.setdefault(peer, Target(peer))
         found.addresses.learn(bare, Source.CONFIGURATION, now)
         if bare:
             found.sources[Source.CONFIGURATION] = now
@@ -356,7 +293,7 @@ class Peers:
         found.dial_at = max(found.dial_at, now + self._base)
         return self._review(peer, now)
 
-    def _postpone(self, target: _Target, now: float, *, cap: float | None = None) -> None:
+    def _postpone(self, target: Target, now: float, *, cap: float | None = None) -> None:
         target.failures += 1
         base, is_soon = self._base, not self._connected_count or now - target.seen_at < SOON_SECONDS
         if cap is None and not is_soon and target.is_claim():

@@ -250,7 +250,9 @@ async def alone(seed: int) -> None:
         lost = await swarm.start("n2")
         await trio.sleep(30.0)
         assert status(lost) == "degraded"
-        assert component(lost, "discovery").reasons[0].startswith("alone by failure: none of the 1 configured ")
+        failure, why = component(lost, "discovery").reasons
+        assert failure.startswith("alone by failure: none of the 1 configured ")
+        assert why.startswith("the bootstrap node /memory/")
 
 
 def test_a_node_says_whether_it_is_alone_by_choice_or_by_failure() -> None:

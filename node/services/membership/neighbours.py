@@ -32,8 +32,8 @@ from protocols.errors import BzzzError
 from protocols.messages import GetMembers, Hello, Ping, Pong, Reply
 from protocols.policy import failure_detector, peer_events
 from protocols.policy.failure_detector import FailureDetector
-from protocols.policy.peer_events import KnownPeer
-from protocols.policy.peers import VOUCHED_SECONDS, Peers
+from protocols.policy.peer_events import KnownPeer, MissingPeer
+from protocols.policy.peers import Peers
 from protocols.policy.sighting import Sighting, Source
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,6 @@ SOUGHT_SECONDS = 300.0
 """How long a remembered member is dialled before it may be forgotten, however long ago it was seen."""
 TELL_PAUSE_SECONDS = 0.5
 """Between two changes of the own addresses that members are told: several interfaces may change together."""
-APART_SECONDS = 5.0
-"""Members that say for so long that they are connected with a node are believed: each notices one that is gone."""
 SEEN_MS = 60_000
 """How often the time at which a connected member was seen last is stored."""
 
@@ -91,6 +89,7 @@ class Neighbours:
         )
         self.picture: Callable[[], list[KnownPeer]] = picture.picture
         """Every peer that is known, whoever reported it. Its times are on trio's clock."""
+        self.missing: Callable[[], list[MissingPeer]] = picture.missing
         self._failure_detector = Driver[failure_detector.Event, failure_detector.Effect](
             FailureDetector(), self._carry_out_detection
         )
@@ -179,18 +178,6 @@ class Neighbours:
                 name=member.name,
             )
             self._stored.clean(presence, self._take(sighting))
-
-    def apart(self) -> tuple[str, ...]:
-        """The nodes that other members are connected with and this node is not, and for longer than it takes to notice
-        that one is gone; each with its name and why."""
-        now = trio.current_time()
-        return tuple(
-            f"{peer.name or self._members.name_of(peer.peer)} ({peer.why or 'it is not reached'})"
-            for peer in self.picture()
-            if not peer.is_connected
-            and now - peer.vouched_at <= VOUCHED_SECONDS
-            and peer.vouched_at - peer.vouched_since >= APART_SECONDS
-        )
 
     # -- called by the network --------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from node.services.observe.probes import ProbeResult, Probes
 from node.services.reads.resolver import Resolver
 from node.store.base import Store
 from node.swarm.members import Members
+from protocols.policy.peer_events import MissingPeer
 
 SOON_SECONDS = 0.5
 """When to probe again while something is wrong, or may be soon."""
@@ -44,7 +45,7 @@ class HealthMonitor:
         breaker: CircuitBreaker | None,
         resolver: Resolver,
         twin: Callable[[], str],
-        apart: Callable[[], tuple[str, ...]],
+        missing: Callable[[], list[MissingPeer]],
         finders: Sequence[Finder],
         probes: Probes,
         call_metrics: CallMetrics,
@@ -69,7 +70,7 @@ class HealthMonitor:
             breaker=breaker,
             resolver=resolver,
             twin=twin,
-            apart=apart,
+            missing=missing,
             finders=finders,
             observations=self._observations,
             now_ms=now_ms,

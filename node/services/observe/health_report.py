@@ -26,6 +26,8 @@ from protocols.policy.health import (
     lost_content,
     worst,
 )
+from protocols.policy.peer_events import MissingPeer
+from protocols.policy.peer_faults import apart, unreached
 
 SUSPECTS_NAMED_MAX = 5
 
@@ -65,7 +67,7 @@ class HealthReporter:
         breaker: CircuitBreaker | None,
         resolver: Resolver,
         twin: Callable[[], str],
-        apart: Callable[[], tuple[str, ...]],
+        missing: Callable[[], list[MissingPeer]],
         finders: Sequence[Finder],
         observations: Observations,
         now_ms: Callable[[], int],
@@ -77,7 +79,7 @@ class HealthReporter:
         self._breaker = breaker
         self._resolver = resolver
         self._twin = twin
-        self._apart = apart
+        self._missing = missing
         self._finders = tuple(finders)
         self._observations = observations
         self._now_ms = now_ms
@@ -127,7 +129,7 @@ class HealthReporter:
             twin=self._twin(),
             is_alone_by_choice=self._discovery_facts().is_alone_by_choice,
             away=tuple(p.member.name or p.member.peer[-8:] for p in self._members.all() if not p.is_connected),
-            apart=self._apart(),
+            apart=apart(self._missing(), trio.current_time()),
         )
         status, reasons = judge_swarm(facts)
         return ComponentHealth(
@@ -171,11 +173,14 @@ class HealthReporter:
         finders = [finder.health() for finder in self._finders]
         return DiscoveryFacts(
             sources=sum(finder.sources for finder in finders),
-            faults=tuple(fault for finder in finders for fault in finder.faults),
+            faults=(*(fault for finder in finders for fault in finder.faults), *self._unreached()),
             members=len(self._members),
             reachable=self._observations.suspects.reachable(),
             searches=tuple(f.kind for f in finders if f.is_on and not f.sources and not f.needs_peers),
         )
+
+    def _unreached(self) -> tuple[str, ...]:
+        return unreached(self._missing()) if self._flags.current.discovery_configured else ()
 
     def _api(self) -> ComponentHealth:
         calls = self._observations.api_calls

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +25,8 @@ from protocols.policy.peer_events import (
     NoRoom,
     Removed,
 )
-from protocols.policy.peers import DIALS_MAX, SELF_SECONDS, SOON_SECONDS, VOUCHED_SECONDS, Peers
+from protocols.policy.peer_target import VOUCHED_SECONDS
+from protocols.policy.peers import DIALS_MAX, SELF_SECONDS, SOON_SECONDS, Peers
 from protocols.policy.sighting import Sighting, Source
 from tests.unit.ticks import due, run_until
 
@@ -640,21 +640,32 @@ def test_a_sighting_costs_the_same_however_many_are_known(count: int) -> None:
 # -- what others say ----------------------------------------------------------------------------------------------
 
 
-def test_another_members_connection_with_a_peer_is_known_while_it_says_so_and_this_node_has_none() -> None:
+def test_a_peer_is_missing_while_another_member_says_that_it_is_connected_with_it_and_this_node_is_not() -> None:
     machine = peers()
 
-    def vouched() -> tuple[float, float]:
-        (known,) = machine.picture()
-        return known.vouched_since, known.vouched_at
+    def vouched() -> list[tuple[float, float]]:
+        return [(peer.vouched_since, peer.vouched_at) for peer in machine.missing()]
 
     said = replace(hearsay("a", "/1"), is_vouched=True)
     machine.handle(hearsay("a", "/1"), 0.0)
-    assert vouched() == (inf, -inf)
+    assert vouched() == []
     for at in (1.0, 9.0, 9.0 + VOUCHED_SECONDS):
         machine.handle(said, at)
-    assert vouched() == (1.0, 9.0 + VOUCHED_SECONDS)
+    assert vouched() == [(1.0, 9.0 + VOUCHED_SECONDS)]
     machine.handle(said, 10.0 + 2 * VOUCHED_SECONDS)
-    assert vouched() == (10.0 + 2 * VOUCHED_SECONDS,) * 2, "it was not said for long: that is another time"
+    assert vouched() == [(10.0 + 2 * VOUCHED_SECONDS,) * 2], "it was not said for long: that is another time"
     machine.handle(Connected("a", "/1"), 100.0)
     machine.handle(said, 101.0)
-    assert vouched() == (inf, -inf)
+    machine.handle(Disconnected("a", "gone"), 102.0)
+    assert vouched() == []
+
+
+def test_a_configured_peer_is_missing_while_it_is_not_connected() -> None:
+    machine = peers()
+    machine.handle(sighted("a", "/1"), 0.0)
+    machine.handle(sighted("", "/2", is_configured=True), 0.0)
+    machine.handle(Dialled("/2", "", "connection refused"), 1.0)
+    assert [(peer.peer, peer.configured, peer.why) for peer in machine.missing()] == [("", "/2", "connection refused")]
+    machine.handle(Connected("b", "/2"), 2.0)
+    machine.handle(Dialled("/2", "b"), 2.0)
+    assert machine.missing() == []

@@ -1,0 +1,91 @@
+"""Peer target: what is known of one peer, or of one bare address whose peer is not known yet."""
+
+from dataclasses import dataclass, field
+from math import inf
+
+from protocols.policy.peer_addresses import PeerAddresses
+from protocols.policy.peer_events import KnownPeer, MissingPeer
+from protocols.policy.sighting import Sighting, Source
+
+VOUCHED_SECONDS = 30.0
+"""How long it is believed that another member is connected with a peer."""
+
+_CLAIMS = (Source.MDNS, Source.ANNOUNCE, Source.DHT)
+"""Sources whose word on a peer is the peer's own, before it was met."""
+
+
+@dataclass(slots=True)
+class Target:
+    """Times in seconds on the clock of the machine."""
+
+    peer: str
+    """'' for a bare address."""
+    addresses: PeerAddresses = field(default_factory=PeerAddresses)
+    sources: dict[Source, float] = field(default_factory=dict)
+    name: str = ""
+    agent: str = ""
+    capabilities: tuple[str, ...] = ()
+    charged_to: str = ""
+    """The reporter whose share it counts for, until it is met."""
+    is_connected: bool = False
+    dials: int = 0
+    """Those under way."""
+    failures: int = 0
+    """Attempts in a row without a connection that lasted."""
+    why: str = ""
+    connected_at: float = -inf
+    dial_at: float = 0.0
+    seen_at: float = 0.0
+    queued_at: float = inf
+    """The time of its entry in the queue."""
+    is_hearsay: bool = False
+    vouched_since: float = inf
+    vouched_at: float = -inf
+
+    def vouch(self, now: float) -> None:
+        """Another member is connected with it."""
+        if not self.is_connected:
+            if now - self.vouched_at > VOUCHED_SECONDS:
+                self.vouched_since = now
+            self.vouched_at = now
+
+    def is_claim(self) -> bool:
+        """Whether only claims say that it is a node of ours: on a LAN any libp2p program may answer, for ever."""
+        return self.connected_at == -inf and all(source in _CLAIMS for source in self.sources)
+
+    def describe(self, sighting: Sighting) -> None:
+        """Take what a sighting says of the peer. What the peer itself said is replaced by its own word alone."""
+        if not self.peer or (sighting.is_hearsay and self.connected_at > -inf):
+            return
+        self.name = sighting.name or self.name
+        self.agent = sighting.agent or self.agent
+        if sighting.capabilities or sighting.source is Source.ANNOUNCE:
+            self.capabilities = sighting.capabilities
+
+    def entry(self, *, refused: str = "") -> KnownPeer:
+        return KnownPeer(
+            peer=self.peer,
+            name=self.name,
+            agent=self.agent,
+            capabilities=self.capabilities,
+            sources=tuple(sorted(self.sources.items(), key=lambda source: -source[1])),
+            addresses=self.addresses.all(),
+            is_connected=self.is_connected,
+            seen_at=self.seen_at if self.connected_at > -inf else None,
+            why=self.why,
+            refused=refused,
+        )
+
+    def missing(self) -> MissingPeer | None:
+        """What is said of it when it should be connected and is not."""
+        is_configured, is_vouched = Source.CONFIGURATION in self.sources, self.vouched_at > -inf
+        if self.is_connected or not (is_configured or is_vouched):
+            return None
+        return MissingPeer(
+            peer=self.peer,
+            name=self.name,
+            configured=next(iter(self.addresses.configured()), ""),
+            vouched_since=self.vouched_since,
+            vouched_at=self.vouched_at,
+            why=self.why,
+        )

@@ -1,0 +1,39 @@
+"""Peer faults: which nodes should be connected and are not, and what is said of each."""
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+
+from protocols.policy.peer_events import MissingPeer
+from protocols.policy.peer_faults import APART_SECONDS, apart, unreached
+from protocols.policy.peer_target import VOUCHED_SECONDS
+
+UNKNOWN = MissingPeer(peer="12D3KooWabcdefgh", name="", configured="", vouched_since=inf, vouched_at=-inf, why="")
+VOUCHED = replace(UNKNOWN, name="ada", vouched_since=0.0, vouched_at=APART_SECONDS, why="refused")
+
+
+@pytest.mark.parametrize(
+    ("peer", "now", "says"),
+    [
+        (UNKNOWN, 0.0, ()),
+        (VOUCHED, APART_SECONDS, ("ada (refused)",)),
+        (replace(VOUCHED, name="", why=""), APART_SECONDS, ("abcdefgh (it is not reached)",)),
+        (replace(VOUCHED, vouched_at=APART_SECONDS - 0.1), APART_SECONDS, ()),
+        (VOUCHED, APART_SECONDS + VOUCHED_SECONDS, ("ada (refused)",)),
+        (VOUCHED, APART_SECONDS + VOUCHED_SECONDS + 0.1, ()),
+    ],
+)
+def test_a_node_that_others_have_been_connected_with_for_a_while_is_named(
+    peer: MissingPeer, now: float, says: tuple[str, ...]
+) -> None:
+    assert apart([peer], now) == says
+
+
+def test_a_bootstrap_node_is_named_with_why_it_is_not_reached() -> None:
+    tried = replace(UNKNOWN, configured="/dns4/a.example/tcp/1", why="/dns4/a.example/tcp/1: no such name")
+    assert unreached([tried]) == ("the bootstrap node /dns4/a.example/tcp/1: no such name",)
+    assert unreached([replace(tried, why="it is this node itself")]) == (
+        "the bootstrap node /dns4/a.example/tcp/1: it is this node itself",
+    )
+    assert unreached([VOUCHED, replace(tried, why="")]) == ()

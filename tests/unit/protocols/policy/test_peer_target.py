@@ -1,0 +1,36 @@
+"""Peer target: what others say of a peer, and when it is missing."""
+
+from protocols.policy.peer_target import VOUCHED_SECONDS, Target
+from protocols.policy.sighting import Sighting, Source
+
+
+def test_others_are_believed_as_long_as_they_repeat_it_and_this_node_is_not_connected() -> None:
+    target = Target("a")
+    assert target.missing() is None
+    for at in (1.0, 9.0, 9.0 + VOUCHED_SECONDS):
+        target.vouch(at)
+    assert (target.vouched_since, target.vouched_at) == (1.0, 9.0 + VOUCHED_SECONDS)
+    target.vouch(10.0 + 2 * VOUCHED_SECONDS)
+    assert target.vouched_since == target.vouched_at, "it was not said for long: that is another time"
+    assert target.missing() is not None
+    target.is_connected = True
+    assert target.missing() is None
+    target.vouch(200.0)
+    assert target.vouched_at < 200.0
+
+
+def test_a_peer_is_a_claim_until_it_is_met_or_a_surer_source_names_it() -> None:
+    target = Target("a")
+    target.sources[Source.MDNS] = 1.0
+    assert target.is_claim()
+    target.sources[Source.STORE] = 2.0
+    assert not target.is_claim()
+    met = Target("b", sources={Source.MDNS: 1.0}, connected_at=2.0)
+    assert not met.is_claim()
+
+
+def test_what_a_peer_says_of_itself_is_not_replaced_by_the_word_of_others() -> None:
+    target = Target("a", connected_at=1.0)
+    target.describe(Sighting(peer="a", addresses=(), source=Source.HELLO, name="ada", agent="bzzz/1"))
+    target.describe(Sighting(peer="a", addresses=(), source=Source.EXCHANGE, name="eve", reporter="b"))
+    assert (target.name, target.agent) == ("ada", "bzzz/1")
