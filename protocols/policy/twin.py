@@ -19,7 +19,7 @@ CHECK_SECONDS = 5.0
 """How often a node that backs off dials its twin to see whether it still runs."""
 FORGET_SECONDS = 15.0
 """A twin that was not met for so long is gone."""
-REPORTED_SECONDS = 60.0
+REPORTED_SECONDS = 20.0
 """A twin that only other nodes can see is gone when they have not reported it for so long."""
 KEPT_MAX = 8
 

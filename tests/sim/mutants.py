@@ -168,9 +168,9 @@ def _lose_nothing(right: Function) -> Function:
 
 
 def _trust_every_log(right: Function) -> Function:
-    def heard(positions: Any, peer: str, sequence: int) -> None:
+    def heard(positions: Any, peer: str, sequence: int, at: float) -> None:
         positions._lost.pop(peer, None)
-        right(positions, peer, sequence)
+        right(positions, peer, sequence, at)
 
     return heard
 

@@ -69,7 +69,7 @@ class LogContinuity:
 
     def heard(self, peer: str, sequence: int) -> None:
         """A peer told the sequence of the last entry of its log."""
-        self._positions.heard(peer, sequence)
+        self._positions.heard(peer, sequence, trio.current_time())
 
     def has_lost(self, peer: str) -> bool:
         """Whether a peer lacks what it acknowledged, and is not owed it again yet."""

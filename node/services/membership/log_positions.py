@@ -17,14 +17,14 @@ import trio
 from node.store.base import Store
 from protocols.log_lineage import LogPosition, includes
 
-TWIN_SECONDS = 60.0
-"""Another node with the identity of a peer that was not heard of for so long is gone."""
+TWIN_SECONDS = 5.0
+"""Another node with the identity of a peer that was not heard for so long is gone. A connected one is every 2 s."""
 RUNS_KEPT_MAX = 8
 
 
 @dataclass(slots=True)
 class _Run:
-    """One run of a peer: where it was, and when it said hello last."""
+    """One run of a peer: where it was, and when it was heard last."""
 
     address: str
     at: float
@@ -72,10 +72,13 @@ class LogPositions:
         if len(runs) > RUNS_KEPT_MAX:
             del runs[next(iter(runs))]
 
-    def heard(self, peer: str, sequence: int) -> None:
+    def heard(self, peer: str, sequence: int, at: float) -> None:
         """A peer told the sequence of the last entry of its log. It does so only after it got this node's hello."""
         log_id = self._present.get(peer)
-        if log_id is None or not sequence:
+        if log_id is None:
+            return
+        self._runs[peer][log_id].at = at
+        if not sequence:
             return
         known, now = self._store.member_log(peer), LogPosition(log_id, sequence)
         if peer not in self._lost:
