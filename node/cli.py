@@ -12,6 +12,7 @@ from node.process.streams import OutputFailed
 
 COMMANDS = {
     "up": "node.commands.up",
+    "network": "node.commands.network",
     "put": "node.commands.write",
     "delete": "node.commands.write",
     "get": "node.commands.read",

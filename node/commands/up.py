@@ -63,6 +63,19 @@ if TYPE_CHECKING:
     "then listens on all interfaces.",
 )
 @click.option(
+    "--join",
+    metavar="PHRASE",
+    help="Join a private network, with the phrase that 'bzzz network create' printed. Others on this machine can see "
+    "the options of a command: BZZZ_JOIN or --join-file keeps it from them.",
+)
+@click.option("--join-file", metavar="FILE", shell_complete=complete_files, help="A file with the join phrase.")
+@click.option(
+    "--network-key-file",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="The key of a private network as a file, like the swarm.key of other libp2p programs.",
+)
+@click.option(
     "--announce",
     multiple=True,
     metavar="ADDRESS|NETWORK",

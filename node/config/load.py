@@ -19,6 +19,7 @@ from node.config import values
 from node.config.file import ConfigError, flat, read_file
 from node.config.options import Option, nearest
 from node.config.settings import DEFAULT, LISTEN_ON_LOOPBACK, OPTIONS, Settings
+from protocols.network_key import read_phrase
 
 LISTEN_ON_ALL = "/ip4/0.0.0.0/tcp/4001"
 _PREFIXES = ("BZZZ_", "RUSTLE_")
@@ -153,10 +154,28 @@ def _settled(given: _Given) -> Settings:
             raise ConfigError(f"{error}; name a data directory with --data-dir") from None
     if "name" not in given:
         settings = replace(settings, name=re.sub(r"[^A-Za-z0-9._-]", "-", platform.node())[:64] or "node")
-    if "listen" not in given and settings.open:
+    settings = _joined(settings)
+    if "listen" not in given and (settings.open or settings.network_key):
         settings = replace(settings, listen=(LISTEN_ON_ALL,))
     _refuse_contradictions(settings)
     return _with_notes(settings, given.notes())
+
+
+def _joined(settings: Settings) -> Settings:
+    """The settings with the network of the join phrase, if there is one."""
+    if settings.join is None:
+        return settings
+    origins, network = settings.origins, read_phrase(settings.join.reveal()).network
+    if settings.network_key_file is not None:
+        raise ConfigError(
+            f"{origins['join']} and {origins['network_key_file']} set the same thing; leave one of them out"
+        )
+    if origins["network"] != DEFAULT and settings.network != network:
+        raise ConfigError(
+            f"{origins['network']}: the join phrase ({origins['join']}) is for the network {network!r}, not "
+            f"{settings.network!r}; leave the name out"
+        )
+    return replace(settings, network=network, origins={**origins, "network": origins["join"]})
 
 
 def _refuse_contradictions(settings: Settings) -> None:
@@ -171,10 +190,10 @@ def _refuse_contradictions(settings: Settings) -> None:
     if not settings.listen and settings.backend != "mock":
         raise ConfigError(f"{origins['listen']}: no address to listen on; name one, like {LISTEN_ON_LOOPBACK}")
     for address in settings.listen:
-        if not (settings.open or values.is_loopback_multiaddr(address)):
+        if not (settings.open or settings.network_key or values.is_loopback_multiaddr(address)):
             raise ConfigError(
                 f"{origins['listen']}: {address} is not on loopback, so anyone who reaches it could join the swarm; "
-                "add --open (BZZZ_OPEN=true) if that is meant"
+                "give the network a key ('bzzz network create'), or add --open (BZZZ_OPEN=true) if that is meant"
             )
     if settings.api_token is None and not values.is_loopback(settings.api_host_port[0]):
         raise ConfigError(

@@ -3,6 +3,8 @@
 from node.config import values
 from node.config.file import read_limited, reason
 
+KEY_FILE_BYTES_MAX = 4096
+
 
 class Secret:
     """A text that reads as stars in a log, an error and a listing."""
@@ -40,3 +42,40 @@ def token_file(value: object) -> Secret:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the token file {path} cannot be read ({reason(error)})") from None
     return token(content)
+
+
+def network_key_file(value: object) -> Secret:
+    """The key in a `swarm.key`, as 64 hex digits."""
+    from protocols.errors import InvalidPayload
+    from protocols.network_key import read_key_file
+
+    path = values.path(value)
+    try:
+        with path.open("rb") as file:
+            return Secret(read_key_file(file.read(KEY_FILE_BYTES_MAX)).hex())
+    except OSError as error:
+        raise ValueError(f"the network key file {path} cannot be read ({reason(error)})") from None
+    except InvalidPayload as error:
+        raise ValueError(f"{path} is {error.message}") from None
+
+
+def join_phrase(value: object) -> Secret:
+    """A join phrase, checked."""
+    from protocols.errors import InvalidPayload
+    from protocols.network_key import read_phrase
+
+    text = values.text(value)
+    try:
+        read_phrase(text)
+    except InvalidPayload as error:
+        raise ValueError(error.message) from None
+    return Secret(text)
+
+
+def join_phrase_file(value: object) -> Secret:
+    """The join phrase that is the content of a file."""
+    path = values.path(value)
+    try:
+        return join_phrase(read_limited(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the file {path} with the join phrase cannot be read ({reason(error)})") from None

@@ -12,6 +12,7 @@ from node.config import secret, values
 from node.config.flags import FlagValues
 from node.config.options import Alternative, options, setting
 from node.config.secret import Secret
+from protocols.network_key import read_phrase
 
 DEFAULT = "default"
 """The origin of a value that no source has set."""
@@ -40,6 +41,12 @@ class Settings(FlagValues):
     """The name of this node. Unless set, the machine's host name."""
     network: str = setting("bzzz", values.name)
     """The name of the swarm."""
+    network_key_file: Secret | None = setting(None, secret.network_key_file)
+    """The pre-shared key of a private network, read from a `swarm.key`."""
+    join: Secret | None = setting(
+        None, secret.join_phrase, alternatives=(Alternative("join_file", secret.join_phrase_file),)
+    )
+    """The join phrase of a private network: its name and its key."""
     allow: tuple[str, ...] = setting((), values.list_of(values.peer_id))
     """The only peers that this node accepts. Empty: all."""
     deny: tuple[str, ...] = setting((), values.list_of(values.peer_id))
@@ -75,6 +82,13 @@ class Settings(FlagValues):
     def is_on_network(self) -> bool:
         """Whether the swarm listens beyond loopback, so that other machines can find it."""
         return self.backend != "mock" and not all(values.is_loopback_multiaddr(address) for address in self.listen)
+
+    @property
+    def network_key(self) -> bytes | None:
+        """The pre-shared key of the network, 32 bytes; None: anyone who reaches this node may join."""
+        if self.join is not None:
+            return read_phrase(self.join.reveal()).key
+        return None if self.network_key_file is None else bytes.fromhex(self.network_key_file.reveal())
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Each setting as (name in the file, value, origin), in the order of the fields; secrets as stars."""

@@ -157,7 +157,7 @@ def _data_dir(path: Path) -> Iterator[FileLock]:
 def _network(key: PrivateKey, settings: Settings, peer_policy: PeerPolicy, limits: SwarmLimits) -> Network:
     from node.swarm.libp2p.host import Host  # imported late: it imports libp2p
 
-    return Host(key, settings.listen, peer_policy=peer_policy, limits=limits)
+    return Host(key, settings.listen, network_key=settings.network_key, peer_policy=peer_policy, limits=limits)
 
 
 def _mdns(this_node: ThisNode) -> Finder:

@@ -54,6 +54,8 @@ class LimitCounts:
     half_open_dropped: int = 0
     handshakes_slow: int = 0
     handshakes_failed: int = 0
+    network_keys_wrong: int = 0
+    """Inbound connections of nodes with another network key than this one, or without."""
     other_swarms: int = 0
     """Peers of another swarm that were disconnected."""
     addresses_refused: int = 0

@@ -67,10 +67,11 @@ async def running(
     is_allowed: Callable[[str], bool] | None = None,
     peer_policy: PeerPolicy | None = None,
     limits: SwarmLimits = USUAL,
+    network_key: bytes | None = None,
 ) -> AsyncIterator[tuple[Host, RecordingReceiver]]:
     """A host that runs, and its receiver."""
     key = PrivateKey.from_seed(seed or os.urandom(32))
-    host = Host(key, listen, is_allowed=is_allowed, peer_policy=peer_policy, limits=limits)
+    host = Host(key, listen, network_key=network_key, is_allowed=is_allowed, peer_policy=peer_policy, limits=limits)
     recorder = RecordingReceiver()
     async with trio.open_nursery() as nursery:
         await nursery.start(host.run, recorder)

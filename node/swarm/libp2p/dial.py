@@ -114,7 +114,7 @@ def _drop(connections: Sequence[tuple[TcpAddress, YamuxConnection]]) -> None:
 async def _attempt(
     endpoint: TcpAddress, upgrader: Upgrader, complaint: Callable[[YamuxConnection], str]
 ) -> YamuxConnection:
-    tcp = await connect(_FAMILY[endpoint.kind], endpoint.host, endpoint.port)
+    tcp = await connect(_FAMILY[endpoint.kind], endpoint.host, endpoint.port, upgrader.connection)
     try:
         mux = await upgrader.outbound(tcp)
         peer = str(mux.peer_id)

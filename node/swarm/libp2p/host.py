@@ -25,6 +25,7 @@ from node.swarm.libp2p.host_adapter import HostAdapter
 from node.swarm.libp2p.interfaces import OwnEndpoints
 from node.swarm.libp2p.peer_connection import PeerConnection
 from node.swarm.libp2p.peer_links import PeerLinks
+from node.swarm.libp2p.pnet import WrongNetworkKey
 from node.swarm.libp2p.pubsub import PubSub
 from node.swarm.libp2p.release import configure_logging
 from node.swarm.libp2p.swarm_adapter import SwarmAdapter
@@ -54,6 +55,7 @@ class Host(Network):
         key: PrivateKey,
         listen: Sequence[str],
         *,
+        network_key: bytes | None = None,
         protocol: str = PROTOCOL,
         is_allowed: Callable[[str], bool] | None = None,
         peer_policy: PeerPolicy | None = None,
@@ -61,8 +63,7 @@ class Host(Network):
         log: logging.Logger | None = None,
     ) -> None:
         """`peer_policy` and `is_allowed` decide which peers this node deals with, at each dial and each connect.
-
-        `recheck` disconnects peers for which `is_allowed` has changed.
+        `recheck` disconnects peers for which `is_allowed` has changed. Peers need the same `network_key`, or none.
         """
         configure_logging()
         self.is_allowed = is_allowed or (lambda peer: True)
@@ -78,7 +79,7 @@ class Host(Network):
         self._protocol = protocol
         self._log = log or logging.getLogger(__name__)
         self._limit_counters = self.peer_policy.limit_counters
-        self._upgrader = Upgrader(key.seed, limits=limits, limit_counters=self._limit_counters)
+        self._upgrader = Upgrader(key.seed, network_key=network_key, limits=limits, limit_counters=self._limit_counters)
         self.swarm = SwarmAdapter(self._upgrader, self.peer_policy)
         """All connections."""
         self._twins = TwinDetector(self._upgrader.session_key)
@@ -189,7 +190,7 @@ class Host(Network):
 
     async def _accept(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         while True:
-            tcp = await accept(sock, self._limit_counters)
+            tcp = await accept(sock, self._limit_counters, self._upgrader.connection)
             if self._has_room_for(tcp):
                 self.half_open[tcp] = None
                 nursery.start_soon(self._inbound, tcp)
@@ -256,8 +257,9 @@ class Host(Network):
                 self._limit_counters.hit("handshakes_slow", tcp.host, f"did not end its handshake within {seconds:g} s")
         except Exception as error:
             if tcp in self.half_open:
+                kind = "network_keys_wrong" if isinstance(error, WrongNetworkKey) else "handshakes_failed"
                 what = f"did not become a connection: {describe(error):.200}"
-                self._limit_counters.hit("handshakes_failed", tcp.host or "unknown", what)
+                self._limit_counters.hit(kind, tcp.host or "unknown", what)
         finally:
             self.half_open.pop(tcp, None)
             if mux is None:

@@ -15,6 +15,7 @@ from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicat
 
 from node.swarm.peer_policy import BadInput
 
+_HEADER = b"\x13/multistream/1.0.0\n"
 MESSAGE_BYTES_MAX = 1024
 """The name of a protocol, or a list of names, with its line end."""
 _SECONDS_MAX = 60
@@ -25,26 +26,37 @@ class MalformedNegotiation(BadInput, MultiselectCommunicatorError):
     """The other side sent bytes that are no message of this protocol."""
 
 
-async def propose(stream: ReadWriteCloser, *protocols: TProtocol) -> TProtocol:
+class NotMultistream(MalformedNegotiation):
+    """The first bytes of a connection are no message of this protocol at all: both ends may differ below it."""
+
+
+async def propose(stream: ReadWriteCloser, *protocols: TProtocol, is_first: bool = False) -> TProtocol:
     """Ask the other side for the first of these protocols that it speaks.
 
-    Raises what libp2p raises when it speaks none. The caller bounds the time.
+    Raises what libp2p raises when it speaks none, and with `is_first` (on a new connection) `NotMultistream`. The
+    caller bounds the time.
     """
-    return await MultiselectClient().select_one_of(protocols, _Bounded(stream), _SECONDS_MAX)
+    return await MultiselectClient().select_one_of(protocols, _Bounded(stream, is_first), _SECONDS_MAX)
 
 
 async def accept(
-    stream: ReadWriteCloser, handlers: dict[TProtocol | None, StreamHandlerFn | None]
+    stream: ReadWriteCloser, handlers: dict[TProtocol | None, StreamHandlerFn | None], *, is_first: bool = False
 ) -> tuple[TProtocol, StreamHandlerFn | None]:
     """Agree to the protocol that the other side chooses among these. Raises as `propose` does."""
-    protocol, handler = await Multiselect(handlers).negotiate(_Bounded(stream), _SECONDS_MAX)
+    protocol, handler = await Multiselect(handlers).negotiate(_Bounded(stream, is_first), _SECONDS_MAX)
     assert protocol is not None
     return protocol, handler
 
 
 class _Bounded(MultiselectCommunicator):
+    def __init__(self, stream: ReadWriteCloser, is_first: bool) -> None:
+        super().__init__(stream)
+        self._is_first = is_first
+
     async def read(self) -> str:
         try:
+            if self._is_first:
+                return await self._first()
             size = await self._size()
             message = await read_exactly(self.read_writer, size)
             if not message.endswith(b"\n"):
@@ -56,6 +68,15 @@ class _Bounded(MultiselectCommunicator):
             raise
         except BaseLibp2pError as error:
             raise MultiselectCommunicatorError(str(error) or type(error).__name__) from error
+
+    async def _first(self) -> str:
+        """The header. It is judged by its first byte: of other bytes there may be fewer, and they would be awaited."""
+        self._is_first = False
+        if await read_exactly(self.read_writer, 1) != _HEADER[:1]:
+            raise NotMultistream("the first bytes are not those of multistream-select")
+        if await read_exactly(self.read_writer, len(_HEADER) - 1) != _HEADER[1:]:
+            raise NotMultistream("the first bytes are not those of multistream-select")
+        return _HEADER[1:-1].decode()
 
     async def _size(self) -> int:
         low = (await read_exactly(self.read_writer, 1))[0]

@@ -115,7 +115,7 @@ class TcpConnection(ReadWriteCloser):
         return f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}"
 
 
-async def connect(family: int, host: str, port: int) -> TcpConnection:
+async def connect(family: int, host: str, port: int, make: type[TcpConnection] = TcpConnection) -> TcpConnection:
     """Connect to an IP address. Raises OSError. When cancelled, it leaves no socket open."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -126,13 +126,15 @@ async def connect(family: int, host: str, port: int) -> TcpConnection:
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
-        return TcpConnection(sock)
+        return make(sock)
     except BaseException:
         sock.close()
         raise
 
 
-async def accept(sock: socket.socket, limit_counters: LimitCounters) -> TcpConnection:
+async def accept(
+    sock: socket.socket, limit_counters: LimitCounters, make: type[TcpConnection] = TcpConnection
+) -> TcpConnection:
     """The next inbound connection. Waits for one, and for a moment when this process has no file descriptors left.
 
     `limit_counters` counts the latter.
@@ -140,7 +142,7 @@ async def accept(sock: socket.socket, limit_counters: LimitCounters) -> TcpConne
     while True:
         await trio.lowlevel.wait_readable(sock)
         try:
-            return TcpConnection(sock.accept()[0])
+            return make(sock.accept()[0])
         except BlockingIOError:
             continue
         except OSError as error:

@@ -12,9 +12,12 @@ from node.config.file import ConfigError, refuse_torn
 from node.config.load import load, profiles
 from node.config.secret import Secret
 from node.config.settings import OPTIONS, Settings
+from protocols.network_key import Invitation, key_file, phrase
 
 PEER = "12D3KooWQUvJp7uR4hJ2y8xyFwjmCNKw6mSGhBrTnBPdmXzqPyLq"
 REPOSITORY = Path(__file__).parents[4]
+KEY = bytes(range(32))
+PHRASE = phrase(Invitation("lab", KEY))
 
 
 def refusal(command_line: dict[str, Any] | None = None, environment: dict[str, str] | None = None) -> str:
@@ -134,6 +137,9 @@ def test_an_unknown_profile_is_refused_with_the_nearest_one() -> None:
 def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("of-file\n", encoding="utf-8")
+    swarm_key, join = tmp_path / "swarm.key", tmp_path / "join"
+    swarm_key.write_text(key_file(KEY), encoding="ascii")
+    join.write_text(PHRASE, encoding="ascii")
     texts = {
         "dht_backend": "mock", "fallback_on_error": "false", "dht_enabled": "no", "use_real_dht": "true",
         "dht_bootstrap_nodes": "/ip4/10.0.0.1/tcp/1,10.0.0.2:8080", "rollout_percent": "12.5", "shadow_percent": "1%",
@@ -149,7 +155,11 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
         "read_quorum": "3", "read_freshness_ms": "1m", "threshold_errors": "2", "backoff_ms": "10",
         "forget_after_hours": "2d",
     }  # fmt: skip
-    assert set(texts) == {option.names[0] for option in OPTIONS}
+    private = {"network_key_file": str(swarm_key), "join": PHRASE, "join_file": str(join)}
+    assert set(texts) | set(private) == {option.names[0] for option in OPTIONS}
+    for name, value in private.items():
+        of_file = load({"config": written(tmp_path, f"bzzz:\n  {name}: {value!r}\n")}, {})
+        assert of_file.network_key == load({}, {f"BZZZ_{name.upper()}": value}).network_key == KEY
     del texts["api_token"]
     of_environment = load({}, {f"BZZZ_{name.upper()}": value for name, value in texts.items()})
     lines = "".join(f"  {name}: {value!r}\n" for name, value in texts.items())
@@ -161,6 +171,33 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
     assert (of_file.cache_ttl_ms, of_file.health_check_interval_ms) == (60_000, 10_000)
     assert (of_file.rollout_percent, of_file.shadow_percent) == (12.5, 1.0)
     assert of_file.read_freshness_ms == 60_000
+
+
+# -- private networks -------------------------------------------------------------------------------------------------
+
+
+def test_a_join_phrase_names_the_network_and_lets_a_node_listen_on_all_addresses() -> None:
+    settings = load({"join": PHRASE}, {})
+    assert (settings.network, settings.network_key) == ("lab", KEY)
+    assert settings.listen == ("/ip4/0.0.0.0/tcp/4001",)
+    shown = {name: (value, origin) for name, value, origin in settings.rows()}
+    assert shown["join"] == ("********", "flag --join")
+    assert shown["network"] == ("lab", "flag --join")
+    assert PHRASE not in repr(settings)
+    assert load({"join": PHRASE, "network": "lab"}, {}).network == "lab"
+    assert load({}, {}).network_key is None
+
+
+def test_contradictions_about_the_network_are_refused_and_no_secret_is_repeated(tmp_path: Path) -> None:
+    swarm_key = tmp_path / "swarm.key"
+    swarm_key.write_text(key_file(KEY), encoding="ascii")
+    assert "for the network 'lab', not 'w'" in refusal({"join": PHRASE, "network": "w"})
+    assert "set the same thing" in refusal({"join": PHRASE, "network_key_file": str(swarm_key)})
+    assert PHRASE[:-1] not in refusal({"join": PHRASE[:-1]})
+    assert "No such file" in refusal({"network_key_file": str(tmp_path / "none")})
+    swarm_key.write_bytes(bytes(10_000))
+    assert "its first line is not /key/swarm/psk/1.0.0/" in refusal({"network_key_file": str(swarm_key)})
+    assert "bzzz network create" in refusal({"listen": "/ip4/0.0.0.0/tcp/4001"})
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -411,7 +448,7 @@ def test_relative_paths_are_made_absolute() -> None:
 def test_rows_show_every_option_once() -> None:
     names = [name for name, _, _ in Settings().rows()]
     assert len(names) == len(set(names))
-    assert set(names) == {option.names[0] for option in OPTIONS} - {"api_token_file", "use_real_dht"}
+    assert set(names) == {option.names[0] for option in OPTIONS} - {"api_token_file", "join_file", "use_real_dht"}
 
 
 @given(st.text(max_size=40), st.sampled_from(OPTIONS))
