@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from protocols.announce import Announcement
-from protocols.policy.token_bucket import TokenBucket
+from protocols.policy.source_rates import SourceRates
 
 HOLD_SECONDS_MAX = 24 * 3600.0
 """No announcement holds longer, whatever its expiry says."""
@@ -21,7 +21,6 @@ FAREWELL_SECONDS = 600.0
 """How long the farewell of a peer is remembered, so that what the peer announced before is not taken again."""
 RATE, BURST = 0.5, 30.0
 """Announcements a second from one source in the long run, and at once."""
-BUCKETS_MAX = 4096
 
 
 class Verdict(Enum):
@@ -54,7 +53,7 @@ class AnnouncementTable:
     def __init__(self, *, strangers_max: int = 1024) -> None:
         self._strangers_max = strangers_max
         self._held: dict[str, Held] = {}
-        self._buckets: dict[str, TokenBucket] = {}
+        self._sources = SourceRates(rate=RATE, burst=BURST)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -73,17 +72,7 @@ class AnnouncementTable:
 
     def may_come(self, source: str, now: float) -> bool:
         """Whether a source may announce now; it counts as one announcement."""
-        bucket = self._buckets.get(source)
-        if bucket is None:
-            if len(self._buckets) >= BUCKETS_MAX:
-                self._buckets = {name: each for name, each in self._buckets.items() if not each.is_full(now)}
-            if len(self._buckets) >= BUCKETS_MAX:
-                return False
-            bucket = self._buckets[source] = TokenBucket(rate=RATE, burst=BURST, now=now)
-        if bucket.take(0.0, now) > 0.0:
-            return False
-        bucket.take(1.0, now)
-        return True
+        return self._sources.may(source, now)
 
     def judge(self, announcement: Announcement, now: float, *, now_ms: int, is_member: bool, by_topic: bool) -> Verdict:
         """What becomes of an announcement that came by the topic, or from a peer that passed it on. Changes nothing.

@@ -19,7 +19,7 @@ from node.swarm.deferred_reply import DeferredReply
 from node.swarm.peer_policy import PeerPolicy
 from protocols.clock import check_not_ahead
 from protocols.envelope import Envelope, Notice, decode
-from protocols.errors import BadSignature, BzzzError, Forbidden, Malformed, TooLarge, Unavailable
+from protocols.errors import BadSignature, BzzzError, Forbidden, Malformed, TooLarge, TooManyRequests, Unavailable
 from protocols.messages import (
     ENVELOPES_MAX,
     AddProvider,
@@ -44,6 +44,7 @@ from protocols.messages import (
     VersionsReply,
 )
 from protocols.policy.signature_cache import SignatureCache
+from protocols.policy.source_rates import SourceRates
 
 ANSWER_BYTES_MAX = 4 << 20
 """Envelopes or notices in one answer; further ones are left out, and can be asked for by digest or place."""
@@ -56,6 +57,8 @@ VERIFIED_AT_ONCE = 16
 LONG_MS = 365 * 24 * 3600 * 1000
 """The age that a pong gives for the oldest hint when that age is not known: longer than anything counts as fresh."""
 PROVIDE_TTL_MS_MAX = 48 * 3600 * 1000
+PROVIDED_RATE, PROVIDED_BURST = 1 / 60.0, 256.0
+"""Keys a second that one peer may provide in the long run, and at once: each is a row of the store for two days."""
 
 
 class PeerServer:
@@ -87,6 +90,7 @@ class PeerServer:
         self._now_ms = now_ms
         self._ahead_ms = -math.inf
         self._on_frame = on_frame
+        self._provided = SourceRates(rate=PROVIDED_RATE, burst=PROVIDED_BURST)
         self._large: dict[str, trio.Lock] = {}
         """By peer: held while one of its large messages is checked, so that it is one at a time."""
 
@@ -228,6 +232,9 @@ class PeerServer:
     async def _provide(self, peer: str, request: AddProvider) -> Reply:
         if request.ttl_ms == 0:
             raise Malformed("a provider says for how long it provides; 0 ms is not a time")
+        if not self._provided.may(peer, trio.current_time()):
+            self._peer_policy.limit_counters.hit("requests_refused", peer, "provides too many keys")
+            raise TooManyRequests("this peer provides too many keys: wait before it provides more")
         expires_ms = self._now_ms() + min(request.ttl_ms, PROVIDE_TTL_MS_MAX)
         await self._store.provide(request.key, peer, expires_ms=expires_ms)
         return ProviderAdded()

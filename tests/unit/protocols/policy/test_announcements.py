@@ -2,12 +2,9 @@
 
 from typing import Any
 
-import pytest
-
 from protocols.announce import Announcement, seal
 from protocols.keys import PrivateKey
 from protocols.policy.announcements import (
-    BUCKETS_MAX,
     BURST,
     FAREWELL_SECONDS,
     HOLD_SECONDS_MAX,
@@ -128,11 +125,3 @@ def test_a_source_that_floods_is_stopped_and_others_are_not() -> None:
     assert table.may_come("ada", 0.0)
     assert not table.may_come("eve", 0.9 / RATE)
     assert table.may_come("eve", 1.1 / RATE)
-
-
-@pytest.mark.parametrize("after_seconds", [0.0, BURST / RATE])
-def test_sources_are_remembered_in_a_bounded_number(after_seconds: float) -> None:
-    table = AnnouncementTable()
-    for number in range(BUCKETS_MAX):
-        assert table.may_come(f"peer {number}", 0.0)
-    assert table.may_come("one more", after_seconds) == (after_seconds > 0.0)

@@ -8,14 +8,15 @@ import trio
 import trio.testing
 
 from node.services.membership.neighbours import Neighbours
-from node.services.writes.peer_server import LONG_MS, VERIFIED_AT_ONCE, PeerServer
+from node.services.writes.peer_server import LONG_MS, PROVIDED_BURST, VERIFIED_AT_ONCE, PeerServer
 from node.store.memory.store import MemoryStore
 from node.swarm.rpc import Rpc
 from protocols.envelope import seal
-from protocols.errors import StorageFull, Unavailable
+from protocols.errors import StorageFull, TooManyRequests, Unavailable
 from protocols.keys import PrivateKey
-from protocols.messages import FailedReply, Merge, MergeReply, Ping, Pong, Reply
+from protocols.messages import AddProvider, FailedReply, Merge, MergeReply, Ping, Pong, ProviderAdded, Reply
 from protocols.policy.signature_cache import SignatureCache
+from protocols.ucxl import key_of
 from tests.unit.one_end import OneEnd, rpc_over
 
 AUTHOR = PrivateKey.from_seed(bytes(32))
@@ -149,3 +150,15 @@ async def test_a_pong_does_not_say_that_nothing_is_owed_before_that_is_known(pee
     assert await peer.answer_to(peer.ping()) == Pong(NOW, 0, 0, 3)
     peer.friends.have_their_hints = False
     assert await peer.answer_to(peer.ping()) == Pong(NOW, 1, LONG_MS, 3)
+
+
+async def test_a_peer_that_provides_ever_more_keys_is_refused(peer: Peer) -> None:
+    keys = [key_of(f"ucxl://a:r@p:t/*^/{number}") for number in range(2 * int(PROVIDED_BURST))]
+    for number, key in enumerate(keys, start=1):
+        peer.net.ask("a", number, AddProvider(key, 1_000))
+    answers = [await peer.answer_to(number) for number in range(1, len(keys) + 1)]
+    assert answers.count(ProviderAdded()) <= PROVIDED_BURST + 1
+    assert isinstance(answers[-1], FailedReply)
+    assert isinstance(answers[-1].error, TooManyRequests)
+    assert await peer.store.providers(keys[0], now_ms=NOW) == ["a"]
+    assert await peer.store.providers(keys[-1], now_ms=NOW) == []
