@@ -87,7 +87,7 @@ class HonestPeer:
     async def _use(self) -> None:
         envelope = make_envelope(self._key, b"of an honest peer", parents=self._last)
         merged = await self._ask(Merge((envelope.encoded,)), scaled_by_load(SERVED_SECONDS))
-        if merged != MergeReply(1, ()):
+        if not isinstance(merged, MergeReply) or merged[:2] != (1, ()):
             raise TargetFailed(f"a peer's version was not accepted: {merged}")
         heads = await self._ask(GetHeads(envelope.key, ()), scaled_by_load(SERVED_SECONDS))
         if not isinstance(heads, HeadsReply) or envelope.encoded not in heads.envelopes:

@@ -118,7 +118,7 @@ class AttackMember:
         """Write a version and return it, committed by the target. Raises `TargetFailed`."""
         envelope = make_envelope(self.key, content, path=f"of/{self._number}", parents=parents)
         reply = await self.ask(Merge((envelope.encoded,)), Lane.BULK)
-        if reply != MergeReply(1, ()):
+        if not isinstance(reply, MergeReply) or reply[:2] != (1, ()):
             raise TargetFailed(f"a member's version was not accepted: {reply}")
         return envelope
 
