@@ -1,6 +1,7 @@
 """Attacks on GossipSub: malformed frames, forged messages, and floods.
 
-A target without topics refuses the streams; `tests/live/test_attacks.py` runs these attacks on a node that has one.
+A target that is not subscribed to `TOPIC` ignores messages about it; `tests/live/test_attacks.py` runs these attacks on
+a node that is. Every target listens to the announcements of others.
 """
 
 import contextlib
@@ -20,10 +21,14 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamErro
 
 from attacks.attack_run import Attack, AttackRun
 from attacks.connections import prefixed
+from attacks.honest_peers import now_ms
 from attacks.intruders import Intruder, until_over
 from attacks.on_streams import GARBAGE, quietly
 from node.swarm.libp2p import multistream
 from node.swarm.libp2p.yamux_stream import YamuxStream
+from protocols import announce
+from protocols.capabilities import Label
+from protocols.keys import PrivateKey
 
 TOPIC = "attacks"
 """The topic of the messages; the tests run these attacks on a node that is subscribed to it."""
@@ -105,6 +110,32 @@ async def messages_without_end(run: AttackRun) -> None:
     await run.check()
 
 
+async def announcements_without_end(run: AttackRun) -> None:
+    """Announcements of nodes that do not exist, of others, forged ones, and no announcements, as fast as they can."""
+    network = run.target.network
+
+    def announced(key: PrivateKey, sequence: int) -> bytes:
+        labels = [Label(f"label-{number}", "x" * 100) for number in range(60)]
+        address = f"/ip4/192.0.2.7/tcp/4001/p2p/{key.peer_id}"
+        return announce.seal(
+            key, network=network, name="nobody", addresses=[address], capabilities=labels, sequence=sequence,
+            expires_ms=now_ms() + 3_600_000,
+        ).encoded  # fmt: skip
+
+    def frames() -> Iterator[bytes]:
+        one = PrivateKey(os.urandom(32))
+        own = create_new_key_pair(one.seed)
+        for sequence in itertools.count(1):
+            seed = os.urandom(32)
+            new, others = announced(PrivateKey(seed), sequence), announced(one, sequence)
+            forged = others[:-1] + bytes([others[-1] ^ 1])
+            sent = ((new, create_new_key_pair(seed)), (others, own), (new, own), (forged, own), (os.urandom(99), own))
+            yield publishing(*(message(data, keys=keys, topicIDs=[announce.TOPIC]) for data, keys in sent))
+
+    await run.for_each(flood, [(run, frames()) for _ in range(4)])
+    await run.check()
+
+
 async def control_without_end(run: AttackRun) -> None:
     """Control messages about unknown topics and messages, and subscriptions to a thousand topics."""
     rpc = rpc_pb2.RPC()
@@ -144,4 +175,10 @@ async def mute_listeners(run: AttackRun) -> None:
     await run.check()
 
 
-ATTACKS: tuple[Attack, ...] = (garbage_on_topics, messages_without_end, control_without_end, mute_listeners)
+ATTACKS: tuple[Attack, ...] = (
+    garbage_on_topics,
+    messages_without_end,
+    announcements_without_end,
+    control_without_end,
+    mute_listeners,
+)

@@ -1,4 +1,4 @@
-"""`bzzz` with a subscription: no node subscribes to a topic by itself yet, and without a topic GossipSub is off."""
+"""`bzzz` with a subscription to one more topic than that of announcements, which takes any message."""
 
 from typing import Any
 
