@@ -30,6 +30,7 @@ from node.swarm.libp2p.pubsub import PubSub
 from node.swarm.libp2p.release import configure_logging
 from node.swarm.libp2p.swarm_adapter import SwarmAdapter
 from node.swarm.libp2p.tcp import TcpConnection, accept
+from node.swarm.libp2p.twin_watch import TwinWatch
 from node.swarm.libp2p.upgrade import Upgrader, describe
 from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.limits import USUAL, SwarmLimits, subnet
@@ -37,12 +38,9 @@ from node.swarm.peer_policy import PeerPolicy
 from protocols.keys import PrivateKey
 from protocols.policy.peer_events import ITSELF
 from protocols.policy.reputation import Offence
-from protocols.policy.twin import CHECK_SECONDS, TwinDetector
+from protocols.policy.twin import CHECK_SECONDS
 
 PROTOCOL = "/bzzz/store/1.0.0"
-TWIN_PATIENCE_SECONDS = 4.0
-TWIN_ADDRESSES_MAX = 8
-"""Addresses of one hello at which a twin is looked for."""
 _NOT_RUNNING = "this node does not run"
 _BACKS_OFF = "this node has no peers while another node runs with its identity"
 
@@ -82,10 +80,9 @@ class Host(Network):
         self._upgrader = Upgrader(key.seed, network_key=network_key, limits=limits, limit_counters=self._limit_counters)
         self.swarm = SwarmAdapter(self._upgrader, self.peer_policy)
         """All connections."""
-        self._twins = TwinDetector(self._upgrader.session_key)
-        self._twin = ""
-        """What was last in the log of twins."""
-        self._looked_for_twin_at = -inf
+        self._twins = TwinWatch(
+            self._upgrader.session_key, dial=self._dial_twin, on_back_off=self.recheck, log=self._log
+        )
         self._started_at = -inf
         self._dials = trio.CapacityLimiter(limits.dialling_max)
         """A place for the socket of each dial under way."""
@@ -125,7 +122,7 @@ class Host(Network):
                 self._nursery = nursery
                 nursery.start_soon(self._tick)
                 nursery.start_soon(endpoints.run)
-                nursery.start_soon(self._check_twin)
+                nursery.start_soon(self._twins.run)
                 nursery.start_soon(self._pubsub.run, self.library)
                 for sock in sockets:
                     nursery.start_soon(self._accept, sock, nursery)
@@ -235,7 +232,7 @@ class Host(Network):
             mux = await self._upgraded(tcp)
             if mux is None:
                 return
-            if str(mux.peer_id) == self._peer_id and self._met(mux, tcp.remote, dialled=False):
+            if str(mux.peer_id) == self._peer_id and self._twins.met(mux, tcp.remote, dialled=False):
                 mux.abort("it has the identity of this node")
             elif complaint := self._complaint(str(mux.peer_id)):
                 self.peer_policy.refuse(str(mux.peer_id), complaint)
@@ -299,8 +296,7 @@ class Host(Network):
             for connection in self.swarm.all():
                 connection.tick()
             self._bound_unfinished()
-            self._twins.forget(trio.current_time())
-            self._follow_twins()
+            self._twins.tick()
 
     def _drop_connections_from(self, hosts: Set[str]) -> None:
         """This machine lost these addresses: connections from them are dead, and nothing else would show it for
@@ -332,26 +328,11 @@ class Host(Network):
         return self._twins.in_words()
 
     async def look_for_twin(self, addresses: Sequence[str]) -> None:
-        now = trio.current_time()
-        if self._twins.is_known() or now < self._looked_for_twin_at + CHECK_SECONDS:
-            return
-        self._looked_for_twin_at = now
-        # The later one of two looks first, and so backs off: this one waits the longer the longer it runs, to be found.
-        await trio.sleep(min(TWIN_PATIENCE_SECONDS, now - self._started_at))
-        if self._twins.is_known():
-            return
-        await self._dial_twin([address for address in addresses if address not in self.addresses][:TWIN_ADDRESSES_MAX])
+        elsewhere = [address for address in addresses if address not in self.addresses]
+        await self._twins.look(elsewhere, started_at=self._started_at)
 
     def twin_reported(self, log_id: str, address: str, *, yields: bool) -> None:
-        where = "" if self.address_fault(address) else address
-        self._twins.reported(log_id, where, trio.current_time(), yields=yields)
-        self._follow_twins()
-
-    async def _check_twin(self) -> None:
-        while True:
-            await trio.sleep(CHECK_SECONDS)
-            if addresses := self._twins.addresses():
-                await self._dial_twin(addresses)
+        self._twins.reported(log_id, "" if self.address_fault(address) else address, yields=yields)
 
     async def _dial_twin(self, addresses: Sequence[str]) -> None:
         """Find out whether a twin is at one of these addresses. Whatever answers there is not connected."""
@@ -370,23 +351,9 @@ class Host(Network):
     def _complaint_about(self, mux: YamuxConnection) -> str:
         """Why this node does not deal with the peer at the other end of a dial, or ''."""
         peer = str(mux.peer_id)
-        if peer == self._peer_id and self._met(mux, mux.tcp.remote, dialled=True):
+        if peer == self._peer_id and self._twins.met(mux, mux.tcp.remote, dialled=True):
             return "another node with this node's identity answers there"
         return self._complaint(peer)
-
-    def _met(self, mux: YamuxConnection, address: str, *, dialled: bool) -> bool:
-        is_twin = self._twins.met(mux.session_key, address, trio.current_time(), dialled=dialled)
-        self._follow_twins()
-        return is_twin
-
-    def _follow_twins(self) -> None:
-        """Log what has changed about twins, and drop all connections when this node backs off."""
-        words = self._twins.in_words()
-        if words != self._twin:
-            self._log.error("%s", words or "no other node runs with this node's identity any more")
-            self._twin = words
-            if self._twins.is_backing_off:
-                self.recheck()
 
     # Which peers and addresses.
 
