@@ -33,6 +33,7 @@ START_SECONDS_MAX = 8.0
 QUIET_SECONDS = 1.5
 """At the beginning and at the end no fault begins: a later one would only end with the healing."""
 SLACK_SECONDS = 0.050
+"""How much longer than its deadline a call may take on a machine that is not busy."""
 DISK_SECONDS = 1.0
 ERRORS_MAX = 0.001
 
