@@ -185,8 +185,8 @@ def _facts_text(facts: dict[str, Any]) -> str:
     lines = [f"{facts['calls']} calls, {facts['acknowledged']} writes acknowledged, under: {events or 'no faults'}"]
     lines.append(
         f"{failed} of {hybrid.calls} hybrid calls at nodes without a fault failed, {facts['due_failed']} of them due "
-        f"an answer; at the node they took {hybrid}, and might be {facts['allowed_late_ms']} ms late on a machine as busy "
-        "as this one was"
+        f"an answer; at the node they took {hybrid}, and might be {facts['allowed_late_ms']} ms late on a machine so "
+        "busy"
     )
     if facts["settle_seconds"] is not None:
         lines.append(f"all had settled {facts['settle_seconds']:.1f} s after healing")
