@@ -78,7 +78,7 @@ async def test_an_answer_names_the_backend_that_answered_whatever_its_source(bac
 
 
 @every_backend
-async def test_a_receipt_tells_how_durable_a_write_is(backend: str) -> None:
+async def test_a_receipt_says_how_durable_a_write_is(backend: str) -> None:
     async with rig(backend) as r:
         receipt = await r.dht.put(envelope())
         if r.backend is Backend.MOCK:

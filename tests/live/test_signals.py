@@ -99,7 +99,7 @@ def test_many_runs_in_the_background_end_when_they_are_interrupted() -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_node_whose_output_nobody_takes_runs_and_ends_well(tmp_path: Path, unbuffered: str) -> None:
+def test_a_node_whose_output_is_not_read_runs_and_ends_well(tmp_path: Path, unbuffered: str) -> None:
     reading, gone = os.pipe()
     os.close(reading)
     for number, out in enumerate((gone, os.open("/dev/full", os.O_WRONLY))):

@@ -129,7 +129,7 @@ def test_a_changed_capability_is_known_everywhere_within_a_second() -> None:
     over_seeds(program)
 
 
-def test_who_joins_by_one_peer_knows_what_all_others_offer_at_once() -> None:
+def test_a_node_that_joins_by_one_peer_knows_what_all_others_offer_at_once() -> None:
     async def program(seed: int) -> None:
         async with swarm_of(seed, 10) as swarm:
             for name in names(9):

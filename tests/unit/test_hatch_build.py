@@ -174,7 +174,7 @@ def test_a_libp2p_with_another_hash_is_refused(tmp_path: Path) -> None:
         hatch_build.locked_wheel(kept, tmp_path / hatch_build.LOCK)
 
 
-def test_pip_is_told_what_uv_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_and_uv_get_the_same_options(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PIP_INDEX_URL", "PIP_CERT", "UV_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("UV_DEFAULT_INDEX", "mirror")

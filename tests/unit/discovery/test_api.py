@@ -52,7 +52,7 @@ def test_an_answer_of_another_form_is_refused(raw: bytes, part: str) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_whatever_answers_is_a_sighting_or_a_refusal(raw: bytes) -> None:
+def test_any_answer_is_a_sighting_or_a_refusal(raw: bytes) -> None:
     with pytest.raises(BootstrapFailed):
         read_bootstrap(raw, network="bzzz")
     with pytest.raises(BootstrapFailed):
@@ -93,7 +93,7 @@ async def test_an_api_is_asked_until_it_answers(caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize("error", [UnicodeError("label empty or too long"), OverflowError("port"), OSError("gone")])
-async def test_whatever_a_resolver_raises_is_a_fault_and_the_finder_goes_on(
+async def test_any_error_of_a_resolver_is_a_fault_and_the_finder_goes_on(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object, **__: object) -> trio.SocketStream:

@@ -108,7 +108,7 @@ async def test_a_new_capability_is_provided_at_once_and_the_others_are_not(
         await until(lambda: rig.dht.times_provided() == {NETWORK: 1, PLANNER: 1}, seconds=5)
 
 
-async def test_a_key_that_nobody_recorded_is_provided_again_soon(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_key_that_no_peer_recorded_is_provided_again_soon(autojump_clock: trio.testing.MockClock) -> None:
     async with running(peers=PEERS_FEW) as rig:
         rig.dht.holders = 0
         await trio.sleep(1300)

@@ -137,7 +137,7 @@ def test_what_another_machine_cannot_dial_has_no_host(address: str) -> None:
 
 
 @given(st.lists(st.binary(max_size=300), max_size=5))
-def test_whatever_a_stranger_sends_is_a_record_or_a_fault(data: list[bytes]) -> None:
+def test_any_bytes_of_a_stranger_are_a_record_or_a_fault(data: list[bytes]) -> None:
     for strings in (data, [texts(*(b"dnsaddr=/" + each[:200] for each in data))]):
         try:
             record = read_record(strings)

@@ -86,7 +86,7 @@ def test_a_name_that_passes_to_another_peer_ends_the_first_one(table: MdnsTable)
 # -- others who lie ---------------------------------------------------------------------------------------------------
 
 
-def test_nobody_else_can_be_this_node(table: MdnsTable) -> None:
+def test_no_other_node_can_be_this_node(table: MdnsTable) -> None:
     assert fault(table, "a", record(OWN), ATTACKER) is Fault.OWN_ID
 
 

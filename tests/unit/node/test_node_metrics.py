@@ -170,7 +170,7 @@ async def test_names_that_need_escaping_come_back_as_they_were() -> None:
     assert dict(labels)["name"] == name
 
 
-async def test_metrics_need_the_token_and_tell_no_secret() -> None:
+async def test_metrics_need_the_token_and_contain_no_secret() -> None:
     async with running() as node, client(node, TOKEN) as http:
         assert (await http.get("/health")).status_code == 200
         assert (await http.get("/metrics")).status_code == 401

@@ -38,7 +38,7 @@ def test_every_code_is_one_of_ucxl(kind: type[BzzzError]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_comes_back_from_its_code_as_what_its_receiver_must_know(kind: type[BzzzError]) -> None:
+def test_an_error_made_from_its_code_is_what_its_receiver_must_know(kind: type[BzzzError]) -> None:
     details: dict[str, Any] = {"reason": "clock_ahead"} if kind is ClockAhead else {"field": "version"}
     sent = kind("what happened", **details)
     back = from_code(sent.code, sent.message, sent.details)

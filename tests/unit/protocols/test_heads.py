@@ -96,7 +96,7 @@ def test_a_notice_without_parents_first_changes_nothing_in_the_end(data: st.Data
 
 
 @given(histories())
-def test_each_addition_tells_how_the_heads_changed(history: list[Seen]) -> None:
+def test_each_addition_reports_how_the_heads_changed(history: list[Seen]) -> None:
     lineage, heads = HeadSet(), set[bytes]()
     for seen in history:
         added = add(lineage, seen)
@@ -108,7 +108,7 @@ def test_each_addition_tells_how_the_heads_changed(history: list[Seen]) -> None:
 
 
 @given(histories())
-def test_whatever_is_held_there_is_a_head(history: list[Seen]) -> None:
+def test_where_versions_are_held_there_is_a_head(history: list[Seen]) -> None:
     history = [seen._replace(reissues=()) for seen in history]
     latest = max(seen.version for seen in history)
     heads = merged(history).heads()
@@ -148,13 +148,13 @@ def test_naming_itself_supersedes_nothing() -> None:
     assert HeadSet().add(digest("a"), 1, [digest("a")]) == Added(True, True, ())
 
 
-def test_what_its_author_reissued_is_no_head_whichever_is_later_and_comes_first() -> None:
+def test_a_version_that_its_author_reissued_is_no_head_in_any_order() -> None:
     ahead, mended = Seen(digest("ahead"), 9, (), "a"), Seen(digest("mended"), 2, (), "a", (digest("ahead"),))
     assert merged([ahead, mended]).heads() == merged([mended, ahead]).heads() == (digest("mended"),)
     assert add(merged([ahead]), mended) == Added(True, True, (digest("ahead"),))
     assert add(merged([mended]), ahead) == Added(is_new=True, is_head=False, superseded=())
 
 
-def test_nobody_reissues_what_another_wrote() -> None:
+def test_only_the_author_can_reissue_a_version() -> None:
     theirs, mine = Seen(digest("theirs"), 1, (), "a"), Seen(digest("mine"), 2, (), "b", (digest("theirs"),))
     assert merged([theirs, mine]).heads() == merged([mine, theirs]).heads() == (digest("theirs"), digest("mine"))

@@ -27,7 +27,7 @@ def test_a_text_that_is_no_peer_id_has_no_place() -> None:
 
 
 @given(keys, swarms, st.integers(0, 50))
-def test_the_nearest_come_first_and_there_are_no_more_than_there_are(key: bytes, swarm: list[str], k: int) -> None:
+def test_the_nearest_peers_are_first_and_each_is_there_once(key: bytes, swarm: list[str], k: int) -> None:
     place = int(sha256(key).hexdigest(), 16)
     by_distance = sorted(swarm, key=lambda peer: int(sha256(base58.b58decode(peer)).hexdigest(), 16) ^ place)
     assert nearest(key, swarm, k) == tuple(by_distance[:k])

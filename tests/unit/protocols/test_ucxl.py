@@ -121,7 +121,7 @@ def test_the_canonical_form_is_its_own_and_names_the_head(text: str) -> None:
 @example("ucxl://a:any@c:d/*^")
 @example("ucxl://a:b@any:d/*^")
 @example("ucxl://a:b@c:any/*^")
-def test_a_canonical_text_is_told_from_every_other_spelling(text: str) -> None:
+def test_exactly_one_spelling_of_an_address_is_canonical(text: str) -> None:
     try:
         address = ucxl.parse(text)
         is_canonical = address.canonical == text and not address.is_pattern
@@ -209,7 +209,7 @@ def test_case_matters_and_only_any_itself_is_a_wildcard() -> None:
     assert not ucxl.parse("ucxl://ANY:Any@anyone:many").is_pattern
 
 
-def test_one_thing_is_told_from_a_pattern() -> None:
+def test_an_address_of_one_thing_is_no_pattern() -> None:
     address = ucxl.parse(f"{BASE}/~~2/x")
     assert ucxl.require_one(address) is address
     for text in ("ucxl://any:b@c:d", "ucxl://a:*@c:d", f"{BASE}/*^/**", f"{BASE}/*^/*.md"):

@@ -50,7 +50,7 @@ def test_a_run_that_goes_well_says_so_and_exits_with_0(tmp_path: Path) -> None:
     assert (ran.exit_code, ran.output.splitlines()[-1]) == (0, "2 runs, 0 failed")
 
 
-def test_a_broken_check_is_told_and_exits_with_1_and_the_trace_and_history_are_written(tmp_path: Path) -> None:
+def test_a_broken_check_is_printed_and_exits_with_1_and_the_trace_and_history_are_written(tmp_path: Path) -> None:
     file, trace, history = tmp_path / "crowded.toml", tmp_path / "trace", tmp_path / "history"
     file.write_text(CROWDED)
     ran = sim("run", str(file), "--trace", str(trace), "--history", str(history))
@@ -61,7 +61,7 @@ def test_a_broken_check_is_told_and_exits_with_1_and_the_trace_and_history_are_w
     assert read_history(history.read_text().splitlines()).operations
 
 
-def test_what_is_expected_to_fail_is_told_and_is_no_failure(tmp_path: Path) -> None:
+def test_what_is_expected_to_fail_is_printed_and_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "crowded.toml").write_text(CROWDED + '[expected_to_fail]\nbounded = "later"\n')
     ran = sim("run", str(tmp_path / "crowded.toml"))
     assert (ran.exit_code, ran.output.splitlines()[-1]) == (0, "1 runs, 0 failed")

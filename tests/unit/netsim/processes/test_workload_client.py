@@ -73,7 +73,7 @@ def test_a_write_names_its_operation_and_what_its_client_saw_in_full() -> None:
     assert [sent.get("UCXL-Parents") for sent in headers] == [None, A, ""]
 
 
-def test_a_read_has_all_heads_and_knows_who_wrote_the_one_with_content() -> None:
+def test_a_read_has_all_heads_and_the_writer_of_the_one_with_content() -> None:
     data = {"envelope": version(A, B, meta={"op": "9"}), "siblings": [version(B)], "provenance": PROVENANCE}
     result = client().call(Scripted(success(200, **data)), call("read", "auto"), ())
     assert result.answer is not None and result.answer.source == "local"

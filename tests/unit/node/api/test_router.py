@@ -31,7 +31,7 @@ async def test_no_request_causes_a_500(query: bytes, value: bytes) -> None:
             assert answer.status < 500, answer
 
 
-async def test_an_api_that_fails_again_and_again_is_degraded_and_tells_no_secrets(
+async def test_an_api_that_fails_again_and_again_is_degraded_and_reveals_no_secrets(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def health_of_api() -> tuple[str, int, tuple[str, ...]]:

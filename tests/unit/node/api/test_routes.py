@@ -324,7 +324,7 @@ async def test_bootstrap_shows_what_anyone_may_know_and_nothing_else(api: Api) -
     assert data == {"peer_id": KEY.peer_id, "multiaddrs": [], "network": "bzzz"}
 
 
-async def test_the_node_says_who_it_is(api: Api) -> None:
+async def test_the_node_gives_its_name_and_its_state(api: Api) -> None:
     await api.put()
     data = (await api("GET", "/v1/node")).json()["response"]["data"]
     assert data["peer_id"] == KEY.peer_id

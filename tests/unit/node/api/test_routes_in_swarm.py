@@ -58,7 +58,7 @@ def test_a_write_that_the_quorum_has_is_201_and_one_that_it_has_not_is_202() -> 
     in_a_swarm(story)
 
 
-def test_refused_hints_are_delivered_after_a_retry_and_the_audit_log_says_who_asked() -> None:
+def test_refused_hints_are_delivered_after_a_retry_and_the_audit_log_names_the_caller() -> None:
     async def story(swarm: VirtualSwarm, api: Api) -> None:
         n1 = swarm["n1"].running
         cut(swarm)

@@ -16,7 +16,7 @@ def answer(*peers: dict[str, object]) -> dict[str, object]:
     return {"response": {"message": MESSAGE, "data": data}}
 
 
-def test_what_it_was_owed_is_shown_before_a_node_is_forgotten() -> None:
+def test_hints_for_a_node_are_shown_before_it_is_forgotten() -> None:
     with stand_in(200, answer(PEER)) as where:
         for name in ("n2", "12D3KooWpeer"):
             done = bzzz("peers", "forget", name, "--yes", "--api", where)
@@ -46,7 +46,7 @@ def test_a_node_must_be_named_without_doubt(api: str) -> None:
         assert "12D3KooWother" in done.stderr
 
 
-def test_the_audit_log_shows_who_was_forgotten() -> None:
+def test_the_audit_log_names_the_node_that_was_forgotten() -> None:
     details = {"peer": "12D3KooWpeer", "name": "n2", "owed": 3}
     entry = {"at_ms": 0, "act": "member.forgotten", "author": "ada", "reason": "broken", "details": details}
     with stand_in(200, {"response": {"message": "ok", "data": {"lines": [json.dumps(entry)]}}}) as where:

@@ -3,7 +3,7 @@
 from tests.unit.node.commands.running import ADDRESS, bzzz, json_of, stand_in
 
 
-def test_the_node_says_who_and_how_it_is(api: str) -> None:
+def test_id_shows_the_name_and_the_state_of_the_node(api: str) -> None:
     who = json_of("id")
     assert who["peer_id"] in bzzz("id").stdout
     assert json_of("peers") == {"peers": [], "left_out": 0}

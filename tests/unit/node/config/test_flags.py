@@ -188,7 +188,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*NAMES, "reason", "author", "override", "expires_in", "x"]), JSON, max_size=5))
-def test_whatever_comes_as_json_is_a_change_or_one_clear_refusal(data: dict[str, Any]) -> None:
+def test_any_json_is_a_change_or_one_clear_refusal(data: dict[str, Any]) -> None:
     try:
         change = read_change(data, author="a")
     except InvalidPayload as error:

@@ -285,9 +285,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ({"log_format": "xml"}, ["flag --log-format", "text, json"]),
     ],
 )  # fmt: skip
-def test_a_value_that_is_wrong_is_refused_with_who_set_it_and_what_to_write(
-    flags: dict[str, Any], parts: list[str]
-) -> None:
+def test_a_wrong_value_is_refused_with_its_source_and_what_to_write(flags: dict[str, Any], parts: list[str]) -> None:
     line = refusal(flags)
     for part in parts:
         assert part in line
@@ -452,7 +450,7 @@ def test_rows_show_every_option_once() -> None:
 
 
 @given(st.text(max_size=40), st.sampled_from(OPTIONS))
-def test_whatever_stands_in_a_variable_is_a_value_or_one_clear_line(text: str, option: Any) -> None:
+def test_any_text_in_a_variable_is_a_value_or_one_clear_line(text: str, option: Any) -> None:
     try:
         load({}, {option.variable: text})
     except ConfigError as error:

@@ -103,7 +103,7 @@ async def test_an_operation_with_a_short_deadline_is_no_evidence(autojump_clock:
         assert r.changes == []
 
 
-async def test_a_process_that_was_late_itself_blames_nobody(mock_clock: Clock) -> None:
+async def test_a_process_that_was_late_itself_blames_no_peer(mock_clock: Clock) -> None:
     async with rig() as r:
         for _ in range(5):
             since = trio.current_time()

@@ -87,7 +87,7 @@ def test_another_program_that_says_to_be_this_node_is_wrong() -> None:
     assert wrong.subject == "identity" and "copy of this data directory" in wrong.advice
 
 
-def test_a_node_on_loopback_and_one_that_searches_nobody_are_told_so() -> None:
+def test_a_node_on_loopback_and_one_that_searches_no_peer_are_reported() -> None:
     found = findings(node={**NODE, "multiaddrs": NODE["multiaddrs"][1:]}, mdns={**MDNS, "on": False})
     text = "\n".join(finding.text for finding in found)
     assert "it listens on loopback alone" in text and "mDNS is switched off" in text and "it searches nobody" in text

@@ -200,7 +200,7 @@ events = st.one_of(
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), events), max_size=60), st.integers(1, 4), st.floats(0, 0.999))
-def test_whatever_happens_in_whatever_order(steps: list, threshold: int, chance: float) -> None:  # type: ignore[type-arg]
+def test_any_events_in_any_order_keep_the_invariants(steps: list, threshold: int, chance: float) -> None:  # type: ignore[type-arg]
     machine, now = breaker(threshold=threshold, chance=chance), 0.0
     for passed, event in steps:
         now += passed

@@ -161,7 +161,7 @@ steps = st.lists(st.tuples(st.floats(0, 1.5), st.none() | events))
 
 
 @given(steps)
-def test_whatever_happens_in_whatever_order(history: list[tuple[float, Event | None]]) -> None:
+def test_any_events_in_any_order_keep_the_invariants(history: list[tuple[float, Event | None]]) -> None:
     machine, now = FailureDetector(), 0.0
     here: dict[str, float] = {}
     pinged: dict[str, float] = {}

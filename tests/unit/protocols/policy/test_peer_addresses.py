@@ -58,7 +58,7 @@ def test_an_address_at_which_another_peer_answered_is_not_trusted_again() -> Non
     assert addresses.learn(("/a",), Source.HELLO, 10.0 + DISTRUST_SECONDS), "a router may give it to this peer later"
 
 
-def test_a_configured_address_is_kept_whoever_answers_there() -> None:
+def test_a_configured_address_is_kept_whichever_peer_answers_there() -> None:
     addresses = known((Source.CONFIGURATION, "/a"))
     addresses.distrust("/a", 0.0)
     assert addresses.texts() == ("/a",)

@@ -573,7 +573,7 @@ EVENTS = st.one_of(
 
 @settings(max_examples=300)
 @given(st.lists(st.tuples(st.floats(0, 4), EVENTS), max_size=50), st.floats(0, 0.999))
-def test_whatever_happens_in_whatever_order(history: list[tuple[float, Event]], chance: float) -> None:
+def test_any_events_in_any_order_keep_the_invariants(history: list[tuple[float, Event]], chance: float) -> None:
     machine, now = Peers("own", chance=lambda: chance, forget_seconds=20.0), 0.0
     connected: set[str] = set()
     dialling: Counter[str] = Counter()

@@ -82,7 +82,7 @@ def test_a_long_chain_without_content_ends_with_the_latest_held_version() -> Non
     assert len(walk.missing) == readable_heads.MISSING_MAX
 
 
-def test_parents_that_nobody_knows_are_followed_only_so_far(monkeypatch: MonkeyPatch) -> None:
+def test_parents_that_no_node_knows_are_followed_only_so_far(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(readable_heads, "PARENTS_MAX", 100)
     rows: list[Row] = [(1, (), True), *((2 + n, tuple(range(1_000 * n, 1_000 * n + 30)), False) for n in range(1, 9))]
     walk = ReadableWalk([digest(number) for number in range(1, 9)])

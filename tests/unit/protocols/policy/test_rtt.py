@@ -115,7 +115,7 @@ trips = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 100), st.floats(
 
 
 @given(trips, st.floats(0, 5), st.floats(0, 10))
-def test_whatever_was_measured_every_wait_is_bounded(
+def test_every_wait_is_bounded_for_any_measurement(
     history: list[tuple[str, float, float]], least: float, most: float
 ) -> None:
     trips, now = RttEstimator(), 0.0

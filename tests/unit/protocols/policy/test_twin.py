@@ -45,7 +45,7 @@ def test_a_twin_that_was_not_met_for_a_while_is_gone() -> None:
 
 
 @given(st.lists(st.sampled_from(["first dials", "second dials"]), min_size=1, max_size=6))
-def test_exactly_one_of_two_backs_off_whoever_dials(dials: list[str]) -> None:
+def test_exactly_one_of_two_backs_off_whichever_side_dials(dials: list[str]) -> None:
     first, second = TwinDetector(A), TwinDetector(B)
     for dial in dials:
         first.met(B, "b", 0.0, dialled=dial == "first dials")

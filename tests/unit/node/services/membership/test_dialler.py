@@ -77,7 +77,7 @@ async def test_addresses_of_this_node_are_not_dialled_and_say_so_when_there_are_
     assert len(network.dialled) == 1
 
 
-async def test_who_else_answered_is_part_of_how_a_dial_ended() -> None:
+async def test_the_peer_that_answered_instead_is_part_of_how_a_dial_ended() -> None:
     network = _Network()
     network.others = {BOOTSTRAP: "12D3KooWB"}  # type: ignore[misc]  # of this one alone
     ended = await dialler_over(network).dial(Dial("12D3KooWA", (BOOTSTRAP,)))

@@ -36,7 +36,7 @@ def of(peer: str, *addresses: str) -> list[str]:
 @pytest.mark.parametrize(
     "source", [Source.HELLO, Source.MDNS, Source.API, Source.EXCHANGE, Source.ANNOUNCE, Source.DHT]
 )
-async def test_an_address_of_somebody_else_is_dropped_and_counted(source: Source) -> None:
+async def test_an_address_of_another_node_is_dropped_and_counted(source: Source) -> None:
     rig = Rig()
     assert rig.taken("far", *of("far", LAN), *of("other", LAN), LAN, source=source) == of("far", LAN)
     assert rig.counters.counts.addresses_refused == 2

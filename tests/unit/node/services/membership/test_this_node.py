@@ -45,7 +45,7 @@ async def test_a_peer_on_this_machine_is_told_loopback_addresses_and_another_is_
     assert node.addresses_for("") == (LAN,)
 
 
-async def test_who_waits_is_woken_when_others_are_to_be_told_something_else() -> None:
+async def test_a_waiter_is_woken_when_the_addresses_for_others_change() -> None:
     net = Moving()
     node, changes = over(net), 0
 

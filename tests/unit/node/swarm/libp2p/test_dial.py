@@ -12,7 +12,7 @@ from node.swarm.libp2p.upgrade import Upgrader
 @pytest.mark.parametrize(
     "error", [UnicodeError("label empty or too long"), OverflowError("a port"), OSError("no name")]
 )
-async def test_whatever_a_resolver_raises_is_why_the_dial_failed(
+async def test_any_error_of_a_resolver_is_why_the_dial_failed(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object, **__: object) -> list[object]:
