@@ -11,6 +11,7 @@ from the network raises out of it.
 import asyncio
 import errno
 import logging
+import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,7 @@ from discovery.mdns_table import Change, MdnsTable
 
 log = logging.getLogger(__name__)
 
+PORT = 5353
 RESCAN_SECONDS = 2.0
 """How often the interfaces of the machine are looked at."""
 UPDATE_SECONDS = 5.0
@@ -135,6 +137,7 @@ class MdnsResponder:
         loop = self._loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_failure)
         interfaces = self._scan()
+        _try_port()
         zeroconf = Zeroconf(interfaces=_choices(interfaces), use_asyncio=True)
         zeroconf.record_manager = _Messages(zeroconf, self._admit)  # before its sockets have readers
         live = _Live(zeroconf, interfaces, loop.time(), self.counts.own)
@@ -275,6 +278,15 @@ class _Live:
     def is_complete(self) -> bool:
         """Whether each interface has its sockets: an address that is being checked for duplicates has none yet."""
         return len(self.zeroconf.engine.senders) >= len(_choices(self.interfaces))
+
+
+def _try_port() -> None:
+    """Raise OSError when the port is taken: zeroconf, which finds that out as well, leaves its socket open then."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "SO_REUSEPORT"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("", PORT))
 
 
 async def _close(zeroconf: Zeroconf) -> None:

@@ -222,7 +222,6 @@ async def test_what_finds_no_room_while_the_node_is_busy_comes_with_the_next_ans
 # -- a machine that does not let it ------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # zeroconf leaves its socket to Python
 async def test_a_port_that_is_taken_is_a_line_of_health_and_tried_again(
     network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
