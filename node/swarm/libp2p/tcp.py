@@ -116,11 +116,11 @@ class TcpConnection(ReadWriteCloser):
 
 
 async def connect(family: int, host: str, port: int, make: type[TcpConnection] = TcpConnection) -> TcpConnection:
-    """Connect to an IP address. Raises OSError. When cancelled, it leaves no socket open."""
+    """Connect to an IP address, maybe with a zone. Raises OSError. When cancelled, it leaves no socket open."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        code = sock.connect_ex((host, port))
+        code = sock.connect_ex(_socket_address(host, port))
         if code == errno.EINPROGRESS:
             await trio.lowlevel.wait_writable(sock)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -151,6 +151,14 @@ async def accept(
                     "out_of_descriptors", "", f"cannot take another connection now, and tries again: {why}"
                 )
                 await trio.sleep(0.1)
+
+
+def _socket_address(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """The address as the kernel takes it: a zone is the number of an interface. Raises OSError without that one."""
+    ip, _, zone = host.partition("%")
+    if not zone:
+        return host, port
+    return ip, port, 0, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
 
 
 def _host_and_port(sock: socket.socket) -> tuple[str, int] | None:
