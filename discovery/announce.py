@@ -23,14 +23,15 @@ from protocols.policy.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 120.0
-HEARTBEAT_SECONDS_PER_PEER = 8.0
+HEARTBEAT_SECONDS = 240.0
+HEARTBEAT_SECONDS_PER_PEER = 16.0
 """A larger swarm has a slower heartbeat, so that all heartbeats together stay the same traffic."""
 HEARTBEAT_SECONDS_MAX = 6 * 3600.0
-HOLD_HEARTBEATS = 3.5
+HOLD_HEARTBEATS = 3.0
 """An announcement expires after so many heartbeats of its peer."""
 OWN_BURST = 10.0
 """Changes that are announced at once; those after them are announced together, some seconds later."""
+RETRY_SECONDS = 5.0
 SENT_SECONDS = 0.05
 """How long a farewell may take from the queue to the peers."""
 EXCHANGE_BYTES_MAX = 1 << 20
@@ -163,6 +164,7 @@ class AnnounceFinder:
     async def _announce_repeatedly(self) -> None:
         rate = TokenBucket(rate=RATE, burst=OWN_BURST, now=trio.current_time())
         last: Announcement | None = None
+        failed = False
         self._is_due = True
         while not self._has_left:
             self._woken = trio.Event()
@@ -170,20 +172,24 @@ class AnnounceFinder:
             if self._is_due or own is not last:
                 self._is_due, last = False, own
                 self._announced_at = trio.current_time()
-                await self._publish(own)
+                failed = not await self._publish(own)
                 if seconds := rate.take(1.0, trio.current_time()):
                     await trio.sleep(seconds)
-            with trio.move_on_after(self._period() * (0.75 + 0.5 * self._chance())) as pause:
+            wait = RETRY_SECONDS if failed else self._period() * (0.75 + 0.5 * self._chance())
+            with trio.move_on_after(wait) as pause:
                 await self._woken.wait()
             self._is_due = self._is_due or pause.cancelled_caught
 
-    async def _publish(self, announcement: Announcement) -> None:
+    async def _publish(self, announcement: Announcement) -> bool:
+        """Send an announcement to everybody. Returns whether that worked."""
         try:
             await self._swarm.publish(announcement.encoded)
-            self._announced += 1
         except BzzzError as error:
             self._errors += 1
-            log.warning("this node could not announce itself: %s", error.message)
+            log.warning("this node could not announce itself, and tries again: %s", error.message)
+            return False
+        self._announced += 1
+        return True
 
     def _period(self) -> float:
         return min(HEARTBEAT_SECONDS_MAX, max(HEARTBEAT_SECONDS, HEARTBEAT_SECONDS_PER_PEER * len(self._table)))

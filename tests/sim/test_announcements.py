@@ -160,7 +160,7 @@ def test_what_a_node_offers_goes_with_it() -> None:
             )
             await swarm["n4"].crash()
             assert offered(swarm, "n1"), "nobody can tell yet whether it comes back"
-            await until(lambda: not offered(swarm, "n1") and not offered(swarm, "n2"), seconds=600)
+            await until(lambda: not offered(swarm, "n1") and not offered(swarm, "n2"), seconds=900)
 
     over_seeds(program)
 
