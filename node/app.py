@@ -396,6 +396,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discov
         peer_id=environment.key.peer_id,
         name=base.settings.name,
         network_name=base.settings.network,
+        is_private=base.settings.network_key is not None,
         started_ms=now_ms(),
         dht=dht,
         author=Author(dht, store, environment.key, now_ms=now_ms, must_ask=members.reconciliation.must_ask),

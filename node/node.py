@@ -31,6 +31,8 @@ class Node:
     peer_id: str
     name: str
     network_name: str
+    is_private: bool
+    """Whether only nodes with the key of its network can join."""
     started_ms: int
     dht: DispatchDHT
     author: Author

@@ -101,6 +101,7 @@ async def get_node(node: Node, request: Request) -> RouteReply:
             "peer_id": node.peer_id,
             "name": node.name,
             "network": node.network_name,
+            "private": node.is_private,
             "backend": node.dht.backend.value,
             "multiaddrs": list(node.addresses()),
             "started_at": serialize.rfc3339(node.started_ms),

@@ -1,17 +1,21 @@
 """`bzzz doctor`: what keeps this node from others, or from one of them, in words."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from node.commands import exit_codes
 from node.commands.client import ApiClient, Failure
 from node.commands.health import health_report
-from node.commands.options import talks_to_node
+from node.commands.options import complete_files, config_option, talks_to_node
 from node.commands.output import print_json, print_line
 from node.config import values
 from node.diagnosis.finding import Finding, bad, is_well, note, ok
+
+if TYPE_CHECKING:
+    from node.config.settings import Settings
 
 ADDRESSES_MAX = 8
 """Addresses of a peer that are tried."""
@@ -19,8 +23,17 @@ ADDRESSES_MAX = 8
 
 @click.command("doctor", short_help="Say what keeps this node from others.")
 @click.argument("peer", required=False)
+@config_option
+@click.option(
+    "--join-file",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="A file with the join phrase of the node's private network (or set BZZZ_JOIN): handshakes need its key.",
+)
 @talks_to_node
-def doctor_command(*, client: ApiClient, as_json: bool, peer: str | None) -> None:
+def doctor_command(
+    *, client: ApiClient, as_json: bool, peer: str | None, config: str | None, join_file: str | None
+) -> None:
     """Say what keeps this node from others: addresses, multicast, ports, clocks, programs, peers that are away and why.
 
     With PEER (a peer id, a name, a multiaddr, or HOST:PORT of a node's API): which hop of the way to it fails. Where no
@@ -29,17 +42,23 @@ def doctor_command(*, client: ApiClient, as_json: bool, peer: str | None) -> Non
     The exit code is 0 only when nothing is wrong.
     """
     running, findings = _running(client)
+    settings, wrong = _settings(config, join_file)
+    findings += wrong
+    is_private = running is not None and running.node["private"]
+    tries = _Handshakes(network_key=settings.network_key if settings else None, is_private=is_private)
     if peer is not None:
-        findings = [*findings, *_way(peer, running)]
+        findings = [*findings, *_way(peer, running, tries)]
     elif running is not None:
         from node.diagnosis import running as diagnosis
 
         findings += diagnosis.findings(
             node=running.node, peers=running.peers, finders=running.finders, health=health_report(client)[0]
         )
-        findings += _ports(running.node["multiaddrs"])
-    else:
-        findings += _of_machine()
+        findings += _ports(running.node["multiaddrs"], tries)
+    elif settings is not None:
+        from node.diagnosis import machine
+
+        findings += machine.findings(settings)
     if as_json:
         print_json({"well": is_well(findings), "findings": [finding.as_dict() for finding in findings]})
     else:
@@ -71,9 +90,9 @@ def _running(client: ApiClient) -> tuple[_Running | None, list[Finding]]:
     return _Running(node, peers, client.call("GET", "/v1/discovery").data["finders"]), []
 
 
-def _ports(addresses: list[str]) -> list[Finding]:
+def _ports(addresses: list[str], tries: "_Handshakes") -> list[Finding]:
     """Whether the running node answers at its own addresses, from this machine."""
-    ends = [(address, _hops(address)[-1]) for address in addresses[:ADDRESSES_MAX]]
+    ends = [(address, tries.hops(address)[-1]) for address in addresses[:ADDRESSES_MAX]]
     wrong = [bad("ports", f"{address}: {end.text}", end.advice) for address, end in ends if not is_well([end])]
     if ends and not wrong:
         text = f"it answers at all of its {len(ends)} addresses, from this machine"
@@ -81,26 +100,25 @@ def _ports(addresses: list[str]) -> list[Finding]:
     return wrong
 
 
-def _of_machine() -> list[Finding]:
+def _settings(config: str | None, join_file: str | None) -> tuple["Settings | None", list[Finding]]:
+    """The settings that a node would start with here; or None and what is wrong with them."""
     from node.config.file import ConfigError
     from node.config.load import load
-    from node.diagnosis import machine
 
     try:
-        settings = load({})
+        return load({"config": config, "join_file": join_file}), []
     except ConfigError as error:
-        return [bad("settings", str(error))]
-    return machine.findings(settings)
+        return None, [bad("settings", str(error))]
 
 
 # -- the way to one peer ----------------------------------------------------------------------------------------------
 
 
-def _way(peer: str, running: _Running | None) -> list[Finding]:
+def _way(peer: str, running: _Running | None, tries: "_Handshakes") -> list[Finding]:
     """The hops to a peer, by each of its addresses, and what the running node has to say of it."""
     addresses, findings = _addresses(peer, running)
     for address in addresses[:ADDRESSES_MAX]:
-        findings += [note("way", address), *_hops(address)]
+        findings += [note("way", address), *tries.hops(address)]
     ids = {address.rpartition("/p2p/")[2] for address in addresses if "/p2p/" in address}
     named = {peer, *ids} - {""}
     if running is not None:
@@ -108,12 +126,21 @@ def _way(peer: str, running: _Running | None) -> list[Finding]:
     return findings
 
 
-def _hops(address: str) -> list[Finding]:
-    import trio
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Handshakes:
+    """What this command knows of the network for handshakes: its key, and whether it has one."""
 
-    from node.diagnosis.way import walk  # imported late: it imports libp2p
+    network_key: bytes | None
+    is_private: bool
 
-    return trio.run(walk, address)
+    def hops(self, address: str) -> list[Finding]:
+        """The hops of the way to a multiaddr."""
+        import trio
+
+        from node.diagnosis.way import walk  # imported late: it imports libp2p
+
+        lacks_key = self.is_private and self.network_key is None
+        return trio.run(partial(walk, address, network_key=self.network_key, lacks_key=lacks_key))
 
 
 def _addresses(peer: str, running: _Running | None) -> tuple[list[str], list[Finding]]:

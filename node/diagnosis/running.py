@@ -11,6 +11,8 @@ from protocols.policy.health import judge_clock
 PEERS_NAMED_MAX = 20
 """Peers of one kind that have a line each."""
 _BY_OPERATOR = {"configuration", "api"}
+_PRIVATE = ", and nodes without its key are refused"
+_OTHERS = "nodes of a swarm of another name are not members of it"
 _BOOTSTRAP = "name one node of the swarm: bzzz up --bootstrap HOST:8080"
 
 Data = Mapping[str, Any]
@@ -20,7 +22,7 @@ def findings(*, node: Data, peers: Sequence[Data], finders: Sequence[Data], heal
     """`node`, `peers`, `finders` and `health` are the data of the answers of those names."""
     every = [
         ok("node", f"{node['name']}: {node['backend']}, peer id {node['peer_id']}"),
-        ok("network", f"the swarm is named {node['network']!r}; nodes of other names are parted from"),
+        ok("network", f"the swarm is named {node['network']!r}{_PRIVATE if node['private'] else ''}; {_OTHERS}"),
         *_listening(node),
         *_finders(finders),
         *_clock(peers),

@@ -6,8 +6,9 @@ import socket
 
 import trio
 
-from node.diagnosis.finding import Finding, bad, ok
+from node.diagnosis.finding import Finding, bad, note, ok
 from node.swarm.libp2p.address import IP, TcpAddress, parse
+from node.swarm.libp2p.pnet import WrongNetworkKey
 from node.swarm.libp2p.tcp import TcpConnection, connect
 from node.swarm.libp2p.upgrade import Upgrader, describe
 
@@ -20,11 +21,17 @@ _HINTS = {
     errno.EPERM: ("a firewall of this machine forbids it", "allow it"),
     errno.EACCES: ("a firewall of this machine forbids it", "allow it"),
 }
+_NO_KEY = "the network is private, and this command does not know its key: no handshake was possible"
 _SILENT = ("no answer within 3 s", "a firewall drops it on the way, or the machine is off")
 
 
-async def walk(address: str) -> list[Finding]:
-    """A finding for each hop of the way to a multiaddr, up to the first one that fails."""
+async def walk(address: str, *, network_key: bytes | None = None, lacks_key: bool = False) -> list[Finding]:
+    """A finding for each hop of the way to a multiaddr, up to the first one that fails.
+
+    `network_key` is that of a private network. `lacks_key` says that the network is private and its key is not known
+    here, so that a node which refuses the handshake may be well.
+    """
+    upgrader = Upgrader(os.urandom(32), network_key=network_key)  # an identity that no node remembers
     try:
         endpoint = parse(address)
     except ValueError as error:
@@ -42,19 +49,23 @@ async def walk(address: str) -> list[Finding]:
         hops.append(ok("name", f"{endpoint.host} is {host}"))
     try:
         with trio.fail_after(HOP_SECONDS):
-            tcp = await connect(family, host, endpoint.port)
+            tcp = await connect(family, host, endpoint.port, upgrader.connection)
     except (OSError, trio.TooSlowError) as error:
         why, advice = _words(error)
         return [*hops, bad("port", f"{host} port {endpoint.port}: {why}", advice)]
     hops.append(ok("port", f"{host} port {endpoint.port} accepts connections"))
-    return [*hops, await _identity(tcp, endpoint)]
+    return [*hops, await _identity(upgrader, tcp, endpoint, lacks_key=lacks_key)]
 
 
-async def _identity(tcp: TcpConnection, endpoint: TcpAddress) -> Finding:
-    """The handshake, by an identity of its own that no node remembers: it proves who is there, and joins nothing."""
+async def _identity(upgrader: Upgrader, tcp: TcpConnection, endpoint: TcpAddress, *, lacks_key: bool) -> Finding:
+    """The handshake proves who is there, and joins nothing."""
     try:
         with trio.fail_after(HOP_SECONDS):
-            there = str((await Upgrader(os.urandom(32)).outbound(tcp)).peer_id)
+            there = str((await upgrader.outbound(tcp)).peer_id)
+    except WrongNetworkKey as error:
+        if lacks_key:
+            return note("handshake", _NO_KEY, "name the file with the join phrase: --join-file FILE")
+        return bad("handshake", str(error), "use one join phrase for both, and the port of the swarm, not the API's")
     except Exception as error:  # libp2p raises what it likes
         why = f"no answer within {HOP_SECONDS:g} s" if isinstance(error, trio.TooSlowError) else describe(error)
         return bad(

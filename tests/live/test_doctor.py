@@ -100,6 +100,18 @@ async def test_the_hops_of_the_way_end_at_the_one_that_fails() -> None:
     assert (await walk("/udp/1"))[-1].subject == "address"
 
 
+async def test_the_handshake_in_a_private_network_needs_its_key() -> None:
+    key = bytes(range(32))
+    async with running(network_key=key) as (host, _):
+        address = host.addresses[0]
+        assert [hop.subject for hop in await walk(address, network_key=key)] == ["port", "identity"]
+        unknown = (await walk(address, lacks_key=True))[-1]
+        assert unknown.level is Level.NOTE and "does not know its key" in unknown.text
+        for wrong in (None, bytes(32)):
+            refused = (await walk(address, network_key=wrong))[-1]
+            assert refused.level is Level.BAD and "network key" in refused.text
+
+
 @pytest.mark.parametrize("text", ["", "\x1b[2J", "/ip4/1.2.3.4", "a" * 300])
 def test_a_peer_that_is_none_is_told_so(text: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "node.cli", "doctor", text, "--api", "127.0.0.1:9", "--json"]

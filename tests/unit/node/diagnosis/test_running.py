@@ -7,8 +7,9 @@ import pytest
 from node.diagnosis import running
 from node.diagnosis.finding import Finding, Level, is_well
 
-NODE = {
+NODE: dict[str, Any] = {
     "name": "ada", "backend": "hybrid", "peer_id": "12D3KooWada", "network": "bzzz",
+    "private": False,
     "multiaddrs": ["/ip4/10.0.0.1/tcp/4001/p2p/12D3KooWada", "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWada"],
 }  # fmt: skip
 COUNTS = {"questions": 3, "heard": 5, "own_heard": 2, "dropped_own_id": 0, "dropped_share": 0}
@@ -43,6 +44,10 @@ def test_a_node_among_its_members_is_well_and_says_what_was_looked_at() -> None:
     assert "/ip4/10.0.0.1/tcp/4001" in text and "127.0.0.1" not in text
     assert "3 questions sent, 2 own messages came back, 5 of other nodes heard" in text
     assert "2 of 2 members are connected" in text
+
+
+def test_a_private_network_is_said() -> None:
+    assert any("nodes without its key are refused" in each.text for each in findings(node={**NODE, "private": True}))
 
 
 @pytest.mark.parametrize(
