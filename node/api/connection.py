@@ -48,6 +48,9 @@ class Connection:
         self._limits = limits
         self._now_ms = now_ms
         self._connections = connections
+        self._connections[self] = None
+        self.waits_since = trio.current_time()
+        """When it was accepted, or had sent its last answer."""
         self._http = Http1(self._receive_body, address)
         self._request: Request | None = None
         """The request that is answered."""
@@ -65,13 +68,12 @@ class Connection:
         """Whether it waits for a request, or for the rest of one."""
         return not self._is_closing and (self._request is None or not self._request.is_whole)
 
-    @property
-    def is_left(self) -> bool:
-        """Whether its client has closed its side, as far as the system knows. This asks the system."""
+    def may_give_way(self) -> bool:
+        """Whether it waits and nothing of its client has arrived, or its client has left. This asks the system."""
         try:
             return not self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
-            return False
+            return self.is_waiting
         except OSError:
             return True
 
@@ -91,7 +93,6 @@ class Connection:
 
     async def run(self, *, refused: BzzzError | None = None) -> None:
         """Serve the connection until it ends; with `refused`, answer that and end it."""
-        self._connections[self] = None
         try:
             if refused is not None:
                 await self._refuse(refused)
@@ -122,7 +123,8 @@ class Connection:
                 await self._close(lingers=not request.is_whole or self._http.has_more)
                 return
             self._request = None
-            self._scope.deadline = trio.current_time() + self._limits.idle_seconds_max
+            self.waits_since = trio.current_time()
+            self._scope.deadline = self.waits_since + self._limits.idle_seconds_max
             self._connections[self] = self._connections.pop(self, None)  # all others have waited longer now
 
     async def _next_request(self) -> Request | None:

@@ -7,6 +7,7 @@
 """
 
 import socket
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 
@@ -15,7 +16,10 @@ import trio
 from node.api.connection import App, Connection, Connections
 from node.api.limits import ServerLimits
 from node.api.listen import Acceptor, url_of
-from protocols.errors import Unavailable
+from protocols.errors import BzzzError, Unavailable
+
+YOUNG_SECONDS = 0.05
+"""How long a connection may wait for its first or next request, whatever comes."""
 
 
 async def serve(
@@ -34,12 +38,8 @@ async def serve(
     sockets = _OpenSockets(limits.connections_max + limits.surplus_max)
     async with trio.open_nursery() as nursery:
 
-        async def serve_connection(client: socket.socket, address: str) -> None:
+        async def serve_connection(connection: Connection, refused: BzzzError | None) -> None:
             try:
-                refused = None
-                if len(connections) >= limits.connections_max and not _make_room(connections):
-                    refused = Unavailable("this node has too many connections; try again later")
-                connection = Connection(app, client, limits, now_ms, connections, address=address)
                 await connection.run(refused=refused)
             finally:
                 sockets.closed()
@@ -47,9 +47,19 @@ async def serve(
         async def accept_forever() -> None:
             acceptor = Acceptor(listening)
             while True:
-                for client, address in await acceptor.accept(await sockets.room()):
-                    sockets.opened()
-                    nursery.start_soon(serve_connection, client, address)
+                accepted = deque(await acceptor.accept(await sockets.room()))
+                sockets.opened(len(accepted))
+                try:
+                    while accepted:
+                        refused = None
+                        if not await _make_room(connections, limits.connections_max):
+                            refused = Unavailable("this node has too many connections; try again later")
+                        client, address = accepted.popleft()
+                        connection = Connection(app, client, limits, now_ms, connections, address=address)
+                        nursery.start_soon(serve_connection, connection, refused)
+                finally:
+                    for client, _ in accepted:
+                        client.close()
 
         with closing(listening):
             async with trio.open_nursery() as accepting:
@@ -70,8 +80,8 @@ class _OpenSockets:
         self._count = 0
         self._closed = trio.Event()
 
-    def opened(self) -> None:
-        self._count += 1
+    def opened(self, count: int) -> None:
+        self._count += count
 
     def closed(self) -> None:
         self._count -= 1
@@ -85,10 +95,21 @@ class _OpenSockets:
         return self._most - self._count
 
 
-def _make_room(connections: Connections) -> bool:
-    """Close the connection that has waited longest. False when none waits: all have requests in progress."""
-    for connection in connections:
-        if connection.is_waiting or connection.is_left:
-            connection.give_way()
-            return True
-    return False
+async def _make_room(connections: Connections, most: int) -> bool:
+    """Close the connection that has waited longest if there are so many. False when none waits: all have requests in
+    progress.
+
+    One that waits for less than `YOUNG_SECONDS` is given that time to send its request: otherwise a crowd of new
+    connections would close each one before it is used.
+    """
+    while len(connections) >= most:
+        oldest = next((connection for connection in connections if connection.may_give_way()), None)
+        if oldest is not None and (young_seconds := oldest.waits_since + YOUNG_SECONDS - trio.current_time()) > 0:
+            await trio.sleep(young_seconds)
+        elif oldest is not None:
+            oldest.give_way()
+        elif any(connection.is_waiting for connection in connections):
+            await trio.lowlevel.checkpoint()  # for each that waits something has arrived, and is read now
+        else:
+            return False
+    return True

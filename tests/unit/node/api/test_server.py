@@ -238,6 +238,16 @@ async def test_idle_connections_give_way_to_a_new_one() -> None:
             await stream.aclose()
 
 
+async def test_a_crowd_of_new_connections_closes_none_before_it_is_used() -> None:
+    async with running(ServerLimits(connections_max=2)) as server:
+        crowd = [await server.connect() for _ in range(8)]
+        for stream in crowd:
+            await stream.send_all(request())
+        for stream in crowd:
+            assert is_status(200, await stream.receive_some(65536))
+            await stream.aclose()
+
+
 async def test_a_client_that_leaves_in_the_middle_of_a_body_frees_its_place_at_once() -> None:
     async with running(PATIENT, RequestLimits(requests_max=1)) as server:
         async with await server.connect() as stream:
