@@ -7,18 +7,16 @@ from typing import TypeVar
 import pytest
 
 from netsim.faults.base import Fault, unplayable
+from netsim.faults.disk_kinds import BadDisk, Clone, OldCopy
 from netsim.faults.kinds import (
     KINDS,
-    BadDisk,
     Byzantine,
     ClockJump,
     ClockOffset,
-    Clone,
     Crash,
     Cut,
     Flip,
     Join,
-    OldCopy,
     Partition,
     Pause,
     Restart,
