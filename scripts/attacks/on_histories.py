@@ -158,7 +158,7 @@ class _History:
         async with _puts_beside(self._run):
             while batch := tuple(islice(rest, ENVELOPES_MAX)):
                 reply = await member.ask(Merge(tuple(envelope.encoded for envelope in batch)), Lane.BULK)
-                if reply != MergeReply(len(batch), ()):
+                if not isinstance(reply, MergeReply) or reply.refusals or reply.total != len(batch):
                     raise TargetFailed(f"versions of a long history were not accepted: {str(reply)[:200]}")
 
     async def read_all(self, *temporals: str) -> None:
