@@ -158,7 +158,7 @@ async def test_a_peer_that_provides_ever_more_keys_is_refused(peer: Peer) -> Non
         peer.net.ask("a", number, AddProvider(key, 1_000))
     answers = [await peer.answer_to(number) for number in range(1, len(keys) + 1)]
     assert answers.count(ProviderAdded()) <= PROVIDED_BURST + 1
-    assert isinstance(answers[-1], FailedReply)
-    assert isinstance(answers[-1].error, TooManyRequests)
-    assert await peer.store.providers(keys[0], now_ms=NOW) == ["a"]
-    assert await peer.store.providers(keys[-1], now_ms=NOW) == []
+    for key, answer in zip(keys, answers, strict=True):  # they are served side by side, in any order
+        is_kept = await peer.store.providers(key, now_ms=NOW) == ["a"]
+        assert is_kept is (answer == ProviderAdded())
+        assert is_kept or (isinstance(answer, FailedReply) and isinstance(answer.error, TooManyRequests))
