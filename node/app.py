@@ -366,16 +366,14 @@ def _dht(base: _Base, swarm: _Swarm) -> DispatchDHT:
     return dht
 
 
-def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discovery | None) -> Node:
-    """The node over its parts; without a swarm on the mock backend."""
-    environment, flags, members = base.environment, base.flags, base.members
-    store, now_ms = environment.store, environment.now_ms
-    resolver = Resolver(dht, store, flags=flags.current, readable=base.readable)
-    flags.subscribe(lambda _, after: resolver.use_flags(after))
-    monitor = HealthMonitor(
+def _monitor(
+    base: _Base, dht: DispatchDHT, resolver: Resolver, swarm: _Swarm | None, discovery: Discovery | None
+) -> HealthMonitor:
+    environment, members = base.environment, base.members
+    return HealthMonitor(
         dht=dht,
-        flags=flags,
-        store=store,
+        flags=base.flags,
+        store=environment.store,
         members=members,
         breaker=swarm.breaker if swarm else None,
         resolver=resolver,
@@ -384,14 +382,22 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discov
         finders=discovery.finders if discovery else (),
         probes=Probes(
             own=environment.key.peer_id,
-            store=store,
+            store=environment.store,
             resolver=resolver,
             members=members,
             rpc=swarm.rpc if swarm else None,
         ),
         call_metrics=base.call_metrics,
-        now_ms=now_ms,
+        now_ms=environment.now_ms,
     )
+
+
+def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discovery | None) -> Node:
+    """The node over its parts; without a swarm on the mock backend."""
+    environment, flags, members = base.environment, base.flags, base.members
+    store, now_ms = environment.store, environment.now_ms
+    resolver = Resolver(dht, store, flags=flags.current, readable=base.readable)
+    flags.subscribe(lambda _, after: resolver.use_flags(after))
     node = Node(
         peer_id=environment.key.peer_id,
         name=base.settings.name,
@@ -411,7 +417,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discov
             picture=discovery.neighbours.picture if discovery else list,
             now_ms=now_ms,
         ),
-        monitor=monitor,
+        monitor=_monitor(base, dht, resolver, swarm, discovery),
         finders=discovery.finders if discovery else (),
         network=environment.network,
         breaker=swarm.breaker if swarm else None,

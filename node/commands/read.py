@@ -132,7 +132,7 @@ def history_command(
         which = "newest version is" if lost == 1 else "newest versions are"
         print_note(f"{lost} {which} held elsewhere or by nobody; 'bzzz get' prints the newest whose content can be had")
     if not data["complete"]:
-        print_note("not every holder answered; there may be more versions")
+        print_note(f"there may be more versions: {data['provenance']['reason'] or 'not every holder answered'}")
     if missing := len(data["missing"]):
         which = "version is" if missing == 1 else "versions are"
         print_note(f"{missing} earlier {which} named as parents, but this node does not know them")

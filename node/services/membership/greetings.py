@@ -51,6 +51,7 @@ class Greetings:
         on_sign_of_life: Callable[[str], None],
         start_task: Callable[..., None],
     ) -> None:
+        # More than ten parameters, because a hello carries facts for every part of the membership.
         self._network = rpc.network
         self._rpc = rpc
         self._members = members

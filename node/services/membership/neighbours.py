@@ -69,6 +69,7 @@ class Neighbours:
         may_exchange: Callable[[], bool] = lambda: True,
     ) -> None:
         """`may_exchange` says whether members are asked which members they know."""
+        # More than ten parameters, because the life of a connection touches every part of the membership.
         self._network = rpc.network
         self._rpc = rpc
         self._members = members
@@ -102,22 +103,25 @@ class Neighbours:
             sightings=self,
             announce=announce,
         )
-        self._greetings = Greetings(
-            rpc=rpc,
-            members=members,
+        self._greetings = self._make_greetings(announce)
+        self._filter = SightingFilter(
+            rpc.network, this_node, rpc.peer_policy.limit_counters, self._greetings.address_of
+        )
+
+    def _make_greetings(self, announce: AnnounceFinder) -> Greetings:
+        return Greetings(
+            rpc=self._rpc,
+            members=self._members,
             stored=self._stored,
-            this_node=this_node,
+            this_node=self._this_node,
             announce=announce,
             log_continuity=self._log_continuity,
-            now_ms=now_ms,
+            now_ms=self._now_ms,
             peer_log=self._log,
             checked=self._take,
             on_foreign=lambda peer, why: self._peers.handle(peer_events.Banned(peer, why)),
-            on_sign_of_life=on_sign_of_life,
+            on_sign_of_life=self._on_sign_of_life,
             start_task=self._start_task,
-        )
-        self._filter = SightingFilter(
-            rpc.network, this_node, rpc.peer_policy.limit_counters, self._greetings.address_of
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

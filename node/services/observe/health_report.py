@@ -72,6 +72,7 @@ class HealthReporter:
         observations: Observations,
         now_ms: Callable[[], int],
     ) -> None:
+        # More than ten parameters, because the report is about every part of a node.
         self._backend = dht
         self._flags = flags
         self._store = store

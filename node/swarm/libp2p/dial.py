@@ -60,9 +60,8 @@ async def race(
     are filled in place, so that they are complete when the caller's time is over: `silent` is the reason of an address
     that is still tried.
     """
-    failed = failures.reasons
     won: list[tuple[TcpAddress, YamuxConnection]] = []
-    failed.update({str(endpoint): silent for endpoint in endpoints})
+    (failed := failures.reasons).update({str(endpoint): silent for endpoint in endpoints})
     slots = trio.CapacityLimiter(ADDRESSES_MAX)
 
     async def begin(endpoint: TcpAddress) -> None:

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.unit.node.commands.running import ADDRESS, bzzz, json_of, put, stand_in
 
 
@@ -98,3 +100,11 @@ def test_a_history_says_that_the_newest_version_has_no_content_here() -> None:
     with stand_in(200, body) as where:
         result = bzzz("history", ADDRESS, "--api", where)
     assert "1 newest version is held elsewhere or by nobody" in result.stderr
+
+
+@pytest.mark.parametrize("reason", ["answered from this machine: no other member of the swarm is known yet", ""])
+def test_a_history_that_may_lack_versions_says_why(reason: str) -> None:
+    data = {"versions": [], "total": 0, "complete": False, "missing": [], "provenance": {"reason": reason}}
+    with stand_in(200, {"response": {"data": data, "message": "ok"}}) as where:
+        result = bzzz("history", ADDRESS, "--api", where)
+    assert f"there may be more versions: {reason or 'not every holder answered'}" in result.stderr
