@@ -68,6 +68,11 @@ class Connection:
         """Whether it waits for a request, or for the rest of one."""
         return not self._is_closing and (self._request is None or not self._request.is_whole)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of a request was read."""
+        return self._request is not None or self._http.has_part
+
     def may_give_way(self) -> bool:
         """Whether it waits and nothing of its client has arrived, or its client has left. This asks the system."""
         try:

@@ -10,6 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
+from math import inf
 
 import trio
 
@@ -19,7 +20,7 @@ from node.api.listen import Acceptor, url_of
 from protocols.errors import BzzzError, Unavailable
 
 YOUNG_SECONDS = 0.05
-"""How long a connection may wait for its first or next request, whatever comes."""
+"""How long a connection may wait for the first bytes of its first or next request, whatever comes."""
 
 
 async def serve(
@@ -99,17 +100,23 @@ async def _make_room(connections: Connections, most: int) -> bool:
     """Close the connection that has waited longest if there are so many. False when none waits: all have requests in
     progress.
 
-    One that waits for less than `YOUNG_SECONDS` is given that time to send its request: otherwise a crowd of new
-    connections would close each one before it is used.
+    One that waits for less than `YOUNG_SECONDS` is given that time to begin its request: otherwise a crowd of new
+    connections would close each one before it is used. One that stops in the middle of a request is not.
     """
     while len(connections) >= most:
-        oldest = next((connection for connection in connections if connection.may_give_way()), None)
-        if oldest is not None and (young_seconds := oldest.waits_since + YOUNG_SECONDS - trio.current_time()) > 0:
-            await trio.sleep(young_seconds)
-        elif oldest is not None:
-            oldest.give_way()
-        elif any(connection.is_waiting for connection in connections):
-            await trio.lowlevel.checkpoint()  # for each that waits something has arrived, and is read now
+        now, young = trio.current_time(), inf
+        for connection in connections:
+            until = now if connection.has_begun else connection.waits_since + YOUNG_SECONDS
+            if until > now:
+                young = min(young, until)
+            elif connection.may_give_way():
+                connection.give_way()
+                break
         else:
-            return False
+            if young < inf:
+                await trio.sleep_until(young)
+            elif any(connection.is_waiting for connection in connections):
+                await trio.lowlevel.checkpoint()  # for each that waits something has arrived, and is read now
+            else:
+                return False
     return True
