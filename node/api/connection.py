@@ -120,6 +120,8 @@ class Connection:
             self._scope.deadline, self._request = inf, request
             headers = request.headers
             self._expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
+            if self._is_reset():
+                return
             response = await self._app(request)
             if not (request.is_whole and request.is_kept_alive):
                 self._is_closing = True
@@ -131,6 +133,16 @@ class Connection:
             self.waits_since = trio.current_time()
             self._scope.deadline = self.waits_since + self._limits.idle_seconds_max
             self._connections[self] = self._connections.pop(self, None)  # all others have waited longer now
+
+    def _is_reset(self) -> bool:
+        """Whether the client has dropped the connection, and reads no answer. One that only sends no more reads it."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return False
 
     async def _next_request(self) -> Request | None:
         """The next request, once its head has arrived; None when there will be none."""
