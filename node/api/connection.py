@@ -76,11 +76,20 @@ class Connection:
     def may_give_way(self) -> bool:
         """Whether it waits and nothing of its client has arrived, or its client has left. This asks the system."""
         try:
-            return not self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return self.is_waiting
+            arrived = self._peek()
         except OSError:
             return True
+        return self.is_waiting if arrived is None else not arrived
+
+    def _peek(self) -> bytes | None:
+        """The next byte of the client; b'' when it sends no more, None when nothing has arrived yet.
+
+        Raises `OSError` when the client has reset the connection, and reads no answer.
+        """
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return None
 
     def give_way(self) -> None:
         """Close it for a new connection. Its client loses nothing: it has no request in progress, or has left."""
@@ -120,8 +129,7 @@ class Connection:
             self._scope.deadline, self._request = inf, request
             headers = request.headers
             self._expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
-            if self._is_reset():
-                return
+            self._peek()  # the connection ends here when the client has reset it
             response = await self._app(request)
             if not (request.is_whole and request.is_kept_alive):
                 self._is_closing = True
@@ -133,16 +141,6 @@ class Connection:
             self.waits_since = trio.current_time()
             self._scope.deadline = self.waits_since + self._limits.idle_seconds_max
             self._connections[self] = self._connections.pop(self, None)  # all others have waited longer now
-
-    def _is_reset(self) -> bool:
-        """Whether the client has dropped the connection, and reads no answer. One that only sends no more reads it."""
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return False
 
     async def _next_request(self) -> Request | None:
         """The next request, once its head has arrived; None when there will be none."""

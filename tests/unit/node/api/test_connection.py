@@ -1,12 +1,15 @@
 """One connection of the HTTP server over a real socket: requests in turn, bodies in pieces, and how it ends."""
 
+import socket
 from functools import partial
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.unit.node.api.listening import is_status, read_all, request, running
+from node.api.connection import Connection
+from node.api.request import Request, Response
+from tests.unit.node.api.listening import PATIENT, is_status, read_all, request, running
 
 
 async def read_answers(stream: trio.SocketStream, count: int) -> list[bytes]:
@@ -124,3 +127,28 @@ async def flood(stream: trio.SocketStream) -> None:
         nursery.start_soon(read_all, stream)
         while True:
             await stream.send_all(request() * 500)
+
+
+class Reset(socket.socket):
+    """A socket whose client resets the connection as soon as its request was read."""
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if flags & socket.MSG_PEEK:
+            raise ConnectionResetError
+        return super().recv(size, flags)
+
+
+async def test_a_request_of_a_client_that_has_reset_the_connection_is_not_worked_on() -> None:
+    worked_on: list[str] = []
+
+    async def app(request: Request) -> Response:
+        worked_on.append(request.path)
+        return Response(b"")
+
+    here, there = socket.socketpair()
+    client = Reset(fileno=here.detach())
+    client.setblocking(False)
+    with there:
+        there.sendall(request("/v1/peers"))
+        await Connection(app, client, PATIENT, lambda: 0, {}, address="").run()
+    assert worked_on == []
