@@ -1,11 +1,13 @@
 """Fixtures of the live tests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from netsim.lan.namespace import LanUnavailable
 from netsim.lan.site import Site, open_site
+from tests.live.node_processes import Process, Up
 
 
 @pytest.fixture
@@ -17,3 +19,27 @@ def site() -> Iterator[Site]:
         pytest.skip(f"no LAN can be made here: {error}")
     with opened as made:
         yield made
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    """Starts nodes on free ports, in the data directory `data` unless another is named, and ends them all."""
+    processes: list[Process] = []
+
+    def start(
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        data: str = "data",
+        descriptors: int | None = None,
+    ) -> Process:
+        common = ["--data-dir", str(tmp_path / data), "--json"]
+        if "--api" not in arguments:
+            common += ["--api", "127.0.0.1:0"]
+        if "--listen" not in arguments and "mock" not in arguments:
+            common += ["--listen", "/ip4/127.0.0.1/tcp/0"]
+        processes.append(Process(tmp_path / "log", *common, *arguments, variables=environment, descriptors=descriptors))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.end()

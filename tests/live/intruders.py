@@ -10,7 +10,6 @@ import libp2p
 import trio
 from libp2p.abc import IHost
 from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.custom_types import TProtocol
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from multiaddr import Multiaddr
 
@@ -22,8 +21,6 @@ from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.libp2p.yamux_stream import YamuxStream
 from tests.live.swarm_peers import RecordingReceiver, running
 from tests.until import until
-
-ECHO = TProtocol("/test/echo/1.0.0")
 
 
 async def connected_tcp(host: Host) -> tcp.TcpConnection:

@@ -12,8 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from netsim.lan.site import Host, Site
-from tests.live.test_up import BZZZ, REPOSITORY, Process, Up, call, clean
-from tests.live.test_up import up as up  # the fixture
+from tests.live.node_processes import Process, Up, call, connected, data_of
+from tests.unit.node.processes import BZZZ, REPOSITORY, environment
 from tests.until import block_until
 
 PAGE_BYTES = 4096 + 24
@@ -36,7 +36,7 @@ def content(api: str, name: str) -> bytes:
 
 
 def delivered(api: str) -> bool:
-    return bool(json.loads(call(api, "/v1/pending")[1])["response"]["data"]["count"] == 0)
+    return bool(data_of(api, "/v1/pending")["count"] == 0)
 
 
 def reasons(api: str) -> str:
@@ -58,11 +58,7 @@ class Pair:
         return self._up("--bootstrap", self._bootstrap, data="b")
 
     def _meet(self) -> None:
-        def met() -> bool:
-            peers = [json.loads(call(api, "/v1/peers")[1])["response"]["data"]["peers"] for api in (self.a, self.b)]
-            return all(any(peer["connected"] for peer in each) for each in peers)
-
-        block_until(met, seconds=30)
+        block_until(lambda: connected(self.a) and connected(self.b), seconds=30)
 
     def end_b(self) -> None:
         self.process.popen.kill()
@@ -169,7 +165,7 @@ def test_a_node_that_was_killed_has_lost_nothing(pair: Pair) -> None:
         pair.start_b()
     assert "not in this store" not in reasons(pair.b)
     place = f"/v1/receipt?log={receipt['log']}&sequence={receipt['sequence']}"
-    data = json.loads(call(pair.b, place)[1])["response"]["data"]
+    data = data_of(pair.b, place)
     assert (data["digest"], data["log"]) == (receipt["digest"], receipt["log"])
 
 
@@ -184,7 +180,7 @@ def start_on(host: Host, directory: Path, *bootstrap: str) -> str:
     ]  # fmt: skip
     with directory.with_suffix(".log").open("ab") as stderr:
         process = host.namespace.start(
-            command, stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, cwd=REPOSITORY, env=clean()
+            command, stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, cwd=REPOSITORY, env=environment()
         )
     assert process.stdout is not None
     line = process.stdout.readline()

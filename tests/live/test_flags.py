@@ -10,17 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.live.test_up import BZZZ, REPOSITORY, Process, Up, call, clean, envelope, up
+from tests.live.node_processes import Process, Up, call, connected, data_of, envelope
+from tests.unit.node.processes import BZZZ, REPOSITORY, environment
 from tests.until import block_until
-
-__all__ = ["up"]
 
 
 def flags(api: str) -> dict[str, Any]:
-    status, body = call(api, "/v1/flags")
-    assert status == 200
-    found: dict[str, Any] = json.loads(body)["response"]["data"]
-    return found
+    return data_of(api, "/v1/flags")
 
 
 def patch(api: str, **change: object) -> tuple[int, dict[str, Any]]:
@@ -31,7 +27,7 @@ def patch(api: str, **change: object) -> tuple[int, dict[str, Any]]:
 
 def bzzz(api: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*BZZZ, *arguments, "--api", api]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=clean(), timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment(), timeout=30)
 
 
 def swarm_of_three(up: Up) -> tuple[list[Process], list[str]]:
@@ -39,12 +35,7 @@ def swarm_of_three(up: Up) -> tuple[list[Process], list[str]]:
     first = processes[0].ready()
     processes += [up("--name", f"n{n}", "--bootstrap", first["api"], data=str(n)) for n in (2, 3)]
     apis = [first["api"], *(process.ready()["api"] for process in processes[1:])]
-
-    def met() -> bool:
-        peers = json.loads(call(apis[0], "/v1/peers")[1])["response"]["data"]["peers"]
-        return [peer["connected"] for peer in peers] == [True, True]
-
-    block_until(met, what="all have met")
+    block_until(lambda: connected(apis[0]) == 2, what="all have met")
     return processes, apis
 
 

@@ -21,7 +21,8 @@ from node.swarm.libp2p import release
 from node.swarm.libp2p.host import PROTOCOL, Host
 from node.swarm.libp2p.upgrade import Upgrader
 from node.swarm.limits import USUAL, SwarmLimits
-from tests.live.intruders import ECHO, assert_ends, assert_serves, connected_tcp, frame, intruder, plain_host
+from tests.live.echo import ECHO
+from tests.live.intruders import assert_ends, assert_serves, connected_tcp, frame, intruder, plain_host
 from tests.live.swarm_peers import joined, running, seeds_in_order
 from tests.until import until
 

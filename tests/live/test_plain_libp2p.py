@@ -36,7 +36,8 @@ from node.swarm.libp2p.multistream import propose
 from node.swarm.libp2p.upgrade import Upgrader
 from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.libp2p.yamux_frame import WINDOW
-from tests.live.intruders import ECHO, plain_host
+from tests.live.echo import ECHO
+from tests.live.intruders import plain_host
 from tests.live.swarm_peers import AGREES, mute
 from tests.until import until
 

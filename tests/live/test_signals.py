@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.test_up import call
+from tests.live.node_processes import call
 from tests.unit.node.processes import BZZZ, REPOSITORY, environment
 from tests.until import block_until
 

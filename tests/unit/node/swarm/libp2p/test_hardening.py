@@ -22,7 +22,8 @@ class Row(NamedTuple):
     """Tests, as 'file::name'."""
 
 
-HOST, HARD, LIMITS = "live/test_host.py", "live/test_host_hardening.py", "live/test_limits.py"
+HOST, HARD = "live/test_host.py", "live/test_host_hardening.py"
+CONNECTIONS, STREAMS = "live/test_connection_limits.py", "live/test_stream_limits.py"
 FRAMES = "live/test_frames.py"
 LIBRARY, PUBSUB, POLICY = "live/test_libp2p_release.py", "live/test_pubsub.py", "live/test_peer_policy.py"
 
@@ -82,7 +83,7 @@ ROWS = (
             "sim/test_real.py::test_an_indeterminate_write_is_not_shown_until_the_same_envelope_is_sent_again",
             "sim/test_real.py::test_every_answer_of_the_real_backend_is_true",
             "sim/test_hybrid.py::test_no_call_exceeds_its_deadline_when_all_peers_freeze_during_it",
-            f"{LIMITS}::test_the_streams_of_a_peer_for_a_protocol_are_bounded_and_other_peers_have_theirs",
+            f"{STREAMS}::test_the_streams_of_a_peer_for_a_protocol_are_bounded_and_other_peers_have_theirs",
         ),
     ),
     Row(
@@ -125,7 +126,7 @@ ROWS = (
     Row(
         "after 256 streams that were not closed, new_stream waits for ever",
         ("node/swarm/libp2p/yamux.py", "node/swarm/libp2p/host_adapter.py"),
-        (f"{LIMITS}::test_own_streams_are_given_up_when_the_other_side_is_silent",),
+        (f"{STREAMS}::test_own_streams_are_given_up_when_the_other_side_is_silent",),
     ),
     Row(
         "a peer that does not read absorbs 4 MiB, and then writes fail after 5 s",
@@ -157,8 +158,8 @@ ROWS = (
         "the resource manager denies a peer that connects often, and then all peers",
         ("node/swarm/limits.py", "node/swarm/libp2p/host.py"),
         (
-            f"{LIMITS}::test_a_peer_may_reconnect_without_limit",
-            f"{LIMITS}::test_an_idle_connection_is_closed_when_there_are_too_many",
+            f"{CONNECTIONS}::test_a_peer_may_reconnect_without_limit",
+            f"{CONNECTIONS}::test_an_idle_connection_is_closed_when_there_are_too_many",
         ),
     ),
     Row(
@@ -169,13 +170,13 @@ ROWS = (
     Row(
         "there is no allow list or deny list of peer ids",
         ("node/swarm/peer_policy.py", "node/swarm/libp2p/host.py"),
-        (f"{LIMITS}::test_the_lists_hold_at_once_and_both_ways",),
+        (f"{CONNECTIONS}::test_the_lists_hold_at_once_and_both_ways",),
     ),
     Row(
         "250 half-open connections fill the inbound limiter",
         ("node/swarm/libp2p/host.py",),
         (
-            f"{LIMITS}::test_a_thousand_idle_connections_and_three_hundred_half_open_ones_delay_no_other_peer",
+            f"{CONNECTIONS}::test_a_thousand_idle_connections_and_three_hundred_half_open_ones_delay_no_other_peer",
             f"{HARD}::test_half_open_connections_make_room_for_a_new_one",
         ),
     ),
