@@ -32,7 +32,7 @@ from protocols.errors import Malformed
 from protocols.policy.reputation import POINTS, Offence
 from tests.unit.vectors import load
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 PROTOCOL = (DOCS / "protocol.md").read_text(encoding="utf-8")
 

@@ -9,7 +9,7 @@ import pytest
 
 from node.config.settings import OPTIONS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("node", "protocols", "discovery", "netsim")
 SOURCES = (*PACKAGES, "scripts", "tests")
 TOP = (*SOURCES, "docs", "config")
