@@ -1,4 +1,4 @@
-"""Nodes on LANs: found by mDNS alone; without multicast, by one address; by a router; over cables; by js-libp2p."""
+"""Nodes on LANs: found by mDNS alone; without multicast, by one address; by a router; over cables."""
 
 import subprocess
 import sys
@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from netsim.lan.node import SOURCES, LanNode
 from netsim.lan.site import Host, Site
-from tests.live.js_peer import JsPeer, JsUnavailable, installed
 from tests.until import block_until
 
 ALONE = {"BZZZ_DISCOVERY_EXCHANGE": "false"}
@@ -136,15 +133,3 @@ def test_mdns_is_switched_off_and_on_while_a_node_runs(site: Site, tmp_path: Pat
     assert not mdns_of(two)["on"] and one.connected() == {"two"}
     switch("true")
     block_until(lambda: "mdns" in sources(), what="two is back")
-
-
-def test_js_libp2p_finds_a_node_and_is_found_by_mdns(site: Site, tmp_path: Path) -> None:
-    try:
-        installed()
-    except JsUnavailable as error:
-        pytest.skip(str(error))
-    lan = site.lan()
-    node = started([site.host("node", lan)], tmp_path)[0]
-    js = JsPeer(site.host("js", lan), tmp_path / "js")
-    block_until(lambda: node.peer_id in js.found(), what="js-libp2p finds the node", seconds=30)
-    block_until(lambda: node.peer_id in js.connected(), what="the node finds and dials js-libp2p", seconds=30)
