@@ -74,10 +74,15 @@ class FleetNode:
         return HttpCallers({"do": do, "host": self.started["api"].removeprefix("http://"), **facts})
 
     def freeze(self) -> None:
-        os.kill(self.process.pid, signal.SIGSTOP)
+        self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        os.kill(self.process.pid, signal.SIGCONT)
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL: it closes nothing and flushes nothing."""
+        self.process.kill()
+        self.process.wait()
 
     def end(self) -> None:
         self.thaw()

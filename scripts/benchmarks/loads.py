@@ -41,6 +41,7 @@ async def load(one: Callable[[], Awaitable[bool]], *, callers: int, seconds: flo
     return {
         "rate": len(latencies) / passed,
         "p50_ms": percentile(latencies, 0.5) * 1000 if latencies else None,
+        "p95_ms": percentile(latencies, 0.95) * 1000 if latencies else None,
         "p99_ms": percentile(latencies, 0.99) * 1000 if latencies else None,
         "max_ms": max(latencies) * 1000 if latencies else None,
         "good": len(latencies),
