@@ -121,6 +121,14 @@ def peer_id_bytes(peer_id: str) -> bytes:
 
 
 @lru_cache(maxsize=4096)
+def peer_id_of_bytes(multihash: bytes) -> str:
+    """The text of a peer id from its binary form (38 bytes). Raises `InvalidPayload` for any other bytes."""
+    if len(multihash) != len(_MULTIHASH_HEAD) + PUBLIC_KEY_BYTES or not multihash.startswith(_MULTIHASH_HEAD):
+        raise _not_a_peer_id(multihash[:40].hex())
+    return peer_id_of(multihash[len(_MULTIHASH_HEAD) :])
+
+
+@lru_cache(maxsize=4096)
 def _decoded(peer_id: str) -> bytes:
     """The multihash of a peer id. Length and alphabet are fixed, so that a peer has only one spelling."""
     if _PEER_ID.fullmatch(peer_id) is None:
