@@ -14,6 +14,7 @@ from zlib import crc32
 
 import trio
 
+from netsim.virtual.kad import KadMessage, VirtualKad
 from netsim.virtual.links import Links, Pipe
 from netsim.virtual.pubsub import TopicMessage, VirtualPubSub
 from node.swarm.base import FRAME_BYTES_MAX, DialFailed, Lane, Network, Receiver
@@ -39,6 +40,7 @@ class _End:
     control: Pipe
     lanes: tuple[Pipe, Pipe]
     topics: Pipe
+    kad: Pipe
     arrivals: tuple[Callable[[bytes], None], Callable[[bytes], None]] = field(init=False)
     """The callback for a frame that arrived, by lane."""
     other: "_End" = field(init=False)
@@ -97,6 +99,9 @@ class VirtualEndpoint:
         self._dials: dict[_Dial, None] = {}
         self._inbound = 0
         self.pubsub = VirtualPubSub(peer_id, links.topic_chance(peer_id), self._subscribed, self._send_on_topic)
+        self.kad = VirtualKad(
+            self._send_in_dht, lambda addresses, timeout: self.dial(addresses, timeout=timeout), self._ends.__contains__
+        )
         self._moved = trio.Event()
 
     @property
@@ -125,8 +130,10 @@ class VirtualEndpoint:
         self._receiver = receiver
         self._links.trace.note(self._name, "listens", self.address)
         try:
-            task_status.started()
-            await trio.sleep_forever()
+            async with trio.open_nursery() as nursery:
+                self.kad.run_in(nursery)
+                task_status.started()
+                await trio.sleep_forever()
         finally:
             self.stop("stopped")
 
@@ -196,6 +203,28 @@ class VirtualEndpoint:
         if end.state is _State.OPEN and self._receiver is not None:
             self._links.trace.note(self._name, "heard", self._links.name_of(end.peer), crc32(message.data))
             self.pubsub.arrived(end.peer, message)
+
+    def _send_in_dht(self, peer: str, message: KadMessage) -> bool:
+        end = self._ends.get(peer)
+        if end is None or not end.kad.takes(len(message.data)):
+            return False
+        self._links.carry_frame(end.kad, message.data, lambda _: end.other.owner.kad_arrived(end.other, message))
+        return True
+
+    def kad_arrived(self, end: _End, message: KadMessage) -> None:
+        """A message of the DHT has arrived; one for a connection that is closed here is dropped."""
+        if end.state is _State.OPENING:
+            self.ack_arrived(end)
+        if end.state is _State.OPEN and self._receiver is not None:
+            self._links.trace.note(self._name, "kad", self._links.name_of(end.peer), crc32(message.data))
+            self.kad.arrived(end.peer, end.address, message)
+
+    def identified(self, end: _End, addresses: tuple[str, ...]) -> None:
+        """The identity of a peer that speaks the DHT's protocol has arrived."""
+        if end.state is _State.OPENING:
+            self.ack_arrived(end)
+        if end.state is _State.OPEN and self._receiver is not None:
+            self.kad.found(end.peer, addresses)
 
     def disconnect(self, peer: str, reason: str) -> None:
         end = self._ends.pop(peer, None)
@@ -280,8 +309,8 @@ class VirtualEndpoint:
             return
         target._inbound += 1
         remote = f"/memory/{(self._number + 1) * 100_000 + target._inbound}/p2p/{self._peer_id}"
-        near = _End(self, peer, address, True, _State.OPENING, there, _parallel(there), there.parallel())
-        far = _End(target, self._peer_id, remote, False, _State.OPENING, back, _parallel(back), back.parallel())
+        near = _End(self, peer, address, True, _State.OPENING, there, _parallel(there), *_parallel(there))
+        far = _End(target, self._peer_id, remote, False, _State.OPENING, back, _parallel(back), *_parallel(back))
         near.other, far.other = far, near
         self._open(near)
         self._links.carry(there, target.ack_arrived, far)
@@ -306,6 +335,8 @@ class VirtualEndpoint:
         how = "dialled" if end.dialled else "was-dialled"
         self._links.trace.note(self._name, "connected", self._links.name_of(end.peer), how)
         self._receiver.connected(end.peer, end.address, end.dialled)
+        if self.kad.is_spoken:
+            self._links.carry(end.control, end.other.owner.identified, end.other, self.addresses)
         for dial in list(self._dials):
             if end.peer in dial.open.values() or end.address in dial.open:
                 dial.succeed(end.peer)
@@ -337,6 +368,7 @@ class VirtualEndpoint:
     def _report_disconnected(self, peer: str, reason: str) -> None:
         if self._receiver is not None:
             self._links.trace.note(self._name, "disconnected", self._links.name_of(peer), reason)
+            self.kad.disconnected(peer)
             self._receiver.disconnected(peer, reason)
 
 

@@ -85,6 +85,58 @@ class PubSub(Protocol):
         ...
 
 
+class KadFailed(Exception):
+    """A message of the DHT brought no answer; the message says why."""
+
+
+class KadReceiver(Protocol):
+    """What a network calls of the DHT. `found` and `stopped` are quick and must not raise."""
+
+    def found(self, peer: str, addresses: tuple[str, ...]) -> None:
+        """A connected peer says that it speaks the protocol, and where it can be dialled. It may say so again."""
+        ...
+
+    def stopped(self, peer: str) -> None:
+        """A peer says that it does not speak the protocol, or not any more."""
+        ...
+
+    async def answer(self, peer: str, remote: str, message: bytes) -> bytes | None:
+        """Answer a message of a peer whose end of the connection is at `remote`; None: there is no answer to it.
+
+        The messages of one stream come one after another. A `BzzzError` ends the stream.
+        """
+        ...
+
+
+class Kad(Protocol):
+    """The messages of the DHT (`protocols/kademlia/messages.py`), to and from any peer that speaks its protocol.
+
+    Such a peer need not be a member, and need not have lanes.
+    """
+
+    def attach(self, receiver: KadReceiver) -> None:
+        """Speak the protocol. Called once, before `Network.run`; without it the node does not speak it."""
+        ...
+
+    async def ask(self, peer: str, *messages: bytes) -> bytes:
+        """Send messages to a connected peer, and return the answer to the last one; the others have none.
+
+        The caller bounds the time: to cancel it is harmless. Raises `KadFailed`.
+        """
+        ...
+
+    def is_connected(self, peer: str) -> bool:
+        """Whether `ask` can reach the peer now."""
+        ...
+
+    async def connect(self, peer: str, addresses: Sequence[str], *, timeout: float) -> None:
+        """Connect to a peer, at one of its addresses, for this protocol; at once when it is connected.
+
+        The connection ends when it is not used. Raises `DialFailed` within `timeout` seconds.
+        """
+        ...
+
+
 class Network(Protocol):
     """The interface. A peer is given by its id in text, `12D3KooW...`; an address is a multiaddr in text."""
 
@@ -104,6 +156,11 @@ class Network(Protocol):
     @property
     def pubsub(self) -> PubSub:
         """Topics, over the same connections as the frames."""
+        ...
+
+    @property
+    def kad(self) -> Kad:
+        """The DHT's messages, over the same connections."""
         ...
 
     async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

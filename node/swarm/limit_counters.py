@@ -87,6 +87,18 @@ class LimitCounts:
     """Envelopes and notices in answers that cannot be accepted now: they are ahead of this node's clock."""
     envelopes_refused: int = 0
     """Those that no author can have signed like that."""
+    kad_streams_dropped: int = 0
+    """Idle streams of the DHT that were reset to make room for others."""
+    kad_streams_refused: int = 0
+    """Those that came when there were too many, and none was idle."""
+    kad_slowed: int = 0
+    """Messages of the DHT that waited because their sender sends too many."""
+    kad_answers_unread: int = 0
+    """Streams that were reset because too many answers were not read."""
+    kad_malformed: int = 0
+    """Messages of the DHT that cannot be read."""
+    kad_contacts_left_out: int = 0
+    """Contacts in answers that were too many, or had no valid peer id."""
     gossip_refused: int = 0
     gossip_slowed: int = 0
     gossip_dropped: int = 0

@@ -70,6 +70,22 @@ class SwarmLimits:
     """The bytes of these requests; above it they are refused too."""
     serving_bytes_in_all_max: int = 256 * 1024 * 1024
 
+    # The DHT.
+    kad_streams_max: int = 1024
+    """Streams that peers opened to ask this node; for one more, the one that was idle longest is reset."""
+    kad_streams_per_peer_max: int = 32
+    """Those of one peer; the same."""
+    kad_message_seconds: float = 15.0
+    """How long a message may take from its first byte to its last; a slower one resets its stream."""
+    kad_rate: float = 500.0
+    """Messages a second that are read from one peer in the long run; each 16 KiB of a message and of its answer count
+    as one more. A peer that sends more is read more slowly."""
+    kad_burst: float = 1_000.0
+    kad_answers_bytes_max: int = 64 * 1024 * 1024
+    """Bytes of answers that peers did not read yet; above it the stream with the most of them is reset."""
+    kad_asked_max: int = 64
+    """This node's unanswered messages to one peer; above it the peer gets no more."""
+
     # GossipSub.
     gossip_message_bytes_max: int = 64 * 1024
     gossip_rpc_bytes_max: int = 256 * 1024

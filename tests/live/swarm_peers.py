@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from node.swarm.base import Lane
+from node.swarm.base import KadReceiver, Lane
 from node.swarm.libp2p.host import Host
 from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.peer_policy import PeerPolicy
@@ -68,10 +68,13 @@ async def running(
     peer_policy: PeerPolicy | None = None,
     limits: SwarmLimits = USUAL,
     network_key: bytes | None = None,
+    kad: KadReceiver | None = None,
 ) -> AsyncIterator[tuple[Host, RecordingReceiver]]:
-    """A host that runs, and its receiver."""
+    """A host that runs, and its receiver. It speaks the DHT's protocol when it has one for that too."""
     key = PrivateKey.from_seed(seed or os.urandom(32))
     host = Host(key, listen, network_key=network_key, is_allowed=is_allowed, peer_policy=peer_policy, limits=limits)
+    if kad is not None:
+        host.kad.attach(kad)
     recorder = RecordingReceiver()
     async with trio.open_nursery() as nursery:
         await nursery.start(host.run, recorder)

@@ -12,7 +12,7 @@ import trio
 from libp2p.io.exceptions import ConnectionClosedError
 
 from node.swarm.base import DialFailed
-from node.swarm.libp2p import host as host_module
+from node.swarm.libp2p import inbound as inbound_module
 from node.swarm.libp2p import listen, tcp, yamux_writer
 from node.swarm.libp2p.host import Host
 from node.swarm.libp2p.tcp import TcpConnection
@@ -39,7 +39,7 @@ async def test_a_thousand_idle_connections_and_three_hundred_half_open_ones_dela
                 for _ in range(50):
                     connecting.start_soon(connect)
         half_open = [await connected_tcp(host) for _ in range(300)]
-        await until(lambda: len(host.half_open) >= 300)
+        await until(lambda: len(host.inbound.half_open) >= 300)
         assert host.swarm.count == 1000
         await assert_serves(host, recorder)
         assert host.swarm.count >= 1000
@@ -67,7 +67,7 @@ async def test_an_idle_connection_is_closed_when_there_are_too_many() -> None:
             for _ in range(20):
                 await stack.enter_async_context(intruder(host))
             await assert_serves(host, recorder)
-            await until(lambda: host.swarm.count + len(host.half_open) <= 10)
+            await until(lambda: host.swarm.count + len(host.inbound.half_open) <= 10)
             assert count(host, "connections_evicted") >= 11
             assert host.connected_peers()[0] == friend.peer_id, "its connection is in use"
 
@@ -91,7 +91,7 @@ async def test_when_all_connections_are_in_use_the_next_is_refused() -> None:
 async def test_the_connections_of_a_public_subnet_are_bounded_and_counted_down_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(host_module, "subnet", lambda host: "198.51.100.0/24")
+    monkeypatch.setattr(inbound_module, "subnet", lambda host: "198.51.100.0/24")
     async with running(limits=SwarmLimits(connections_per_subnet_max=3)) as (host, recorder):
         async with intruder(host), intruder(host):
             half_open = await connected_tcp(host)
@@ -102,7 +102,7 @@ async def test_the_connections_of_a_public_subnet_are_bounded_and_counted_down_a
             assert count(host, "connections_per_subnet") == 1
             for tcp in (half_open, further):
                 tcp.abort()
-        await until(lambda: not host.inbound_by_subnet)
+        await until(lambda: not host.inbound.by_subnet)
         await assert_serves(host, recorder)
 
 

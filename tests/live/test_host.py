@@ -210,7 +210,7 @@ async def test_dialling_each_other_at_once_leaves_one_connection_to_both(ahead: 
             with trio.fail_after(3):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(lambda host, other: host.dial(other.addresses, timeout=5), first, second)
-                    while ahead != "neither" and not second.half_open:
+                    while ahead != "neither" and not second.inbound.half_open:
                         await trio.lowlevel.checkpoint()  # each turn: the connection is half open for a moment only
                     nursery.start_soon(lambda host, other: host.dial(other.addresses, timeout=5), second, first)
             await one_recorder.until_connected(two.peer_id)
@@ -316,7 +316,7 @@ async def test_the_end_closes_every_socket_and_disconnects_every_peer() -> None:
             await host.dial(other.addresses, timeout=5)
             (address,) = [address for address in host.addresses if "/127.0.0.1/" in address]
             with socket.create_connection(("127.0.0.1", int(address.split("/")[4]))):
-                await until(lambda: host.half_open)
+                await until(lambda: host.inbound.half_open)
                 started = time.monotonic()
         assert time.monotonic() - started < 1
         assert recorder.events == [("connected", other.peer_id), ("disconnected", other.peer_id)]

@@ -43,7 +43,7 @@ async def test_half_open_connections_make_room_for_a_new_one() -> None:
     async with running(limits=SwarmLimits(half_open_max=8)) as (host, recorder):
         connections = [await connected_tcp(host) for _ in range(30)]
         await assert_serves(host, recorder)
-        assert len(host.half_open) <= 8
+        assert len(host.inbound.half_open) <= 8
         for each in connections:
             each.abort()
 

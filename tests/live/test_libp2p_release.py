@@ -49,7 +49,7 @@ async def test_only_the_host_dials() -> None:
                 with pytest.raises(SwarmException):
                     await attempt
             assert other_recorder.events == []
-            assert not other.half_open and not other.swarm.all()
+            assert not other.inbound.half_open and not other.swarm.all()
 
 
 async def test_an_address_that_was_refused_or_forgotten_is_dialled_again_at_once() -> None:

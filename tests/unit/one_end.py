@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import trio
 
-from node.swarm.base import DialFailed, Lane, Network, Receiver, TopicHandler, TopicValidator
+from node.swarm.base import DialFailed, KadFailed, KadReceiver, Lane, Network, Receiver, TopicHandler, TopicValidator
 from node.swarm.deferred_reply import DeferredReply
 from node.swarm.limits import SwarmLimits
 from node.swarm.rpc import Rpc, RpcService
@@ -43,6 +43,22 @@ class OneTopicEnd:
         return ()
 
 
+class OneKadEnd:
+    """A `Kad` with nothing behind it."""
+
+    def attach(self, receiver: KadReceiver) -> None:
+        pass
+
+    async def ask(self, peer: str, *messages: bytes) -> bytes:
+        raise KadFailed("nobody is connected")
+
+    def is_connected(self, peer: str) -> bool:
+        return False
+
+    async def connect(self, peer: str, addresses: Sequence[str], *, timeout: float) -> None:
+        raise DialFailed("nobody is there")
+
+
 class OneEnd:
     """A `Network` with nothing behind it."""
 
@@ -51,6 +67,7 @@ class OneEnd:
 
     def __init__(self) -> None:
         self.pubsub = OneTopicEnd()
+        self.kad = OneKadEnd()
         self.sent: list[Sent] = []
         self.given_up: list[tuple[str, str]] = []
         """Peers that the node disconnected, and why."""

@@ -2,14 +2,12 @@
 
 Importing this file imports libp2p, which takes half a second to two seconds: code without a swarm does not import it.
 
-Connections are accepted by `listen.py` or dialled by `dial.py`, secured and muxed by `upgrade.py` and `yamux.py`, and
+Connections are accepted by `inbound.py` or dialled by `dial.py`, secured and muxed by `upgrade.py` and `yamux.py`, and
 become the link of a peer by `peer_links.py`. One task here runs each connection; its failure ends that connection
 alone.
 """
 
 import logging
-import socket
-from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from math import inf
@@ -22,18 +20,18 @@ from node.swarm.libp2p import dial, listen
 from node.swarm.libp2p.address import TcpAddress, parse
 from node.swarm.libp2p.dial import Failures
 from node.swarm.libp2p.host_adapter import HostAdapter
+from node.swarm.libp2p.inbound import Inbound
 from node.swarm.libp2p.interfaces import OwnEndpoints
+from node.swarm.libp2p.kad_streams import KadStreams
 from node.swarm.libp2p.peer_connection import PeerConnection
 from node.swarm.libp2p.peer_links import PeerLinks
-from node.swarm.libp2p.pnet import WrongNetworkKey
 from node.swarm.libp2p.pubsub import PubSub
 from node.swarm.libp2p.release import configure_logging
 from node.swarm.libp2p.swarm_adapter import SwarmAdapter
-from node.swarm.libp2p.tcp import TcpConnection, accept
 from node.swarm.libp2p.twin_watch import TwinWatch
-from node.swarm.libp2p.upgrade import Upgrader, describe
+from node.swarm.libp2p.upgrade import Upgrader
 from node.swarm.libp2p.yamux import YamuxConnection
-from node.swarm.limits import USUAL, SwarmLimits, subnet
+from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.peer_policy import PeerPolicy
 from protocols.keys import PrivateKey
 from protocols.policy.peer_events import ITSELF
@@ -89,10 +87,8 @@ class Host(Network):
         self._endpoints: OwnEndpoints | None = None
         self._links: PeerLinks | None = None
         self._nursery: trio.Nursery | None = None
-        self.half_open: dict[TcpConnection, None] = {}
-        """Inbound connections in their handshake, oldest first."""
-        self.inbound_by_subnet: Counter[str] = Counter()
-        """Inbound connections from public subnets, those in their handshake included."""
+        self.inbound = Inbound(self.swarm, self._upgrader, limits, self._limit_counters, self._connected_from)
+        self._kad = KadStreams(self.swarm, self.peer_policy, limits, self._connect)
 
     @property
     def peer_id(self) -> str:
@@ -110,6 +106,10 @@ class Host(Network):
     def pubsub(self) -> PubSub:
         return self._pubsub
 
+    @property
+    def kad(self) -> KadStreams:
+        return self._kad
+
     async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         sockets = listen.bind(self._listen)
         self._started_at = trio.current_time()
@@ -117,26 +117,31 @@ class Host(Network):
             endpoints = self._endpoints = OwnEndpoints(sockets, self._drop_connections_from)
             links = self._links = PeerLinks(self._peer_id, self._protocol, self.swarm, receiver, self._log)
             async with trio.open_nursery() as nursery:
-                self.library = HostAdapter(self.swarm, nursery, self._multiaddrs, self.limits)
+                self.library = HostAdapter(self.swarm, nursery, self._multiaddrs, self.limits, self._kad.identified)
                 self.library.set_stream_handler(links.protocol, links.lane_opened)
                 self._nursery = nursery
                 nursery.start_soon(self._tick)
                 nursery.start_soon(endpoints.run)
                 nursery.start_soon(self._twins.run)
                 nursery.start_soon(self._pubsub.run, self.library)
+                await nursery.start(self._kad.run, self.library)
                 for sock in sockets:
-                    nursery.start_soon(self._accept, sock, nursery)
+                    nursery.start_soon(self.inbound.run, sock, nursery)
                 task_status.started()
         finally:
             self._nursery = self.library = self._links = None
             listen.close(sockets)
 
     async def dial(self, addresses: Sequence[str], *, timeout: float) -> str:
+        return await self._connect(addresses, timeout=timeout, needs_lanes=True)
+
+    async def _connect(self, addresses: Sequence[str], *, timeout: float, needs_lanes: bool) -> str:
+        """Dial a peer. Without `needs_lanes` it is connected as soon as it has proved its id."""
         wanted, failures = self._to_dial(addresses)
         failed = failures.reasons
-        for endpoint in wanted:
-            if endpoint.peer is not None and self._is_connected(endpoint.peer):
-                return endpoint.peer
+        for peer in (endpoint.peer for endpoint in wanted if endpoint.peer is not None):
+            if self._is_connected(peer) or (not needs_lanes and self.swarm.of(peer)):
+                return peer
         connection = None
         with trio.move_on_after(timeout):
             if won := await dial.race(
@@ -148,9 +153,11 @@ class Host(Network):
                 sockets=self._dials,
                 no_room=self._no_room_to_dial,
             ):
-                connection = self._add(won[1], str(won[0]), dialled=True)
+                connection = self._add(won[1], str(won[0]), dialled=True, needs_lanes=needs_lanes)
                 assert self._nursery is not None
                 self._nursery.start_soon(self._run_connection, connection)
+                if not needs_lanes:
+                    return connection.peer
                 await connection.settled.wait()
                 if self._is_connected(connection.peer):
                     return connection.peer
@@ -185,89 +192,24 @@ class Host(Network):
             if complaint := self._complaint(connection.peer):
                 connection.abort(complaint)
 
-    async def _accept(self, sock: socket.socket, nursery: trio.Nursery) -> None:
-        while True:
-            tcp = await accept(sock, self._limit_counters, self._upgrader.connection)
-            if self._has_room_for(tcp):
-                self.half_open[tcp] = None
-                nursery.start_soon(self._inbound, tcp)
-            else:
-                tcp.abort()
+    async def _connected_from(self, mux: YamuxConnection, remote: str) -> None:
+        """A peer that dialled this node has proved its id: run the connection until it ends, if the peer may come."""
+        peer = str(mux.peer_id)
+        if peer == self._peer_id and self._twins.met(mux, remote, dialled=False):
+            mux.abort("it has the identity of this node")
+        elif complaint := self._complaint(peer):
+            self.peer_policy.refuse(peer, complaint)
+            mux.abort(complaint)
+        else:
+            await self._run_connection(self._add(mux, remote, dialled=False, needs_lanes=False))
 
-    def _has_room_for(self, tcp: TcpConnection) -> bool:
-        """Whether an inbound connection may stay; another one may be closed for it."""
-        limits, source = self.limits, subnet(tcp.host)
-        if source is not None and (count := self.inbound_by_subnet[source]) >= limits.connections_per_subnet_max:
-            self._limit_counters.hit("connections_per_subnet", source, f"has {count} connections already")
-            return False
-        if len(self.half_open) >= limits.half_open_max:
-            oldest = next(iter(self.half_open))
-            del self.half_open[oldest]
-            oldest.abort()
-            self._limit_counters.hit(
-                "half_open_dropped",
-                "",
-                f"{limits.half_open_max} connections are in their handshake: the oldest is closed",
-            )
-        if self.swarm.count + len(self.half_open) < limits.connections_max:
-            return True
-        idle = [c for c in self.swarm.all() if c.lanes is None and not c.dialled and not c.is_closed]
-        if not idle:
-            self._limit_counters.hit(
-                "connections_refused", "", f"there are {limits.connections_max} connections, all in use"
-            )
-            return False
-        longest = max(idle, key=lambda connection: connection.idle_seconds)
-        longest.abort("it was idle, and a new connection needed its place")
-        self._limit_counters.hit(
-            "connections_evicted", "", f"there are {limits.connections_max} connections: an idle one is closed"
-        )
-        return True
-
-    async def _inbound(self, tcp: TcpConnection) -> None:
-        source = subnet(tcp.host)
-        if source is not None:
-            self.inbound_by_subnet[source] += 1
-        try:
-            mux = await self._upgraded(tcp)
-            if mux is None:
-                return
-            if str(mux.peer_id) == self._peer_id and self._twins.met(mux, tcp.remote, dialled=False):
-                mux.abort("it has the identity of this node")
-            elif complaint := self._complaint(str(mux.peer_id)):
-                self.peer_policy.refuse(str(mux.peer_id), complaint)
-                mux.abort(complaint)
-            else:
-                await self._run_connection(self._add(mux, tcp.remote, dialled=False))
-        finally:
-            if source is not None:
-                self.inbound_by_subnet[source] -= 1
-                if not self.inbound_by_subnet[source]:
-                    del self.inbound_by_subnet[source]
-
-    async def _upgraded(self, tcp: TcpConnection) -> YamuxConnection | None:
-        mux, seconds = None, self.limits.upgrade_seconds
-        try:
-            with trio.move_on_after(seconds) as scope:
-                mux = await self._upgrader.inbound(tcp)
-            if scope.cancelled_caught:
-                self._limit_counters.hit("handshakes_slow", tcp.host, f"did not end its handshake within {seconds:g} s")
-        except Exception as error:
-            if tcp in self.half_open:
-                kind = "network_keys_wrong" if isinstance(error, WrongNetworkKey) else "handshakes_failed"
-                what = f"did not become a connection: {describe(error):.200}"
-                self._limit_counters.hit(kind, tcp.host or "unknown", what)
-        finally:
-            self.half_open.pop(tcp, None)
-            if mux is None:
-                tcp.abort()
-        return mux
-
-    def _add(self, mux: YamuxConnection, address: str, *, dialled: bool) -> PeerConnection:
+    def _add(self, mux: YamuxConnection, address: str, *, dialled: bool, needs_lanes: bool) -> PeerConnection:
         if self._nursery is None:
             mux.abort(_NOT_RUNNING)
             raise DialFailed(_NOT_RUNNING)
-        connection = PeerConnection(mux, self.swarm, self.peer_policy, address, dialled=dialled)
+        connection = PeerConnection(
+            mux, self.swarm, self.peer_policy, address, dialled=dialled, needs_lanes=needs_lanes
+        )
         if (count := len(self.swarm.of(connection.peer))) >= self.limits.connections_per_peer_max:
             self._limit_counters.hit("connections_per_peer", connection.peer, f"has {count} connections already")
             connection.abort("it has too many connections already")
@@ -316,7 +258,7 @@ class Host(Network):
 
     def _no_room_to_dial(self) -> str:
         """Why a socket of a dial, which has its place already, may not become a connection, or ''."""
-        limits, sockets = self.limits, self.swarm.count + len(self.half_open) + self._dials.borrowed_tokens
+        limits, sockets = self.limits, self.swarm.count + len(self.inbound.half_open) + self._dials.borrowed_tokens
         if sockets <= limits.connections_max + limits.dialling_max:
             return ""
         return f"this node has {self.swarm.count} connections, and no room for another one"

@@ -7,7 +7,7 @@ against the peer.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import trio
 from google.protobuf.message import DecodeError
@@ -50,13 +50,18 @@ class HostAdapter(BasicHost):
         nursery: trio.Nursery,
         addresses: Callable[[], list[Multiaddr]],
         limits: SwarmLimits = USUAL,
+        on_identified: Callable[[str, Identify], None] = lambda peer, identity: None,
     ) -> None:
+        """`on_identified` is called with each identity that a peer sends, unchecked; it must not raise."""
         super().__init__(swarm, addrs_factory=lambda candidates: addresses(), disable_identify_address_discovery=True)
         self.set_stream_handler(ID_PUSH, self._identity_pushed)
         self.peer_policy = swarm.peer_policy
         self._nursery = nursery
+        self._on_identified = on_identified
         self._limits = limits
         self._limit_counters = swarm.peer_policy.limit_counters
+        self.counted_elsewhere: set[TProtocol] = set()
+        """Protocols whose handler bounds the streams itself."""
         self._served: dict[tuple[str, TProtocol], int] = {}
         """Streams whose handler runs, by the peer that opened them and their protocol."""
 
@@ -91,6 +96,7 @@ class HostAdapter(BasicHost):
         if self._network.get_connections(peer_id):  # otherwise it would never be forgotten
             await update_peerstore_from_identify(self.get_peerstore(), peer_id, identity)
             self._identified_peers[peer_id] = ""
+            self._on_identified(str(peer_id), identity)
         await stream.close()
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
@@ -107,7 +113,7 @@ class HostAdapter(BasicHost):
         net_stream.set_protocol(protocol)
         assert isinstance(net_stream, NetStream) and isinstance(net_stream.muxed_stream, YamuxStream)
         net_stream.muxed_stream.expect(limits.first_byte_seconds, limits.between_bytes_seconds)
-        with self._counted(peer, protocol):
+        with self._counted(peer, protocol) if protocol not in self.counted_elsewhere else nullcontext():
             await handler(net_stream)
 
     @contextmanager

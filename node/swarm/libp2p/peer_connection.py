@@ -27,14 +27,23 @@ class PeerConnection(INetConn):
     """`run` serves the streams of the peer until the connection ends."""
 
     def __init__(
-        self, mux: YamuxConnection, swarm: Swarm, peer_policy: PeerPolicy, address: str, *, dialled: bool
+        self,
+        mux: YamuxConnection,
+        swarm: Swarm,
+        peer_policy: PeerPolicy,
+        address: str,
+        *,
+        dialled: bool,
+        needs_lanes: bool,
     ) -> None:
+        """`needs_lanes`: it was dialled for its lanes, and is worth nothing without."""
         self.mux = mux
         self.muxed_conn = mux
         self.swarm = swarm
         self.peer = str(mux.peer_id)
         self.address = address
         self.dialled = dialled
+        self.needs_lanes = needs_lanes
         self.streams: set[INetStream] = set()
         self.event_started = mux.event_started
         self.lane_streams: dict[Lane, YamuxStream] = {}

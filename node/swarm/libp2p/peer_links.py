@@ -120,7 +120,7 @@ class PeerLinks:
             self._log.debug("no lanes to %s: %r", connection.peer, errors.exceptions)
         if len(connection.lane_streams) == len(Lane):
             self._up(connection)
-        elif connection.dialled:
+        elif connection.needs_lanes:
             connection.abort(f"it does not open {self.protocol}")
         else:  # a peer without lanes, which libp2p's other protocols serve
             del self._chosen[connection.peer]

@@ -150,6 +150,9 @@ class YamuxStream(IMuxedStream):
             self.mux.want(self)
 
     async def reset(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
         """End the stream in both directions, at once."""
         if not self._is_reset:
             self.mux.answer(WINDOW_UPDATE, RST, self.number, 0)

@@ -1,0 +1,1 @@
+"""The DHT among peers of any kind: its server, its client, its routing table and its lookups."""

@@ -1,0 +1,114 @@
+"""Answers the DHT's messages of any peer, member or not. It is the `KadReceiver` of the network."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from node.swarm.kademlia.contacts import Contacts
+from node.swarm.peer_policy import PeerPolicy
+from protocols.errors import BzzzError, Internal, Malformed
+from protocols.kademlia.contact import Contact
+from protocols.kademlia.message_codec import decode_request, encode_answer
+from protocols.kademlia.messages import (
+    AddProvider,
+    Answer,
+    FindNode,
+    GetProviders,
+    GetValue,
+    Ping,
+    PutValue,
+    Record,
+    Request,
+)
+from protocols.placement import place_of_key, place_of_peer
+from protocols.policy.reputation import Offence
+
+log = logging.getLogger(__name__)
+
+
+class Records(Protocol):
+    """The values and providers of this node. Each may raise a `BzzzError`, which ends the stream of the peer."""
+
+    async def get(self, key: bytes) -> Record | None: ...
+
+    async def put(self, peer: str, record: Record) -> Record:
+        """Keep a value of a peer, and return what is there now. It blames the peer for a forged one."""
+        ...
+
+    async def provide(self, peer: str, key: bytes) -> None: ...
+
+    async def providers(self, key: bytes) -> Sequence[str]: ...
+
+
+class KademliaServer:
+    """`on_found` and `on_stopped` are called as the `KadReceiver` says, `on_heard` with the peer of each message."""
+
+    def __init__(
+        self,
+        contacts: Contacts,
+        records: Records,
+        peer_policy: PeerPolicy,
+        *,
+        on_found: Callable[[str, tuple[str, ...]], None],
+        on_stopped: Callable[[str], None],
+        on_heard: Callable[[str], None],
+    ) -> None:
+        self._contacts = contacts
+        self._records = records
+        self._peer_policy = peer_policy
+        self._on_heard = on_heard
+        self.found = on_found
+        self.stopped = on_stopped
+        self.served: Counter[str] = Counter()
+        """Requests that were answered, by their name."""
+        self.failed: Counter[str] = Counter()
+        """Those that were refused, by their name."""
+
+    async def answer(self, peer: str, remote: str, message: bytes) -> bytes | None:
+        try:
+            request = decode_request(message)
+        except Malformed as error:
+            self._peer_policy.limit_counters.count("kad_malformed")
+            self._peer_policy.blame(peer, Offence.BAD_INPUT, f"a request of the DHT: {error.message}")
+            raise
+        self._on_heard(peer)
+        name = type(request).__name__
+        try:
+            answer = await self._answer(peer, remote, request)
+        except BzzzError as error:
+            self.failed[name] += 1
+            log.debug("refused a %s of %s: %s", name, peer, error.message)
+            raise
+        except Exception as error:
+            self.failed[name] += 1
+            log.exception("a %s of %s could not be answered", name, peer)
+            raise Internal("an error of this node") from error
+        self.served[name] += 1
+        return None if answer is None else encode_answer(request, answer)
+
+    async def _answer(self, peer: str, remote: str, request: Request) -> Answer | None:
+        match request:
+            case Ping():
+                return Answer()
+            case FindNode(key):
+                return Answer(closer=self._closer(peer, remote, key, with_own=True))
+            case GetValue(key):
+                return Answer(await self._records.get(key), self._closer(peer, remote, key))
+            case PutValue(record):
+                return Answer(await self._records.put(peer, record))
+            case AddProvider(key, providers):
+                if any(provider.peer == peer for provider in providers):  # nobody provides for another one
+                    await self._records.provide(peer, key)
+                return None
+            case GetProviders(key):
+                found = await self._records.providers(key)
+                providers = tuple(self._contacts.contact_for(remote, each) for each in found)
+                return Answer(None, self._closer(peer, remote, key), providers)
+
+    def _closer(self, peer: str, remote: str, key: bytes, *, with_own: bool = False) -> tuple[Contact, ...]:
+        place = place_of_key(key)
+        closest = self._contacts.closest_for(peer, remote, place)
+        if with_own and place == place_of_peer(self._contacts.own):
+            return (self._contacts.contact_for(remote, self._contacts.own), *closest[:-1])
+        return closest
