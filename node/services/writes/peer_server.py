@@ -13,13 +13,14 @@ import trio
 from node.dht.ingest import parts_of
 from node.dht.readable_heads import ReadableHeads
 from node.services.membership.neighbours import Neighbours
+from node.services.writes.envelope_inspector import FORGED, EnvelopeInspector
+from node.services.writes.provider_book import ProviderBook
 from node.store.base import Store
 from node.store.log import Incoming, Merged, Origin
 from node.swarm.deferred_reply import DeferredReply
 from node.swarm.peer_policy import PeerPolicy
-from protocols.clock import check_not_ahead
-from protocols.envelope import Envelope, Notice, decode
-from protocols.errors import BadSignature, BzzzError, Forbidden, Malformed, TooLarge, TooManyRequests, Unavailable
+from protocols.envelope import Envelope, Notice
+from protocols.errors import BzzzError, Forbidden, Malformed, Unavailable
 from protocols.messages import (
     ENVELOPES_MAX,
     AddProvider,
@@ -44,7 +45,6 @@ from protocols.messages import (
     VersionsReply,
 )
 from protocols.policy.signature_cache import SignatureCache
-from protocols.policy.source_rates import SourceRates
 
 ANSWER_BYTES_MAX = 4 << 20
 """Envelopes or notices in one answer; further ones are left out, and can be asked for by digest or place."""
@@ -56,9 +56,6 @@ VERIFIED_AT_ONCE = 16
 """Signatures checked (50 microseconds each) before other tasks get their turn."""
 LONG_MS = 365 * 24 * 3600 * 1000
 """The age that a pong gives for the oldest hint when that age is not known: longer than anything counts as fresh."""
-PROVIDE_TTL_MS_MAX = 48 * 3600 * 1000
-PROVIDED_RATE, PROVIDED_BURST = 1 / 60.0, 256.0
-"""Keys a second that one peer may provide in the long run, and at once: each is a row of the store for two days."""
 
 
 class PeerServer:
@@ -76,21 +73,23 @@ class PeerServer:
         peer_policy: PeerPolicy | None = None,
         knows_debts: Callable[[str], bool] = lambda _: True,
         on_sequence: Callable[[str, int], None] = lambda _, __: None,
+        providers: ProviderBook | None = None,
     ) -> None:
         """`on_frame` is called with the peer of each frame. `peer_policy` blames peers for envelopes that no author can
         have signed. `knows_debts` says whether a peer has its hints for all that it should get from this node;
-        `on_sequence` is called with the last sequence that a peer tells of its log."""
+        `on_sequence` is called with the last sequence that a peer tells of its log; `providers` is shared with the
+        DHT."""
         self._knows_debts = knows_debts
         self._on_sequence = on_sequence
         self._store = store
         self._readable = readable or ReadableHeads(store)
         self._peer_policy = peer_policy or PeerPolicy()
-        self._verified = verified
+        self._providers_of = providers or ProviderBook(store, self._peer_policy, now_ms=now_ms)
+        self._inspector = EnvelopeInspector(verified, now_ms)
         self._neighbours = neighbours
         self._now_ms = now_ms
         self._ahead_ms = -math.inf
         self._on_frame = on_frame
-        self._provided = SourceRates(rate=PROVIDED_RATE, burst=PROVIDED_BURST)
         self._large: dict[str, trio.Lock] = {}
         """By peer: held while one of its large messages is checked, so that it is one at a time."""
 
@@ -179,13 +178,10 @@ class PeerServer:
         invalid: list[bytes] = []
         for at, encoded_envelope in enumerate(encoded, start=start):
             try:
-                envelope = decode(encoded_envelope)
-                self._verified.check(envelope)
-                check_not_ahead(envelope.version, self._now_ms())
-                incoming.append(Incoming(envelope, Origin.PEER))
+                incoming.append(Incoming(self._inspector.inspect(encoded_envelope), Origin.PEER))
             except BzzzError as error:
                 progress.refusals.append((at, Refusal.of(error)))
-                if isinstance(error, BadSignature | Malformed | TooLarge):
+                if isinstance(error, FORGED):
                     invalid.append(encoded_envelope)
         if invalid:
             self._peer_policy.blame_for(peer, invalid, were_asked_for=False)
@@ -232,15 +228,11 @@ class PeerServer:
     async def _provide(self, peer: str, request: AddProvider) -> Reply:
         if request.ttl_ms == 0:
             raise Malformed("a provider says for how long it provides; 0 ms is not a time")
-        if not self._provided.may(peer, trio.current_time()):
-            self._peer_policy.limit_counters.hit("requests_refused", peer, "provides too many keys")
-            raise TooManyRequests("this peer provides too many keys: wait before it provides more")
-        expires_ms = self._now_ms() + min(request.ttl_ms, PROVIDE_TTL_MS_MAX)
-        await self._store.provide(request.key, peer, expires_ms=expires_ms)
+        await self._providers_of.add(peer, request.key, ttl_ms=request.ttl_ms)
         return ProviderAdded()
 
     async def _providers(self, asker: str, key: bytes) -> Reply:
-        peers = await self._store.providers(key, now_ms=self._now_ms())
+        peers = await self._providers_of.peers(key)
         entries = (MemberEntry(peer, self._neighbours.addresses_of(peer, asker=asker)) for peer in peers)
         return ProvidersReply(tuple(entries))
 
