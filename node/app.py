@@ -50,8 +50,10 @@ from node.services.writes.hint_assignment import HintAssignment
 from node.services.writes.hint_retry import HintRetry
 from node.services.writes.hinted_handoff import HintedHandoff
 from node.services.writes.peer_server import PeerServer
+from node.services.writes.receipts import Receipts
 from node.services.writes.reissue import ClockRefusals, Reissuer
 from node.store.base import Store
+from node.store.marks import UNPROVED_MARK
 from node.swarm.base import Network
 from node.swarm.delivery import Delivery
 from node.swarm.limits import USUAL, SwarmLimits
@@ -231,8 +233,12 @@ def _base(environment: Environment, settings: Settings) -> _Base:
 
 
 def _reconciliation(store: Store) -> Reconciliation:
-    """What the store lost in an earlier run, and how far it has got since."""
-    return Reconciliation(store.mark(LOST_MARK) or "", int(store.mark(RECONCILED_MARK) or 0))
+    """What the store lost in an earlier run, and how far it has got since; and the members that have yet to say whether
+    it lost anything."""
+    unheard: list[str] = []
+    if store.mark(UNPROVED_MARK) and not (unheard := [member.peer for member in store.members()]):
+        store.set_mark(UNPROVED_MARK, "")
+    return Reconciliation(store.mark(LOST_MARK) or "", int(store.mark(RECONCILED_MARK) or 0), unheard=unheard)
 
 
 def _swarm(base: _Base, network: Network) -> _Swarm:
@@ -398,6 +404,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discov
     store, now_ms = environment.store, environment.now_ms
     resolver = Resolver(dht, store, flags=flags.current, readable=base.readable)
     flags.subscribe(lambda _, after: resolver.use_flags(after))
+    receipts = Receipts(dht, store)
     node = Node(
         peer_id=environment.key.peer_id,
         name=base.settings.name,
@@ -405,7 +412,8 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discov
         is_private=base.settings.network_key is not None,
         started_ms=now_ms(),
         dht=dht,
-        author=Author(dht, store, environment.key, now_ms=now_ms, must_ask=members.reconciliation.must_ask),
+        author=Author(dht, store, environment.key, receipts, now_ms=now_ms, reconciliation=members.reconciliation),
+        receipts=receipts,
         admission=Admission(),
         resolver=resolver,
         store=store,

@@ -17,6 +17,7 @@ from node.services.observe.health_report import HealthReport
 from node.services.reads.resolver import Resolver
 from node.services.writes.admission import Admission
 from node.services.writes.author import Author
+from node.services.writes.receipts import Receipts
 from node.store.base import Store
 from node.swarm.base import Network
 from node.swarm.members import Members
@@ -36,6 +37,8 @@ class Node:
     started_ms: int
     dht: DispatchDHT
     author: Author
+    receipts: Receipts
+    """Of its writes, as they are now."""
     admission: Admission
     """Where the writes of callers wait for their turn."""
     resolver: Resolver

@@ -10,7 +10,7 @@ from netsim.workload import OPERATION_META, Call, Parents, address_of
 from netsim.world import CallResult
 from node.dht.base import Consistency
 from node.node import Node
-from node.services.writes.author import WriteRequest
+from node.services.writes.write_request import WriteRequest
 from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError, Indeterminate
 

@@ -92,6 +92,7 @@ class VirtualNode:
         if self.node is not None:
             await self.node.leave()
         await self._end()
+        self.store.has_ended_in_order = True
 
     async def _end(self) -> None:
         self._scope.cancel()

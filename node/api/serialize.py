@@ -114,6 +114,7 @@ def receipt(receipt: Receipt) -> dict[str, Any]:
         "reissued_as": receipt.reissued_as.hex() if receipt.reissued_as else None,
         "siblings": receipt.siblings,
         "condition": "held on this node" if receipt.is_conditional else None,
+        "may_be_sibling": receipt.may_be_sibling or None,
     }
 
 

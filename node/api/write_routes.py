@@ -14,7 +14,7 @@ from node.api.route_reply import RouteReply
 from node.dht.base import Durability, Receipt
 from node.node import Node
 from node.services.writes.admission import Turn
-from node.services.writes.author import WriteRequest
+from node.services.writes.write_request import WriteRequest
 from protocols import errors
 from protocols.errors import InvalidPayload
 
@@ -130,10 +130,11 @@ async def _replicated(node: Node, receipt: Receipt, deadline: float) -> Receipt:
     if receipt.is_replicated or receipt.durability is Durability.LOCAL or seconds_left <= 0:
         return receipt
     started = trio.current_time()
-    later = await node.author.replicated(receipt.digest, timeout=seconds_left)
+    later = await node.receipts.replicated(receipt.digest, timeout=seconds_left)
     return later._replace(
         elapsed_ms=receipt.elapsed_ms + (trio.current_time() - started) * 1000.0,
         is_conditional=receipt.is_conditional,
+        may_be_sibling=receipt.may_be_sibling,
     )
 
 
@@ -156,6 +157,8 @@ def _in_words(receipt: Receipt) -> str:
         words += f"; beside {receipt.siblings} {'other' if receipt.siblings == 1 else 'others'}"
     if receipt.is_conditional:
         words += "; the condition held on this node, and other nodes were not locked"
+    if receipt.may_be_sibling:
+        words += f"; made on what this node has, and it may be a sibling of what others have: {receipt.may_be_sibling}"
     return words
 
 
@@ -182,7 +185,7 @@ async def get_receipt(node: Node, request: Request) -> RouteReply:
             field="query", expected="digest, or log and sequence",
         )  # fmt: skip
     deadline = trio.current_time() + (_timeout(query) or 0.0)
-    receipt = await node.author.receipt(log_id=log, sequence=sequence, digest=digest)
+    receipt = await node.receipts.find(log_id=log, sequence=sequence, digest=digest)
     if query.flag("replicated"):
         receipt = await _replicated(node, receipt, deadline)
     return _receipt(receipt, code=errors.OK)

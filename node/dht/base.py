@@ -68,6 +68,9 @@ class Receipt(NamedTuple):
     """How many other heads this node knows beside this version; 0 as well when the version is no head any more."""
     is_conditional: bool = False
     """Whether it was written under a condition. That held among the heads that this node knew, not in the swarm."""
+    may_be_sibling: str = ""
+    """Why other holders may have later versions than its parents, which the write was made on for want of their
+    answers; '': no reason is known."""
 
     @classmethod
     def of(

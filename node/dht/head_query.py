@@ -3,7 +3,8 @@
 The order matters: what the holders answered is durable here before it is shown, gaps in the history are filled before
 a head is called a sibling, the content of heads is asked for before they are left out of the answer
 (`readable_heads.py`), and holders that lack a head get it after the answer (read repair). While this node is reconciled
-after a loss (`node/swarm/reconciliation.py`), all holders are asked instead of a few.
+after a loss, or may have to be (`node/swarm/reconciliation.py`), all holders are asked instead of a few, and the first
+one is waited for.
 """
 
 import logging
@@ -27,6 +28,8 @@ from protocols.messages import ENVELOPES_MAX, EnvelopesReply, GetByDigest, GetHe
 
 log = logging.getLogger(__name__)
 
+CONTACT_SECONDS = 0.05
+"""How long a holder is waited for when a key must be asked for and no holder is there yet, as after a start."""
 GAP_PEERS = 2
 """Peers that are asked which versions superseded those here: the first may not know it, or lie."""
 
@@ -128,9 +131,17 @@ class HeadQuery:
             return is_majority(result, wanted)
 
         wanted = self._members.wanted(key)
+        if must_ask_all:
+            await self._first_contact(wanted, deadline)
         at_first = len(wanted) if must_ask_all else None
         result = await self._query.ask(wanted, lambda _: GetHeads(key, have), is_enough, deadline, at_first)
         return result, wanted
+
+    async def _first_contact(self, wanted: tuple[str, ...], deadline: float) -> None:
+        """Wait until a holder can be asked, for `CONTACT_SECONDS` at most."""
+        with trio.move_on_at(min(deadline, trio.current_time() + CONTACT_SECONDS)):
+            while not any(map(self._members.is_reachable, wanted)):
+                await self._members.changed()
 
     async def _merge(
         self, key: bytes, result: QueryResult, have: tuple[bytes, ...], deadline: float

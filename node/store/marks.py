@@ -1,6 +1,12 @@
-"""Marks: short texts that a node keeps in its store about its other files, so that a start can tell what these lack."""
+"""Marks: short texts that a node keeps in its store: about its other files, so that a start can tell what these lack,
+and about what it has to do again after a restart."""
 
 from typing import Protocol
+
+UNPROVED_MARK = "unproved"
+"""Not empty while it is not known whether the store is whole: a run began on it that does not go on where the last one
+ended in order, and not every member has said yet that nothing is missing. The store sets it when it is opened, a node
+removes it."""
 
 
 class Marks(Protocol):

@@ -1,10 +1,16 @@
-"""Reconciliation: which keys a node whose store lost entries must ask its peers for, before it answers for them alone.
+"""Reconciliation: which keys a node whose store lost entries, or may have, must ask for before it relies on its store.
 
 What was lost was acknowledged to others, or written by this node itself, so most of it is in nobody's hints for this
 node. A key counts as reconciled once every other holder of it was asked for its heads. So does a key that this node
 learns of only later: others may have had versions of it all the time. `node/services/membership/log_continuity.py`
 finds the loss, `node/services/reads/reconciler.py` asks for each key in the store.
+
+A start that does not go on where the last run ended in order (`node/store/marks.py`) may follow a loss that no member
+has told yet. Until they have, keys are asked for as after a loss, and nothing else is done.
 """
+
+from collections.abc import Iterable
+from math import inf
 
 import trio
 
@@ -14,19 +20,27 @@ RECONCILED_MARK = "reconciled"
 """and the one with the sequence up to which all keys of the log were asked for since."""
 ASKED_MAX = 1 << 18
 """Keys that are remembered as asked for, of 49 bytes each; reads of further ones ask each time."""
+AWAY_SECONDS = 5.0
+"""A remembered member that has not come so long after the first one is away, and is not waited for."""
 
 
 class Reconciliation:
     """`why` says in words what was lost, '' when nothing is known to be lost. A later start goes on with it, and with
-    the sequence up to which the keys of the log are reconciled (0: they were never all)."""
+    the sequence up to which the keys of the log are reconciled (0: they were never all).
 
-    def __init__(self, why: str = "", until: int = 0) -> None:
+    `unheard` are the members that have yet to say whether this store lacks entries; none, when it cannot.
+    """
+
+    def __init__(self, why: str = "", until: int = 0, *, unheard: Iterable[str] = ()) -> None:
         self.why = why
         self.until = until
         self.round = 0
         """How often it was begun."""
         self.last_asked = b""
         """The key for which all holders answered last."""
+        self._unheard = set(unheard)
+        self._unheard_until = inf
+        """Until when those that were not heard are waited for, on trio's clock."""
         self._asked: set[bytes] = set()
         self._begun = trio.Event()
 
@@ -39,13 +53,32 @@ class Reconciliation:
         self._begun.set()
         self._begun = trio.Event()
 
+    def heard(self, peer: str) -> bool:
+        """A member said which entry of this node's log it knows, or was forgotten, and `begin` was called before if it
+        knows one that is lost. Returns whether it was the last one that had to be heard."""
+        if not self._unheard:
+            return False
+        self._unheard.discard(peer)
+        self._unheard_until = min(self._unheard_until, trio.current_time() + AWAY_SECONDS)
+        return not self._unheard
+
     def must_ask(self, key: bytes) -> bool:
-        """Whether an answer from this node's store alone may lack what other holders have."""
-        return bool(self.why) and key not in self._asked
+        """Whether this node's store alone may lack what other holders have."""
+        return (bool(self.why) or self._may_follow_a_loss()) and key not in self._asked
+
+    def _may_follow_a_loss(self) -> bool:
+        return bool(self._unheard) and trio.current_time() < self._unheard_until
+
+    def why_ask(self) -> str:
+        """Why keys must be asked for, in words."""
+        return self.why or (
+            "this node was not ended in order, or its data directory was replaced since, and not every member has said "
+            "yet that nothing is missing here"
+        )
 
     def asked(self, key: bytes) -> None:
         """Every other holder of this key told its heads, and these are in the store."""
-        if self.why:
+        if self.why or self._unheard:
             self.last_asked = key
             if len(self._asked) < ASKED_MAX:
                 self._asked.add(key)

@@ -78,6 +78,7 @@ class StoreRig:
         if self.kind == "memory":
             store = self._memory = self._memory or MemoryStore(log_id=log_id)
             if self._memory.log_id != log_id:
+                self._memory.has_ended_in_order = True
                 self._memory.begin_log(log_id)
         else:
             store = SqliteStore.open(self._path, random_id=log_id, before_commit=lambda: self._before_commit())

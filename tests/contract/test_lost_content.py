@@ -3,7 +3,7 @@
 import pytest
 
 from node.dht.base import Consistency
-from node.services.writes.author import WriteRequest
+from node.services.writes.write_request import WriteRequest
 from node.store.log import Incoming, Origin
 from protocols.envelope import Envelope
 from protocols.errors import Conflict, Deleted, NotFound, OutOfRange, Unavailable

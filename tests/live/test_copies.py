@@ -48,7 +48,8 @@ class Pair:
 
     def __init__(self, up: Up, folder: Path) -> None:
         self._up, self._folder = up, folder
-        ready = up(data="a").ready()
+        self._process_a = up(data="a")
+        ready = self._process_a.ready()
         self.a, self._bootstrap = ready["api"], ready["multiaddrs"][0]
         self.process = self._start()
         self.b = self.process.ready()["api"]
@@ -60,14 +61,23 @@ class Pair:
     def _meet(self) -> None:
         block_until(lambda: connected(self.a) and connected(self.b), seconds=30)
 
+    def end_a(self) -> None:
+        self._process_a.popen.kill()
+        self._process_a.popen.wait()
+
     def end_b(self) -> None:
         self.process.popen.kill()
         self.process.popen.wait()
 
-    def start_b(self) -> None:
+    def stop_b(self) -> None:
+        self.process.popen.terminate()
+        self.process.popen.wait()
+
+    def start_b(self, *, is_met: bool = True) -> None:
         self.process = self._start()
         self.b = self.process.ready()["api"]
-        self._meet()
+        if is_met:
+            self._meet()
 
     @property
     def directory(self) -> Path:
@@ -120,6 +130,36 @@ def test_a_node_on_an_older_copy_says_so_and_asks_before_it_answers(pair: Pair, 
     log = (tmp_path / "log").read_text(encoding="utf-8")
     assert "are owed to it again" in log, "node a says so"
     assert "which is not in this store" in log, "and so does node b"
+
+
+def test_a_put_right_after_a_start_on_an_older_copy_is_made_on_what_the_other_node_has(pair: Pair) -> None:
+    old = put(pair.b, "one", b"1")
+    block_until(lambda: delivered(pair.b))
+    pair.stop_b()
+    copy = pair.copy("copy")
+    pair.start_b()
+    newer = put(pair.a, "one", b"2")
+    block_until(lambda: delivered(pair.a))
+    pair.stop_b()
+    pair.put_in_place(copy)
+    pair.start_b(is_met=False)
+    receipt = put(pair.b, "one", b"3")
+    if receipt["may_be_sibling"] is None:
+        assert receipt["parents"] == [newer["digest"]]
+    else:  # on a busy machine the other node may come too late
+        assert receipt["parents"] == [old["digest"]]
+
+
+def test_a_put_right_after_an_orderly_restart_waits_for_nobody(pair: Pair) -> None:
+    put(pair.b, "one", b"1")
+    block_until(lambda: delivered(pair.b))
+    pair.stop_b()
+    pair.end_a()
+    pair.start_b(is_met=False)
+    assert put(pair.b, "one", b"2")["may_be_sibling"] is None
+    pair.end_b()
+    pair.start_b(is_met=False)
+    assert "was not ended in order" in put(pair.b, "one", b"3")["may_be_sibling"]
 
 
 def test_what_a_clone_acknowledged_reaches_the_first_node_too(pair: Pair) -> None:

@@ -14,7 +14,7 @@ import trio
 from node import app
 from node.config.settings import Settings
 from node.node import Node
-from node.services.writes.author import WriteRequest
+from node.services.writes.write_request import WriteRequest
 from node.store.memory.store import MemoryStore
 from node.swarm.base import DialFailed
 from node.swarm.libp2p.host import Host

@@ -18,7 +18,7 @@ from netsim.virtual.scheduler import START_MS, run_virtual
 from node.config.settings import Settings
 from node.dht.base import Answer, Consistency, Receipt
 from node.node import Node
-from node.services.writes.author import WriteRequest
+from node.services.writes.write_request import WriteRequest
 from node.store.memory.store import MemoryStore
 from protocols.clock import version
 from protocols.envelope import Envelope, seal

@@ -4,12 +4,25 @@ import pytest
 import trio
 
 from netsim.virtual.nodes import VirtualSwarm
-from node.dht.base import Consistency
+from node.dht.base import Consistency, Receipt
 from node.node import Node
 from node.store.memory.store import MemoryStore
+from node.swarm.reconciliation import AWAY_SECONDS
 from protocols.errors import Conflict, NotFound
 from protocols.placement import nearest
-from tests.sim.swarms import content, get, heads_at, hints_delivered, key, met, over_seeds, put, running, swarm_of
+from tests.sim.swarms import (
+    content,
+    get,
+    heads_at,
+    hints_delivered,
+    key,
+    met,
+    over_seeds,
+    put,
+    running,
+    swarm_of,
+    within,
+)
 from tests.until import until
 
 
@@ -45,9 +58,9 @@ async def restored(seed: int) -> None:
         assert await content(n2, "b") == b"1"
         assert await content(n2, "c") == b"1", "it is owed again"
 
-        assert (await n2.author.receipt(log_id=first.log_id, sequence=first.sequence)).digest == first.digest
+        assert (await n2.receipts.find(log_id=first.log_id, sequence=first.sequence)).digest == first.digest
         with pytest.raises(NotFound, match="replaced by an older copy"):
-            await n2.author.receipt(log_id=lost.log_id, sequence=lost.sequence)
+            await n2.receipts.find(log_id=lost.log_id, sequence=lost.sequence)
         again = await put(n2, "d", b"1")
         assert again.log_id != first.log_id == lost.log_id
 
@@ -84,6 +97,122 @@ def test_a_write_at_a_restored_node_is_made_on_top_of_what_the_others_have() -> 
     over_seeds(written_on)
 
 
+async def with_an_older_copy(swarm: VirtualSwarm, name: str) -> tuple[Receipt, Receipt]:
+    """Put a copy of a node's disk, made while it was stopped, in its place; return the receipts of a write that the
+    copy has, and of the one on top of it that it lacks. The node does not run then."""
+    old = await put(swarm["n1"].running, "a", b"1")
+    await hints_delivered(swarm)
+    await swarm[name].stop()
+    copy = swarm[name].store.copy()
+    await swarm.start(name)
+    await met(swarm)
+    newer = await put(swarm["n1"].running, "a", b"2")
+    await hints_delivered(swarm)
+    await swarm[name].stop()
+    swarm[name].store = copy
+    return old, newer
+
+
+async def written_at_once(seed: int) -> None:
+    async with swarm_of(seed, 3) as swarm:
+        old, newer = await with_an_older_copy(swarm, "n3")
+        n3 = await swarm.start("n3")
+        assert not n3.members.reachable()
+        with within(0.1):
+            if seed % 2:
+                with pytest.raises(Conflict):
+                    await put(n3, "a", b"3", if_match=(old.digest,))
+            receipt = await put(n3, "a", b"3")
+        assert receipt.parents == (newer.digest,)
+        await hints_delivered(swarm)
+        for node in running(swarm):
+            assert await heads_at(node, "a") == [b"3"]
+
+
+def test_a_write_that_comes_before_any_member_is_heard_waits_for_one_on_a_restored_disk() -> None:
+    over_seeds(written_at_once)
+
+
+async def written_while_parted(seed: int) -> None:
+    async with swarm_of(seed, 3) as swarm:
+        old, newer = await with_an_older_copy(swarm, "n3")
+        swarm.net.partition([swarm["n3"].peer])
+        n3 = await swarm.start("n3")
+        condition = {"if_match": (old.digest,)} if seed % 2 else {}
+        with within(0.1):
+            receipt = await put(n3, "a", b"3", **condition)
+        assert receipt.parents == (old.digest,)
+        assert "not every member has said yet that nothing is missing here" in receipt.may_be_sibling
+        assert "can be reached" in receipt.may_be_sibling
+        with pytest.raises(Conflict, match="could not all be asked"), within(0.1):
+            await put(n3, "a", b"4", if_match=(newer.digest,))
+        swarm.net.heal()
+        await met(swarm)
+        await hints_delivered(swarm)
+        merged = await put(n3, "a", b"5")
+        assert set(merged.parents) == {receipt.digest, newer.digest}
+        assert merged.may_be_sibling == ""
+
+
+def test_a_write_on_a_restored_disk_that_no_member_can_help_with_says_what_it_does_not_know() -> None:
+    over_seeds(written_while_parted)
+
+
+async def started_alone(seed: int) -> None:
+    """How long each of five writes waits for peers that are gone, after an orderly end and after a crash."""
+    async with swarm_of(seed, 3) as swarm:
+        await put(swarm["n3"].running, "a", b"1")
+        await hints_delivered(swarm)
+        swarm.net.partition([swarm["n3"].peer])
+        await swarm["n3"].stop()
+        n3 = await swarm.start("n3")
+        in_order = [await put(n3, "a", b"2") for _ in range(5)]
+        assert sum(receipt.elapsed_ms for receipt in in_order) < 1.0
+        assert not any(receipt.may_be_sibling for receipt in in_order)
+        await swarm["n3"].crash()
+        n3 = await swarm.start("n3")
+        killed = [await put(n3, "a", b"3") for _ in range(5)]
+        assert all(receipt.may_be_sibling for receipt in killed)
+        assert killed[0].elapsed_ms > 40.0
+        assert sum(receipt.elapsed_ms for receipt in killed) < 200.0, "the breaker ends the waits"
+        assert killed[-1].elapsed_ms < 1.0
+        await swarm["n3"].stop()
+        n3 = await swarm.start("n3")
+        assert (await put(n3, "a", b"4")).may_be_sibling, "no member has said since that nothing is missing"
+        swarm.net.heal()
+        await met(swarm)
+        await swarm["n3"].stop()
+        swarm.net.partition([swarm["n3"].peer])
+        n3 = await swarm.start("n3")
+        assert not (await put(n3, "a", b"5")).may_be_sibling
+
+
+def test_only_a_start_that_does_not_follow_an_orderly_end_waits_for_peers() -> None:
+    over_seeds(started_alone)
+
+
+async def one_member_away(seed: int) -> None:
+    async with swarm_of(seed, 4) as swarm:
+        await put(swarm["n1"].running, "a", b"1")
+        await hints_delivered(swarm)
+        await swarm["n4"].crash()
+        await swarm["n2"].crash()
+        n2 = await swarm.start("n2")
+        await met(swarm)
+        assert n2.members.reconciliation.must_ask(key("a"))
+        await trio.sleep(AWAY_SECONDS + 0.1)
+        assert not n2.members.reconciliation.must_ask(key("a"))
+        await swarm.start("n4")
+        await met(swarm)
+        await swarm["n2"].stop()
+        n2 = await swarm.start("n2")
+        assert not n2.members.reconciliation.must_ask(key("a")), "all were heard"
+
+
+def test_a_member_that_stays_away_is_not_waited_for() -> None:
+    over_seeds(one_member_away)
+
+
 async def acknowledged_by_a_clone(seed: int) -> None:
     async with swarm_of(seed, 3) as swarm:
         n1 = swarm["n1"].running
@@ -97,7 +226,7 @@ async def acknowledged_by_a_clone(seed: int) -> None:
         await until(lambda: n2.store.stats().versions == 21, what="the first one has all as well")
         assert [receipt for receipt in receipts if not await n2.store.by_digest(receipt.digest)] == []
         await until(lambda: not n1.store.hint_counts().get(swarm["n2"].peer), what="n1 knows it")
-        standing = await n1.author.receipt(digest=receipts[0].digest)
+        standing = await n1.receipts.find(digest=receipts[0].digest)
         assert (standing.acknowledged, standing.wanted) == (1, receipts[0].wanted)
 
 
@@ -118,8 +247,8 @@ async def killed(seed: int) -> None:
         await trio.sleep(2.0)
         assert not store_reasons(n2)
         assert (await get(n2, "b")).provenance.source == "local"
-        assert (await n1.author.receipt(digest=(await get(n1, "b")).heads[0].digest)).acknowledged == 2
-        assert (await n2.author.receipt(log_id=receipt.log_id, sequence=receipt.sequence)).digest == receipt.digest
+        assert (await n1.receipts.find(digest=(await get(n1, "b")).heads[0].digest)).acknowledged == 2
+        assert (await n2.receipts.find(log_id=receipt.log_id, sequence=receipt.sequence)).digest == receipt.digest
 
 
 def test_a_node_that_was_only_killed_lost_nothing() -> None:

@@ -640,7 +640,7 @@ async def bad_sectors(seed: int) -> None:
         for number, digest in acknowledged:
             writers = [node for node in running(swarm) if await node.store.standing(digest=digest)]
             assert writers, "an acknowledged write is gone"
-            now = (await writers[0].author.receipt(digest=digest)).digest
+            now = (await writers[0].receipts.find(digest=digest)).digest
             for node in running(swarm):
                 answer = await node.dht.get_version(key(number), now)
                 assert [head.digest for head in answer.heads] == [now]

@@ -64,7 +64,7 @@ async def forgotten(seed: int) -> None:
         await hints_delivered(swarm)
         assert dead.peer not in n1.store.hint_totals()
         for number, receipt in enumerate(receipts):
-            later = await n1.author.receipt(digest=receipt.digest)
+            later = await n1.receipts.find(digest=receipt.digest)
             assert later.durability is Durability.REPLICATED
             for peer in n1.members.wanted(thing(number).key):
                 holder = next(node for node in running(swarm) if node.peer_id == peer)

@@ -133,7 +133,7 @@ async def indeterminate(seed: int) -> None:
                     {written.digest} if await knows(node, written.digest) else set()
                 )
         with pytest.raises(NotFound):
-            await node.author.receipt(digest=written.digest)
+            await node.receipts.find(digest=written.digest)
         for name in frozen:
             swarm.net.thaw(swarm[name].peer)
         swarm.net.heal()
@@ -319,7 +319,7 @@ async def late_holders(seed: int) -> None:
         for peer in wanted[2:]:
             swarm.net.thaw(peer)
         await hints_delivered(swarm)
-        receipt = await node.author.receipt(digest=receipt.digest)
+        receipt = await node.receipts.find(digest=receipt.digest)
         assert (receipt.acknowledged, receipt.wanted, receipt.durability) == (3, 3, Durability.REPLICATED)
 
 

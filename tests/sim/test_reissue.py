@@ -102,7 +102,7 @@ async def ahead_then_right(seed: int) -> None:
         await hints_delivered(swarm, seconds=60.0)
         await assert_right(swarm, contents)
         for number, receipt in receipts:
-            now = await machine.running.author.receipt(digest=receipt.digest)
+            now = await machine.running.receipts.find(digest=receipt.digest)
             assert now.is_replicated, "the receipt follows"
             assert now.reissued_as in (None, now.digest)
             assert ahead_ms(now.version, machine.clock.now_ms()) <= AHEAD_MS_MAX
@@ -168,8 +168,8 @@ async def foreign_authors(seed: int) -> None:
         machine.clock.jump(-YEAR)
         await until(lambda: node.store.hint_counts() == {swarm["n2"].peer: 2}, seconds=60.0, what="own is delivered")
         assert await heads_at(swarm["n2"].running, "own") == [b"own"]
-        assert (await node.author.receipt(digest=own.digest)).reissued_as is not None
-        assert (await node.author.receipt(digest=on_top.digest)).reissued_as is None
+        assert (await node.receipts.find(digest=own.digest)).reissued_as is not None
+        assert (await node.receipts.find(digest=on_top.digest)).reissued_as is None
         log = node.store.last_sequence
         with counted(at_most=25_000):
             await trio.sleep(120.0)
@@ -285,7 +285,7 @@ async def lone_and_ahead(seed: int) -> None:
         await hints_delivered(swarm)
         for number, receipt in enumerate(written):
             assert await heads_at(other, number) == [b"content"]
-            assert (await machine.running.author.receipt(digest=receipt.digest)).is_replicated
+            assert (await machine.running.receipts.find(digest=receipt.digest)).is_replicated
         assert (await get(machine.running, 0)).provenance.siblings == 0
 
 
@@ -311,7 +311,7 @@ async def slipped(seed: int) -> None:
         await trio.sleep(1.0)
         await hints_delivered(swarm, seconds=60.0)
         assert await heads_at(swarm["n2"].running) == [b"slipped"]
-        receipt = await node.author.receipt(digest=bytes.fromhex(raised.value.details["digest"]))
+        receipt = await node.receipts.find(digest=bytes.fromhex(raised.value.details["digest"]))
         assert receipt.reissued_as == receipt.digest
         assert receipt.is_replicated
 
@@ -338,7 +338,7 @@ async def accepted_without_acknowledgement(seed: int) -> None:
         machine.clock.jump(-YEAR)
         swarm.net.heal()
         await hints_delivered(swarm)
-        again = await node.author.receipt(digest=receipt.digest)
+        again = await node.receipts.find(digest=receipt.digest)
         assert again.reissued_as is not None
         for each in running(swarm):
             assert [head.digest for head in await each.store.heads(key("ahead"))] == [again.digest]
@@ -366,7 +366,7 @@ async def ahead_together(seed: int) -> None:
             await trio.sleep(rng.random() * 10.0)
         last = await put(ahead[0].running, "line", b"last")
         await hints_delivered(swarm)
-        now = await ahead[0].running.author.receipt(digest=last.digest)
+        now = await ahead[0].running.receipts.find(digest=last.digest)
         heads = await ahead[0].running.store.heads(key("line"))
         assert now.digest in [head.digest for head in heads]
         for node in running(swarm):
@@ -390,7 +390,7 @@ async def set_right_in_two_steps(seed: int) -> None:
         machine.clock.jump(-YEAR + MINUTES_2)
 
         async def current() -> Receipt:
-            return await machine.running.author.receipt(digest=receipt.digest)
+            return await machine.running.receipts.find(digest=receipt.digest)
 
         async def is_reissued() -> bool:
             return (await current()).reissued_as is not None
@@ -404,7 +404,7 @@ async def set_right_in_two_steps(seed: int) -> None:
         await until(is_reissued_again)
         await hints_delivered(swarm)
         assert await other.running.store.by_digest(half.digest) is None, "it was two minutes ahead"
-        now = await machine.running.author.receipt(digest=receipt.digest)
+        now = await machine.running.receipts.find(digest=receipt.digest)
         for node in running(swarm):
             assert [head.digest for head in await node.store.heads(key("ahead"))] == [now.digest]
 

@@ -14,6 +14,7 @@ import trio
 
 from node.services.membership.log_positions import LogPositions, Loss
 from node.store.base import Store
+from node.store.marks import UNPROVED_MARK
 from node.swarm.members import Members
 from node.swarm.reconciliation import LOST_MARK, RECONCILED_MARK
 from protocols.errors import BzzzError
@@ -66,6 +67,12 @@ class LogContinuity:
         self._positions.greeted(peer, hello.log_id, hello.former_logs, address, trio.current_time())
         if (known := hello.known_log) is not None:
             self._judge_own(peer, hello.name or peer, known)
+        self._heard_of_own(peer)
+
+    def _heard_of_own(self, peer: str) -> None:
+        """This member needs not be waited for any more before the store is taken as whole."""
+        if self._members.reconciliation.heard(peer):
+            self._store.set_mark(UNPROVED_MARK, "")
 
     def heard(self, peer: str, sequence: int) -> None:
         """A peer told the sequence of the last entry of its log."""
@@ -82,6 +89,7 @@ class LogContinuity:
     def forget(self, peer: str) -> None:
         """A peer is no member any more."""
         self._positions.forget(peer)
+        self._heard_of_own(peer)
         self._told.pop(peer, None)
         for what in ("lost", "told"):
             self._pauses.pop((peer, what), None)

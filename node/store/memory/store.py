@@ -21,6 +21,7 @@ from node.store.completion import CallbackCompletion
 from node.store.damage import Damage
 from node.store.hints import Hint, Pending, Standing
 from node.store.log import IDEMPOTENCY_MS, Change, Incoming, Merged, Origin
+from node.store.marks import UNPROVED_MARK
 from node.store.members import Member
 from node.store.memory.commits import CommitQueue
 from node.store.memory.hints import HintTable
@@ -57,6 +58,8 @@ class MemoryStore(CommitQueue):
         self.last_sequence = 0
         self.change_listeners = ChangeListeners()
         self.damage = Damage(is_possible=False)
+        self.has_ended_in_order = False
+        """Set by what ends a run in order: then the next one goes on where that ended."""
         self._marks: dict[str, str] = {}
         # The log, one list a column: what is not a container costs the garbage collector nothing.
         self._digests: list[bytes] = []
@@ -87,16 +90,21 @@ class MemoryStore(CommitQueue):
 
     def begin_log(self, log_id: str) -> None:
         """Another run begins: entries are appended to the log of this id from now on."""
+        if not self.has_ended_in_order:
+            self.set_mark(UNPROVED_MARK, "1")
+        self.has_ended_in_order = False
         self.former_logs = with_ended(self.former_logs, LogPosition(self.log_id, self.last_sequence))
         self.log_id = log_id
 
     def copy(self) -> "MemoryStore":
-        """A store with the same content, as a copy of a disk has: what waits for a commit is not in it."""
+        """A store with the same content, as a copy of a disk has: what waits for a commit is not in it. A run on it
+        does not go on where one ended."""
         store = MemoryStore(log_id=self.log_id)
         shared: dict[int, object] = {id(item): item for item in self._held.values()}
         for name in _ON_DISK:
             setattr(store, name, deepcopy(getattr(self, name), shared))
         store._held, store._heads = store._versions.held, store._versions.heads
+        store.set_mark(UNPROVED_MARK, "1")
         return store
 
     def log_of(self, sequence: int) -> str:

@@ -1,4 +1,4 @@
-"""The rows that say which log a store appends to, which logs it had before, and where each ended."""
+"""The rows that say which log a store appends to, which logs it had before, and where each ended; and its marks."""
 
 import json
 import sqlite3
@@ -7,6 +7,8 @@ from typing import Final
 from protocols.log_lineage import LogPosition, with_ended
 
 _FORMER_LOGS: Final = "former_logs"
+_MARK_PREFIX: Final = "mark:"
+"""Before the names of marks in the table `meta`."""
 
 
 def log_id(db: sqlite3.Connection) -> str:
@@ -35,6 +37,15 @@ def begin_log(writer: sqlite3.Connection, new_log_id: str) -> None:
     former = with_ended(former_logs(writer), LogPosition(before, last_sequence(writer)))
     writer.execute("UPDATE meta SET value = ? WHERE name = 'log_id'", (new_log_id,))
     writer.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_FORMER_LOGS, json.dumps(former)))
+
+
+def marks(db: sqlite3.Connection) -> dict[str, str]:
+    rows = db.execute("SELECT name, value FROM meta")
+    return {name.removeprefix(_MARK_PREFIX): text for name, text in rows if name.startswith(_MARK_PREFIX)}
+
+
+def set_mark(db: sqlite3.Connection, name: str, text: str) -> None:
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_MARK_PREFIX + name, text))
 
 
 def _meta(db: sqlite3.Connection, name: str) -> str | None:

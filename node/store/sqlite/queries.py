@@ -30,8 +30,6 @@ from protocols.log_lineage import LogPosition
 
 _LOG: Final = logging.getLogger(__name__)
 
-MARK_PREFIX: Final = "mark:"
-"""Before the names of marks in the table `meta`."""
 HEADS_BYTES: Final = 2 * 1024 * 1024
 """Content of the heads of one key in memory, beside that of the latest. A peer may make a thousand heads of 1 MiB."""
 _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
@@ -328,11 +326,6 @@ def providers(db: sqlite3.Connection, key: bytes, now_ms: int) -> list[str]:
 
 
 # -- read once, at the opening --------------------------------------------------------------------------------------
-
-
-def marks(db: sqlite3.Connection) -> dict[str, str]:
-    rows = db.execute("SELECT name, value FROM meta")
-    return {name.removeprefix(MARK_PREFIX): text for name, text in rows if name.startswith(MARK_PREFIX)}
 
 
 def members(db: sqlite3.Connection) -> dict[str, Member]:

@@ -73,7 +73,7 @@ def rebuild_store(path: Path) -> int:
         lock = FileLock.take(path.with_name(path.name + ".lock"), what=f"the store {path}")
         stack.callback(lock.release)
         opened = schema.open_connections(path, log_id=os.urandom(8).hex())
-        stack.callback(schema.close_connections, opened.writer, opened.reader)
+        stack.callback(schema.close_connections, path, opened.writer, opened.reader)
         try:
             return _rebuild(opened.writer)
         except (OSError, sqlite3.Error) as error:

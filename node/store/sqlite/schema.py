@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from node.store.errors import StoreRefused
-from node.store.sqlite import write_ahead
+from node.store.sqlite import clean_end, write_ahead
 from node.store.sqlite.connection import connect, prepare_reader, prepare_writer
 from node.store.sqlite.file_check import APPLICATION_ID, check
 
@@ -158,6 +158,7 @@ def open_connections(path: Path, *, log_id: str) -> Opened:
     """
     with ExitStack() as unfinished:
         try:
+            is_proved = not path.exists() or clean_end.is_followed(path)
             if not path.exists():
                 _create(path, log_id)
             check(path, oldest_schema=BASE_SCHEMA, newest_schema=newest_schema())
@@ -172,7 +173,7 @@ def open_connections(path: Path, *, log_id: str) -> Opened:
             _copy_before_upgrade(writer, path)
             migrate(writer)
             prepare_writer(writer)
-            write_ahead.begin(writer, is_lost=is_lost, log_id=log_id)
+            write_ahead.begin(writer, is_lost=is_lost, is_proved=is_proved, log_id=log_id)
             lost = ""
             if is_lost:
                 lost = (
@@ -188,15 +189,12 @@ def open_connections(path: Path, *, log_id: str) -> Opened:
     return Opened(writer, reader, lost)
 
 
-def close_connections(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
-    """Leaves one file when the checkpoint succeeds; else the log next to it is as safe."""
+def close_connections(path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    """Leaves one file and its note when the checkpoint succeeds; else the log next to it is as safe."""
     reader.close()
-    _close_writer(writer)
-
-
-def _close_writer(writer: sqlite3.Connection) -> None:
     write_ahead.end(writer)
     writer.close()
+    clean_end.write_note(path)
 
 
 def copy_of(path: Path, version: int) -> Path:

@@ -95,7 +95,7 @@ class SqliteStore:
         self._member_logs = queries.member_logs(db)
         self._cursors = queries.cursors(db)
         self.change_listeners = ChangeListeners()
-        self._marks = queries.marks(db)
+        self._marks = log_rows.marks(db)
         self.damage = Damage(is_possible=True, lost=opened.lost, set_aside=queries.set_aside(db))
 
     # -- life -------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class SqliteStore:
                     fixed_files=fixed_files,
                 )  # fmt: skip
             except BaseException:
-                schema.close_connections(opened.writer, opened.reader)
+                schema.close_connections(path, opened.writer, opened.reader)
                 raise
         except BaseException as error:
             lock.release()
@@ -156,7 +156,7 @@ class SqliteStore:
                         self._reader.close()
                 finally:
                     close = _leave if self._guard.look() else schema.close_connections
-                    await trio.to_thread.run_sync(close, *self._connections, abandon_on_cancel=True)
+                    await trio.to_thread.run_sync(close, self.path, *self._connections, abandon_on_cancel=True)
                     self._lock.release()
             nursery.cancel_scope.cancel()
 
@@ -270,10 +270,9 @@ class SqliteStore:
         return self._marks.get(name)
 
     def set_mark(self, name: str, text: str) -> None:
-        row = (queries.MARK_PREFIX + name, text)
         with suppress(Unavailable):  # the store is closed
             self._writer.submit_nowait(
-                lambda transaction: transaction.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row),
+                lambda transaction: log_rows.set_mark(transaction.db, name, text),
                 lambda _: self._marks.update({name: text}),
                 CallbackCompletion(lambda _: None),
             )
@@ -529,7 +528,7 @@ def _size_bytes(batch: Sequence[Incoming]) -> int:
     return sum([len(item.content) for item, *_ in batch if isinstance(item, Envelope)])
 
 
-def _leave(writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+def _leave(_: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
     """Close without a checkpoint, which would write into files of another node, or delete their log.
 
     While the reader is open, closing the writer leaves the files as they are; a reader can change none.

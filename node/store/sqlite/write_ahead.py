@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from node.store.sqlite.log_rows import begin_log
+from node.store.marks import UNPROVED_MARK
+from node.store.sqlite.log_rows import begin_log, set_mark
 
 _OPEN: Final = "open"
 _CLOSED: Final = "closed"
@@ -38,8 +39,8 @@ def was_open(writer: sqlite3.Connection) -> bool:
     return row is not None and row[0] == _OPEN
 
 
-def begin(writer: sqlite3.Connection, *, is_lost: bool, log_id: str) -> None:
-    """Begin the log of this run, and mark the file as in use.
+def begin(writer: sqlite3.Connection, *, is_lost: bool, is_proved: bool, log_id: str) -> None:
+    """Begin the log of this run, and mark the file as in use; and as not proved to be whole, unless it is.
 
     When a full disk does not take that, the store is opened all the same: its former log goes on, and a later loss goes
     unnoticed.
@@ -47,6 +48,8 @@ def begin(writer: sqlite3.Connection, *, is_lost: bool, log_id: str) -> None:
     try:
         writer.execute("BEGIN IMMEDIATE")
         begin_log(writer, log_id)
+        if not is_proved:
+            set_mark(writer, UNPROVED_MARK, "1")
         writer.execute("INSERT OR REPLACE INTO meta VALUES ('write_ahead', ?)", (_OPEN,))
         writer.execute("COMMIT")
         writer.execute("PRAGMA wal_checkpoint(FULL)")

@@ -25,6 +25,7 @@ from node.config.settings import OPTIONS, Settings
 from node.process import identity
 from node.process.run import STORE_NAME
 from node.services.control import audit_file
+from node.store.sqlite import clean_end
 from node.swarm import base
 from node.swarm.limits import SwarmLimits
 from protocols import clock, errors, header, messages, ucxl
@@ -268,6 +269,7 @@ def test_every_file_of_a_data_directory_is_documented() -> None:
         name for cells in under(OPERATIONS, "The data directory") for name in re.findall(r"`([^`]+)`", cells[0])
     }
     made = {identity.FILE_NAME, STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm", f"{STORE_NAME}.lock", "lock"}
+    made.add(clean_end.note_of(Path(STORE_NAME)).name)
     rotated = {name for name in documented if re.fullmatch(r"audit\.\d+-\d+\.log", name)}
     assert len(rotated) == 1
     assert documented == made | rotated | {audit_file.FILE_NAME}

@@ -55,6 +55,7 @@ async def test_a_receipt_has_every_field(api: Api) -> None:
         "quorum": 0, "elapsed_ms": first["elapsed_ms"], "log": "ab" * 8, "sequence": 1, "address": ADDRESS,
         "version": first["version"], "written_at": first["written_at"], "digest": first["digest"], "parents": [],
         "cid": cid.encode(sha256(b"1").digest()), "reissued_as": None, "siblings": 0, "condition": None,
+        "may_be_sibling": None,
     }  # fmt: skip
     assert second["parents"] == [first["digest"]]
     assert int(second["version"]) > int(first["version"]) > 2**53

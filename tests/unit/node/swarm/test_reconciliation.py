@@ -1,9 +1,10 @@
 """Reconciliation: after a loss every key must be asked for, until it was."""
 
 import pytest
+import trio
 
 from node.swarm import reconciliation
-from node.swarm.reconciliation import Reconciliation
+from node.swarm.reconciliation import AWAY_SECONDS, Reconciliation
 
 KEY, OTHER = b"/ucxl/key", b"/ucxl/other"
 
@@ -37,3 +38,32 @@ def test_a_key_above_the_bound_is_asked_for_each_time(monkeypatch: pytest.Monkey
     here.asked(KEY)
     here.asked(OTHER)
     assert (here.must_ask(KEY), here.must_ask(OTHER), here.last_asked) == (False, True, OTHER)
+
+
+async def test_keys_must_be_asked_for_until_every_member_was_heard(autojump_clock: trio.testing.MockClock) -> None:
+    here = Reconciliation(unheard=("ann", "bob"))
+    await trio.sleep(3600.0)
+    assert here.must_ask(KEY)
+    assert "not every member has said yet" in here.why_ask()
+    assert not here.heard("ann")
+    here.asked(KEY)
+    assert (here.must_ask(KEY), here.must_ask(OTHER)) == (False, True)
+    assert here.heard("bob"), "the last one"
+    assert not here.must_ask(OTHER)
+    assert not here.heard("bob")
+    assert here.in_words() == "", "nothing is known to be lost"
+
+
+async def test_a_member_that_stays_away_is_waited_for_until_others_were_here_for_a_while(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    here = Reconciliation(unheard=("ann", "bob"))
+    here.heard("carol")
+    await trio.sleep(AWAY_SECONDS - 0.1)
+    here.heard("carol")
+    assert here.must_ask(KEY)
+    await trio.sleep(0.2)
+    assert not here.must_ask(KEY)
+    here.begin("bob knows entry 7")
+    assert here.must_ask(KEY)
+    assert here.why_ask() == "bob knows entry 7"

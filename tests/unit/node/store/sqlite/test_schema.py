@@ -33,9 +33,11 @@ async def test_the_file_and_its_log_are_the_owners_alone(path: Path) -> None:
     assert set(modes.values()) == {0o600}, modes
 
 
-async def test_a_closed_store_is_one_file(path: Path) -> None:
+async def test_a_closed_store_is_one_file_beside_its_note_and_its_lock(path: Path) -> None:
     await create(path)
-    assert sorted(each.name for each in path.parent.iterdir()) == [path.name, f"{path.name}.lock"]
+    names = [path.name, f"{path.name}.closed", f"{path.name}.lock"]
+    assert sorted(each.name for each in path.parent.iterdir()) == names
+    assert {each.stat().st_mode & 0o777 for each in path.parent.iterdir()} == {0o600}
 
 
 async def test_a_half_created_file_is_created_again(path: Path) -> None:
