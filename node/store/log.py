@@ -93,7 +93,8 @@ class Log(Protocol):
         """Merge envelopes in order, the whole batch in one transaction; return once they are durable.
 
         Idempotent by digest, and commutative: whatever the order of arrival, the same versions give the same heads.
-        A notice whose content comes later is completed (with a log entry of its own); the reverse changes nothing.
+        A notice whose content comes later is completed (with a log entry of its own); the reverse changes nothing. One
+        whose content is here as that of another version is an envelope at once.
         Merging a staged envelope ends its staging. The caller has verified the envelopes.
         Cancelling the waiter does not undo the merge: it may still be committed.
         """

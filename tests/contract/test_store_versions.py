@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import msgpack
 import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,8 @@ from node.store.base import Store
 from node.store.log import Incoming, Merged, Origin
 from node.store.sqlite import history
 from node.store.versions import VersionRef
-from protocols.envelope import Envelope, Notice, order_key
+from protocols.envelope import Envelope, Notice, notice_of, order_key, verify
+from protocols.header import DOMAIN
 from protocols.heads import HeadSet
 from tests.contract.stores import (
     AUTHOR,
@@ -402,3 +404,40 @@ async def test_a_reissue_that_came_as_a_notice_ends_what_it_replaces(store: Stor
     store = await rig.reopen()
     await put(store, from_peer(mended))
     assert await store.heads(ahead.key) == (mended,)
+
+
+async def test_a_notice_whose_content_another_version_has_is_an_envelope_at_once(store: Store, rig: StoreRig) -> None:
+    one, two = envelope(1, content=b"same"), envelope(2, path="other", content=b"same")
+    known, first = envelope(3, path="known", content=b"late"), envelope(4, path="first", content=b"late")
+    await put(store, from_peer(one), from_peer(known.notice))
+    assert await store.heads(known.key) == (known.notice,)
+    assert await put(store, from_peer(two.notice)) == [Merged(3, True)]
+    assert await put(store, from_peer(first), from_peer(known.notice)) == [Merged(4, True), Merged(2, True)]
+    async for each in rig.now_and_after_a_restart(store):
+        for item in (one, two, known, first):
+            assert await each.by_digest(item.digest) == item
+            assert await each.heads(item.key) == (item,)
+            (version,) = await each.versions(item.key)
+            assert version.is_held
+        assert [change.digest for change in await each.log(after=0)] == [
+            item.digest for item in (one, known, two, first, known)
+        ]  # fmt: skip
+        assert each.stats().versions == 4
+
+
+async def test_a_notice_with_the_content_of_another_and_another_size_stays_a_notice(
+    store: Store, rig: StoreRig
+) -> None:
+    """Its author signed a size that the content does not have: no content can be that of this version."""
+    one = envelope(1, content=b"same")
+    header = msgpack.packb((
+        [2, 0], "ucxl://a:r@p:t/*^/other", one.content_digest, 5, "text/plain", 2, [], AUTHOR.peer_id, {}, False,
+    ))  # fmt: skip
+    wrong = notice_of(header, AUTHOR.sign(DOMAIN + header))
+    verify(wrong)
+    await put(store, from_peer(one), from_peer(wrong))
+    async for each in rig.now_and_after_a_restart(store):
+        assert await each.by_digest(wrong.digest) == wrong
+        assert await each.heads(wrong.key) == (wrong,)
+    store = await rig.reopen()
+    assert await put(store, from_peer(wrong)) == [Merged(2, False)]

@@ -150,6 +150,8 @@ class MemoryStore(CommitQueue):
     def _merge_one(self, incoming: Incoming, now_ms: int) -> Merged:
         item, origin, holders, acknowledged, idempotency_key = incoming
         digest = item.digest
+        if isinstance(item, Notice):
+            item = self._versions.completed(item)
         known = self._held.get(digest)
         if known is None:
             sequence, is_new = self._append(digest, origin, now_ms), True

@@ -56,6 +56,13 @@ class VersionTable:
         else:
             self.rebuild(key)
 
+    def completed(self, notice: Notice) -> Envelope | Notice:
+        """The envelope of a notice, where another version has its content."""
+        other = self.by_content(notice.content_digest)
+        if other is None or other.content_size != notice.content_size:  # its author may have signed another size
+            return notice
+        return notice.with_content(other.content)
+
     def complete(self, envelope: Envelope) -> None:
         """The content of a known version came. Nothing but the content is new: the same digest is the same header."""
         digest = envelope.digest

@@ -46,7 +46,8 @@ class MergeOutcome(NamedTuple):
     new_acknowledged: tuple[str, ...] = ()
     """Holders whose acknowledgement is new."""
     is_completion: bool = False
-    """The version was known, and its content came, or what was damaged of it: its heads have to be read again."""
+    """The content of a version is here that came as a notice, or what was damaged of one: its heads have to be read
+    again."""
 
 
 class Merger:
@@ -96,7 +97,7 @@ class Merger:
         outcome = self._add(incoming, now_ms) if known is None else self._merge_known(known, incoming, now_ms)
         if incoming.origin is Origin.LOCAL and incoming.idempotency_key is not None:
             self._buffer.idempotency.append((incoming.idempotency_key, digest, now_ms))
-        if digest in self.staged and isinstance(incoming.item, Envelope):
+        if digest in self.staged and (isinstance(incoming.item, Envelope) or outcome.is_completion):
             self._buffer.unstaged.append(digest)
         return outcome
 
@@ -135,7 +136,8 @@ class Merger:
             rows.hints += [(self.holders.of(holder), sequence) for holder in new_hints]
             rows.acknowledged += [(sequence, self.holders.of(holder)) for holder in new_acknowledged]
         return MergeOutcome(
-            incoming, now_ms, sequence, True, is_head, is_first, superseded, new_hints, new_acknowledged
+            incoming, now_ms, sequence, True, is_head, is_first, superseded, new_hints, new_acknowledged,
+            is_completion=content_id is not None and not isinstance(item, Envelope),
         )  # fmt: skip
 
     def _add_key(self, item: Envelope | Notice) -> int:
@@ -146,19 +148,19 @@ class Merger:
         return self._last_key_id
 
     def _content_id(self, item: Envelope | Notice, entry: int, sequence: int) -> int | None:
-        """The row of the content, which is added, or made whole again; None for a notice.
+        """The row of the content, which is added, or made whole again; None for a notice whose content is not here.
 
         `entry` is the entry in the log with which it comes, `sequence` the version.
         """
-        if not isinstance(item, Envelope):
-            return None
         known = self._lookup.contents.get(item.content_digest)
+        if not isinstance(item, Envelope):  # its author may have signed another size
+            return known.id if known is not None and known.size_bytes == item.content_size else None
         if known is None:
-            known = KnownContent(entry, True)
+            known = KnownContent(entry, item.content_size)
             self.prefixes.contents.add(digest_prefix(item.content_digest), entry)
             self._buffer.contents.append((entry, item.content_digest, sequence, item.content))
         elif not known.is_whole:
-            known = KnownContent(known.id, True)
+            known = KnownContent(known.id, item.content_size)
             self._db.execute("UPDATE contents SET content = ? WHERE id = ?", (item.content, known.id))
             self._db.execute("DELETE FROM damaged WHERE content_id = ?", (known.id,))
         self._lookup.contents[item.content_digest] = known
@@ -215,7 +217,7 @@ class Merger:
     def _merge_known(self, known: KnownVersion, incoming: Incoming, now_ms: int) -> MergeOutcome:
         """A version that is known came again: with its content, or with more holders."""
         item, origin, holders, acknowledged, _ = incoming
-        is_completion = known.is_lost or (isinstance(item, Envelope) and not self._is_held(known, item))
+        is_completion = known.is_lost or (not self._is_held(known, item) and self._has_content(item))
         if not is_completion and origin is not Origin.LOCAL:
             return MergeOutcome(incoming, now_ms, known.sequence, False)
         self._write_buffer()
@@ -247,9 +249,13 @@ class Merger:
             {"holder": self.holders.of(peer), "sequence": sequence},
         ).rowcount > 0  # fmt: skip
 
-    def _is_held(self, known: KnownVersion, item: Envelope) -> bool:
+    def _is_held(self, known: KnownVersion, item: Envelope | Notice) -> bool:
         content = self._lookup.contents.get(item.content_digest)
         return known.content_id is not None and content is not None and content.is_whole
+
+    def _has_content(self, item: Envelope | Notice) -> bool:
+        """Whether its content came with it, or is here as that of another version."""
+        return isinstance(item, Envelope) or self._content_id(item, 0, 0) is not None
 
     def _complete(self, known: KnownVersion, item: Envelope | Notice, origin: Origin, now_ms: int) -> None:
         """Add the content of a known version, or its header that was found damaged; with a log entry of its own."""

@@ -30,8 +30,12 @@ class KnownContent(NamedTuple):
     """A content in the tables, or one of this run that will be."""
 
     id: int
-    is_whole: bool
-    """False: it was found damaged."""
+    size_bytes: int | None
+    """None: it was found damaged."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.size_bytes is not None
 
 
 class MergeLookup:
@@ -82,14 +86,14 @@ class MergeLookup:
         keys = dict.fromkeys([item.key for item in items])
         for places, values in placeholders(prefixes.keys.find(db, [key_prefix(key) for key in keys])):
             self.key_ids.update(db.execute(f"SELECT key, id FROM keys WHERE id IN {places}", values))
-        contents = list(dict.fromkeys([item.content_digest for item in items if isinstance(item, Envelope)]))
+        contents = list(dict.fromkeys([item.content_digest for item in items]))
         for places, values in placeholders(
             prefixes.contents.find(db, [digest_prefix(digest) for digest in contents])
         ):  # fmt: skip
-            for digest, content_id, is_whole in db.execute(
-                f"SELECT digest, id, content IS NOT NULL FROM contents WHERE id IN {places}", values
+            for digest, content_id, size_bytes in db.execute(
+                f"SELECT digest, id, length(content) FROM contents WHERE id IN {places}", values
             ):
-                self.contents[digest] = KnownContent(content_id, bool(is_whole))
+                self.contents[digest] = KnownContent(content_id, size_bytes)
         own_digests = list(dict.fromkeys([item.digest for item in items]))
         if self.has_orphans:
             self._read_orphans(own_digests)
