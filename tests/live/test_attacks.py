@@ -23,7 +23,7 @@ from tests.live import measured_node, topic_listening_node
 
 CHEAP = ("connects-and-disconnects", "resets-in-the-middle", "members-who-come-and-go")
 FEW_DESCRIPTORS = 160
-TAKE_DESCRIPTORS = ("idle-connections", "half-open-connections", "idle-clients", "half-requests")
+TAKE_DESCRIPTORS = ("idle-connections", "half-open-connections", "idle-clients", "half-requests", "mute-peers")
 ROUNDS = 4
 HISTORIES = tuple(name_of(attack) for attack in on_histories.ATTACKS)
 HOLD_MS_MAX = 50.0
