@@ -101,12 +101,14 @@ class Log(Protocol):
         ...
 
     def merge_in_background(
-        self, batch: Sequence[Incoming], *, now_ms: int, on_done: Callable[[list[Merged] | BaseException], None]
-    ) -> None:
-        """Like `merge`, for a caller without a task that could wait: `on_done` gets the result or the error, once.
+        self, batch: Sequence[Incoming], *, now_ms: int, peer: str,
+        on_done: Callable[[list[Merged] | BaseException], None],
+    ) -> None:  # fmt: skip
+        """Like `merge`, for what `peer` sent, without a task that could wait: `on_done` gets the result or the error,
+        once.
 
-        `on_done` must be quick and not raise, and may be called before this returns. Raises `Unavailable` when the
-        store accepts no more work.
+        `on_done` must be quick and not raise, and may be called before this returns. Peers take turns at the disk.
+        Raises `Unavailable` when the store accepts no more work of this one.
         """
         ...
 

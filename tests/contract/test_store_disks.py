@@ -28,7 +28,7 @@ async def put_in_background(store: Store, *incoming: Incoming) -> list[Merged]:
         results.append(result)
         is_done.set()
 
-    store.merge_in_background(incoming, now_ms=NOW, on_done=on_done)
+    store.merge_in_background(incoming, now_ms=NOW, peer=ALICE, on_done=on_done)
     await is_done.wait()
     (merged,) = results
     if isinstance(merged, BaseException):

@@ -187,7 +187,7 @@ class PeerServer:
             self._peer_policy.blame_for(peer, invalid, were_asked_for=False)
         for part in parts_of(incoming) if incoming else ():
             progress.parts += 1
-            self._store.merge_in_background(part, now_ms=self._now_ms(), on_done=progress.part_done)
+            self._store.merge_in_background(part, now_ms=self._now_ms(), peer=peer, on_done=progress.part_done)
 
     async def _heads(self, request: GetHeads) -> Reply:
         """What a reader would be given here comes first, with its content; then the heads without content."""

@@ -133,8 +133,9 @@ class MemoryStore(CommitQueue):
         return await self._submit(partial(self._merge, batch, now_ms))
 
     def merge_in_background(
-        self, batch: Sequence[Incoming], *, now_ms: int, on_done: Callable[[list[Merged] | BaseException], None]
-    ) -> None:
+        self, batch: Sequence[Incoming], *, now_ms: int, peer: str,
+        on_done: Callable[[list[Merged] | BaseException], None],
+    ) -> None:  # fmt: skip
         merged = self.merge_without_waiting(batch, now_ms=now_ms)
         if merged is not None:
             on_done(merged)
@@ -149,9 +150,9 @@ class MemoryStore(CommitQueue):
 
     def _merge_one(self, incoming: Incoming, now_ms: int) -> Merged:
         item, origin, holders, acknowledged, idempotency_key = incoming
-        digest = item.digest
         if isinstance(item, Notice):
             item = self._versions.completed(item)
+        digest = item.digest
         known = self._held.get(digest)
         if known is None:
             sequence, is_new = self._append(digest, origin, now_ms), True

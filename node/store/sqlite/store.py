@@ -200,11 +200,12 @@ class SqliteStore:
         return merged
 
     def merge_in_background(
-        self, batch: Sequence[Incoming], *, now_ms: int, on_done: Callable[[list[Merged] | BaseException], None]
-    ) -> None:
+        self, batch: Sequence[Incoming], *, now_ms: int, peer: str,
+        on_done: Callable[[list[Merged] | BaseException], None],
+    ) -> None:  # fmt: skip
         self._writer.submit_nowait(
             MergeRequest(tuple(batch), now_ms), self._publish_all, CallbackCompletion(on_done),
-            size_bytes=_size_bytes(batch), is_of_peer=True,
+            size_bytes=_size_bytes(batch), peer=peer,
         )  # fmt: skip
 
     def merge_without_waiting(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged] | None:

@@ -1,10 +1,11 @@
 """The operations that wait for a commit: those of this node's own callers, and what peers sent unasked.
 
 Own operations are committed first. A peer may send more than a disk takes, and no caller of this node is to wait behind
-that. Each batch takes something of the peers' too, so that they get on while this node is busy itself.
+that. Each batch takes something of the peers' too, so that they get on while this node is busy itself. The peers have
+turns: one that sends a little waits for one operation of each other, and not for all that they sent before.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -33,28 +34,45 @@ class Submission(NamedTuple):
 
 
 class WriteQueue:
-    """Each kind is committed in the order of its submission."""
+    """The operations of this node, and those of each peer, are committed in the order of their submission."""
 
     def __init__(self) -> None:
         self._own: deque[Submission] = deque()
-        self._of_peers: deque[Submission] = deque()
         self._own_bytes = 0
+        self._of_peers: OrderedDict[str, deque[Submission]] = OrderedDict()
+        """By peer, the one whose turn is next first. None is empty."""
+        self._bytes_of: dict[str, int] = {}
+        self._count_of_peers = 0
         self._bytes_of_peers = 0
 
     def __len__(self) -> int:
-        return len(self._own) + len(self._of_peers)
+        return len(self._own) + self._count_of_peers
 
-    def add(self, submission: Submission, *, is_of_peer: bool) -> bool:
-        """Add an operation; False when too many of its kind wait."""
-        queue, size_bytes = (self._of_peers, self._bytes_of_peers) if is_of_peer else (self._own, self._own_bytes)
-        if len(queue) >= QUEUE_MAX or size_bytes > QUEUE_BYTES_MAX:
-            return False
-        queue.append(submission)
-        if is_of_peer:
-            self._bytes_of_peers += submission.size_bytes
-        else:
+    def add(self, submission: Submission, *, peer: str | None = None) -> bool:
+        """Add an operation, of this node itself without `peer`. False when too many of its kind wait; a peer of which
+        less than an even share waits is not refused for the others."""
+        if peer is None:
+            if len(self._own) >= QUEUE_MAX or self._own_bytes > QUEUE_BYTES_MAX:
+                return False
+            self._own.append(submission)
             self._own_bytes += submission.size_bytes
+            return True
+        if self._is_full_for(peer):
+            return False
+        self._of_peers.setdefault(peer, deque()).append(submission)
+        self._count_of_peers += 1
+        self._add_bytes(peer, submission.size_bytes)
         return True
+
+    def _is_full_for(self, peer: str) -> bool:
+        if self._count_of_peers < QUEUE_MAX and self._bytes_of_peers <= QUEUE_BYTES_MAX:
+            return False
+        waiting, peers = self._of_peers.get(peer, ()), len(self._of_peers.keys() | {peer})
+        return len(waiting) * peers >= QUEUE_MAX or self._bytes_of.get(peer, 0) * peers > QUEUE_BYTES_MAX
+
+    def _add_bytes(self, peer: str, size_bytes: int) -> None:
+        self._bytes_of_peers += size_bytes
+        self._bytes_of[peer] = self._bytes_of.get(peer, 0) + size_bytes
 
     def next_batch(self) -> list[Submission]:
         """Take the operations of the next transaction."""
@@ -65,23 +83,35 @@ class WriteQueue:
             size_bytes += batch[-1].size_bytes
             lookups += _lookups(batch[-1].operation)
         self._own_bytes -= size_bytes
-        own_bytes, is_first = size_bytes, True
+        is_first = True
         while self._of_peers and (
             is_first or (len(batch) < BATCH_MAX and size_bytes < BATCH_BYTES_MAX and lookups < BATCH_LOOKUPS_MAX)
         ):
-            batch.append(self._of_peers.popleft())
+            batch.append(self._next_of_peers())
             size_bytes += batch[-1].size_bytes
             lookups += _lookups(batch[-1].operation)
             is_first = False
-        self._bytes_of_peers -= size_bytes - own_bytes
         return batch
+
+    def _next_of_peers(self) -> Submission:
+        """Take the first operation of the peer whose turn it is; then the others have theirs."""
+        peer, waiting = self._of_peers.popitem(last=False)
+        submission = waiting.popleft()
+        self._count_of_peers -= 1
+        self._add_bytes(peer, -submission.size_bytes)
+        if waiting:
+            self._of_peers[peer] = waiting
+        else:
+            del self._bytes_of[peer]
+        return submission
 
     def take_all(self) -> list[Submission]:
         """Take everything that waits."""
-        found = [*self._own, *self._of_peers]
+        found = [*self._own]
+        while self._of_peers:
+            found.append(self._next_of_peers())
         self._own.clear()
-        self._of_peers.clear()
-        self._own_bytes = self._bytes_of_peers = 0
+        self._own_bytes = 0
         return found
 
 

@@ -82,15 +82,15 @@ class Writer:
         completion: Completion[Any] | CallbackCompletion,
         *,
         size_bytes: int = 0,
-        is_of_peer: bool = False,
+        peer: str | None = None,
     ) -> None:
         """Like `submit`, without the wait. Raises `Unavailable` when it is closed or the queue is full.
 
-        With `is_of_peer` no caller of this node waits for it: the operations of those are committed before it.
+        With the `peer` that sent it no caller of this node waits for it: what those wait for is committed first.
         """
         if self._is_closing:
             raise closed_error()
-        if not self._queue.add(Submission(operation, size_bytes, publish, completion), is_of_peer=is_of_peer):
+        if not self._queue.add(Submission(operation, size_bytes, publish, completion), peer=peer):
             raise Unavailable(
                 f"{self._path}: the disk does not keep up, {len(self._queue)} writes wait for it; try again later",
                 waiting=len(self._queue),

@@ -9,7 +9,7 @@ from node.store.log import Incoming, Origin
 from node.store.sqlite import queries
 from node.store.sqlite.heads_cache import HeadsCache
 from protocols.envelope import Envelope, Notice, order_key
-from tests.unit.node.store.sqlite.files import envelope, opened
+from tests.unit.node.store.sqlite.files import ALICE, envelope, opened
 from tests.until import until
 
 
@@ -69,6 +69,8 @@ async def test_versions_with_many_parents_do_not_share_a_long_commit(path: Path)
         for number in range(40):
             parents = tuple(sorted(sha256(b"%d %d" % (number, parent)).digest() for parent in range(256)))
             item = envelope(2 + number, parents=parents)
-            store.merge_in_background([Incoming(item.notice, Origin.PEER)], now_ms=1, on_done=lambda _: None)
+            store.merge_in_background(
+                [Incoming(item.notice, Origin.PEER)], now_ms=1, peer=ALICE, on_done=lambda _: None
+            )
         await until(lambda: store.last_sequence == 40)
         assert 40 <= store.stats().commits <= 42
