@@ -29,7 +29,7 @@ function codeOf (call) {
   }
 }
 
-const { keys, refused_peer_ids: refusedPeerIds } = vectors('keys')
+const { keys, refused_peer_ids: refusedPeerIds, refused_signatures: refusedSignatures } = vectors('keys')
 for (const vector of keys) {
   const key = privateKeyOf(bytes(vector.seed))
   same(`key ${vector.name}`, key.publicKey.toString('hex'), vector.public_key)
@@ -39,6 +39,9 @@ for (const vector of keys) {
   same(`verified ${vector.name}`, verify(vector.peer_id, bytes(vector.message), bytes(vector.signature)), true)
 }
 for (const peerId of refusedPeerIds) same(`peer id ${peerId}`, publicKeyOf(peerId), null)
+for (const vector of refusedSignatures) {
+  same(`signature with ${vector.name}`, verify(vector.peer_id, bytes(vector.message), bytes(vector.signature)), false)
+}
 
 const { valid, invalid } = vectors('ucxl')
 for (const vector of valid) {

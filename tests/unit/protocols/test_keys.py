@@ -115,6 +115,12 @@ def test_a_signature_holds_for_its_author_its_message_and_its_length_alone() -> 
     assert not keys.verify(KEY.peer_id, b"essage", signature + b"m")
 
 
+@named(VECTORS["refused_signatures"])
+def test_a_signature_is_refused_although_its_equation_holds(vector: dict[str, str]) -> None:
+    message, signature = bytes.fromhex(vector["message"]), bytes.fromhex(vector["signature"])
+    assert not keys.verify(vector["peer_id"], message, signature)
+
+
 @pytest.mark.parametrize(
     "point", ["00" * 32, "01" + "00" * 31, "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"]
 )
