@@ -5,7 +5,6 @@ ends must agree on are part of the network interface, in `base.py`: a frame long
 its length, before anything of it is kept.
 """
 
-import ipaddress
 from dataclasses import dataclass, replace
 
 
@@ -120,16 +119,3 @@ def within(limits: SwarmLimits, *, sockets: int) -> SwarmLimits:
         connections_per_peer_max=min(limits.connections_per_peer_max, most),
         connections_per_subnet_max=min(limits.connections_per_subnet_max, most),
     )
-
-
-def subnet(host: str) -> str | None:
-    """The public /24 or /48 of an IP address. None for private and loopback addresses, which are not counted."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if not address.is_global:
-        return None
-    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))

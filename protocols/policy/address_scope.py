@@ -32,11 +32,15 @@ def endpoint_of(address: str) -> str:
 
 def ip_of(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The IP address in a multiaddr, an IPv4 one where IPv6 only carries it; None for a name."""
-    try:
-        ip = ipaddress.ip_address(host_of(address))
-    except ValueError:
+    return _ip(host_of(address))
+
+
+def subnet(host: str) -> str | None:
+    """The public /24 or /48 of an IP address. None for private and loopback addresses, and for names."""
+    ip = _ip(host)
+    if ip is None or not ip.is_global:
         return None
-    return getattr(ip, "ipv4_mapped", None) or ip
+    return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False))
 
 
 def scope_of(address: str) -> Scope:
@@ -53,3 +57,11 @@ def scope_of(address: str) -> Scope:
     if ip.is_unspecified or ip.is_multicast or (ip.version == 4 and ip.is_reserved):
         return Scope.NOWHERE
     return Scope.LINK if ip.version == 6 and ip.is_link_local else Scope.NETWORK
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip

@@ -12,7 +12,8 @@ from node.swarm.libp2p.tcp import TcpConnection, accept
 from node.swarm.libp2p.upgrade import Upgrader, describe
 from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.limit_counters import LimitCounters
-from node.swarm.limits import SwarmLimits, subnet
+from node.swarm.limits import SwarmLimits
+from protocols.policy.address_scope import subnet
 
 
 class Inbound:

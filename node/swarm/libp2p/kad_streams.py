@@ -21,11 +21,11 @@ from node.swarm.libp2p.kad_client import KadClient, Question
 from node.swarm.libp2p.kad_server import KadServer
 from node.swarm.libp2p.message_splitter import prefixed
 from node.swarm.libp2p.swarm_adapter import SwarmAdapter
-from node.swarm.limits import SwarmLimits, subnet
+from node.swarm.limits import SwarmLimits
 from node.swarm.peer_policy import PeerPolicy
 from protocols.kademlia.message_codec import address_text
 from protocols.kademlia.messages import ADDRESSES_MAX, PROTOCOL
-from protocols.policy.address_scope import endpoint_of, host_of
+from protocols.policy.address_scope import endpoint_of, host_of, subnet
 from protocols.policy.reputation import Offence
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The limits are consistent, subnets are distinguished, and a hit of a limit is always counted and logged once."""
+"""The limits are consistent, and a hit of a limit is always counted and logged once."""
 
 import logging
 from dataclasses import fields
@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from node.swarm.limit_counters import KEPT_MAX, LINES_PER_KIND_MAX, SILENCE_SECONDS, LimitCounters, LimitCounts
-from node.swarm.limits import USUAL, SwarmLimits, subnet, within
+from node.swarm.limits import USUAL, SwarmLimits, within
 
 
 @pytest.mark.parametrize("limits", [USUAL, within(USUAL, sockets=16), within(USUAL, sockets=64)])
@@ -28,30 +28,6 @@ def test_connections_leave_descriptors_for_everything_else() -> None:
     for sockets in range(4, 6000):
         limits = within(USUAL, sockets=sockets)
         assert limits.connections_max + limits.dialling_max <= sockets
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("8.8.8.8", "8.8.8.0/24"),
-        ("8.8.8.255", "8.8.8.0/24"),
-        ("2001:4860:4860::8888", "2001:4860:4860::/48"),
-        ("2001:4860:4860:ffff::1", "2001:4860:4860::/48"),
-        ("::ffff:8.8.4.4", "8.8.4.0/24"),
-        ("127.0.0.1", None),
-        ("::1", None),
-        ("10.1.2.3", None),
-        ("192.168.7.7", None),
-        ("172.16.0.1", None),
-        ("169.254.1.1", None),
-        ("fe80::1", None),
-        ("fd00::1", None),
-        ("", None),
-        ("nonsense", None),
-    ],
-)
-def test_public_addresses_are_counted_by_their_subnet_and_others_are_not(host: str, expected: str | None) -> None:
-    assert subnet(host) == expected
 
 
 async def test_a_kind_and_peer_have_one_line_a_minute_and_every_hit_counts(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocols.policy.address_scope import Scope, endpoint_of, host_of, scope_of
+from protocols.policy.address_scope import Scope, endpoint_of, host_of, scope_of, subnet
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,27 @@ def test_the_parts_of_an_address() -> None:
     assert host_of(address) == "fe80::1"
     assert endpoint_of(address) == "/ip6/fe80::1%eth0/tcp/4001"
     assert host_of("") == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("8.8.8.8", "8.8.8.0/24"),
+        ("8.8.8.255", "8.8.8.0/24"),
+        ("2001:4860:4860::8888", "2001:4860:4860::/48"),
+        ("2001:4860:4860:ffff::1", "2001:4860:4860::/48"),
+        ("::ffff:8.8.4.4", "8.8.4.0/24"),
+        ("127.0.0.1", None),
+        ("::1", None),
+        ("10.1.2.3", None),
+        ("192.168.7.7", None),
+        ("172.16.0.1", None),
+        ("169.254.1.1", None),
+        ("fe80::1", None),
+        ("fd00::1", None),
+        ("", None),
+        ("nonsense", None),
+    ],
+)
+def test_public_addresses_are_counted_by_their_subnet_and_others_are_not(host: str, expected: str | None) -> None:
+    assert subnet(host) == expected
