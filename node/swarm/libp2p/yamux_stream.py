@@ -175,10 +175,21 @@ class YamuxStream(IMuxedStream):
 
     # For its connection.
 
+    @property
+    def has_frame(self) -> bool:
+        """Whether `take` has something that can be sent now."""
+        return bool(self.queued and self.credit) or self._is_fin_due
+
+    @property
+    def _is_fin_due(self) -> bool:
+        """The end has a frame of its own, behind all data: js-libp2p loses what is in one frame with it, and with the
+        agreement on the protocol."""
+        return self._we_are_done and not self.queued and not self._is_fin_sent
+
     def take(self, room: int) -> list[bytes | memoryview]:
         """The next frame in at most `room` bytes, header first; an empty list when nothing can be sent now."""
+        ends = self._is_fin_due
         size = min(room - HEADER.size, self.credit, self.queued)
-        ends = self._we_are_done and size == self.queued and not self._is_fin_sent
         if size <= 0 and not ends:
             return []
         frame: list[bytes | memoryview] = [HEADER.pack(0, DATA, FIN if ends else 0, self.number, size)]

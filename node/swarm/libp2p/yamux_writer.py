@@ -118,6 +118,6 @@ class YamuxWriter:
                 room -= sum(map(len, frame))
                 parts += frame
                 rank.pop(stream, None)
-                if stream.queued and stream.credit:
+                if stream.has_frame:
                     rank[stream] = None
         return b"".join(parts)
