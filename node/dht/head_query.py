@@ -28,7 +28,7 @@ from protocols.messages import ENVELOPES_MAX, EnvelopesReply, GetByDigest, GetHe
 
 log = logging.getLogger(__name__)
 
-CONTACT_SECONDS = 0.05
+CONTACT_SECONDS = 0.1
 """How long a holder is waited for when a key must be asked for and no holder is there yet, as after a start."""
 GAP_PEERS = 2
 """Peers that are asked which versions superseded those here: the first may not know it, or lie."""

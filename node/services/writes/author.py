@@ -25,6 +25,9 @@ from protocols.header import ENCODED_BYTES_MAX, REISSUES
 from protocols.keys import PrivateKey
 from protocols.ucxl import Address, parse, require_one
 
+LOCK_SECONDS = 0.01
+"""How long a write may wait for other writes of its key at least."""
+
 
 class Author:
     """Signs with `key`. A write ends in the backend, and by the deadline, that it began with.
@@ -73,18 +76,14 @@ class Author:
                 size_bytes=len(write.content),
                 size_bytes_max=ENCODED_BYTES_MAX,
             )
-        async with self.locks.hold(
-            key,
-            operation.deadline,
-            disk_seconds=self._dht.store_deadline_seconds,
-            idempotency_key=write.idempotency_key,
-        ) as lock:
+        doubt = await self._parents.ask_first(key, write, operation)
+        async with self._lock(key, operation, write.idempotency_key) as lock:
             operation = operation._replace(deadline=lock.deadline)
             if earlier := await self._earlier.finished(write.idempotency_key, address, write):
                 return earlier
             if staged := await self._earlier.uncertain(write.idempotency_key, address, write):
                 return await self._put(staged, write.idempotency_key, started, operation, lock)
-            heads, doubt = await self._parents.checked_heads(key, write, operation)
+            heads = await self._parents.checked_heads(key, write, operation, doubt)
             parents = await self._parents.parents(key, heads, write.parents, operation)
             version = self.clock.read(self._now_ms(), after=[after for after in parents.values() if after])
             envelope = seal(
@@ -98,7 +97,7 @@ class Author:
                 deleted=write.deleted,
             )
             receipt = await self._put(envelope, write.idempotency_key, started, operation, lock)
-            return receipt._replace(is_conditional=write.is_conditional, may_be_sibling=doubt)
+            return receipt._replace(is_conditional=write.is_conditional, may_be_sibling=doubt or "")
 
     async def write_envelope(
         self,
@@ -129,23 +128,24 @@ class Author:
             address=parse(envelope.address), parents=envelope.parents,
             if_match=if_match, any_match=any_match, must_be_absent=must_be_absent,
         )  # fmt: skip
-        doubt = ""
-        async with self.locks.hold(
-            envelope.key,
-            operation.deadline,
-            disk_seconds=self._dht.store_deadline_seconds,
-            idempotency_key=idempotency_key,
-        ) as lock:
+        doubt = await self._parents.ask_first(envelope.key, condition, operation)
+        async with self._lock(envelope.key, operation, idempotency_key) as lock:
             operation = operation._replace(deadline=lock.deadline)
             if earlier := await self._earlier.finished(idempotency_key, envelope.address, envelope):
                 return earlier
             await self._earlier.uncertain(idempotency_key, envelope.address, envelope)
             if not await self._is_held(envelope):
-                heads, doubt = await self._parents.checked_heads(envelope.key, condition, operation)
+                heads = await self._parents.checked_heads(envelope.key, condition, operation, doubt)
                 _check_later(envelope, await self._parents.parents(envelope.key, heads, envelope.parents, operation))
             receipt = await self._put(envelope, idempotency_key, started, operation, lock)
         self.clock.observe(envelope.version)
-        return receipt._replace(is_conditional=condition.is_conditional, may_be_sibling=doubt)
+        return receipt._replace(is_conditional=condition.is_conditional, may_be_sibling=doubt or "")
+
+    def _lock(self, key: bytes, operation: OperationContext, idempotency_key: str | None) -> HeldLock:
+        """The lock for a write. One whose deadline has passed while others were asked has a moment to get it."""
+        deadline = max(operation.deadline, trio.current_time() + LOCK_SECONDS)
+        disk_seconds = self._dht.store_deadline_seconds
+        return self.locks.hold(key, deadline, disk_seconds=disk_seconds, idempotency_key=idempotency_key)
 
     async def _is_held(self, envelope: Envelope) -> bool:
         """Whether this version is here with its content. An address without a head has no version, and heads are kept

@@ -6,7 +6,6 @@ holders do not answer within the deadline, the write is made on what is known he
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from node.dht.base import Consistency
 from node.dht.dispatch import OperationContext
@@ -24,35 +23,52 @@ COMMIT_SECONDS = 0.03
 """Kept back for the commit when the swarm is asked about a write first."""
 
 
-class WriteHeads(NamedTuple):
-    """The heads that a write is made on top of. `doubt` says why other holders may have later ones; '': no reason."""
-
-    heads: tuple[Envelope | Notice, ...]
-    doubt: str = ""
-
-
 class WriteParents:
-    """Used under the lock of the key."""
+    """`ask_first` is called before the lock of the key is taken, the rest under it."""
 
     def __init__(self, store: Store, reconciliation: Reconciliation) -> None:
         self._store = store
         self._reconciliation = reconciliation
 
-    async def checked_heads(self, key: bytes, write: WriteRequest, operation: OperationContext) -> WriteHeads:
-        """The heads for this write. Raises `Conflict` when they do not meet its conditions."""
-        must_ask = write.goes_by_heads and self._reconciliation.must_ask(key)
-        if not write.is_conditional and not must_ask:
-            heads = await self._store.heads(key)
-            if all(isinstance(head, Envelope) for head in heads):
-                return WriteHeads(heads)
-            here = await operation.dht.get(key, consistency=Consistency.LOCAL)
-            if not here.without_content:
-                return WriteHeads(here.heads)
-        heads, why_local = await self._readable(key, operation)
-        doubt = ""
-        if must_ask and why_local and operation.dht.asks_swarm:
-            doubt = f"{self._reconciliation.why_ask()}, and its other holders could not all be asked: {why_local}"
-        return WriteHeads(await self._meeting_conditions(key, write, heads, doubt), doubt)
+    async def ask_first(self, key: bytes, write: WriteRequest, operation: OperationContext) -> str | None:
+        """Ask the other holders for the heads of a key where that is due; what they answer is in the store then.
+
+        It takes what is left of the deadline, so it is done before other writes of the key have to wait. Returns why
+        others may have later versions all the same, '' when all were asked; None when it was not due.
+        """
+        if not (write.goes_by_heads and operation.dht.asks_swarm and self._reconciliation.must_ask(key)):
+            return None
+        why_ask = self._reconciliation.why_ask()
+        try:
+            where = (await operation.dht.get(key, timeout=operation.seconds_left)).provenance
+            why = where.reason if where.is_degraded else ""
+        except Unavailable as error:
+            why = error.message
+        return f"{why_ask}, and its other holders could not all be asked: {why}" if why else ""
+
+    async def checked_heads(
+        self, key: bytes, write: WriteRequest, operation: OperationContext, doubt: str | None
+    ) -> tuple[Envelope | Notice, ...]:
+        """The heads for this write; `doubt` is what `ask_first` returned. Raises `Conflict` when they do not meet its
+        conditions."""
+        is_asked = doubt is not None
+        heads = await self._here(key, operation, is_final=is_asked) if is_asked or not write.is_conditional else None
+        if heads is None:
+            heads = await self._readable(key, operation)
+        if not write.is_conditional:
+            return heads
+        return await self._meeting_conditions(key, write, heads, doubt or "")
+
+    async def _here(
+        self, key: bytes, operation: OperationContext, *, is_final: bool
+    ) -> tuple[Envelope | Notice, ...] | None:
+        """The heads that a reader is given from this store; None when it lacks content that others may have, unless the
+        answer `is_final`."""
+        heads = await self._store.heads(key)
+        if all(isinstance(head, Envelope) for head in heads):
+            return heads
+        here = await operation.dht.get(key, consistency=Consistency.LOCAL)
+        return here.heads if is_final or not here.without_content else None
 
     async def _meeting_conditions(
         self, key: bytes, write: WriteRequest, heads: tuple[Envelope | Notice, ...], doubt: str
@@ -75,16 +91,13 @@ class WriteParents:
             **known,
         )
 
-    async def _readable(
-        self, key: bytes, operation: OperationContext
-    ) -> tuple[tuple[Envelope | Notice, ...], str]:  # fmt: skip
-        """The heads that a reader is given, and why they may be this machine's alone, or ''. Without the swarm they
-        are: if another node knew more, a sibling is kept."""
+    async def _readable(self, key: bytes, operation: OperationContext) -> tuple[Envelope | Notice, ...]:
+        """The heads that a reader is given; without the swarm this machine's: if another node knew more, a sibling is
+        kept."""
         try:
-            answer = await operation.dht.get(key, timeout=_left_to_ask(operation))
-        except Unavailable as error:
-            return (await operation.dht.get(key, consistency=Consistency.LOCAL)).heads, error.message
-        return answer.heads, answer.provenance.reason if answer.provenance.is_degraded else ""
+            return (await operation.dht.get(key, timeout=_left_to_ask(operation))).heads
+        except Unavailable:
+            return (await operation.dht.get(key, consistency=Consistency.LOCAL)).heads
 
     async def parents(
         self,
