@@ -36,7 +36,7 @@ from node.services.control.flag_effects import BreakerAuditor, apply_to_breaker,
 from node.services.control.flag_store import FlagStore
 from node.services.membership.directory import Directory
 from node.services.membership.discovery import Discovery, Surroundings, discovery_of
-from node.services.membership.log_continuity import LogContinuity
+from node.services.membership.log_continuity import LogContinuity, compare_with_last_run
 from node.services.membership.peer_list import PeerList
 from node.services.membership.this_node import ThisNode
 from node.services.observe.health import HealthMonitor
@@ -53,13 +53,13 @@ from node.services.writes.peer_server import PeerServer
 from node.services.writes.receipts import Receipts
 from node.services.writes.reissue import ClockRefusals, Reissuer
 from node.store.base import Store
-from node.store.marks import UNPROVED_MARK
+from node.store.marks import LOST_MARK, RECONCILED_MARK, UNPROVED_MARK
 from node.swarm.base import Network
 from node.swarm.delivery import Delivery
 from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
-from node.swarm.reconciliation import LOST_MARK, RECONCILED_MARK, Reconciliation
+from node.swarm.reconciliation import Reconciliation
 from node.swarm.rpc import Rpc
 from protocols.keys import PrivateKey
 from protocols.policy.signature_cache import SignatureCache
@@ -208,7 +208,10 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
 
 
 def _base(environment: Environment, settings: Settings) -> _Base:
-    audit = Audit(environment.audit_storage, environment.key, now_ms=environment.now_ms, marks=environment.store)
+    store = environment.store
+    audit = Audit(
+        environment.audit_storage, environment.key, now_ms=environment.now_ms, marks=store, log_id=store.log_id
+    )
     refuse = refuse_swarm if environment.network is None else refuse_nothing
     meters = Meters() if settings.metrics_enabled else None
     call_metrics = CallMetrics(now_ms=environment.now_ms)
@@ -220,25 +223,30 @@ def _base(environment: Environment, settings: Settings) -> _Base:
         members=Members(
             environment.key.peer_id,
             replication=settings.replication,
-            members=environment.store.members(),
-            reconciliation=_reconciliation(environment.store),
+            members=store.members(),
+            reconciliation=_reconciliation(store, audit),
         ),
         audit=audit,
         flags=FlagStore(settings, audit, now_ms=environment.now_ms, refuse=refuse),
-        capabilities=CapabilityStore(settings.capabilities, audit, environment.store),
+        capabilities=CapabilityStore(settings.capabilities, audit, store),
         meters=meters,
         call_metrics=call_metrics,
-        readable=ReadableHeads(environment.store),
+        readable=ReadableHeads(store),
     )
 
 
-def _reconciliation(store: Store) -> Reconciliation:
-    """What the store lost in an earlier run, and how far it has got since; and the members that have yet to say whether
-    it lost anything."""
+def _reconciliation(store: Store, audit: Audit) -> Reconciliation:
+    """What the store lost, in an earlier run or before this one, and how far it has got since; and the members that
+    have yet to say whether it lost anything."""
     unheard: list[str] = []
     if store.mark(UNPROVED_MARK) and not (unheard := [member.peer for member in store.members()]):
         store.set_mark(UNPROVED_MARK, "")
-    return Reconciliation(store.mark(LOST_MARK) or "", int(store.mark(RECONCILED_MARK) or 0), unheard=unheard)
+    reconciliation = Reconciliation(
+        store.mark(LOST_MARK) or "", int(store.mark(RECONCILED_MARK) or 0), is_new=bool(store.damage.lost),
+        unheard=unheard,
+    )  # fmt: skip
+    compare_with_last_run(store, reconciliation, audit.last_log)
+    return reconciliation
 
 
 def _swarm(base: _Base, network: Network) -> _Swarm:

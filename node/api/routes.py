@@ -108,6 +108,7 @@ async def get_node(node: Node, request: Request) -> RouteReply:
             "uptime_ms": max(0, node.now_ms() - node.started_ms),
             "log": node.store.log_id,
             "sequence": node.store.last_sequence,
+            "lacks": node.members.lacking(is_in_swarm=node.breaker is not None),
             "resolver": serialize.counts(node.resolver.counts),
         }
     )

@@ -19,6 +19,7 @@ def id_command(*, client: ApiClient, as_json: bool) -> None:
         ("name", data["name"]), ("network", data["network"]), ("backend", data["backend"]),
         ("log", f"{data['log']}, {data['sequence']} entries"), ("up", in_words(data["uptime_ms"])),
         *(("at", address) for address in data["multiaddrs"]),
+        *((("lacks", data["lacks"]),) if data["lacks"] else ()),
     ]  # fmt: skip
     print_line(data["peer_id"])
     for name, value in rows:

@@ -4,16 +4,22 @@
 and write. Only its owner may read it (mode 0600). A file that others could have read, or that is damaged, is refused
 and left as it is: a new identity would be another member of the swarm, and the hints for the old one would wait for
 ever.
+
+A new key has the name `identity.key.new` until the store exists that belongs to it. So a start tells a first one, also
+one that follows a crash, from one whose store is gone: with an `identity.key` there was a store.
 """
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from protocols.errors import InvalidPayload
 from protocols.keys import PrivateKey
 
 FILE_NAME = "identity.key"
+_NEW_NAME = "identity.key.new"
 _BYTES_MAX = 4096
 
 
@@ -21,16 +27,38 @@ class IdentityRefused(Exception):
     """The key file cannot be used or made; the message says why, and what to do. Nothing was changed."""
 
 
-def load_or_create(data_dir: Path, *, seed: bytes) -> PrivateKey:
+class Identity(NamedTuple):
+    """The key of a node, and whether it is new: `keep` was not called for it yet."""
+
+    key: PrivateKey
+    is_new: bool
+
+
+def load_or_make(data_dir: Path, *, seed: bytes) -> Identity:
     """The key of a data directory; made from `seed` (32 random bytes) when there is none yet.
 
     Raises `IdentityRefused`. The caller holds the lock of the directory.
     """
-    path = data_dir / FILE_NAME
     try:
-        return _load(path)
+        return Identity(_load(data_dir / FILE_NAME), is_new=False)
     except FileNotFoundError:
-        return _create(path, PrivateKey.from_seed(seed))
+        pass
+    with suppress(FileNotFoundError, IdentityRefused):  # of a first start that did not end, or broke off here
+        return Identity(_load(data_dir / _NEW_NAME), is_new=True)
+    return Identity(_make(data_dir / _NEW_NAME, PrivateKey.from_seed(seed)), is_new=True)
+
+
+def keep(data_dir: Path) -> None:
+    """From now on a start without a store is no first one: give a new key its name. Raises `IdentityRefused`."""
+    new, path = data_dir / _NEW_NAME, data_dir / FILE_NAME
+    try:
+        if path.exists():
+            new.unlink(missing_ok=True)
+        else:
+            new.rename(path)
+            _sync_folder(data_dir)
+    except OSError as error:
+        raise IdentityRefused(f"the identity {path} cannot be written: {error.strerror or error}") from error
 
 
 def _load(path: Path) -> PrivateKey:
@@ -56,21 +84,19 @@ def _load(path: Path) -> PrivateKey:
         ) from error
 
 
-def _create(path: Path, key: PrivateKey) -> PrivateKey:
-    """Write the key atomically: to a temporary file, made durable, and then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _make(path: Path, key: PrivateKey) -> PrivateKey:
+    """Write the key, durable on return."""
     try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
-            os.fchmod(descriptor, 0o600)
             with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o600)
                 file.write(key.to_protobuf())
                 file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, path)
+                os.fsync(descriptor)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
     except OSError as error:

@@ -38,12 +38,14 @@ from node.periodic import keep_running
 from node.process import descriptors, gc, threads
 from node.process.descriptors import TooFewDescriptors
 from node.process.identity import FILE_NAME as KEY_FILE_NAME
-from node.process.identity import IdentityRefused, load_or_create
+from node.process.identity import IdentityRefused, keep, load_or_make
 from node.services.control.audit_file import FILE_NAME, AuditFile, AuditFileRefused
 from node.services.control.config_reload import ConfigReload
 from node.store.errors import StoreRefused
+from node.store.sqlite.connection import refuse_long_path
 from node.store.sqlite.file_lock import FileLock, lock_directory
-from node.store.sqlite.store import SqliteStore, refuse_long_path
+from node.store.sqlite.owner import Owner
+from node.store.sqlite.store import SqliteStore
 from node.swarm.base import ListenFailed, Network
 from node.swarm.libp2p.listen import require_free
 from node.swarm.limits import USUAL, SwarmLimits, within
@@ -100,12 +102,9 @@ def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[
             if settings.backend != "mock":
                 require_free(settings.listen)
             lock = stack.enter_context(_data_dir(settings.data_dir))
-            key = load_or_create(settings.data_dir, seed=os.urandom(32))
-            store = SqliteStore.open(
-                settings.data_dir / STORE_NAME,
-                random_id=os.urandom(8).hex(),
-                fixed_files=(lock.path, settings.data_dir / KEY_FILE_NAME),
-            )
+            key, store = _identity_and_store(settings.data_dir)
+            stack.enter_context(closing(store))
+            store.guard(lock.path, settings.data_dir / KEY_FILE_NAME)
             audit_storage = stack.enter_context(closing(AuditFile(settings.data_dir / FILE_NAME)))
             peer_policy = PeerPolicy(allow=settings.allow, deny=settings.deny)
             limits = within(USUAL, sockets=budget.swarm)
@@ -152,6 +151,20 @@ def _data_dir(path: Path) -> Iterator[FileLock]:
         yield lock
     finally:
         lock.release()
+
+
+def _identity_and_store(data_dir: Path) -> tuple[PrivateKey, SqliteStore]:
+    """The key of a data directory, and the store that belongs to it; what is missing is made."""
+    key, is_new = load_or_make(data_dir, seed=os.urandom(32))
+    store = SqliteStore.open(
+        data_dir / STORE_NAME, random_id=os.urandom(8).hex(), owner=Owner(peer_id=key.peer_id, is_new=is_new)
+    )
+    try:
+        keep(data_dir)
+    except IdentityRefused:
+        store.close()
+        raise
+    return key, store
 
 
 def _network(key: PrivateKey, settings: Settings, peer_policy: PeerPolicy, limits: SwarmLimits) -> Network:

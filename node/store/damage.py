@@ -1,4 +1,4 @@
-"""Damage: what was found changed in a store's file, by a failing disk or by another program."""
+"""Damage: what was found changed in a store's file, or missing, by a failing disk or by another program."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,6 +13,8 @@ class Damage:
     found: int = 0
     lost: str = ""
     """What was found missing when the store was opened, in words."""
+    taken_over: str = ""
+    """That the store was another node's before it was opened, in words."""
     set_aside: dict[bytes, bytes] = field(default_factory=dict)
     """Versions whose header or content is not the one of their digest any more: their keys by digest. Until they are
     merged again, readers get the notice where the content was damaged, and `Unavailable` where the header was."""

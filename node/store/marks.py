@@ -1,12 +1,21 @@
-"""Marks: short texts that a node keeps in its store: about its other files, so that a start can tell what these lack,
-and about what it has to do again after a restart."""
+"""Marks: short texts that a node keeps in its store: about itself and its other files, so that a start can tell what
+these lack, and about what it has to do again after a restart."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
-UNPROVED_MARK = "unproved"
+LOST_MARK: Final = "lost"
+"""It says in words what the store lost;"""
+RECONCILED_MARK: Final = "reconciled"
+"""and this one has the sequence up to which all keys of the log were asked for at other nodes since; '0': never."""
+UNPROVED_MARK: Final = "unproved"
 """Not empty while it is not known whether the store is whole: a run began on it that does not go on where the last one
 ended in order, and not every member has said yet that nothing is missing. The store sets it when it is opened, a node
 removes it."""
+
+
+def of_loss(why: str) -> dict[str, str]:
+    """The marks of a store that lost entries, and was not compared with other nodes since."""
+    return {LOST_MARK: why, RECONCILED_MARK: "0"}
 
 
 class Marks(Protocol):

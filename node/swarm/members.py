@@ -80,6 +80,10 @@ class Members:
         self._drop_computed()
         self.notify_changed()
 
+    def lacking(self, *, is_in_swarm: bool) -> str:
+        """What the store of this node lacks, for people; ''. `is_in_swarm`: this node can ask others for it."""
+        return self.reconciliation.in_words(others=len(self._presences) if is_in_swarm else 0)
+
     def caught_up(self, presence: Presence, at: float) -> None:
         """This node has all that this member had hints for up to `at` (trio's clock)."""
         presence.caught_up_at = at

@@ -14,10 +14,6 @@ from math import inf
 
 import trio
 
-LOST_MARK = "lost"
-"""The mark in the store that says what was lost;"""
-RECONCILED_MARK = "reconciled"
-"""and the one with the sequence up to which all keys of the log were asked for since."""
 ASKED_MAX = 1 << 18
 """Keys that are remembered as asked for, of 49 bytes each; reads of further ones ask each time."""
 AWAY_SECONDS = 5.0
@@ -26,14 +22,16 @@ AWAY_SECONDS = 5.0
 
 class Reconciliation:
     """`why` says in words what was lost, '' when nothing is known to be lost. A later start goes on with it, and with
-    the sequence up to which the keys of the log are reconciled (0: they were never all).
+    the sequence up to which the keys of the log are reconciled (0: they were never all). `is_new`: it was found since
+    this start.
 
     `unheard` are the members that have yet to say whether this store lacks entries; none, when it cannot.
     """
 
-    def __init__(self, why: str = "", until: int = 0, *, unheard: Iterable[str] = ()) -> None:
+    def __init__(self, why: str = "", until: int = 0, *, is_new: bool = False, unheard: Iterable[str] = ()) -> None:
         self.why = why
         self.until = until
+        self._is_new = is_new
         self.round = 0
         """How often it was begun."""
         self.last_asked = b""
@@ -45,8 +43,10 @@ class Reconciliation:
         self._begun = trio.Event()
 
     def begin(self, why: str) -> None:
-        """Entries were lost: from now on every key must be asked for."""
-        self.why, self.until = why, 0
+        """Entries were lost: from now on every key must be asked for. The first reason stays until that was done."""
+        if not self.why or self.until:
+            self.why = why
+        self.until, self._is_new = 0, True
         self.round += 1
         self.last_asked = b""
         self._asked.clear()
@@ -83,10 +83,13 @@ class Reconciliation:
             if len(self._asked) < ASKED_MAX:
                 self._asked.add(key)
 
-    def in_words(self) -> str:
-        """What was lost and what that means, for people; '' when nothing was, or when all keys are reconciled."""
+    def in_words(self, *, others: int) -> str:
+        """What was lost and what that means, for people, in a swarm of so many others; '' when nothing was, or when all
+        keys are reconciled. Where there is no other to ask, it is said until the next start."""
         if not self.why or self.until:
             return ""
+        if not others:
+            return self.why if self._is_new else ""
         return (
             f"{self.why}. Each address is asked for at its other holders before this node answers for it alone; "
             f"{len(self._asked)} have been"

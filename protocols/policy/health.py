@@ -70,10 +70,10 @@ class StoreFacts:
     """The longest that a call waits for a commit; after that the store has failed."""
     slow_disk: str = ""
     """That commits repeatedly take too long, with the time of the last one; ''."""
-    lost: str = ""
-    """What the store had lost when it was opened, or ''."""
+    taken_over: str = ""
+    """That it was another node's store until this start, or ''."""
     lacking: str = ""
-    """That peers know entries of this node's log which the store does not have, or ''."""
+    """What it lost, or that peers know entries of this node's log which it does not have, or ''."""
     set_aside: int = 0
     """Versions whose content was found damaged and is not fetched again yet."""
 
@@ -134,8 +134,8 @@ def judge_store(facts: StoreFacts) -> tuple[Status, tuple[str, ...]]:
         reasons.append(f"the last write failed: {facts.failure}")
     if facts.refused:
         reasons.append(f"{facts.refused} writes were refused by a holder for good; see `bzzz pending --refused`")
-    if facts.lost:
-        reasons.append(facts.lost)
+    if facts.taken_over:
+        reasons.append(facts.taken_over)
     if facts.lacking:
         reasons.append(facts.lacking)
     if facts.set_aside:

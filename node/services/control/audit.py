@@ -23,6 +23,8 @@ PAGE = 1000
 LOOK_SECONDS = 0.5
 ROTATE_BYTES = 16 << 20
 """A file of this size is rotated before the next entry."""
+_LOG = "log"
+"""In the state: the id of the store's log."""
 MARK = "audit"
 """The name of the mark with the last line: a start can tell by it that the log lost lines, and knows their state."""
 
@@ -30,8 +32,9 @@ MARK = "audit"
 class Audit:
     """One for each node. `state` is that of the last entry, or {} when that entry cannot be trusted.
 
-    The last line is kept in `marks` as well. Where the log has less than that, the mark counts: what was set at run
-    time stays in force, and the chain goes on after the missing entries, so that each reader sees them missing.
+    Each entry names the log of the store (`log_id`) at that time; `last_log` is what the last before this start named.
+    The last line is kept in `marks` as well. Where the audit log has less than that, the mark counts: what was set at
+    run time stays in force, and the chain goes on after the missing entries, so that each reader sees them missing.
     """
 
     def __init__(
@@ -41,12 +44,14 @@ class Audit:
         *,
         now_ms: Callable[[], int],
         marks: Marks | None = None,
+        log_id: str = "",
         rotate_bytes: int = ROTATE_BYTES,
     ) -> None:
         self._marks = marks if storage.is_kept else None
         self._rotate_bytes = rotate_bytes
         self._storage = storage
         self._key = key
+        self._log_id = log_id
         self._now_ms = now_ms
         self._lock = trio.Lock()
         self._head = GENESIS if storage.last is None else audit_log.hash_of(storage.last)
@@ -55,6 +60,7 @@ class Audit:
         self._failure = ""
         self._lost = ""
         self.state: Mapping[str, Any] = self._last_state()
+        self.last_log = str(self.state.get(_LOG, ""))
         self._compare_with_mark()
 
     @property
@@ -166,6 +172,8 @@ class Audit:
     async def _append(
         self, act: str, author: str, reason: str, details: Mapping[str, Any], state: Mapping[str, Any]
     ) -> Entry:
+        if self._log_id:
+            state = {**state, _LOG: self._log_id}
         entry = Entry(
             sequence=self._sequence + 1,
             at_ms=self._now_ms(),

@@ -1,8 +1,10 @@
-"""Log continuity: at each hello it is judged whether the peer's log, and this node's own, go on where they should.
+"""Log continuity: at the start and at each hello it is judged whether the peer's log, and this node's own, go on where
+they should.
 
 A peer whose log lacks what this node knows of it (`log_positions.py`) is owed again all that it had acknowledged. When
 a peer knows an entry of this node's own log that is not in the store, this node lost entries: it answers for no address
-alone until that one was asked for at the other holders (`node/swarm/reconciliation.py`), and says so.
+alone until that one was asked for at the other holders (`node/swarm/reconciliation.py`), and says so. So it does when
+its audit log names a run that the store does not know.
 """
 
 import logging
@@ -14,9 +16,9 @@ import trio
 
 from node.services.membership.log_positions import LogPositions, Loss
 from node.store.base import Store
-from node.store.marks import UNPROVED_MARK
+from node.store.marks import RECONCILED_MARK, UNPROVED_MARK, of_loss
 from node.swarm.members import Members
-from node.swarm.reconciliation import LOST_MARK, RECONCILED_MARK
+from node.swarm.reconciliation import Reconciliation
 from protocols.errors import BzzzError
 from protocols.log_lineage import SENT_MAX, LogPosition, includes
 from protocols.messages import Hello
@@ -103,10 +105,7 @@ class LogContinuity:
             f"{name} knows entry {known.sequence} of this node's log {known.log_id}, which is not in this store: its "
             "data directory was replaced by an older copy, or lost its latest writes, or another node ran on a copy"
         )
-        self._members.reconciliation.begin(why)
-        if store.mark(RECONCILED_MARK) != "0":
-            store.set_mark(LOST_MARK, why)
-            store.set_mark(RECONCILED_MARK, "0")
+        _note_loss(store, self._members.reconciliation, why)
         if not self._is_pausing(peer, "told"):
             log.error("%s. Each address is asked for at its other holders before this node answers for it alone", why)
 
@@ -132,3 +131,27 @@ class LogContinuity:
             await self._store.save_member(presence.member)
         self._positions.mended(loss)
         self._members.notify_changed()
+
+
+def compare_with_last_run(store: Store, reconciliation: Reconciliation, last_log: str) -> None:
+    """Find out at the start whether the store is that of the last run, whose log the audit log names ('': none).
+
+    A store that was replaced while the node did not run, by an older copy or by that of a clone, lacks this log.
+    """
+    has_log = last_log in (store.log_id, *(log.log_id for log in store.former_logs))
+    if not last_log or has_log or store.damage.lost:
+        return
+    why = (
+        f"the audit log names the run {last_log} of this node, and the store has nothing of it: it was replaced by an "
+        "older or another copy while the node did not run, and lacks what was written since"
+    )
+    log.error("%s", why)
+    _note_loss(store, reconciliation, why)
+
+
+def _note_loss(store: Store, reconciliation: Reconciliation, why: str) -> None:
+    """The store lost entries: other holders must be asked, also after the next start."""
+    reconciliation.begin(why)
+    if store.mark(RECONCILED_MARK) != "0":
+        for mark, text in of_loss(why).items():
+            store.set_mark(mark, text)

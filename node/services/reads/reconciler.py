@@ -13,8 +13,8 @@ import trio
 from node.dht.base import Consistency
 from node.dht.dispatch import DispatchDHT
 from node.store.base import Store
+from node.store.marks import RECONCILED_MARK
 from node.swarm.members import Members
-from node.swarm.reconciliation import RECONCILED_MARK
 from protocols.errors import BzzzError
 
 log = logging.getLogger(__name__)

@@ -22,9 +22,8 @@ from node.store.damage import Damage
 from node.store.hints import Hint, Pending, Standing
 from node.store.log import IDEMPOTENCY_MS, Change, Incoming, Merged, Origin
 from node.store.marks import UNPROVED_MARK
-from node.store.members import Member
-from node.store.memory.commits import CommitQueue
 from node.store.memory.hints import HintTable
+from node.store.memory.records import MemoryRecords
 from node.store.memory.versions import VersionTable
 from node.store.signal import Signal
 from node.store.versions import Version, VersionRef
@@ -48,7 +47,7 @@ class _Staged(NamedTuple):
     at_ms: int
 
 
-class MemoryStore(CommitQueue):
+class MemoryStore(MemoryRecords):
     """See `base.Store`, and `CommitQueue` for `before_commit`."""
 
     def __init__(self, *, log_id: str, before_commit: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -60,7 +59,6 @@ class MemoryStore(CommitQueue):
         self.damage = Damage(is_possible=False)
         self.has_ended_in_order = False
         """Set by what ends a run in order: then the next one goes on where that ended."""
-        self._marks: dict[str, str] = {}
         # The log, one list a column: what is not a container costs the garbage collector nothing.
         self._digests: list[bytes] = []
         self._origins: list[Origin] = []
@@ -70,7 +68,6 @@ class MemoryStore(CommitQueue):
         self._adopted: set[int] = set()
         """Sequences of versions that came from a peer first and were then written here."""
         self._grown = Signal()
-        self._cursors: dict[str, int] = {}
         self._idempotent: dict[str, tuple[bytes, int]] = {}
         self._versions = VersionTable()
         # The same dicts once more: a get takes half a microsecond, and should not look up two attributes.
@@ -78,9 +75,6 @@ class MemoryStore(CommitQueue):
         self._heads = self._versions.heads
         self._hints = HintTable()
         self._staged: dict[bytes, _Staged] = {}
-        self._members: dict[str, Member] = {}
-        self._member_logs: dict[str, LogPosition] = {}
-        self._providers: dict[bytes, dict[str, int]] = {}
 
     def stats(self) -> StoreStats:
         return StoreStats(
@@ -109,12 +103,6 @@ class MemoryStore(CommitQueue):
 
     def log_of(self, sequence: int) -> str:
         return log_of(self.log_id, self.former_logs, sequence)
-
-    def mark(self, name: str) -> str | None:
-        return self._marks.get(name)
-
-    def set_mark(self, name: str, text: str) -> None:
-        self._marks[name] = text
 
     async def check(self, *, after: int) -> int | None:
         return None
@@ -285,12 +273,6 @@ class MemoryStore(CommitQueue):
             await self._grown.wait()
         return self.last_sequence
 
-    async def cursor(self, name: str) -> int:
-        return self._cursors.get(name, 0)
-
-    async def set_cursor(self, name: str, sequence: int) -> None:
-        self._cursors[name] = sequence
-
     # -- hints ------------------------------------------------------------------------------------------------
 
     async def due_hints(self, holder: str, *, after: int = 0, limit: int = 64, now_ms: int) -> list[Hint]:
@@ -398,27 +380,3 @@ class MemoryStore(CommitQueue):
 
     async def unstage(self, digest: bytes) -> None:
         await self._submit(lambda: self._staged.pop(digest, None))
-
-    # -- members and providers --------------------------------------------------------------------------------
-
-    def members(self) -> tuple[Member, ...]:
-        return tuple(self._members[peer] for peer in sorted(self._members))
-
-    async def save_member(self, member: Member) -> None:
-        await self._submit(lambda: self._members.update({member.peer: member}))
-
-    async def forget_member(self, peer: str) -> None:
-        await self._submit(lambda: (self._members.pop(peer, None), self._member_logs.pop(peer, None)))
-
-    def member_log(self, peer: str) -> LogPosition | None:
-        return self._member_logs.get(peer)
-
-    def set_member_log(self, peer: str, position: LogPosition) -> None:
-        self._member_logs[peer] = position
-
-    async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
-        await self._submit(lambda: self._providers.setdefault(key, {}).update({peer: expires_ms}))
-
-    async def providers(self, key: bytes, *, now_ms: int) -> list[str]:
-        providing = self._providers.get(key, {})
-        return sorted(peer for peer, expires_ms in providing.items() if expires_ms > now_ms)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from node.store.errors import StoreRefused
+
 _WRITER_PRAGMAS = (
     "synchronous = FULL",  # a commit has reached the disk, not only its queue
     "fullfsync = ON",  # needed for the same on macOS
@@ -22,9 +24,23 @@ PATH_BYTES_MAX = 496
 store has the name `store.db.new` at first."""
 
 
-def connect(path: Path, mode: Literal["rw", "ro"]) -> sqlite3.Connection:
-    """Open a connection in autocommit mode. It is used by one thread at a time, but not always by the same."""
-    url = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+def refuse_long_path(path: Path) -> None:
+    """Raises `StoreRefused` for a path that SQLite does not take. Nothing is made."""
+    if (length := len(os.fsencode(os.path.realpath(path)))) > PATH_BYTES_MAX:
+        raise StoreRefused(
+            f"the path of the store would have {length} bytes, and SQLite takes at most {PATH_BYTES_MAX}; name a "
+            "shorter data directory with --data-dir"
+        )
+
+
+def connect(path: Path, mode: Literal["rw", "ro", "immutable"]) -> sqlite3.Connection:
+    """Open a connection in autocommit mode. It is used by one thread at a time, but not always by the same.
+
+    With `immutable` it reads the file as it is: no lock, and nothing of a write-ahead file beside it.
+    """
+    url = (
+        f"file:{quote(os.fsencode(path.absolute()))}?{'immutable=1&mode=ro' if mode == 'immutable' else f'mode={mode}'}"
+    )
     return sqlite3.connect(
         url, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=2.0
     )

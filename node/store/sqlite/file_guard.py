@@ -22,22 +22,25 @@ FIXED_LOOK_SECONDS: Final = 0.05
 
 
 class FileGuard:
-    """Guards the store's files, and `fixed` ones, which nothing changes while the node runs.
+    """Guards the store's files, and those that are added, which nothing changes while the node runs.
 
     It begins when the store is open, and only `commit_begins` and `commit_ended` move what is expected.
     """
 
-    def __init__(self, path: Path, *, fixed: Iterable[Path] = ()) -> None:
+    def __init__(self, path: Path) -> None:
         real = os.path.realpath(path)  # SQLite keeps the other files beside the file itself, not beside a link to it
         self._written = (str(path), f"{real}-wal")
         self._shared_memory = f"{real}-shm"  # SQLite writes it at any time
-        self._fixed = tuple(map(str, fixed))
-        self._expected = {name: stamp(name) for name in (*self._written, self._shared_memory, *self._fixed)}
+        self._expected = {name: stamp(name) for name in (*self._written, self._shared_memory)}
         self._looked_at = -inf
         self._is_committing = False
         self._final = ""
         self.is_content_changed = False
         """What is read from the files may be wrong."""
+
+    def add(self, *files: Path) -> None:
+        """Guard further files, which are as they should be now and are not changed any more."""
+        self._expected |= {str(path): stamp(str(path)) for path in files}
 
     def look(self) -> str:
         """What is wrong with the files, in words; '' when they are those that the node left."""

@@ -74,11 +74,20 @@ class SqliteHints:
 
     # -- reading ----------------------------------------------------------------------------------------------
 
-    async def due(self, holder: str, after: int, limit: int, now_ms: int) -> list[Hint]:
+    async def due_hints(self, holder: str, *, after: int = 0, limit: int = 64, now_ms: int) -> list[Hint]:
         due = self.index.due(holder, after=after, limit=limit, now_ms=now_ms)
         return [hint for hint in await self._read(holder, due) if self.index.is_due(holder, hint.sequence)]
 
-    async def oldest(self, *, is_refused: bool | None, limit: int) -> list[Hint]:
+    def next_hint_due(self, holder: str) -> int | None:
+        return self.index.next_due(holder)
+
+    def hint_counts(self) -> dict[str, int]:
+        return self.index.pending_by_holder()
+
+    def hint_totals(self) -> dict[str, int]:
+        return self.index.total_by_holder()
+
+    async def hints(self, *, is_refused: bool | None = None, limit: int = 1000) -> list[Hint]:
         oldest = self.index.oldest(is_refused=is_refused, limit=limit)
         by_holder: dict[str, list[int]] = {}
         for sequence, holder in oldest:
@@ -141,7 +150,7 @@ class SqliteHints:
                 self._signals.notify(sequence, len(write.acknowledged) if write is not None else None)
         self._writer.flush_soon()
 
-    def postpone(self, holder: str, sequence: int, next_try_ms: int, refusal: str) -> None:
+    def postpone_hint(self, holder: str, sequence: int, *, next_try_ms: int, refusal: str) -> None:
         if self.index.postpone(holder, sequence, next_try_ms):
             self._note_attempt(holder, sequence)
             self._writer.deferred.postpone(holder, sequence, 1, next_try_ms, refusal)
@@ -154,7 +163,7 @@ class SqliteHints:
                 write.tried = set()
             write.tried.add(holder)
 
-    async def quarantine(self, holder: str, sequence: int, refusal: str) -> None:
+    async def quarantine_hint(self, holder: str, sequence: int, *, refusal: str) -> None:
         def publish(_: None) -> None:
             if self.index.quarantine(holder, sequence):
                 self._note_attempt(holder, sequence)
@@ -167,7 +176,7 @@ class SqliteHints:
         )  # fmt: skip
         return retried
 
-    async def add(self, hints: Iterable[tuple[int, str]]) -> int:
+    async def add_hints(self, hints: Iterable[tuple[int, str]]) -> int:
         missing = [(sequence, holder) for sequence, holder in hints if not self.index.has(holder, sequence)]
         if not missing:
             return 0
@@ -217,7 +226,7 @@ class SqliteHints:
 
     # -- standing ---------------------------------------------------------------------------------------------
 
-    async def standing(self, *, digest: bytes | None, sequence: int | None = None) -> Standing | None:
+    async def standing(self, *, digest: bytes | None = None, sequence: int | None = None) -> Standing | None:
         write: CachedWrite | None = None
         if digest is not None:
             write = self._cache.by_digest(digest)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from node.store.log import IDEMPOTENCY_MS, Incoming, Origin
 from node.store.sqlite.holder_ids import HolderIds
-from node.store.sqlite.log_rows import last_sequence
 from node.store.sqlite.merge_lookup import KnownContent, KnownVersion, MergeLookup
+from node.store.sqlite.meta import last_sequence
 from node.store.sqlite.prefix_index import PrefixIndexes, digest_prefix, key_prefix
 from node.store.sqlite.row_buffer import RowBuffer
 from node.store.sqlite.rows import ORIGIN_NUMBERS, SIGN, insert, parents_of

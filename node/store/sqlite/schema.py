@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from node.store.errors import StoreRefused
-from node.store.sqlite import clean_end, write_ahead
+from node.store.marks import UNPROVED_MARK, of_loss
+from node.store.sqlite import clean_end, meta, write_ahead
 from node.store.sqlite.connection import connect, prepare_reader, prepare_writer
 from node.store.sqlite.file_check import APPLICATION_ID, check
+from node.store.sqlite.owner import Owner
 
 log = logging.getLogger(__name__)
 
@@ -144,49 +146,60 @@ def newest_schema() -> int:
 
 
 class Opened(NamedTuple):
-    """The connections to an open file. `lost` says in words what was found missing in it."""
+    """The connections to an open file."""
 
     writer: sqlite3.Connection
     reader: sqlite3.Connection
     lost: str = ""
+    """What was found missing in it, in words."""
+    taken_over: str = ""
+    """That it was another node's, in words."""
 
 
-def open_connections(path: Path, *, log_id: str) -> Opened:
+def open_connections(path: Path, *, log_id: str, owner: Owner | None = None) -> Opened:
     """Return a connection to write and one to read. A missing file is created. Its log has this id from now on.
 
-    The caller holds the lock on the file, and closes them with `close_connections`. Raises `StoreRefused`.
+    With an `owner`, it belongs to that node from now on. The caller holds the lock on the file, and closes them with
+    `close_connections`. Raises `StoreRefused`.
     """
     with ExitStack() as unfinished:
         try:
-            is_proved = not path.exists() or clean_end.is_followed(path)
-            if not path.exists():
-                _create(path, log_id)
+            if is_created := not path.exists():
+                _create(path, log_id, owner)
+            taken_over = owner.taken_over(path) if owner is not None else ""
+            is_proved = is_created or clean_end.is_followed(path)
             check(path, oldest_schema=BASE_SCHEMA, newest_schema=newest_schema())
             _restrict_permissions(path)
             had_frames = write_ahead.has_frames(path)
             writer = connect(path, "rw")
             unfinished.callback(writer.close)
-            is_lost = write_ahead.was_open(writer) and not had_frames
-            if not is_lost:
+            lost = write_ahead.lost_with(path, writer, had_frames=had_frames)
+            if not lost:
                 unfinished.callback(write_ahead.end, writer)
             writer.execute("PRAGMA journal_mode = WAL")
             _copy_before_upgrade(writer, path)
             migrate(writer)
             prepare_writer(writer)
-            write_ahead.begin(writer, is_lost=is_lost, is_proved=is_proved, log_id=log_id)
-            lost = ""
-            if is_lost:
-                lost = (
-                    f"{path} lost its write-ahead file, or was copied from a running node without it: the latest "
-                    "writes that it acknowledged are missing here"
-                )
+            said_before = write_ahead.lost_before(writer)
+            rows = _rows(owner, lost, is_proved=is_proved)
+            write_ahead.begin(writer, rows, is_required=bool(lost or taken_over), log_id=log_id)
+            if lost := lost or said_before:
                 log.error("%s", lost)
+            if taken_over:
+                log.warning("%s", taken_over)
             reader = unfinished.enter_context(closing(connect(path, "ro")))
             prepare_reader(reader)
         except (OSError, sqlite3.Error) as error:
             raise StoreRefused(f"{path} cannot be opened as the store: {error}") from error
         unfinished.pop_all()
-    return Opened(writer, reader, lost)
+    return Opened(writer, reader, lost, taken_over)
+
+
+def _rows(owner: Owner | None, lost: str, *, is_proved: bool) -> dict[str, str]:
+    """The rows of `meta` that say whose store it is, what it lost, and whether it may lack more."""
+    rows = {meta.OWNER: owner.peer_id} if owner is not None else {}
+    written = (of_loss(lost) if lost else {}) | ({} if is_proved else {UNPROVED_MARK: "1"})
+    return rows | meta.as_marks(written)
 
 
 def close_connections(path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
@@ -195,6 +208,17 @@ def close_connections(path: Path, writer: sqlite3.Connection, reader: sqlite3.Co
     write_ahead.end(writer)
     writer.close()
     clean_end.write_note(path)
+
+
+def leave_connections(_: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    """Close without a checkpoint, which would write into files of another node, or delete their log.
+
+    While the reader is open, closing the writer leaves the files as they are; a reader can change none.
+    """
+    with suppress(sqlite3.Error):
+        reader.execute("SELECT * FROM meta").fetchone()  # so that it holds SQLite's shared lock on the file
+    writer.close()
+    reader.close()
 
 
 def copy_of(path: Path, version: int) -> Path:
@@ -250,17 +274,32 @@ def _apply(writer: sqlite3.Connection, script: str, schema: int) -> None:
         raise
 
 
-def _create(path: Path, log_id: str) -> None:
-    """Create the file under another name first: so a file of this name is complete, even after a power failure."""
+def _create(path: Path, log_id: str, owner: Owner | None) -> None:
+    """Create the file under another name first: so a file of this name is complete, even after a power failure.
+
+    That the owner lost the one before is written into it: a start that follows a crash says it again.
+    """
+    _set_aside_log(path, log_id)
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with closing(connect(new, "rw")) as writer:
         writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         migrate(writer)
-        writer.execute("INSERT INTO meta VALUES ('log_id', ?)", (log_id,))
+        lost = owner.lost_with(path) if owner is not None else ""
+        meta.write(writer, {meta.LOG_ID: log_id, **_rows(owner, lost, is_proved=True)})
     new.rename(path)
     _sync_directory(path.parent)
+
+
+def _set_aside_log(path: Path, log_id: str) -> None:
+    """Rename the write-ahead file of a store that is gone: SQLite would write its pages into the new one."""
+    left = Path(f"{path}-wal")
+    with suppress(FileNotFoundError):
+        aside = left.with_name(f"{left.name}.{log_id}")
+        left.rename(aside)
+        log.warning("%s was left of a store that is not there any more; it is %s now", left, aside)
+    Path(f"{path}-shm").unlink(missing_ok=True)  # it says only how to read that one
 
 
 def _sync_directory(path: Path) -> None:

@@ -5,58 +5,40 @@ callers get its result only after its COMMIT, back on the trio thread: no caller
 Reads come from memory, else from the reader's thread; they never wait for the writer.
 """
 
-import json
-import logging
-import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import trio
 
 from node.store.base import StoreStats
-from node.store.change_listeners import ChangeListeners
 from node.store.completion import CallbackCompletion
 from node.store.damage import Damage
 from node.store.disk_latency import DiskLatency
 from node.store.errors import StoreRefused
-from node.store.hints import Hint, Pending, Standing
 from node.store.log import Change, Incoming, Merged, Origin
-from node.store.members import Member
-from node.store.sqlite import log_rows, queries, schema
-from node.store.sqlite.check import check_page
-from node.store.sqlite.connection import PATH_BYTES_MAX
+from node.store.sqlite import meta, queries, schema
+from node.store.sqlite.checked_reads import CheckedReads
+from node.store.sqlite.connection import refuse_long_path
 from node.store.sqlite.file_guard import FileGuard
 from node.store.sqlite.file_lock import FileLock
-from node.store.sqlite.heads_cache import HeadLoads, HeadsCache
+from node.store.sqlite.heads import SqliteHeads
 from node.store.sqlite.hints import SqliteHints
 from node.store.sqlite.history import SqliteHistories
+from node.store.sqlite.members import SqliteMembers
 from node.store.sqlite.merge import MergeOutcome, MergeRequest
+from node.store.sqlite.owner import Owner
 from node.store.sqlite.reader import Reader
-from node.store.sqlite.rows import DamagedRow, LostHeads
-from node.store.sqlite.transaction import Mended, Reissued, Transaction
+from node.store.sqlite.transaction import Reissued, Transaction
 from node.store.sqlite.writer import CLOSE_SECONDS, Writer
 from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice
-from protocols.errors import Internal, NotFound, StorageFull, Unavailable
-from protocols.log_lineage import LogPosition, log_of
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
+from protocols.errors import NotFound, StorageFull, Unavailable
+from protocols.log_lineage import log_of
 
 CACHE_BYTES = 24 * 1024 * 1024
-
-
-def refuse_long_path(path: Path) -> None:
-    """Raises `StoreRefused` for a path that SQLite does not take. Nothing is made."""
-    if (length := len(os.fsencode(os.path.realpath(path)))) > PATH_BYTES_MAX:
-        raise StoreRefused(
-            f"the path of the store would have {length} bytes, and SQLite takes at most {PATH_BYTES_MAX}; name a "
-            "shorter data directory with --data-dir"
-        )
 
 
 class SqliteStore:
@@ -70,33 +52,53 @@ class SqliteStore:
         *,
         cache_bytes: int,
         before_commit: Callable[[], None] | None,
-        fixed_files: Iterable[Path],
     ) -> None:
         self.path = path
         self._lock = lock
         self._has_run = False
         self._connections = (opened.writer, opened.reader)
         db = opened.reader
-        self.log_id, self.former_logs = log_rows.log_id(db), log_rows.former_logs(db)
+        self.log_id, self.former_logs = meta.log_id(db), meta.former_logs(db)
         transaction = Transaction(opened.writer, before_commit=before_commit)
         self._prefixes = transaction.prefixes
-        self._guard = FileGuard(path, fixed=(lock.path, *fixed_files))
+        self._guard = FileGuard(path)
+        self._guard.add(lock.path)
         self._writer = Writer(transaction, path, self._guard)
         self._reader = Reader(db, path, self._guard)
         self._version_count = self.last_sequence - queries.count_completions(db)
         self._counted_until = self.last_sequence
         """Versions whose first entry is this one or earlier have been counted."""
         self._latest_version = transaction.latest_version()
-        self._heads = HeadsCache(cache_bytes)
-        self._head_loads = HeadLoads()
+        self._heads = SqliteHeads(cache_bytes)
+        self._heads_cache = self._heads.cache
+        self.change_listeners = self._heads.change_listeners
+        self.damage = Damage(
+            is_possible=True, lost=opened.lost, taken_over=opened.taken_over, set_aside=queries.set_aside(db)
+        )
+        self._reads = CheckedReads(path, self._writer, self._reader, self._prefixes, self.damage, self._heads.drop)
+        self._ask, self.check = self._reads.ask, self._reads.check
         self._histories = SqliteHistories(self._ask, self._prefixes)
-        self._hints = SqliteHints(db, self._writer, self._reader, self._prefixes)
-        self._members = queries.members(db)
-        self._member_logs = queries.member_logs(db)
         self._cursors = queries.cursors(db)
-        self.change_listeners = ChangeListeners()
-        self._marks = log_rows.marks(db)
-        self.damage = Damage(is_possible=True, lost=opened.lost, set_aside=queries.set_aside(db))
+        self._marks = meta.marks(db)
+        self._hints = SqliteHints(db, self._writer, self._reader, self._prefixes)
+        self._use_hints(self._hints)
+        self._use_members(SqliteMembers(db, self._writer, self._reader))
+
+    def _use_hints(self, hints: SqliteHints) -> None:
+        """These methods of the contract are those of its part for hints."""
+        self.due_hints, self.next_hint_due = hints.due_hints, hints.next_hint_due
+        self.hint_counts, self.hint_totals = hints.hint_counts, hints.hint_totals
+        self.acknowledge, self.postpone_hint = hints.acknowledge, hints.postpone_hint
+        self.quarantine_hint, self.retry_quarantined = hints.quarantine_hint, hints.retry_quarantined
+        self.add_hints, self.drop_holder = hints.add_hints, hints.drop_holder
+        self.forget_acknowledged, self.pending, self.hints = hints.forget_acknowledged, hints.pending, hints.hints
+        self.standing, self.replicated = hints.standing, hints.replicated
+
+    def _use_members(self, members: SqliteMembers) -> None:
+        """These methods of the contract are those of its part for members and providers."""
+        self.members, self.save_member, self.forget_member = members.members, members.save_member, members.forget_member
+        self.member_log, self.set_member_log = members.member_log, members.set_member_log
+        self.provide, self.providers = members.provide, members.providers
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -106,28 +108,25 @@ class SqliteStore:
         path: Path,
         *,
         random_id: str,
+        owner: Owner | None = None,
         cache_bytes: int = CACHE_BYTES,
         max_pages: int | None = None,
         before_commit: Callable[[], None] | None = None,
-        fixed_files: Iterable[Path] = (),
     ) -> Self:
         """Open the store in a file, or create one; `random_id` (16 hex digits) is the id of its log. Reads the disk.
 
-        `max_pages` limits the file (4 KiB a page), beyond it writes raise `StorageFull`. `before_commit` is called in
-        the writer's thread before each COMMIT, a seam for tests: it may be slow, or raise. `fixed_files` are other
-        files that nothing may change while the store is open, see `FileGuard`. Raises `StoreRefused`.
+        The store of another node than `owner` is refused, or taken over, see `owner.py`. `max_pages` limits the file
+        (4 KiB a page), beyond it writes raise `StorageFull`. `before_commit` is called in the writer's thread before
+        each COMMIT, a seam for tests: it may be slow, or raise. Raises `StoreRefused`.
         """
         refuse_long_path(path)
         lock = FileLock.take(path.with_name(path.name + ".lock"), what=f"the store {path}")
         try:
-            opened = schema.open_connections(path, log_id=random_id)
+            opened = schema.open_connections(path, log_id=random_id, owner=owner)
             try:
                 if max_pages is not None:
                     opened.writer.execute(f"PRAGMA max_page_count = {max_pages}")
-                return cls(
-                    path, lock, opened, cache_bytes=cache_bytes, before_commit=before_commit,
-                    fixed_files=fixed_files,
-                )  # fmt: skip
+                return cls(path, lock, opened, cache_bytes=cache_bytes, before_commit=before_commit)
             except BaseException:
                 schema.close_connections(path, opened.writer, opened.reader)
                 raise
@@ -136,6 +135,17 @@ class SqliteStore:
             if isinstance(error, sqlite3.Error):
                 raise StoreRefused(f"{path} cannot be read: {error}; it was left as it is") from error
             raise
+
+    def guard(self, *files: Path) -> None:
+        """From now on nothing may change these files either, see `FileGuard`."""
+        self._guard.add(*files)
+
+    def close(self) -> None:
+        """Close a store that was never run, in order. Afterwards, and after `run`, it does nothing."""
+        if not self._has_run:
+            self._has_run = True
+            schema.close_connections(self.path, *self._connections)
+            self._lock.release()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """When cancelled, it commits what was submitted and closes the file, within `CLOSE_SECONDS` on any disk."""
@@ -155,7 +165,7 @@ class SqliteStore:
                         # It ends by itself: cancelled, its thread would go on over a connection that is being closed.
                         self._reader.close()
                 finally:
-                    close = _leave if self._guard.look() else schema.close_connections
+                    close = schema.leave_connections if self._guard.look() else schema.close_connections
                     await trio.to_thread.run_sync(close, self.path, *self._connections, abandon_on_cancel=True)
                     self._lock.release()
             nursery.cancel_scope.cancel()
@@ -217,32 +227,19 @@ class SqliteStore:
     def _publish(self, outcome: MergeOutcome) -> Merged:
         item = outcome.incoming.item
         if outcome.is_completion:
-            self._drop_heads(item.key)
+            self._heads.drop(item.key)
         elif outcome.is_new:
-            self._publish_heads(item, outcome)
+            self._heads.publish(item, outcome)
         if outcome.is_new and outcome.sequence > self._counted_until:  # else it was counted when its notice came
             self._counted_until = outcome.sequence
             self._version_count += 1
         if outcome.is_new and item.version > self._latest_version:
             self._latest_version = item.version
         if self.damage.set_aside and outcome.is_new:
-            self._restored(item)
+            self._reads.restored(item.digest)
         if outcome.incoming.origin is Origin.LOCAL:
             self._hints.publish(outcome)
         return Merged(outcome.sequence, outcome.is_new)
-
-    def _publish_heads(self, item: Envelope | Notice, outcome: MergeOutcome) -> None:
-        self._head_loads.mark_stale(item.key)
-        if outcome.is_first:
-            self._heads.put(item.key, (item,))
-        else:
-            self._heads.add(item, is_head=outcome.is_head, superseded=outcome.superseded)
-        self.change_listeners.notify(item.key)
-
-    def _drop_heads(self, key: bytes) -> None:
-        self._head_loads.mark_stale(key)
-        self._heads.drop(key)
-        self.change_listeners.notify(key)
 
     async def reissue(self, digest: bytes, replacement: Envelope, holders: tuple[str, ...], *, now_ms: int) -> Merged:
         merged: Merged = await self._writer.submit(
@@ -256,7 +253,7 @@ class SqliteStore:
             return reissued
         if reissued.outcome is not None:
             self._publish(reissued.outcome)
-            self._drop_heads(reissued.key)
+            self._heads.drop(reissued.key)
             self._latest_version = reissued.latest_version
             self._hints.publish_reissue(reissued.old_sequence)
         return reissued.merged
@@ -271,88 +268,30 @@ class SqliteStore:
         return self._marks.get(name)
 
     def set_mark(self, name: str, text: str) -> None:
+        rows = meta.as_marks({name: text})
         with suppress(Unavailable):  # the store is closed
             self._writer.submit_nowait(
-                lambda transaction: log_rows.set_mark(transaction.db, name, text),
+                lambda transaction: meta.write(transaction.db, rows),
                 lambda _: self._marks.update({name: text}),
                 CallbackCompletion(lambda _: None),
             )
 
-    # -- damage -----------------------------------------------------------------------------------------------
-
-    async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Ask the reader; what is damaged is mended or set aside first, each row once."""
-        mended: set[tuple[type[Exception], int]] = set()
-        while True:
-            try:
-                return await self._reader.ask(query)
-            except (DamagedRow, LostHeads) as error:
-                at = error.sequence if isinstance(error, DamagedRow) else error.key_id
-                if (type(error), at) in mended:
-                    raise Internal(f"{self.path} is damaged, and this cannot be mended; run bzzz store check") from None
-                mended.add((type(error), at))
-                await self._mend(error)
-
-    async def _mend(self, damaged: DamagedRow | LostHeads) -> None:
-        if isinstance(damaged, DamagedRow):
-            await self._mend_row(damaged.sequence)
-        else:
-            key_id = damaged.key_id
-            await self._writer.submit(lambda transaction: transaction.rebuild_heads(key_id), self._publish_mended)
-
-    async def _mend_row(self, sequence: int) -> None:
-        await self._writer.submit(lambda transaction: transaction.mend_row(sequence), self._publish_mended)
-
-    def _publish_mended(self, mended: Mended) -> None:
-        if not mended.keys:
-            return
-        self.damage.found += 1
-        for key in mended.keys:
-            self._drop_heads(key)
-        if mended.is_set_aside:
-            self.damage.set_aside[mended.digest] = mended.keys[0]
-            log.error(
-                "%s: header or content of version %s is damaged; it is set aside, and fetched again from a holder",
-                self.path, mended.digest.hex(),
-            )  # fmt: skip
-        else:
-            log.error("%s: a row or the heads of an address were damaged; they were made again", self.path)
-
-    def _restored(self, item: Envelope | Notice) -> None:
-        """A version that may have been set aside is there again, by itself or by another one with the same content."""
-        if self.damage.set_aside.pop(item.digest, None) is not None:
-            log.warning("%s: version %s is whole again", self.path, item.digest.hex())
-
-    async def check(self, *, after: int) -> int | None:
-        page = await self._reader.ask(lambda db: check_page(db, self._prefixes, after))
-        for fault in page.faults:
-            await self._mend_row(fault.sequence)
-        return page.until
-
     # -- versions ---------------------------------------------------------------------------------------------
 
     async def heads(self, key: bytes) -> tuple[Envelope | Notice, ...]:
-        heads = self._heads.get(key)
-        while heads is None:
-            load = self._head_loads.begin(key)
-            try:
-                read = await self._ask(lambda db: queries.heads(db, self._prefixes, key))
-            finally:
-                self._head_loads.end(key, load)
-            if not load.is_stale:
-                self._heads.put(key, read)
-                return read
-            heads = self._heads.get(key)
-        return heads
+        heads = self._heads_cache.get(key)
+        if heads is not None:
+            return heads
+        return await self._heads.load(key, lambda: self._ask(lambda db: queries.heads(db, self._prefixes, key)))
 
     async def by_digest(self, digest: bytes) -> Envelope | Notice | None:
-        cached = self._heads.by_digest(digest)
+        cached = self._heads_cache.by_digest(digest)
         if isinstance(cached, Envelope):
             return cached
         until = self.last_sequence
         found = await self._ask(lambda db: queries.by_digest(db, self._prefixes, digest, until))
         if self.damage.set_aside and isinstance(found, Envelope):
-            self._restored(found)
+            self._reads.restored(found.digest)
         return found
 
     async def by_content(self, content_digest: bytes) -> Envelope | None:
@@ -411,56 +350,8 @@ class SqliteStore:
         return self._cursors.get(name, 0)
 
     async def set_cursor(self, name: str, sequence: int) -> None:
-        self._cursors[name] = sequence
-        self._writer.deferred.cursors[name] = sequence
+        self._cursors[name] = self._writer.deferred.cursors[name] = sequence
         self._writer.flush_soon()
-
-    # -- hints ------------------------------------------------------------------------------------------------
-
-    async def due_hints(self, holder: str, *, after: int = 0, limit: int = 64, now_ms: int) -> list[Hint]:
-        return await self._hints.due(holder, after, limit, now_ms)
-
-    def next_hint_due(self, holder: str) -> int | None:
-        return self._hints.index.next_due(holder)
-
-    def hint_counts(self) -> dict[str, int]:
-        return self._hints.index.pending_by_holder()
-
-    def hint_totals(self) -> dict[str, int]:
-        return self._hints.index.total_by_holder()
-
-    def acknowledge(self, holder: str, sequences: Iterable[int]) -> None:
-        self._hints.acknowledge(holder, sequences)
-
-    def postpone_hint(self, holder: str, sequence: int, *, next_try_ms: int, refusal: str) -> None:
-        self._hints.postpone(holder, sequence, next_try_ms, refusal)
-
-    async def quarantine_hint(self, holder: str, sequence: int, *, refusal: str) -> None:
-        await self._hints.quarantine(holder, sequence, refusal)
-
-    async def retry_quarantined(self) -> int:
-        return await self._hints.retry_quarantined()
-
-    async def add_hints(self, hints: Iterable[tuple[int, str]]) -> int:
-        return await self._hints.add(hints)
-
-    async def drop_holder(self, holder: str) -> list[int]:
-        return await self._hints.drop_holder(holder)
-
-    async def forget_acknowledged(self, holder: str) -> int:
-        return await self._hints.forget_acknowledged(holder)
-
-    def pending(self) -> Pending:
-        return self._hints.pending()
-
-    async def hints(self, *, is_refused: bool | None = None, limit: int = 1000) -> list[Hint]:
-        return await self._hints.oldest(is_refused=is_refused, limit=limit)
-
-    async def standing(self, *, digest: bytes | None = None, sequence: int | None = None) -> Standing | None:
-        return await self._hints.standing(digest=digest, sequence=sequence)
-
-    async def replicated(self, digest: bytes, count: int) -> Standing:
-        return await self._hints.replicated(digest, count)
 
     # -- staged envelopes -------------------------------------------------------------------------------------
 
@@ -475,66 +366,10 @@ class SqliteStore:
     async def unstage(self, digest: bytes) -> None:
         await self._submit(lambda transaction: transaction.unstage(digest))
 
-    # -- members and providers --------------------------------------------------------------------------------
-
-    def members(self) -> tuple[Member, ...]:
-        return tuple(self._members[peer] for peer in sorted(self._members))
-
-    async def save_member(self, member: Member) -> None:
-        row = (
-            member.peer, member.name, json.dumps(member.addresses), member.first_seen_ms, member.last_seen_ms,
-            json.dumps(member.labels),
-        )  # fmt: skip
-        await self._submit(
-            lambda transaction: transaction.db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?)", row),
-            lambda: self._members.update({member.peer: member}),
-        )
-
-    async def forget_member(self, peer: str) -> None:
-        def forget(transaction: Transaction) -> None:
-            for table in ("members", "member_logs"):
-                transaction.db.execute(f"DELETE FROM {table} WHERE peer = ?", (peer,))
-
-        def publish() -> None:
-            self._members.pop(peer, None)
-            self._member_logs.pop(peer, None)
-
-        self._writer.deferred.member_logs.pop(peer, None)
-        await self._submit(forget, publish)
-
-    def member_log(self, peer: str) -> LogPosition | None:
-        return self._member_logs.get(peer)
-
-    def set_member_log(self, peer: str, position: LogPosition) -> None:
-        self._member_logs[peer] = self._writer.deferred.member_logs[peer] = position
-        self._writer.flush_soon()
-
-    async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
-        row = (key, peer, expires_ms)
-        await self._submit(
-            lambda transaction: transaction.db.execute("INSERT OR REPLACE INTO providers VALUES (?, ?, ?)", row)
-        )  # fmt: skip
-
-    async def providers(self, key: bytes, *, now_ms: int) -> list[str]:
-        return await self._reader.ask(lambda db: queries.providers(db, key, now_ms))
-
-    async def _submit(
-        self, operation: Callable[[Transaction], Any], publish: Callable[[], Any] = lambda: None, *, size_bytes: int = 0
-    ) -> None:  # fmt: skip
-        """Commit an operation without a result, then `publish` it."""
-        await self._writer.submit(operation, lambda _: publish() and None, size_bytes=size_bytes)
+    async def _submit(self, operation: Callable[[Transaction], None], *, size_bytes: int = 0) -> None:
+        """Commit an operation without a result."""
+        await self._writer.submit(operation, lambda _: None, size_bytes=size_bytes)
 
 
 def _size_bytes(batch: Sequence[Incoming]) -> int:
     return sum([len(item.content) for item, *_ in batch if isinstance(item, Envelope)])
-
-
-def _leave(_: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
-    """Close without a checkpoint, which would write into files of another node, or delete their log.
-
-    While the reader is open, closing the writer leaves the files as they are; a reader can change none.
-    """
-    with suppress(sqlite3.Error):
-        reader.execute("SELECT * FROM meta").fetchone()  # so that it holds SQLite's shared lock on the file
-    writer.close()
-    reader.close()

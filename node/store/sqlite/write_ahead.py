@@ -8,13 +8,15 @@ write-ahead file lost at its end alone is known to peers only, see `protocols/lo
 """
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from node.store.marks import UNPROVED_MARK
-from node.store.sqlite.log_rows import begin_log, set_mark
+from node.store.marks import LOST_MARK, RECONCILED_MARK
+from node.store.sqlite import meta
 
+_STATE: Final = "write_ahead"
 _OPEN: Final = "open"
 _CLOSED: Final = "closed"
 _MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
@@ -33,35 +35,46 @@ def has_frames(path: Path) -> bool:
     return is_whole and head[16:24] == head[_HEADER_BYTES + 8 : _HEADER_BYTES + 16]  # the salts of header and frame
 
 
-def was_open(writer: sqlite3.Connection) -> bool:
-    """Whether the file was in use when it was closed or copied."""
-    row = writer.execute("SELECT value FROM meta WHERE name = 'write_ahead'").fetchone()
-    return row is not None and row[0] == _OPEN
+def lost_with(path: Path, writer: sqlite3.Connection, *, had_frames: bool) -> str:
+    """What is missing because the file was in use and has no write-ahead file beside it, in words; else ''."""
+    if had_frames or meta.value(writer, _STATE) != _OPEN:
+        return ""
+    return (
+        f"{path} lost its write-ahead file, or was copied from a running node without it: the latest writes that it "
+        "acknowledged are missing here"
+    )
 
 
-def begin(writer: sqlite3.Connection, *, is_lost: bool, is_proved: bool, log_id: str) -> None:
-    """Begin the log of this run, and mark the file as in use; and as not proved to be whole, unless it is.
+def lost_before(writer: sqlite3.Connection) -> str:
+    """What an earlier start found missing, in words; '' if the node ended in order since, or has asked its peers."""
+    known = meta.marks(writer)
+    is_open = meta.value(writer, _STATE) != _CLOSED and known.get(RECONCILED_MARK) == "0"
+    return known.get(LOST_MARK, "") if is_open else ""
 
-    When a full disk does not take that, the store is opened all the same: its former log goes on, and a later loss goes
-    unnoticed.
+
+def begin(writer: sqlite3.Connection, rows: Mapping[str, str], *, is_required: bool, log_id: str) -> None:
+    """Begin the log of this run, mark the file as in use, and write these rows of the table `meta`.
+
+    When a full disk does not take that, the store is opened all the same, unless it `is_required`: its former log goes
+    on, and a later loss goes unnoticed. Raises `sqlite3.Error`.
     """
     try:
         writer.execute("BEGIN IMMEDIATE")
-        begin_log(writer, log_id)
-        if not is_proved:
-            set_mark(writer, UNPROVED_MARK, "1")
-        writer.execute("INSERT OR REPLACE INTO meta VALUES ('write_ahead', ?)", (_OPEN,))
+        meta.begin_log(writer, log_id)
+        meta.write(writer, {_STATE: _OPEN, **rows})
         writer.execute("COMMIT")
-        writer.execute("PRAGMA wal_checkpoint(FULL)")
+        is_blocked, *_ = writer.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        if is_blocked and is_required:
+            raise sqlite3.OperationalError("another program reads the file")
     except sqlite3.Error:
         if writer.in_transaction:
             writer.execute("ROLLBACK")
-        if is_lost:
+        if is_required:
             raise
 
 
 def end(writer: sqlite3.Connection) -> None:
     """Move everything into the file, and mark it as closed. If that fails, the write-ahead file stays."""
     with suppress(sqlite3.Error):
-        writer.execute("INSERT OR REPLACE INTO meta VALUES ('write_ahead', ?)", (_CLOSED,))
+        writer.execute("UPDATE meta SET value = ? WHERE name = ?", (_CLOSED, _STATE))  # if it was begun
         writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,4 +1,6 @@
-"""The identity file: made once, for its owner alone, in libp2p's form; refused and untouched when it is wrong."""
+"""The identity file: made once, for its owner alone, in libp2p's form; refused and untouched when it is wrong.
+
+It has its name once the store that belongs to it exists."""
 
 import os
 import stat
@@ -6,10 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from node.process.identity import FILE_NAME, IdentityRefused, load_or_create
+from node.process.identity import FILE_NAME, IdentityRefused, keep, load_or_make
 from protocols.keys import PrivateKey
 
 SEED = bytes(range(32))
+NEW_NAME = f"{FILE_NAME}.new"
+
+
+def loaded(data_dir: Path, *, seed: bytes) -> tuple[str, bool]:
+    """The peer id of the key, and whether it is new."""
+    key, is_new = load_or_make(data_dir, seed=seed)
+    return key.peer_id, is_new
+
+
+def load_or_create(data_dir: Path, *, seed: bytes) -> PrivateKey:
+    """A whole start."""
+    key, _ = load_or_make(data_dir, seed=seed)
+    keep(data_dir)
+    return key
 
 
 def test_it_is_made_at_the_first_start_and_is_the_same_afterwards(tmp_path: Path) -> None:
@@ -67,7 +83,44 @@ def test_a_place_where_it_cannot_be_written_is_refused(tmp_path: Path) -> None:
         load_or_create(tmp_path, seed=SEED)
 
 
-def test_a_temporary_file_of_a_crash_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / f".{FILE_NAME}.{os.getpid()}").write_bytes(b"half a k")
-    load_or_create(tmp_path, seed=SEED)
+def test_a_key_is_new_until_it_is_kept_and_a_start_that_ends_before_is_followed_by_a_first_one(tmp_path: Path) -> None:
+    peer_id = PrivateKey.from_seed(SEED).peer_id
+    assert loaded(tmp_path, seed=SEED) == (peer_id, True)
+    assert os.listdir(tmp_path) == [NEW_NAME]
+    assert loaded(tmp_path, seed=b"\xff" * 32) == (peer_id, True)
+    for _ in range(2):
+        keep(tmp_path)
     assert os.listdir(tmp_path) == [FILE_NAME]
+    assert loaded(tmp_path, seed=b"\xff" * 32) == (peer_id, False)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_new_key_that_was_written_in_part_is_made_again(tmp_path: Path, mode: int) -> None:
+    (tmp_path / NEW_NAME).write_bytes(b"half a k")
+    (tmp_path / NEW_NAME).chmod(mode)
+    assert loaded(tmp_path, seed=SEED) == (PrivateKey.from_seed(SEED).peer_id, True)
+    assert stat.S_IMODE((tmp_path / NEW_NAME).stat().st_mode) == 0o600
+
+
+def test_a_new_key_beside_one_that_was_put_there_is_removed(tmp_path: Path) -> None:
+    load_or_make(tmp_path, seed=SEED)
+    other = tmp_path / "other"
+    other.mkdir()
+    load_or_create(other, seed=b"\xff" * 32)
+    (other / FILE_NAME).rename(tmp_path / FILE_NAME)
+    assert not load_or_make(tmp_path, seed=SEED).is_new
+    keep(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [FILE_NAME, "other"]
+
+
+def test_a_key_that_cannot_be_kept_is_refused_and_stays_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = loaded(tmp_path, seed=SEED)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        with pytest.raises(IdentityRefused, match="cannot be written: No space left"):
+            keep(tmp_path)
+    assert loaded(tmp_path, seed=b"\xff" * 32) == first

@@ -13,7 +13,7 @@ def test_nothing_must_be_asked_for_while_nothing_was_lost() -> None:
     here = Reconciliation()
     here.asked(KEY)
     assert not here.must_ask(OTHER)
-    assert here.in_words() == ""
+    assert here.in_words(others=2) == ""
 
 
 def test_a_key_must_be_asked_for_until_it_was_and_again_after_a_further_loss() -> None:
@@ -21,14 +21,18 @@ def test_a_key_must_be_asked_for_until_it_was_and_again_after_a_further_loss() -
     here.begin("n1 knows entry 7")
     here.asked(KEY)
     assert (here.must_ask(KEY), here.must_ask(OTHER)) == (False, True)
-    assert here.in_words().startswith("n1 knows entry 7. Each address is asked for")
+    assert here.in_words(others=2).startswith("n1 knows entry 7. Each address is asked for")
     here.begin("n2 knows entry 8")
     assert here.must_ask(KEY)
+    assert here.in_words(others=2).startswith("n1 knows entry 7")
+    here.until = 12
+    here.begin("n2 knows entry 9")
+    assert here.in_words(others=2).startswith("n2 knows entry 9")
 
 
 def test_words_end_when_all_is_reconciled_and_new_keys_are_asked_for_all_the_same() -> None:
     here = Reconciliation("n1 knows entry 7", until=12)
-    assert here.in_words() == ""
+    assert here.in_words(others=2) == ""
     assert here.must_ask(KEY)
 
 
@@ -51,7 +55,7 @@ async def test_keys_must_be_asked_for_until_every_member_was_heard(autojump_cloc
     assert here.heard("bob"), "the last one"
     assert not here.must_ask(OTHER)
     assert not here.heard("bob")
-    assert here.in_words() == "", "nothing is known to be lost"
+    assert here.in_words(others=2) == "", "nothing is known to be lost"
 
 
 async def test_a_member_that_stays_away_is_waited_for_until_others_were_here_for_a_while(
@@ -67,3 +71,12 @@ async def test_a_member_that_stays_away_is_waited_for_until_others_were_here_for
     here.begin("bob knows entry 7")
     assert here.must_ask(KEY)
     assert here.why_ask() == "bob knows entry 7"
+
+
+def test_where_no_other_can_be_asked_a_loss_is_said_in_the_run_that_found_it() -> None:
+    assert Reconciliation("the store is missing", is_new=True).in_words(others=0) == "the store is missing"
+    assert Reconciliation("the store is missing").in_words(others=0) == ""
+    assert Reconciliation("the store is missing").in_words(others=1).startswith("the store is missing. Each address")
+    told = Reconciliation()
+    told.begin("n1 knows entry 7")
+    assert told.in_words(others=0) == "n1 knows entry 7"

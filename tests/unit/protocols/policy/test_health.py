@@ -210,8 +210,8 @@ def test_a_member_that_is_away_is_said_and_one_that_others_reach_is_a_fault() ->
 
 
 def test_a_store_that_lost_writes_or_content_is_degraded_and_says_so() -> None:
-    status, reasons = judge_store(replace(KEPT, lost="it lost its write-ahead file"))
-    assert (status, reasons) == (Status.DEGRADED, ("it lost its write-ahead file",))
+    status, reasons = judge_store(replace(KEPT, taken_over="it is the store of another"))
+    assert (status, reasons) == (Status.DEGRADED, ("it is the store of another",))
     status, (reason,) = judge_store(replace(KEPT, set_aside=3))
     assert status is Status.DEGRADED
     assert "3 versions were damaged" in reason

@@ -3,12 +3,13 @@
 import pytest
 import trio
 
-from node.services.membership.log_continuity import LogContinuity
+from node.services.membership.log_continuity import LogContinuity, compare_with_last_run
 from node.store.log import Incoming, Origin
+from node.store.marks import LOST_MARK, RECONCILED_MARK
 from node.store.members import Member
 from node.store.memory.store import MemoryStore
 from node.swarm.members import Members
-from node.swarm.reconciliation import LOST_MARK, RECONCILED_MARK
+from node.swarm.reconciliation import Reconciliation
 from protocols.envelope import seal
 from protocols.errors import StorageFull
 from protocols.keys import PrivateKey
@@ -134,3 +135,27 @@ async def test_a_peer_that_comes_with_another_log_each_time_costs_little(
     assert here.continuity.has_lost(ANN)
     assert 1 <= caplog.text.count("owed to it again") <= 3
     assert 1 <= caplog.text.count("not in this store") <= 3
+
+
+def test_a_store_without_the_last_run_that_the_audit_log_names_lost_it(caplog: pytest.LogCaptureFixture) -> None:
+    store, reconciliation = MemoryStore(log_id="b" * 16), Reconciliation()
+    compare_with_last_run(store, reconciliation, "c" * 16)
+    assert "the audit log names the run cccccccccccccccc of this node" in caplog.text
+    assert reconciliation.in_words(others=0) == reconciliation.why == store.mark(LOST_MARK)
+    assert reconciliation.must_ask(b"/ucxl/key")
+    assert store.mark(RECONCILED_MARK) == "0"
+
+
+def test_a_store_that_had_the_last_run_lost_nothing() -> None:
+    store, reconciliation = MemoryStore(log_id="a" * 16), Reconciliation()
+    store.begin_log("b" * 16)
+    for last_log in ("", "a" * 16, "b" * 16):
+        compare_with_last_run(store, reconciliation, last_log)
+    assert not reconciliation.why
+
+
+def test_a_loss_that_the_store_says_itself_is_not_said_twice() -> None:
+    store, reconciliation = MemoryStore(log_id="b" * 16), Reconciliation("it is missing", is_new=True)
+    store.damage.lost = "it is missing"
+    compare_with_last_run(store, reconciliation, "c" * 16)
+    assert reconciliation.why == "it is missing"

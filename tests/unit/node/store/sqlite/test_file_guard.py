@@ -80,7 +80,8 @@ def store_path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", MISCHIEF)
 async def test_the_next_commit_is_refused(name: str, store_path: Path) -> None:
     mischief, words = MISCHIEF[name]
-    async with opened(store_path, fixed_files=(store_path.parent / "identity.key",)) as store:
+    async with opened(store_path) as store:
+        store.guard(store_path.parent / "identity.key")
         await put(store, envelope(1))
         mischief(store_path)
         if "key" in name or "lock" in name:  # a commit looks at these files less often
@@ -95,7 +96,8 @@ async def test_the_next_commit_is_refused(name: str, store_path: Path) -> None:
 async def test_it_is_noticed_within_a_second_while_nothing_is_written(name: str, store_path: Path) -> None:
     assert 2 * LOOK_SECONDS <= 1.0
     mischief, words = MISCHIEF[name]
-    async with opened(store_path, fixed_files=(store_path.parent / "identity.key",)) as store:
+    async with opened(store_path) as store:
+        store.guard(store_path.parent / "identity.key")
         await put(store, envelope(1))
         assert store.last_failure == ""
         mischief(store_path)

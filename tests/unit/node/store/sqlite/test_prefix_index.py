@@ -49,7 +49,7 @@ class Tables:
         self.open()
 
     def open(self) -> None:
-        self.writer, self.reader, _ = schema.open_connections(self.path, log_id="0" * 16)
+        self.writer, self.reader, *_ = schema.open_connections(self.path, log_id="0" * 16)
         self.transaction = Transaction(self.writer, before_commit=self._fail)
 
     def close(self) -> None:

@@ -257,15 +257,15 @@ async def test_heads_that_do_not_fit_into_memory_are_read_from_the_disk(path: Pa
         items = [envelope(version, path=f"{version}") for version in range(1, 51)]
         await put(store, *items)
         # Private: answers are the same with and without the cache.
-        assert store._heads.size_bytes <= 10_000
-        assert len(store._heads) < 50
+        assert store._heads_cache.size_bytes <= 10_000
+        assert len(store._heads_cache) < 50
         for _ in range(2):
             for item in items:
                 assert await store.heads(item.key) == (item,)
         successor = envelope(100, path="1")
         await put(store, successor)
         assert await store.heads(successor.key) == (successor, items[0])
-        assert store._heads.size_bytes <= 10_000
+        assert store._heads_cache.size_bytes <= 10_000
 
 
 async def test_heads_that_change_during_a_read_are_not_cached(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

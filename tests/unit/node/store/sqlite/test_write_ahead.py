@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from node.store.errors import StoreRefused
-from node.store.sqlite import schema, write_ahead
+from node.store.sqlite import meta, schema
 from node.store.sqlite.rebuild import rebuild_store
 from node.store.sqlite.store import SqliteStore
 from protocols.log_lineage import LogPosition
@@ -94,7 +94,7 @@ async def test_a_store_on_a_full_disk_opens_and_its_log_goes_on(path: Path, monk
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(write_ahead, "begin_log", full)
+        patch.setattr(meta, "begin_log", full)
         store = SqliteStore.open(path, random_id=NEW_ID)
         schema.close_connections(store.path, *store._connections)
         store._lock.release()

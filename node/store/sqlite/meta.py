@@ -1,23 +1,27 @@
-"""The rows that say which log a store appends to, which logs it had before, and where each ended; and its marks."""
+"""The table `meta`: whose store it is, which logs it had and where each ended, and the node's marks."""
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from typing import Final
 
 from protocols.log_lineage import LogPosition, with_ended
 
+LOG_ID: Final = "log_id"
+OWNER: Final = "owner"
+"""The peer id of the node that the store belongs to. Stores of earlier builds lack it."""
 _FORMER_LOGS: Final = "former_logs"
 _MARK_PREFIX: Final = "mark:"
-"""Before the names of marks in the table `meta`."""
+"""Before the names of marks."""
 
 
 def log_id(db: sqlite3.Connection) -> str:
-    return str(_meta(db, "log_id"))
+    return str(value(db, LOG_ID))
 
 
 def former_logs(db: sqlite3.Connection) -> tuple[LogPosition, ...]:
     """Oldest first."""
-    logs = json.loads(_meta(db, _FORMER_LOGS) or "[]")
+    logs = json.loads(value(db, _FORMER_LOGS) or "[]")
     return tuple(LogPosition(str(log_id), int(sequence)) for log_id, sequence in logs)
 
 
@@ -35,8 +39,7 @@ def begin_log(writer: sqlite3.Connection, new_log_id: str) -> None:
     if (before := log_id(writer)) == new_log_id:
         return
     former = with_ended(former_logs(writer), LogPosition(before, last_sequence(writer)))
-    writer.execute("UPDATE meta SET value = ? WHERE name = 'log_id'", (new_log_id,))
-    writer.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_FORMER_LOGS, json.dumps(former)))
+    write(writer, {LOG_ID: new_log_id, _FORMER_LOGS: json.dumps(former)})
 
 
 def marks(db: sqlite3.Connection) -> dict[str, str]:
@@ -44,10 +47,15 @@ def marks(db: sqlite3.Connection) -> dict[str, str]:
     return {name.removeprefix(_MARK_PREFIX): text for name, text in rows if name.startswith(_MARK_PREFIX)}
 
 
-def set_mark(db: sqlite3.Connection, name: str, text: str) -> None:
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_MARK_PREFIX + name, text))
+def as_marks(texts: Mapping[str, str]) -> dict[str, str]:
+    """The rows of these marks."""
+    return {_MARK_PREFIX + name: text for name, text in texts.items()}
 
 
-def _meta(db: sqlite3.Connection, name: str) -> str | None:
+def value(db: sqlite3.Connection, name: str) -> str | None:
     row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return row[0] if row is not None else None
+
+
+def write(writer: sqlite3.Connection, rows: Mapping[str, str]) -> None:
+    writer.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(rows.items()))

@@ -1,0 +1,53 @@
+"""What a memory store remembers beside versions and hints: members, providers, positions of readers, and marks."""
+
+from collections.abc import Awaitable, Callable
+
+from node.store.members import Member
+from node.store.memory.commits import CommitQueue
+from protocols.log_lineage import LogPosition
+
+
+class MemoryRecords(CommitQueue):
+    """See `members.MemberRecords`, `marks.Marks` and the cursors of `log.Log`."""
+
+    def __init__(self, before_commit: Callable[[], Awaitable[None]] | None) -> None:
+        super().__init__(before_commit)
+        self._marks: dict[str, str] = {}
+        self._cursors: dict[str, int] = {}
+        self._members: dict[str, Member] = {}
+        self._member_logs: dict[str, LogPosition] = {}
+        self._providers: dict[bytes, dict[str, int]] = {}
+
+    def mark(self, name: str) -> str | None:
+        return self._marks.get(name)
+
+    def set_mark(self, name: str, text: str) -> None:
+        self._marks[name] = text
+
+    async def cursor(self, name: str) -> int:
+        return self._cursors.get(name, 0)
+
+    async def set_cursor(self, name: str, sequence: int) -> None:
+        self._cursors[name] = sequence
+
+    def members(self) -> tuple[Member, ...]:
+        return tuple(self._members[peer] for peer in sorted(self._members))
+
+    async def save_member(self, member: Member) -> None:
+        await self._submit(lambda: self._members.update({member.peer: member}))
+
+    async def forget_member(self, peer: str) -> None:
+        await self._submit(lambda: (self._members.pop(peer, None), self._member_logs.pop(peer, None)))
+
+    def member_log(self, peer: str) -> LogPosition | None:
+        return self._member_logs.get(peer)
+
+    def set_member_log(self, peer: str, position: LogPosition) -> None:
+        self._member_logs[peer] = position
+
+    async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
+        await self._submit(lambda: self._providers.setdefault(key, {}).update({peer: expires_ms}))
+
+    async def providers(self, key: bytes, *, now_ms: int) -> list[str]:
+        providing = self._providers.get(key, {})
+        return sorted(peer for peer, expires_ms in providing.items() if expires_ms > now_ms)
