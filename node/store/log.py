@@ -148,3 +148,11 @@ class Log(Protocol):
     async def set_cursor(self, name: str, sequence: int) -> None:
         """Save a reader's position. Written with the next commit, at the latest within a second."""
         ...
+
+    def cursor_names(self, prefix: str) -> list[str]:
+        """The names of the saved positions that begin so."""
+        ...
+
+    async def drop_cursor(self, name: str) -> None:
+        """Forget a reader's position. Written like `set_cursor`."""
+        ...

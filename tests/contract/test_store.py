@@ -225,6 +225,22 @@ async def test_cursors_are_kept_by_name(store: Store, rig: StoreRig) -> None:
     assert [await store.cursor(name) for name in ("index", "watch", "other")] == [9, 2, 0]
 
 
+async def test_a_cursor_that_was_dropped_begins_anew(store: Store, rig: StoreRig) -> None:
+    for name in ("owed/1", "owed/2", "watch"):
+        await store.set_cursor(name, 5)
+    store = await rig.reopen()
+    await store.set_cursor("owed/3", 1)
+    for name in ("owed/1", "owed/3", "owed/4"):
+        await store.drop_cursor(name)
+    async for each in rig.now_and_after_a_restart(store):
+        assert sorted(each.cursor_names("owed/")) == ["owed/2"]
+        assert [await each.cursor(name) for name in ("owed/1", "owed/2", "owed/3", "watch")] == [0, 5, 0, 5]
+        store = each
+    await store.drop_cursor("owed/2")
+    await store.set_cursor("owed/2", 7)
+    assert await (await rig.reopen()).cursor("owed/2") == 7
+
+
 # -- change listeners --------------------------------------------------------------------------------------------------
 
 

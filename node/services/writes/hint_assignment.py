@@ -3,7 +3,7 @@
 A member gets hints for every write of this node that it should hold, also for those from before this node knew it: so
 a node that wrote while it was alone hands its writes to the first peer that joins. When a member is forgotten, its
 hints are given to the members that hold in its place. A cursor for each member says how far the node's own writes were
-looked through for it; a member that was forgotten and comes back starts from the beginning.
+looked through for it; it is deleted with the member, and one that comes back starts from the beginning.
 """
 
 import logging
@@ -24,6 +24,8 @@ KEYS_AT_ONCE = 10
 """Keys whose holders are found before other tasks get their turn."""
 AGAIN_SECONDS = 5.0
 ANY_TIME_MS = 1 << 62
+_CURSORS = "owed/"
+"""Before the names of the cursors, as it is on the disks of earlier versions."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,10 @@ class HintAssignment:
                     passes.times.append(trio.current_time())
             for peer in [peer for peer in self._passes if self._members.get(peer) is None]:
                 del self._passes[peer]
+            cursors = {_cursor_of(presence.member) for presence in self._members.all()}
+            for name in self._store.cursor_names(_CURSORS):
+                if name not in cursors:
+                    await self._store.drop_cursor(name)
             with trio.move_on_after(AGAIN_SECONDS):
                 await self._members.changed()
 
@@ -95,8 +101,7 @@ class HintAssignment:
     async def _assign(self, member: Member) -> None:
         """Add hints for the own writes that this member should hold, from its cursor on."""
         await self._store.settled()  # also for writes under way whose author did not know this member yet
-        cursor_name = f"owed/{member.peer}/{member.first_seen_ms}"  # as it is on the disks of earlier versions
-        after = await self._store.cursor(cursor_name)
+        after = await self._store.cursor(_cursor_of(member))
         while changes := await self._store.local_writes(after=after, limit=PAGE):
             hints = [
                 (sequence, holder)
@@ -106,7 +111,7 @@ class HintAssignment:
             if hints and await self._store.add_hints(hints):
                 self._on_hints_added(member.peer)
             after = changes[-1].sequence
-            await self._store.set_cursor(cursor_name, after)
+            await self._store.set_cursor(_cursor_of(member), after)
 
     async def _reassign(self, peer: str) -> None:
         """A member was forgotten. Other holders get its hints before these are dropped, so that nothing is lost when
@@ -137,3 +142,7 @@ class HintAssignment:
             if number % KEYS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return found
+
+
+def _cursor_of(member: Member) -> str:
+    return f"{_CURSORS}{member.peer}/{member.first_seen_ms}"

@@ -30,6 +30,12 @@ class MemoryRecords(CommitQueue):
     async def set_cursor(self, name: str, sequence: int) -> None:
         self._cursors[name] = sequence
 
+    def cursor_names(self, prefix: str) -> list[str]:
+        return [name for name in self._cursors if name.startswith(prefix)]
+
+    async def drop_cursor(self, name: str) -> None:
+        self._cursors.pop(name, None)
+
     def members(self) -> tuple[Member, ...]:
         return tuple(self._members[peer] for peer in sorted(self._members))
 

@@ -14,7 +14,8 @@ class DeferredWrites:
     """Sequences by holder."""
     postponed: dict[tuple[str, int], tuple[int, int, str]] = field(default_factory=dict)
     """By holder and sequence: further attempts, next try, refusal."""
-    cursors: dict[str, int] = field(default_factory=dict)
+    cursors: dict[str, int | None] = field(default_factory=dict)
+    """By name: the position; None: it is deleted."""
     member_logs: dict[str, LogPosition] = field(default_factory=dict)
 
     def __bool__(self) -> bool:

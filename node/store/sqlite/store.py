@@ -353,6 +353,14 @@ class SqliteStore:
         self._cursors[name] = self._writer.deferred.cursors[name] = sequence
         self._writer.flush_soon()
 
+    def cursor_names(self, prefix: str) -> list[str]:
+        return [name for name in self._cursors if name.startswith(prefix)]
+
+    async def drop_cursor(self, name: str) -> None:
+        if self._cursors.pop(name, None) is not None:
+            self._writer.deferred.cursors[name] = None
+            self._writer.flush_soon()
+
     # -- staged envelopes -------------------------------------------------------------------------------------
 
     async def stage(self, envelope: Envelope, *, idempotency_key: str | None = None, now_ms: int) -> None:

@@ -142,7 +142,9 @@ class Transaction:
                 ],
             )
         if deferred.cursors:
-            self.db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(deferred.cursors.items()))
+            self.db.executemany("DELETE FROM cursors WHERE name = ?", [(name,) for name in deferred.cursors])
+            kept = [(name, sequence) for name, sequence in deferred.cursors.items() if sequence is not None]
+            self.db.executemany("INSERT INTO cursors VALUES (?, ?)", kept)
         if deferred.member_logs:
             rows_of_logs = [(peer, *position) for peer, position in deferred.member_logs.items()]
             self.db.executemany("INSERT OR REPLACE INTO member_logs VALUES (?, ?, ?)", rows_of_logs)
