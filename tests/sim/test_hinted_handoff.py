@@ -349,7 +349,7 @@ def refusing(verdict: dict[bytes, BzzzError]) -> Iterator[list[bytes]]:
             raise verdict[envelope.digest]
         return envelope
 
-    with mock.patch("node.services.writes.peer_server.decode", decode_or_refuse):
+    with mock.patch("node.services.writes.envelope_inspector.decode", decode_or_refuse):
         yield received
 
 
