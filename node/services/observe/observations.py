@@ -78,9 +78,11 @@ class DiskHistory:
         self._hysteresis = Hysteresis(worse_after=3, better_after=5, within_seconds=10.0, forget_seconds=10.0)
         disk.subscribe(self._observe)
 
-    def _observe(self, seconds: float) -> None:
+    def _observe(self, seconds: float, is_of_disk: bool) -> None:
         if seconds * 1000.0 >= self._slow_ms():
-            self._hysteresis.observe_bad(f"the disk takes {seconds * 1000.0:.0f} ms", trio.current_time())
+            took = f"{seconds * 1000.0:.0f} ms"
+            why = f"the disk takes {took}" if is_of_disk else f"a commit takes {took}, and the disk least of it"
+            self._hysteresis.observe_bad(why, trio.current_time())
         elif not self._hysteresis.is_clear():
             self._hysteresis.observe_good(trio.current_time())
 

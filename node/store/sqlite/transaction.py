@@ -5,12 +5,12 @@ read again; so there is nothing to undo anywhere else.
 """
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from node.store.commit_work import CommitWork
 from node.store.log import Incoming, Merged, Origin
 from node.store.sqlite.check import genuine
 from node.store.sqlite.deferred_writes import DeferredWrites
@@ -58,8 +58,7 @@ class Transaction:
         self._before_commit = before_commit
         self._merger = Merger(db)
         self._is_loaded = True
-        self.sync_seconds = 0.0
-        """How long the last COMMIT took, which is one sync of the file."""
+        self.work = CommitWork()
         if self.prefixes.are_flushing:  # the store was closed during a flush
             with suppress(sqlite3.Error), self._begin():  # when this fails, the flush goes on with each commit
                 self.prefixes.flush(db, everything=True)
@@ -74,6 +73,7 @@ class Transaction:
 
     def commit(self, operations: Sequence[MergeRequest | Operation], deferred: DeferredWrites) -> list[Any]:
         """Commit everything or nothing; return the result of each operation (a merge: a list of `MergeOutcome`)."""
+        self.work.begin()
         if not self._is_loaded:
             self._load()
         with self._begin():
@@ -81,8 +81,10 @@ class Transaction:
                 self._write_deferred(deferred)
             results = self._carry_out(operations)
             self.prefixes.flush(self.db)
+            self.work.begin_sync()
             if self._before_commit is not None:
                 self._before_commit()
+        self.work.end()
         return results
 
     @contextmanager
@@ -90,9 +92,8 @@ class Transaction:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
-            started = time.perf_counter()
             self.db.execute("COMMIT")
-            self.sync_seconds = time.perf_counter() - started
+            self.work.end_sync()
         except BaseException:
             self._roll_back()
             raise

@@ -62,7 +62,7 @@ class Writer:
         self.commits = 0
         self.failures = 0
         self.last_failure = ""
-        self.disk = DiskLatency()
+        self.disk = DiskLatency(transaction.work)
 
     async def submit(
         self, operation: MergeRequest | Operation, publish: Callable[[Any], Any], *, size_bytes: int = 0
@@ -178,7 +178,7 @@ class Writer:
         self._guard.commit_ended(is_committed=True)
         self.commits += 1
         self.last_failure = ""
-        self.disk.end(sync_seconds=self._transaction.sync_seconds)
+        self.disk.end()
         if self.deferred_in_commit:
             self.deferred_in_commit = DeferredWrites()
             self.deferred_commits += 1
