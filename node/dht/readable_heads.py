@@ -30,8 +30,9 @@ KEPT_MAX = 16
 """Keys for which the readable heads are kept until they change."""
 LISTED_MAX = 64
 """Versions without content that an answer names."""
-PAGES = (64, 1_000)
-"""Versions in the first page from the end of a history, and in each further one."""
+PAGES = (64, 1_000, 1_000, 1_000)
+"""Versions in the pages that are read from the end of a history. In what is before them, reissued versions among them
+or not, the latest held version alone is looked for."""
 
 
 class ReadableView(NamedTuple):
@@ -94,15 +95,19 @@ class ReadableHeads:
     async def _walk(self, key: bytes, heads: Heads) -> ReadableView:
         walk = ReadableWalk([head.digest for head in heads])
         found: dict[bytes, Notice] = {}
-        end, page = await self._store.count_versions(key), PAGES[0]
-        while end and not walk.is_done:
+        end = await self._store.count_versions(key)
+        for page in PAGES:
+            if not end or walk.is_done or not walk.has_visits_left:
+                break
             start = max(0, end - page)
             for version in reversed(await self._store.versions(key, after=start, limit=end - start)):
                 if version.reissued_as is None and not walk.is_done:
                     walk.visit(version.digest, version.version, version.notice.parents, is_held=version.is_held)
                     if version.digest in (*walk.readable[-1:], *walk.missing[-1:]):
                         found[version.digest] = version.notice
-            end, page = start, PAGES[1]
+            end = start
+        if end and not walk.readable and (latest := await self._store.latest_held(key)) is not None:
+            return ReadableView((await self._held(latest.digest),), tuple(found[digest] for digest in walk.missing))
         by_digest = {head.digest: head for head in heads}
         readable = [by_digest.get(digest) or found[digest] for digest in walk.readable]
         if readable and not isinstance(readable[0], Envelope):

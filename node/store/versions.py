@@ -70,7 +70,22 @@ class Versions(Protocol):
         """The versions of a key in the total order, the earliest first, from the `after`-th on (counted from 0)."""
         ...
 
-    async def count_versions(self, key: bytes) -> int: ...
+    async def count_versions(self, key: bytes, *, with_reissued: bool = True) -> int: ...
+
+    async def nth(self, key: bytes, number: int, *, is_backwards: bool = False) -> VersionRef | None:
+        """The version that so many others are before in the total order, or behind; None when there are not so many.
+
+        Versions that were reissued do not count: their replacements do. No more work for a long history than for a
+        short one.
+        """
+        ...
+
+    async def latest_held(self, key: bytes) -> VersionRef | None:
+        """The latest version whose content this store has, and that was not reissued; None when there is none.
+
+        However many later ones there are whose content is not here.
+        """
+        ...
 
     async def walk(
         self, key: bytes, *, beyond: VersionRef | None = None, is_backwards: bool = False, limit: int

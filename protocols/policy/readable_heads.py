@@ -51,6 +51,11 @@ class ReadableWalk:
         return bool(self.readable) if self._is_cut_short else not self._pending
 
     @property
+    def has_visits_left(self) -> bool:
+        """Without, the latest held version before those that were visited is the one that is left to look for."""
+        return self._visits_left > 0
+
+    @property
     def _is_cut_short(self) -> bool:
         return self._visits_left <= 0 or self._parents_left <= 0
 

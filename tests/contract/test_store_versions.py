@@ -5,14 +5,11 @@ from pathlib import Path
 
 import msgpack
 import pytest
-import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.store.base import Store
 from node.store.log import Incoming, Merged, Origin
-from node.store.sqlite import history
-from node.store.versions import VersionRef
 from protocols.envelope import Envelope, Notice, notice_of, order_key, verify
 from protocols.header import DOMAIN
 from protocols.heads import HeadSet
@@ -86,54 +83,6 @@ async def test_a_tombstone_is_a_head_like_any_other(store: Store) -> None:
     (head,) = await store.heads(one.key)
     assert head.digest == gone.digest
     assert head.deleted
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    versions=st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.binary(min_size=1, max_size=1)), max_size=12),
-    steps=st.integers(1, 3),
-    kind=st.sampled_from(STORES),
-)
-def test_a_history_is_read_by_place_and_from_both_ends(
-    versions: list[tuple[int, bool, bytes]], steps: int, kind: str
-) -> None:
-    """Many versions have one number, so that steps end in the middle of them."""
-    items = {
-        item.digest: item
-        for version, is_other, content in versions
-        for item in [envelope(version, author=OTHER_AUTHOR if is_other else AUTHOR, content=content)]
-    }
-    in_order = sorted(items.values(), key=order_key)
-    key = envelope(1).key
-
-    async def check() -> None:
-        with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-            for name in ("STEP", "ROWS", "REFS"):
-                patch.setattr(history, name, steps)
-            async with StoreRig.made(kind, Path(directory)) as rig:
-                store = await rig.open()
-                await put(store, *map(from_peer, items.values()))
-                assert await store.count_versions(key) == len(in_order)
-                for after in range(len(in_order) + 2):
-                    for limit in (1, 3, 100):
-                        page = await store.versions(key, after=after, limit=limit)
-                        assert [each.digest for each in page] == [
-                            item.digest for item in in_order[after : after + limit]
-                        ]
-                for is_backwards in (False, True):
-                    refs = [VersionRef(*order_key(item)) for item in in_order][:: -1 if is_backwards else 1]
-                    assert await store.walk(key, is_backwards=is_backwards, limit=100) == refs
-                    for at, ref in enumerate(refs):
-                        found = await store.walk(key, beyond=ref, is_backwards=is_backwards, limit=4)
-                        assert found == refs[at + 1 : at + 5]
-                for unix_ms in range(6):
-                    beyond = VersionRef(unix_ms, "", b"")
-                    found = await store.walk(key, beyond=beyond, is_backwards=True, limit=1)
-                    assert [ref.digest for ref in found] == [
-                        item.digest for item in in_order if item.version < unix_ms
-                    ][-1:]
-
-    trio.run(check)
 
 
 async def test_unknown_digests_are_those_of_no_version(store: Store, rig: StoreRig) -> None:

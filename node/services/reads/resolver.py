@@ -14,8 +14,8 @@ from node.dht.readable_heads import ReadableHeads
 from node.services.reads import temporal_walk
 from node.services.reads.resolver_cache import ResolverCache
 from node.store.base import Store
-from node.store.versions import Version
-from protocols.envelope import Envelope, Notice
+from node.store.versions import Version, VersionRef
+from protocols.envelope import Envelope, Notice, order_key
 from protocols.errors import Deleted, NotFound, OutOfRange, Unavailable
 from protocols.policy.cache import CacheCounts
 from protocols.temporal import Head, Temporal
@@ -229,59 +229,59 @@ class Resolver:
         A version that is counted and ends no readable head is asked for first, the latest of them before the others:
         once its content is here, all before it count. Raises `OutOfRange`; `Unavailable` when too few holders answered.
         """
-        without: set[bytes] = set()
+        without: set[VersionRef] = set()
         had: set[bytes] = set()
         count = 1
         while True:
             missing = (await self._readable.view(key, await self._store.heads(key))).missing
-            lost = {version.digest: None for version in missing if version.digest not in had}
+            lost = {VersionRef(*order_key(version)): None for version in missing if version.digest not in had}
             found = await temporal_walk.find(self._store, key, temporal, without, lost.keys(), count)
-            asked = [digest for digest in lost if digest in found.passed]
+            asked = [version for version in lost if version in found.passed]
             if asked and count > 1:  # most likely the others have none either
-                asked += [digest for digest in lost if digest not in found.passed and digest not in without]
-            asked = asked[:count] or list(found.digests)
+                asked += [version for version in lost if version not in found.passed and version not in without]
+            asked = asked[:count] or list(found.versions)
             contents = await self._contents(key, asked, consistency, operation, lost)
             first = contents[asked[0]]
             if first is not None and not found.passed:
                 return first, found.left_out
-            absent = {digest for digest, envelope in contents.items() if envelope is None}
+            absent = {version for version, envelope in contents.items() if envelope is None}
             without |= absent
-            had |= contents.keys() - absent
+            had |= {version.digest for version in contents.keys() - absent}
             count = SIDE_BY_SIDE if absent else 1
 
     async def _contents(
         self,
         key: bytes,
-        digests: Sequence[bytes],
+        versions: Sequence[VersionRef],
         consistency: Consistency,
         operation: OperationContext,
-        lost: Container[bytes],
-    ) -> dict[bytes, Envelope | None]:
+        lost: Container[VersionRef],
+    ) -> dict[VersionRef, Envelope | None]:
         """Versions with their content, asked for side by side; None for one whose content no holder has.
 
         While the holders do not answer, those in `lost` have none either, where the flags allow this machine to answer
         alone. Raises `Unavailable` when nothing is known of the first one; others like that are left out.
         """
-        found: dict[bytes, Envelope | None] = {}
-        errors: dict[bytes, Unavailable] = {}
+        found: dict[VersionRef, Envelope | None] = {}
+        errors: dict[VersionRef, Unavailable] = {}
 
-        async def fetch(digest: bytes) -> None:
+        async def fetch(version: VersionRef) -> None:
             try:
-                answer = await self._version(key, digest, consistency, operation)
+                answer = await self._version(key, version.digest, consistency, operation)
             except Unavailable as error:
-                if digest in lost and self._flags.has_fallback:
-                    found[digest] = None
+                if version in lost and self._flags.has_fallback:
+                    found[version] = None
                 else:
-                    errors[digest] = error
+                    errors[version] = error
             else:
                 head = answer.heads[0] if answer.heads else None
-                found[digest] = head if isinstance(head, Envelope) else None
+                found[version] = head if isinstance(head, Envelope) else None
 
         async with trio.open_nursery() as nursery:
-            for digest in digests:
-                nursery.start_soon(fetch, digest)
-        if digests[0] in errors:
-            raise errors[digests[0]]
+            for version in versions:
+                nursery.start_soon(fetch, version)
+        if versions[0] in errors:
+            raise errors[versions[0]]
         return found
 
     async def _whole_history(

@@ -221,8 +221,14 @@ class MemoryStore(MemoryRecords):
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
         return self._versions.versions(key, after, limit)
 
-    async def count_versions(self, key: bytes) -> int:
-        return self._versions.count(key)
+    async def count_versions(self, key: bytes, *, with_reissued: bool = True) -> int:
+        return self._versions.count(key, with_reissued)
+
+    async def nth(self, key: bytes, number: int, *, is_backwards: bool = False) -> VersionRef | None:
+        return self._versions.nth(key, number, is_backwards)
+
+    async def latest_held(self, key: bytes) -> VersionRef | None:
+        return self._versions.latest_held(key)
 
     async def walk(
         self, key: bytes, *, beyond: VersionRef | None = None, is_backwards: bool = False, limit: int

@@ -3,7 +3,9 @@
 Most keys have one version, or a straight line of them: for these the heads follow without a `HeadSet`.
 """
 
-from heapq import nlargest, nsmallest
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice, order_key
@@ -18,8 +20,14 @@ class VersionTable:
         self.heads: dict[bytes, tuple[Envelope | Notice, ...]] = {}
         self.reissued: dict[bytes, bytes] = {}
         """Local versions that this store reissued, and their replacements."""
-        self._histories: dict[bytes, list[bytes]] = {}
-        """Digests in order of arrival; only of keys that have had more than one version."""
+        self._histories: dict[bytes, list[VersionRef]] = {}
+        """By key: its versions in the total order; only of keys that have had more than one."""
+        self._outdated: dict[bytes, list[VersionRef]] = {}
+        """By key: those of its versions that were reissued, in the total order."""
+        self._missing: dict[bytes, list[bytes]] = {}
+        """By key: parents of its versions that are not known, ascending."""
+        self._missed_by: dict[bytes, set[bytes]] = {}
+        """By parent that is not known: keys of versions that name it."""
         self._head_sets: dict[bytes, HeadSet] = {}
         """Only of keys whose versions are not one straight line."""
         self._contents: dict[bytes, bytes] = {}
@@ -37,6 +45,7 @@ class VersionTable:
         digest = item.digest
         version = item.version
         self.held[digest] = item
+        self._note_missing(item)
         if isinstance(item, Envelope):
             self._contents.setdefault(item.content_digest, digest)
         if self._latest is not None and version > self._latest:
@@ -46,7 +55,8 @@ class VersionTable:
         if heads is None and not item.parents and not is_reissue:
             self.heads[key] = (item,)
             return
-        self._history(key).append(digest)
+        insort(self._history(key), VersionRef(*order_key(item)))
+        self._note_outdated(key, (digest, *item.reissues))
         head_set = self._head_sets.get(key)
         if head_set is not None:
             head_set.add(digest, version, item.parents, author=item.author, reissues=item.reissues)
@@ -74,6 +84,7 @@ class VersionTable:
     def reissue(self, item: Envelope | Notice, replacement: bytes) -> None:
         """`replacement` replaces a version of this node; `rebuild` the key once it has been added."""
         self.reissued[item.digest] = replacement
+        self._note_outdated(item.key, (item.digest,))
         if item.version == self._latest:
             self._latest = None
 
@@ -84,26 +95,47 @@ class VersionTable:
             self._reissues.setdefault(old, []).append(item)
         return bool(reissues) or item.digest in self._reissues
 
-    def _history(self, key: bytes) -> list[bytes]:
-        """The digests of a key's versions in order of arrival, in a list to append to."""
+    def _note_missing(self, item: Envelope | Notice) -> None:
+        """A version is known now: it may be missed as a parent, and its own parents may be missing."""
+        for key in self._missed_by.pop(item.digest, ()):
+            missing = self._missing[key]
+            del missing[bisect_left(missing, item.digest)]
+        for parent in item.parents:
+            if parent not in self.held:
+                keys = self._missed_by.setdefault(parent, set())
+                if item.key not in keys:
+                    keys.add(item.key)
+                    insort(self._missing.setdefault(item.key, []), parent)
+
+    def _note_outdated(self, key: bytes, digests: Iterable[bytes]) -> None:
+        """Some of these versions may have been reissued."""
+        for digest in digests:
+            item = self.held.get(digest)
+            if item is not None and item.key == key and self._reissued_as(item) is not None:
+                outdated, ref = self._outdated.setdefault(key, []), VersionRef(*order_key(item))
+                if not _is_in(outdated, ref):
+                    insort(outdated, ref)
+
+    def _history(self, key: bytes) -> list[VersionRef]:
+        """The versions of a key in the total order, in a list to add to."""
         history = self._histories.get(key)
         if history is None:
-            history = self._histories[key] = self._digests(key)
+            history = self._histories[key] = self._refs(key)
         return history
 
-    def _digests(self, key: bytes) -> list[bytes]:
+    def _refs(self, key: bytes) -> list[VersionRef]:
         history = self._histories.get(key)
-        return history if history is not None else [head.digest for head in self.heads.get(key, ())]
+        return history if history is not None else [VersionRef(*order_key(head)) for head in self.heads.get(key, ())]
 
     def rebuild(self, key: bytes) -> None:
         """Compute the heads of a key again from its versions."""
         history = self._history(key)
         if not history:
-            for table in (self._histories, self._head_sets, self.heads):
+            for table in (self._histories, self._head_sets, self.heads, self._outdated):
                 table.pop(key, None)
             return
         head_set = self._head_sets[key] = HeadSet()
-        for digest in history:
+        for *_, digest in history:
             item = self.held[digest]
             head_set.add(digest, item.version, item.parents, author=item.author, reissues=item.reissues)
             if digest in self.reissued:
@@ -120,13 +152,13 @@ class VersionTable:
 
     def versions(self, key: bytes, after: int, limit: int) -> list[Version]:
         heads = {head.digest for head in self.heads.get(key, ())}
-        items = sorted((self.held[digest] for digest in self._digests(key)), key=order_key)
+        items = [self.held[ref.digest] for ref in self._refs(key)[after : after + limit]]
         return [
             Version(
                 notice=item.notice if isinstance(item, Envelope) else item, is_held=isinstance(item, Envelope),
                 is_head=item.digest in heads, reissued_as=self._reissued_as(item),
             )
-            for item in items[after : after + limit]
+            for item in items
         ]  # fmt: skip
 
     def by_content(self, content_digest: bytes) -> Envelope | None:
@@ -135,19 +167,36 @@ class VersionTable:
         assert not isinstance(item, Notice), "its content is held"
         return item
 
-    def count(self, key: bytes) -> int:
-        return len(self._digests(key))
+    def count(self, key: bytes, with_reissued: bool) -> int:
+        return len(self._refs(key)) - (0 if with_reissued else len(self._outdated.get(key, ())))
+
+    def nth(self, key: bytes, number: int, is_backwards: bool) -> VersionRef | None:
+        refs, outdated = self._refs(key), self._outdated.get(key, ())
+        count = len(refs) - len(outdated)
+        if number >= count:
+            return None
+        number = count - 1 - number if is_backwards else number
+        at = bisect_left(range(len(refs)), number + 1, key=lambda at: at + 1 - bisect_right(outdated, refs[at]))
+        return refs[at]
+
+    def latest_held(self, key: bytes) -> VersionRef | None:
+        refs, outdated = self._refs(key), self._outdated.get(key, ())
+        held = (ref for ref in reversed(refs) if isinstance(self.held[ref.digest], Envelope))
+        return next((ref for ref in held if not _is_in(outdated, ref)), None)
 
     def walk(self, key: bytes, beyond: VersionRef | None, is_backwards: bool, limit: int) -> list[VersionRef]:
-        items = [self.held[digest] for digest in self._digests(key)]
-        refs = [VersionRef(*order_key(item)) for item in items if self._reissued_as(item) is None]
-        if beyond is not None:
-            refs = [ref for ref in refs if (ref < beyond if is_backwards else ref > beyond)]
-        return (nlargest if is_backwards else nsmallest)(limit, refs)
+        refs, outdated = self._refs(key), self._outdated.get(key, ())
+        if is_backwards:
+            at = bisect_left(refs, beyond) if beyond is not None else len(refs)
+            places = range(at - 1, -1, -1)
+        else:
+            at = bisect_right(refs, beyond) if beyond is not None else 0
+            places = range(at, len(refs))
+        current = (refs[place] for place in places if not _is_in(outdated, refs[place]))
+        return list(islice(current, limit))
 
     def missing_parents(self, key: bytes, limit: int) -> list[bytes]:
-        parents = {parent for digest in self._digests(key) for parent in self.held[digest].parents}
-        return nsmallest(limit, (parent for parent in parents if parent not in self.held))
+        return self._missing.get(key, [])[:limit]
 
     def latest_version(self) -> int:
         if self._latest is None:
@@ -177,3 +226,9 @@ class VersionTable:
             if (each.key, each.author) == (item.key, item.author)
         ]
         return self.reissued.get(item.digest) or min(by_author, default=None)
+
+
+def _is_in(refs: Sequence[VersionRef], ref: VersionRef) -> bool:
+    """Whether a version is among others that are in order."""
+    at = bisect_left(refs, ref)
+    return at < len(refs) and refs[at] == ref

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from node.store.sqlite.history_blocks import has_right_blocks
 from node.store.sqlite.prefix_index import CONTENT_IS, DIGEST_IS, PrefixIndexes
 from node.store.sqlite.rows import GIVEN_UP, SIGN, parents_of
 from protocols.envelope import Notice, notice_of, verify
@@ -93,8 +94,7 @@ def check_page(
             continue
         else:
             keys_checked.add(key_id)
-        if not _has_right_heads(db, key_id):
-            faults.append(RowFault(sequence, digest, address, False, "its heads are not those of its versions"))
+        faults += [RowFault(sequence, digest, address, False, text) for text in _faults_of_key(db, key_id)]
     return Page(until, tuple(faults), checked)
 
 
@@ -153,10 +153,13 @@ def _cost_of_heads(db: sqlite3.Connection, key_id: int) -> int:
     return int(versions + parents_bytes // DIGEST_BYTES)
 
 
-def _has_right_heads(db: sqlite3.Connection, key_id: int) -> bool:
-    db.execute("BEGIN")  # one snapshot for all three statements
+def _faults_of_key(db: sqlite3.Connection, key_id: int) -> Iterator[str]:
+    db.execute("BEGIN")  # one snapshot for all statements
     try:
-        return _heads_agree(db, key_id)
+        if not _heads_agree(db, key_id):
+            yield "its heads are not those of its versions"
+        if not has_right_blocks(db, key_id):
+            yield "the blocks of its history are not those of its versions"
     finally:
         db.execute("COMMIT")
 

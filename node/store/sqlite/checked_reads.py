@@ -59,7 +59,7 @@ class CheckedReads:
             await self._mend_row(damaged.sequence)
         else:
             key_id = damaged.key_id
-            await self._writer.submit(lambda transaction: transaction.rebuild_heads(key_id), self._publish)
+            await self._writer.submit(lambda transaction: transaction.rebuild_key(key_id), self._publish)
 
     async def _mend_row(self, sequence: int) -> None:
         await self._writer.submit(lambda transaction: transaction.mend_row(sequence), self._publish)

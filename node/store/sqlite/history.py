@@ -1,8 +1,7 @@
-"""Histories: the versions of a key, read by place, a page at a time.
+"""Histories: the versions of a key, read by number or by place, a page at a time.
 
 An address may have any number of versions, and one query over all of them would keep the reader's thread, and with it
 all other reads, for seconds. So each query here takes a few milliseconds at most, and others get their turn between.
-Long ways are gone in the index alone, in steps.
 """
 
 import sqlite3
@@ -10,14 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from node.store.sqlite import queries
+from node.store.sqlite import history_queries as queries
+from node.store.sqlite.history_blocks import BEGIN, END, Place
 from node.store.sqlite.prefix_index import PrefixIndexes
-from node.store.sqlite.queries import BEGIN, Place
 from node.store.sqlite.rows import SIGN
 from node.store.versions import Version, VersionRef
 
-STEP: Final = 10_000
-"""Entries of the index in one query."""
 ROWS: Final = 100
 """Rows of the table in one query: each may have 256 parents."""
 REFS: Final = 500
@@ -38,43 +35,54 @@ class SqliteHistories:
         self._prefixes = prefixes
 
     async def versions(self, key: bytes, after: int, limit: int) -> list[Version]:
-        key_id = await self._key_id(key)
-        place = await self._after(key_id, after) if key_id is not None else None
-        found: list[Version] = []
-        while key_id is not None and place is not None and len(found) < limit:
-            page = await self._page(key_id, place, min(ROWS, limit - len(found)))
+        def first_page(db: sqlite3.Connection, key_id: int) -> list[Version]:
+            place = queries.place_of(db, key_id, after, with_reissued=True) if after else BEGIN
+            return queries.versions(db, key_id, place, min(ROWS, limit)) if place is not None else []
+
+        key_id, found = await self._ask_of_key(key, first_page, list[Version]())
+        while key_id is not None and ROWS <= len(found) < limit:
+            place, rows = _place(found[-1]), min(ROWS, limit - len(found))
+            page = await self._ask(partial(queries.versions, key=key_id, beyond=place, limit=rows))
             if not page:
                 break
             found += page
-            place = _place(page[-1])
         return found
 
-    async def count(self, key: bytes) -> int:
-        key_id = await self._key_id(key)
-        if key_id is None:
-            return 0
-        count, begin = 0, BEGIN
-        while last := await self._skip(key_id, begin, STEP):
-            count, begin = count + STEP, last
-        return count + await self._ask(lambda db: queries.count_beyond(db, key_id, begin, STEP))
+    async def count(self, key: bytes, with_reissued: bool) -> int:
+        _, count = await self._ask_of_key(key, partial(queries.count, with_reissued=with_reissued), 0)
+        return count
+
+    async def nth(self, key: bytes, number: int, is_backwards: bool) -> VersionRef | None:
+        def find(db: sqlite3.Connection, key_id: int) -> Place | None:
+            at = queries.count(db, key_id, with_reissued=False) - number if is_backwards else number + 1
+            return queries.place_of(db, key_id, at, with_reissued=False) if at > 0 else None
+
+        _, place = await self._ask_of_key(key, find, None)
+        return _ref(place) if place is not None else None
+
+    async def latest_held(self, key: bytes) -> VersionRef | None:
+        nothing: tuple[Place | None, Place] = (None, BEGIN)
+        key_id, (found, until) = await self._ask_of_key(key, partial(queries.latest_held, until=END), nothing)
+        while key_id is not None and found is None and until != BEGIN:
+            found, until = await self._ask(partial(queries.latest_held, key=key_id, until=until))
+        return _ref(found) if found is not None else None
 
     async def walk(self, key: bytes, beyond: VersionRef | None, is_backwards: bool, limit: int) -> list[VersionRef]:
-        key_id = await self._key_id(key)
-        place = _place(beyond) if beyond is not None else None
+        def next_page(db: sqlite3.Connection, key_id: int) -> list[queries.WalkedVersion]:
+            place = _place(beyond) if beyond is not None else None
+            return queries.walk(db, key_id, place, is_backwards, min(REFS, limit - len(found)))
+
         found: list[VersionRef] = []
-        while key_id is not None and len(found) < limit:
-            page = await self._walked(key_id, place, is_backwards, min(REFS, limit - len(found)))
-            if not page:
-                break
+        key_id, page = await self._ask_of_key(key, next_page, list[queries.WalkedVersion]())
+        while key_id is not None and page:
             found += [walked.ref for walked in page if not walked.is_reissued]
-            place = _place(page[-1].ref)
+            beyond = page[-1].ref
+            page = await self._ask(partial(next_page, key_id=key_id)) if len(found) < limit else []
         return found
 
     async def missing_parents(self, key: bytes, limit: int) -> list[bytes]:
-        key_id = await self._key_id(key)
-        if key_id is None:
-            return []
-        return await self._ask(lambda db: queries.missing_parents(db, key_id, limit))
+        _, found = await self._ask_of_key(key, partial(queries.missing_parents, limit=limit), list[bytes]())
+        return found
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
         found: list[bytes] = []
@@ -83,29 +91,22 @@ class SqliteHistories:
             found += await self._ask(partial(queries.unknown, prefixes=self._prefixes, digests=page))
         return found
 
-    async def _key_id(self, key: bytes) -> int | None:
-        return await self._ask(lambda db: queries.key_id(db, self._prefixes, key))
+    async def _ask_of_key(
+        self, key: bytes, query: Callable[[sqlite3.Connection, int], T], unknown: T
+    ) -> tuple[int | None, T]:
+        """The number of a key and the result of a query with it; (None, `unknown`) when no version of it is known."""
 
-    async def _after(self, key_id: int, count: int) -> Place | None:
-        """The place of the last of the first so many versions; None when there are fewer."""
-        place: Place | None = BEGIN
-        while count and place is not None:
-            step = min(STEP, count)
-            place = await self._skip(key_id, place, step)
-            count -= step
-        return place
+        def ask(db: sqlite3.Connection) -> tuple[int | None, T]:
+            key_id = queries.key_id(db, self._prefixes, key)
+            return (key_id, query(db, key_id)) if key_id is not None else (None, unknown)
 
-    async def _skip(self, key_id: int, begin: Place, count: int) -> Place | None:
-        return await self._ask(lambda db: queries.skip(db, key_id, begin, count))
-
-    async def _page(self, key_id: int, beyond: Place, limit: int) -> list[Version]:
-        return await self._ask(lambda db: queries.versions(db, key_id, beyond, limit))
-
-    async def _walked(
-        self, key_id: int, beyond: Place | None, is_backwards: bool, limit: int
-    ) -> list[queries.WalkedVersion]:
-        return await self._ask(lambda db: queries.walk(db, key_id, beyond, is_backwards, limit))
+        return await self._ask(ask)
 
 
 def _place(version: Version | VersionRef) -> Place:
     return min(version.version, 2 * SIGN - 1) - SIGN, version.author, version.digest
+
+
+def _ref(place: Place) -> VersionRef:
+    version, author, digest = place
+    return VersionRef(version + SIGN, author, digest)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from node.store.log import IDEMPOTENCY_MS, Incoming, Origin
+from node.store.sqlite.history_blocks import Count, CountChange, HistoryBlocks
 from node.store.sqlite.holder_ids import HolderIds
 from node.store.sqlite.merge_lookup import KnownContent, KnownVersion, MergeLookup
 from node.store.sqlite.meta import last_sequence
@@ -58,6 +59,7 @@ class Merger:
         self.prefixes = PrefixIndexes()
         self.prefixes.load(db)
         self.holders = HolderIds(db)
+        self.blocks = HistoryBlocks(db)
         self._lookup = MergeLookup(db, self.prefixes)
         self._buffer = RowBuffer()
         self._pruned_ms = 0
@@ -67,6 +69,7 @@ class Merger:
         """Read again what is kept of the tables between transactions, after one was rolled back."""
         self._buffer = RowBuffer()
         self.holders.load()
+        self.blocks.load()
         self._lookup.load()
         self._read_state()
         self.prefixes.rolled_back(self._db)
@@ -113,8 +116,8 @@ class Merger:
         if key_id is None:
             key_id = self._add_key(item)
         is_local = origin is Origin.LOCAL
-        is_head = not self._has_later_child(digest, key_id, version)
-        is_head = is_head and (key_id, item.author) not in lookup.reissues.get(digest, ())
+        is_reissued = (key_id, item.author) in lookup.reissues.get(digest, ())
+        is_head = not self._has_later_child(digest, key_id, version) and not is_reissued
         if is_head:
             rows.heads[key_id, sequence] = None
         superseded = self._end_parents(digest, key_id, version, item.parents)
@@ -124,6 +127,9 @@ class Merger:
             sequence, digest, key_id, version, item.author, item.deleted, ORIGIN_NUMBERS[origin], is_local, now_ms,
             content_id, b"".join(item.parents), item.header, item.signature,
         ))  # fmt: skip
+        if not is_first:
+            more = Count(1, int(is_reissued), int(content_id is not None))
+            rows.count_changes.append(CountChange(key_id, (version, item.author, digest), more))
         self.prefixes.digests.add(digest_prefix(digest), sequence)
         lookup.versions[digest] = KnownVersion(
             sequence, key_id, version, item.author, content_id, is_local, is_reissued=False, is_lost=False
@@ -196,12 +202,15 @@ class Merger:
         ended: list[bytes] = []
         for old in reissued:
             self._lookup.has_reissues = True
-            self._lookup.reissues.setdefault(old, []).append((key_id, author))
-            self._buffer.reissues.append((old, sequence))
+            by = self._lookup.reissues.setdefault(old, [])
             known = self._lookup.versions.get(old)
             if known is not None and (known.key_id, known.author) == (key_id, author):
+                if not known.is_reissued and (key_id, author) not in by:
+                    self._buffer.count_changes.append(CountChange(key_id, (known.version, author, old), Count(0, 1, 0)))
                 self._end_head(known)
                 ended.append(old)
+            by.append((key_id, author))
+            self._buffer.reissues.append((old, sequence))
         return tuple(ended)
 
     def _end_head(self, known: KnownVersion) -> None:
@@ -266,7 +275,11 @@ class Merger:
         )
         if known.is_lost:
             self._restore_header(known, item)
-        known.content_id = self._content_id(item, self.last_sequence, known.sequence) or known.content_id
+        content_id = self._content_id(item, self.last_sequence, known.sequence) or known.content_id
+        if known.content_id is None and content_id is not None:
+            place = (known.version, known.author, item.digest)
+            self._buffer.count_changes.append(CountChange(known.key_id, place, Count(0, 0, 1)))
+        known.content_id = content_id
         self._db.execute("UPDATE versions SET content_id = ? WHERE sequence = ?", (known.content_id, known.sequence))
         self._write_buffer()
 
@@ -287,7 +300,12 @@ class Merger:
         self._end_reissued(item.reissues, known.sequence, known.key_id, known.author)
         self._write_buffer()
         for key_id in key_ids:
-            self.rebuild_heads(key_id)
+            self.rebuild_key(key_id)
+
+    def rebuild_key(self, key_id: int) -> None:
+        """Make anew what is derived from all versions of a key: its heads and the blocks of its history."""
+        self.rebuild_heads(key_id)
+        self.blocks.rebuild(key_id)
 
     def rebuild_heads(self, key_id: int) -> None:
         """Compute the heads of a key again from its versions."""
@@ -314,6 +332,8 @@ class Merger:
     def _write_buffer(self) -> None:
         rows, self._buffer = self._buffer, RowBuffer()
         self._lookup.has_orphans = rows.write(self._db) or self._lookup.has_orphans
+        if rows.count_changes:
+            self.blocks.update(rows.count_changes)
         self.staged.difference_update(rows.unstaged)
 
     def prune(self, now_ms: int) -> None:

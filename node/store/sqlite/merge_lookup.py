@@ -94,11 +94,11 @@ class MergeLookup:
                 f"SELECT digest, id, length(content) FROM contents WHERE id IN {places}", values
             ):
                 self.contents[digest] = KnownContent(content_id, size_bytes)
-        own_digests = list(dict.fromkeys([item.digest for item in items]))
         if self.has_orphans:
-            self._read_orphans(own_digests)
+            self._read_orphans(list(dict.fromkeys([item.digest for item in items])))
         if self.has_reissues:
-            self._read_reissues(own_digests)
+            named = [digest for item in items for digest in (item.digest, *item.reissues)]
+            self._read_reissues(list(dict.fromkeys(named)))
 
     def _read_orphans(self, digests: Sequence[bytes]) -> None:
         for places, values in placeholders(digests):

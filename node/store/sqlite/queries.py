@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from node.store.hint_index import HintIndex
 from node.store.log import Change
 from node.store.members import Member
-from node.store.sqlite.prefix_index import CONTENT_IS, DIGEST_IS, KEY_IS, PrefixIndexes, digest_prefix
+from node.store.sqlite.prefix_index import CONTENT_IS, DIGEST_IS, KEY_IS, PrefixIndexes
 from node.store.sqlite.rows import (
     ITEM_COLUMNS,
     ITEM_TABLES,
@@ -20,10 +20,8 @@ from node.store.sqlite.rows import (
     SIGN,
     LostHeads,
     item_of,
-    notice_in,
     placeholders,
 )
-from node.store.versions import Version, VersionRef
 from protocols.envelope import Envelope, Notice, decode, order_key
 from protocols.errors import InvalidPayload
 from protocols.log_lineage import LogPosition
@@ -92,98 +90,6 @@ def by_content(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes, u
     ).fetchone()
     item = item_of(row) if row is not None else None
     return item if isinstance(item, Envelope) else None
-
-
-def key_id(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> int | None:
-    row = db.execute(f"SELECT k.id FROM keys k WHERE {KEY_IS}", prefixes.key_parameters(key)).fetchone()
-    return int(row[0]) if row is not None else None
-
-
-class WalkedVersion(NamedTuple):
-    ref: VersionRef
-    is_reissued: bool
-
-
-Place = tuple[int, str, bytes]
-"""A place among the versions of a key in the total order: that of a version, as (version as stored, author, digest)."""
-BEGIN: Final[Place] = (-SIGN, "", b"")
-"""Before all of them."""
-
-
-def skip(db: sqlite3.Connection, key: int, begin: Place, count: int) -> Place | None:
-    """The place of the `count`-th version of a key beyond `begin`; None when there are fewer. Reads the index alone."""
-    row = db.execute(
-        "SELECT version, author, digest FROM versions INDEXED BY versions_of_key "
-        "WHERE key_id = ? AND (version, author, digest) > (?, ?, ?) "
-        "ORDER BY version, author, digest LIMIT 1 OFFSET ?",
-        (key, *begin, count - 1),
-    ).fetchone()
-    return (row[0], row[1], row[2]) if row is not None else None
-
-
-def count_beyond(db: sqlite3.Connection, key: int, begin: Place, limit: int) -> int:
-    """How many versions of a key are beyond `begin`, up to a limit. Reads the index alone."""
-    (count,) = db.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM versions INDEXED BY versions_of_key "
-        "WHERE key_id = ? AND (version, author, digest) > (?, ?, ?) "
-        "ORDER BY version, author, digest LIMIT ?)",
-        (key, *begin, limit),
-    ).fetchone()
-    return int(count)
-
-
-def walk(db: sqlite3.Connection, key: int, beyond: Place | None, is_backwards: bool, limit: int) -> list[WalkedVersion]:
-    """The next versions of a key in one direction, those that were reissued too: at most `limit`."""
-    direction, than = ("DESC", "<") if is_backwards else ("ASC", ">")
-    where = f"AND (v.version, v.author, v.digest) {than} (?, ?, ?)" if beyond is not None else ""
-    return [
-        WalkedVersion(VersionRef(version + SIGN, author, digest), bool(is_reissued))
-        for version, author, digest, is_reissued in db.execute(
-            f"SELECT v.version, v.author, v.digest, {REISSUED_AS} IS NOT NULL FROM versions v "
-            f"WHERE v.key_id = ? {where} "
-            f"ORDER BY v.version {direction}, v.author {direction}, v.digest {direction} LIMIT ?",
-            (key, *(beyond or ()), limit),
-        )
-    ]
-
-
-def missing_parents(db: sqlite3.Connection, key: int, limit: int) -> list[bytes]:
-    """One look into the index for each: a thousand versions may name the same one."""
-    rows = db.execute(
-        "WITH RECURSIVE missing (parent) AS ("
-        "SELECT min(parent) FROM orphans INDEXED BY orphans_of_key WHERE key_id = :key UNION ALL "
-        "SELECT (SELECT min(o.parent) FROM orphans o INDEXED BY orphans_of_key "
-        "WHERE o.key_id = :key AND o.parent > missing.parent) FROM missing WHERE missing.parent IS NOT NULL "
-        "LIMIT :limit) SELECT parent FROM missing WHERE parent IS NOT NULL",
-        {"key": key, "limit": limit},
-    )
-    return [parent for (parent,) in rows]
-
-
-def versions(db: sqlite3.Connection, key: int, beyond: Place, limit: int) -> list[Version]:
-    """The versions of a key beyond a place, in the total order."""
-    return [
-        Version(notice=notice_in(row), is_held=bool(row[7]), is_head=bool(row[8]), reissued_as=row[9])
-        for row in db.execute(
-            f"SELECT {NOTICE_COLUMNS}, c.content IS NOT NULL, h.sequence IS NOT NULL, {REISSUED_AS} "
-            f"FROM {ITEM_TABLES} LEFT JOIN heads h ON h.key_id = v.key_id AND h.sequence = v.sequence "
-            "WHERE v.key_id = ? AND (v.version, v.author, v.digest) > (?, ?, ?) "
-            "ORDER BY v.version, v.author, v.digest LIMIT ?",
-            (key, *beyond, limit),
-        )
-    ]
-
-
-def unknown(db: sqlite3.Connection, prefixes: PrefixIndexes, digests: Sequence[bytes]) -> list[bytes]:
-    candidates = prefixes.digests.find(db, [digest_prefix(digest) for digest in digests])
-    known = {
-        digest
-        for places, values in placeholders(candidates)
-        for (digest,) in db.execute(
-            f"SELECT digest FROM versions WHERE sequence IN {places} AND header IS NOT NULL", values
-        )
-    }
-    return [digest for digest in digests if digest not in known]
 
 
 def latest_reissue(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes) -> bytes:

@@ -89,13 +89,14 @@ def _rebuild(db: sqlite3.Connection) -> int:
         transaction.prefixes.load(db)
         sequences = [sequence for (sequence,) in db.execute("SELECT sequence FROM versions")]
         for sequence in sequences:
-            transaction.mend_row(sequence, rebuilds_heads=False)
+            transaction.mend_row(sequence, rebuilds_keys=False)
         db.execute("UPDATE versions SET key_id = ? WHERE header IS NULL", (GIVEN_UP,))
         _rebuild_prefixes(db)
         _rebuild_edges(db)
-        db.execute("DELETE FROM heads")
+        for table in ("heads", "history_blocks"):
+            db.execute(f"DELETE FROM {table}")
         for (key_id,) in db.execute("SELECT DISTINCT key_id FROM versions WHERE header IS NOT NULL").fetchall():
-            transaction.rebuild_heads(key_id)
+            transaction.rebuild_key(key_id)
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")

@@ -4,6 +4,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
 
+from node.store.sqlite.history_blocks import CountChange
 from node.store.sqlite.rows import ROWS_MAX, insert, placeholders
 
 
@@ -13,6 +14,8 @@ class RowBuffer:
 
     keys: list[tuple[Any, ...]] = field(default_factory=list)
     versions: list[tuple[Any, ...]] = field(default_factory=list)
+    count_changes: list[CountChange] = field(default_factory=list)
+    """For the blocks of the histories of keys that had versions before."""
     contents: list[tuple[Any, ...]] = field(default_factory=list)
     heads: dict[tuple[int, int], None] = field(default_factory=dict)
     ended_heads: list[tuple[int, int]] = field(default_factory=list)

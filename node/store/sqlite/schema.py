@@ -17,6 +17,7 @@ from node.store.marks import UNPROVED_MARK, of_loss
 from node.store.sqlite import clean_end, meta, write_ahead
 from node.store.sqlite.connection import connect, prepare_reader, prepare_writer
 from node.store.sqlite.file_check import APPLICATION_ID, check
+from node.store.sqlite.history_blocks import BUILD_ALL
 from node.store.sqlite.owner import Owner
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,16 @@ BASE: Final = """
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX providers_in_time ON providers (expires_ms);
 """
-MIGRATIONS: Final[tuple[str, ...]] = ()
+HISTORY_BLOCKS: Final = f"""
+    -- The blocks of long histories, see history_blocks.py: the place after which each begins, and what is in it.
+    CREATE TABLE history_blocks (
+        key_id INTEGER NOT NULL, version INTEGER NOT NULL, author TEXT NOT NULL, digest BLOB NOT NULL,
+        versions INTEGER NOT NULL, reissued INTEGER NOT NULL, held INTEGER NOT NULL,
+        PRIMARY KEY (key_id, version, author, digest)
+    ) STRICT, WITHOUT ROWID;
+    {BUILD_ALL};
+"""
+MIGRATIONS: Final = (HISTORY_BLOCKS,)
 """The steps from the base on: each makes the next schema of the one before."""
 
 

@@ -304,8 +304,14 @@ class SqliteStore:
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
         return await self._histories.versions(key, after, limit)
 
-    async def count_versions(self, key: bytes) -> int:
-        return await self._histories.count(key)
+    async def count_versions(self, key: bytes, *, with_reissued: bool = True) -> int:
+        return await self._histories.count(key, with_reissued)
+
+    async def nth(self, key: bytes, number: int, *, is_backwards: bool = False) -> VersionRef | None:
+        return await self._histories.nth(key, number, is_backwards)
+
+    async def latest_held(self, key: bytes) -> VersionRef | None:
+        return await self._histories.latest_held(key)
 
     async def walk(
         self, key: bytes, *, beyond: VersionRef | None = None, is_backwards: bool = False, limit: int

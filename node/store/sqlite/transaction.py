@@ -14,9 +14,10 @@ from node.store.commit_work import CommitWork
 from node.store.log import Incoming, Merged, Origin
 from node.store.sqlite.check import genuine
 from node.store.sqlite.deferred_writes import DeferredWrites
+from node.store.sqlite.history_blocks import Count, CountChange
 from node.store.sqlite.merge import MergeOutcome, Merger, MergeRequest
 from node.store.sqlite.prefix_index import CONTENT_IS, DIGEST_IS, KEY_IS, PrefixIndexes, digest_prefix, key_prefix
-from node.store.sqlite.rows import SIGN, insert, pair_placeholders
+from node.store.sqlite.rows import REISSUED_AS, SIGN, insert, pair_placeholders
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound
 
@@ -156,16 +157,19 @@ class Transaction:
         self, digest: bytes, replacement: Envelope, holders: tuple[str, ...], now_ms: int
     ) -> Reissued | NotFound:  # fmt: skip
         found = self.db.execute(
-            "SELECT v.sequence, v.key_id, v.is_local, v.reissued_as, k.key FROM versions v "
-            f"JOIN keys k ON k.id = v.key_id WHERE {DIGEST_IS}",
+            "SELECT v.sequence, v.key_id, v.is_local, v.reissued_as, k.key, v.version, v.author, "
+            f"{REISSUED_AS} IS NULL FROM versions v JOIN keys k ON k.id = v.key_id WHERE {DIGEST_IS}",
             self.prefixes.digest_parameters(digest),
         ).fetchone()
         if found is None or not found[2]:
             return NotFound(f"{digest.hex()} is no local write of this log", digest=digest.hex())
-        sequence, key_id, _, reissued_as, key = found
+        sequence, key_id, _, reissued_as, key, version, author, is_current = found
         outcome = None
         if reissued_as is None:
             self.db.execute("UPDATE versions SET reissued_as = ? WHERE sequence = ?", (replacement.digest, sequence))
+            if is_current:
+                change = CountChange(key_id, (version, author, digest), Count(0, 1, 0))
+                self._merger.blocks.update([change])
             self.db.execute(
                 "DELETE FROM hints WHERE sequence = ? AND holder IN (SELECT id FROM holders)", (sequence,)
             )  # fmt: skip
@@ -193,7 +197,7 @@ class Transaction:
 
     # -- damage -----------------------------------------------------------------------------------------------
 
-    def mend_row(self, sequence: int, *, rebuilds_heads: bool = True) -> Mended:
+    def mend_row(self, sequence: int, *, rebuilds_keys: bool = True) -> Mended:
         """Write the row of a version again as its header says; set header or content aside that is not genuine."""
         row = self.db.execute(
             "SELECT digest, key_id, header, signature, content_id FROM versions WHERE sequence = ?", (sequence,)
@@ -215,8 +219,8 @@ class Transaction:
         )  # fmt: skip
         self.prefixes.digests.restore(self.db, digest_prefix(notice.digest), sequence)
         is_set_aside = content_id is not None and self._mend_content(notice, content_id, sequence)
-        for each in dict.fromkeys((key_id, right_key_id)) if rebuilds_heads else ():
-            self._merger.rebuild_heads(each)
+        for each in dict.fromkeys((key_id, right_key_id)) if rebuilds_keys else ():
+            self._merger.rebuild_key(each)
         return Mended(self._keys(key_id, right_key_id), notice.digest, is_set_aside)
 
     def _mend_content(self, notice: Notice, content_id: int, sequence: int) -> bool:
@@ -240,8 +244,8 @@ class Transaction:
         self.db.execute("UPDATE contents SET content = NULL WHERE id = ?", (content_id,))
         return True
 
-    def rebuild_heads(self, key_id: int) -> Mended:
-        self._merger.rebuild_heads(key_id)
+    def rebuild_key(self, key_id: int) -> Mended:
+        self._merger.rebuild_key(key_id)
         return Mended(self._keys(key_id))
 
     def _key_id_of(self, notice: Notice, key_id: int) -> int:
