@@ -80,12 +80,21 @@ def _within(test: _AsyncTest, seconds: float) -> _AsyncTest:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workerinput") or getattr(session.config.option, "numprocesses", None):
-        return  # under xdist the workers themselves are processes, threads and sockets of this session
-    leaks = list(_leaks())
-    session.config.stash[_LEAKS] = leaks
-    if leaks and session.exitstatus == pytest.ExitCode.OK:
+    config = session.config
+    leaks = config.stash.setdefault(_LEAKS, [])
+    if not getattr(config.option, "numprocesses", None):  # else the tests ran in workers, which have reported theirs
+        leaks += _leaks()
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["leaks"] = leaks
+    elif leaks and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker of xdist has ended, in good order or not."""
+    leaks = getattr(node, "workeroutput", {}).get("leaks", [])
+    node.config.stash.setdefault(_LEAKS, []).extend(leaks)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -346,7 +346,7 @@ def test_meta_and_parents_are_taken_up_to_their_limits() -> None:
         ({"address": "ucxl://a:b@c:\ud800/*^"}, InvalidAddress),
         ({"address": None}, InvalidAddress),
         ({"content": "text"}, InvalidPayload),
-        ({"content": object()}, InvalidPayload),
+        ({"content": object}, InvalidPayload),
         ({"content_type": "\ud800"}, InvalidPayload),
         ({"content_type": ""}, InvalidPayload),
         ({"version": 0}, InvalidPayload),

@@ -175,7 +175,7 @@ def parsed_or_refused(text: str) -> Address | InvalidAddress | InvalidTemporal:
         return refused
 
 
-@pytest.mark.parametrize("value", [None, 7, b"ucxl://a:b@c:d", ["ucxl://a:b@c:d"], {}, object()], ids=ascii)
+@pytest.mark.parametrize("value", [None, 7, b"ucxl://a:b@c:d", ["ucxl://a:b@c:d"], {}, object], ids=ascii)
 def test_what_is_no_text_is_no_address(value: object) -> None:
     for door in (ucxl.parse, ucxl.canonical_key):
         with pytest.raises(InvalidAddress):
