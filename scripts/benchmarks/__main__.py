@@ -10,6 +10,7 @@ from benchmarks.plots import draw
 
 BENCHES = (
     "machine", "backends", "metrics", "store", "processes", "swarm", "http", "connections", "recovery", "discovery",
+    "kademlia",
     "killed", "js_libp2p",
 )  # fmt: skip
 
