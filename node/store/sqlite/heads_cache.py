@@ -6,7 +6,8 @@ not put in here when the key has changed in the meantime.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from math import inf
+from typing import Final, NamedTuple
 
 from protocols.envelope import Envelope, Notice, order_key
 
@@ -21,7 +22,7 @@ HEAD_BYTES: Final = 1200
 class HeadsCache:
     """Heads by key, the latest first. `bytes_max` limits its estimated size in memory."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: float) -> None:
         self._bytes_max = bytes_max
         # A list is what changed since it was last asked for: there may be thousands of heads, and a tuple of them all
         # for each change would take long.
@@ -72,6 +73,16 @@ class HeadsCache:
         self._heads.move_to_end(item.key)
         self._evict()
 
+    def put_changed(self, key: bytes, heads: Heads, changes: Sequence["HeadChange"]) -> Heads:
+        """Put heads with what changed since they were read; return what they are now, whether they fit or not."""
+        whole = HeadsCache(inf)
+        whole.put(key, heads)
+        for change in changes:
+            whole.add(change.item, is_head=change.is_head, superseded=change.superseded)
+        now = whole.get(key) or heads
+        self.put(key, now)
+        return now
+
     def drop(self, key: bytes) -> None:
         heads = self._heads.pop(key, None)
         if heads is not None:
@@ -113,14 +124,24 @@ def _cost(head: Envelope | Notice) -> int:
     return HEAD_BYTES + len(head.header) + (len(head.content) if isinstance(head, Envelope) else 0)
 
 
+class HeadChange(NamedTuple):
+    """A version that came, whether it is a head, and the heads that it ended."""
+
+    item: Envelope | Notice
+    is_head: bool
+    superseded: tuple[bytes, ...]
+
+
 class HeadLoad:
     """One read of a key's heads from the disk."""
 
-    __slots__ = ("is_stale",)
+    __slots__ = ("changes", "is_stale")
 
     def __init__(self) -> None:
         self.is_stale = False
         """The key has changed since the read began."""
+        self.changes: list[HeadChange] | None = []
+        """How it changed; None when only another read can tell."""
 
 
 class HeadLoads:
@@ -140,7 +161,14 @@ class HeadLoads:
         if not loads:
             del self._loads[key]
 
-    def mark_stale(self, key: bytes) -> None:
-        """The heads of a key changed."""
-        for load in self._loads.get(key, ()):
+    def mark_changed(self, item: Envelope | Notice, *, is_head: bool, superseded: tuple[bytes, ...]) -> None:
+        """A version of a key came."""
+        for load in self._loads.get(item.key, ()):
             load.is_stale = True
+            if load.changes is not None:
+                load.changes.append(HeadChange(item, is_head, superseded))
+
+    def mark_stale(self, key: bytes) -> None:
+        """The heads of a key, or their content, changed in another way."""
+        for load in self._loads.get(key, ()):
+            load.is_stale, load.changes = True, None

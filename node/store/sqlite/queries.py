@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from node.store.hint_index import HintIndex
 from node.store.log import Change
 from node.store.members import Member
+from node.store.sqlite.heads_cache import Heads
 from node.store.sqlite.prefix_index import CONTENT_IS, DIGEST_IS, KEY_IS, PrefixIndexes
 from node.store.sqlite.rows import (
     ITEM_COLUMNS,
@@ -30,35 +31,64 @@ _LOG: Final = logging.getLogger(__name__)
 
 HEADS_BYTES: Final = 2 * 1024 * 1024
 """Content of the heads of one key in memory, beside that of the latest. A peer may make a thousand heads of 1 MiB."""
+HEADS_AT_ONCE: Final = 100
+"""Heads that one query reads at most. An address may have thousands, and the reader answers other calls between."""
+HEAD_ROWS_AT_ONCE: Final = 1_000
 _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
 
 
-def heads(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> tuple[Envelope | Notice, ...]:
-    """The heads of a key, the latest first. Of many large ones only the first have their content, `HEADS_BYTES` of it:
-    the others are notices, though their content may be held."""
+class HeadRow(NamedTuple):
+    """A head, without its header and its content."""
+
+    sequence: int
+    version: int
+    author: str
+    digest: bytes
+    size_bytes: int
+    """Of its content; 0 when that is not here."""
+
+
+def heads(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> Heads | None:
+    """The heads of a key, the latest first; None when these are more than one query is to read."""
+    rows = head_rows(db, prefixes, key, 0, HEADS_AT_ONCE + 1)
+    if not rows:
+        _raise_if_lost(db, prefixes, key)
+    return tuple(head_items(db, *by_content_read(rows))) if len(rows) <= HEADS_AT_ONCE else None
+
+
+def head_rows(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, after: int, limit: int) -> list[HeadRow]:
+    """The heads of a key whose first entry is after this one."""
     rows = db.execute(
         "SELECT h.sequence, v.version, v.author, v.digest, ifnull(length(c.content), 0) FROM keys k "
         "JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
         "LEFT JOIN contents c ON c.id = v.content_id "
-        f"WHERE {KEY_IS}",
-        prefixes.key_parameters(key),
-    ).fetchall()
-    rows.sort(key=lambda row: row[1:4], reverse=True)
-    sizes = accumulate(row[4] for row in rows)
-    with_content = [row[0] for row, size in zip(rows, sizes, strict=True) if row is rows[0] or size <= HEADS_BYTES]
+        f"WHERE {KEY_IS} AND h.sequence > :after ORDER BY h.sequence LIMIT :limit",
+        prefixes.key_parameters(key) | {"after": after, "limit": limit},
+    )
+    return [HeadRow(*row) for row in rows]
+
+
+def by_content_read(rows: Sequence[HeadRow]) -> tuple[list[int], list[int]]:
+    """The sequences of heads that are read with their content, and of those that are read without; the latest first.
+
+    Of many large ones only the first have their content, `HEADS_BYTES` of it: the others are notices, though their
+    content may be held."""
+    in_order = sorted(rows, key=lambda row: row[1:4], reverse=True)
+    sizes = accumulate(row.size_bytes for row in in_order)
+    count = sum(1 for number, size in enumerate(sizes) if not number or size <= HEADS_BYTES)
+    sequences = [row.sequence for row in in_order]
+    return sequences[:count], sequences[count:]
+
+
+def head_items(db: sqlite3.Connection, with_content: Sequence[int], without: Sequence[int]) -> list[Envelope | Notice]:
+    """Versions by sequence, the latest first: with their content, and without."""
     items = [
         item_of(row)
-        for sequences, columns in (
-            (with_content, ITEM_COLUMNS),
-            ([row[0] for row in rows[len(with_content) :]], NOTICE_COLUMNS),
-        )
+        for sequences, columns in ((with_content, ITEM_COLUMNS), (without, NOTICE_COLUMNS))
         for places, values in placeholders(sequences)
         for row in db.execute(f"SELECT {columns} FROM {ITEM_TABLES} WHERE v.sequence IN {places}", values)
     ]
-    found = tuple(sorted(items, key=order_key, reverse=True))
-    if not found:
-        _raise_if_lost(db, prefixes, key)
-    return found
+    return sorted(items, key=order_key, reverse=True)
 
 
 def _raise_if_lost(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> None:

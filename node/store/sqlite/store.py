@@ -24,7 +24,7 @@ from node.store.sqlite.checked_reads import CheckedReads
 from node.store.sqlite.connection import refuse_long_path
 from node.store.sqlite.file_guard import FileGuard
 from node.store.sqlite.file_lock import FileLock
-from node.store.sqlite.heads import SqliteHeads
+from node.store.sqlite.heads import SqliteHeads, read_heads
 from node.store.sqlite.hints import SqliteHints
 from node.store.sqlite.history import SqliteHistories
 from node.store.sqlite.members import SqliteMembers
@@ -282,7 +282,7 @@ class SqliteStore:
         heads = self._heads_cache.get(key)
         if heads is not None:
             return heads
-        return await self._heads.load(key, lambda: self._ask(lambda db: queries.heads(db, self._prefixes, key)))
+        return await self._heads.load(key, lambda: read_heads(self._ask, self._prefixes, key))
 
     async def by_digest(self, digest: bytes) -> Envelope | Notice | None:
         cached = self._heads_cache.by_digest(digest)

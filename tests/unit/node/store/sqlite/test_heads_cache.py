@@ -4,12 +4,16 @@ import random
 import time
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
 
 from node.store.log import Incoming, Origin
 from node.store.sqlite import queries
 from node.store.sqlite.heads_cache import HeadsCache
 from protocols.envelope import Envelope, Notice, order_key
-from tests.unit.node.store.sqlite.files import ALICE, envelope, opened
+from tests.unit.node.store.sqlite.files import ALICE, envelope, opened, put
 from tests.until import until
 
 
@@ -74,3 +78,42 @@ async def test_versions_with_many_parents_do_not_share_a_long_commit(path: Path)
             )
         await until(lambda: store.last_sequence == 40)
         assert 40 <= store.stats().commits <= 42
+
+
+async def test_many_heads_are_read_in_parts_that_stay_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [envelope(1 + number, content=b"%d" % number) for number in range(30)]
+    for name, count in (("HEADS_AT_ONCE", 4), ("HEAD_ROWS_AT_ONCE", 7), ("HEADS_BYTES", 20)):
+        monkeypatch.setattr(queries, name, count)
+    async with opened(path, cache_bytes=0) as store:
+        await put(store, *items)
+        heads = await store.heads(items[0].key)
+        assert [head.digest for head in heads] == [item.digest for item in reversed(items)]
+        kinds = [isinstance(head, Envelope) for head in heads]
+        assert kinds == sorted(kinds, reverse=True), "the latest have their content"
+        assert 1 <= sum(kinds) < len(items)
+
+
+async def test_many_heads_are_answered_while_they_change_without_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member may write faster than thousands of heads are read."""
+    items = [envelope(1 + number) for number in range(12)]
+    monkeypatch.setattr(queries, "HEADS_AT_ONCE", 4)
+    head_rows, written = queries.head_rows, list[Envelope]()
+    async with opened(path, cache_bytes=0) as store:
+        await put(store, *items)
+
+        async def write() -> None:
+            number = 100 + len(written)
+            written.append(envelope(number, parents=[written[-1].digest] if written else []))
+            await put(store, written[-1])
+
+        def rows_after_a_change(*asked: Any) -> Any:
+            found = head_rows(*asked)
+            trio.from_thread.run(write, trio_token=token)
+            return found
+
+        token = trio.lowlevel.current_trio_token()
+        monkeypatch.setattr(queries, "head_rows", rows_after_a_change)
+        heads = await store.heads(items[0].key)
+        assert [head.digest for head in heads] == [written[-1].digest, *(item.digest for item in reversed(items))]
