@@ -67,10 +67,10 @@ class Ping:
 @dataclass(frozen=True, slots=True)
 class Refresh:
     """Look up the peers nearest to this place; `LookedUp` is expected. The peers that answer are identified, and enter
-    the table. Any place serves that shares more than `prefix_bits` bits with this one (`refresh_key.py`)."""
+    the table. A request names a key, and a place has none: so any place serves that shares with this one one bit more
+    than the place of this node does."""
 
     place: int
-    prefix_bits: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -389,7 +389,7 @@ class RoutingTable:
             return ()
         bucket.refresh_at = now + self._refresh_pause()
         self._refreshing, self._refresh_until = self._place_in(at), now + self._options.refresh_limit_seconds
-        return (Refresh(self._refreshing, self._options.bits if self._refreshing == self.own_place else at),)
+        return (Refresh(self._refreshing),)
 
     def _place_in(self, at: int) -> int:
         """A random place of a bucket; for the bucket of this node its own place."""
