@@ -42,7 +42,7 @@ class LookupOptions:
 
     k: int = CONTACTS_MAX
     alpha: int = 3
-    """Requests under way that are not slow, over all paths; each path has one at least."""
+    """Requests under way on each path, those that are slow not counted."""
     paths: int = 1
     """Disjoint paths."""
     slow_seconds: float = 0.25
@@ -175,7 +175,7 @@ class Lookup(Generic[Found]):
             return self._end(self._judge(), now)
         effects: list[SendRequest | Ended] = []
         for path in self._paths:
-            while candidate := path.next(max(1, options.alpha // options.paths)):
+            while candidate := path.next(options.alpha):
                 path.ask(candidate, slow_at=now + options.slow_seconds, fails_at=now + options.request_seconds)
                 self._requests += 1
                 effects.append(SendRequest(candidate.contact))

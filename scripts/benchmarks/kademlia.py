@@ -25,7 +25,7 @@ DEAD = ((0.1, None), (0.3, 99.0), (0.5, None))
 """A share of dead peers, and the wanted success in per cent."""
 CHURN_NODES, CHURN_MINUTES, SESSION_MINUTES = 500, 20, 60.0
 LIARS = (0.1, 0.3)
-PATHS = (1, 3, 8)
+PATHS = (1, 2, 4)
 
 
 def run() -> list[Figure]:
