@@ -46,6 +46,8 @@ _FIELDS: Final = 10
 _ITEMS_MAX: Final = 1024
 """The most items of an array or a map: a head of five bytes must not reserve megabytes."""
 _SIGNATURE_PART: Final = 2 + keys.SIGNATURE_BYTES
+_SURE_TO_FIT: Final = ENCODED_BYTES_MAX - HEADER_BYTES_MAX - 128
+"""Content of at most so many bytes fits with any header."""
 REISSUES: Final = "reissues"
 """The entry of `meta` with the versions that a reissue replaces. Only a node whose clock was corrected writes it."""
 REISSUES_MAX: Final = 16
@@ -134,12 +136,12 @@ def read(header: bytes, signature: bytes) -> tuple[Any, ...]:
     if type(version) is not int or not 0 < version <= VERSION_MAX:
         wrong("version", "a whole number of 64 bits above 0", version)
     _check_parents(parents)
-    keys.public_key(author)
+    keys.peer_id_bytes(author)
     _check_meta(meta)
     if type(deleted) is not bool:
         wrong("deleted", "true or false", deleted)
     _check_content_facts(content_digest, content_size, deleted)
-    if encoded_size(len(header), content_size) > ENCODED_BYTES_MAX:
+    if content_size > _SURE_TO_FIT and encoded_size(len(header), content_size) > ENCODED_BYTES_MAX:
         raise too_large(encoded_size(len(header), content_size))
     return (
         address, content_digest, content_size, content_type, version, parents, author,
@@ -183,7 +185,7 @@ def _unpacked(header: bytes) -> tuple[Any, ...]:
 
 def check_format(value: object) -> tuple[int, int]:
     """Raises `UnsupportedFormat` for another major."""
-    if type(value) is not tuple or len(value) != 2 or any(type(part) is not int or part < 0 for part in value):
+    if type(value) is not tuple or len(value) != 2 or not _are_counts(*value):
         wrong("format", "[major, minor]", value)
     major, minor = value
     if major != FORMAT[0]:
@@ -193,6 +195,10 @@ def check_format(value: object) -> tuple[int, int]:
             field="format", provided=f"{major}.{minor}", expected=f"{FORMAT[0]}.x",
         )  # fmt: skip
     return major, minor
+
+
+def _are_counts(major: object, minor: object) -> bool:
+    return type(major) is int and type(minor) is int and major >= 0 and minor >= 0
 
 
 def _check_content_facts(digest: object, size: object, deleted: bool) -> None:
@@ -215,7 +221,7 @@ def _check_parents(parents: object) -> None:
     for parent in parents:
         if type(parent) is not bytes or len(parent) != DIGEST_BYTES:
             wrong("parents", expected, parent)
-    if any(parent >= following for parent, following in pairwise(parents)):
+    if len(parents) > 1 and any(parent >= following for parent, following in pairwise(parents)):
         raise invalid("parents", "they are not in order, or one is a duplicate", expected=expected)
 
 
