@@ -1,5 +1,6 @@
 """A js-libp2p node with its kad-dht, in a process of its own: orders to it, and what it answers."""
 
+import contextlib
 import json
 import os
 import select
@@ -70,12 +71,11 @@ class JsNode:
         return answer
 
     def end(self) -> None:
-        """Stop it in good order; it is killed when that takes too long."""
-        try:
-            self.do("stop")
-            self._process.wait(END_SECONDS)
-        except (JsFailed, subprocess.TimeoutExpired):
-            pass
+        """Stop it in good order; it is killed when that takes too long. Harmless when it has ended."""
+        if self._process.poll() is None:
+            with contextlib.suppress(JsFailed, subprocess.TimeoutExpired):
+                self.do("stop")
+                self._process.wait(END_SECONDS)
         self.kill()
 
     def kill(self) -> None:

@@ -26,7 +26,9 @@ def installed() -> Path:
         wanted = (SOURCES / "package-lock.json").read_bytes()
         marker = folder / "installed.json"
         for source in (*SOURCES.glob("*.mjs"), *SOURCES.glob("package*.json")):
-            shutil.copy(source, folder)
+            copy = folder / source.name
+            if not copy.exists() or copy.read_bytes() != source.read_bytes():
+                shutil.copy(source, copy)  # a program that another process starts now must not be cut off
         if not marker.exists() or marker.read_bytes() != wanted:
             _install(folder)
             marker.write_bytes(wanted)

@@ -71,7 +71,7 @@ const { kad } = node.services
 
 /** The events of a query, by their names. */
 async function events (query) {
-  const found = { PEER_RESPONSE: [], FINAL_PEER: [], VALUE: [], PROVIDER: [], QUERY_ERROR: [] }
+  const found = { PEER_RESPONSE: [], FINAL_PEER: [], VALUE: [], QUERY_ERROR: [] }
   for await (const event of query) found[event.name]?.push(event)
   return found
 }
@@ -102,11 +102,12 @@ const orders = {
     return { stored: found.PEER_RESPONSE.filter(isEcho).map(({ from }) => from.toString()), failures: failures(found) }
   },
 
-  /** `value` is the best of all; `values` says who answered with what. */
+  /** `value` is the best of all, its own copy among them; `values` says which other peer answered with what. */
   async get ({ key }) {
     const found = await events(kad.get(Buffer.from(key), soon()))
-    const values = found.VALUE.map(({ from, value }) => ({ peer: from.toString(), value: hex(value) }))
-    return { value: values.at(-1)?.value ?? null, values: values.slice(0, -1), failures: failures(found) }
+    const answers = found.PEER_RESPONSE.filter(({ messageName, record }) => messageName === 'GET_VALUE' && record != null)
+    const values = answers.map(({ from, record }) => ({ peer: from.toString(), value: hex(record.value) }))
+    return { value: found.VALUE.map(({ value }) => hex(value)).at(-1) ?? null, values, failures: failures(found) }
   },
 
   async provide ({ cid }) {
@@ -115,10 +116,11 @@ const orders = {
     return { told: told.map(({ from }) => from.toString()), failures: failures(found) }
   },
 
+  /** Each provider of each answer, its own among them. */
   async findProviders ({ cid }) {
     const found = await events(kad.findProviders(CID.parse(cid), soon()))
     const by = ({ from, providers }) => providers.map((provider) => ({ from: from.toString(), ...contact(provider) }))
-    return { providers: found.PROVIDER.flatMap(by), failures: failures(found) }
+    return { providers: found.PEER_RESPONSE.flatMap(by), failures: failures(found) }
   },
 
   /** Asks the network, whatever the node itself knows. */
@@ -129,7 +131,7 @@ const orders = {
 
   async getClosestPeers ({ key }) {
     const found = await events(kad.getClosestPeers(Buffer.from(key), soon()))
-    return { peers: found.FINAL_PEER.map((event) => contact(event.peer)) }
+    return { peers: found.FINAL_PEER.map((event) => contact(event.peer)), failures: failures(found) }
   },
 
   /** Closed load on this node; see kad_load.mjs. */
