@@ -6,20 +6,24 @@ would hold. They are frozen once; later objects are few, and are visited in one 
 
 glibc returns freed memory only from the end of its heap, so one small object that stays there keeps hundreds of
 megabytes: after 128 MiB of half-sent frames that were dropped, a node still held all of it. malloc_trim returns every
-free page (a few milliseconds, in a thread of its own). Without glibc or /proc nothing is done.
+free page (a few milliseconds, in a thread of its own). What is in use then is freed later, and nothing says so: so it
+is called again, at growing intervals, while the process holds more than it did. Without glibc or /proc nothing is done.
 """
 
 import ctypes
 import gc
 import os
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import trio
 
 LOOK_SECONDS = 2.0
 SLACK_BYTES = 48 << 20
-"""Growth since the last trim that makes another one worthwhile."""
+"""How much more than its lowest level the process may hold without a trim."""
+PAUSE_SECONDS_MAX = 600.0
+"""The longest time until another trim, when memory is really in use."""
 _STATM = Path("/proc/self/statm")
 COLLECT_AFTER = (5_000, 20, 50)
 """New objects before a collection of the youngest generation, and collections of one generation before the next. A node
@@ -38,15 +42,21 @@ async def run() -> None:
     trim, page_bytes = _trim(), os.sysconf("SC_PAGE_SIZE")
     if trim is None or not _STATM.exists():
         return
-    base = last = _resident(page_bytes)
+    lowest = last = _resident(page_bytes)
+    pause, trim_at = LOOK_SECONDS, -inf
     while True:
         await trio.sleep(LOOK_SECONDS)
         now = _resident(page_bytes)
         is_growing, last = now > last + SLACK_BYTES // 4, now
-        if now > base + SLACK_BYTES and not is_growing:
+        lowest = min(lowest, now)
+        if is_growing:
+            pause, trim_at = LOOK_SECONDS, -inf
+        elif now > lowest + SLACK_BYTES and trio.current_time() >= trim_at:
             await trio.to_thread.run_sync(trim)
-            base = last = _resident(page_bytes)
-        base = min(base, now)
+            last = _resident(page_bytes)
+            lowest = min(lowest, last)
+            pause = min(2.0 * pause, PAUSE_SECONDS_MAX)
+            trim_at = trio.current_time() + pause
 
 
 def _resident(page_bytes: int) -> int:

@@ -1,6 +1,8 @@
-"""Freed memory goes back to the system once, after the growth has ended; long-lived objects are frozen."""
+"""Freed memory goes back to the system after the growth has ended; long-lived objects are frozen."""
 
 import gc
+from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 import trio
@@ -11,23 +13,48 @@ from node.process import gc as memory
 MIB = 1 << 20
 
 
-async def test_memory_is_trimmed_once_after_its_growth_has_ended(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
-) -> None:
-    levels = iter([100, 102, 180, 260, 340, 341, 120, 121, 160, 161, 90, *[100] * 20])
+async def trims(monkeypatch: pytest.MonkeyPatch, levels: Iterable[int]) -> list[tuple[int, int]]:
+    """Let the process hold these MiB at one look after the other; return the looks with a trim, and what was held."""
+    left = iter(levels)
     seen: list[int] = []
-    trimmed_at: list[int] = []
+    trimmed: list[tuple[int, int]] = []
+    looks = trio.Event()
 
     def resident(page_bytes: int) -> int:
-        seen.append(next(levels))
+        level = next(left, None)
+        if level is None:
+            looks.set()
+        else:
+            seen.append(level)
         return seen[-1] * MIB
 
     # Private, here and below: the memory of this process cannot be made to grow and shrink by exact steps.
     monkeypatch.setattr(memory, "_resident", resident)
-    monkeypatch.setattr(memory, "_trim", lambda: lambda: trimmed_at.append(seen[-1]))
-    with trio.move_on_after(12 * memory.LOOK_SECONDS):
-        await memory.run()
-    assert trimmed_at == [341]
+    monkeypatch.setattr(memory, "_trim", lambda: lambda: trimmed.append((len(seen), seen[-1])))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(memory.run)
+        await looks.wait()
+        nursery.cancel_scope.cancel()
+    return trimmed
+
+
+async def test_memory_is_trimmed_once_after_its_growth_has_ended(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    levels = [100, 102, 180, 260, 340, 341, 120, 121, 145, 146, 90, *[100] * 20]
+    assert [held for _, held in await trims(monkeypatch, levels)] == [341]
+
+
+async def test_memory_that_was_in_use_at_a_trim_is_trimmed_again_later_and_later(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    levels = [100, 340, *[341] * 30, 120, *[121] * 10]
+    trimmed = await trims(monkeypatch, levels)
+    assert {held for _, held in trimmed} == {341}
+    pauses = [later - earlier for (earlier, _), (later, _) in pairwise(trimmed)]
+    assert pauses == sorted(pauses)
+    assert len(trimmed) > 2
+    assert pauses[-1] > 2 * pauses[0]
 
 
 async def test_without_malloc_trim_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
