@@ -49,19 +49,23 @@ from node.services.writes.author import Author
 from node.services.writes.hint_assignment import HintAssignment
 from node.services.writes.hint_retry import HintRetry
 from node.services.writes.hinted_handoff import HintedHandoff
+from node.services.writes.kademlia_records import KademliaRecords
 from node.services.writes.peer_server import PeerServer
+from node.services.writes.provider_book import ProviderBook
 from node.services.writes.receipts import Receipts
 from node.services.writes.reissue import ClockRefusals, Reissuer
 from node.store.base import Store
 from node.store.marks import LOST_MARK, RECONCILED_MARK, UNPROVED_MARK
 from node.swarm.base import Network
 from node.swarm.delivery import Delivery
+from node.swarm.kademlia.kademlia import Kademlia
 from node.swarm.limits import USUAL, SwarmLimits
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
 from node.swarm.reconciliation import Reconciliation
 from node.swarm.rpc import Rpc
 from protocols.keys import PrivateKey
+from protocols.policy.own_addresses import AddressRules
 from protocols.policy.signature_cache import SignatureCache
 
 
@@ -106,7 +110,10 @@ class _Base:
 class _Swarm:
     """The parts of a node that speak with other nodes."""
 
+    this_node: ThisNode
     rpc: Rpc
+    providers: ProviderBook
+    kademlia: Kademlia
     delivery: Delivery
     breaker: CircuitBreaker
     auditor: BreakerAuditor
@@ -182,10 +189,12 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
         peer_policy=environment.peer_policy,
         knows_debts=lambda peer: swarm.assignment.has_assigned(peer) and not swarm.log_continuity.has_lost(peer),
         on_sequence=swarm.log_continuity.heard,
+        providers=swarm.providers,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(swarm.rpc.run, server)
         for task in (
+            swarm.kademlia.run,
             swarm.delivery.run,
             swarm.breaker.run,
             swarm.handoff.run,
@@ -281,8 +290,18 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
         now_ms=now_ms,
         holds_back=lambda key: flags.current.holds_back(key),
     )
+    this_node = ThisNode(
+        network,
+        name=base.settings.name,
+        network_name=base.settings.network,
+        rules=AddressRules(only=base.settings.announce, excluded=base.settings.no_announce),
+    )
+    providers = ProviderBook(environment.store, peer_policy, now_ms=now_ms)
     return _Swarm(
+        this_node=this_node,
         rpc=rpc,
+        providers=providers,
+        kademlia=_kademlia(base, network, this_node, providers),
         delivery=delivery,
         breaker=breaker,
         auditor=BreakerAuditor(base.audit, breaker, author=base.settings.name),
@@ -295,10 +314,32 @@ def _swarm(base: _Base, network: Network) -> _Swarm:
     )
 
 
+def _kademlia(base: _Base, network: Network, this_node: ThisNode, providers: ProviderBook) -> Kademlia:
+    environment, members = base.environment, base.members
+    records = KademliaRecords(
+        environment.store,
+        providers,
+        readable=base.readable,
+        verified=environment.verified,
+        peer_policy=environment.peer_policy,
+        now_ms=environment.now_ms,
+    )
+    return Kademlia(
+        network,
+        records,
+        environment.peer_policy,
+        chance=environment.chance,
+        is_here=this_node.is_here,
+        own_addresses=this_node.addresses_for,
+        addresses_of=lambda peer: known.member.addresses if (known := members.get(peer)) else (),
+    )
+
+
 def _discovery(base: _Base, swarm: _Swarm, dht: DispatchDHT) -> Discovery:
     environment, flags, capabilities = base.environment, base.flags, base.capabilities
     surroundings = Surroundings(
         key=environment.key,
+        this_node=swarm.this_node,
         settings=base.settings,
         rpc=swarm.rpc,
         members=base.members,
@@ -308,6 +349,7 @@ def _discovery(base: _Base, swarm: _Swarm, dht: DispatchDHT) -> Discovery:
         flags=lambda: flags.current,
         flags_changed=flags.changed,
         on_sign_of_life=swarm.breaker.sign_of_life,
+        on_foreign=swarm.kademlia.routing.ban,
         now_ms=environment.now_ms,
         chance=environment.chance,
         mdns=environment.mdns,
@@ -437,6 +479,7 @@ def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discov
         finders=discovery.finders if discovery else (),
         network=environment.network,
         breaker=swarm.breaker if swarm else None,
+        kademlia=swarm.kademlia if swarm else None,
         peer_policy=environment.peer_policy,
         flags=flags,
         audit=base.audit,

@@ -20,6 +20,7 @@ from node.services.writes.author import Author
 from node.services.writes.receipts import Receipts
 from node.store.base import Store
 from node.swarm.base import Network
+from node.swarm.kademlia.kademlia import Kademlia
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
 from protocols.errors import Conflict, NotFound
@@ -27,7 +28,7 @@ from protocols.errors import Conflict, NotFound
 
 @dataclass(kw_only=True, eq=False)
 class Node:
-    """Made by `app.run`, and used while that runs. `network` and `breaker` are None on the mock backend."""
+    """Made by `app.run`, and used while that runs. `network`, `breaker` and `kademlia` are None on the mock backend."""
 
     peer_id: str
     name: str
@@ -51,6 +52,8 @@ class Node:
     """How it finds others."""
     network: Network | None
     breaker: CircuitBreaker | None
+    kademlia: Kademlia | None
+    """The DHT among peers of any kind."""
     peer_policy: PeerPolicy
     """The allow list and the deny list, which may change while the node runs, and what peers did wrong."""
     flags: FlagStore

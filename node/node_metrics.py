@@ -10,6 +10,7 @@ from node.dht.base import Backend
 from node.dht.circuit_breaker import CircuitBreaker
 from node.metrics import Family, Kind, counter, gauge, state
 from node.node import Node
+from node.swarm.kademlia.kademlia import Kademlia
 from node.version import version
 from protocols.policy.breaker import BreakerState
 
@@ -31,6 +32,8 @@ class NodeMetrics:
         yield from self._store()
         yield from self._swarm()
         yield from self._discovery()
+        if self._node.kademlia is not None:
+            yield from _kademlia(self._node.kademlia)
 
     def _identity(self) -> Iterator[Family]:
         node = self._node
@@ -170,6 +173,31 @@ class NodeMetrics:
         if events:
             what = "What a finder sent, heard and dropped."
             yield Family("bzzz_discovery_events_total", what, Kind.COUNTER, ("finder", "event"), events)
+
+
+def _kademlia(dht: Kademlia) -> Iterator[Family]:
+    yield gauge("bzzz_kad_contacts", "Peers in the routing table of the DHT.", len(dht.routing.table))
+    changes: dict[tuple[str, ...], float] = {("added",): dht.routing.added, ("dropped",): dht.routing.dropped}
+    what = "Contacts that entered the routing table, or left it."
+    yield Family("bzzz_kad_contact_changes_total", what, Kind.COUNTER, ("event",), changes)
+    requests: dict[tuple[str, ...], float] = {
+        (kind, result): count
+        for result, counts in (
+            ("served", dht.server.served),
+            ("refused", dht.server.failed),
+            ("asked", dht.client.asked),
+            ("failed", dht.client.failed),
+        )
+        for kind, count in counts.items()
+    }
+    what = "Requests in the DHT: of peers, served or refused; of this node, all that it asked, and those that failed."
+    yield Family("bzzz_kad_requests_total", what, Kind.COUNTER, ("kind", "result"), requests)
+    dials: dict[tuple[str, ...], float] = {("all",): dht.client.dialled, ("failed",): dht.client.dials_failed}
+    what = "Peers that were dialled because a request needed them."
+    yield Family("bzzz_kad_dials_total", what, Kind.COUNTER, ("result",), dials)
+    lookups: dict[tuple[str, ...], float] = {(outcome,): count for outcome, count in dht.lookups.ended.items()}
+    yield Family("bzzz_kad_lookups_total", "Lookups by their outcome.", Kind.COUNTER, ("outcome",), lookups)
+    yield counter("bzzz_kad_lookup_requests_total", "Requests that lookups made.", dht.lookups.requests)
 
 
 def _breaker(breaker: CircuitBreaker) -> Iterator[Family]:

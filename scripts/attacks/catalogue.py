@@ -4,6 +4,7 @@ from attacks import (
     many_peers,
     on_api,
     on_histories,
+    on_kad,
     on_members,
     on_muxing,
     on_negotiation,
@@ -19,7 +20,7 @@ from attacks.target import Target
 
 _SWARM = (
     on_tcp, on_negotiation, on_noise, on_muxing, on_streams, on_topics, on_store, on_members, on_writes, on_histories,
-    many_peers,
+    on_kad, many_peers,
 )  # fmt: skip
 
 ATTACKS: dict[str, Attack] = {name_of(attack): attack for module in (*_SWARM, on_api) for attack in module.ATTACKS}

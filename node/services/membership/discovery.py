@@ -20,7 +20,6 @@ from node.swarm.members import Members
 from node.swarm.rpc import Rpc
 from protocols.capabilities import Capability
 from protocols.keys import PrivateKey
-from protocols.policy.own_addresses import AddressRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +27,7 @@ class Surroundings:
     """What these parts work with. `flags` are those in force, `flags_changed` waits for others."""
 
     key: PrivateKey
+    this_node: ThisNode
     settings: Settings
     rpc: Rpc
     members: Members
@@ -37,6 +37,8 @@ class Surroundings:
     flags: Callable[[], Flags]
     flags_changed: Callable[[], Awaitable[None]]
     on_sign_of_life: Callable[[str], None]
+    on_foreign: Callable[[str], None]
+    """Called with each peer of another swarm."""
     now_ms: Callable[[], int]
     chance: Callable[[], float]
     mdns: Callable[[ThisNode], Finder] | None
@@ -54,13 +56,7 @@ class Discovery:
 
 def discovery_of(of: Surroundings, dht: ProviderRecords) -> Discovery:
     """Make the parts; `neighbours` is to be run."""
-    settings = of.settings
-    this_node = ThisNode(
-        of.rpc.network,
-        name=settings.name,
-        network_name=settings.network,
-        rules=AddressRules(only=settings.announce, excluded=settings.no_announce),
-    )
+    settings, this_node = of.settings, of.this_node
     announce = AnnounceFinder(
         of.key,
         this_node,
@@ -86,6 +82,7 @@ def discovery_of(of: Surroundings, dht: ProviderRecords) -> Discovery:
         on_sign_of_life=of.on_sign_of_life,
         log_continuity=of.log_continuity,
         may_exchange=lambda: of.flags().discovery_exchange,
+        on_foreign=of.on_foreign,
     )
     return Discovery(announce=announce, finders=finders, neighbours=neighbours)
 

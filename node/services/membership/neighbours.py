@@ -67,8 +67,10 @@ class Neighbours:
         on_sign_of_life: Callable[[str], None],
         log_continuity: LogContinuity | None = None,
         may_exchange: Callable[[], bool] = lambda: True,
+        on_foreign: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`may_exchange` says whether members are asked which members they know."""
+        """`may_exchange` says whether members are asked which members they know. `on_foreign` is called with each peer
+        of another swarm, before it is disconnected."""
         # More than ten parameters, because the life of a connection touches every part of the membership.
         self._network = rpc.network
         self._rpc = rpc
@@ -77,6 +79,7 @@ class Neighbours:
         self._finders = tuple(finders)
         self._now_ms = now_ms
         self._on_sign_of_life = on_sign_of_life
+        self._on_foreign = on_foreign
         self._log_continuity = log_continuity or LogContinuity(store, members, now_ms=now_ms)
         self._peer_policy = rpc.peer_policy
         self._forget_seconds = forget_seconds
@@ -119,7 +122,7 @@ class Neighbours:
             now_ms=self._now_ms,
             peer_log=self._log,
             checked=self._take,
-            on_foreign=lambda peer, why: self._peers.handle(peer_events.Banned(peer, why)),
+            on_foreign=self._part_with,
             on_sign_of_life=self._on_sign_of_life,
             start_task=self._start_task,
         )
@@ -271,6 +274,10 @@ class Neighbours:
             self._log.info("%s (%s) is %s", self._members.name_of(peer), peer, why)
             presence.is_suspect = is_suspect
             self._members.notify_changed()
+
+    def _part_with(self, peer: str, why: str) -> None:
+        self._peers.handle(peer_events.Banned(peer, why))
+        self._on_foreign(peer)
 
     def _start_task(self, task: Callable[..., object], *args: object) -> None:
         if self._nursery is None:

@@ -1,0 +1,57 @@
+"""The DHT of one node, put together: server, client, routing table and lookups over the network's `Kad`."""
+
+from collections.abc import Callable
+
+from node.swarm.base import Network
+from node.swarm.kademlia.client import KademliaClient
+from node.swarm.kademlia.contacts import Contacts
+from node.swarm.kademlia.lookups import Lookups
+from node.swarm.kademlia.routing import Routing
+from node.swarm.kademlia.server import KademliaServer, Records
+from node.swarm.peer_policy import PeerPolicy
+
+
+class Kademlia:
+    """Made before the network runs; `run` runs while it does."""
+
+    def __init__(
+        self,
+        network: Network,
+        records: Records,
+        peer_policy: PeerPolicy,
+        *,
+        chance: Callable[[], float],
+        is_here: Callable[[str], bool],
+        own_addresses: Callable[[str], tuple[str, ...]],
+        addresses_of: Callable[[str], tuple[str, ...]],
+    ) -> None:
+        """`is_here` says whether an address is one of this machine, `own_addresses` are those of this node to tell a
+        peer that is at an address, `addresses_of` those of a member."""
+        own = network.peer_id
+        self.client = KademliaClient(network.kad, peer_policy, may_ask=lambda peer: not peer_policy.complaint(peer))
+        self.routing = Routing(
+            own,
+            self.client,
+            chance=chance,
+            may_enter=lambda peer: peer != own and not peer_policy.complaint(peer),
+            may_dial=lambda address: not network.address_fault(address),
+        )
+        self.contacts = Contacts(
+            own, self.routing.table, is_here=is_here, own_addresses=own_addresses, addresses_of=addresses_of
+        )
+        self.server = KademliaServer(
+            self.contacts,
+            records,
+            peer_policy,
+            on_found=self.routing.found,
+            on_stopped=self.routing.stopped,
+            on_heard=self.routing.heard,
+        )
+        self.lookups = Lookups(own, self.routing, self.client)
+        network.kad.attach(self.server)
+        peer_policy.on_forfeit(lambda peer, why: self.routing.ban(peer))
+        peer_policy.on_lists_changed(self.routing.recheck)
+
+    async def run(self) -> None:
+        """Keep the routing table until cancelled."""
+        await self.routing.run(self.lookups.refresh)
