@@ -9,9 +9,8 @@ from benchmarks.figures import Figure, as_json, as_table, machine
 from benchmarks.plots import draw
 
 BENCHES = (
-    "machine", "backends", "metrics", "store", "processes", "swarm", "http", "connections", "recovery", "discovery",
-    "kademlia",
-    "killed", "js_libp2p",
+    "machine", "backends", "metrics", "store", "histories", "processes", "swarm", "http", "connections",
+    "recovery", "discovery", "kademlia", "killed", "js_libp2p",
 )  # fmt: skip
 
 
