@@ -5,7 +5,7 @@ import trio
 
 from node.services.membership.log_continuity import LogContinuity, compare_with_last_run
 from node.store.log import Incoming, Origin
-from node.store.marks import LOST_MARK, RECONCILED_MARK
+from node.store.marks import LOST_MARK, RECONCILED_MARK, UNPROVED_MARK
 from node.store.members import Member
 from node.store.memory.store import MemoryStore
 from node.swarm.members import Members
@@ -18,7 +18,7 @@ from protocols.messages import Hello
 from tests.until import until
 
 AUTHOR = PrivateKey.from_seed(bytes(32))
-ANN = PrivateKey.from_seed(b"\1" * 32).peer_id
+ANN, BOB = (PrivateKey.from_seed(seed * 32).peer_id for seed in (b"\1", b"\2"))
 
 
 def hello(log_id: str, **fields: object) -> Hello:
@@ -159,3 +159,14 @@ def test_a_loss_that_the_store_says_itself_is_not_said_twice() -> None:
     store.damage.lost = "it is missing"
     compare_with_last_run(store, reconciliation, "c" * 16)
     assert reconciliation.why == "it is missing"
+
+
+async def test_a_store_is_known_to_be_whole_once_every_member_was_heard() -> None:
+    here = Here()
+    here.store.set_mark(UNPROVED_MARK, "1")
+    here.members.reconciliation = Reconciliation(unheard=(ANN, BOB))
+    here.continuity.greeted(ANN, hello("a1"))
+    assert here.store.mark(UNPROVED_MARK), "bob may know more"
+    here.continuity.forget(BOB)
+    assert not here.store.mark(UNPROVED_MARK)
+    assert not here.members.reconciliation.must_ask(b"/ucxl/key")
