@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from node.store.completion import CallbackCompletion, Completion
@@ -38,6 +39,8 @@ class Reader:
         self._queue: deque[_Submission] = deque()
         self._submitted = Signal()
         self._is_open = True
+        self.in_use = Lock()
+        """Held while a thread uses the connection, also one that nothing waits for any more."""
 
     async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Return the result of the query. Raises `Unavailable` when the disk fails or the store is closed; `DamagedRow`
@@ -91,7 +94,8 @@ class Reader:
             self._queue.clear()
 
     def _answer(self, queries: Sequence[Query]) -> list[tuple[Any, Exception | None]]:
-        return [self._answer_one(query) for query in queries]
+        with self.in_use:
+            return [self._answer_one(query) for query in queries]
 
     def _answer_one(self, query: Query) -> tuple[Any, Exception | None]:
         try:

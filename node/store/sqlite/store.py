@@ -165,10 +165,16 @@ class SqliteStore:
                         # It ends by itself: cancelled, its thread would go on over a connection that is being closed.
                         self._reader.close()
                 finally:
+                    self._reader.close()  # after an error, too: then a query may be under way
                     close = schema.leave_connections if self._guard.look() else schema.close_connections
-                    await trio.to_thread.run_sync(close, self.path, *self._connections, abandon_on_cancel=True)
+                    await trio.to_thread.run_sync(self._close_unused, close, abandon_on_cancel=True)
                     self._lock.release()
             nursery.cancel_scope.cancel()
+
+    def _close_unused(self, close: Callable[[Path, sqlite3.Connection, sqlite3.Connection], None]) -> None:
+        """Close the connections once no thread uses them: a query whose connection is closed ends the process."""
+        with self._writer.in_use, self._reader.in_use:
+            close(self.path, *self._connections)
 
     async def _close_when_cancelled(self, closing: trio.CancelScope) -> None:
         try:

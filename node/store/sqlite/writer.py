@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import trio
@@ -42,6 +43,8 @@ class Writer:
 
     def __init__(self, transaction: Transaction, path: Path, guard: FileGuard) -> None:
         self._transaction = transaction
+        self.in_use = Lock()
+        """Held while a thread uses the connection, also one that nothing waits for any more."""
         self._guard = guard
         self._path = path
         self.last_sequence = transaction.last_sequence
@@ -162,7 +165,7 @@ class Writer:
         before = self.commits
         try:
             self._guard.commit_begins()
-            await in_thread(lambda: self._transaction.commit(operations, deferred), partial(self._publish, batch))
+            await in_thread(partial(self._write, operations, deferred), partial(self._publish, batch))
         except (sqlite3.Error, OSError) as error:
             self._fail(batch, error)
         except Exception as error:
@@ -172,6 +175,10 @@ class Writer:
             await self._commit_one_by_one(batch, error)
         finally:
             self.disk.fail()  # when it did not end
+
+    def _write(self, operations: Sequence[MergeRequest | Operation], deferred: DeferredWrites) -> list[Any]:
+        with self.in_use:
+            return self._transaction.commit(operations, deferred)
 
     def _publish(self, batch: Sequence[Submission], results: list[Any]) -> None:
         """Publish the results, then complete the callers: what they read next includes their own writes."""

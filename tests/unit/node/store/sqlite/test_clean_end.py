@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from node.store.marks import UNPROVED_MARK
-from node.store.sqlite import clean_end, schema
+from node.store.sqlite import clean_end
 from node.store.sqlite.rebuild import rebuild_store
 from node.store.sqlite.store import SqliteStore
 from tests.unit.node.store.sqlite.files import envelope, opened, put
@@ -17,8 +17,7 @@ from tests.unit.node.store.sqlite.files import envelope, opened, put
 def is_proved(path: Path, number: int = 1) -> bool:
     """Open the store, as the run of that number does, and close it in order."""
     store = SqliteStore.open(path, random_id=f"{number:016x}")
-    schema.close_connections(store.path, *store._connections)
-    store._lock.release()
+    store.close()
     return not store.mark(UNPROVED_MARK)
 
 

@@ -36,10 +36,7 @@ def test_a_second_process_is_refused_with_the_pid_of_the_first_until_that_is_gon
     lock_directory(path.parent).release()
     store = SqliteStore.open(path, random_id=LOG_ID)
     assert store.former_logs == (LogPosition("0" * 16, 0),)
-    # Private: a store is closed by its `run`, which this test does not start.
-    for connection in store._connections:
-        connection.close()
-    store._lock.release()
+    store.close()
 
 
 def test_a_lock_excludes_its_own_process_too(tmp_path: Path) -> None:

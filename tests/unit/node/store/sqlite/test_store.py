@@ -5,9 +5,11 @@ The contract of both stores is in `tests/contract`; here is what a store with a 
 
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import pytest
 import trio
 import trio.testing
 
+from node.store.completion import CallbackCompletion
 from node.store.members import Member
-from node.store.sqlite import queries, write_queue, writer
+from node.store.sqlite import queries, schema, write_queue, writer
 from node.store.sqlite import store as sqlite_store
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope
@@ -193,12 +196,46 @@ async def test_a_disk_that_hangs_does_not_delay_the_closing(path: Path, monkeypa
                 with pytest.raises(Unavailable):
                     await put(store, envelope(2))
             breaker.set()
-            # Private: after this failure the store leaves its connections to the thread that hangs.
-            await until(lambda: not store._connections[0].in_transaction, what="the abandoned commit ends")
-            for connection in store._connections:
-                connection.close()
+            # Private: after this failure the store leaves its connections to the thread that hangs. It uses them
+            # until it has returned from the commit, and not only until the transaction has ended.
+            await trio.to_thread.run_sync(store._close_unused, schema.close_connections)
     finally:
         breaker.set()
+
+
+async def test_an_error_that_ends_the_store_closes_no_connection_that_a_query_uses(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's module crashes the interpreter when a connection is closed while another thread reads."""
+    reading, closed = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def query(_: sqlite3.Connection) -> None:
+        reading.set()
+        closed.wait(0.2)
+        order.append("read")
+
+    def close(*arguments: Any) -> None:
+        order.append("closed")
+        closed.set()
+        close_connections(*arguments)
+
+    def fail(_: object) -> None:
+        raise RuntimeError("a defect in publishing")
+
+    async def ask(store: SqliteStore) -> None:
+        with suppress(Unavailable):
+            await store._reader.ask(query)  # private: no query of the store waits for a test
+
+    close_connections = schema.close_connections
+    monkeypatch.setattr(schema, "close_connections", close)
+    with pytest.RaisesGroup(RuntimeError, flatten_subgroups=True):
+        async with opened(path) as store, trio.open_nursery() as callers:
+            callers.start_soon(ask, store)
+            await until(reading.is_set)
+            store._writer.submit_nowait(lambda transaction: None, fail, CallbackCompletion(lambda _: None))
+            await trio.sleep_forever()
+    assert order == ["read", "closed"]
 
 
 async def test_calls_beyond_the_queue_of_a_disk_that_hangs_fail_at_once(

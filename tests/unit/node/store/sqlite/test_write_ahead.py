@@ -20,8 +20,7 @@ NEW_ID = "ffeeddccbbaa9988"
 def _reopened(path: Path, log_id: str = NEW_ID) -> tuple[str, int, list[LogPosition]]:
     """What the store says that it lost, its last sequence, and its former logs, after a start with another log id."""
     store = SqliteStore.open(path, random_id=log_id)
-    schema.close_connections(store.path, *store._connections)
-    store._lock.release()
+    store.close()
     assert store.log_id == log_id
     return store.damage.lost, store.last_sequence, list(store.former_logs)
 
@@ -96,8 +95,7 @@ async def test_a_store_on_a_full_disk_opens_and_its_log_goes_on(path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(meta, "begin_log", full)
         store = SqliteStore.open(path, random_id=NEW_ID)
-        schema.close_connections(store.path, *store._connections)
-        store._lock.release()
+        store.close()
     assert (store.log_id, store.former_logs) == (LOG_ID, ())
 
 
