@@ -23,6 +23,7 @@ from node.store.memory.store import MemoryStore
 from protocols.clock import version
 from protocols.envelope import Envelope, seal
 from protocols.keys import PrivateKey
+from protocols.policy.breaker import BreakerState
 from protocols.ucxl import Address, parse
 from tests.until import until
 
@@ -119,6 +120,11 @@ def within(seconds: float) -> Iterator[None]:
     finally:
         spent = trio.current_time() - started
         assert spent <= seconds + SLACK_SECONDS, f"it took {spent * 1000:.1f} ms, and may take {seconds * 1000:.0f}"
+
+
+def breaker_state(node: Node) -> BreakerState:
+    assert node.breaker is not None
+    return node.breaker.state
 
 
 # -- conditions to wait for -----------------------------------------------------------------------------------------

@@ -11,7 +11,19 @@ from node.dht.base import Backend, Consistency, Durability
 from node.node import Node
 from protocols.errors import InvalidPayload, Unavailable
 from protocols.policy.breaker import BreakerState
-from tests.sim.swarms import content, counted, get, heads_at, hints_delivered, key, over_seeds, put, swarm_of, within
+from tests.sim.swarms import (
+    breaker_state,
+    content,
+    counted,
+    get,
+    heads_at,
+    hints_delivered,
+    key,
+    over_seeds,
+    put,
+    swarm_of,
+    within,
+)
 from tests.until import until
 
 REAL_DEADLINE = 1.0
@@ -19,11 +31,6 @@ REAL_DEADLINE = 1.0
 
 async def change(node: Node, **data: object) -> None:
     await node.flags.change(read_change(data, author="tester"))
-
-
-def breaker_state(node: Node) -> BreakerState:
-    assert node.breaker is not None
-    return node.breaker.state
 
 
 # -- no call fails ----------------------------------------------------------------------------------------------------
