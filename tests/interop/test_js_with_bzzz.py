@@ -1,0 +1,130 @@
+"""js-libp2p as a full member of our DHT, in both directions: peers, values, providers; forged values, and restarts."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from benchmarks.js_node import JsNode
+from netsim.processes.node import NodeProcess
+from protocols.placement import place_of_key, place_of_peer
+from protocols.ucxl import parse
+from tests.interop.conftest import StartJs, StartNode
+from tests.until import block_until
+
+ENVELOPE_TYPE = "application/vnd.bzzz.envelope"
+ADDRESS = "ucxl://js:writer@bzzz:interop/*^/notes.md"
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "envelopes.json").read_text("utf-8"))
+SIGNED: dict[str, Any] = VECTORS["envelopes"][0]
+FORGED: str = VECTORS["forged"][0]["encoded"]
+CID = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
+
+
+def key_of(address: str) -> str:
+    return parse(address).key.decode()
+
+
+def distance(peer: str) -> int:
+    return place_of_peer(peer) ^ place_of_key(parse(ADDRESS).key)
+
+
+def nearest_from(asked: str, others: list[str]) -> list[str]:
+    """What js-libp2p finds near `ADDRESS` when it knows the first: it asks only who is nearer than the one asked."""
+    return sorted([asked, *(peer for peer in others if distance(peer) < distance(asked))], key=distance)
+
+
+def envelope_at(node: NodeProcess, address: str) -> str:
+    """The encoded envelope that a node answers with, in hex; '' when it has none."""
+    reply = node.client.call("GET", "/v1/envelope", {"address": address}, headers={"Accept": ENVELOPE_TYPE})
+    return reply.body.hex() if reply.status == 200 else ""
+
+
+def join(js: JsNode, node: NodeProcess) -> None:
+    js.do("connect", address=node.multiaddrs[0])
+    block_until(lambda: node.peer_id in js.do("table")["peers"], what="js-libp2p takes the node into its routing table")
+
+
+def test_a_js_node_is_found_and_finds_others_through_our_nodes(start_js: StartJs, start_node: StartNode) -> None:
+    ada = start_node("ada")
+    bob = start_node("bob", ada)
+    one, two = start_js("one"), start_js("two")
+    for js in (one, two):
+        join(js, ada)
+    block_until(lambda: one.do("findPeer", peer=bob.peer_id)["found"], what="js-libp2p finds bob through ada")
+    block_until(lambda: two.do("findPeer", peer=one.peer_id)["found"], what="a js node finds the other through ada")
+    closest = two.do("getClosestPeers", key=key_of(ADDRESS))
+    found = [contact["peer"] for contact in closest["peers"]]
+    assert found == nearest_from(ada.peer_id, [bob.peer_id, one.peer_id]), closest
+
+
+def test_an_envelope_passes_in_both_directions_byte_for_byte(start_js: StartJs, start_node: StartNode) -> None:
+    ada, js = start_node("ada"), start_js("one")
+    join(js, ada)
+
+    put = js.do("put", key=SIGNED["key"], value=SIGNED["encoded"])
+    assert put["stored"] == [ada.peer_id], put["failures"]
+    assert envelope_at(ada, SIGNED["address"]) == SIGNED["encoded"]
+    assert js.do("put", key=SIGNED["key"], value=SIGNED["encoded"])["stored"] == [ada.peer_id], "again"
+
+    ada.client.put(ADDRESS, b"written in Python")
+    got = js.do("get", key=key_of(ADDRESS))
+    assert got["value"] == envelope_at(ada, ADDRESS) != ""
+    assert [value["peer"] for value in got["values"]] == [ada.peer_id]
+
+
+def test_an_envelope_made_in_javascript_is_read_by_our_node(
+    start_js: StartJs, start_node: StartNode, packages: Path
+) -> None:
+    ada, js = start_node("ada"), start_js("one")
+    join(js, ada)
+    sealed = subprocess.run(
+        ["node", "seal.mjs", "07" * 32, ADDRESS, "written in JavaScript"],
+        cwd=packages, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    put = js.do("put", key=key_of(ADDRESS), value=sealed)
+    assert put["stored"] == [ada.peer_id], put["failures"]
+    assert ada.client.get(ADDRESS).body == b"written in JavaScript"
+
+
+def test_a_forged_envelope_is_refused(start_js: StartJs, start_node: StartNode) -> None:
+    ada, js = start_node("ada"), start_js("one")
+    join(js, ada)
+    assert js.do("put", key=SIGNED["key"], value=FORGED)["stored"] == []
+    assert js.do("put", key=key_of(ADDRESS), value=SIGNED["encoded"])["stored"] == [], (
+        "under the key of another address"
+    )
+    assert envelope_at(ada, SIGNED["address"]) == "" and envelope_at(ada, ADDRESS) == ""
+    assert js.do("put", key=SIGNED["key"], value=SIGNED["encoded"])["stored"] == [ada.peer_id], "one mistake is no ban"
+
+
+def test_providers_are_found_in_both_directions(start_js: StartJs, start_node: StartNode) -> None:
+    ada = start_node("ada")
+    one, two = start_js("one"), start_js("two")
+    for js in (one, two):
+        join(js, ada)
+    one.do("provide", cid=CID)
+    found = two.do("findProviders", cid=CID)["providers"]
+    assert (one.peer_id, ada.peer_id) in {(provider["peer"], provider["from"]) for provider in found}
+    assert any(one.address.startswith(address.split("/p2p/")[0]) for each in found for address in each["addresses"])
+
+
+def test_js_and_our_node_survive_each_others_restarts(start_js: StartJs, start_node: StartNode) -> None:
+    ada, js = start_node("ada"), start_js("one")
+    join(js, ada)
+    js.do("put", key=SIGNED["key"], value=SIGNED["encoded"])
+
+    ada.kill()
+    ada.start(())
+    ada.wait_ready()
+    block_until(
+        lambda: ada.peer_id in [value["peer"] for value in js.do("get", key=SIGNED["key"])["values"]],
+        what="js-libp2p gets the value from the node that came back",
+        seconds=30.0,
+    )
+
+    js.kill()
+    js = start_js("one", port=js.port)
+    join(js, ada)
+    got = js.do("get", key=SIGNED["key"])
+    assert [value["peer"] for value in got["values"]] == [ada.peer_id], "it has forgotten its own copy"
+    assert got["value"] == SIGNED["encoded"]
