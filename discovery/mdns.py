@@ -244,10 +244,7 @@ class MdnsResponder:
         assert self._loop is not None
         sender, now = _plain(message.source[0] if message.source else ""), self._loop.time()
         try:
-            is_of_use = self._inbox.read(self._answers(message), sender, now)
-            if self._table.must_ask(now):
-                self._wake.set()
-            return is_of_use
+            return self._inbox.read(self._answers(message), sender, now)
         except Exception as error:  # whatever a stranger sends must not end the responder
             self._inbox.failed(error, sender, now)
             return False

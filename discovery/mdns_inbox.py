@@ -72,7 +72,7 @@ class MdnsInbox:
         for name, data in texts.items():
             try:
                 if name in ended:
-                    self.hand_over(self._table.ended(name, sender))
+                    self.hand_over(self._table.ended(name, sender, now))
                 elif data:
                     self.hand_over(self._table.heard(name, read_record(data), sender, now))
             except BadRecord as bad:

@@ -47,7 +47,7 @@ class Fault(StrEnum):
     OWN_ID = "own_id"
     """Another host says that it is this node."""
     CLAIMED = "claimed"
-    """Another host says what only the one that the record came from first may say."""
+    """Another host ends a record, or more hosts speak of one peer than are heard: the one silent longest is dropped."""
     SHARE = "share"
     """The sender names more peers, or sends more messages, than one host may."""
     FULL = "full"

@@ -1,26 +1,29 @@
 """mDNS table: which peers are on the local network, as their own answers say; answers come in, sightings go out.
 
-An answer proves nothing: any host of the network can send any record. So a record belongs to the host that sent it
-first, and while that host repeats it no other one can change it, take its peer, or end it. But a node may get another
-address. So when another host says something else, all are asked at once, and when the first host does not answer, the
-record passes on. Each host has a share of the records and of the messages. Who a peer is, its handshake proves.
+An answer proves nothing: any host of the network can send any record. So what each host says of a peer is kept beside
+what others say of it, and the addresses of all are reported: they are dialled, and a handshake proves where the peer is.
+No host can take away what another one says. Each has a share of the records and of the messages.
 
-A peer that says goodbye, or whose record was not repeated for its time to live, is lost. A record is repeated because
-some node asks: this one asks again when a record is older than half of its time to live, and names those that are
-fresh, so that their peers need not answer (RFC 6762, 'Known-Answer Suppression'). All nodes hear all answers.
+A peer that says goodbye, or whose records were not repeated for their time to live, is lost. A record is repeated
+because some node asks: this one asks again when a record is older than half of its time to live. All nodes hear all
+answers. A node that starts asks three times, and names what it has heard, so that those peers need not answer again (RFC
+6762, 'Known-Answer Suppression'); later it names none, because a host that lies would silence the peer it lies about.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import inf
 
-from discovery.mdns_records import TTL_SECONDS, BadRecord, Fault, PeerRecord
+from discovery.mdns_records import ADDRESSES_MAX, TTL_SECONDS, BadRecord, Fault, PeerRecord
 from protocols.policy.token_bucket import TokenBucket
 
-INSTANCES_MAX = 1_024
-INSTANCES_PER_SENDER_MAX = 64
+RECORDS_MAX = 1_024
+RECORDS_PER_SENDER_MAX = 64
 """Many nodes of one machine have one sender."""
+RECORDS_PER_PEER_MAX = 4
+"""Hosts that each say something else of one peer; a further one takes the place of the one that was silent longest."""
 SENDERS_MAX = 1_024
 """Senders whose rate is remembered; without a place, the least recent one's is given away."""
 MESSAGES_PER_SECOND = 50.0
@@ -28,17 +31,14 @@ MESSAGES_BURST = 500.0
 REPORT_AGAIN_SECONDS = 30.0
 """How often an unchanged record is reported again."""
 FRESH_SECONDS = 30.0
-"""A record younger than this is named as known in a question."""
+"""A record younger than this is named as known in the first questions."""
 FIRST_QUESTIONS_AT = (0.0, 1.0, 3.0)
 """Seconds from the start, or from the last change of interfaces, until the first questions."""
 ASK_AGAIN_SECONDS = 60.0
 ASK_JITTER_SECONDS = 18.0
 """So that one node asks for all of them."""
 ASK_PAUSE_SECONDS = 15.0
-"""Between two questions for a record that nobody repeats, and between two series of those for contested records."""
-ANSWER_SECONDS = 1.5
-"""How long the host of a contested record has to repeat it: a responder that has sent the same one a moment ago waits a
-second (RFC 6762, 6)."""
+"""Between two questions for a record that nobody repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,15 @@ Change = Found | Gone
 
 
 @dataclass(slots=True, kw_only=True)
-class _Instance:
-    record: PeerRecord
-    sender: str
+class _Record:
+    """What one sender says under one name."""
+
+    said: PeerRecord
     heard_at: float
-    reported_at: float = -inf
-    is_contested: bool = False
-    """Another host says something else, and this one has not repeated it since."""
-    asked_at: float = inf
-    """When all were asked since it is contested."""
+
+
+_Key = tuple[str, str]
+"""The name and the sender of a record."""
 
 
 class MdnsTable:
@@ -73,21 +73,21 @@ class MdnsTable:
         self.faults: Counter[Fault] = Counter()
         self._own = own
         self._chance = chance
-        self._instances: dict[str, _Instance] = {}
-        self._instance_of: dict[str, str] = {}
-        """By peer."""
-        self._instances_of: Counter[str] = Counter()
-        """The number of instances of each sender."""
+        self._records: dict[_Key, _Record] = {}
+        self._of_peer: dict[str, dict[_Key, None]] = {}
+        """By peer, those that name it, in the order in which they came."""
+        self._of_sender: Counter[str] = Counter()
+        """The number of records of each sender."""
+        self._reported: dict[str, tuple[PeerRecord, float]] = {}
+        """By peer, what was reported of it last, and when."""
         self._rates: dict[str, TokenBucket] = {}
         """By sender, the least recent one first."""
         self._questions_at: list[float] = []
         self._asked_at = -inf
-        self._contest_at = -inf
-        """When a contested record was the reason of questions last."""
         self._jitter = chance() * ASK_JITTER_SECONDS
 
     def __len__(self) -> int:
-        return len(self._instances)
+        return len(self._records)
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -103,91 +103,93 @@ class MdnsTable:
             return False
         return True
 
-    def heard(self, name: str, record: PeerRecord, sender: str, now: float) -> Sequence[Change]:
-        """An instance was heard. Raises `BadRecord` for one that is dropped."""
-        known = self._instances.get(name)
-        if record.peer == self._own:
+    def heard(self, name: str, said: PeerRecord, sender: str, now: float) -> Sequence[Change]:
+        """A record was heard. Raises `BadRecord` for one that is dropped."""
+        if said.peer == self._own:
             raise BadRecord(Fault.OWN_ID)
-        if known is not None and known.sender != sender:
-            if record != known.record:
-                self._contest(known, now)
-            elif now - known.heard_at < TTL_SECONDS / 2:
-                return ()  # the same node by another of its interfaces
-        other = self._instance_of.get(record.peer, name)
-        if other != name and self._instances[other].sender != sender:
-            self._contest(self._instances[other], now)
-        if other == name and (known is None or known.sender != sender):
-            self._check_room(sender, is_new=known is None)
-        if other != name:
-            self._remove(other)  # the peer has started again, with a new name
-        if known is not None:
-            self._remove(name)
-        self._add(name, _Instance(record=record, sender=sender, heard_at=now))
-        is_same = known is not None and known.record == record
-        if known is not None and is_same and now - known.reported_at < REPORT_AGAIN_SECONDS:
-            self._instances[name].reported_at = known.reported_at
-            return ()
-        self._instances[name].reported_at = now
-        lost = (Gone(known.record.peer),) if known is not None and known.record.peer != record.peer else ()
-        return (*lost, Found(record))
+        key, replaced = (name, sender), self._replaced(name, said, sender)
+        if any(key[1] != sender and now - self._records[key].heard_at < TTL_SECONDS / 2 for key in replaced):
+            return ()  # the same node by another of its interfaces
+        self._check_room(sender, replaced)
+        before = [self._records[each].said.peer for each in replaced]
+        for each in replaced:
+            self._remove(each)
+        self._records[key] = _Record(said=said, heard_at=now)
+        self._of_peer.setdefault(said.peer, {})[key] = None
+        self._of_sender[sender] += 1
+        self._bound(said.peer)
+        peers = dict.fromkeys((*before, said.peer))
+        return tuple(change for peer in peers for change in self._report(peer, now))
 
-    def ended(self, name: str, sender: str) -> Sequence[Change]:
+    def _replaced(self, name: str, said: PeerRecord, sender: str) -> list[_Key]:
+        """The records that a new one takes the place of."""
+        if (name, sender) in self._records:
+            return [(name, sender)]
+        of_peer = self._of_peer.get(said.peer, ())
+        if restarted := [key for key in of_peer if key[1] == sender]:
+            return restarted  # the peer has started again, with a new name
+        return [key for key in of_peer if key[0] == name and self._records[key].said == said]
+
+    def ended(self, name: str, sender: str, now: float) -> Sequence[Change]:
         """An instance said goodbye. Raises `BadRecord` when another host says it."""
-        known = self._instances.get(name)
+        known = self._records.get((name, sender))
         if known is None:
+            if any(key[0] == name for key in self._records):
+                raise BadRecord(Fault.CLAIMED)
             return ()
-        if known.sender != sender:
-            raise BadRecord(Fault.CLAIMED)
-        return self._remove(name)
+        self._remove((name, sender))
+        return self._report(known.said.peer, now)
 
     def expire(self, now: float) -> Sequence[Change]:
         """Drop what was not repeated for its time to live."""
-        old = [name for name, known in self._instances.items() if now - known.heard_at >= TTL_SECONDS]
-        return [change for name in old for change in self._remove(name)]
+        old = {key: known.said.peer for key, known in self._records.items() if now - known.heard_at >= TTL_SECONDS}
+        for key in old:
+            self._remove(key)
+        return [change for peer in dict.fromkeys(old.values()) for change in self._report(peer, now)]
 
     def unreported(self, peer: str) -> None:
         """A report was not taken: the next answer of this peer is reported again."""
-        if name := self._instance_of.get(peer):
-            self._instances[name].reported_at = -inf
+        self._reported.pop(peer, None)
 
-    def _contest(self, known: _Instance, now: float) -> None:
-        """Another host says something else. Raises `BadRecord` until the host of the record had time to repeat it."""
-        if now - known.asked_at >= ANSWER_SECONDS:
-            return
-        known.is_contested = True
-        if now - self._contest_at >= ASK_PAUSE_SECONDS:
-            self._contest_at = now
-            self.ask_soon(now)
-        raise BadRecord(Fault.CLAIMED)
+    def _report(self, peer: str, now: float) -> Sequence[Change]:
+        """What is to be reported of a peer, whose records may be others now."""
+        keys = self._of_peer.get(peer)
+        if not keys:
+            self._reported.pop(peer, None)
+            return (Gone(peer),)
+        merged = PeerRecord(peer=peer, addresses=_merged([self._records[key].said.addresses for key in keys]))
+        record, at = self._reported.get(peer, (None, -inf))
+        if record == merged and now - at < REPORT_AGAIN_SECONDS:
+            return ()
+        self._reported[peer] = merged, now
+        return (Found(merged),)
 
-    def _check_room(self, sender: str, *, is_new: bool) -> None:
-        if self._instances_of[sender] >= INSTANCES_PER_SENDER_MAX:
+    def _check_room(self, sender: str, replaced: Sequence[_Key]) -> None:
+        if self._of_sender[sender] - sum(key[1] == sender for key in replaced) >= RECORDS_PER_SENDER_MAX:
             raise BadRecord(Fault.SHARE)
-        if is_new and len(self._instances) >= INSTANCES_MAX:
+        if len(self._records) - len(replaced) >= RECORDS_MAX:
             raise BadRecord(Fault.FULL)
 
-    def _add(self, name: str, instance: _Instance) -> None:
-        self._instances[name] = instance
-        self._instance_of[instance.record.peer] = name
-        self._instances_of[instance.sender] += 1
+    def _bound(self, peer: str) -> None:
+        keys = self._of_peer[peer]
+        if len(keys) > RECORDS_PER_PEER_MAX:
+            self.faults[Fault.CLAIMED] += 1
+            self._remove(min(keys, key=lambda key: self._records[key].heard_at))
 
-    def _remove(self, name: str) -> Sequence[Change]:
-        known = self._instances.pop(name)
-        self._instance_of.pop(known.record.peer, None)
-        self._instances_of[known.sender] -= 1
-        if not self._instances_of[known.sender]:
-            del self._instances_of[known.sender]
-        return (Gone(known.record.peer),)
+    def _remove(self, key: _Key) -> None:
+        peer, sender = self._records.pop(key).said.peer, key[1]
+        del self._of_peer[peer][key]
+        if not self._of_peer[peer]:
+            del self._of_peer[peer]
+        self._of_sender[sender] -= 1
+        if not self._of_sender[sender]:
+            del self._of_sender[sender]
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
     def ask_soon(self, now: float) -> None:
         """This node has started, or has another interface: ask at once, and again for what was lost."""
         self._questions_at = [now + after for after in FIRST_QUESTIONS_AT]
-
-    def must_ask(self, now: float) -> bool:
-        """Whether a question has to be sent now, and not as one of the usual ones."""
-        return bool(self._questions_at) and self._questions_at[0] <= now
 
     @property
     def is_starting(self) -> bool:
@@ -198,16 +200,25 @@ class MdnsTable:
         """When the next question is to be sent."""
         if self._questions_at:
             return self._questions_at[0]
-        oldest = min((known.heard_at for known in self._instances.values()), default=self._asked_at)
+        oldest = min((known.heard_at for known in self._records.values()), default=self._asked_at)
         return max(oldest + ASK_AGAIN_SECONDS + self._jitter, self._asked_at + ASK_PAUSE_SECONDS)
 
     def asked(self, now: float) -> Sequence[tuple[str, float]]:
         """A question is sent now. Returns (name, seconds left to live) of those that need not answer."""
+        named = self._fresh(now) if self._questions_at else []
         self._questions_at = [at for at in self._questions_at if at > now]
         self._asked_at = now
         self._jitter = self._chance() * ASK_JITTER_SECONDS
-        for known in self._instances.values():
-            if known.is_contested:
-                known.asked_at = min(known.asked_at, now)
-        ages = [(name, now - known.heard_at) for name, known in self._instances.items() if not known.is_contested]
+        return named
+
+    def _fresh(self, now: float) -> list[tuple[str, float]]:
+        """The names whose peers were heard a moment ago, but for peers of which several hosts speak."""
+        undisputed = [(key[0], self._records[key]) for keys in self._of_peer.values() if len(keys) == 1 for key in keys]
+        ages = [(name, now - known.heard_at) for name, known in undisputed]
         return [(name, TTL_SECONDS - age) for name, age in ages if age < FRESH_SECONDS]
+
+
+def _merged(claims: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The addresses of all claims: the first of each, then the second of each, so that none crowds out another one."""
+    rounds = zip_longest(*claims)
+    return tuple(dict.fromkeys(address for row in rounds for address in row if address is not None))[:ADDRESSES_MAX]
