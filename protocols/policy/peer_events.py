@@ -121,7 +121,7 @@ class MissingPeer:
     """The address that an operator named, or ''."""
     vouched_since: float
     """Since when another member is connected with it; infinity: not known."""
-    vouched_at: float
-    """When a member said so last."""
+    vouchers: tuple[tuple[str, float], ...]
+    """The members that said so, and when each did last; the latest last."""
     why: str
     """Why the last dial failed, or the last connection ended."""

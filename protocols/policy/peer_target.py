@@ -9,6 +9,8 @@ from protocols.policy.sighting import Sighting, Source
 
 VOUCHED_SECONDS = 30.0
 """How long it is believed that another member is connected with a peer."""
+VOUCHERS_MAX = 8
+"""Members that are remembered to have said so of one peer."""
 
 _CLAIMS = (Source.MDNS, Source.ANNOUNCE, Source.DHT)
 """Sources whose word on a peer is the peer's own, before it was met."""
@@ -40,14 +42,33 @@ class Target:
     """The time of its entry in the queue."""
     is_hearsay: bool = False
     vouched_since: float = inf
-    vouched_at: float = -inf
+    vouchers: dict[str, float] = field(default_factory=dict)
+    """By member that says it is connected with it, when it said so last; the latest last."""
 
-    def vouch(self, now: float) -> None:
+    def vouch(self, member: str, now: float) -> None:
         """Another member is connected with it."""
-        if not self.is_connected:
-            if now - self.vouched_at > VOUCHED_SECONDS:
-                self.vouched_since = now
-            self.vouched_at = now
+        if self.is_connected:
+            return
+        if now - self.vouched_at > VOUCHED_SECONDS:
+            self.vouched_since = now
+        self.vouchers.pop(member, None)
+        self.vouchers[member] = now
+        if len(self.vouchers) > VOUCHERS_MAX:
+            del self.vouchers[next(iter(self.vouchers))]
+
+    @property
+    def vouched_at(self) -> float:
+        """When a member said so last."""
+        return next(reversed(self.vouchers.values()), -inf)
+
+    def met(self, now: float) -> None:
+        """It is connected: what others say does not matter any more."""
+        self.is_connected = True
+        self.is_hearsay = False
+        self.why = ""
+        self.vouched_since = inf
+        self.vouchers.clear()
+        self.connected_at = self.seen_at = now
 
     def is_claim(self) -> bool:
         """Whether only claims say that it is a node of ours: on a LAN any libp2p program may answer, for ever."""
@@ -86,6 +107,6 @@ class Target:
             name=self.name,
             configured=next(iter(self.addresses.configured()), ""),
             vouched_since=self.vouched_since,
-            vouched_at=self.vouched_at,
+            vouchers=tuple(self.vouchers.items()),
             why=self.why,
         )

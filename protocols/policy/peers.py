@@ -179,7 +179,7 @@ class Peers:
         target.sources[event.source] = now
         target.describe(event)
         if event.is_vouched:
-            target.vouch(now)
+            target.vouch(event.reporter, now)
         return self._news(name, new, event.is_hearsay, now)
 
     def _news(self, name: str, new: tuple[str, ...], is_hearsay: bool, now: float) -> Sequence[Effect]:
@@ -223,11 +223,7 @@ class Peers:
         target = self._targets.setdefault(event.peer, Target(event.peer))
         self._connected_count += not target.is_connected
         self._discharge(target)
-        target.is_connected = True
-        target.is_hearsay = False
-        target.why = ""
-        target.vouched_since, target.vouched_at = inf, -inf
-        target.connected_at = target.seen_at = now
+        target.met(now)
         if event.address:
             target.addresses.worked(event.address, now)
 

@@ -130,7 +130,7 @@ class HealthReporter:
             twin=self._twin(),
             is_alone_by_choice=self._discovery_facts().is_alone_by_choice,
             away=tuple(p.member.name or p.member.peer[-8:] for p in self._members.all() if not p.is_connected),
-            apart=apart(self._missing(), trio.current_time()),
+            apart=apart(self._missing(), {p.member.peer for p in connected}, trio.current_time()),
         )
         status, reasons = judge_swarm(facts)
         return ComponentHealth(
@@ -181,7 +181,7 @@ class HealthReporter:
         )
 
     def _unreached(self) -> tuple[str, ...]:
-        return unreached(self._missing()) if self._flags.current.discovery_configured else ()
+        return unreached(self._missing()) if self._flags.current.discovery_manual else ()
 
     def _api(self) -> ComponentHealth:
         calls = self._observations.api_calls

@@ -9,8 +9,10 @@ from protocols.policy.peer_events import MissingPeer
 from protocols.policy.peer_faults import APART_SECONDS, apart, unreached
 from protocols.policy.peer_target import VOUCHED_SECONDS
 
-UNKNOWN = MissingPeer(peer="12D3KooWabcdefgh", name="", configured="", vouched_since=inf, vouched_at=-inf, why="")
-VOUCHED = replace(UNKNOWN, name="ada", vouched_since=0.0, vouched_at=APART_SECONDS, why="refused")
+UNKNOWN = MissingPeer(peer="12D3KooWabcdefgh", name="", configured="", vouched_since=inf, vouchers=(), why="")
+SAID = (("bob", APART_SECONDS - 1.0), ("eve", APART_SECONDS))
+VOUCHED = replace(UNKNOWN, name="ada", vouched_since=0.0, vouchers=SAID, why="refused")
+MEMBERS = ("bob", "eve", "max")
 
 
 @pytest.mark.parametrize(
@@ -19,15 +21,23 @@ VOUCHED = replace(UNKNOWN, name="ada", vouched_since=0.0, vouched_at=APART_SECON
         (UNKNOWN, 0.0, ()),
         (VOUCHED, APART_SECONDS, ("ada (refused)",)),
         (replace(VOUCHED, name="", why=""), APART_SECONDS, ("abcdefgh (it is not reached)",)),
-        (replace(VOUCHED, vouched_at=APART_SECONDS - 0.1), APART_SECONDS, ()),
-        (VOUCHED, APART_SECONDS + VOUCHED_SECONDS, ("ada (refused)",)),
-        (VOUCHED, APART_SECONDS + VOUCHED_SECONDS + 0.1, ()),
+        (replace(VOUCHED, vouched_since=0.1), APART_SECONDS, ()),
+        (VOUCHED, APART_SECONDS + VOUCHED_SECONDS - 1.0, ("ada (refused)",)),
+        (VOUCHED, APART_SECONDS + VOUCHED_SECONDS, ()),
     ],
 )
 def test_a_node_that_others_have_been_connected_with_for_a_while_is_named(
     peer: MissingPeer, now: float, says: tuple[str, ...]
 ) -> None:
-    assert apart([peer], now) == says
+    assert apart([peer], MEMBERS, now) == says
+
+
+@pytest.mark.parametrize(
+    ("members", "is_named"),
+    [(("eve",), True), (("bob", "eve"), True), (("eve", "max"), False), (("max",), False), ((), False)],
+)
+def test_what_one_of_several_members_says_alone_is_not_believed(members: tuple[str, ...], is_named: bool) -> None:
+    assert bool(apart([VOUCHED], members, APART_SECONDS)) == is_named
 
 
 def test_a_bootstrap_node_is_named_with_why_it_is_not_reached() -> None:

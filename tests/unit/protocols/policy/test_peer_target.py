@@ -1,6 +1,6 @@
 """Peer target: what others say of a peer, and when it is missing."""
 
-from protocols.policy.peer_target import VOUCHED_SECONDS, Target
+from protocols.policy.peer_target import VOUCHED_SECONDS, VOUCHERS_MAX, Target
 from protocols.policy.sighting import Sighting, Source
 
 
@@ -8,15 +8,26 @@ def test_others_are_believed_as_long_as_they_repeat_it_and_this_node_is_not_conn
     target = Target("a")
     assert target.missing() is None
     for at in (1.0, 9.0, 9.0 + VOUCHED_SECONDS):
-        target.vouch(at)
+        target.vouch("bob", at)
     assert (target.vouched_since, target.vouched_at) == (1.0, 9.0 + VOUCHED_SECONDS)
-    target.vouch(10.0 + 2 * VOUCHED_SECONDS)
+    target.vouch("eve", 10.0 + 2 * VOUCHED_SECONDS)
     assert target.vouched_since == target.vouched_at, "it was not said for long: that is another time"
     assert target.missing() is not None
-    target.is_connected = True
+    target.met(150.0)
     assert target.missing() is None
-    target.vouch(200.0)
+    target.vouch("bob", 200.0)
     assert target.vouched_at < 200.0
+
+
+def test_each_member_is_remembered_once_with_what_it_said_last_and_few_of_them() -> None:
+    target = Target("a")
+    for at, member in enumerate(("bob", "eve", "bob")):
+        target.vouch(member, float(at))
+    missing = target.missing()
+    assert missing is not None and missing.vouchers == (("eve", 1.0), ("bob", 2.0))
+    for number in range(100):
+        target.vouch(f"m{number}", 3.0)
+    assert list(target.vouchers) == [f"m{number}" for number in range(100 - VOUCHERS_MAX, 100)]
 
 
 def test_a_peer_is_a_claim_until_it_is_met_or_a_surer_source_names_it() -> None:

@@ -644,7 +644,7 @@ def test_a_peer_is_missing_while_another_member_says_that_it_is_connected_with_i
     machine = peers()
 
     def vouched() -> list[tuple[float, float]]:
-        return [(peer.vouched_since, peer.vouched_at) for peer in machine.missing()]
+        return [(peer.vouched_since, at) for peer in machine.missing() for _, at in peer.vouchers]
 
     said = replace(hearsay("a", "/1"), is_vouched=True)
     machine.handle(hearsay("a", "/1"), 0.0)
