@@ -39,19 +39,15 @@ EXCHANGE_MAX = 1024
 """Announcements that one peer is told of when it asks."""
 VERIFIED_AT_ONCE = 16
 
-_REFUSED = {
-    Verdict.EXPIRED: "announcements_late",
-    Verdict.AHEAD: "announcements_late",
-    Verdict.NO_ROOM: "announcements_flooded",
-}
-"""The counter of each verdict that drops an announcement."""
+_LATE = (Verdict.EXPIRED, Verdict.AHEAD)
 
 
 class AnnounceSwarm(Protocol):
     """What the finder needs of its node."""
 
-    def subscribe(self, received: Callable[[str, bytes], bool | None]) -> None:
-        """Call `received` with the author and the data of each message on the topic. Called once."""
+    def subscribe(self, received: Callable[[str, bytes, str], bool | None]) -> None:
+        """Call `received` with the author and the data of each message on the topic, and with the peer that passed it
+        on. Called once."""
         ...
 
     async def publish(self, data: bytes) -> None:
@@ -63,6 +59,10 @@ class AnnounceSwarm(Protocol):
         ...
 
     def is_member(self, peer: str) -> bool: ...
+
+    def is_gone(self, peer: str) -> bool:
+        """Whether a member is away for so long that what it announced counts no more."""
+        ...
 
     def clock_offset_ms(self, peer: str) -> float:
         """How far the clock of a peer is ahead of this node's, as far as that is known."""
@@ -222,8 +222,8 @@ class AnnounceFinder:
     # -- those of others --------------------------------------------------------------------------------------
 
     def announcements(self) -> Sequence[Announcement]:
-        """What other nodes announce, as far as it holds now."""
-        return self._table.current(trio.current_time())
+        """What other nodes announce, as far as it holds now and they are not gone."""
+        return [each for each in self._table.current(trio.current_time()) if not self._swarm.is_gone(each.peer)]
 
     def known(self) -> tuple[bytes, ...]:
         """Encoded announcements for a peer that asks, as many as fit into one answer."""
@@ -236,8 +236,8 @@ class AnnounceFinder:
             found.append(announcement.encoded)
         return tuple(found)
 
-    def received(self, author: str, data: bytes) -> bool | None:
-        """A message came by the topic; its author is proved. Returns whether to pass it on.
+    def received(self, author: str, data: bytes, forwarder: str) -> bool | None:
+        """A message came by the topic, from `forwarder`; its author is proved. Returns whether to pass it on.
 
         False: the peer that passed it on is blamed as well. None: it may be honest.
         """
@@ -253,7 +253,7 @@ class AnnounceFinder:
         if announcement.peer != author:
             self._refuse_forged(author, f"announces {announcement.peer}, and not itself")
             return False
-        return self._take(announcement, author, by_topic=True)
+        return self._take(announcement, author, brought_by=forwarder, by_topic=True)
 
     def met(self, peer: str, data: bytes, *, clock_ms: int) -> None:
         """A peer said hello with its announcement, b'' for none; `clock_ms` is its wall clock."""
@@ -271,7 +271,7 @@ class AnnounceFinder:
         if announcement.peer != peer:
             self._refuse_forged(peer, f"says hello with the announcement of {announcement.peer}")
             return
-        self._table.put(announcement, trio.current_time(), now_ms=clock_ms, is_member=True)
+        self._put(announcement, now_ms=clock_ms)
         self._sight(announcement)
 
     async def learned(self, source: str, encoded: Iterable[bytes]) -> None:
@@ -281,30 +281,42 @@ class AnnounceFinder:
                 await trio.lowlevel.checkpoint()
             announcement = self._decoded(source, data) if self._is_on() else None
             if announcement is not None and self._swarm.is_listed(announcement.peer):
-                self._take(announcement, source, by_topic=False)
+                self._take(announcement, source, brought_by=source, by_topic=False)
 
-    def _take(self, announcement: Announcement, source: str, *, by_topic: bool) -> bool | None:
-        """Keep an announcement unless it is old, and report its peer. Returns as `received` does."""
+    def _take(self, announcement: Announcement, source: str, *, brought_by: str, by_topic: bool) -> bool | None:
+        """Keep an announcement unless it is old, and report its peer. Returns as `received` does.
+
+        `source` is blamed for it; `brought_by` is the peer that handed it to this node.
+        """
         if announcement.peer == self._key.peer_id:
             self._heard_of_itself(announcement, source)
             return None
         now, peer = trio.current_time(), announcement.peer
         is_member, clock_ms = self._swarm.is_member(peer), self._now_ms() + int(self._swarm.clock_offset_ms(peer))
-        verdict = self._table.judge(announcement, now, now_ms=clock_ms, is_member=is_member, by_topic=by_topic)
+        verdict = self._table.judge(announcement, now, now_ms=clock_ms, by_topic=by_topic)
         if verdict is Verdict.PASS_ON:
             self._table.pass_on(announcement)
             return True
         if verdict is not Verdict.NEW:
             if verdict is Verdict.REPLAYED:  # two announcements that follow each other may overtake each other
                 self._swarm.count("announcements_late")
-            elif verdict in _REFUSED:
-                self._swarm.refuse(_REFUSED[verdict], source, f"an announcement of {peer} is dropped: {verdict.value}")
+            elif verdict in _LATE:
+                what = f"an announcement of {peer} is dropped: {verdict.value}"
+                self._swarm.refuse("announcements_late", source, what)
             return None
         if not self._is_signed(announcement, source):
             return False
-        self._table.put(announcement, now, now_ms=clock_ms, is_member=is_member, by_topic=by_topic)
+        self._put(announcement, now_ms=clock_ms, source="" if is_member else brought_by, by_topic=by_topic)
         self._sight(announcement)
         return True
+
+    def _put(self, announcement: Announcement, *, now_ms: int, source: str = "", by_topic: bool = False) -> None:
+        """Keep an announcement; one of a peer that is no member, from `source`, may have to give way to it."""
+        if dropped := self._table.put(
+            announcement, trio.current_time(), now_ms=now_ms, source=source, by_topic=by_topic
+        ):
+            what = f"the announcement of {dropped} gives way: too many peers that are no members announce themselves"
+            self._swarm.refuse("announcements_flooded", source, what)
 
     def _heard_of_itself(self, announcement: Announcement, source: str) -> None:
         """An earlier process of this node, whose clock was ahead, announced a later sequence: go on after it."""

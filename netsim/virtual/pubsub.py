@@ -66,7 +66,7 @@ class VirtualPubSub:
         if len(self._seen) > SEEN_MAX:
             del self._seen[next(iter(self._seen))]
         handler, validator = self._topics[message.topic]
-        if validator is None or validator(message.author, message.data):
+        if validator is None or validator(message.author, message.data, peer):
             handler(message.author, message.data)
             self._spread(message, but=peer)
 

@@ -31,7 +31,7 @@ def services_command(*, client: ApiClient, as_json: bool, capability: str, peer:
     bzzz services service --peer ada
 
     STATE is 'connected', or 'away' for a node that announced itself and is not connected now. What a node offers is
-    gone once it has left, or some minutes after its last announcement.
+    gone once it has left, or one minute after the last node lost the connection to it.
     """
     data = client.call("GET", "/v1/services", {"capability": capability or None, "peer": peer}).data
     if as_json:

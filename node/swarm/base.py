@@ -61,8 +61,8 @@ class Receiver(Protocol):
 
 TopicHandler = Callable[[str, bytes], None]
 """Called with the author's peer id and the data, on the trio thread; quick. When it raises, it loses the message."""
-TopicValidator = Callable[[str, bytes], bool | None]
-"""Decides about a message (author's peer id, data) before the handler sees it.
+TopicValidator = Callable[[str, bytes, str], bool | None]
+"""Decides about a message (author's peer id, data, peer that passed it on) before the handler sees it.
 
 True: deliver it, and pass it on to other peers. None: do neither. False: do neither, and blame the peer that passed it
 on. To raise is to return False.

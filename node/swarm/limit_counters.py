@@ -111,7 +111,7 @@ class LimitCounts:
     announcements_late: int = 0
     """Those that were replayed or had expired, or that a clock is off for."""
     announcements_flooded: int = 0
-    """Those that came too often from one source, or of too many peers that are no members."""
+    """Those that came too often from one author, and those of peers that are no members which gave way to others."""
     hints_refused: int = 0
     """Hints that a holder refused for good; they are in quarantine, and `bzzz pending` shows them."""
     offences: int = 0

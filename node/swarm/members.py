@@ -6,6 +6,7 @@ decided here and nowhere else (`wanted`).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 
 import trio
 
@@ -13,6 +14,8 @@ from node.store.members import Member
 from node.swarm.reconciliation import Reconciliation
 from protocols.placement import nearest
 
+GONE_SECONDS = 60.0
+"""A member that nobody was connected with for so long offers nothing any more. It is remembered for much longer."""
 WANTED_KEPT_MAX = 65536
 """Keys whose holders are cached."""
 
@@ -31,6 +34,12 @@ class Presence:
     clock_offset_ms: float | None = None
     """How far its clock is ahead of this node's."""
     round_trip_seconds: float | None = None
+    alive_at: float = -inf
+    """When this node was connected with it last, or another member said that it is."""
+
+    def is_gone(self, now: float) -> bool:
+        """Whether it is away, here and for all others, and for longer than a restart takes."""
+        return not self.is_connected and now - self.alive_at > GONE_SECONDS
 
 
 class Members:

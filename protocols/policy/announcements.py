@@ -1,7 +1,8 @@
 """Announcements that this node keeps of other nodes: which are taken, which are passed on, and until when each holds.
 
-Anybody can make up identities and announce each of them, so what one source can cost is bounded: a source (the peer
-whose signature brought it here) has a rate, and peers that are no members share a part of the places. A peer's own word
+Anybody can make up identities and announce each of them, so what one source can cost is bounded: each author has a rate,
+and peers that are no members share a part of the places. When those are taken, a newcomer gets the place of the oldest
+one from the peer that brought the most: a peer that brings thousands drives out its own. A peer's own word
 over its own connection needs no proof of time; everywhere else an announcement holds until its expiry, and a sequence
 that was seen before is a replay.
 """
@@ -33,7 +34,6 @@ class Verdict(Enum):
     EXPIRED = "it has expired, or the clock of the peer or of this node is off"
     AHEAD = "it expires too far in the future, or a clock is off"
     FLOOD = "its source announces too often"
-    NO_ROOM = "too many peers that are no members have announced themselves"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,8 @@ class Held:
 
     announcement: Announcement
     until: float
-    is_member: bool
+    source: str
+    """The peer that brought it, for one of a peer that is no member; else ''."""
     passed_on: int
     """The greatest sequence of this peer that came by the topic."""
 
@@ -53,6 +54,8 @@ class AnnouncementTable:
     def __init__(self, *, strangers_max: int = 1024) -> None:
         self._strangers_max = strangers_max
         self._held: dict[str, Held] = {}
+        self._strangers: dict[str, dict[str, None]] = {}
+        """By source, the peers that are no members, the oldest first."""
         self._sources = SourceRates(rate=RATE, burst=BURST)
 
     def __len__(self) -> int:
@@ -67,14 +70,11 @@ class AnnouncementTable:
         held = self._held.get(peer)
         return held.announcement if held is not None and held.until > now else None
 
-    def forget(self, peer: str) -> None:
-        self._held.pop(peer, None)
-
     def may_come(self, source: str, now: float) -> bool:
         """Whether a source may announce now; it counts as one announcement."""
         return self._sources.may(source, now)
 
-    def judge(self, announcement: Announcement, now: float, *, now_ms: int, is_member: bool, by_topic: bool) -> Verdict:
+    def judge(self, announcement: Announcement, now: float, *, now_ms: int, by_topic: bool) -> Verdict:
         """What becomes of an announcement that came by the topic, or from a peer that passed it on. Changes nothing.
 
         `now_ms` is the wall clock of the announcing peer, as far as this node knows how it differs from its own.
@@ -92,38 +92,58 @@ class AnnouncementTable:
                 return Verdict.EXPIRED
             if left > (HOLD_SECONDS_MAX + AHEAD_SECONDS_MAX) * 1000.0:
                 return Verdict.AHEAD
-        return Verdict.NEW if held is not None or is_member or self._has_room(now) else Verdict.NO_ROOM
+        return Verdict.NEW
 
     def put(
-        self, announcement: Announcement, now: float, *, now_ms: int, is_member: bool, by_topic: bool = False
-    ) -> None:
-        """Keep an announcement whose signature was checked.
+        self, announcement: Announcement, now: float, *, now_ms: int, source: str = "", by_topic: bool = False
+    ) -> str:
+        """Keep an announcement whose signature was checked. Returns the peer whose announcement gave way to it, or ''.
 
-        What a peer says over its own connection is kept without `judge`: it cannot be a replay.
+        `source` is the peer that brought it, '' for one of a member. What a peer says over its own connection is kept
+        without `judge`: it cannot be a replay.
         """
-        before = self._held.get(announcement.peer)
+        before = self._drop(announcement.peer)
         until = now + min(max((announcement.expires_ms - now_ms) / 1000.0, 0.0), HOLD_SECONDS_MAX)
         if announcement.is_farewell:
             until = max(now + FAREWELL_SECONDS, before.until if before else 0.0)
         passed_on = announcement.sequence if by_topic else before.passed_on if before else 0
+        dropped = self._make_room(now) if source else ""
         self._held[announcement.peer] = Held(
             announcement=announcement,
             until=until,
-            is_member=is_member,
+            source=source,
             passed_on=passed_on if passed_on <= announcement.sequence else 0,
         )
+        if source:
+            self._strangers.setdefault(source, {})[announcement.peer] = None
+        return dropped
 
     def pass_on(self, announcement: Announcement) -> None:
         """A known announcement came by the topic, and is passed on once."""
         held = self._held[announcement.peer]
         self._held[announcement.peer] = replace(held, passed_on=announcement.sequence)
 
-    def _has_room(self, now: float) -> bool:
-        """Whether one more peer that is no member may be kept."""
-        if len(self._held) >= self._strangers_max:
+    def _make_room(self, now: float) -> str:
+        """Have room for one more peer that is no member. Returns the peer whose announcement is dropped for it, or ''."""
+        if self._strangers_count() >= self._strangers_max:
             self._drop_expired(now)
-        return sum(not held.is_member for held in self._held.values()) < self._strangers_max
+        if self._strangers_count() < self._strangers_max:
+            return ""
+        most = max(self._strangers.values(), key=len)
+        self._drop(oldest := next(iter(most)))
+        return oldest
+
+    def _strangers_count(self) -> int:
+        return sum(map(len, self._strangers.values()))
+
+    def _drop(self, peer: str) -> Held | None:
+        held = self._held.pop(peer, None)
+        if held is not None and held.source:
+            del self._strangers[held.source][peer]
+            if not self._strangers[held.source]:
+                del self._strangers[held.source]
+        return held
 
     def _drop_expired(self, now: float) -> None:
         for peer in [peer for peer, held in self._held.items() if held.until <= now]:
-            del self._held[peer]
+            self._drop(peer)

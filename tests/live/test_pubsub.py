@@ -54,7 +54,7 @@ class Listener:
                 raise RuntimeError("a handler with a bug")
 
         self.pubsub.subscribe(
-            TOPIC, received, lambda author, data: self.validator is None or self.validator(author, data)
+            TOPIC, received, lambda author, data, _: self.validator is None or self.validator(author, data)
         )
 
     async def until_received(self, *messages: bytes) -> None:

@@ -12,10 +12,11 @@ from netsim.virtual.pubsub import FAN_OUT
 from netsim.virtual.scheduler import START_MS, run_virtual
 from netsim.virtual.trace import Trace
 from node.config.changes import read_change
+from node.swarm.members import GONE_SECONDS
 from protocols.announce import TOPIC
 from protocols.capabilities import Role, text_of
 from protocols.keys import PrivateKey
-from tests.sim.swarms import names, over_seeds, swarm_of
+from tests.sim.swarms import met, names, over_seeds, swarm_of
 from tests.sim.test_topics import NoReceiver
 from tests.unit.sightings import Seen
 from tests.until import until
@@ -62,6 +63,9 @@ class TopicMember:
 
     def is_member(self, peer: str) -> bool:
         return True
+
+    def is_gone(self, peer: str) -> bool:
+        return False
 
     def clock_offset_ms(self, peer: str) -> float:
         return 0.0
@@ -113,6 +117,26 @@ def offered(swarm: VirtualSwarm, seen_by: str) -> set[tuple[str, str]]:
     return {(offer.name, text_of(offer.capability)) for offer in directory.offers() if not offer.is_own}
 
 
+def is_here(swarm: VirtualSwarm, seen_by: str, name: str) -> bool:
+    """Whether one node takes another one for connected that offers something."""
+    return any(each.is_connected for each in swarm[seen_by].running.directory.offers(peer=name))
+
+
+def test_what_a_node_offers_is_not_dropped_by_one_that_others_alone_are_connected_with() -> None:
+    async def program(seed: int) -> None:
+        async with swarm_of(seed, 3) as swarm:
+            await offer(swarm, "n3", "role:planner")
+            await until(lambda: bool(offered(swarm, "n1")), seconds=1)
+            (n1, n3) = swarm.peers("n1", "n3")
+            swarm.net.cut(n1, n3)
+            swarm.net.cut(n3, n1)
+            await until(lambda: not is_here(swarm, "n1", "n3"), seconds=7)
+            await trio.sleep(2 * GONE_SECONDS)
+            assert offered(swarm, "n1"), "n2 says that it is connected with n3"
+
+    over_seeds(program)
+
+
 async def offer(swarm: VirtualSwarm, name: str, *texts: str) -> None:
     await swarm[name].running.capabilities.change(texts, author="ada", reason="")
 
@@ -159,8 +183,15 @@ def test_what_a_node_offers_goes_with_it() -> None:
                 lambda: offered(swarm, "n1") == offered(swarm, "n2") == both - {("n3", "role:planner")}, seconds=1
             )
             await swarm["n4"].crash()
-            assert offered(swarm, "n1"), "nobody can tell yet whether it comes back"
-            await until(lambda: not offered(swarm, "n1") and not offered(swarm, "n2"), seconds=900)
+            await until(lambda: not any(is_here(swarm, name, "n4") for name in ("n1", "n2")), seconds=7)
+            assert offered(swarm, "n1"), "it may come back"
+            await until(lambda: not offered(swarm, "n1") and not offered(swarm, "n2"), seconds=GONE_SECONDS + 1)
+            swarm.add("n5")
+            await swarm.start("n5")
+            await met(swarm)
+            assert not offered(swarm, "n5"), "and a newcomer is not told"
+            await swarm.start("n4")
+            await until(lambda: offered(swarm, "n1") == {("n4", "role:planner")}, seconds=5)
 
     over_seeds(program)
 

@@ -26,11 +26,12 @@ class FakeSwarm:
         """The counter, and the source that was blamed, '' for none."""
         self.members: set[str] = set()
         self.denied: set[str] = set()
+        self.gone: set[str] = set()
         self.offsets: dict[str, float] = {}
         self.is_down = False
-        self.received: Callable[[str, bytes], bool | None] | None = None
+        self.received: Callable[[str, bytes, str], bool | None] | None = None
 
-    def subscribe(self, received: Callable[[str, bytes], bool | None]) -> None:
+    def subscribe(self, received: Callable[[str, bytes, str], bool | None]) -> None:
         assert self.received is None
         self.received = received
 
@@ -44,6 +45,9 @@ class FakeSwarm:
 
     def is_member(self, peer: str) -> bool:
         return peer in self.members
+
+    def is_gone(self, peer: str) -> bool:
+        return peer in self.gone
 
     def clock_offset_ms(self, peer: str) -> float:
         return self.offsets.get(peer, 0.0)

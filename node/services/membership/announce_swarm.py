@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import trio
+
 from node.swarm.base import PubSub
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
@@ -17,7 +19,7 @@ class AnnounceSwarm:
         self._members = members
         self._peer_policy = peer_policy
 
-    def subscribe(self, received: Callable[[str, bytes], bool | None]) -> None:
+    def subscribe(self, received: Callable[[str, bytes, str], bool | None]) -> None:
         self._pubsub.subscribe(TOPIC, _taken_already, received)
 
     async def publish(self, data: bytes) -> None:
@@ -28,6 +30,10 @@ class AnnounceSwarm:
 
     def is_member(self, peer: str) -> bool:
         return self._members.get(peer) is not None
+
+    def is_gone(self, peer: str) -> bool:
+        presence = self._members.get(peer)
+        return presence is not None and presence.is_gone(trio.current_time())
 
     def clock_offset_ms(self, peer: str) -> float:
         presence = self._members.get(peer)

@@ -64,7 +64,7 @@ VERIFIED_AT_ONCE = 16
 """Messages (each with a signature, 50 microseconds) that are handled before other tasks get their turn."""
 
 Deliver = Callable[[str, str, bytes], bool | None]
-"""Called with the topic, the author's peer id and the data; returns what a `TopicValidator` does. Must not raise."""
+"""Called with the topic, the author's peer id, the data and the peer that passed it on; returns what a `TopicValidator` does. Must not raise."""
 
 
 class PubsubAdapter(Pubsub):
@@ -296,7 +296,7 @@ class PubsubAdapter(Pubsub):
         if not keys.verify(author, PUBSUB_SIGNING_PREFIX.encode() + signed.SerializeToString(), msg.signature):
             raise self._refused("a message that its author did not sign")
         self._mark_msg_seen(msg)
-        if accepted := self._deliver(topic, author, msg.data):
+        if accepted := self._deliver(topic, author, msg.data, str(forwarder)):
             return True
         if accepted is None:
             return False

@@ -90,10 +90,10 @@ class PubSub(base.PubSub):
             return ()
         return tuple(str(peer) for peer in self._gossip.peer_topics.get(topic, ()) if peer in self._gossip.peers)
 
-    def _deliver(self, topic: str, author: str, data: bytes) -> bool | None:
+    def _deliver(self, topic: str, author: str, data: bytes, forwarder: str) -> bool | None:
         handler, validator = self._topics[topic]
         try:
-            if validator is not None and not (accepted := validator(author, data)):
+            if validator is not None and not (accepted := validator(author, data, forwarder)):
                 return accepted
         except Exception as error:
             self._limit_counters.hit(

@@ -19,6 +19,7 @@ from tests.unit.announcing import OWN, START_MS, FakeNode, FakeSwarm, now_ms
 from tests.unit.sightings import Seen
 from tests.until import until
 
+FORWARDER = "12D3KooWforwarder"
 BOB, EVE = (PrivateKey.from_seed(bytes([number]) * 32) for number in (2, 3))
 
 
@@ -152,7 +153,7 @@ async def test_a_finder_that_is_off_neither_announces_nor_listens(autojump_clock
         rig.is_on = False
         assert rig.finder.own() == b""
         assert rig.swarm.received is not None
-        assert rig.swarm.received(BOB.peer_id, of()) is None
+        assert rig.swarm.received(BOB.peer_id, of(), FORWARDER) is None
         rig.finder.met(EVE.peer_id, of(EVE), clock_ms=now_ms())
         await rig.finder.learned(BOB.peer_id, [of()])
         assert rig.offered == {}
@@ -165,8 +166,8 @@ async def test_a_finder_that_is_off_neither_announces_nor_listens(autojump_clock
 async def test_what_comes_by_the_topic_is_kept_passed_on_and_sighted(autojump_clock: trio.testing.MockClock) -> None:
     async with running() as rig:
         data = of()
-        assert rig.finder.received(BOB.peer_id, data) is True
-        assert rig.finder.received(BOB.peer_id, data) is None, "a second time it goes no further"
+        assert rig.finder.received(BOB.peer_id, data, FORWARDER) is True
+        assert rig.finder.received(BOB.peer_id, data, FORWARDER) is None, "a second time it goes no further"
         assert rig.offered == {"bob": (Role("critic"),)}
         (sighting,) = rig.seen.sightings
         assert (sighting.peer, sighting.source, sighting.is_hearsay) == (BOB.peer_id, Source.ANNOUNCE, True)
@@ -181,7 +182,7 @@ async def test_what_a_hello_brought_is_passed_on_when_the_topic_brings_it(
         data = of()
         rig.finder.met(BOB.peer_id, data, clock_ms=now_ms())
         assert rig.offered == {"bob": (Role("critic"),)}
-        assert rig.finder.received(BOB.peer_id, data) is True
+        assert rig.finder.received(BOB.peer_id, data, FORWARDER) is True
 
 
 async def test_a_peer_that_is_told_of_in_an_exchange_is_kept_and_sighted(
@@ -205,17 +206,17 @@ async def test_what_was_known_before_it_ran_is_sighted_when_it_runs(autojump_clo
 async def test_a_farewell_ends_what_a_node_offers_at_once(autojump_clock: trio.testing.MockClock) -> None:
     async with running() as rig:
         before = of()
-        rig.finder.received(BOB.peer_id, before)
-        assert rig.finder.received(BOB.peer_id, of(sequence=2, expires_ms=0)) is True
+        rig.finder.received(BOB.peer_id, before, FORWARDER)
+        assert rig.finder.received(BOB.peer_id, of(sequence=2, expires_ms=0), FORWARDER) is True
         assert rig.offered == {}
         assert rig.seen.left == [(BOB.peer_id, Source.ANNOUNCE)]
-        assert rig.finder.received(BOB.peer_id, before) is None
+        assert rig.finder.received(BOB.peer_id, before, FORWARDER) is None
         assert rig.offered == {}
 
 
 async def test_what_is_not_renewed_is_gone_when_it_expires(autojump_clock: trio.testing.MockClock) -> None:
     async with running() as rig:
-        rig.finder.received(BOB.peer_id, of())
+        rig.finder.received(BOB.peer_id, of(), FORWARDER)
         await trio.sleep(99.0)
         assert rig.offered
         await trio.sleep(1.0)
@@ -226,10 +227,10 @@ async def test_a_clock_that_is_off_and_known_to_be_off_is_no_obstacle(autojump_c
     async with running() as rig:
         hour = 3_600_000
         late = of(expires_ms=now_ms() - hour + 100_000)
-        assert rig.finder.received(BOB.peer_id, late) is None
+        assert rig.finder.received(BOB.peer_id, late, FORWARDER) is None
         assert rig.swarm.refused == [("announcements_late", "")], "nobody is blamed for a clock"
         rig.swarm.offsets[BOB.peer_id] = -float(hour)
-        assert rig.finder.received(BOB.peer_id, late) is True
+        assert rig.finder.received(BOB.peer_id, late, FORWARDER) is True
         rig.finder.met(EVE.peer_id, of(EVE, name="eve", expires_ms=now_ms() + hour + 100_000), clock_ms=now_ms() + hour)
         await trio.sleep(99.0)
         assert set(rig.offered) == {"bob", "eve"}
@@ -253,7 +254,7 @@ async def test_what_no_honest_node_announces_is_refused_counted_and_blamed(
     ]
     async with running() as rig:
         for data in bad:
-            assert rig.finder.received(BOB.peer_id, data) is False
+            assert rig.finder.received(BOB.peer_id, data, FORWARDER) is False
             rig.finder.met(BOB.peer_id, data, clock_ms=now_ms())
         assert rig.swarm.refused == [("announcements_forged", BOB.peer_id)] * (2 * len(bad))
         assert rig.offered == {}
@@ -262,17 +263,17 @@ async def test_what_no_honest_node_announces_is_refused_counted_and_blamed(
 
 async def test_a_source_that_floods_is_stopped(autojump_clock: trio.testing.MockClock) -> None:
     async with running() as rig:
-        answers = [rig.finder.received(BOB.peer_id, of(sequence=number)) for number in range(1, 101)]
+        answers = [rig.finder.received(BOB.peer_id, of(sequence=number), FORWARDER) for number in range(1, 101)]
         assert answers.count(True) <= BURST + 1
         assert answers[-1] is False
         assert rig.swarm.refused[-1] == ("announcements_flooded", "")
-        assert rig.finder.received(EVE.peer_id, of(EVE)) is True
+        assert rig.finder.received(EVE.peer_id, of(EVE), FORWARDER) is True
 
 
 async def test_a_peer_that_is_not_allowed_here_is_not_heard(autojump_clock: trio.testing.MockClock) -> None:
     async with running() as rig:
         rig.swarm.denied.add(EVE.peer_id)
-        assert rig.finder.received(EVE.peer_id, of(EVE)) is None
+        assert rig.finder.received(EVE.peer_id, of(EVE), FORWARDER) is None
         await rig.finder.learned(BOB.peer_id, [of(EVE)])
         assert rig.offered == {}
         assert rig.seen.sightings == []

@@ -29,13 +29,13 @@ def farewell(sequence: int) -> Announcement:
 
 
 def judge(table: AnnouncementTable, announcement: Announcement, now: float = 0.0, **how: Any) -> Verdict:
-    how = {"now_ms": NOW_MS + int(now * 1000), "is_member": True, "by_topic": True, **how}
+    how = {"now_ms": NOW_MS + int(now * 1000), "by_topic": True, **how}
     return table.judge(announcement, now, **how)
 
 
-def put(table: AnnouncementTable, announcement: Announcement, now: float = 0.0, **how: Any) -> None:
-    how = {"now_ms": NOW_MS + int(now * 1000), "is_member": True, "by_topic": True, **how}
-    table.put(announcement, now, **how)
+def put(table: AnnouncementTable, announcement: Announcement, now: float = 0.0, **how: Any) -> str:
+    how = {"now_ms": NOW_MS + int(now * 1000), "by_topic": True, **how}
+    return table.put(announcement, now, **how)
 
 
 def test_an_announcement_holds_until_it_expires() -> None:
@@ -109,14 +109,39 @@ def test_a_peer_that_says_it_itself_may_go_back_in_its_sequence() -> None:
     assert judge(table, announced(sequence=3)) is Verdict.PASS_ON
 
 
-def test_peers_that_are_no_members_share_a_part_of_the_places() -> None:
+def held(table: AnnouncementTable, now: float = 0.0) -> list[int]:
+    """The numbers of the keys whose announcements are kept."""
+    return [next(n for n, key in enumerate(KEYS) if key.peer_id == each.peer) for each in table.current(now)]
+
+
+def test_of_peers_that_are_no_members_the_oldest_of_the_source_that_brought_most_gives_way() -> None:
+    table = AnnouncementTable(strangers_max=4)
+    assert put(table, announced(key=0), source="ada") == ""
+    for key in (1, 2, 3):
+        assert put(table, announced(key=key), source="eve") == ""
+    assert put(table, announced(key=4), source="eve") == KEYS[1].peer_id, "eve drives out its own"
+    assert put(table, announced(key=5), source="bob") == KEYS[2].peer_id, "and makes room for others"
+    assert held(table) == [0, 3, 4, 5]
+
+
+def test_a_peer_that_is_no_member_keeps_its_place_with_a_new_announcement_and_a_member_takes_none() -> None:
     table = AnnouncementTable(strangers_max=2)
-    put(table, announced(key=0, for_seconds=50.0), is_member=False)
-    put(table, announced(key=1), is_member=False)
-    assert judge(table, announced(key=2), is_member=False) is Verdict.NO_ROOM
-    assert judge(table, announced(key=2), is_member=True) is Verdict.NEW
-    assert judge(table, announced(key=1, sequence=2), is_member=False) is Verdict.NEW
-    assert judge(table, announced(key=2), now=51.0, is_member=False) is Verdict.NEW
+    put(table, announced(key=0), source="eve")
+    put(table, announced(key=1), source="eve")
+    assert put(table, announced(key=0, sequence=2), source="eve") == "", "and is the newest then"
+    assert put(table, announced(key=2)) == ""
+    assert put(table, announced(key=3), source="eve") == KEYS[1].peer_id
+    assert put(table, announced(key=0, sequence=3)) == "", "it is a member now"
+    assert put(table, announced(key=4), source="eve") == ""
+    assert sorted(held(table)) == [0, 2, 3, 4]
+
+
+def test_what_has_expired_gives_way_first() -> None:
+    table = AnnouncementTable(strangers_max=2)
+    put(table, announced(key=0), source="eve")
+    put(table, announced(key=1, for_seconds=50.0), source="ada")
+    assert put(table, announced(key=2), now=51.0, source="bob") == ""
+    assert held(table, 51.0) == [0, 2]
 
 
 def test_a_source_that_floods_is_stopped_and_others_are_not() -> None:
