@@ -24,6 +24,8 @@ from protocols.errors import InvalidPayload, NotFound, Unavailable
 LIST_MAX = 1_000
 """Entries in one answer at most: versions, hints or lines of the audit log."""
 
+PEERS_USUAL = 200
+"""Nodes in one answer when no other number is asked for."""
 
 RouteFunction = Callable[[Node, Request], Awaitable[RouteReply | Response]]
 
@@ -65,8 +67,11 @@ async def get_history(node: Node, request: Request) -> RouteReply:
 
 
 async def get_peers(node: Node, request: Request) -> RouteReply:
-    Query(request)
-    return RouteReply(data=serialize.peers(node.peers()))
+    """The other nodes, a page at a time: strangers can make up thousands of them."""
+    query = Query(request, "after", "limit")
+    after, limit = query.number("after", 0, 2**31) or 0, query.number("limit", 1, LIST_MAX) or PEERS_USUAL
+    peers, total = node.peer_list.page(after=after, limit=limit)
+    return RouteReply(data=serialize.peers(peers, after=after, total=total))
 
 
 async def get_discovery(node: Node, request: Request) -> RouteReply:

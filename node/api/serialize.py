@@ -27,8 +27,6 @@ from protocols.errors import BzzzError
 from protocols.policy.cache import CacheCounts
 
 SOURCE = "bzzz-node/v1"
-PEERS_MAX = 1_000
-"""Nodes in one answer that are no members: strangers can make up any number of them."""
 PATH_CHARS_MAX = 200
 """An error repeats only the beginning of a long path, so that a long request makes no long answer."""
 
@@ -229,11 +227,9 @@ def hint(hint: Hint, *, now_ms: int) -> dict[str, Any]:
     }
 
 
-def peers(peers: Sequence[PeerStatus]) -> dict[str, Any]:
-    """All members, and so many of the others that the answer stays bounded."""
-    others = [each for each in peers if not each.is_member]
-    left_out = set(map(id, others[PEERS_MAX:]))
-    return {"peers": [peer(each) for each in peers if id(each) not in left_out], "left_out": len(left_out)}
+def peers(peers: Sequence[PeerStatus], *, after: int, total: int) -> dict[str, Any]:
+    """A page of the list, of which the first `after` are left out, and how many there are."""
+    return {"peers": [peer(each) for each in peers], "after": after, "total": total}
 
 
 def finder(health: FinderHealth) -> dict[str, Any]:

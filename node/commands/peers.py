@@ -30,21 +30,33 @@ def show(*, client: ApiClient, as_json: bool) -> None:
     BY names who reported the node. Below the table is why a node is not connected. --json has all addresses, and the
     age of each report.
     """
-    data = client.call("GET", "/v1/peers").data
+    peers = all_peers(client)
     if as_json:
-        print_json(data)
+        print_json({"peers": peers, "total": len(peers)})
         return
-    if not data["peers"]:
+    if not peers:
         click.echo("this node knows no other node yet; 'bzzz up --bootstrap NODE' names one to start with")
         return
-    print_table(_HEAD, [_peer(peer) for peer in data["peers"]])
-    for peer in data["peers"]:
+    print_table(_HEAD, [_peer(peer) for peer in peers])
+    for peer in peers:
         if peer["last_error"]:
             print_line(f"{peer['name'] or peer['peer_id'] or _addresses(peer)}: {peer['last_error']}")
-    if data["left_out"]:
-        print_note(f"{data['left_out']} more that are no members are left out")
 
 
+def all_peers(client: ApiClient) -> list[dict[str, Any]]:
+    """The other nodes that a node knows, fetched a page at a time; one that changes its place meanwhile comes once."""
+    peers: dict[str, dict[str, Any]] = {}
+    after = 0
+    while True:
+        page = client.call("GET", "/v1/peers", {"after": str(after), "limit": str(_PAGE)}).data
+        for peer in page["peers"]:
+            peers.setdefault(peer["peer_id"] or str(peer["multiaddrs"]), peer)
+        after += len(page["peers"])
+        if not page["peers"] or after >= page["total"]:
+            return list(peers.values())
+
+
+_PAGE = 500
 _HEAD = (
     "NAME", "STATE", "LAST SEEN", "HINTS", "RTT", "CLOCK", "FOUND BY", "RUNS", "CAPABILITIES", "PEER", "ADDRESS",
 )  # fmt: skip
@@ -105,8 +117,7 @@ def forget(*, client: ApiClient, as_json: bool, peer: str, yes: bool, reason: st
 
 def _named(client: ApiClient, peer: str) -> dict[str, Any]:
     """The node with this peer id, or the only one with this name."""
-    known: list[dict[str, Any]] = client.call("GET", "/v1/peers").data["peers"]
-    peers = [each for each in known if each["member"]]
+    peers = [each for each in all_peers(client) if each["member"]]
     found = [each for each in peers if each["peer_id"] == peer] or [each for each in peers if each["name"] == peer]
     if not found:
         raise Failure(f"this node knows no node {peer!r}; 'bzzz peers' lists them", exit_codes.NOT_THERE)

@@ -90,25 +90,32 @@ class PeerList:
 
     def all(self) -> list[PeerStatus]:
         """Every other node once: the connected ones first, then the members, then the others."""
+        return self.page(after=0, limit=None)[0]
+
+    def page(self, *, after: int, limit: int | None) -> tuple[list[PeerStatus], int]:
+        """So many of them, without the first `after`; and how many there are."""
         known = {peer.peer or peer.addresses[0].text: peer for peer in self._picture() if peer.peer or peer.addresses}
         known = {name: peer for name, peer in known.items() if self._is_shown(peer)}
-        hints = self._store.hint_counts()
         names = dict.fromkeys((*(p.member.peer for p in self._members.all()), *known))
-        entries = [self._status(name, known.get(name), hints.get(name, 0)) for name in names]
-        return sorted(entries, key=lambda e: (_ORDER[e.state], not e.is_member, e.name, e.peer))
+        ordered = sorted(names, key=lambda name: self._place(name, known.get(name)))
+        page = ordered[after:] if limit is None else ordered[after : after + limit]
+        hints = self._store.hint_counts()
+        return [self._status(name, known.get(name), hints.get(name, 0)) for name in page], len(ordered)
+
+    def _place(self, name: str, known: KnownPeer | None) -> tuple[int, bool, str, str]:
+        presence = self._members.get(name)
+        return _ORDER[self._state(name, known)[0]], presence is None, _name(presence, known), name
 
     def _is_shown(self, peer: KnownPeer) -> bool:
         return bool(peer.addresses or peer.refused or peer.is_connected or self._members.get(peer.peer))
 
     def _status(self, name: str, known: KnownPeer | None, hints: int) -> PeerStatus:
         presence = self._members.get(name)
-        peer = presence.member.peer if presence else known.peer if known else ""
-        refused = (known.refused if known else "") or (self._peer_policy.complaint(peer) if peer else "")
-        state = _state(presence, refused)
+        state, refused = self._state(name, known)
         round_trip = presence.round_trip_seconds if presence else None
         return PeerStatus(
-            peer=peer,
-            name=(presence.member.name if presence else "") or (known.name if known else ""),
+            peer=presence.member.peer if presence else known.peer if known else "",
+            name=_name(presence, known),
             state=state,
             is_member=presence is not None,
             sources=tuple((source.value, _age_ms(at)) for source, at in known.sources) if known else (),
@@ -122,6 +129,13 @@ class PeerList:
             last_error=refused or _last_error(state, presence, known),
         )
 
+    def _state(self, name: str, known: KnownPeer | None) -> tuple[PeerState, str]:
+        """The state of a node, and why it is refused, or ''."""
+        presence = self._members.get(name)
+        is_peer = presence is not None or (known is not None and bool(known.peer))
+        refused = (known.refused if known else "") or (self._peer_policy.complaint(name) if is_peer else "")
+        return _state(presence, refused), refused
+
     def _last_seen_ms(self, state: PeerState, presence: Presence | None, known: KnownPeer | None) -> int:
         if state is PeerState.CONNECTED:
             return self._now_ms()
@@ -132,6 +146,10 @@ class PeerList:
 
 def _age_ms(at: float) -> float:
     return max(0.0, trio.current_time() - at) * 1000.0
+
+
+def _name(presence: Presence | None, known: KnownPeer | None) -> str:
+    return (presence.member.name if presence else "") or (known.name if known else "")
 
 
 def _state(presence: Presence | None, refused: str) -> PeerState:

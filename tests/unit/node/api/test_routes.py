@@ -330,7 +330,7 @@ async def test_the_node_gives_its_name_and_its_state(api: Api) -> None:
     data = (await api("GET", "/v1/node")).json()["response"]["data"]
     assert data["peer_id"] == KEY.peer_id
     assert (data["name"], data["network"], data["backend"], data["sequence"]) == ("n1", "bzzz", "mock", 1)
-    assert (await api("GET", "/v1/peers")).json()["response"]["data"] == {"peers": [], "left_out": 0}
+    assert (await api("GET", "/v1/peers")).json()["response"]["data"] == {"peers": [], "after": 0, "total": 0}
     pending = (await api("GET", "/v1/pending")).json()["response"]["data"]
     assert pending == {"count": 0, "oldest_age_ms": None, "refused": 0}
     health = (await api("GET", "/health")).json()["response"]["data"]

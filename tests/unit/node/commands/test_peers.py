@@ -1,7 +1,12 @@
 """`bzzz peers forget`; `bzzz peers` itself is tested in test_status.py."""
 
 import json
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import ClassVar, cast
 
+from node.commands.client import ApiClient
+from node.commands.peers import all_peers
 from tests.unit.node.commands.running import bzzz, stand_in
 
 PEER = {
@@ -12,7 +17,7 @@ MESSAGE = "n2 is forgotten; 3 versions that it did not have go to the members th
 
 
 def answer(*peers: dict[str, object]) -> dict[str, object]:
-    data = {"peers": list(peers), "forgotten": PEER, "owed": 3}
+    data = {"peers": list(peers), "total": len(peers), "forgotten": PEER, "owed": 3}
     return {"response": {"message": MESSAGE, "data": data}}
 
 
@@ -25,6 +30,24 @@ def test_hints_for_a_node_are_shown_before_it_is_forgotten() -> None:
             assert done.stdout == f"{MESSAGE}\n"
         found = json.loads(bzzz("peers", "forget", "n2", "--yes", "--json", "--api", where).stdout)
         assert found["owed"] == 3
+
+
+def test_nodes_are_fetched_page_by_page_and_each_is_listed_once() -> None:
+    class Pages:
+        """A node with 1,203 others, one of which has moved from the second page to the third."""
+
+        asked: ClassVar[list[tuple[int, int]]] = []
+
+        def call(self, method: str, path: str, query: Mapping[str, str]) -> SimpleNamespace:
+            after, limit = int(query["after"]), int(query["limit"])
+            self.asked.append((after, limit))
+            numbers = range(after, min(after + limit, 1203))
+            peers = [{"peer_id": f"p{0 if number == 1200 else number}", "multiaddrs": []} for number in numbers]
+            return SimpleNamespace(data={"peers": peers, "total": 1203})
+
+    found = all_peers(cast(ApiClient, Pages()))
+    assert [peer["peer_id"] for peer in found] == [f"p{number}" for number in range(1203) if number != 1200]
+    assert [after for after, _ in Pages.asked] == [0, 500, 1000]
 
 
 def test_without_a_terminal_and_without_yes_nothing_is_forgotten() -> None:

@@ -66,6 +66,27 @@ async def test_each_node_is_listed_once_with_its_state_and_the_connected_ones_co
     assert (a.state, a.last_error, a.is_connected, a.is_suspect) == ("suspect", "no answer to a Ping", True, True)
 
 
+async def test_pages_go_through_the_whole_list(autojump_clock: trio.testing.MockClock) -> None:
+    picture = Peers("own", chance=lambda: 0.0)
+    for number in range(20):
+        picture.handle(sighting(f"p{number:02}", f"/{number}"), trio.current_time())
+    picture.handle(Banned("a-foreign-one", "of another swarm"), trio.current_time())
+    listed = PeerList(
+        Members("own", replication=20, members=[member("p07", "away")]),
+        MemoryStore(log_id="ab" * 8),
+        PeerPolicy(deny=["p03"]),
+        picture=picture.picture,
+        now_ms=lambda: NOW_MS,
+    )
+    pages = [listed.page(after=after, limit=8) for after in range(0, 24, 8)]
+    assert [total for _, total in pages] == [21, 21, 21]
+    peers = [peer for page, _ in pages for peer in page]
+    assert peers == listed.all()
+    assert [peers[0].peer, peers[1].peer] == ["p07", "p00"], "members first"
+    assert [peer.peer for peer in peers[-2:]] == ["a-foreign-one", "p03"], "and refused ones last"
+    assert listed.page(after=21, limit=8) == ([], 21)
+
+
 async def test_without_a_swarm_the_remembered_members_are_listed() -> None:
     members = Members("own", replication=20, members=[member("a", "n1", "/a")])
     store = MemoryStore(log_id="ab" * 8)
