@@ -2,7 +2,8 @@
 
 A person who sets up a node knows the name and port of another node sooner than its peer id. The API of every node
 answers `/v1/bootstrap`, without a token, with its peer id, its addresses and the name of its swarm. Each configured
-node is asked until it answers, and again from time to time, because a node may come back at another address.
+node is asked until it answers, and again from time to time, because a node may come back at another address; it is
+asked at once when this machine's network has changed, or when the connection to the node has ended.
 """
 
 import json
@@ -24,12 +25,15 @@ log = logging.getLogger(__name__)
 ASK_SECONDS = 5.0
 """How long one request may take, from the lookup of the name to the end of the answer."""
 AGAIN_SECONDS = 30.0
+PAUSE_SECONDS = 1.0
+"""Between two questions to one API, however often the network changes."""
 RETRY_BASE_SECONDS = 0.5
 RETRY_CAP_SECONDS = 4.0
 """Not more, because a node that gets its network late is to be in its swarm 5 seconds later."""
 ANSWER_BYTES_MAX = 65_536
 ADDRESS_CHARACTERS_MAX = 256
 NAME_CHARS_MAX = 80
+NETWORK_CHANGED = "the network of this machine changed meanwhile"
 
 
 class BootstrapFailed(Exception):
@@ -45,6 +49,11 @@ class ApiFinder:
         self._own = own
         self._network = network
         self._chance = chance
+        self._found: dict[str, str] = {}
+        """The peer that answered last, by API."""
+        self._woken = trio.Event()
+        self._under_way: dict[trio.CancelScope, None] = {}
+        """Questions: what they wait for may not come any more when this machine's network has changed."""
         self._faults: dict[str, str] = {}
         self._errors = 0
         self._latency = 0.0
@@ -61,6 +70,14 @@ class ApiFinder:
             looked_at=self._looked_at,
         )
 
+    def moved(self, peer: str = "") -> None:
+        """This machine's network has changed, or the connection to `peer` has ended: what is known may be old."""
+        if not peer or peer in self._found.values():
+            self._woken.set()
+            self._woken = trio.Event()
+            for scope in () if peer else self._under_way:
+                scope.cancel()
+
     async def run(self, sightings: Sightings) -> None:
         async with trio.open_nursery() as nursery:
             for api in self._apis:
@@ -69,9 +86,11 @@ class ApiFinder:
     async def _ask_repeatedly(self, api: str, sightings: Sightings) -> None:
         failures = 0
         while True:
-            started = trio.current_time()
+            started, woken = trio.current_time(), self._woken
             try:
-                sightings.saw(await self._ask(api))
+                sighting = await self._ask(api)
+                self._found[api] = sighting.peer
+                sightings.saw(sighting)
                 failures = 0
                 self._faults.pop(api, None)
             except BootstrapFailed as error:
@@ -83,14 +102,22 @@ class ApiFinder:
             self._looked_at = trio.current_time()
             self._latency = self._looked_at - started
             wait = backoff(failures, base=RETRY_BASE_SECONDS, cap=RETRY_CAP_SECONDS, chance=self._chance())
-            await trio.sleep(wait if failures else AGAIN_SECONDS)
+            with trio.move_on_after(wait if failures else AGAIN_SECONDS):
+                await woken.wait()
+                failures = 0
+                await trio.sleep_until(started + PAUSE_SECONDS)
 
     async def _ask(self, api: str) -> Sighting:
         answer = b""
-        with trio.move_on_after(ASK_SECONDS) as in_time:
-            answer = await _fetch(api)
-        if in_time.cancelled_caught:
-            raise BootstrapFailed(f"it did not answer within {ASK_SECONDS:g} s")
+        with trio.move_on_after(ASK_SECONDS) as scope:
+            self._under_way[scope] = None
+            try:
+                answer = await _fetch(api)
+            finally:
+                del self._under_way[scope]
+        if scope.cancelled_caught:
+            is_late = trio.current_time() >= scope.deadline
+            raise BootstrapFailed(f"it did not answer within {ASK_SECONDS:g} s" if is_late else NETWORK_CHANGED)
         sighting = read_bootstrap(answer, network=self._network)
         if sighting.peer == self._own:
             raise BootstrapFailed(ITSELF)

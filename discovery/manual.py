@@ -14,7 +14,7 @@ class ManualFinder:
 
     def health(self) -> FinderHealth:
         """It cannot fail: whether a peer answers at an address shows when it is dialled."""
-        return FinderHealth(kind="configured", is_on=bool(self._addresses), sources=len(self._addresses))
+        return FinderHealth(kind="manual", is_on=bool(self._addresses), sources=len(self._addresses))
 
     async def run(self, sightings: Sightings) -> None:
         for address in self._addresses:

@@ -11,6 +11,7 @@ from node.commands.client import ApiClient, Failure
 from node.commands.health import health_report
 from node.commands.options import complete_files, config_option, talks_to_node
 from node.commands.output import print_json, print_line
+from node.commands.peers import all_peers
 from node.config import values
 from node.diagnosis.finding import Finding, bad, is_well, note, ok
 
@@ -52,7 +53,11 @@ def doctor_command(
         from node.diagnosis import running as diagnosis
 
         findings += diagnosis.findings(
-            node=running.node, peers=running.peers, finders=running.finders, health=health_report(client)[0]
+            node=running.node,
+            peers=running.peers,
+            finders=running.finders,
+            flags=client.call("GET", "/v1/flags").data["flags"],
+            health=health_report(client)[0],
         )
         findings += _ports(running.node["multiaddrs"], tries)
     elif settings is not None:
@@ -86,8 +91,7 @@ def _running(client: ApiClient) -> tuple[_Running | None, list[Finding]]:
         if failure.exit_code != exit_codes.UNREACHABLE:
             raise
         return None, [bad("node", failure.message)]
-    peers = client.call("GET", "/v1/peers").data["peers"]
-    return _Running(node, peers, client.call("GET", "/v1/discovery").data["finders"]), []
+    return _Running(node, all_peers(client), client.call("GET", "/v1/discovery").data["finders"]), []
 
 
 def _ports(addresses: list[str], tries: "_Handshakes") -> list[Finding]:

@@ -108,6 +108,9 @@ def up_command(*, as_json: bool, open_: bool | None, no_mdns: bool | None, **fla
     prints each setting and where it comes from. The settings that 'bzzz flags' lists can change while the node runs:
     with 'bzzz flags set', or with an edit of the file, which the node reads again within two seconds, or at once on
     SIGHUP. A node that has a terminal ends on SIGHUP, because the terminal was closed.
+
+    Each source of peers has a switch among them: discovery_manual, discovery_api, discovery_store, discovery_mdns,
+    discovery_announce, discovery_dht and discovery_exchange (BZZZ_DISCOVERY_API=false, for example).
     """
     from node.config.file import ConfigError
     from node.config.load import load

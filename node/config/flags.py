@@ -72,15 +72,19 @@ class FlagValues:
     """True: every temporal read asks the holders for the history."""
     sync_enabled: bool = setting(True, values.boolean, "sync_enabled", "sync.enabled")
     """False: hints are kept, and none is delivered."""
-    discovery_configured: bool = setting(True, values.boolean, "discovery_configured", "discovery.configured")
-    """False: bootstrap nodes are neither added nor asked. The node keeps the peers that it knows."""
+    discovery_manual: bool = setting(True, values.boolean, "discovery_manual", "discovery.manual")
+    """False: the multiaddrs among the bootstrap nodes are not dialled, but for those of peers that are known."""
+    discovery_api: bool = setting(True, values.boolean, "discovery_api", "discovery.api")
+    """False: the APIs among the bootstrap nodes are not asked."""
+    discovery_store: bool = setting(True, values.boolean, "discovery_store", "discovery.store")
+    """False: the members of earlier runs are not dialled because they are remembered. They are still members."""
     discovery_mdns: bool = setting(True, values.boolean, "mdns", "discovery.mdns")
     """False: the node neither looks for others on the local network nor shows itself there."""
     discovery_exchange: bool = setting(True, values.boolean, "discovery_exchange", "discovery.exchange")
     """False: members are not asked for the members they know."""
     discovery_announce: bool = setting(True, values.boolean, "discovery_announce", "discovery.announce")
     """False: this node neither announces itself nor takes what others announce."""
-    discovery_rendezvous: bool = setting(True, values.boolean, "discovery_rendezvous", "discovery.rendezvous")
+    discovery_dht: bool = setting(True, values.boolean, "discovery_dht", "discovery.dht")
     """False: rendezvous keys are neither provided nor looked up in the DHT."""
 
 

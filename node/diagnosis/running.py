@@ -13,18 +13,25 @@ PEERS_NAMED_MAX = 20
 _BY_OPERATOR = {"configuration", "api"}
 _PRIVATE = ", and nodes without its key are refused"
 _OTHERS = "nodes of a swarm of another name are not members of it"
+_FIRST = {"manual", "api", "mdns"}
+"""Finders that find a first peer: the others find more through peers."""
+_SWITCH = "discovery_"
+"""How the names of the flags begin that switch sources of peers on and off."""
 _BOOTSTRAP = "name one node of the swarm: bzzz up --bootstrap HOST:8080"
 
 Data = Mapping[str, Any]
 
 
-def findings(*, node: Data, peers: Sequence[Data], finders: Sequence[Data], health: Data) -> list[Finding]:
-    """`node`, `peers`, `finders` and `health` are the data of the answers of those names."""
+def findings(
+    *, node: Data, peers: Sequence[Data], finders: Sequence[Data], flags: Data, health: Data
+) -> list[Finding]:
+    """`node`, `peers`, `finders`, `flags` and `health` are the data of the answers of those names."""
     every = [
         ok("node", f"{node['name']}: {node['backend']}, peer id {node['peer_id']}"),
         ok("network", f"the swarm is named {node['network']!r}{_PRIVATE if node['private'] else ''}; {_OTHERS}"),
         *_listening(node),
         *_finders(finders),
+        *_switches(flags),
         *_clock(peers),
         *_programs(peers),
         *_members([peer for peer in peers if peer["member"]]),
@@ -54,19 +61,17 @@ def _finders(finders: Sequence[Data]) -> Iterator[Finding]:
                 "see 'On a LAN' in docs/operations.md" if subject == "multicast" else "start it, or correct its name"
             )
             yield bad(subject, fault, advice)
-        if finder["kind"] == "mdns" and not finder["faults"]:
+        if finder["kind"] == "mdns" and finder["on"] and not finder["faults"]:
             yield _mdns(finder)
             if copies := finder["counts"]["dropped_own_id"]:
                 text = f"another program on this LAN says that it is this node ({copies} messages)"
                 yield bad("identity", text, "does a copy of this data directory run elsewhere? end one of them")
-    if not any(finder["on"] for finder in finders):
+    if not any(finder["on"] for finder in finders if finder["kind"] in _FIRST):
         yield note("discovery", "it searches nobody: it waits to be dialled", _BOOTSTRAP)
 
 
 def _mdns(finder: Data) -> Finding:
     counts = finder["counts"]
-    if not finder["on"]:
-        return note("multicast", "mDNS is switched off", "bzzz flags set discovery_mdns=true")
     dropped = {
         name.removeprefix("dropped_"): count for name, count in counts.items() if name.startswith("dropped_") and count
     }
@@ -79,6 +84,13 @@ def _mdns(finder: Data) -> Finding:
     if counts["heard"]:
         return ok("multicast", text)
     return note("multicast", text, "if there are nodes on this LAN, multicast is blocked between them: " + _BOOTSTRAP)
+
+
+def _switches(flags: Data) -> Iterator[Finding]:
+    for name, is_on in flags.items():
+        if name.startswith(_SWITCH) and is_on is False:
+            source = name.removeprefix(_SWITCH)
+            yield note("discovery", f"the source {source} is switched off: it finds nobody", f"bzzz flags set {name}=true")
 
 
 def _clock(peers: Sequence[Data]) -> Iterator[Finding]:
@@ -128,9 +140,11 @@ def _left_out(peers: Sequence[Data]) -> Iterator[Finding]:
 
 
 def _health(health: Data) -> Iterator[Finding]:
+    """What is said of a healthy component is good to know, such as that the node is alone by choice."""
     for component in health["components"]:
+        say = note if component["status"] == "healthy" else bad
         for reason in component["reasons"]:
-            yield bad(component["component"], reason)
+            yield say(component["component"], reason)
 
 
 def _name(peer: Data) -> str:

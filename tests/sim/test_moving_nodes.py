@@ -65,7 +65,7 @@ async def moved(seed: int) -> None:
         for node in running(swarm):
             assert before not in {address for peer in node.members.all() for address in peer.member.addresses}
         late = swarm.add("n4")
-        late.settings = replace(late.settings, discovery_configured=True)
+        late.settings = replace(late.settings, discovery_manual=True)
         await swarm.start("n4")
         await met_again(swarm)
         assert before not in told(late.running, n1)
@@ -134,10 +134,11 @@ async def restarted(seed: int) -> None:
         await trio.sleep(1.0)
         machine.settings = replace(
             machine.settings,
-            discovery_configured=False,
+            discovery_manual=False,
+            discovery_api=False,
             discovery_exchange=False,
             discovery_announce=False,
-            discovery_rendezvous=False,
+            discovery_dht=False,
         )
         await swarm.start("n1")
         with trio.fail_after(1.0):

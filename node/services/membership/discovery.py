@@ -14,6 +14,7 @@ from node.services.membership.announce_swarm import AnnounceSwarm
 from node.services.membership.finder_switch import FinderSwitch
 from node.services.membership.log_continuity import LogContinuity
 from node.services.membership.neighbours import Neighbours
+from node.services.membership.recall import RecallFinder
 from node.services.membership.this_node import ThisNode
 from node.store.base import Store
 from node.swarm.members import Members
@@ -44,6 +45,11 @@ class Surroundings:
     mdns: Callable[[ThisNode], Finder] | None
     """Makes the finder on the local network, where there is one."""
 
+    @property
+    def forget_seconds(self) -> float:
+        """After how long a peer that was not seen is forgotten."""
+        return self.settings.forget_after_hours * 3600.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
@@ -66,15 +72,17 @@ def discovery_of(of: Surroundings, dht: ProviderRecords) -> Discovery:
         chance=of.chance,
         is_on=lambda: of.flags().discovery_announce,
     )
+    apis = [node for node in settings.bootstrap if not node.startswith("/")]
+    api = ApiFinder(apis, own=this_node.peer_id, network=this_node.network, chance=of.chance)
     finders = tuple(
-        FinderSwitch(finder, is_on, of.flags_changed) for finder, is_on in _finders(of, this_node, announce, dht)
+        FinderSwitch(finder, is_on, of.flags_changed) for finder, is_on in _finders(of, this_node, announce, api, dht)
     )
     neighbours = Neighbours(
         rpc=of.rpc,
         members=of.members,
         store=of.store,
         this_node=this_node,
-        forget_seconds=settings.forget_after_hours * 3600.0,
+        forget_seconds=of.forget_seconds,
         finders=finders,
         announce=announce,
         now_ms=of.now_ms,
@@ -83,17 +91,16 @@ def discovery_of(of: Surroundings, dht: ProviderRecords) -> Discovery:
         log_continuity=of.log_continuity,
         may_exchange=lambda: of.flags().discovery_exchange,
         on_foreign=of.on_foreign,
+        on_moved=api.moved,
     )
     return Discovery(announce=announce, finders=finders, neighbours=neighbours)
 
 
 def _finders(
-    of: Surroundings, this_node: ThisNode, announce: AnnounceFinder, dht: ProviderRecords
+    of: Surroundings, this_node: ThisNode, announce: AnnounceFinder, api: ApiFinder, dht: ProviderRecords
 ) -> list[tuple[Finder, Callable[[], bool]]]:
     """Each finder, and whether it may run now."""
-    bootstrap = of.settings.bootstrap
-    addresses = [node for node in bootstrap if node.startswith("/")]
-    apis = [node for node in bootstrap if not node.startswith("/")]
+    addresses = [node for node in of.settings.bootstrap if node.startswith("/")]
     rendezvous = RendezvousFinder(
         dht,
         this_node,
@@ -102,14 +109,13 @@ def _finders(
         changed=of.members.changed,
         chance=of.chance,
     )
+    recall = RecallFinder(of.members, forget_seconds=of.forget_seconds, now_ms=of.now_ms)
     finders: list[tuple[Finder, Callable[[], bool]]] = [
-        (ManualFinder(addresses), lambda: of.flags().discovery_configured),
-        (
-            ApiFinder(apis, own=this_node.peer_id, network=this_node.network, chance=of.chance),
-            lambda: of.flags().discovery_configured,
-        ),
+        (recall, lambda: of.flags().discovery_store),
+        (ManualFinder(addresses), lambda: of.flags().discovery_manual),
+        (api, lambda: of.flags().discovery_api),
         (announce, lambda: of.flags().discovery_announce),
-        (rendezvous, lambda: of.flags().discovery_rendezvous),
+        (rendezvous, lambda: of.flags().discovery_dht),
     ]
     if of.mdns is not None:
         finders.append((of.mdns(this_node), lambda: of.flags().discovery_mdns))

@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 PING_SECONDS = 0.5
 """How long a peer may take to answer a ping before it is suspect; longer when its round trips are long."""
 SUSPECT_PING_SECONDS = 2.0
-SOUGHT_SECONDS = 300.0
-"""How long a remembered member is dialled before it may be forgotten, however long ago it was seen."""
 TELL_PAUSE_SECONDS = 0.5
 """Between two changes of the own addresses that members are told: several interfaces may change together."""
 SEEN_MS = 60_000
@@ -68,9 +66,11 @@ class Neighbours:
         log_continuity: LogContinuity | None = None,
         may_exchange: Callable[[], bool] = lambda: True,
         on_foreign: Callable[[str], None] = lambda _: None,
+        on_moved: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`may_exchange` says whether members are asked which members they know. `on_foreign` is called with each peer
-        of another swarm, before it is disconnected."""
+        of another swarm, before it is disconnected. `on_moved` is called with a peer whose connection has ended, and
+        with '' when this machine's network has changed: what is known may be old then."""
         # More than ten parameters, because the life of a connection touches every part of the membership.
         self._network = rpc.network
         self._rpc = rpc
@@ -80,9 +80,9 @@ class Neighbours:
         self._now_ms = now_ms
         self._on_sign_of_life = on_sign_of_life
         self._on_foreign = on_foreign
+        self._on_moved = on_moved
         self._log_continuity = log_continuity or LogContinuity(store, members, now_ms=now_ms)
         self._peer_policy = rpc.peer_policy
-        self._forget_seconds = forget_seconds
         self._nursery: trio.Nursery | None = None
         self._log = PeerLog()
         self._dialler = Dialler(rpc.network, this_node)
@@ -142,7 +142,6 @@ class Neighbours:
                 nursery.start_soon(notice_wake, self._now_ms, self._woken)
                 task_status.started()
                 self._stored.forget_unlisted()
-                self._sight_stored()
                 for peer in self._network.connected_peers():  # those that connected before this ran
                     nursery.start_soon(self._greet, peer)
                 for finder in self._finders:
@@ -154,8 +153,11 @@ class Neighbours:
     # -- sightings --------------------------------------------------------------------------------------------
 
     def saw(self, sighting: Sighting) -> None:
-        """A source reports a peer: what may be dialled of it is taken up in the picture."""
-        self._take(sighting)
+        """A source reports a peer: what may be dialled of it is taken up in the picture, and what an earlier build stored
+        of it, and is not accepted today, is dropped."""
+        addresses = self._take(sighting)
+        if sighting.source is Source.STORE and (presence := self._members.get(sighting.peer)):
+            self._stored.clean(presence, addresses)
 
     def lost(self, peer: str, source: Source) -> None:
         self._peers.handle(peer_events.Lost(peer, source))
@@ -167,24 +169,10 @@ class Neighbours:
             return ()
         if cleaned.is_configured:
             self._dialler.report_failures(cleaned.addresses)
+        if cleaned.is_vouched and (presence := self._members.get(cleaned.peer)):
+            presence.alive_at = trio.current_time()
         self._peers.handle(cleaned)
         return cleaned.addresses
-
-    def _sight_stored(self) -> None:
-        """Take up the remembered members, without what an earlier build stored of them and is not accepted today."""
-        now, now_ms = trio.current_time(), self._now_ms()
-        for presence in self._members.all():
-            member = presence.member
-            # A member is dialled before it is forgotten: this node may have been off for long, or its clock be wrong.
-            ago = min(max(0.0, (now_ms - member.last_seen_ms) / 1000.0), self._forget_seconds - SOUGHT_SECONDS)
-            sighting = Sighting(
-                peer=member.peer,
-                addresses=member.addresses,
-                source=Source.STORE,
-                seen_at=now - max(0.0, ago),
-                name=member.name,
-            )
-            self._stored.clean(presence, self._take(sighting))
 
     # -- called by the network --------------------------------------------------------------------------------
 
@@ -202,8 +190,10 @@ class Neighbours:
         if presence := self._members.get(peer):
             presence.is_connected = False
             presence.is_suspect = False
+            presence.alive_at = trio.current_time()
             self._members.notify_changed()
         self._peers.handle(peer_events.Disconnected(peer, reason))
+        self._on_moved(peer)
 
     def heard(self, peer: str) -> None:
         self._failure_detector.handle(failure_detector.FrameReceived(peer))
@@ -330,6 +320,7 @@ class Neighbours:
     def _network_changed(self) -> None:
         self._dialler.abandon()
         self._peers.handle(peer_events.NetworkChanged())
+        self._on_moved("")
 
     async def _ping(self, peer: str) -> None:
         presence = self._members.get(peer)

@@ -9,6 +9,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discovery import api
 from discovery.api import ANSWER_BYTES_MAX, ApiFinder, BootstrapFailed, read_bootstrap
 from discovery.finder import FinderHealth, Sightings
 from node.services.membership.finder_switch import FinderSwitch
@@ -104,6 +105,37 @@ async def test_any_error_of_a_resolver_is_a_fault_and_the_finder_goes_on(
     with trio.move_on_after(0.05):
         await finder.run(Seen())
     assert finder.health().faults == (f"the bootstrap node a.example:1: it cannot be reached ({error})",)
+
+
+async def test_an_api_is_asked_again_at_once_when_the_network_or_the_node_behind_it_has_moved(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    seen = Seen()
+
+    async def fetch(_: str) -> bytes:
+        asked.append(trio.current_time())
+        if len(asked) == 2:
+            await trio.sleep_forever()  # what it waits for does not come any more
+        return answer()
+
+    monkeypatch.setattr(api, "_fetch", fetch)
+    finder = ApiFinder(("a.example:1",), own=OWN, network="bzzz", chance=lambda: 0.0)
+    started = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(finder.run, seen)
+        for at, moved in ((10.0, ""), (12.0, ""), (20.0, PEER), (25.0, OWN)):
+            await trio.sleep_until(started + at)
+            finder.moved(moved)
+        await trio.sleep_until(started + 49.0)
+        finder.moved()
+        finder.moved()
+        await trio.sleep_until(started + 49.5)
+        finder.moved()
+        await trio.sleep_until(started + 52.0)
+        nursery.cancel_scope.cancel()
+    assert [at - started for at in asked] == [0.0, 10.0, 12.0, 20.0, 49.0, 50.0], "and after a pause"
+    assert len(seen.sightings) == 5
 
 
 async def test_a_finder_runs_while_its_switch_is_on() -> None:

@@ -14,7 +14,8 @@ NODE: dict[str, Any] = {
 }  # fmt: skip
 COUNTS = {"questions": 3, "heard": 5, "own_heard": 2, "dropped_own_id": 0, "dropped_share": 0}
 MDNS = {"kind": "mdns", "on": True, "sources": 0, "interfaces": ["eth0"], "faults": [], "counts": COUNTS}
-HEALTHY: dict[str, Any] = {"components": [{"component": "dht", "reasons": []}]}
+HEALTHY: dict[str, Any] = {"components": [{"component": "dht", "status": "healthy", "reasons": []}]}
+FLAGS: dict[str, Any] = {"backend": "hybrid", "discovery_mdns": True, "discovery_api": True}
 
 
 def peer(name: str = "bob", **facts: Any) -> dict[str, Any]:
@@ -26,9 +27,13 @@ def peer(name: str = "bob", **facts: Any) -> dict[str, Any]:
 
 
 def findings(
-    *peers: dict[str, Any], node: dict[str, Any] = NODE, mdns: dict[str, Any] = MDNS, health: Any = HEALTHY
+    *peers: dict[str, Any],
+    node: dict[str, Any] = NODE,
+    mdns: dict[str, Any] = MDNS,
+    flags: dict[str, Any] = FLAGS,
+    health: Any = HEALTHY,
 ) -> list[Finding]:
-    return running.findings(node=node, peers=peers, finders=[mdns], health=health)
+    return running.findings(node=node, peers=peers, finders=[mdns], flags=flags, health=health)
 
 
 def bad(found: list[Finding]) -> list[Finding]:
@@ -76,7 +81,7 @@ def test_a_stranger_on_the_lan_is_worth_a_note_and_no_fault() -> None:
 
 def test_a_multicast_that_fails_is_said_once_although_health_says_it_too() -> None:
     why = "the local network cannot be searched by mDNS: UDP port 5353 is taken"
-    health = {"components": [{"component": "discovery", "reasons": [why]}]}
+    health = {"components": [{"component": "discovery", "status": "degraded", "reasons": [why]}]}
     assert [finding.subject for finding in bad(findings(mdns={**MDNS, "faults": [why]}, health=health))] == [
         "multicast"
     ]
@@ -93,15 +98,27 @@ def test_another_program_that_says_to_be_this_node_is_wrong() -> None:
 
 
 def test_a_node_on_loopback_and_one_that_searches_no_peer_are_reported() -> None:
-    found = findings(node={**NODE, "multiaddrs": NODE["multiaddrs"][1:]}, mdns={**MDNS, "on": False})
+    found = findings(
+        node={**NODE, "multiaddrs": NODE["multiaddrs"][1:]},
+        mdns={**MDNS, "on": False},
+        flags={**FLAGS, "discovery_mdns": False},
+    )
     text = "\n".join(finding.text for finding in found)
-    assert "it listens on loopback alone" in text and "mDNS is switched off" in text and "it searches nobody" in text
+    assert "it listens on loopback alone" in text and "it searches nobody" in text
+    assert "the source mdns is switched off" in text and "the source api" not in text
+    assert is_well(found)
 
 
-def test_everything_that_health_says_is_wrong() -> None:
-    health = {"components": [{"component": "store", "reasons": ["the disk is full"]}]}
-    (wrong,) = bad(findings(peer(), health=health))
-    assert (wrong.subject, wrong.text) == ("store", "the disk is full")
+def test_what_health_says_is_wrong_unless_the_component_is_healthy() -> None:
+    health = {
+        "components": [
+            {"component": "store", "status": "failed", "reasons": ["the disk is full"]},
+            {"component": "discovery", "status": "healthy", "reasons": ["alone by choice"]},
+        ]
+    }
+    found = findings(peer(), health=health)
+    assert [(wrong.subject, wrong.text) for wrong in bad(found)] == [("store", "the disk is full")]
+    assert any(each.level is Level.NOTE and each.text == "alone by choice" for each in found)
 
 
 def test_of_many_peers_that_are_away_some_are_named_and_the_rest_is_counted() -> None:
