@@ -13,7 +13,7 @@ from discovery.interfaces import Interface
 from discovery.mdns_finder import QUEUE_MAX, MdnsFinder
 from discovery.mdns_inbox import MdnsInbox
 from discovery.mdns_records import Fault, service_of
-from discovery.mdns_table import INSTANCES_PER_SENDER_MAX
+from discovery.mdns_table import RECORDS_PER_SENDER_MAX
 from protocols.keys import PrivateKey
 from protocols.policy.sighting import Sighting, Source
 from tests.until import block_until, until
@@ -198,7 +198,7 @@ async def test_what_finds_no_room_while_the_node_is_busy_comes_with_the_next_ans
 
     def answer_all() -> None:
         for number, peer in enumerate(peers):
-            host = f"127.0.1.{1 + number // (INSTANCES_PER_SENDER_MAX // 2)}"
+            host = f"127.0.1.{1 + number // (RECORDS_PER_SENDER_MAX // 2)}"
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
                 sender.bind((host, 0))
