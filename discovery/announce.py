@@ -23,8 +23,8 @@ from protocols.policy.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 240.0
-HEARTBEAT_SECONDS_PER_PEER = 16.0
+HEARTBEAT_SECONDS = 1800.0
+HEARTBEAT_SECONDS_PER_PEER = 120.0
 """A larger swarm has a slower heartbeat, so that all heartbeats together stay the same traffic."""
 HEARTBEAT_SECONDS_MAX = 6 * 3600.0
 HOLD_HEARTBEATS = 3.0

@@ -1,13 +1,14 @@
 """mDNS table: which peers are on the local network, as their own answers say; answers come in, sightings go out.
 
 An answer proves nothing: any host of the network can send any record. So what each host says of a peer is kept beside
-what others say of it, and the addresses of all are reported: they are dialled, and a handshake proves where the peer is.
-No host can take away what another one says. Each has a share of the records and of the messages.
+what others say of it, and the addresses of all are reported: they are dialled, and a handshake proves where the peer
+is. No host can take away what another one says. Each has a share of the records and of the messages.
 
 A peer that says goodbye, or whose records were not repeated for their time to live, is lost. A record is repeated
 because some node asks: this one asks again when a record is older than half of its time to live. All nodes hear all
-answers. A node that starts asks three times, and names what it has heard, so that those peers need not answer again (RFC
-6762, 'Known-Answer Suppression'); later it names none, because a host that lies would silence the peer it lies about.
+answers. A node that starts asks three times, and names what it has heard, so that those peers need not answer again
+(RFC 6762, 'Known-Answer Suppression'); later it names none, because a host that lies would silence the peer it lies
+about.
 """
 
 from collections import Counter
@@ -112,6 +113,9 @@ class MdnsTable:
             return ()  # the same node by another of its interfaces
         self._check_room(sender, replaced)
         before = [self._records[each].said.peer for each in replaced]
+        if replaced == [key] and before == [said.peer]:
+            self._records[key] = _Record(said=said, heard_at=now)  # in its place, so that the report stays the same
+            return self._report(said.peer, now)
         for each in replaced:
             self._remove(each)
         self._records[key] = _Record(said=said, heard_at=now)

@@ -24,6 +24,7 @@ from protocols.messages import (
     MEMBERS_MAX,
     TEXT_MAX,
     TRACE_MAX,
+    VIEW_BYTES,
     AddProvider,
     EnvelopesReply,
     FailedReply,
@@ -193,6 +194,11 @@ def _sequence(value: Any) -> int:
     return value if type(value) is int and 0 <= value < 1 << 63 else 0
 
 
+def _view(value: Any) -> bytes:
+    """The view in a trailing field; b'' when it is anything else."""
+    return value if type(value) is bytes and len(value) == VIEW_BYTES else b""
+
+
 def _twin(value: Any) -> tuple[str, ...]:
     """A log id and an address in a trailing field; () when it is anything else."""
     if type(value) is not list or len(value) != 2 or not all(type(text) is str for text in value):
@@ -226,7 +232,7 @@ _TRAILING: dict[int, tuple[Callable[[Any], Any], ...]] = {
     3: (_traces, _sequence),
     7: (_is_true,),
     65: _HELLO_TRAILING,
-    66: (_sequence,),
+    66: (_sequence, _view),
     67: (_sequence,),
     71: (_many_bytes_or_none,),
 }

@@ -18,6 +18,7 @@ TEXT_MAX = 1024
 """Characters of one text; a longer text of an error is cut."""
 TRACE_MAX = 64
 DETAILS_MAX = 32
+VIEW_BYTES = 8
 
 
 class Hello(NamedTuple):
@@ -57,13 +58,15 @@ class Pong(NamedTuple):
     """The peer is alive: its clock, the number of its hints for the asker, and the age of the oldest of them.
 
     No hints: the asker has every version that the peer wrote and the asker should hold. `sequence` is that of the last
-    entry of the peer's log; a trailing field.
+    entry of the peer's log. `view` stands for the set of nodes that the peer is connected with, itself included: where
+    two nodes have the same, neither can name a member to the other. Both are trailing fields.
     """
 
     now_ms: int
     hints: int
     oldest_hint_ms: int
     sequence: int = 0
+    view: bytes = b""
 
 
 class Merge(NamedTuple):

@@ -1,32 +1,43 @@
-"""A capture of mDNS on a LAN: how many bytes its frames have, seen at the switch."""
+"""A capture of the traffic on a LAN: how many bytes the frames of each kind have, seen at the switch."""
 
 import socket
 import struct
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from enum import Enum, auto
 
 from netsim.lan.site import BRIDGE, Lan
 
-PORT = 5353
 _EVERY_PROTOCOL = 0x0003
-_IP4, _IP6, _UDP = 0x0800, 0x86DD, 17
+_SOL_PACKET, _ADD_MEMBERSHIP, _PROMISCUOUS = 263, 1, 1
+_IP4, _IP6, _TCP, _UDP = 0x0800, 0x86DD, 6, 17
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
-    frames: int
-    size_bytes: int
+class Kind(Enum):
+    MDNS = auto()
+    """UDP to port 5353. Every host of the LAN has sent or received each of these frames."""
+    SWARM = auto()
+    """TCP from or to port 4001: what nodes say to each other. One host has sent each of these frames, one got it."""
+    OTHER = auto()
 
 
-def capture_mdns(lan: Lan, seconds: float) -> Captured:
-    """Count the mDNS frames of the next seconds. Every host of the LAN has sent or received each of them."""
+_PORTS = {(_UDP, 5353): Kind.MDNS, (_TCP, 4001): Kind.SWARM}
+
+
+def capture(lan: Lan, seconds: float) -> Mapping[Kind, int]:
+    """The bytes of the frames of the next seconds, by kind."""
 
     def open_socket() -> socket.socket:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_EVERY_PROTOCOL))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         sock.bind((BRIDGE, 0))
+        # A bridge hands up what it forwards from port to port only while it is promiscuous.
+        wanted = struct.pack("iHH8s", socket.if_nametoindex(BRIDGE), _PROMISCUOUS, 0, b"")
+        sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, wanted)
         return sock
 
-    frames = size = 0
+    sizes: Counter[Kind] = Counter()
     deadline = time.monotonic() + seconds
     with lan.switch.call(open_socket) as sock:
         while (left := deadline - time.monotonic()) > 0:
@@ -35,20 +46,22 @@ def capture_mdns(lan: Lan, seconds: float) -> Captured:
                 frame = sock.recv(65_536)
             except TimeoutError:
                 break
-            if is_mdns(frame):
-                frames, size = frames + 1, size + len(frame)
-    return Captured(frames, size)
+            sizes[kind_of(frame)] += len(frame)
+    return sizes
 
 
-def is_mdns(frame: bytes) -> bool:
-    """Whether an Ethernet frame holds a UDP packet to the port of mDNS."""
+def kind_of(frame: bytes) -> Kind:
+    """The kind of an Ethernet frame."""
     if len(frame) < 14 + 20:
-        return False
-    (kind,) = struct.unpack_from("!H", frame, 12)
-    if kind == _IP4:
+        return Kind.OTHER
+    (ethernet,) = struct.unpack_from("!H", frame, 12)
+    if ethernet == _IP4:
         protocol, at = frame[14 + 9], 14 + 4 * (frame[14] & 0x0F)
-    elif kind == _IP6:
+    elif ethernet == _IP6:
         protocol, at = frame[14 + 6], 14 + 40
     else:
-        return False
-    return protocol == _UDP and len(frame) >= at + 4 and struct.unpack_from("!H", frame, at + 2)[0] == PORT
+        return Kind.OTHER
+    if len(frame) < at + 4:
+        return Kind.OTHER
+    source, target = struct.unpack_from("!HH", frame, at)
+    return _PORTS.get((protocol, target)) or (protocol == _TCP and _PORTS.get((protocol, source))) or Kind.OTHER

@@ -74,9 +74,16 @@ class LanNode:
 
     def get(self, path: str) -> dict[str, Any]:
         """The data of an answer of its API. Raises OSError when there is none."""
+        return self._call(urllib.request.Request(f"http://{_API}{path}"))
 
+    def change(self, method: str, path: str, body: Mapping[str, Any]) -> None:
+        """Send its API an object in JSON. Raises OSError when it is refused."""
+        headers = {"Content-Type": "application/json"}
+        self._call(urllib.request.Request(f"http://{_API}{path}", json.dumps(body).encode(), headers, method=method))
+
+    def _call(self, request: urllib.request.Request) -> dict[str, Any]:
         def fetch() -> dict[str, Any]:
-            with urllib.request.urlopen(f"http://{_API}{path}", timeout=CALL_SECONDS) as response:
+            with urllib.request.urlopen(request, timeout=CALL_SECONDS) as response:
                 data: dict[str, Any] = json.load(response)["response"]["data"]
                 return data
 

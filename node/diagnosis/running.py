@@ -22,9 +22,7 @@ _BOOTSTRAP = "name one node of the swarm: bzzz up --bootstrap HOST:8080"
 Data = Mapping[str, Any]
 
 
-def findings(
-    *, node: Data, peers: Sequence[Data], finders: Sequence[Data], flags: Data, health: Data
-) -> list[Finding]:
+def findings(*, node: Data, peers: Sequence[Data], finders: Sequence[Data], flags: Data, health: Data) -> list[Finding]:
     """`node`, `peers`, `finders`, `flags` and `health` are the data of the answers of those names."""
     every = [
         ok("node", f"{node['name']}: {node['backend']}, peer id {node['peer_id']}"),
@@ -90,7 +88,9 @@ def _switches(flags: Data) -> Iterator[Finding]:
     for name, is_on in flags.items():
         if name.startswith(_SWITCH) and is_on is False:
             source = name.removeprefix(_SWITCH)
-            yield note("discovery", f"the source {source} is switched off: it finds nobody", f"bzzz flags set {name}=true")
+            yield note(
+                "discovery", f"the source {source} is switched off: it finds nobody", f"bzzz flags set {name}=true"
+            )
 
 
 def _clock(peers: Sequence[Data]) -> Iterator[Finding]:

@@ -6,12 +6,14 @@ decided here and nowhere else (`wanted`).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from math import inf
 
 import trio
 
 from node.store.members import Member
 from node.swarm.reconciliation import Reconciliation
+from protocols.messages import VIEW_BYTES
 from protocols.placement import nearest
 
 GONE_SECONDS = 60.0
@@ -34,6 +36,8 @@ class Presence:
     clock_offset_ms: float | None = None
     """How far its clock is ahead of this node's."""
     round_trip_seconds: float | None = None
+    view: bytes = b""
+    """What it said last of the members that it is connected with (`Members.view`); b'': nothing."""
     alive_at: float = -inf
     """When this node was connected with it last, or another member said that it is."""
 
@@ -64,6 +68,8 @@ class Members:
         self._caught_up_since: float | None = None
         """The result of `caught_up_since`; computed when needed."""
         self._is_computed = False
+        self._view = b""
+        """The result of `view`; b'': to be computed."""
 
     def __len__(self) -> int:
         return len(self._presences)
@@ -92,6 +98,14 @@ class Members:
     def lacking(self, *, is_in_swarm: bool) -> str:
         """What the store of this node lacks, for people; ''. `is_in_swarm`: this node can ask others for it."""
         return self.reconciliation.in_words(others=len(self._presences) if is_in_swarm else 0)
+
+    def view(self) -> bytes:
+        """Stands for the set of the nodes that are connected, this one included: two nodes that are connected with the
+        same ones, and with each other, have the same."""
+        if not self._view:
+            here = sorted([self.own, *(peer for peer, p in self._presences.items() if p.is_connected)])
+            self._view = sha256(" ".join(here).encode()).digest()[:VIEW_BYTES]
+        return self._view
 
     def caught_up(self, presence: Presence, at: float) -> None:
         """This node has all that this member had hints for up to `at` (trio's clock)."""
@@ -169,6 +183,7 @@ class Members:
 
     def notify_changed(self) -> None:
         """Wake all that wait in `changed`."""
+        self._view = b""
         self._changed.set()
         self._changed = trio.Event()
 

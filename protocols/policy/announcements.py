@@ -1,10 +1,10 @@
 """Announcements that this node keeps of other nodes: which are taken, which are passed on, and until when each holds.
 
-Anybody can make up identities and announce each of them, so what one source can cost is bounded: each author has a rate,
-and peers that are no members share a part of the places. When those are taken, a newcomer gets the place of the oldest
-one from the peer that brought the most: a peer that brings thousands drives out its own. A peer's own word
-over its own connection needs no proof of time; everywhere else an announcement holds until its expiry, and a sequence
-that was seen before is a replay.
+Anybody can make up identities and announce each of them, so what one source can cost is bounded: each author has a
+rate, and peers that are no members share a part of the places. When those are taken, a newcomer gets the place of the
+oldest one from the peer that brought the most: a peer that brings thousands drives out its own. A peer's own word over
+its own connection needs no proof of time; everywhere else an announcement holds until its expiry, and a sequence that
+was seen before is a replay.
 """
 
 from collections.abc import Sequence
@@ -124,7 +124,7 @@ class AnnouncementTable:
         self._held[announcement.peer] = replace(held, passed_on=announcement.sequence)
 
     def _make_room(self, now: float) -> str:
-        """Have room for one more peer that is no member. Returns the peer whose announcement is dropped for it, or ''."""
+        """Have room for one more peer that is no member. Returns the peer whose announcement is dropped, or ''."""
         if self._strangers_count() >= self._strangers_max:
             self._drop_expired(now)
         if self._strangers_count() < self._strangers_max:

@@ -1,9 +1,10 @@
 """Failure detector: decides which peers are suspect, and which connections to close because nothing came on them.
 
 A peer that missed a deadline of this node is suspect at once: it gets no reads and no hints until it answers a ping.
-Every connected peer is pinged regularly, because a pong carries more than the sign of life. A connection without a sign
-of life for `give_up_seconds` is given up. A late tick means that this process itself was stopped or that its event loop
-was late: then no peer is blamed, and every peer is pinged again.
+Every connected peer is pinged regularly, because a pong carries more than the sign of life. Each of the two ends pings,
+and at the same time: the one that is pinged first pings too, so that their packets carry each other's acknowledgements.
+A connection without a sign of life for `give_up_seconds` is given up. A late tick means that this process itself was
+stopped or that its event loop was late: then no peer is blamed, and every peer is pinged again.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,13 @@ class ConnectionClosed:
 @dataclass(frozen=True, slots=True)
 class FrameReceived:
     """A frame came from a peer."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class PingReceived:
+    """A peer sent a ping."""
 
     peer: str
 
@@ -66,7 +74,7 @@ class GiveUp:
     silent_seconds: float
 
 
-Event = ConnectionOpened | ConnectionClosed | FrameReceived | DeadlineMissed | PongReceived | Tick
+Event = ConnectionOpened | ConnectionClosed | FrameReceived | PingReceived | DeadlineMissed | PongReceived | Tick
 Effect = SendPing | Suspected | Trusted | GiveUp
 
 
@@ -75,6 +83,8 @@ class _PeerState:
     heard_at: float
     ping_at: float
     is_suspect: bool = False
+    follows: bool = False
+    """Its last ping was the answer to one of the peer, which shall come first again."""
 
 
 class FailureDetector:
@@ -87,13 +97,15 @@ class FailureDetector:
     def __init__(
         self,
         *,
-        ping_seconds: float = 2.0,
+        ping_seconds: float = 4.0,
+        follow_seconds: float = 0.25,
         suspect_ping_seconds: float = 0.25,
-        give_up_seconds: float = 5.0,
+        give_up_seconds: float = 7.0,
         late_seconds: float = 0.5,
     ) -> None:
         self._peers: dict[str, _PeerState] = {}
         self._ping = ping_seconds
+        self._follow = follow_seconds
         self._suspect_ping = suspect_ping_seconds
         self._give_up = give_up_seconds
         self._late = late_seconds
@@ -122,6 +134,8 @@ class FailureDetector:
             case FrameReceived(peer):
                 self._heard(peer, now)
                 return ()
+            case PingReceived(peer):
+                return self._pinged(peer, now)
             case PongReceived(peer):
                 return self._ponged(peer, now)
             case DeadlineMissed(peer):
@@ -139,13 +153,26 @@ class FailureDetector:
         if state := self._peers.get(peer):
             state.heard_at = now
 
+    def _pinged(self, peer: str, now: float) -> Sequence[Effect]:
+        """Ping as well, if that is due before the next ping of the peer."""
+        state = self._peers.get(peer)
+        if state is None or state.is_suspect or state.ping_at - now > self._ping / 2:
+            return ()
+        state.follows = True
+        state.ping_at = now + self._pause(state)
+        return (SendPing(peer),)
+
+    def _pause(self, state: _PeerState) -> float:
+        """Until the next ping of a peer: a little longer for the end that is to be pinged first."""
+        return self._suspect_ping if state.is_suspect else self._ping + self._follow * state.follows
+
     def _ponged(self, peer: str, now: float) -> Sequence[Effect]:
         state = self._peers.get(peer)
         if state is None:
             return ()
         was_suspect, state.is_suspect = state.is_suspect, False
         state.heard_at = now
-        state.ping_at = now + self._ping
+        state.ping_at = now + self._pause(state)
         return (Trusted(peer),) if was_suspect else ()
 
     def _missed(self, peer: str, now: float) -> Sequence[Effect]:
@@ -153,7 +180,7 @@ class FailureDetector:
         if state is None or state.is_suspect:
             return ()
         state.is_suspect = True
-        state.ping_at = now + self._suspect_ping
+        state.ping_at = now + self._pause(state)
         self._expect(state)
         return (Suspected(peer), SendPing(peer))
 
@@ -171,7 +198,8 @@ class FailureDetector:
                 del self._peers[peer]
                 effects.append(GiveUp(peer, now - state.heard_at))
             elif now >= state.ping_at:
-                state.ping_at = now + (self._suspect_ping if state.is_suspect else self._ping)
+                state.follows = False
+                state.ping_at = now + self._pause(state)
                 effects.append(SendPing(peer))
         self._deadline = self._next_due()
         return effects

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from protocols.policy.peer_events import MissingPeer
 from protocols.policy.peer_target import VOUCHED_SECONDS
 
-APART_SECONDS = 5.0
+APART_SECONDS = 8.0
 """Members that say for so long that they are connected with a node are believed: each notices one that is gone."""
 VOUCHERS_MIN = 2
 """So many connected members have to say it, or the only one: what one member makes up is no fault of this node."""

@@ -9,19 +9,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import trio
 
 from benchmarks.figures import Bound, Figure
+from discovery.announce import HEARTBEAT_SECONDS
 from discovery.interfaces import Interface
 from discovery.mdns_finder import MdnsFinder
 from netsim.durations import percentile
-from netsim.lan.capture import capture_mdns
+from netsim.lan.capture import Kind, capture
 from netsim.lan.namespace import LanUnavailable
 from netsim.lan.node import LanNode
-from netsim.lan.site import Site, open_site
+from netsim.lan.site import Lan, Site, open_site
 from protocols.keys import PrivateKey
 from protocols.policy.sighting import Sighting, Source
 
@@ -29,6 +31,9 @@ NODES = 10
 KNOWN_SECONDS = 2.0
 IDLE_SECONDS = 75.0
 """Longer than the pause between two questions."""
+SETTLE_SECONDS = 10.0
+ANNOUNCED_SECONDS = 10.0
+"""In which ten nodes announce themselves, one after the other, and all have heard of it."""
 LOOK_SECONDS = 0.05
 GIVE_UP_SECONDS = 60.0
 
@@ -54,16 +59,34 @@ def _on_lan(site: Site, folder: Path) -> list[Figure]:
     newcomers = [_come_again(node, nodes) for node in nodes]
     processes = [psutil.Process(node.pid) for node in nodes]
     before = sum(sum(process.cpu_times()[:2]) for process in processes)
-    captured = capture_mdns(lan, IDLE_SECONDS)
+    for node in nodes:
+        node.change("PATCH", "/v1/flags", {"discovery_exchange": True})
+    time.sleep(SETTLE_SECONDS)
+    idle = capture(lan, IDLE_SECONDS)
     cpu = (sum(sum(process.cpu_times()[:2]) for process in processes) - before) / NODES / IDLE_SECONDS
-    per_second = captured.size_bytes / IDLE_SECONDS
+    mdns, links = idle[Kind.MDNS] / IDLE_SECONDS, 2 * idle[Kind.SWARM] / NODES / IDLE_SECONDS
+    announcements = _announcement_bytes(lan, nodes, links) / HEARTBEAT_SECONDS
     return [
         _figure("LAN of 10 nodes started together: from the last one ready until each knows all", together, "s"),
         _figure("LAN of 10 nodes: a node from ready until it knows all, p50", percentile(newcomers, 0.5), "s"),
         _figure("the same, p95", percentile(newcomers, 0.95), "s", KNOWN_SECONDS),
-        _figure("10 idle nodes: mDNS sent and received, a node", per_second, "bytes/s", 1_000.0),
+        _figure("10 idle nodes: mDNS sent and received, a node", mdns, "bytes/s"),
+        _figure("10 idle nodes: pings and exchange of members, sent and received, a node", links, "bytes/s"),
+        _figure("10 idle nodes: announcements at each heartbeat, the same", announcements, "bytes/s"),
+        _figure("10 idle nodes: all of that", mdns + links + announcements, "bytes/s", 1_000.0),
         _figure("10 idle nodes: CPU of a whole node", cpu * 100.0, "%", 1.0),
     ]
+
+
+def _announcement_bytes(lan: Lan, nodes: Sequence[LanNode], idle: float) -> float:
+    """What a node sends and receives beside the `idle` bytes a second, when each of the nodes announces itself once."""
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as thread:
+        captured = thread.submit(capture, lan, ANNOUNCED_SECONDS)
+        for node in nodes:
+            node.change("PUT", "/v1/capabilities", {"capabilities": ["label:bench"]})
+        size = 2 * captured.result()[Kind.SWARM] / NODES
+    return size - idle * (time.monotonic() - began)
 
 
 def _come_again(node: LanNode, nodes: Sequence[LanNode]) -> float:

@@ -39,7 +39,7 @@ class Listeners:
         endpoint = self.net.attach(peer)
         self.heard[peer] = []
         endpoint.pubsub.subscribe(
-            TOPIC, lambda author, data: self.heard[peer].append(data), lambda author, data: self.refuse(data)
+            TOPIC, lambda author, data: self.heard[peer].append(data), lambda author, data, _: self.refuse(data)
         )
         self.endpoints.append(endpoint)
         nursery.start_soon(endpoint.run, NoReceiver())

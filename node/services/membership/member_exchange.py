@@ -1,7 +1,9 @@
 """Member exchange: members tell each other which other members they know, and where these can be dialled.
 
-What a member says of another one is hearsay. It is reported as a sighting of each member that is not connected here: of
-one that is not known yet, and of one that is, but may be at another address now.
+A member is asked when it is connected, and again while it is connected with other nodes than this one, which its
+answers to pings show: where both have the same view, there is nothing to tell. What a member says of another one is
+hearsay. It is reported as a sighting of each member that is not connected here: of one that is not known yet, and of
+one that is, but may be at another address now.
 """
 
 from collections import deque
@@ -21,7 +23,7 @@ from protocols.policy.address_scope import Scope, scope_of
 from protocols.policy.sighting import Sighting, Source
 
 EXCHANGE_SECONDS = 5.0
-"""How often one of the members is asked, on average."""
+"""How often one of the members with another view is asked, on average."""
 TIMEOUT_SECONDS = 2.0
 FULL_MAX, FULL_SECONDS = 3, 60.0
 """So many members are asked for announcements as well within so long: they all tell the same, and it may be long."""
@@ -63,12 +65,19 @@ class MemberExchange:
         """When the last members were asked for announcements as well."""
 
     async def run(self) -> None:
-        """Ask one member after another, chosen by chance, until cancelled."""
+        """Ask one member after another that is connected with other nodes than this one, until cancelled."""
+        last = ""
         while True:
             await trio.sleep(EXCHANGE_SECONDS * (0.5 + self._chance()))
-            reachable = self._members.reachable()
-            if reachable:
-                await self.ask(reachable[int(self._chance() * len(reachable))])
+            others = [peer for peer in self._members.reachable() if self._differs(peer)]
+            others = [peer for peer in others if peer != last] or others
+            if others:
+                last = others[int(self._chance() * len(others))]
+                await self.ask(last)
+
+    def _differs(self, peer: str) -> bool:
+        presence = self._members.get(peer)
+        return presence is not None and presence.view != self._members.view()
 
     async def greet(self, peer: str) -> None:
         """Ask a member that has just connected, and one of the first ones for what all nodes announce as well."""

@@ -153,7 +153,7 @@ class Neighbours:
     # -- sightings --------------------------------------------------------------------------------------------
 
     def saw(self, sighting: Sighting) -> None:
-        """A source reports a peer: what may be dialled of it is taken up in the picture, and what an earlier build stored
+        """A source reports a peer: what may be dialled of it is taken up in the picture. What an earlier build stored
         of it, and is not accepted today, is dropped."""
         addresses = self._take(sighting)
         if sighting.source is Source.STORE and (presence := self._members.get(sighting.peer)):
@@ -219,6 +219,13 @@ class Neighbours:
         """Whether this peer is connected and has said hello."""
         presence = self._members.get(peer)
         return presence is not None and presence.is_connected
+
+    def view(self) -> bytes:
+        """Stands for the set of the nodes that this one is connected with (`Members.view`)."""
+        return self._members.view()
+
+    def pinged(self, peer: str) -> None:
+        self._failure_detector.handle(failure_detector.PingReceived(peer))
 
     def addresses_of(self, peer: str, *, asker: str) -> tuple[str, ...]:
         """The addresses of a peer, or of this node, for another peer that asks."""
@@ -339,6 +346,7 @@ class Neighbours:
         now, now_ms = trio.current_time(), self._now_ms()
         presence.round_trip_seconds = now - started
         presence.clock_offset_ms = pong.now_ms - (sent_ms + now_ms) / 2
+        presence.view = pong.view
         self._log_continuity.heard(presence.member.peer, pong.sequence)
         self._members.caught_up(presence, started - (pong.oldest_hint_ms / 1000.0 if pong.hints else 0.0))
         if now_ms - presence.member.last_seen_ms > SEEN_MS:

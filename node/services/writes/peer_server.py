@@ -114,6 +114,7 @@ class PeerServer:
             raise Forbidden("say hello first: this node speaks with members of its own swarm only")
         match request:
             case Ping():
+                self._neighbours.pinged(peer)
                 return self._pong(peer)
             case Merge():
                 self._on_sequence(peer, request.sequence)
@@ -136,10 +137,13 @@ class PeerServer:
         self._ahead_ms = max(self._ahead_ms, self._now_ms() - trio.current_time() * 1000.0)
         hint_count = self._store.hint_counts().get(peer, 0)
         if not self._knows_debts(peer):
-            return Pong(self._now_ms(), max(1, hint_count), LONG_MS, self._store.last_sequence)
+            return self._pong_of(max(1, hint_count), LONG_MS)
         if hint_count:
             return self._pong_with_hints(peer, hint_count)
-        return Pong(self._now_ms(), 0, 0, self._store.last_sequence)
+        return self._pong_of(0, 0)
+
+    def _pong_of(self, hint_count: int, oldest_ms: int) -> Pong:
+        return Pong(self._now_ms(), hint_count, oldest_ms, self._store.last_sequence, self._neighbours.view())
 
     async def _pong_with_hints(self, peer: str, hint_count: int) -> Reply:
         now_ms = self._now_ms()
@@ -147,7 +151,7 @@ class PeerServer:
         # A hint that is not due was postponed. Its age would cost another read, and it may be the oldest of all.
         age_ms = int(trio.current_time() * 1000.0 + self._ahead_ms) - due[0].at_ms if due else LONG_MS
         oldest_ms = max(0, age_ms) if len(due) >= hint_count and age_ms > -100 else LONG_MS
-        return Pong(now_ms, hint_count, oldest_ms, self._store.last_sequence)
+        return self._pong_of(hint_count, oldest_ms)
 
     def _merge(self, peer: str, encoded: Sequence[bytes]) -> DeferredReply | Awaitable[Reply]:
         progress = _MergeProgress(len(encoded), lambda: self._store.last_sequence)

@@ -63,8 +63,9 @@ SWEEP_SECONDS = 10.0
 VERIFIED_AT_ONCE = 16
 """Messages (each with a signature, 50 microseconds) that are handled before other tasks get their turn."""
 
-Deliver = Callable[[str, str, bytes], bool | None]
-"""Called with the topic, the author's peer id, the data and the peer that passed it on; returns what a `TopicValidator` does. Must not raise."""
+Deliver = Callable[[str, str, bytes, str], bool | None]
+"""Called with the topic, the author's peer id, the data and the peer that passed it on; returns what a `TopicValidator`
+does. Must not raise."""
 
 
 class PubsubAdapter(Pubsub):

@@ -42,7 +42,7 @@ from node.swarm.limits import USUAL, SwarmLimits
 log = logging.getLogger(__name__)
 
 PROTOCOL = "/yamux/1.0.0"
-SILENT_TICKS_PING, SILENT_TICKS_MAX = 2, 5
+SILENT_TICKS_PING, SILENT_TICKS_MAX = 5, 8
 """Seconds without a byte from the peer until it is pinged, and until the connection is closed."""
 REFUSED_MAX = 1024
 """Streams that were reset because there were too many; a peer that opens more of them on one connection breaks the

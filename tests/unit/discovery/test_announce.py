@@ -74,8 +74,8 @@ async def test_a_node_announces_at_start_on_change_and_as_a_heartbeat(autojump_c
         await until(lambda: len(rig.swarm.published) == 2)
         assert trio.current_time() < 0.1
         assert rig.swarm.published[1].capabilities == (Role("planner"),)
-        await until(lambda: len(rig.swarm.published) == 4, seconds=1000)
-        assert trio.current_time() == pytest.approx(2 * HEARTBEAT_SECONDS, rel=0.01)
+        await trio.sleep(2.01 * HEARTBEAT_SECONDS)
+        assert len(rig.swarm.published) == 4
         sequences = [each.sequence for each in rig.swarm.published]
         assert sequences == sorted(set(sequences))
         assert all(each.expires_ms > now_ms() for each in rig.swarm.published[2:])
@@ -123,10 +123,12 @@ async def test_a_larger_swarm_has_a_slower_heartbeat(autojump_clock: trio.testin
     async with running() as rig:
         keys = [PrivateKey.from_seed(number.to_bytes(32)) for number in range(1, 101)]
         for key in keys:
-            rig.finder.met(key.peer_id, of(key, expires_ms=now_ms() + 10**7), clock_ms=now_ms())
-        await until(lambda: len(rig.swarm.published) == 3, seconds=2000)
-        assert trio.current_time() == pytest.approx(1600.0, rel=0.01)
-        assert rig.swarm.published[-1].expires_ms - now_ms() == pytest.approx(4_800_000, rel=0.01)
+            rig.finder.met(key.peer_id, of(key, expires_ms=now_ms() + 5 * 10**7), clock_ms=now_ms())
+        await trio.sleep(11_900.0)
+        assert len(rig.swarm.published) == 2
+        await trio.sleep(200.0)
+        assert len(rig.swarm.published) == 3
+        assert rig.swarm.published[-1].expires_ms - now_ms() == pytest.approx(36_000_000, rel=0.02)
 
 
 async def test_what_could_not_be_announced_is_announced_soon(autojump_clock: trio.testing.MockClock) -> None:

@@ -29,6 +29,7 @@ from protocols.messages import (
     MEMBERS_MAX,
     TEXT_MAX,
     TRACE_MAX,
+    VIEW_BYTES,
     AddProvider,
     EnvelopesReply,
     FailedReply,
@@ -101,7 +102,9 @@ REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
 }
 REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
-    Pong: st.builds(Pong, numbers, numbers, numbers, sequences),
+    Pong: st.builds(
+        Pong, numbers, numbers, numbers, sequences, st.just(b"") | st.binary(min_size=VIEW_BYTES, max_size=VIEW_BYTES)
+    ),
     MergeReply: st.builds(MergeReply, numbers, refusals, sequences),
     HeadsReply: st.builds(HeadsReply, many_digests, encoded),
     VersionsReply: st.builds(VersionsReply, encoded, numbers, numbers),

@@ -147,10 +147,10 @@ async def test_an_error_repeats_the_beginning_of_a_long_path(api: Api) -> None:
 async def test_a_defect_is_a_500_that_names_only_the_request(
     api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken() -> None:
+    def broken(**_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(api.node, "peers", broken)
+    monkeypatch.setattr(api.node.peer_list, "page", broken)
     error = await api.refused(500, "GET", "/v1/peers")
     assert error["code"] == "UCXL-500-INTERNAL"
     assert "secret detail" not in json.dumps(error)

@@ -42,11 +42,11 @@ async def test_an_api_that_fails_again_and_again_is_degraded_and_reveals_no_secr
         await api.refused(400, "GET", "/v1/pending", params={"state": "nonsense"})
     assert health_of_api() == ("healthy", 0, ()), "an error of the client is no failure of the API"
 
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise RuntimeError("a secret")
 
     with monkeypatch.context() as patched:
-        patched.setattr(api.node, "peers", fail)
+        patched.setattr(api.node.peer_list, "page", fail)
         for _ in range(3):
             assert health_of_api()[0] == "healthy"
             await api.refused(500, "GET", "/v1/peers")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from node.store.members import Member
 from node.swarm.members import Members
 from protocols.keys import PrivateKey
+from protocols.messages import VIEW_BYTES
 from protocols.placement import nearest
 from protocols.ucxl import key_of
 
@@ -38,6 +39,23 @@ def test_remembered_members_are_members_and_not_yet_connected() -> None:
     assert [presence.member.peer for presence in here.all()] == PEERS[:3]
     assert here.reachable() == ()
     assert here.get(OWN) is None
+
+
+def connect(here: Members, *peers: str) -> None:
+    for peer in peers:
+        here.put(member(peer)).is_connected = True
+    here.notify_changed()
+
+
+def test_two_nodes_that_are_connected_with_each_other_and_the_same_others_have_the_same_view() -> None:
+    one, two = Members(PEERS[0], replication=3), Members(PEERS[1], replication=3)
+    assert one.view() != two.view()
+    connect(one, *PEERS[1:6])
+    connect(two, *reversed(PEERS[2:6]), PEERS[0])
+    two.put(member(PEERS[9]))
+    assert one.view() == two.view() and len(one.view()) == VIEW_BYTES
+    connect(two, PEERS[9])
+    assert one.view() != two.view()
 
 
 def test_an_updated_member_keeps_its_presence() -> None:

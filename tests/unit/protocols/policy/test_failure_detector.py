@@ -16,6 +16,7 @@ from protocols.policy.failure_detector import (
     FailureDetector,
     FrameReceived,
     GiveUp,
+    PingReceived,
     PongReceived,
     SendPing,
     Suspected,
@@ -27,7 +28,7 @@ from tests.unit.ticks import due, run_until
 
 def connected(*peers: str, now: float = 0.0) -> FailureDetector:
     """Pings every 2 s, suspects every 0.25 s, gives up after 5 s, and is late itself after 0.5 s."""
-    machine = FailureDetector()
+    machine = FailureDetector(ping_seconds=2.0, give_up_seconds=5.0)
     for peer in peers:
         assert machine.handle(ConnectionOpened(peer), now) == ()
     return machine
@@ -50,6 +51,49 @@ def test_a_connected_peer_is_pinged_all_the_time() -> None:
         assert machine.handle(PongReceived("a"), second) == ()
     machine.handle(FrameReceived("a"), 7.9)
     assert run_until(machine, 8.0) == [(8.0, SendPing("a"))], "also when frames come: a pong carries more than life"
+
+
+def test_the_end_that_is_pinged_pings_too_and_lets_the_other_one_come_first_again() -> None:
+    machine = connected("a")
+    assert machine.handle(PingReceived("a"), 0.9) == (), "its own is not due for long"
+    assert machine.handle(PingReceived("a"), 1.1) == (SendPing("a"),)
+    assert machine.handle(PingReceived("a"), 1.2) == (), "once"
+    machine.handle(PongReceived("a"), 1.2)
+    assert machine.handle(PingReceived("a"), 3.2) == (SendPing("a"),)
+    machine.handle(PongReceived("a"), 3.2)
+    assert run_until(machine, 5.5) == [(5.45, SendPing("a"))], "the other one did not come"
+    machine.handle(PongReceived("a"), 5.45)
+    assert run_until(machine, 7.5) == [(7.45, SendPing("a"))]
+
+
+def test_two_ends_ping_in_turn_and_in_the_same_moment() -> None:
+    """Each ping and each pong takes a millisecond. Between two exchanges there is a whole interval."""
+    ends = {name: connected(other) for name, other in (("a", "b"), ("b", "a"))}
+    other = {"a": "b", "b": "a"}
+    arriving: list[tuple[float, str, Event]] = []
+    pings: list[float] = []
+    now = 0.0
+
+    def sent(name: str, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            assert effect == SendPing(other[name])
+            pings.append(now)
+            arriving.append((now + 0.001, other[name], PingReceived(name)))
+            arriving.append((now + 0.002, name, PongReceived(other[name])))
+
+    while now < 20.0:
+        arriving.sort(key=lambda each: each[0])
+        next_tick = min(due(end) for end in ends.values())
+        if arriving and arriving[0][0] <= next_tick:
+            now, name, event = arriving.pop(0)
+            sent(name, ends[name].handle(event, now))
+        else:
+            now = next_tick
+            for name, end in ends.items():
+                sent(name, end.handle(Tick(), now))
+    later = [at for at in pings if at > 4.0]  # at first both ping by themselves
+    assert len(later) == pytest.approx(2 * 16.0 / 2.0, abs=2)
+    assert all(second - first < 0.002 for first, second in zip(later[::2], later[1::2], strict=False))
 
 
 @pytest.mark.parametrize("tick", [0.0, 1.0, 1.99])
@@ -143,7 +187,7 @@ def test_a_frame_costs_the_same_however_many_peers_there_are() -> None:
             looked.append(pulse)
             return super()._due(pulse)
 
-    machine = Counting()
+    machine = Counting(ping_seconds=2.0, give_up_seconds=5.0)
     for number in range(100):
         machine.handle(ConnectionOpened(f"p{number}"), 0.0)
     before = due(machine)
@@ -155,14 +199,14 @@ def test_a_frame_costs_the_same_however_many_peers_there_are() -> None:
 
 
 PEERS = ["a", "b", "c"]
-kinds = st.sampled_from([ConnectionOpened, ConnectionClosed, FrameReceived, DeadlineMissed, PongReceived])
+kinds = st.sampled_from([ConnectionOpened, ConnectionClosed, FrameReceived, PingReceived, DeadlineMissed, PongReceived])
 events = st.builds(lambda kind, peer: kind(peer), kinds, st.sampled_from(PEERS))
 steps = st.lists(st.tuples(st.floats(0, 1.5), st.none() | events))
 
 
 @given(steps)
 def test_any_events_in_any_order_keep_the_invariants(history: list[tuple[float, Event | None]]) -> None:
-    machine, now = FailureDetector(), 0.0
+    machine, now = FailureDetector(ping_seconds=2.0, give_up_seconds=5.0), 0.0
     here: dict[str, float] = {}
     pinged: dict[str, float] = {}
     suspects: set[str] = set()
@@ -208,4 +252,4 @@ def test_any_events_in_any_order_keep_the_invariants(history: list[tuple[float, 
             assert machine.heard_at(peer) == here.get(peer)
             if peer in here:
                 assert now - here[peer] <= 5.0, "given up by now"
-                assert now - pinged[peer] <= (0.25 if peer in suspects else 2.0) + 1e-9, "pinged by now"
+                assert now - pinged[peer] <= (0.25 if peer in suspects else 2.25) + 1e-9, "pinged by now"

@@ -3,7 +3,7 @@
 import trio
 import trio.testing
 
-from node.services.membership.member_exchange import FULL_MAX, FULL_SECONDS, TAKEN_MAX, MemberExchange
+from node.services.membership.member_exchange import EXCHANGE_SECONDS, FULL_MAX, FULL_SECONDS, TAKEN_MAX, MemberExchange
 from node.store.members import Member
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
@@ -120,3 +120,34 @@ async def test_a_few_of_those_that_connect_are_asked_for_announcements_too(
         assert await asks(1) == [True]
         assert exchange.answer(GetMembers(with_announcements=True), is_here=True).announcements == (announced,)
         assert exchange.answer(GetMembers(), is_here=True).announcements == ()
+
+
+async def test_only_members_that_are_connected_with_others_than_this_node_are_asked_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    net, members = OneEnd(), Members("own", replication=20)
+    async with rpc_over(net, RecordingService()) as rpc, trio.open_nursery() as nursery:
+        exchange = MemberExchange(
+            rpc=rpc,
+            members=members,
+            peer_policy=PeerPolicy(),
+            chance=lambda: 0.0,
+            is_on=lambda: True,
+            sightings=Seen(),
+            announce=silent_finder(),
+        )
+        here = [members.put(member(name, LAN)) for name in ("p2", "p3", "p4")]
+        for presence in here:
+            presence.is_connected = True
+            net.come(presence.member.peer)
+        members.notify_changed()
+        for presence in here:
+            presence.view = members.view()
+        nursery.start_soon(exchange.run)
+        await trio.sleep(20 * EXCHANGE_SECONDS)
+        assert not any(net.requests(name) for name in ("p2", "p3", "p4")), "all have the same view"
+        here[0].view = here[1].view = b"another."
+        await trio.sleep(20 * EXCHANGE_SECONDS)
+        asked = [len(net.requests(name)) for name in ("p2", "p3", "p4")]
+        assert min(asked[:2]) > 5 and abs(asked[0] - asked[1]) <= 1 and not asked[2], "both, in turn"
+        nursery.cancel_scope.cancel()

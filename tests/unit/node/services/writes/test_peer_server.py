@@ -37,7 +37,10 @@ class Friends:
 
     def connected(self, *_: object) -> None: ...
 
-    disconnected = heard = missed = connected
+    disconnected = heard = missed = pinged = connected
+
+    def view(self) -> bytes:
+        return b""
 
 
 def encoded(count: int) -> list[bytes]:
