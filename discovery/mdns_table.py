@@ -2,7 +2,9 @@
 
 An answer proves nothing: any host of the network can send any record. So what each host says of a peer is kept beside
 what others say of it, and the addresses of all are reported: they are dialled, and a handshake proves where the peer
-is. No host can take away what another one says. Each has a share of the records and of the messages.
+is. No host can take away what another one says. But a node may get another address. So when hosts say different
+things of a peer, all are asked at once, and the record of one that does not repeat it while another one does is
+dropped. Each host has a share of the records and of the messages.
 
 A peer that says goodbye, or whose records were not repeated for their time to live, is lost. A record is repeated
 because some node asks: this one asks again when a record is older than half of its time to live. All nodes hear all
@@ -39,7 +41,10 @@ ASK_AGAIN_SECONDS = 60.0
 ASK_JITTER_SECONDS = 18.0
 """So that one node asks for all of them."""
 ASK_PAUSE_SECONDS = 15.0
-"""Between two questions for a record that nobody repeats."""
+"""Between two questions for a record that nobody repeats, and between two series of those for disputed peers."""
+ANSWER_SECONDS = 1.5
+"""How long the host of a disputed record has to repeat it: a responder that has sent the same one a moment ago waits a
+second (RFC 6762, 6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class _Record:
 
     said: PeerRecord
     heard_at: float
+    asked_at: float = inf
+    """When all were asked since it was heard, and other hosts say something else."""
 
 
 _Key = tuple[str, str]
@@ -85,6 +92,8 @@ class MdnsTable:
         """By sender, the least recent one first."""
         self._questions_at: list[float] = []
         self._asked_at = -inf
+        self._disputed_at = -inf
+        """When a disputed peer was the reason of questions last."""
         self._jitter = chance() * ASK_JITTER_SECONDS
 
     def __len__(self) -> int:
@@ -122,6 +131,9 @@ class MdnsTable:
         self._of_peer.setdefault(said.peer, {})[key] = None
         self._of_sender[sender] += 1
         self._bound(said.peer)
+        if len(self._of_peer[said.peer]) > 1 and now - self._disputed_at >= ASK_PAUSE_SECONDS:
+            self._disputed_at = now
+            self.ask_soon(now)
         peers = dict.fromkeys((*before, said.peer))
         return tuple(change for peer in peers for change in self._report(peer, now))
 
@@ -145,11 +157,16 @@ class MdnsTable:
         return self._report(known.said.peer, now)
 
     def expire(self, now: float) -> Sequence[Change]:
-        """Drop what was not repeated for its time to live."""
-        old = {key: known.said.peer for key, known in self._records.items() if now - known.heard_at >= TTL_SECONDS}
+        """Drop what was not repeated for its time to live, or when all were asked and another host answered."""
+        old = {key: known.said.peer for key, known in self._records.items() if self._is_over(known, now)}
         for key in old:
             self._remove(key)
-        return [change for peer in dict.fromkeys(old.values()) for change in self._report(peer, now)]
+        return tuple(change for peer in dict.fromkeys(old.values()) for change in self._report(peer, now))
+
+    def _is_over(self, known: _Record, now: float) -> bool:
+        if now - known.asked_at >= ANSWER_SECONDS:
+            return any(self._records[key].heard_at > known.asked_at for key in self._of_peer[known.said.peer])
+        return now - known.heard_at >= TTL_SECONDS
 
     def unreported(self, peer: str) -> None:
         """A report was not taken: the next answer of this peer is reported again."""
@@ -210,6 +227,9 @@ class MdnsTable:
     def asked(self, now: float) -> Sequence[tuple[str, float]]:
         """A question is sent now. Returns (name, seconds left to live) of those that need not answer."""
         named = self._fresh(now) if self._questions_at else []
+        for keys in self._of_peer.values():
+            for key in keys if len(keys) > 1 else ():
+                self._records[key].asked_at = min(self._records[key].asked_at, now)
         self._questions_at = [at for at in self._questions_at if at > now]
         self._asked_at = now
         self._jitter = self._chance() * ASK_JITTER_SECONDS

@@ -14,7 +14,7 @@ from netsim.lan.site import Host, Site
 from tests.until import block_until
 
 NO_MDNS = ("--no-mdns",)
-NO_DISCOVERY = {f"BZZZ_DISCOVERY_{source}": "false" for source in ("EXCHANGE", "ANNOUNCE", "RENDEZVOUS")}
+NO_DISCOVERY = {f"BZZZ_DISCOVERY_{source}": "false" for source in ("EXCHANGE", "ANNOUNCE", "DHT")}
 
 
 def started(host: Host, folder: Path, *options: str, environment: dict[str, str] | None = None) -> LanNode:

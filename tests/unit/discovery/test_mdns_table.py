@@ -4,6 +4,7 @@ import pytest
 
 from discovery.mdns_records import ADDRESSES_MAX, TTL_SECONDS, BadRecord, Fault, PeerRecord
 from discovery.mdns_table import (
+    ANSWER_SECONDS,
     ASK_AGAIN_SECONDS,
     ASK_JITTER_SECONDS,
     ASK_PAUSE_SECONDS,
@@ -66,9 +67,9 @@ def test_a_peer_that_says_goodbye_is_lost(table: MdnsTable) -> None:
 def test_a_peer_that_is_not_heard_for_its_time_to_live_is_lost(table: MdnsTable) -> None:
     table.heard("a", record(), HOST, 0.0)
     table.heard("b", record("other"), HOST, 1.0)
-    assert table.expire(TTL_SECONDS - 0.1) == []
-    assert table.expire(TTL_SECONDS) == [Gone("peer")]
-    assert table.expire(TTL_SECONDS + 1.0) == [Gone("other")]
+    assert table.expire(TTL_SECONDS - 0.1) == ()
+    assert table.expire(TTL_SECONDS) == (Gone("peer"),)
+    assert table.expire(TTL_SECONDS + 1.0) == (Gone("other"),)
 
 
 def test_a_peer_that_starts_again_with_a_new_name_replaces_its_old_one(table: MdnsTable) -> None:
@@ -104,15 +105,38 @@ def test_what_another_host_says_of_a_peer_is_tried_beside_what_the_first_one_say
     assert table.heard("b", lie, ATTACKER, 31.0) == (Found(record("peer", "/true", "/lie", "/lie 2")),)
 
 
-def test_a_node_that_moves_is_reported_at_both_addresses_until_the_first_one_expires(table: MdnsTable) -> None:
+def test_a_node_that_moves_is_reported_at_both_addresses_until_the_first_one_is_silent_though_asked(
+    table: MdnsTable,
+) -> None:
     """With the same name, or with a new one because it has started again too."""
     moved = record("peer", "/elsewhere")
     for name in ("a", "b"):
         table.heard("a", record(), HOST, 0.0)
         assert table.heard(name, moved, OTHER, 1.0) == (Found(record("peer", "/one", "/elsewhere")),)
-        assert table.expire(TTL_SECONDS) == [Found(moved)]
-        assert table.ended(name, OTHER, TTL_SECONDS) == (Gone("peer"),)
+        assert table.question_due() == 1.0
+        assert table.asked(1.0) == [], "neither is named as known: both are to answer"
+        assert table.expire(1.0 + ANSWER_SECONDS) == (), "it may be that no message arrives"
+        assert table.heard(name, moved, OTHER, 2.9) == ()
+        assert table.expire(3.0) == (Found(moved),)
+        assert table.ended(name, OTHER, 4.0) == (Gone("peer"),)
         table = MdnsTable(OWN, chance=lambda: 0.5)
+
+
+def test_hosts_that_repeat_what_they_say_are_all_heard_and_cannot_have_this_node_ask_all_the_time(
+    table: MdnsTable,
+) -> None:
+    table.heard("a", record(), HOST, 0.0)
+    questions = 0
+    for tenth in range(1, 300):
+        now = tenth / 10
+        table.heard("a", record("peer", "/elsewhere"), ATTACKER, now)
+        if table.question_due() <= now:
+            table.asked(now)
+            questions += 1
+            table.heard("a", record(), HOST, now + 0.05)
+        assert table.expire(now) == ()
+    assert len(table) == 2
+    assert questions <= 2 * len(FIRST_QUESTIONS_AT)
 
 
 def test_many_hosts_that_lie_about_a_peer_keep_it_from_no_report(table: MdnsTable) -> None:
@@ -135,7 +159,7 @@ def test_the_same_record_by_another_interface_of_the_node_changes_nothing_until_
     table.heard("a", record(), HOST, 0.0)
     assert table.heard("a", record(), "fe80::1", 1.0) == ()
     assert table.heard("a", record(), "fe80::1", TTL_SECONDS / 2) == (Found(record()),)
-    assert table.expire(TTL_SECONDS) == []
+    assert table.expire(TTL_SECONDS) == ()
     assert table.heard("a", record("peer", "/two"), "fe80::1", TTL_SECONDS) != ()
 
 
