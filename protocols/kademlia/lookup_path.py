@@ -75,9 +75,10 @@ class Candidate:
             namer.named_answered += 1
 
     def failed(self) -> None:
+        """It did not answer, or lied. A liar is there, so that whoever named it loses no credit."""
         self.state = State.FAILED
         for namer in self.namers:
-            namer.named_failed += 1
+            namer.named_failed += not self.is_liar
 
     def named_by(self, namer: "Candidate", contact: Contact) -> None:
         """Another peer names it too. New addresses are a reason to ask it again where it failed."""

@@ -48,7 +48,9 @@ class Lookups:
         return await self._run(place_of_key(key), FindNode(key), ClosestPeers(), _nothing)
 
     async def refresh(self, place: int) -> Result:
-        """Look up a place of the bucket of the routing table that this place is in."""
+        """Look up a place of the bucket of the routing table that this place is in; this node's own place itself."""
+        if place == self._routing.table.own_place:
+            return await self.find_node(peer_id_bytes(self._own))
         shared = 256 - (self._routing.table.own_place ^ place).bit_length()
         return await self.find_node(await _key_near(place, min(shared + 1, REFRESH_BITS_MAX)))
 

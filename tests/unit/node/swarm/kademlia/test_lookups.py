@@ -13,7 +13,7 @@ from protocols.kademlia.lookup_events import Outcome
 from protocols.kademlia.lookup_purposes import FirstValue
 from protocols.kademlia.message_codec import encode_answer
 from protocols.kademlia.messages import Answer, FindNode, GetValue, Ping, PutValue, Record, Request
-from protocols.keys import PrivateKey
+from protocols.keys import PrivateKey, peer_id_bytes
 from protocols.placement import nearest, place_of_key
 from tests.unit.node.swarm.kademlia.peers import Peers
 
@@ -96,7 +96,7 @@ async def test_a_peer_that_answers_wrongly_lies_and_loses_its_place(autojump_clo
 async def test_an_invalid_value_is_a_lie_and_the_valid_one_is_found(autojump_clock: Clock) -> None:
     rig = Rig()
     near = nearest(KEY, NAMES, 20)
-    liars = (near[1], near[4], near[9])
+    liars = near[:7]
     rig.values = dict.fromkeys(liars, b"forged") | {near[7]: b"value"}
     purpose = FirstValue(lambda value: value == b"value")
     result = await rig.lookups.get_value(KEY, purpose)
@@ -112,6 +112,12 @@ async def test_a_bucket_is_refreshed_by_a_key_in_it(bit: int, autojump_clock: Cl
     key = next(request.key for _, request in rig.peers.asked if isinstance(request, FindNode))
     distance = place_of_key(key) ^ rig.routing.table.own_place
     assert distance.bit_length() == bit + 1
+
+
+async def test_the_bucket_of_this_node_is_refreshed_by_its_own_id(autojump_clock: Clock) -> None:
+    rig = Rig()
+    await rig.lookups.refresh(rig.routing.table.own_place)
+    assert {request for _, request in rig.peers.asked} == {FindNode(peer_id_bytes(OWN))}
 
 
 async def test_a_lookup_that_is_cancelled_leaves_nothing_behind(autojump_clock: Clock) -> None:
