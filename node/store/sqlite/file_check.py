@@ -21,6 +21,12 @@ CHECKED_WHOLE_BYTES_MAX: Final = 64 * 1024 * 1024
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_BYTES: Final = 100
 
+_NO_INDEX: Final = (
+    sqlite3.SQLITE_IOERR_SHMSIZE,  # a full disk has no room for the index of the write-ahead file
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+)
+
 _PROBES: Final = (
     "SELECT value FROM meta WHERE name = 'log_id'",
     "SELECT * FROM versions ORDER BY sequence DESC LIMIT 1",
@@ -52,9 +58,14 @@ def check(path: Path, *, oldest_schema: int, newest_schema: int) -> None:
     try:
         _check_content(path, size, schemas)
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
+        if isinstance(error, sqlite3.OperationalError) and _is_of_disk(error.sqlite_errorcode):
             raise
         raise _damaged(path, str(error)) from error
+
+
+def _is_of_disk(code: int) -> bool:
+    """Whether an error is that of the disk or the directory, and says nothing of the file."""
+    return code & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL) or code in _NO_INDEX
 
 
 def _has_log(path: Path) -> bool:

@@ -101,3 +101,19 @@ async def test_a_large_truncated_file_is_refused_without_reading_all_of_it(
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match="No such file"):
         SqliteStore.open(tmp_path / "nowhere" / "store.sqlite3", random_id=LOG_ID)
+
+
+async def test_a_disk_without_room_for_the_index_of_the_write_ahead_file_is_no_damage(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(path)
+
+    def full(*_: object) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+        raise error
+
+    monkeypatch.setattr(file_check, "connect", full)
+    message = refused(path)
+    assert "cannot be opened as the store: disk I/O error" in message
+    assert "damaged" not in message
