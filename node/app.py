@@ -1,126 +1,26 @@
-"""Composition root: puts a node together, and runs it in an environment of network, store, clock and random numbers.
+"""Runs a node in an environment: starts the tasks of its parts in their order, and ends them together.
 
-In a process the environment is libp2p, SQLite and the machine's clock (`node/process/run.py`); in the simulator it is
-memory, one seed and one virtual clock. Nothing below this module depends on which.
-
-Each function below makes parts that are complete when they are made: there are no setters. Parts learn of later changes
-through subscriptions.
+`node/composition.py` makes the parts. Nothing here or below depends on which environment it is.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import trio
 
-from discovery.finder import Finder
-from node.config.flags import Flags, Force, refuse_nothing, refuse_swarm
+from node.composition import Base, make_base, make_dht, make_discovery, make_mock, make_node, make_swarm
 from node.config.settings import Settings
-from node.dht.base import DHT, Backend
-from node.dht.call_metrics import CallMetrics
-from node.dht.circuit_breaker import CircuitBreaker
+from node.dht.base import Backend
 from node.dht.dispatch import DispatchDHT
-from node.dht.handoff import offer_nothing
-from node.dht.hybrid import HybridDHT
-from node.dht.mock import MockDHT
-from node.dht.readable_heads import ReadableHeads
-from node.dht.real import RealDHT
-from node.metrics import Meters
+from node.environment import Environment
 from node.node import Node
-from node.node_metrics import NodeMetrics
 from node.periodic import keep_running
-from node.services.control.audit import Audit
-from node.services.control.audit_file import AuditStorage, MemoryAuditStorage
-from node.services.control.capability_store import CapabilityStore
-from node.services.control.flag_effects import BreakerAuditor, apply_to_breaker, changes_held_keys
-from node.services.control.flag_store import FlagStore
-from node.services.membership.directory import Directory
-from node.services.membership.discovery import Discovery, Surroundings, discovery_of
-from node.services.membership.log_continuity import LogContinuity, compare_with_last_run
-from node.services.membership.peer_list import PeerList
-from node.services.membership.this_node import ThisNode
-from node.services.observe.health import HealthMonitor
-from node.services.observe.probes import Probes
+from node.services.control.flag_effects import apply_to_breaker
 from node.services.observe.scrubber import Scrubber
 from node.services.reads.reconciler import Reconciler
-from node.services.reads.resolver import Resolver
-from node.services.writes.admission import Admission
-from node.services.writes.author import Author
-from node.services.writes.hint_assignment import HintAssignment
-from node.services.writes.hint_retry import HintRetry
-from node.services.writes.hinted_handoff import HintedHandoff
-from node.services.writes.kademlia_records import KademliaRecords
 from node.services.writes.peer_server import PeerServer
-from node.services.writes.provider_book import ProviderBook
-from node.services.writes.receipts import Receipts
-from node.services.writes.reissue import ClockRefusals, Reissuer
-from node.store.base import Store
-from node.store.marks import LOST_MARK, RECONCILED_MARK, UNPROVED_MARK
+from node.services.writes.reissue import Reissuer
 from node.swarm.base import Network
-from node.swarm.delivery import Delivery
-from node.swarm.kademlia.kademlia import Kademlia
-from node.swarm.limits import USUAL, SwarmLimits
-from node.swarm.members import Members
-from node.swarm.peer_policy import PeerPolicy
-from node.swarm.reconciliation import Reconciliation
-from node.swarm.rpc import Rpc
-from protocols.keys import PrivateKey
-from protocols.policy.own_addresses import AddressRules
-from protocols.policy.signature_cache import SignatureCache
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
-    """What a node runs on. `network` is None for the mock backend: no host, no socket."""
-
-    key: PrivateKey
-    network: Network | None
-    store: Store
-    now_ms: Callable[[], int]
-    """The wall clock, Unix milliseconds. Deadlines run on trio's clock."""
-    chance: Callable[[], float]
-    """Draws from [0, 1)."""
-    peer_policy: PeerPolicy = field(default_factory=PeerPolicy)
-    """Which peers the node accepts; the network asks it too."""
-    limits: SwarmLimits = USUAL
-    audit_storage: AuditStorage = field(default_factory=MemoryAuditStorage)
-    """Where the audit log is kept."""
-    mdns: Callable[[ThisNode], Finder] | None = None
-    """Makes the finder on the local network; None where there is none."""
-    verified: SignatureCache = field(default_factory=SignatureCache)
-    """The signatures that were checked; the nodes of one process may share it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Base:
-    """The parts that every node has, whether it has a network or not."""
-
-    environment: Environment
-    settings: Settings
-    members: Members
-    audit: Audit
-    flags: FlagStore
-    capabilities: CapabilityStore
-    meters: Meters | None
-    call_metrics: CallMetrics
-    readable: ReadableHeads
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Swarm:
-    """The parts of a node that speak with other nodes."""
-
-    this_node: ThisNode
-    rpc: Rpc
-    providers: ProviderBook
-    kademlia: Kademlia
-    delivery: Delivery
-    breaker: CircuitBreaker
-    auditor: BreakerAuditor
-    log_continuity: LogContinuity
-    refusals: ClockRefusals
-    handoff: HintedHandoff
-    assignment: HintAssignment
 
 
 async def run(
@@ -136,7 +36,7 @@ async def run(
 
 
 async def _run_over_store(environment: Environment, settings: Settings, task_status: trio.TaskStatus[Node]) -> None:
-    base = _base(environment, settings)
+    base = make_base(environment, settings)
     async with trio.open_nursery() as nursery:
         await base.flags.begin()
         nursery.start_soon(keep_running, base.flags.run, "the end of overrides")
@@ -147,15 +47,15 @@ async def _run_over_store(environment: Environment, settings: Settings, task_sta
             await _run_in_swarm(base, environment.network, task_status)
 
 
-async def _run_alone(base: _Base, task_status: trio.TaskStatus[Node]) -> None:
+async def _run_alone(base: Base, task_status: trio.TaskStatus[Node]) -> None:
     dht = DispatchDHT(
         base.flags.current,
-        lambda flags: {Backend.MOCK: _mock(base, flags)},
+        lambda flags: {Backend.MOCK: make_mock(base, flags)},
         store=base.environment.store,
         call_metrics=base.call_metrics,
     )
     base.flags.subscribe(lambda _, after: dht.use_flags(after))
-    node = _node(base, dht, None, None)
+    node = make_node(base, dht, None, None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(node.admission.run)
         nursery.start_soon(node.resolver.run)
@@ -164,11 +64,11 @@ async def _run_alone(base: _Base, task_status: trio.TaskStatus[Node]) -> None:
         task_status.started(node)
 
 
-async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskStatus[Node]) -> None:
-    swarm = _swarm(base, network)
-    dht = _dht(base, swarm)
-    discovery = _discovery(base, swarm, dht)
-    node = _node(base, dht, swarm, discovery)
+async def _run_in_swarm(base: Base, network: Network, task_status: trio.TaskStatus[Node]) -> None:
+    swarm = make_swarm(base, network)
+    dht = make_dht(base, swarm)
+    discovery = make_discovery(base, swarm, dht)
+    node = make_node(base, dht, swarm, discovery)
     apply_to_breaker(swarm.breaker, replace(base.flags.current, override=None), base.flags.current)
     environment = base.environment
     reissuer = Reissuer(
@@ -211,292 +111,3 @@ async def _run_in_swarm(base: _Base, network: Network, task_status: trio.TaskSta
             nursery.start_soon(task)
         await nursery.start(discovery.neighbours.run)
         task_status.started(node)
-
-
-# -- the parts --------------------------------------------------------------------------------------------------------
-
-
-def _base(environment: Environment, settings: Settings) -> _Base:
-    store = environment.store
-    audit = Audit(
-        environment.audit_storage, environment.key, now_ms=environment.now_ms, marks=store, log_id=store.log_id
-    )
-    refuse = refuse_swarm if environment.network is None else refuse_nothing
-    meters = Meters() if settings.metrics_enabled else None
-    call_metrics = CallMetrics(now_ms=environment.now_ms)
-    if meters:
-        meters.register(call_metrics.families)
-    return _Base(
-        environment=environment,
-        settings=settings,
-        members=Members(
-            environment.key.peer_id,
-            replication=settings.replication,
-            members=store.members(),
-            reconciliation=_reconciliation(store, audit),
-        ),
-        audit=audit,
-        flags=FlagStore(settings, audit, now_ms=environment.now_ms, refuse=refuse),
-        capabilities=CapabilityStore(settings.capabilities, audit, store),
-        meters=meters,
-        call_metrics=call_metrics,
-        readable=ReadableHeads(store),
-    )
-
-
-def _reconciliation(store: Store, audit: Audit) -> Reconciliation:
-    """What the store lost, in an earlier run or before this one, and how far it has got since; and the members that
-    have yet to say whether it lost anything."""
-    unheard: list[str] = []
-    if store.mark(UNPROVED_MARK) and not (unheard := [member.peer for member in store.members()]):
-        store.set_mark(UNPROVED_MARK, "")
-    reconciliation = Reconciliation(
-        store.mark(LOST_MARK) or "", int(store.mark(RECONCILED_MARK) or 0), is_new=bool(store.damage.lost),
-        unheard=unheard,
-    )  # fmt: skip
-    compare_with_last_run(store, reconciliation, audit.last_log)
-    return reconciliation
-
-
-def _swarm(base: _Base, network: Network) -> _Swarm:
-    environment, flags, members = base.environment, base.flags, base.members
-    peer_policy, now_ms, chance = environment.peer_policy, environment.now_ms, environment.chance
-    peer_policy.on_forfeit(network.disconnect)
-    rpc = Rpc(network, peer_policy=peer_policy, limits=environment.limits)
-    log_continuity = LogContinuity(environment.store, members, now_ms=now_ms)
-    delivery = Delivery(rpc, last_sequence=lambda: environment.store.last_sequence, on_sequence=log_continuity.heard)
-    breaker = CircuitBreaker(
-        rpc,
-        members,
-        threshold=flags.current.threshold_errors,
-        backoff_seconds=flags.current.backoff_ms / 1000.0,
-        chance=chance,
-        now_ms=now_ms,
-    )
-    refusals = ClockRefusals()
-    retry = HintRetry(
-        environment.store,
-        own=members.own,
-        now_ms=now_ms,
-        chance=chance,
-        on_own_clock_ahead=lambda envelope: refusals.add(envelope.digest),
-        limit_counters=peer_policy.limit_counters,
-    )
-    handoff = HintedHandoff(
-        environment.store,
-        delivery,
-        members,
-        retry=retry,
-        now_ms=now_ms,
-        holds_back=lambda key: flags.current.holds_back(key),
-    )
-    this_node = ThisNode(
-        network,
-        name=base.settings.name,
-        network_name=base.settings.network,
-        rules=AddressRules(only=base.settings.announce, excluded=base.settings.no_announce),
-    )
-    providers = ProviderBook(environment.store, peer_policy, now_ms=now_ms)
-    return _Swarm(
-        this_node=this_node,
-        rpc=rpc,
-        providers=providers,
-        kademlia=_kademlia(base, network, this_node, providers),
-        delivery=delivery,
-        breaker=breaker,
-        auditor=BreakerAuditor(base.audit, breaker, author=base.settings.name),
-        log_continuity=log_continuity,
-        refusals=refusals,
-        handoff=handoff,
-        assignment=HintAssignment(
-            environment.store, members, on_hints_added=handoff.hints_added, on_forgotten=handoff.forget
-        ),
-    )
-
-
-def _kademlia(base: _Base, network: Network, this_node: ThisNode, providers: ProviderBook) -> Kademlia:
-    environment, members = base.environment, base.members
-    records = KademliaRecords(
-        environment.store,
-        providers,
-        readable=base.readable,
-        verified=environment.verified,
-        peer_policy=environment.peer_policy,
-        now_ms=environment.now_ms,
-    )
-    return Kademlia(
-        network,
-        records,
-        environment.peer_policy,
-        chance=environment.chance,
-        is_here=this_node.is_here,
-        own_addresses=this_node.addresses_for,
-        addresses_of=lambda peer: known.member.addresses if (known := members.get(peer)) else (),
-    )
-
-
-def _discovery(base: _Base, swarm: _Swarm, dht: DispatchDHT) -> Discovery:
-    environment, flags, capabilities = base.environment, base.flags, base.capabilities
-    surroundings = Surroundings(
-        key=environment.key,
-        this_node=swarm.this_node,
-        settings=base.settings,
-        rpc=swarm.rpc,
-        members=base.members,
-        store=environment.store,
-        log_continuity=swarm.log_continuity,
-        capabilities=lambda: capabilities.current,
-        flags=lambda: flags.current,
-        flags_changed=flags.changed,
-        on_sign_of_life=swarm.breaker.sign_of_life,
-        on_foreign=swarm.kademlia.routing.ban,
-        now_ms=environment.now_ms,
-        chance=environment.chance,
-        mdns=environment.mdns,
-    )
-    discovery = discovery_of(surroundings, dht)
-    capabilities.subscribe(discovery.announce.changed)
-    return discovery
-
-
-def _mock(base: _Base, flags: Flags) -> MockDHT:
-    return MockDHT(
-        base.environment.store,
-        own=base.environment.key.peer_id,
-        now_ms=base.environment.now_ms,
-        readable=base.readable,
-        wanted=base.members.wanted,
-        deadline_seconds=flags.store_deadline_ms / 1000.0,
-        call_metrics=base.call_metrics,
-    )
-
-
-def _backends(base: _Base, swarm: _Swarm, flags: Flags) -> Mapping[Backend, DHT]:
-    """The backends for these flags, over the parts that stay when flags change."""
-    environment = base.environment
-    mock = _mock(base, flags)
-    real = RealDHT(
-        store=environment.store,
-        rpc=swarm.rpc,
-        delivery=swarm.delivery,
-        members=base.members,
-        readable=base.readable,
-        verified=environment.verified,
-        now_ms=environment.now_ms,
-        flags=flags,
-    )
-    hybrid = HybridDHT(
-        store=environment.store,
-        mock=mock,
-        real=real,
-        breaker=swarm.breaker,
-        members=base.members,
-        readable=base.readable,
-        offer=swarm.handoff.offer if flags.sync_enabled else offer_nothing,
-        now_ms=environment.now_ms,
-        flags=flags,
-        call_metrics=base.call_metrics,
-    )
-    # Real asks no breaker. With the breaker forced open, real behaves like hybrid without fallback: it fails fast.
-    is_forced_open = flags.override is not None and flags.override.force is Force.OPEN
-    return {Backend.MOCK: mock, Backend.REAL: hybrid if is_forced_open else real, Backend.HYBRID: hybrid}
-
-
-def _dht(base: _Base, swarm: _Swarm) -> DispatchDHT:
-    breaker = swarm.breaker
-    dht = DispatchDHT(
-        base.flags.current,
-        lambda flags: _backends(base, swarm, flags),
-        store=base.environment.store,
-        may_ask=lambda: breaker.is_closed,
-        call_metrics=base.call_metrics,
-    )
-
-    def on_flags_changed(before: Flags, after: Flags) -> None:
-        dht.use_flags(after)
-        apply_to_breaker(breaker, before, after)
-        if changes_held_keys(before, after):
-            swarm.handoff.rescan()
-
-    base.flags.subscribe(on_flags_changed)
-    return dht
-
-
-def _monitor(
-    base: _Base, dht: DispatchDHT, resolver: Resolver, swarm: _Swarm | None, discovery: Discovery | None
-) -> HealthMonitor:
-    environment, members = base.environment, base.members
-    return HealthMonitor(
-        dht=dht,
-        flags=base.flags,
-        store=environment.store,
-        members=members,
-        breaker=swarm.breaker if swarm else None,
-        resolver=resolver,
-        twin=lambda: environment.network.twin if environment.network else "",
-        missing=discovery.neighbours.missing if discovery else list,
-        finders=discovery.finders if discovery else (),
-        probes=Probes(
-            own=environment.key.peer_id,
-            store=environment.store,
-            resolver=resolver,
-            members=members,
-            rpc=swarm.rpc if swarm else None,
-        ),
-        call_metrics=base.call_metrics,
-        now_ms=environment.now_ms,
-    )
-
-
-def _node(base: _Base, dht: DispatchDHT, swarm: _Swarm | None, discovery: Discovery | None) -> Node:
-    """The node over its parts; without a swarm on the mock backend."""
-    environment, flags, members = base.environment, base.flags, base.members
-    store, now_ms = environment.store, environment.now_ms
-    resolver = Resolver(dht, store, flags=flags.current, readable=base.readable)
-    flags.subscribe(lambda _, after: resolver.use_flags(after))
-    receipts = Receipts(dht, store)
-    node = Node(
-        peer_id=environment.key.peer_id,
-        name=base.settings.name,
-        network_name=base.settings.network,
-        is_private=base.settings.network_key is not None,
-        started_ms=now_ms(),
-        dht=dht,
-        author=Author(dht, store, environment.key, receipts, now_ms=now_ms, reconciliation=members.reconciliation),
-        receipts=receipts,
-        admission=Admission(),
-        resolver=resolver,
-        store=store,
-        members=members,
-        peer_list=PeerList(
-            members,
-            store,
-            environment.peer_policy,
-            picture=discovery.neighbours.picture if discovery else list,
-            now_ms=now_ms,
-        ),
-        monitor=_monitor(base, dht, resolver, swarm, discovery),
-        finders=discovery.finders if discovery else (),
-        network=environment.network,
-        breaker=swarm.breaker if swarm else None,
-        kademlia=swarm.kademlia if swarm else None,
-        peer_policy=environment.peer_policy,
-        flags=flags,
-        audit=base.audit,
-        capabilities=base.capabilities,
-        directory=Directory(
-            members,
-            name=base.settings.name,
-            addresses=lambda: environment.network.addresses if environment.network else (),
-            capabilities=lambda: base.capabilities.current,
-            announced=discovery.announce.announcements if discovery else tuple,
-            is_listed=environment.peer_policy.is_listed,
-        ),
-        meters=base.meters,
-        now_ms=now_ms,
-        forget_member=discovery.neighbours.forget if discovery else members.forget,
-        leave=discovery.announce.leave if discovery else trio.lowlevel.checkpoint,
-    )
-    if base.meters is not None:
-        base.meters.register(NodeMetrics(node).families)
-    return node

@@ -20,6 +20,7 @@ from netsim.virtual.scheduler import WallClock, chance
 from netsim.virtual.trace import Trace
 from node import app
 from node.config.settings import Settings
+from node.environment import Environment
 from node.node import Node
 from node.store.memory.store import MemoryStore
 from node.swarm.limits import USUAL
@@ -62,7 +63,7 @@ class VirtualNode:
         if self._runs:
             self.store.begin_log(sha256(f"{self._seed}/{self.name}/run {self._runs}".encode()).hexdigest()[:16])
         self._runs += 1
-        environment = app.Environment(
+        environment = Environment(
             key=self.key,
             network=self._net.attach(self.peer, name=self.name) if self.has_network else None,
             store=self.store,

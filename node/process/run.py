@@ -30,9 +30,9 @@ from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.api.routes import RESOURCES
 from node.api.server import serve
-from node.app import Environment
 from node.config import values
 from node.config.settings import Settings
+from node.environment import Environment
 from node.node import Node
 from node.periodic import keep_running
 from node.process import descriptors, gc, threads

@@ -17,6 +17,7 @@ from benchmarks.figures import Bound, Figure
 from node import app
 from node.api.exposition import exposition
 from node.config.settings import Settings
+from node.environment import Environment
 from node.node import Node
 from node.store.memory.store import MemoryStore
 from protocols.envelope import Envelope
@@ -74,9 +75,9 @@ def _settings(is_on: bool) -> Settings:
     return Settings(backend="mock", metrics_enabled=is_on)
 
 
-def _world() -> app.Environment:
+def _world() -> Environment:
     store = MemoryStore(log_id="0" * 16)
-    return app.Environment(key=KEY, network=None, store=store, now_ms=lambda: START_MS, chance=random.Random(1).random)
+    return Environment(key=KEY, network=None, store=store, now_ms=lambda: START_MS, chance=random.Random(1).random)
 
 
 async def _put_seconds(node: Node, envelopes: list[Envelope]) -> float:

@@ -18,6 +18,7 @@ from netsim.processes.node import NodeProcess
 from node import app
 from node.config.settings import Settings
 from node.dht.mock import MockDHT
+from node.environment import Environment
 from node.node import Node
 from node.store.sqlite.store import SqliteStore
 from node.swarm.libp2p.host import Host
@@ -69,7 +70,7 @@ async def _frozen(folder: Path, peers: list[NodeProcess]) -> list[Figure]:
     """A node in this process, hybrid over a real disk, while every peer is stopped by SIGSTOP."""
     key = PrivateKey.from_seed(secrets.token_bytes(32))
     store = SqliteStore.open(folder / "bench.sqlite", random_id=secrets.token_hex(8))
-    world = app.Environment(
+    world = Environment(
         key=key,
         network=Host(key, ["/ip4/127.0.0.1/tcp/0"]),
         store=store,

@@ -29,6 +29,7 @@ from node.api.server import serve
 from node.config.changes import read_change
 from node.config.settings import Settings
 from node.dht.base import Consistency
+from node.environment import Environment
 from node.node import Node
 from node.process import gc as memory
 from node.process import threads
@@ -173,7 +174,7 @@ async def live(start: dict[str, Any]) -> None:
     key = PrivateKey.from_seed(os.urandom(32))
     store = SqliteStore.open(folder / "store.db", random_id=os.urandom(8).hex())
     network = None if start["backend"] == "mock" else Host(key, ["/ip4/127.0.0.1/tcp/0"])
-    world = app.Environment(key=key, network=network, store=store, now_ms=now_ms, chance=random.random)
+    world = Environment(key=key, network=network, store=store, now_ms=now_ms, chance=random.random)
     settings = replace(Settings(), name=start["name"], **start["settings"], bootstrap=tuple(start["bootstrap"]))
     async with trio.open_nursery() as nursery:
         node = await nursery.start(app.run, world, settings)

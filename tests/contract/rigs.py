@@ -11,6 +11,7 @@ import trio
 from node import app
 from node.config.settings import Settings
 from node.dht.base import DHT, Backend
+from node.environment import Environment
 from node.node import Node
 from node.store.memory.store import MemoryStore
 from node.swarm.libp2p.host import Host
@@ -103,7 +104,7 @@ async def rig(backend: str, *, disk: Disk | None = None) -> AsyncIterator[Rig]:
     store = MemoryStore(log_id="0" * 16, before_commit=disk.before_commit if disk else None)
     async with trio.open_nursery() as nursery:
         if backend == "mock":
-            world = app.Environment(key=KEYS[0], network=None, store=store, now_ms=now_ms, chance=random.random)
+            world = Environment(key=KEYS[0], network=None, store=store, now_ms=now_ms, chance=random.random)
             node = await nursery.start(app.run, world, replace(SETTINGS, backend=backend))
             yield Rig(node, store)
         else:
@@ -123,7 +124,7 @@ async def _swarm(backend: str, store: MemoryStore, nursery: trio.Nursery) -> Rig
     for number, key in enumerate(KEYS):
         host = Host(key, ["/ip4/127.0.0.1/tcp/0"], is_allowed=is_allowed_at(number))  # type: ignore[arg-type]
         kept = store if number == 0 else MemoryStore(log_id=str(number) * 16)
-        world = app.Environment(key=key, network=host, store=kept, now_ms=now_ms, chance=random.random)
+        world = Environment(key=key, network=host, store=kept, now_ms=now_ms, chance=random.random)
         bootstrap = tuple(address for node in nodes for address in node.addresses())
         settings = replace(SETTINGS, backend=backend, name=f"n{number}", bootstrap=bootstrap)
         nodes.append(await nursery.start(app.run, world, settings))

@@ -13,6 +13,7 @@ import trio
 from benchmarks.js_node import JsNode
 from node import app
 from node.config.settings import Settings
+from node.environment import Environment
 from node.node import Node
 from node.store.memory.store import MemoryStore
 from node.swarm.kademlia.kademlia import Kademlia
@@ -39,9 +40,9 @@ async def order(js: JsNode, do: str, **facts: Any) -> dict[str, Any]:
     return await trio.to_thread.run_sync(partial(js.do, do, **facts))
 
 
-def environment() -> app.Environment:
+def environment() -> Environment:
     key = PrivateKey.from_seed(bytes(range(32)))
-    return app.Environment(
+    return Environment(
         key=key,
         network=Host(key, LOOPBACK),
         store=MemoryStore(log_id="0" * 16),

@@ -13,6 +13,7 @@ import trio
 
 from node import app
 from node.config.settings import Settings
+from node.environment import Environment
 from node.node import Node
 from node.services.writes.write_request import WriteRequest
 from node.store.memory.store import MemoryStore
@@ -58,7 +59,7 @@ async def a_node(
     deny: tuple[str, ...] = (),
 ) -> AsyncIterator[Node]:
     key, peer_policy = key or PrivateKey.from_seed(os.urandom(32)), PeerPolicy(deny=deny)
-    world = app.Environment(
+    world = Environment(
         key=key,
         network=Host(key, listen, peer_policy=peer_policy),
         store=store or MemoryStore(log_id=os.urandom(8).hex()),

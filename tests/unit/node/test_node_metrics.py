@@ -28,6 +28,7 @@ from node.dht.call_metrics import (
     outcome_of_error,
     outcome_of_read,
 )
+from node.environment import Environment
 from node.metrics import Family, Histogram, Kind, Meters, gauge
 from node.node import Node
 from node.store.memory.store import MemoryStore
@@ -45,7 +46,7 @@ TOKEN = "a-token-that-is-not-guessed"
 
 @asynccontextmanager
 async def running(store: MemoryStore | None = None, **settings: object) -> AsyncIterator[Node]:
-    world = app.Environment(
+    world = Environment(
         key=PrivateKey.from_seed(SEED), network=None, store=store or MemoryStore(log_id="ab" * 8),
         now_ms=lambda: time.time_ns() // 1_000_000, chance=random.Random(0).random,
     )  # fmt: skip

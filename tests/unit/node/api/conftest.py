@@ -8,6 +8,7 @@ import trio
 
 from node import app
 from node.config.settings import Settings
+from node.environment import Environment
 from node.node import Node
 from node.store.memory.store import MemoryStore
 from tests.unit.node.api.served import KEY, Api, now_ms, served
@@ -16,7 +17,7 @@ from tests.unit.node.api.served import KEY, Api, now_ms, served
 @pytest.fixture
 async def node() -> AsyncIterator[Node]:
     """A whole node on the mock backend, in memory."""
-    world = app.Environment(
+    world = Environment(
         key=KEY, network=None, store=MemoryStore(log_id="ab" * 8), now_ms=now_ms, chance=random.Random(0).random
     )
     async with trio.open_nursery() as nursery:

@@ -14,6 +14,7 @@ from node import app
 from node.api.middleware import ApiAccess, Middleware
 from node.api.router import router
 from node.config.settings import Settings
+from node.environment import Environment
 from node.node import Node
 from node.store.memory.store import MemoryStore
 from protocols.audit_log import check
@@ -25,7 +26,7 @@ KEY = PrivateKey.from_seed(b"\x01" * 32)
 
 @pytest.fixture
 async def node() -> AsyncIterator[Node]:
-    world = app.Environment(
+    world = Environment(
         key=KEY, network=None, store=MemoryStore(log_id="ab" * 8), now_ms=lambda: 1_700_000_000_000,
         chance=random.Random(0).random,
     )  # fmt: skip

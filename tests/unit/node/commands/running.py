@@ -22,6 +22,7 @@ from node.api.router import router
 from node.api.server import serve
 from node.cli import cli
 from node.config.settings import Settings
+from node.environment import Environment
 from node.store.memory.store import MemoryStore
 from protocols.keys import PrivateKey
 
@@ -36,7 +37,7 @@ def served(token: str | None = None) -> Iterator[str]:
     ready = threading.Event()
 
     async def live() -> None:
-        world = app.Environment(
+        world = Environment(
             key=PrivateKey.from_seed(b"\x01" * 32), network=None, store=MemoryStore(log_id="ab" * 8),
             now_ms=lambda: time.time_ns() // 1_000_000, chance=random.Random(0).random,
         )  # fmt: skip
