@@ -104,13 +104,14 @@ class Rpc:
         Raises `ListenFailed` before it has started.
         """
         self._service = service
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
                 await nursery.start(self.network.run, self)
                 task_status.started()
-        finally:
-            self._nursery = None
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # before it closes: a request that is answered now must not start a task in it
 
     # -- requests to peers --------------------------------------------------------------------------------------
 
@@ -246,6 +247,8 @@ class Rpc:
             self._answer(peer, number, request, trace, size)
 
     def _answer(self, peer: str, number: int, request: Request, trace: str, size: int) -> None:
+        if self._nursery is None:  # this node stops
+            return
         if excess := self.load.excess(peer, size):
             self._refuse(peer, number, excess)
             return
@@ -264,7 +267,7 @@ class Rpc:
 
         if isinstance(reply, DeferredReply):
             reply.on_resolved(on_resolved)
-        elif self._nursery is not None:
+        else:
             self._nursery.start_soon(self._wait_for, reply, on_resolved)
 
     def _refuse(self, peer: str, number: int, excess: Excess) -> None:

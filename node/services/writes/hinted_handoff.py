@@ -79,14 +79,14 @@ class HintedHandoff:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
                 nursery.start_soon(self._wake_when_log_grows)
                 nursery.start_soon(self._wake_when_members_change)
                 await self._deliver_forever(nursery)
-        finally:
-            self._nursery = None
+            finally:
+                self._nursery = None  # before it closes: a refusal that comes now must not start a task in it
 
     async def _deliver_forever(self, nursery: trio.Nursery) -> None:
         """Start a task for each holder that has hints to send: no holder waits for another one."""

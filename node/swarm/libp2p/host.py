@@ -120,16 +120,20 @@ class Host(Network):
                 self.library = HostAdapter(self.swarm, nursery, self._multiaddrs, self.limits, self._kad.identified)
                 self.library.set_stream_handler(links.protocol, links.lane_opened)
                 self._nursery = nursery
-                nursery.start_soon(self._tick)
-                nursery.start_soon(endpoints.run)
-                nursery.start_soon(self._twins.run)
-                nursery.start_soon(self._pubsub.run, self.library)
-                await nursery.start(self._kad.run, self.library)
-                for sock in sockets:
-                    nursery.start_soon(self.inbound.run, sock, nursery)
-                task_status.started()
+                try:
+                    nursery.start_soon(self._tick)
+                    nursery.start_soon(endpoints.run)
+                    nursery.start_soon(self._twins.run)
+                    nursery.start_soon(self._pubsub.run, self.library)
+                    await nursery.start(self._kad.run, self.library)
+                    for sock in sockets:
+                        nursery.start_soon(self.inbound.run, sock, nursery)
+                    task_status.started()
+                    await trio.sleep_forever()
+                finally:
+                    self._nursery = None  # before it closes: a dial that ends now must not start a task in it
         finally:
-            self._nursery = self.library = self._links = None
+            self.library = self._links = None
             listen.close(sockets)
 
     async def dial(self, addresses: Sequence[str], *, timeout: float) -> str:

@@ -62,13 +62,13 @@ class KadStreams(base.Kad):
             return
         library.counted_elsewhere.add(_NAME)
         library.set_stream_handler(_NAME, KadServer(self._receiver, self._peer_policy, self._limits).serve)
-        try:
-            async with trio.open_nursery() as nursery:
-                self._library, self._nursery = library, nursery
+        async with trio.open_nursery() as nursery:
+            self._library, self._nursery = library, nursery
+            try:
                 task_status.started()
                 await trio.sleep_forever()
-        finally:
-            self._library = self._nursery = None
+            finally:
+                self._nursery = None  # before it closes: a peer that is asked now must not start a task in it
 
     def identified(self, peer: str, identity: Identify) -> None:
         """A peer sent its identity. One without protocols says nothing of them."""
