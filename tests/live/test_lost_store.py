@@ -93,7 +93,7 @@ def test_the_store_of_another_node_is_refused_and_names_both(up: Up, tmp_path: P
 
 def test_a_key_that_was_lost_is_replaced_and_what_was_owed_is_delivered(pair: Pair, up: Up) -> None:
     pair.end_b()
-    process = up(data="b")  # without its peer
+    process = up("--backend", "mock", data="b")  # without its peer, which may dial it at once
     ready = process.ready()
     put(ready["api"], "one", b"1")
     assert not delivered(ready["api"])

@@ -70,15 +70,16 @@ class SqliteHistories:
     async def walk(self, key: bytes, beyond: VersionRef | None, is_backwards: bool, limit: int) -> list[VersionRef]:
         def next_page(db: sqlite3.Connection, key_id: int) -> list[queries.WalkedVersion]:
             place = _place(beyond) if beyond is not None else None
-            return queries.walk(db, key_id, place, is_backwards, min(REFS, limit - len(found)))
+            return queries.walk(db, key_id, place, is_backwards, size)
 
         found: list[VersionRef] = []
+        size = min(REFS, limit)
         key_id, page = await self._ask_of_key(key, next_page, list[queries.WalkedVersion]())
         while key_id is not None and page:
             found += [walked.ref for walked in page if not walked.is_reissued]
-            beyond = page[-1].ref
+            beyond, size = page[-1].ref, REFS  # where one version is reissued, many behind it may be
             page = await self._ask(partial(next_page, key_id=key_id)) if len(found) < limit else []
-        return found
+        return found[:limit]
 
     async def missing_parents(self, key: bytes, limit: int) -> list[bytes]:
         _, found = await self._ask_of_key(key, partial(queries.missing_parents, limit=limit), list[bytes]())
