@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import click
@@ -77,10 +78,17 @@ def node() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands run: some of them write a file of the name that they are given."""
+    return tmp_path_factory.mktemp("here")
+
+
 @given(command_lines(), st.sampled_from([b"", b"x", b"\xff\0"]))
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_command_line_is_a_traceback(node: str, words: list[str], stdin: bytes) -> None:
-    result = CliRunner(env={"BZZZ_API": node}).invoke(cli, words, input=stdin)
+def test_no_command_line_is_a_traceback(node: str, here: Path, words: list[str], stdin: bytes) -> None:
+    with chdir(here):
+        result = CliRunner(env={"BZZZ_API": node}).invoke(cli, words, input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), (words, result.exception)
     assert result.exit_code in range(10), words
     assert "Traceback" not in result.output
