@@ -1,6 +1,9 @@
 """Private networks over real sockets: who has the key is in, who has not is told so at once, and counted."""
 
+from functools import partial
+
 import pytest
+import trio
 
 from node.swarm.base import DialFailed, Lane
 from tests.live.swarm_peers import running
@@ -39,3 +42,16 @@ async def test_without_the_key_a_dial_fails_at_once_and_says_why(
         await until(lambda: counts.network_keys_wrong + counts.handshakes_failed == 1)
         assert counts.network_keys_wrong == (listener is not None)
         assert received.events == []
+
+
+async def test_who_dials_a_node_that_falls_silent_is_told_of_the_key_too() -> None:
+    async def answer_with_a_nonce(stream: trio.SocketStream) -> None:
+        await stream.send_all(bytes(24))
+        await trio.sleep_forever()
+
+    async with running(network_key=KEY) as (host, _), trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, answer_with_a_nonce, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        with pytest.raises(DialFailed, match="another network key"):
+            await host.dial([f"/ip4/127.0.0.1/tcp/{port}"], timeout=0.5)
+        nursery.cancel_scope.cancel()

@@ -40,6 +40,8 @@ from protocols.policy.twin import CHECK_SECONDS
 
 PROTOCOL = "/bzzz/store/1.0.0"
 _NOT_RUNNING = "this node does not run"
+_MAY_DIFFER = "; a node with another network key may be silent, too"
+"""What it reads of this node is random to it, and may look like the start of a long message."""
 _BACKS_OFF = "this node has no peers while another node runs with its identity"
 
 
@@ -153,7 +155,7 @@ class Host(Network):
                 self._upgrader,
                 self._complaint_about,
                 failures,
-                silent=f"no answer within {timeout:g} s",
+                silent=f"no answer within {timeout:g} s{_MAY_DIFFER if self._upgrader.is_private else ''}",
                 sockets=self._dials,
                 no_room=self._no_room_to_dial,
             ):

@@ -71,6 +71,7 @@ class Upgrader:
         limit_counters: LimitCounters | None = None,
     ) -> None:
         self._network_key = network_key
+        self.is_private = network_key is not None
         self.connection: type[TcpConnection] = TcpConnection if network_key is None else PrivateConnection
         """What an upgrade takes."""
         private = Ed25519PrivateKey.from_bytes(seed)
