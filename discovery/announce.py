@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from discovery.finder import FinderHealth, Sightings, ThisNode
+from discovery.finder import AdvertisedNode, FinderHealth, Sightings
 from protocols.announce import ADDRESSES_MAX, TOPIC, Announcement, decode, seal, verify
 from protocols.capabilities import Capability, text_of
 from protocols.errors import BzzzError
@@ -83,7 +83,7 @@ class AnnounceFinder:
     def __init__(
         self,
         key: PrivateKey,
-        this_node: ThisNode,
+        this_node: AdvertisedNode,
         swarm: AnnounceSwarm,
         *,
         capabilities: Callable[[], Sequence[Capability]],

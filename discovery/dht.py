@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from discovery.finder import FinderHealth, Sightings, ThisNode
+from discovery.finder import AdvertisedNode, FinderHealth, Sightings
 from protocols.capabilities import Capability
 from protocols.errors import BzzzError
 from protocols.policy.address_scope import Scope, scope_of
@@ -56,7 +56,7 @@ class RendezvousFinder:
     def __init__(
         self,
         dht: ProviderRecords,
-        this_node: ThisNode,
+        this_node: AdvertisedNode,
         *,
         capabilities: Callable[[], Sequence[Capability]],
         reachable: Callable[[], int],

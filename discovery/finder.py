@@ -2,7 +2,7 @@
 
 All finders report to one place (`protocols/policy/peers.py`, behind `Sightings`), which decides which peers to dial,
 and when. A finder never dials, and does not know which peers are connected. What it tells others of this node it asks
-`ThisNode`, and asks again whenever that has changed.
+`AdvertisedNode`, and asks again whenever that has changed.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Sightings(Protocol):
         ...
 
 
-class ThisNode(Protocol):
+class AdvertisedNode(Protocol):
     """What others may be told of this node."""
 
     @property

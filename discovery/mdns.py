@@ -24,7 +24,7 @@ from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from discovery.interfaces import Interface
-from discovery.mdns_inbox import Answer, MdnsCounts, MdnsInbox
+from discovery.mdns_inbox import MdnsCounts, MdnsInbox, ServiceRecord
 from discovery.mdns_records import TTL_SECONDS, announced, dialable_host, txt_data
 from discovery.mdns_table import Change, MdnsTable
 
@@ -249,12 +249,12 @@ class MdnsResponder:
             self._inbox.failed(error, sender, now)
             return False
 
-    def _answers(self, message: DNSIncoming) -> Iterator[Answer]:
+    def _answers(self, message: DNSIncoming) -> Iterator[ServiceRecord]:
         for record in message.answers():
             if isinstance(record, DNSText):
-                yield Answer(record.key, record.ttl, record.text)
+                yield ServiceRecord(record.key, record.ttl, record.text)
             elif isinstance(record, DNSPointer) and record.key == self._service:
-                yield Answer(record.alias.lower(), record.ttl)
+                yield ServiceRecord(record.alias.lower(), record.ttl)
 
 
 class _Live:

@@ -13,10 +13,10 @@ from contextlib import suppress
 
 import trio
 
-from discovery.finder import FinderHealth, Sightings, ThisNode
+from discovery.finder import AdvertisedNode, FinderHealth, Sightings
 from discovery.interfaces import Interface, interfaces_of
 from discovery.mdns import MdnsFailed, MdnsResponder
-from discovery.mdns_records import Fault, service_of
+from discovery.mdns_records import RecordFault, service_of
 from discovery.mdns_table import Change, Found, MdnsTable
 from protocols.policy.backoff import backoff
 from protocols.policy.sighting import Sighting, Source
@@ -33,7 +33,7 @@ class MdnsFinder:
 
     def __init__(
         self,
-        this: ThisNode,
+        this: AdvertisedNode,
         *,
         instance: str,
         chance: Callable[[], float],
@@ -60,7 +60,7 @@ class MdnsFinder:
         fault = self._responder.fault if self._responder.is_up else self._failure
         faults = (f"the local network cannot be searched by mDNS: {fault}",) if fault else ()
         counts = self._responder.counts
-        dropped = {f"dropped_{fault}": self._table.faults[fault] for fault in Fault}
+        dropped = {f"dropped_{fault}": self._table.faults[fault] for fault in RecordFault}
         return FinderHealth(
             kind="mdns",
             faults=faults,

@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from discovery.mdns_records import BadRecord, Fault, is_instance_of, read_record
+from discovery.mdns_records import BadRecord, RecordFault, is_instance_of, read_record
 from discovery.mdns_table import Change, Found, MdnsTable
 
 log = logging.getLogger(__name__)
 
 LOG_AGAIN_SECONDS = 60.0
-_UNLOGGED = (Fault.NOT_USABLE, Fault.QUEUE_FULL)
+_UNLOGGED = (RecordFault.NOT_USABLE, RecordFault.QUEUE_FULL)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServiceRecord:
     """A DNS record about an instance of the service: a PTR record that names it, or one with its TXT data."""
 
     name: str
@@ -48,9 +48,9 @@ class MdnsInbox:
         self._own_name = own_name
         self._report = report
         self._counts = counts
-        self._logged_at: dict[Fault, float] = {}
+        self._logged_at: dict[RecordFault, float] = {}
 
-    def read(self, answers: Iterable[Answer], sender: str, now: float) -> bool:
+    def read(self, answers: Iterable[ServiceRecord], sender: str, now: float) -> bool:
         """Read the answers in one message. False: nothing in it is about the service, or its sender is not heard."""
         texts: dict[str, list[bytes]] = {}
         ended = set()
@@ -82,16 +82,16 @@ class MdnsInbox:
     def hand_over(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if not self._report(change):
-                self._table.faults[Fault.QUEUE_FULL] += 1
+                self._table.faults[RecordFault.QUEUE_FULL] += 1
                 if isinstance(change, Found):
                     self._table.unreported(change.record.peer)
 
     def failed(self, error: Exception, sender: str, now: float) -> None:
         """A message could not be read at all."""
         log.debug("a message of %s could not be read", sender, exc_info=error)
-        self._drop(Fault.MALFORMED, sender, now)
+        self._drop(RecordFault.MALFORMED, sender, now)
 
-    def _drop(self, fault: Fault, sender: str, now: float) -> None:
+    def _drop(self, fault: RecordFault, sender: str, now: float) -> None:
         """Count a record, with a line a minute for each fault."""
         self._table.faults[fault] += 1
         if fault in _UNLOGGED or now - self._logged_at.get(fault, -inf) < LOG_AGAIN_SECONDS:

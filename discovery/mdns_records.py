@@ -35,7 +35,7 @@ _LABEL = re.compile(r"[\x21-\x2d\x2f-\x7e]{1,63}")
 """One DNS label: printable ASCII without spaces and dots."""
 
 
-class Fault(StrEnum):
+class RecordFault(StrEnum):
     """Why a record is dropped. Each is the name of a counter."""
 
     MALFORMED = "malformed"
@@ -59,7 +59,7 @@ class Fault(StrEnum):
 class BadRecord(Exception):
     """A record that is dropped; `fault` says why."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: RecordFault) -> None:
         super().__init__(fault.value)
         self.fault = fault
 
@@ -113,24 +113,24 @@ def read_record(texts: Iterable[bytes]) -> PeerRecord:
     """What a peer says in the data of its TXT records. Raises `BadRecord`."""
     entries = [entry for text in texts for entry in _strings(text) if entry.startswith(_KEY)]
     if len(entries) > ADDRESSES_MAX:
-        raise BadRecord(Fault.TOO_MANY_ADDRESSES)
+        raise BadRecord(RecordFault.TOO_MANY_ADDRESSES)
     try:
         addresses = [entry.removeprefix(_KEY).decode("ascii") for entry in entries]
     except UnicodeDecodeError:
-        raise BadRecord(Fault.MALFORMED) from None
+        raise BadRecord(RecordFault.MALFORMED) from None
     peers = {address.rpartition("/p2p/")[2] for address in addresses if "/p2p/" in address}
     if not peers:
-        raise BadRecord(Fault.MALFORMED)
+        raise BadRecord(RecordFault.MALFORMED)
     if len(peers) > 1:
-        raise BadRecord(Fault.SEVERAL_PEERS)
+        raise BadRecord(RecordFault.SEVERAL_PEERS)
     peer = peers.pop()
     try:
         keys.public_key(peer)
     except InvalidPayload:
-        raise BadRecord(Fault.NOT_USABLE) from None
+        raise BadRecord(RecordFault.NOT_USABLE) from None
     usable = tuple(dict.fromkeys(address for address in addresses if dialable_host(address)))
     if not usable:
-        raise BadRecord(Fault.NOT_USABLE)
+        raise BadRecord(RecordFault.NOT_USABLE)
     return PeerRecord(peer=peer, addresses=usable)
 
 
@@ -140,7 +140,7 @@ def _strings(data: bytes) -> Iterator[bytes]:
     while at < len(data):
         end = at + 1 + data[at]
         if end > len(data):
-            raise BadRecord(Fault.MALFORMED)
+            raise BadRecord(RecordFault.MALFORMED)
         yield data[at + 1 : end]
         at = end
 

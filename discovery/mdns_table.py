@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from math import inf
 
-from discovery.mdns_records import ADDRESSES_MAX, TTL_SECONDS, BadRecord, Fault, PeerRecord
+from discovery.mdns_records import ADDRESSES_MAX, TTL_SECONDS, BadRecord, PeerRecord, RecordFault
 from protocols.policy.token_bucket import TokenBucket
 
 RECORDS_MAX = 1_024
@@ -61,7 +61,7 @@ Change = Found | Gone
 
 
 @dataclass(slots=True, kw_only=True)
-class _Record:
+class _HeardRecord:
     """What one sender says under one name."""
 
     said: PeerRecord
@@ -78,10 +78,10 @@ class MdnsTable:
     """`own` is this node's peer id, `chance` draws from [0, 1). Times in seconds. `faults` counts what was dropped."""
 
     def __init__(self, own: str, *, chance: Callable[[], float]) -> None:
-        self.faults: Counter[Fault] = Counter()
+        self.faults: Counter[RecordFault] = Counter()
         self._own = own
         self._chance = chance
-        self._records: dict[_Key, _Record] = {}
+        self._records: dict[_Key, _HeardRecord] = {}
         self._of_peer: dict[str, dict[_Key, None]] = {}
         """By peer, those that name it, in the order in which they came."""
         self._of_sender: Counter[str] = Counter()
@@ -109,25 +109,27 @@ class MdnsTable:
             del self._rates[next(iter(self._rates))]
         if rate.take(1.0, now) > 0.0:
             rate.take(-1.0, now)  # what is not read is not charged: a sender that slows down is read again at once
-            self.faults[Fault.SHARE] += 1
+            self.faults[RecordFault.SHARE] += 1
             return False
         return True
 
     def heard(self, name: str, said: PeerRecord, sender: str, now: float) -> Sequence[Change]:
         """A record was heard. Raises `BadRecord` for one that is dropped."""
         if said.peer == self._own:
-            raise BadRecord(Fault.OWN_ID)
+            raise BadRecord(RecordFault.OWN_ID)
         key, replaced = (name, sender), self._replaced(name, said, sender)
         if any(key[1] != sender and now - self._records[key].heard_at < TTL_SECONDS / 2 for key in replaced):
             return ()  # the same node by another of its interfaces
         self._check_room(sender, replaced)
         before = [self._records[each].said.peer for each in replaced]
         if replaced == [key] and before == [said.peer]:
-            self._records[key] = _Record(said=said, heard_at=now)  # in its place, so that the report stays the same
+            self._records[key] = _HeardRecord(
+                said=said, heard_at=now
+            )  # in its place, so that the report stays the same
             return self._report(said.peer, now)
         for each in replaced:
             self._remove(each)
-        self._records[key] = _Record(said=said, heard_at=now)
+        self._records[key] = _HeardRecord(said=said, heard_at=now)
         self._of_peer.setdefault(said.peer, {})[key] = None
         self._of_sender[sender] += 1
         self._bound(said.peer)
@@ -151,7 +153,7 @@ class MdnsTable:
         known = self._records.get((name, sender))
         if known is None:
             if any(key[0] == name for key in self._records):
-                raise BadRecord(Fault.CLAIMED)
+                raise BadRecord(RecordFault.CLAIMED)
             return ()
         self._remove((name, sender))
         return self._report(known.said.peer, now)
@@ -163,7 +165,7 @@ class MdnsTable:
             self._remove(key)
         return tuple(change for peer in dict.fromkeys(old.values()) for change in self._report(peer, now))
 
-    def _is_over(self, known: _Record, now: float) -> bool:
+    def _is_over(self, known: _HeardRecord, now: float) -> bool:
         if now - known.asked_at >= ANSWER_SECONDS:
             return any(self._records[key].heard_at > known.asked_at for key in self._of_peer[known.said.peer])
         return now - known.heard_at >= TTL_SECONDS
@@ -187,14 +189,14 @@ class MdnsTable:
 
     def _check_room(self, sender: str, replaced: Sequence[_Key]) -> None:
         if self._of_sender[sender] - sum(key[1] == sender for key in replaced) >= RECORDS_PER_SENDER_MAX:
-            raise BadRecord(Fault.SHARE)
+            raise BadRecord(RecordFault.SHARE)
         if len(self._records) - len(replaced) >= RECORDS_MAX:
-            raise BadRecord(Fault.FULL)
+            raise BadRecord(RecordFault.FULL)
 
     def _bound(self, peer: str) -> None:
         keys = self._of_peer[peer]
         if len(keys) > RECORDS_PER_PEER_MAX:
-            self.faults[Fault.CLAIMED] += 1
+            self.faults[RecordFault.CLAIMED] += 1
             self._remove(min(keys, key=lambda key: self._records[key].heard_at))
 
     def _remove(self, key: _Key) -> None:

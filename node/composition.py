@@ -72,7 +72,7 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Swarm:
+class SwarmParts:
     """The parts of a node that speak with other nodes."""
 
     this_node: ThisNode
@@ -130,7 +130,7 @@ def _reconciliation(store: Store, audit: Audit) -> Reconciliation:
     return reconciliation
 
 
-def make_swarm(base: Base, network: Network) -> Swarm:
+def make_swarm(base: Base, network: Network) -> SwarmParts:
     environment, flags, members = base.environment, base.flags, base.members
     peer_policy, now_ms, chance = environment.peer_policy, environment.now_ms, environment.chance
     peer_policy.on_forfeit(network.disconnect)
@@ -169,7 +169,7 @@ def make_swarm(base: Base, network: Network) -> Swarm:
         rules=AddressRules(only=base.settings.announce, excluded=base.settings.no_announce),
     )
     providers = ProviderBook(environment.store, peer_policy, now_ms=now_ms)
-    return Swarm(
+    return SwarmParts(
         this_node=this_node,
         rpc=rpc,
         providers=providers,
@@ -207,7 +207,7 @@ def _kademlia(base: Base, network: Network, this_node: ThisNode, providers: Prov
     )
 
 
-def make_discovery(base: Base, swarm: Swarm, dht: DispatchDHT) -> Discovery:
+def make_discovery(base: Base, swarm: SwarmParts, dht: DispatchDHT) -> Discovery:
     environment, flags, capabilities = base.environment, base.flags, base.capabilities
     surroundings = Surroundings(
         key=environment.key,
@@ -243,7 +243,7 @@ def make_mock(base: Base, flags: Flags) -> MockDHT:
     )
 
 
-def _backends(base: Base, swarm: Swarm, flags: Flags) -> Mapping[Backend, DHT]:
+def _backends(base: Base, swarm: SwarmParts, flags: Flags) -> Mapping[Backend, DHT]:
     """The backends for these flags, over the parts that stay when flags change."""
     environment = base.environment
     mock = make_mock(base, flags)
@@ -274,7 +274,7 @@ def _backends(base: Base, swarm: Swarm, flags: Flags) -> Mapping[Backend, DHT]:
     return {Backend.MOCK: mock, Backend.REAL: hybrid if is_forced_open else real, Backend.HYBRID: hybrid}
 
 
-def make_dht(base: Base, swarm: Swarm) -> DispatchDHT:
+def make_dht(base: Base, swarm: SwarmParts) -> DispatchDHT:
     breaker = swarm.breaker
     dht = DispatchDHT(
         base.flags.current,
@@ -295,7 +295,7 @@ def make_dht(base: Base, swarm: Swarm) -> DispatchDHT:
 
 
 def _monitor(
-    base: Base, dht: DispatchDHT, resolver: Resolver, swarm: Swarm | None, discovery: Discovery | None
+    base: Base, dht: DispatchDHT, resolver: Resolver, swarm: SwarmParts | None, discovery: Discovery | None
 ) -> HealthMonitor:
     environment, members = base.environment, base.members
     return HealthMonitor(
@@ -320,7 +320,7 @@ def _monitor(
     )
 
 
-def make_node(base: Base, dht: DispatchDHT, swarm: Swarm | None, discovery: Discovery | None) -> Node:
+def make_node(base: Base, dht: DispatchDHT, swarm: SwarmParts | None, discovery: Discovery | None) -> Node:
     """The node over its parts; without a swarm on the mock backend."""
     environment, flags, members = base.environment, base.flags, base.members
     store, now_ms = environment.store, environment.now_ms

@@ -19,7 +19,7 @@ SECONDS_BOUNDS = (
 """From a read from memory (a microsecond) to the longest wait of a caller."""
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
@@ -45,24 +45,24 @@ class Family(NamedTuple):
 
     name: str
     help: str
-    kind: Kind
+    kind: MetricKind
     labels: tuple[str, ...]
     samples: Mapping[tuple[str, ...], float | Histogram]
 
 
 def counter(name: str, help: str, value: float) -> Family:
     """A number without labels that only grows."""
-    return Family(name, help, Kind.COUNTER, (), {(): value})
+    return Family(name, help, MetricKind.COUNTER, (), {(): value})
 
 
 def gauge(name: str, help: str, value: float) -> Family:
     """A number without labels that goes up and down."""
-    return Family(name, help, Kind.GAUGE, (), {(): value})
+    return Family(name, help, MetricKind.GAUGE, (), {(): value})
 
 
 def state(name: str, help: str, label: str, states: Iterable[str], current: str) -> Family:
     """The current one of several states: 1 for it, 0 for the others."""
-    return Family(name, help, Kind.GAUGE, (label,), {(each,): float(each == current) for each in states})
+    return Family(name, help, MetricKind.GAUGE, (label,), {(each,): float(each == current) for each in states})
 
 
 Source = Callable[[], Iterable[Family]]

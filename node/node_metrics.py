@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from node.dht.base import Backend
 from node.dht.circuit_breaker import CircuitBreaker
-from node.metrics import Family, Kind, counter, gauge, state
+from node.metrics import Family, MetricKind, counter, gauge, state
 from node.node import Node
 from node.swarm.kademlia.kademlia import Kademlia
 from node.version import version
@@ -42,7 +42,7 @@ class NodeMetrics:
         yield Family(
             "bzzz_build_info",
             "The version of this node and of its Python; always 1.",
-            Kind.GAUGE,
+            MetricKind.GAUGE,
             build_labels,
             {build: 1.0},
         )
@@ -51,7 +51,7 @@ class NodeMetrics:
         yield Family(
             "bzzz_node_info",
             "The name, network and peer id of this node; always 1.",
-            Kind.GAUGE,
+            MetricKind.GAUGE,
             info_labels,
             {info: 1.0},
         )
@@ -77,7 +77,9 @@ class NodeMetrics:
             ("failed",): dht.shadow_failures,
             ("skipped",): dht.shadow_skipped,
         }
-        yield Family("bzzz_dht_shadow_reads_total", "Shadow reads of the swarm.", Kind.COUNTER, ("result",), results)
+        yield Family(
+            "bzzz_dht_shadow_reads_total", "Shadow reads of the swarm.", MetricKind.COUNTER, ("result",), results
+        )
         mismatches = dht.shadow_mismatches
         yield counter(
             "bzzz_dht_shadow_mismatches_total",
@@ -94,10 +96,10 @@ class NodeMetrics:
             ("coalesced",): counts.coalesced,
         }
         what = "Reads that the resolver's cache was asked for, by result."
-        yield Family("bzzz_resolver_lookups_total", what, Kind.COUNTER, ("result",), lookups)
+        yield Family("bzzz_resolver_lookups_total", what, MetricKind.COUNTER, ("result",), lookups)
         dropped: dict[tuple[str, ...], float] = {("changed",): counts.invalidated, ("room",): counts.evicted}
         what = "Answers that the resolver's cache dropped, by reason."
-        yield Family("bzzz_resolver_dropped_total", what, Kind.COUNTER, ("reason",), dropped)
+        yield Family("bzzz_resolver_dropped_total", what, MetricKind.COUNTER, ("reason",), dropped)
         lost = self._node.resolver.lost_content
         what = "Versions that are known and were asked for in the last minute, and whose content no holder had."
         yield gauge("bzzz_resolver_without_content", what, lost)
@@ -135,7 +137,7 @@ class NodeMetrics:
             ("bzzz_store_commit_seconds", "From a batch of writes to the end of its commit.", store.disk.commits),
             ("bzzz_store_sync_seconds", "The sync of the file in it.", store.disk.syncs),
         ):
-            yield Family(name, help, Kind.HISTOGRAM, (), {(): histogram})
+            yield Family(name, help, MetricKind.HISTOGRAM, (), {(): histogram})
         is_failing = float(bool(store.last_failure))
         damage = store.damage
         yield counter("bzzz_store_damaged_total", "Damaged rows that were found since the start.", damage.found)
@@ -162,7 +164,7 @@ class NodeMetrics:
         yield Family(
             "bzzz_swarm_limits_total",
             "How often each limit for peers was hit, and how much from peers was refused.",
-            Kind.COUNTER, ("kind",), kinds,
+            MetricKind.COUNTER, ("kind",), kinds,
         )  # fmt: skip
 
     def _discovery(self) -> Iterator[Family]:
@@ -172,14 +174,14 @@ class NodeMetrics:
         }
         if events:
             what = "What a finder sent, heard and dropped."
-            yield Family("bzzz_discovery_events_total", what, Kind.COUNTER, ("finder", "event"), events)
+            yield Family("bzzz_discovery_events_total", what, MetricKind.COUNTER, ("finder", "event"), events)
 
 
 def _kademlia(dht: Kademlia) -> Iterator[Family]:
     yield gauge("bzzz_kad_contacts", "Peers in the routing table of the DHT.", len(dht.routing.table))
     changes: dict[tuple[str, ...], float] = {("added",): dht.routing.added, ("dropped",): dht.routing.dropped}
     what = "Contacts that entered the routing table, or left it."
-    yield Family("bzzz_kad_contact_changes_total", what, Kind.COUNTER, ("event",), changes)
+    yield Family("bzzz_kad_contact_changes_total", what, MetricKind.COUNTER, ("event",), changes)
     requests: dict[tuple[str, ...], float] = {
         (kind, result): count
         for result, counts in (
@@ -191,12 +193,12 @@ def _kademlia(dht: Kademlia) -> Iterator[Family]:
         for kind, count in counts.items()
     }
     what = "Requests in the DHT: of peers, served or refused; of this node, all that it asked, and those that failed."
-    yield Family("bzzz_kad_requests_total", what, Kind.COUNTER, ("kind", "result"), requests)
+    yield Family("bzzz_kad_requests_total", what, MetricKind.COUNTER, ("kind", "result"), requests)
     dials: dict[tuple[str, ...], float] = {("all",): dht.client.dialled, ("failed",): dht.client.dials_failed}
     what = "Peers that were dialled because a request needed them."
-    yield Family("bzzz_kad_dials_total", what, Kind.COUNTER, ("result",), dials)
+    yield Family("bzzz_kad_dials_total", what, MetricKind.COUNTER, ("result",), dials)
     lookups: dict[tuple[str, ...], float] = {(outcome,): count for outcome, count in dht.lookups.ended.items()}
-    yield Family("bzzz_kad_lookups_total", "Lookups by their outcome.", Kind.COUNTER, ("outcome",), lookups)
+    yield Family("bzzz_kad_lookups_total", "Lookups by their outcome.", MetricKind.COUNTER, ("outcome",), lookups)
     yield counter("bzzz_kad_lookup_requests_total", "Requests that lookups made.", dht.lookups.requests)
 
 

@@ -33,7 +33,7 @@ class ChainBroken(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class AuditEntry:
     """One act. `details` describes it; `state` is what a restart restores."""
 
     sequence: int
@@ -50,7 +50,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ChainVerdict:
     """The result of a check: the number of good lines, the head of these, and the first broken line (from 1), if
     any. `first` and `last` are the sequences of the first and of the last good entry."""
 
@@ -63,7 +63,7 @@ class Verdict:
     last: int = 0
 
 
-def seal(key: PrivateKey, entry: Entry) -> bytes:
+def seal(key: PrivateKey, entry: AuditEntry) -> bytes:
     """The signed line of an entry, without a line break."""
     fields = {name: getattr(entry, name) for name in _FIELDS}
     return _canonical({**fields, "signature": key.sign(_DOMAIN + _canonical(fields)).hex()})
@@ -73,14 +73,14 @@ def hash_of(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
 
 
-def read(line: bytes) -> Entry:
+def read(line: bytes) -> AuditEntry:
     """The entry of a line. Its signature is checked, its position in the chain is not. Raises `ChainBroken`."""
     try:
         fields = json.loads(line)
         signature = bytes.fromhex(fields.pop("signature"))
         if fields.keys() != _FIELDS:
             raise ChainBroken("it is not an entry of an audit log")
-        entry = Entry(**fields)
+        entry = AuditEntry(**fields)
         canonical = _canonical({**fields, "signature": signature.hex()})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ChainBroken("it is not an entry of an audit log") from None
@@ -91,7 +91,7 @@ def read(line: bytes) -> Entry:
     return entry
 
 
-def check(lines: Iterable[bytes], *, node: str | None = None) -> Verdict:
+def check(lines: Iterable[bytes], *, node: str | None = None) -> ChainVerdict:
     """Check the lines of a log from its beginning, up to the first broken one.
 
     All lines must be of one node: of `node` if given, else of the node that wrote the first line. They begin with the
@@ -106,12 +106,12 @@ def check(lines: Iterable[bytes], *, node: str | None = None) -> Verdict:
                 first, last, head = entry.sequence, entry.sequence - 1, entry.previous
             _check_position(entry, last + 1, head, node)
         except ChainBroken as broken:
-            return Verdict(good, head, node or "", number, str(broken), first, last)
+            return ChainVerdict(good, head, node or "", number, str(broken), first, last)
         good, head, last = number, hash_of(line), entry.sequence
-    return Verdict(good, head, node or "", first=first, last=last)
+    return ChainVerdict(good, head, node or "", first=first, last=last)
 
 
-def _check_position(entry: Entry, number: int, head: str, node: str) -> None:
+def _check_position(entry: AuditEntry, number: int, head: str, node: str) -> None:
     if entry.node != node:
         raise ChainBroken(f"it is of another node ({entry.node})")
     if entry.sequence != number:

@@ -28,7 +28,7 @@ def heads_tag(digests: Iterable[bytes]) -> bytes:
     return heads[0] if len(heads) == 1 else sha256(TAG_DOMAIN + b"".join(heads)).digest()
 
 
-class Added(NamedTuple):
+class AddedVersion(NamedTuple):
     """The effect of adding one version: whether it is new, whether it is a head now, and the heads it superseded."""
 
     is_new: bool
@@ -50,7 +50,7 @@ class HeadSet:
 
     def add(
         self, digest: bytes, version: int, parents: Iterable[bytes], *, author: str = "", reissues: Iterable[bytes] = ()
-    ) -> Added:
+    ) -> AddedVersion:
         """Add a version, known or not. Adding a known one again with more parents adds the edges to these.
 
         `author` (a peer id) matters only for reissues; `reissues` are the versions that this one replaces.
@@ -62,7 +62,7 @@ class HeadSet:
             self._update(digest)
         superseded = tuple(parent for parent in parents if self._add_parent(parent, version))
         superseded += self.add_reissues(reissues, author)
-        return Added(is_new, digest in self._heads, superseded)
+        return AddedVersion(is_new, digest in self._heads, superseded)
 
     def heads(self) -> tuple[bytes, ...]:
         """The digests of the heads, in ascending order of version and digest: the same on every replica."""

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from netsim.demo.demonstration import Demonstration
-from netsim.demo.record import Record
+from netsim.demo.record import DemonstrationRecord
 from netsim.processes.interrupts import Interrupted, Interrupts
 from netsim.processes.node import BZZZ, NodeProcessFailed
 from netsim.processes.screen import JsonScreen, Screen, TextScreen
@@ -22,7 +22,7 @@ def main() -> int:
     interrupts = Interrupts()
     interrupts.listen()
     start = time.monotonic()
-    records: list[Record] = []
+    records: list[DemonstrationRecord] = []
     interrupted: Interrupted | None = None
     try:
         screen.chapter("BZZZ: five nodes on this machine, each a process of its own, in one real swarm")
@@ -65,14 +65,14 @@ def _run(
     arguments: argparse.Namespace,
     screen: Screen,
     interrupts: Interrupts,
-    records: list[Record],
+    records: list[DemonstrationRecord],
     *,
     keep: bool,
 ) -> None:
     """One swarm from its start to its end; nothing of it is left, except with `keep`."""
     holders = f"the {replication} nodes nearest to its key" if replication < 4 else "all other nodes"
     screen.chapter(f"BZZZ_REPLICATION={replication}: a write is replicated to {holders}", replication=replication)
-    record = Record(screen, replication=replication)
+    record = DemonstrationRecord(screen, replication=replication)
     records.append(record)
     executor = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="demo")
     swarm: Swarm | None = None
@@ -122,7 +122,7 @@ def _introduce(swarm: Swarm, screen: Screen) -> None:
 
 
 def _summarize(
-    screen: Screen, records: list[Record], wanted: int, seconds: float, interrupted: Interrupted | None
+    screen: Screen, records: list[DemonstrationRecord], wanted: int, seconds: float, interrupted: Interrupted | None
 ) -> None:
     acknowledged = sum(record.acknowledged for record in records)
     lost = sum(record.lost for record in records)

@@ -10,7 +10,7 @@ from itertools import cycle
 from typing import TypeVar
 
 from netsim.demo.ledger import AcknowledgedWrite
-from netsim.demo.record import DISK_MS_MAX, Record
+from netsim.demo.record import DISK_MS_MAX, DemonstrationRecord
 from netsim.durations import DurationSummary
 from netsim.processes.client import NodeReply
 from netsim.processes.node import NodeProcess
@@ -31,7 +31,14 @@ class Demonstration:
     """One run. Its checks and measurements go into `record`."""
 
     def __init__(
-        self, swarm: Swarm, screen: Screen, executor: Executor, record: Record, *, replication: int, writes: int
+        self,
+        swarm: Swarm,
+        screen: Screen,
+        executor: Executor,
+        record: DemonstrationRecord,
+        *,
+        replication: int,
+        writes: int,
     ) -> None:
         self._swarm = swarm
         self._screen = screen

@@ -15,7 +15,7 @@ DISK_MS_MAX = 1_000.0
 SHOWN_MAX = 3
 
 
-class Record:
+class DemonstrationRecord:
     """`holds` is True while every check has held; `lost` counts the acknowledged writes that a node lacked."""
 
     def __init__(self, screen: Screen, *, replication: int) -> None:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from netsim.durations import percentile
-from netsim.kademlia.swarm import KadNode, KadSwarm, Lie
+from netsim.kademlia.swarm import KadNode, KadSwarm, LookupLie
 from protocols.kademlia.lookup import LookupOptions
 from protocols.kademlia.lookup_events import Result
 from protocols.kademlia.lookup_purposes import ClosestPeers, FirstValue
@@ -16,7 +16,7 @@ VALUE = b"value"
 
 
 @dataclass(slots=True)
-class Lookups:
+class MeasuredLookups:
     """Some lookups, and how many of them found what there was."""
 
     results: list[Result] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Measurement:
             self.swarm.fill(nodes)
         self._keys = [int.from_bytes(sha256(b"key %d" % number).digest(), "big") for number in range(keys)]
         for place in self._keys:
-            result = Lookups()
+            result = MeasuredLookups()
             self._look_up(result, place, ClosestPeers(), None)
             for contact in result.results[0].closest:
                 self.swarm.nodes[contact.peer].values[place] = VALUE
@@ -70,15 +70,15 @@ class Measurement:
         peers = list(self.swarm.alive)
         self.swarm.kill(self._rng.sample(peers, int(share * len(peers))))
 
-    def corrupt(self, share: float, lie: Lie) -> None:
+    def corrupt(self, share: float, lie: LookupLie) -> None:
         """So many nodes begin to lie; no table learns of it."""
         self.freeze()
         peers = list(self.swarm.alive)
         self.swarm.corrupt(self._rng.sample(peers, int(share * len(peers))), lie)
 
-    def get(self, count: int, options: LookupOptions | None = None) -> Lookups:
+    def get(self, count: int, options: LookupOptions | None = None) -> MeasuredLookups:
         """Look up values, by any nodes. Success: the value was found."""
-        found = Lookups()
+        found = MeasuredLookups()
         for number in range(count):
             place = self._keys[number % len(self._keys)]
             purpose = FirstValue(lambda value: value == VALUE)
@@ -86,19 +86,19 @@ class Measurement:
             found.successes += purpose.value is not None
         return found
 
-    def find_nearest(self, count: int, options: LookupOptions | None = None) -> Lookups:
+    def find_nearest(self, count: int, options: LookupOptions | None = None) -> MeasuredLookups:
         """Look up random places. Success: the nearest of all others that are alive and honest was found."""
-        found = Lookups()
+        found = MeasuredLookups()
         for _ in range(count):
             place = self._rng.getrandbits(256)
             node = self._look_up(found, place, ClosestPeers(), options)
             found.successes += self._nearest(place, node) in found.results[-1].answered
         return found
 
-    def churn(self, minutes: int, *, session_minutes: float, lookups: int) -> Lookups:
+    def churn(self, minutes: int, *, session_minutes: float, lookups: int) -> MeasuredLookups:
         """Nodes leave without a word after a session of this mean length, and as many new ones join; meanwhile so many
         lookups a minute, judged as in `find_nearest`."""
-        found = Lookups()
+        found = MeasuredLookups()
         for _ in range(minutes):
             leaving = [peer for peer in self.swarm.alive if self._rng.random() < 1.0 / session_minutes]
             self.swarm.kill(leaving)
@@ -123,7 +123,7 @@ class Measurement:
     def table_sizes(self) -> Sequence[int]:
         return [len(node.table) for node in self.swarm.alive.values()]
 
-    def _look_up(self, found: Lookups, place: int, purpose: Any, options: LookupOptions | None) -> KadNode:
+    def _look_up(self, found: MeasuredLookups, place: int, purpose: Any, options: LookupOptions | None) -> KadNode:
         """Look up a place to the end; returns the node that did."""
         node, before = self._honest_node(place), len(found.results)
         self.swarm.look_up(node, place, purpose, found.results.append, options)

@@ -22,12 +22,12 @@ from protocols.kademlia.lookup_purposes import ClosestPeers, Purpose
 from protocols.kademlia.messages import CONTACTS_MAX
 from protocols.kademlia.routing_events import (
     Answered,
+    ContactFailed,
     Effect,
     Event,
-    Failed,
     Identified,
     LookedUp,
-    Ping,
+    PingContact,
     PingFailed,
     Refresh,
 )
@@ -39,7 +39,7 @@ PING_SECONDS = 2.0
 BITS = 256
 
 
-class Lie(Enum):
+class LookupLie(Enum):
     """What a liar answers."""
 
     ACCOMPLICES = auto()
@@ -76,7 +76,7 @@ class KadSwarm:
         self.heap = EventHeap()
         self.nodes: dict[str, KadNode] = {}
         self.alive: dict[str, KadNode] = {}
-        self.liars: dict[str, Lie] = {}
+        self.liars: dict[str, LookupLie] = {}
         self.is_learning = True
         self.messages = 0
         self.places = Places()
@@ -119,7 +119,7 @@ class KadSwarm:
         for peer in peers:
             del self.alive[peer]
 
-    def corrupt(self, peers: Iterable[str], lie: Lie) -> None:
+    def corrupt(self, peers: Iterable[str], lie: LookupLie) -> None:
         self.liars = dict.fromkeys(peers, lie)
         self._liars_by_place = [(self.places[peer], self.nodes[peer].contact) for peer in self.liars]
 
@@ -156,7 +156,7 @@ class KadSwarm:
     def _looked_up(self, node: KadNode, place: int, result: Result) -> None:
         if self.is_learning:
             for peer in result.failed:
-                node.routing.handle(Failed(peer))
+                node.routing.handle(ContactFailed(peer))
             node.routing.handle(LookedUp(place))
 
     def _request(self, node: KadNode, peer: str, place: int, driver: HeapDriver[Any, Any]) -> None:
@@ -184,7 +184,7 @@ class KadSwarm:
             driver.handle(reply)
 
     def _lie(self, peer: str, place: int) -> Sequence[Contact]:
-        if self.liars[peer] is Lie.ACCOMPLICES:
+        if self.liars[peer] is LookupLie.ACCOMPLICES:
             nearest = nsmallest(CONTACTS_MAX, self._liars_by_place, key=lambda pair: pair[0] ^ place)
             return [contact for _, contact in nearest]
         names = [f"made up {number} by {peer} for {place}" for number in range(CONTACTS_MAX)]
@@ -203,7 +203,7 @@ class KadSwarm:
 
     def _carry_out(self, node: KadNode, effect: Effect) -> None:
         match effect:
-            case Ping(contact):
+            case PingContact(contact):
                 self.messages += 1
                 self._after_latency(self._ping, node, contact.peer)
             case Refresh(place):

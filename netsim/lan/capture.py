@@ -14,7 +14,7 @@ _SOL_PACKET, _ADD_MEMBERSHIP, _PROMISCUOUS = 263, 1, 1
 _IP4, _IP6, _TCP, _UDP = 0x0800, 0x86DD, 6, 17
 
 
-class Kind(Enum):
+class FrameKind(Enum):
     MDNS = auto()
     """UDP to port 5353. Every host of the LAN has sent or received each of these frames."""
     SWARM = auto()
@@ -22,10 +22,10 @@ class Kind(Enum):
     OTHER = auto()
 
 
-_PORTS = {(_UDP, 5353): Kind.MDNS, (_TCP, 4001): Kind.SWARM}
+_PORTS = {(_UDP, 5353): FrameKind.MDNS, (_TCP, 4001): FrameKind.SWARM}
 
 
-def capture(lan: Lan, seconds: float) -> Mapping[Kind, int]:
+def capture(lan: Lan, seconds: float) -> Mapping[FrameKind, int]:
     """The bytes of the frames of the next seconds, by kind."""
 
     def open_socket() -> socket.socket:
@@ -37,7 +37,7 @@ def capture(lan: Lan, seconds: float) -> Mapping[Kind, int]:
         sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, wanted)
         return sock
 
-    sizes: Counter[Kind] = Counter()
+    sizes: Counter[FrameKind] = Counter()
     deadline = time.monotonic() + seconds
     with lan.switch.call(open_socket) as sock:
         while (left := deadline - time.monotonic()) > 0:
@@ -50,18 +50,18 @@ def capture(lan: Lan, seconds: float) -> Mapping[Kind, int]:
     return sizes
 
 
-def kind_of(frame: bytes) -> Kind:
+def kind_of(frame: bytes) -> FrameKind:
     """The kind of an Ethernet frame."""
     if len(frame) < 14 + 20:
-        return Kind.OTHER
+        return FrameKind.OTHER
     (ethernet,) = struct.unpack_from("!H", frame, 12)
     if ethernet == _IP4:
         protocol, at = frame[14 + 9], 14 + 4 * (frame[14] & 0x0F)
     elif ethernet == _IP6:
         protocol, at = frame[14 + 6], 14 + 40
     else:
-        return Kind.OTHER
+        return FrameKind.OTHER
     if len(frame) < at + 4:
-        return Kind.OTHER
+        return FrameKind.OTHER
     source, target = struct.unpack_from("!HH", frame, at)
-    return _PORTS.get((protocol, target)) or (protocol == _TCP and _PORTS.get((protocol, source))) or Kind.OTHER
+    return _PORTS.get((protocol, target)) or (protocol == _TCP and _PORTS.get((protocol, source))) or FrameKind.OTHER

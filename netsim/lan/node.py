@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from netsim.lan.site import Host
+from netsim.lan.site import LanHost
 
 SOURCES = Path(__file__).resolve().parents[2]
 """Nodes run the same code as this program."""
@@ -26,7 +26,7 @@ class LanNodeFailed(Exception):
 class LanNode:
     """One node on `host`, with its data and its log in `folder`. Not started when constructed."""
 
-    def __init__(self, host: Host, folder: Path) -> None:
+    def __init__(self, host: LanHost, folder: Path) -> None:
         self.host = host
         self.name = host.name
         self.peer_id = ""

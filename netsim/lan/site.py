@@ -19,7 +19,7 @@ BRIDGE = "br0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interface:
+class HostInterface:
     """An interface of a host on a LAN."""
 
     name: str
@@ -71,23 +71,23 @@ class Lan:
 
 
 @dataclass(slots=True, kw_only=True)
-class Host:
+class LanHost:
     """A machine on one LAN or several. Made by `Site.host`."""
 
     name: str
     namespace: Namespace
-    interfaces: list[Interface] = field(default_factory=list)
+    interfaces: list[HostInterface] = field(default_factory=list)
 
     @property
     def ip4(self) -> str:
         """Its IPv4 address on its first LAN."""
         return self.interfaces[0].ip4
 
-    def join(self, lan: Lan) -> Interface:
+    def join(self, lan: Lan) -> HostInterface:
         """Plug another interface into a LAN."""
         number, port = lan.next_port()
         name = f"eth{len(self.interfaces)}"
-        interface = Interface(
+        interface = HostInterface(
             name=name,
             lan=lan,
             port=port,
@@ -98,12 +98,12 @@ class Host:
         self._plug_in(interface)
         return interface
 
-    def exchange(self, interface: Interface) -> None:
+    def exchange(self, interface: HostInterface) -> None:
         """Replace the device of an interface by a new one with the same name and addresses."""
         self.namespace.ip("link", "delete", interface.name)
         self._plug_in(interface)
 
-    def _plug_in(self, interface: Interface) -> None:
+    def _plug_in(self, interface: HostInterface) -> None:
         peer = ("peer", "name", interface.port, "netns", interface.lan.switch.name)
         self.namespace.ip("link", "add", interface.name, "type", "veth", *peer)
         interface.lan.attach(interface.port)
@@ -111,7 +111,7 @@ class Host:
             self.namespace.ip("addr", "add", f"{interface.ip4}/24", "dev", interface.name)
         self.up(interface)
 
-    def readdress(self, interface: Interface, ip4: str) -> Interface:
+    def readdress(self, interface: HostInterface, ip4: str) -> HostInterface:
         """Give an interface another IPv4 address, or none (''), as DHCP does. Returns the interface as it is then."""
         if interface.ip4:
             self.namespace.ip("addr", "del", f"{interface.ip4}/24", "dev", interface.name)
@@ -128,18 +128,18 @@ class Host:
         self.namespace.ip("addr", "add", address, "dev", name)
         self.namespace.ip("link", "set", name, "up")
 
-    def down(self, interface: Interface) -> None:
+    def down(self, interface: HostInterface) -> None:
         """Take an interface down, as by pulling its cable; the kernel then drops its IPv6 addresses."""
         self.namespace.ip("link", "set", interface.name, "down")
 
-    def up(self, interface: Interface) -> None:
+    def up(self, interface: HostInterface) -> None:
         self.namespace.ip("link", "set", interface.name, "up")
         if interface.ip4 and interface == self.interfaces[0]:  # as on a machine whose default route leads there
             self.namespace.ip("route", "replace", "224.0.0.0/4", "dev", interface.name)
         if interface.ip6:
             self.namespace.ip("addr", "replace", f"{interface.ip6}/64", "dev", interface.name, "nodad")
 
-    def route_by(self, router: "Host", lan: Lan) -> None:
+    def route_by(self, router: "LanHost", lan: Lan) -> None:
         """Reach other LANs by a router, whose interface on `lan` is the next hop."""
         hop = next(each for each in router.interfaces if each.lan is lan)
         if hop.ip4:
@@ -147,7 +147,7 @@ class Host:
         if hop.ip6:
             self.namespace.ip("-6", "route", "replace", "default", "via", hop.ip6)
 
-    def traffic(self, interface: Interface) -> Traffic:
+    def traffic(self, interface: HostInterface) -> Traffic:
         found = self.namespace.query("-statistics", "link", "show", "dev", interface.name)[0]["stats64"]
         return Traffic(received=found["rx"]["bytes"], sent=found["tx"]["bytes"])
 
@@ -175,15 +175,15 @@ class Site:
         switch.ip("link", "set", BRIDGE, "up")
         return Lan(self._lans, switch, ip4=ip4, ip6=ip6)
 
-    def host(self, name: str, *lans: Lan) -> Host:
+    def host(self, name: str, *lans: Lan) -> LanHost:
         """Another host, on these LANs."""
-        host = Host(name=name, namespace=self._namespace(name))
+        host = LanHost(name=name, namespace=self._namespace(name))
         host.namespace.set_kernel("ipv6/conf/default/accept_dad", "0")  # an address is usable at once
         for lan in lans:
             host.join(lan)
         return host
 
-    def router(self, name: str, *lans: Lan) -> Host:
+    def router(self, name: str, *lans: Lan) -> LanHost:
         """A host that forwards between these LANs. Multicast is not forwarded."""
         host = self.host(name, *lans)
         host.namespace.set_kernel("ipv4/ip_forward", "1")

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from node.metrics import Family, Histogram, Kind, Meters
+from node.metrics import Family, Histogram, Meters, MetricKind
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _process = ProcessCollector(registry=None)
@@ -42,11 +42,11 @@ class _Once(Collector):
 def _metric(family: Family) -> Metric:
     metric: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
     match family.kind:
-        case Kind.COUNTER:
+        case MetricKind.COUNTER:
             metric = CounterMetricFamily(family.name, family.help, labels=family.labels)
-        case Kind.GAUGE:
+        case MetricKind.GAUGE:
             metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
-        case Kind.HISTOGRAM:
+        case MetricKind.HISTOGRAM:
             metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
     for labels, value in family.samples.items():
         if isinstance(value, Histogram):

@@ -6,7 +6,7 @@ An unknown path is counted as `other`, and so is a method that no route takes: a
 from collections.abc import Iterable, Mapping
 
 from node.api.paths import Paths
-from node.metrics import Family, Histogram, Kind, gauge
+from node.metrics import Family, Histogram, MetricKind, gauge
 from node.node import Node
 
 OTHER = "other"
@@ -52,11 +52,11 @@ class HttpMetrics:
         return [
             Family(
                 "bzzz_http_requests_total", "Requests to the API that ended; code 0: the client was gone before.",
-                Kind.COUNTER, ("route", "method", "code"), requests,
+                MetricKind.COUNTER, ("route", "method", "code"), requests,
             ),
             Family(
                 "bzzz_http_request_duration_seconds", "How long requests to the API took.",
-                Kind.HISTOGRAM, ("route", "method"), dict(sorted(self._durations.items())),
+                MetricKind.HISTOGRAM, ("route", "method"), dict(sorted(self._durations.items())),
             ),
             gauge("bzzz_http_requests_in_progress", "Requests to the API under way.", self._in_progress),
         ]  # fmt: skip

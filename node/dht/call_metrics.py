@@ -15,7 +15,7 @@ import trio
 
 from node.dht.base import DHT, Answer, Backend, Consistency, Extent, Provenance, Provider, Receipt, VersionHistory
 from node.dht.call_health import CallHealth
-from node.metrics import Family, Histogram, Kind, gauge
+from node.metrics import Family, Histogram, MetricKind, gauge
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError, Indeterminate, Internal, StorageFull, TooManyRequests, Unavailable
 
@@ -204,24 +204,24 @@ class CallMetrics:
         fallbacks = {key: float(number) for key, number in sorted(self._fallbacks.items())}
         families = [
             Family(
-                "bzzz_dht_requests_total", "Calls to the DHT that ended, by outcome.", Kind.COUNTER, labels,
+                "bzzz_dht_requests_total", "Calls to the DHT that ended, by outcome.", MetricKind.COUNTER, labels,
                 {key: float(number) for key, number in self.requests().items()},
             ),
             Family(
                 "bzzz_dht_request_duration_seconds",
                 f"How long calls to the DHT took. Of the calls answered from memory (get of mock and hybrid, put of "
                 f"mock; outcome local) every {SAMPLE}th is measured, of all others each one.",
-                Kind.HISTOGRAM, labels, self._durations(),
+                MetricKind.HISTOGRAM, labels, self._durations(),
             ),
             Family(
                 "bzzz_dht_fallbacks_total",
                 "Calls that this machine answered alone because the swarm did not in time.",
-                Kind.COUNTER, ("operation",), fallbacks or {("get",): 0.0, ("put",): 0.0},
+                MetricKind.COUNTER, ("operation",), fallbacks or {("get",): 0.0, ("put",): 0.0},
             ),
             Family(
                 "bzzz_dht_error_ratio",
                 "Share of the calls of about the last five minutes that were unavailable, indeterminate or failed.",
-                Kind.GAUGE, ("backend",), self.error_ratios(),
+                MetricKind.GAUGE, ("backend",), self.error_ratios(),
             ),
         ]  # fmt: skip
         if self._last_fallback_ms:

@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from discovery.finder import Finder, ThisNode
+from discovery.finder import AdvertisedNode, Finder
 from node import app, logs
 from node.api.http_metrics import HttpMetrics
 from node.api.limits import ServerLimits
@@ -173,7 +173,7 @@ def _network(key: PrivateKey, settings: Settings, peer_policy: PeerPolicy, limit
     return Host(key, settings.listen, network_key=settings.network_key, peer_policy=peer_policy, limits=limits)
 
 
-def _mdns(this_node: ThisNode) -> Finder:
+def _mdns(this_node: AdvertisedNode) -> Finder:
     from discovery.mdns_finder import MdnsFinder  # imported late: it imports zeroconf and asyncio
 
     return MdnsFinder(this_node, instance=os.urandom(16).hex(), chance=random.SystemRandom().random)

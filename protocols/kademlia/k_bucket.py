@@ -9,7 +9,7 @@ from protocols.policy.address_scope import host_of, subnet
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class BucketEntry:
     """A contact in a bucket. Times in seconds."""
 
     contact: Contact
@@ -30,21 +30,21 @@ class Bucket:
     """`entries` are contacts in no order; `spares` are replacements, the one that was heard last at the end."""
 
     refresh_at: float = inf
-    entries: list[Entry] = field(default_factory=list)
-    spares: list[Entry] = field(default_factory=list)
+    entries: list[BucketEntry] = field(default_factory=list)
+    spares: list[BucketEntry] = field(default_factory=list)
 
-    def oldest(self) -> Entry:
+    def oldest(self) -> BucketEntry:
         """The contact that was heard least recently. There is one at least."""
         return min(self.entries, key=lambda entry: entry.heard_at)
 
-    def farthest(self) -> Entry:
+    def farthest(self) -> BucketEntry:
         """The contact that is farthest from this node. There is one at least."""
         return max(self.entries, key=lambda entry: entry.distance)
 
-    def spare(self, peer: str) -> Entry | None:
+    def spare(self, peer: str) -> BucketEntry | None:
         return next((entry for entry in self.spares if entry.contact.peer == peer), None)
 
-    def keep_spare(self, entry: Entry, most: int) -> None:
+    def keep_spare(self, entry: BucketEntry, most: int) -> None:
         """Let a contact wait for a place, instead of the one that was heard least recently where there are too many."""
         if before := self.spare(entry.contact.peer):
             self.spares.remove(before)

@@ -23,7 +23,7 @@ from protocols.kademlia.contact import Contact
 from protocols.kademlia.lookup_events import (
     Ended,
     Found,
-    Outcome,
+    LookupOutcome,
     ReplyReceived,
     RequestFailed,
     Result,
@@ -169,7 +169,7 @@ class Lookup(Generic[Found]):
 
     def _advance(self, now: float) -> Sequence[SendRequest | Ended]:
         if self.purpose.is_met:
-            return self._end(Outcome.MET, now)
+            return self._end(LookupOutcome.MET, now)
         options = self._options
         if now >= self._began_at + options.seconds_max:
             return self._end(self._judge(), now)
@@ -185,25 +185,25 @@ class Lookup(Generic[Found]):
         self._deadline = min(due, self._began_at + options.seconds_max)
         return effects
 
-    def _judge(self) -> Outcome:
+    def _judge(self) -> LookupOutcome:
         """Whether a majority of the nearest peers that are known has answered, and each of them was asked."""
         nearest = self._nearest(each for path in self._paths for each in path.nearest())
         answered = sum(each.state is State.ANSWERED for each in nearest)
         if any(each.state is State.UNASKED for each in nearest) or 2 * answered <= len(nearest):
-            return Outcome.UNSETTLED
-        return Outcome.SETTLED
+            return LookupOutcome.UNSETTLED
+        return LookupOutcome.SETTLED
 
     def _nearest(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         by_peer = {each.contact.peer: each for each in candidates}
         return nsmallest(self._options.k, by_peer.values(), key=lambda each: each.distance)
 
-    def _end(self, outcome: Outcome, now: float) -> Sequence[Ended]:
+    def _end(self, outcome: LookupOutcome, now: float) -> Sequence[Ended]:
         self._deadline = None
         by_distance = sorted(self._candidates.values(), key=lambda each: each.distance)
         answered = [each for each in by_distance if each.state is State.ANSWERED]
         failed = [each for each in by_distance if each.state is State.FAILED]
         closest = answered[: self._options.k]
-        led = [self._last_answer] if outcome is Outcome.MET and self._last_answer else closest
+        led = [self._last_answer] if outcome is LookupOutcome.MET and self._last_answer else closest
         result = Result(
             outcome=outcome,
             closest=tuple(each.contact for each in closest),

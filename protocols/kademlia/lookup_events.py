@@ -35,7 +35,7 @@ class SendRequest:
     contact: Contact
 
 
-class Outcome(StrEnum):
+class LookupOutcome(StrEnum):
     """What a lookup shows."""
 
     MET = "met"
@@ -50,7 +50,7 @@ class Outcome(StrEnum):
 class Result:
     """What a lookup found out. Peers are in the order of their distance to the place."""
 
-    outcome: Outcome
+    outcome: LookupOutcome
     closest: tuple[Contact, ...]
     """The nearest peers that answered, k at most."""
     answered: tuple[str, ...]

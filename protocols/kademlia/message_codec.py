@@ -32,18 +32,18 @@ from protocols.kademlia.messages import (
     KEY_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     AddProvider,
-    Answer,
     FindNode,
     GetProviders,
     GetValue,
-    Ping,
+    KadAnswer,
+    KadPing,
+    KadRequest,
     PutValue,
     Record,
-    Request,
 )
 from protocols.keys import peer_id_bytes, peer_id_of_bytes
 
-_TYPES: dict[type[Any], int] = {PutValue: 0, GetValue: 1, AddProvider: 2, GetProviders: 3, FindNode: 4, Ping: 5}
+_TYPES: dict[type[Any], int] = {PutValue: 0, GetValue: 1, AddProvider: 2, GetProviders: 3, FindNode: 4, KadPing: 5}
 _NAMES = {number: kind for kind, number in _TYPES.items()}
 _INT, _BYTES, _MESSAGE = 5, 12, 11
 """The numbers that a descriptor has for the types of its fields."""
@@ -61,7 +61,7 @@ _FIELDS: dict[str, tuple[tuple[str, int, int | str, bool], ...]] = {
 """Of each message its fields: name, number, type, and whether it is repeated."""
 
 
-def encode_request(request: Request) -> bytes:
+def encode_request(request: KadRequest) -> bytes:
     """The bytes of a request, without the length in front of them."""
     message = _Message(type=_TYPES[type(request)], key=request.key)
     if isinstance(request, PutValue):
@@ -71,7 +71,7 @@ def encode_request(request: Request) -> bytes:
     return bytes(message.SerializeToString())
 
 
-def encode_answer(request: Request, answer: Answer) -> bytes:
+def encode_answer(request: KadRequest, answer: KadAnswer) -> bytes:
     """The bytes of an answer. It repeats type and key of the request."""
     message = _Message(type=_TYPES[type(request)], key=request.key)
     if answer.record is not None:
@@ -81,14 +81,14 @@ def encode_answer(request: Request, answer: Answer) -> bytes:
     return bytes(message.SerializeToString())
 
 
-def decode_request(data: bytes) -> Request:
+def decode_request(data: bytes) -> KadRequest:
     """The request in these bytes. Raises `Malformed`."""
     message = _parsed(data)
     kind = _NAMES.get(message.type)
     if kind is None:
         raise Malformed(f"a message of the unknown type {message.type}")
-    if kind is Ping:
-        return Ping(message.key[:KEY_BYTES_MAX])
+    if kind is KadPing:
+        return KadPing(message.key[:KEY_BYTES_MAX])
     if kind is PutValue:
         return PutValue(_record_to_put(message))
     key = _checked_key(message.key)
@@ -97,7 +97,7 @@ def decode_request(data: bytes) -> Request:
     return kind(key)  # type: ignore[no-any-return]  # FindNode, GetValue or GetProviders
 
 
-def decode_answer(data: bytes, request: Request) -> Answer:
+def decode_answer(data: bytes, request: KadRequest) -> KadAnswer:
     """The answer to a request. Raises `Malformed`, also for an answer to another type of request or for another key."""
     message = _parsed(data)
     if message.type != _TYPES[type(request)]:
@@ -108,7 +108,7 @@ def decode_answer(data: bytes, request: Request) -> Answer:
     closer, left_out = _contacts(message.closer)
     providers, more_left_out = _contacts(message.providers)
     record = record and record._replace(key=request.key)
-    return Answer(record, closer, providers, left_out + more_left_out)
+    return KadAnswer(record, closer, providers, left_out + more_left_out)
 
 
 def is_answer_to_add_provider(data: bytes) -> bool:

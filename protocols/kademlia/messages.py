@@ -66,16 +66,16 @@ class GetProviders(NamedTuple):
     key: bytes
 
 
-class Ping(NamedTuple):
+class KadPing(NamedTuple):
     """Ask for a sign of life."""
 
     key: bytes = b""
 
 
-Request = FindNode | GetValue | PutValue | AddProvider | GetProviders | Ping
+KadRequest = FindNode | GetValue | PutValue | AddProvider | GetProviders | KadPing
 
 
-class Answer(NamedTuple):
+class KadAnswer(NamedTuple):
     """The answer to a request of any kind; what a kind has no use for is empty."""
 
     record: Record | None = None

@@ -22,7 +22,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class ContactFailed:
     """A peer could not be dialled for a request, or did not answer it in time."""
 
     peer: str
@@ -36,14 +36,14 @@ class PingFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
+class ContactRemoved:
     """A peer is not to be in the table: it does not speak the protocol any more."""
 
     peer: str
 
 
 @dataclass(frozen=True, slots=True)
-class Banned:
+class ContactBanned:
     """A peer broke rules: it leaves the table, and may not enter for so many seconds."""
 
     peer: str
@@ -58,7 +58,7 @@ class LookedUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Ping:
+class PingContact:
     """Ping a contact; `Answered` or `PingFailed` is expected."""
 
     contact: Contact
@@ -74,7 +74,7 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class ContactAdded:
     contact: Contact
 
 
@@ -84,5 +84,5 @@ class Dropped:
     why: str
 
 
-Event = Identified | Answered | Failed | PingFailed | Removed | Banned | LookedUp | Tick
-Effect = Ping | Refresh | Added | Dropped
+Event = Identified | Answered | ContactFailed | PingFailed | ContactRemoved | ContactBanned | LookedUp | Tick
+Effect = PingContact | Refresh | ContactAdded | Dropped

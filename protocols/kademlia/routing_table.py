@@ -18,22 +18,22 @@ from heapq import nsmallest
 from math import inf
 
 from protocols.kademlia.contact import Contact
-from protocols.kademlia.k_bucket import Bucket, Entry, subnets_of
+from protocols.kademlia.k_bucket import Bucket, BucketEntry, subnets_of
 from protocols.kademlia.messages import CONTACTS_MAX
 from protocols.kademlia.routing_events import (
-    Added,
     Answered,
-    Banned,
+    ContactAdded,
+    ContactBanned,
+    ContactFailed,
+    ContactRemoved,
     Dropped,
     Effect,
     Event,
-    Failed,
     Identified,
     LookedUp,
-    Ping,
+    PingContact,
     PingFailed,
     Refresh,
-    Removed,
 )
 from protocols.placement import place_of_peer
 from protocols.policy.machine import Tick
@@ -93,7 +93,7 @@ class RoutingTable:
         self._place_of = place_of
         self._chance = chance
         self._options = options or RoutingOptions()
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, BucketEntry] = {}
         self._buckets = [Bucket()]
         self._subnets: Counter[str] = Counter()
         self._banned: dict[str, float] = {}
@@ -138,7 +138,7 @@ class RoutingTable:
                 break
         return tuple(found)
 
-    def _groups(self, offset: int) -> Iterator[list[Entry]]:
+    def _groups(self, offset: int) -> Iterator[list[BucketEntry]]:
         """The contacts in groups, each nearer to the place at this XOR from the own place than the next group."""
         at = self._index(offset)
         yield self._buckets[at].entries
@@ -149,7 +149,7 @@ class RoutingTable:
     def _index(self, distance: int) -> int:
         return min(self._options.bits - distance.bit_length(), len(self._buckets) - 1)
 
-    def _bucket(self, entry: Entry) -> Bucket:
+    def _bucket(self, entry: BucketEntry) -> Bucket:
         return self._buckets[self._index(entry.distance)]
 
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
@@ -158,13 +158,13 @@ class RoutingTable:
                 self._answered(peer, now)
             case Identified(contact):
                 return self._identified(contact, now)
-            case Failed(peer):
+            case ContactFailed(peer):
                 return self._failed(peer, now)
             case PingFailed(peer) if (entry := self._entries.get(peer)) and entry.is_pinged:
                 return self._ping_failed(entry, now)
-            case Removed(peer):
+            case ContactRemoved(peer):
                 return self._remove(peer, "it does not speak the protocol any more", now)
-            case Banned(peer, seconds):
+            case ContactBanned(peer, seconds):
                 self._banned[peer] = now + seconds
                 if len(self._banned) > BANNED_MAX:
                     del self._banned[next(iter(self._banned))]
@@ -187,7 +187,7 @@ class RoutingTable:
         distance = self._place_of(peer) ^ self.own_place
         if distance == 0:
             return ()
-        entry = Entry(contact, distance, subnets_of(contact.addresses), now, now + options.quiet_seconds)
+        entry = BucketEntry(contact, distance, subnets_of(contact.addresses), now, now + options.quiet_seconds)
         if known := self._entries.get(peer):
             return self._update(known, contact, entry.subnets, now)
         while len(self._bucket(entry).entries) >= options.k and self._can_split(entry):
@@ -206,7 +206,7 @@ class RoutingTable:
         bucket.keep_spare(entry, options.spares_max)
         return self._question(bucket, now)
 
-    def _update(self, entry: Entry, contact: Contact, subnets: tuple[str, ...], now: float) -> Sequence[Effect]:
+    def _update(self, entry: BucketEntry, contact: Contact, subnets: tuple[str, ...], now: float) -> Sequence[Effect]:
         entry.contact = contact
         self._answered(contact.peer, now)
         if subnets != entry.subnets:
@@ -216,7 +216,7 @@ class RoutingTable:
             self._count_subnets(entry, subnets)
         return ()
 
-    def _can_split(self, entry: Entry) -> bool:
+    def _can_split(self, entry: BucketEntry) -> bool:
         return self._bucket(entry) is self._buckets[-1] and len(self._buckets) < self._options.bits
 
     def _split(self, now: float) -> None:
@@ -238,13 +238,13 @@ class RoutingTable:
             for name in subnets
         )
 
-    def _count_subnets(self, entry: Entry, subnets: tuple[str, ...]) -> None:
+    def _count_subnets(self, entry: BucketEntry, subnets: tuple[str, ...]) -> None:
         """The entry counts for these subnets instead of those that it counted for."""
         self._subnets -= Counter(entry.subnets)
         self._subnets.update(subnets)
         entry.subnets = subnets
 
-    def _is_sibling(self, entry: Entry) -> bool:
+    def _is_sibling(self, entry: BucketEntry) -> bool:
         """Whether fewer than k contacts are nearer to this node."""
         at = self._index(entry.distance)
         nearer = sum(len(bucket.entries) for bucket in self._buckets[at + 1 :])
@@ -253,7 +253,7 @@ class RoutingTable:
         nearer += sum(other.distance < entry.distance for other in self._buckets[at].entries)
         return nearer < self._options.k
 
-    def _add(self, entry: Entry, bucket: Bucket, now: float) -> Sequence[Effect]:
+    def _add(self, entry: BucketEntry, bucket: Bucket, now: float) -> Sequence[Effect]:
         if spare := bucket.spare(entry.contact.peer):
             bucket.spares.remove(spare)
         if not self._entries and self._refreshing is None:
@@ -263,9 +263,9 @@ class RoutingTable:
         self._entries[entry.contact.peer] = entry
         self._subnets.update(entry.subnets)
         self._expect(entry.due_at)
-        return (Added(entry.contact),)
+        return (ContactAdded(entry.contact),)
 
-    def _take_out(self, entry: Entry) -> Bucket:
+    def _take_out(self, entry: BucketEntry) -> Bucket:
         self._end_ping(entry)
         bucket = self._bucket(entry)
         bucket.entries.remove(entry)
@@ -280,7 +280,7 @@ class RoutingTable:
         self._remove_spare(peer)
         return ()
 
-    def _drop(self, entry: Entry, why: str, now: float) -> Sequence[Effect]:
+    def _drop(self, entry: BucketEntry, why: str, now: float) -> Sequence[Effect]:
         """The replacement that was heard last takes the place, and is pinged if that was long ago."""
         bucket = self._take_out(entry)
         for spare in reversed(bucket.spares):
@@ -314,7 +314,7 @@ class RoutingTable:
         if spare := bucket.spare(peer):
             bucket.spares.remove(spare)
 
-    def _ping_failed(self, entry: Entry, now: float) -> Sequence[Effect]:
+    def _ping_failed(self, entry: BucketEntry, now: float) -> Sequence[Effect]:
         self._end_ping(entry)
         entry.failures += 1
         if self._bucket(entry).spares or entry.failures >= self._options.failures_max:
@@ -331,14 +331,14 @@ class RoutingTable:
         is_fresh = not oldest.failures and now - oldest.heard_at < self._options.fresh_seconds
         return () if is_fresh else self._ping(oldest, now)
 
-    def _ping(self, entry: Entry, now: float) -> Sequence[Effect]:
+    def _ping(self, entry: BucketEntry, now: float) -> Sequence[Effect]:
         self._pings += not entry.is_pinged
         entry.is_pinged = True
         entry.due_at = now + self._options.ping_seconds
         self._expect(entry.due_at)
-        return (Ping(entry.contact),)
+        return (PingContact(entry.contact),)
 
-    def _end_ping(self, entry: Entry) -> None:
+    def _end_ping(self, entry: BucketEntry) -> None:
         self._pings -= entry.is_pinged
         entry.is_pinged = False
 

@@ -43,7 +43,7 @@ class Penalty(StrEnum):
 
 
 @dataclass(slots=True)
-class _Record:
+class _Standing:
     points: float
     at: float
     is_banned: bool = False
@@ -74,7 +74,7 @@ class Reputation:
         self._readmit_at = readmit_at
         self._points_max = points_max
         self._peers_max = peers_max
-        self._records: dict[str, _Record] = {}
+        self._records: dict[str, _Standing] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -84,7 +84,7 @@ class Reputation:
         record = self._records.get(peer)
         if record is None:
             self._make_room(now)
-            record = self._records[peer] = _Record(0.0, now)
+            record = self._records[peer] = _Standing(0.0, now)
         self._is_banned(record, now)  # the ban may have ended since
         record.points = min(self._points_max, self._points(record, now) + times * POINTS[offence])
         record.at = now
@@ -112,10 +112,10 @@ class Reputation:
         """Forget all offences of a peer."""
         self._records.pop(peer, None)
 
-    def _points(self, record: _Record, now: float) -> float:
+    def _points(self, record: _Standing, now: float) -> float:
         return record.points * exp2(-max(0.0, now - record.at) / self._half_life)
 
-    def _is_banned(self, record: _Record, now: float) -> bool:
+    def _is_banned(self, record: _Standing, now: float) -> bool:
         record.is_banned = record.is_banned and self._points(record, now) > self._readmit_at
         return record.is_banned
 

@@ -15,7 +15,7 @@ from attacks import connections, intruders
 from attacks.connections import AttackConnection, TargetFailed, scaled_by_load
 from attacks.intruders import Intruder
 from attacks.members import AttackMember, MakeReply
-from attacks.target import Target
+from attacks.target import AttackTarget
 from attacks.witness import Resources, Witness, key_before
 from protocols.keys import PrivateKey
 
@@ -29,7 +29,7 @@ class AttackRun:
     """What an attack works with. What `hold` was given is closed when the attack is over."""
 
     def __init__(
-        self, target: Target, nursery: trio.Nursery, check: Callable[[], Awaitable[None]], *, scale: int
+        self, target: AttackTarget, nursery: trio.Nursery, check: Callable[[], Awaitable[None]], *, scale: int
     ) -> None:
         self.target = target
         self.nursery = nursery
@@ -114,7 +114,7 @@ def name_of(attack: Attack) -> str:
     return getattr(attack, "__name__", "attack").replace("_", "-")
 
 
-async def run_attack(attack: Attack, target: Target, *, scale: int = 1) -> AttackOutcome:
+async def run_attack(attack: Attack, target: AttackTarget, *, scale: int = 1) -> AttackOutcome:
     """Attack the target and return the outcome. Raises an exception that is a defect of the attack itself.
 
     With `scale` long histories are so many times as long, and each attack may take so many times as long.

@@ -16,7 +16,7 @@ from attacks import (
     on_writes,
 )
 from attacks.attack_run import Attack, name_of
-from attacks.target import Target
+from attacks.target import AttackTarget
 
 _SWARM = (
     on_tcp, on_negotiation, on_noise, on_muxing, on_streams, on_topics, on_store, on_members, on_writes, on_histories,
@@ -26,7 +26,7 @@ _SWARM = (
 ATTACKS: dict[str, Attack] = {name_of(attack): attack for module in (*_SWARM, on_api) for attack in module.ATTACKS}
 
 
-def fitting(target: Target) -> dict[str, Attack]:
+def fitting(target: AttackTarget) -> dict[str, Attack]:
     """The attacks for this target: those on the API only where an API is known."""
     without_api = {name_of(attack) for attack in on_api.ATTACKS} if target.api is None else set()
     return {name: attack for name, attack in ATTACKS.items() if name not in without_api}

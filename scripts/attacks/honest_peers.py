@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 import trio
 
 from attacks.connections import TargetFailed, scaled_by_load
-from attacks.target import Target
+from attacks.target import AttackTarget
 from node.swarm.base import DialFailed
 from node.swarm.libp2p.host import Host
 from node.swarm.rpc import Rpc
@@ -56,7 +56,7 @@ def make_envelope(
 class HonestPeer:
     """One peer. It listens at no address, so that the target never dials it; it answers the requests of peers."""
 
-    def __init__(self, key: PrivateKey, target: Target) -> None:
+    def __init__(self, key: PrivateKey, target: AttackTarget) -> None:
         self.peer_id = key.peer_id
         self.end_reasons: list[str] = []
         """Why each of its connections ended."""
@@ -139,7 +139,7 @@ class HonestPeer:
 
 
 @contextlib.asynccontextmanager
-async def connected_peer(key: PrivateKey, target: Target) -> AsyncIterator[HonestPeer]:
+async def connected_peer(key: PrivateKey, target: AttackTarget) -> AsyncIterator[HonestPeer]:
     """An honest peer that is connected. Raises `TargetFailed` when it cannot connect."""
     peer = HonestPeer(key, target)
     async with trio.open_nursery() as nursery:
@@ -149,7 +149,7 @@ async def connected_peer(key: PrivateKey, target: Target) -> AsyncIterator[Hones
         nursery.cancel_scope.cancel()
 
 
-async def visit(key: PrivateKey, target: Target) -> float:
+async def visit(key: PrivateKey, target: AttackTarget) -> float:
     """Connect, be served, and disconnect. Returns how many seconds that took. Raises `TargetFailed`."""
     start = trio.current_time()
     with trio.move_on_after(scaled_by_load(SERVED_SECONDS)):

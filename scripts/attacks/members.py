@@ -9,7 +9,7 @@ from libp2p.custom_types import TProtocol
 from attacks.connections import TargetFailed, scaled_by_load
 from attacks.honest_peers import make_envelope, now_ms
 from attacks.intruders import HANDSHAKE_SECONDS, Intruder
-from attacks.target import Target
+from attacks.target import AttackTarget
 from node.swarm.base import Lane
 from node.swarm.libp2p.frame_splitter import FrameSplitter
 from node.swarm.libp2p.host import PROTOCOL
@@ -48,7 +48,7 @@ class AttackMember:
     """An intruder with both lanes. Its peer id comes before the target's, so that it has to open them."""
 
     def __init__(
-        self, intruder: Intruder, key: PrivateKey, target: Target, make_reply: MakeReply | None = None
+        self, intruder: Intruder, key: PrivateKey, target: AttackTarget, make_reply: MakeReply | None = None
     ) -> None:
         """The muxer of `intruder` must run."""
         self.intruder = intruder

@@ -22,7 +22,7 @@ from protocols.kademlia.messages import (
     FindNode,
     GetProviders,
     GetValue,
-    Ping,
+    KadPing,
     PutValue,
     Record,
 )
@@ -53,7 +53,7 @@ async def _check(run: AttackRun) -> None:
     await run.check()
     try:
         with trio.fail_after(scaled_by_load(SERVED_SECONDS)):
-            await _ask(await run.peer(), encode_request(Ping()))
+            await _ask(await run.peer(), encode_request(KadPing()))
     except (trio.TooSlowError, MuxedStreamError, MuxedConnUnavailable) as error:
         raise TargetFailed(f"a new peer had no answer in the DHT within {SERVED_SECONDS:g} s: {error!r}") from error
 
@@ -72,7 +72,7 @@ async def idle_dht_streams(run: AttackRun) -> None:
 
 async def dht_floods(run: AttackRun) -> None:
     """Ten peers that ask without end on eight streams each, and read the answers."""
-    requests = (Ping(), FindNode(os.urandom(38)), GetValue(os.urandom(49)), GetProviders(os.urandom(34)))
+    requests = (KadPing(), FindNode(os.urandom(38)), GetValue(os.urandom(49)), GetProviders(os.urandom(34)))
     batch = b"".join(prefixed(encode_request(request)) for request in requests) * 100
 
     async def pour(stream: YamuxStream) -> None:

@@ -20,7 +20,7 @@ class NoTarget(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class AttackTarget:
     """A node that listens on loopback. `api` is None when no API was found, `pid` when its process was not."""
 
     host: str
@@ -39,7 +39,7 @@ class Target:
         return f"/{'ip6' if ':' in self.host else 'ip4'}/{self.host}/tcp/{self.port}/p2p/{self.peer}"
 
 
-async def find(text: str) -> Target:
+async def find(text: str) -> AttackTarget:
     """Find a node by a multiaddr that ends in /p2p/<peer id>, or by the `host:port` or URL of its API.
 
     Raises `NoTarget`, also for a node that is not on this machine.
@@ -47,7 +47,7 @@ async def find(text: str) -> Target:
     return await (_by_multiaddr(text) if text.startswith("/") else _by_api(*_host_and_port(text)))
 
 
-async def _by_multiaddr(text: str) -> Target:
+async def _by_multiaddr(text: str) -> AttackTarget:
     try:
         endpoint = parse(text)
     except ValueError as error:
@@ -64,10 +64,10 @@ async def _by_multiaddr(text: str) -> Target:
             continue
         if found.peer == endpoint.peer:
             return found
-    return Target(host=endpoint.host, port=endpoint.port, peer=endpoint.peer, pid=pid)
+    return AttackTarget(host=endpoint.host, port=endpoint.port, peer=endpoint.peer, pid=pid)
 
 
-async def _by_api(host: str, port: int) -> Target:
+async def _by_api(host: str, port: int) -> AttackTarget:
     _check_local(host)
     try:
         _, body = await get((host, port), "/v1/bootstrap", seconds=5)
@@ -78,7 +78,7 @@ async def _by_api(host: str, port: int) -> Target:
         raise NoTarget(f"{host}:{port} is not the API of a node: {error}") from error
     except StopIteration:
         raise NoTarget(f"the node behind {host}:{port} does not listen on loopback") from None
-    return Target(
+    return AttackTarget(
         host=local.host,
         port=local.port,
         peer=data["peer_id"],

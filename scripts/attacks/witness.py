@@ -16,7 +16,7 @@ import trio
 from attacks.connections import TargetFailed, scaled_by_load
 from attacks.honest_peers import SERVED_SECONDS, HonestPeer, connected_peer, visit
 from attacks.http_client import get
-from attacks.target import Target
+from attacks.target import AttackTarget
 from protocols.keys import PrivateKey
 
 HEALTH_SECONDS = 1.0
@@ -76,7 +76,7 @@ def not_released(now: Resources, before: Resources) -> str:
 class Witness:
     """Watches one target while it is `connected`."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: AttackTarget) -> None:
         self.target = target
         self.waits = Waits()
         self.peak_bytes = 0

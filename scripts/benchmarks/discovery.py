@@ -20,7 +20,7 @@ from discovery.announce import HEARTBEAT_SECONDS
 from discovery.interfaces import Interface
 from discovery.mdns_finder import MdnsFinder
 from netsim.durations import percentile
-from netsim.lan.capture import Kind, capture
+from netsim.lan.capture import FrameKind, capture
 from netsim.lan.namespace import LanUnavailable
 from netsim.lan.node import LanNode
 from netsim.lan.site import Lan, Site, open_site
@@ -64,7 +64,7 @@ def _on_lan(site: Site, folder: Path) -> list[Figure]:
     time.sleep(SETTLE_SECONDS)
     idle = capture(lan, IDLE_SECONDS)
     cpu = (sum(sum(process.cpu_times()[:2]) for process in processes) - before) / NODES / IDLE_SECONDS
-    mdns, links = idle[Kind.MDNS] / IDLE_SECONDS, 2 * idle[Kind.SWARM] / NODES / IDLE_SECONDS
+    mdns, links = idle[FrameKind.MDNS] / IDLE_SECONDS, 2 * idle[FrameKind.SWARM] / NODES / IDLE_SECONDS
     announcements = _announcement_bytes(lan, nodes, links) / HEARTBEAT_SECONDS
     return [
         _figure("LAN of 10 nodes started together: from the last one ready until each knows all", together, "s"),
@@ -85,7 +85,7 @@ def _announcement_bytes(lan: Lan, nodes: Sequence[LanNode], idle: float) -> floa
         captured = thread.submit(capture, lan, ANNOUNCED_SECONDS)
         for node in nodes:
             node.change("PUT", "/v1/capabilities", {"capabilities": ["label:bench"]})
-        size = 2 * captured.result()[Kind.SWARM] / NODES
+        size = 2 * captured.result()[FrameKind.SWARM] / NODES
     return size - idle * (time.monotonic() - began)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import psutil
 
 from benchmarks.figures import Bound, Figure
-from netsim.kademlia.measure import Lookups, Measurement
-from netsim.kademlia.swarm import Lie
+from netsim.kademlia.measure import MeasuredLookups, Measurement
+from netsim.kademlia.swarm import LookupLie
 from protocols.kademlia.lookup import LookupOptions
 
 SEED = 1
@@ -61,14 +61,14 @@ def _sized(size: int) -> Iterator[Figure]:
 
 
 def _liars(swarm: Measurement, name: str) -> Iterator[Figure]:
-    for lie in Lie:
+    for lie in LookupLie:
         for share in LIARS:
             swarm.corrupt(share, lie)
             for paths in PATHS:
-                kind = "name each other" if lie is Lie.ACCOMPLICES else "make up peers"
+                kind = "name each other" if lie is LookupLie.ACCOMPLICES else "make up peers"
                 what = f"{name}, {100 * share:.0f} % {kind}, {paths} path{'s' if paths > 1 else ''}: a value"
                 yield from _lookups(what, swarm.get(GETS // 2, LookupOptions(paths=paths)))
-    swarm.corrupt(0.0, Lie.ACCOMPLICES)
+    swarm.corrupt(0.0, LookupLie.ACCOMPLICES)
 
 
 def _churn() -> Iterator[Figure]:
@@ -81,7 +81,9 @@ def _churn() -> Iterator[Figure]:
     yield _figure(f"{name}: messages a node and hour", (swarm.messages - sent) / CHURN_NODES / hours, "")
 
 
-def _lookups(what: str, found: Lookups, *, success: float | None = None, hops: float | None = None) -> Iterator[Figure]:
+def _lookups(
+    what: str, found: MeasuredLookups, *, success: float | None = None, hops: float | None = None
+) -> Iterator[Figure]:
     yield _figure(f"{what}: found", found.success_percent, "%", least=success)
     yield _figure(f"{what}: hops, p50", found.hops(0.5), "", most=hops)
     yield _figure(f"{what}: hops, p99", found.hops(0.99), "")

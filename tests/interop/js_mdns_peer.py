@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from netsim.lan.site import Host
+from netsim.lan.site import LanHost
 
 
 class JsMdnsPeer:
     """The process, on a host of a LAN. It writes a line for each peer that it finds or that connects."""
 
-    def __init__(self, host: Host, packages: Path, output: Path) -> None:
+    def __init__(self, host: LanHost, packages: Path, output: Path) -> None:
         self._output = output
         with output.open("wb") as out:
             host.namespace.start(["node", "mdns_peer.mjs"], cwd=packages, stdout=out, stderr=subprocess.STDOUT)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from netsim.lan.site import Host, Site
+from netsim.lan.site import LanHost, Site
 from tests.live.node_processes import Process, Up, call, connected, data_of
 from tests.unit.node.processes import BZZZ, REPOSITORY, environment
 from tests.until import block_until
@@ -212,7 +212,7 @@ def test_a_node_that_was_killed_has_lost_nothing(pair: Pair) -> None:
 # -- two that run at the same time ------------------------------------------------------------------------------------
 
 
-def start_on(host: Host, directory: Path, *bootstrap: str) -> str:
+def start_on(host: LanHost, directory: Path, *bootstrap: str) -> str:
     """Start a node on a host of a site; return its peer id. Its API is at port 8080 of the host's loopback."""
     command = [
         *BZZZ, "up", "--json", "--open", "--listen", "/ip4/0.0.0.0/tcp/4001", "--api", "127.0.0.1:8080",
@@ -228,7 +228,7 @@ def start_on(host: Host, directory: Path, *bootstrap: str) -> str:
     return str(json.loads(line)["peer_id"])
 
 
-def ask(host: Host, path: str) -> bytes:
+def ask(host: LanHost, path: str) -> bytes:
     return host.namespace.call(lambda: call("http://127.0.0.1:8080", path)[1])
 
 
@@ -242,7 +242,7 @@ def test_twins_that_cannot_reach_each_other_are_told_by_a_node_that_sees_both(si
     shutil.copytree(tmp_path / "one", tmp_path / "two", ignore=shutil.ignore_patterns("*.lock", "lock"))
     assert start_on(two, tmp_path / "two", "--bootstrap", f"/ip4/{third.interfaces[1].ip4}/tcp/4001") == own
 
-    def says(host: Host, words: str) -> bool:
+    def says(host: LanHost, words: str) -> bool:
         return words in ask(host, "/health").decode()
 
     twin = "another node runs with this node's identity, at /ip4/10.77."

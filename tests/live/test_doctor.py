@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from netsim.lan.node import SOURCES, LanNode
-from netsim.lan.site import Host, Site
+from netsim.lan.site import LanHost, Site
 from node.diagnosis.finding import Level
 from node.diagnosis.way import walk
 from protocols.keys import PrivateKey
@@ -19,7 +19,7 @@ from tests.live.swarm_peers import mute, running
 from tests.until import block_until
 
 
-def doctor(host: Host, *arguments: str, **environment: str) -> tuple[int, dict[str, list[str]]]:
+def doctor(host: LanHost, *arguments: str, **environment: str) -> tuple[int, dict[str, list[str]]]:
     """The exit code, and the texts of what is found, by subject; those of what is wrong also under 'BAD'."""
     command = host.namespace.command([sys.executable, "-m", "node.cli", "doctor", *arguments, "--json"])
     variables = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(SOURCES), "HOME": "/nowhere", **environment}
@@ -35,7 +35,7 @@ def doctor(host: Host, *arguments: str, **environment: str) -> tuple[int, dict[s
     return done.returncode, texts
 
 
-def started(host: Host, folder: Path, *options: str, **environment: str) -> LanNode:
+def started(host: LanHost, folder: Path, *options: str, **environment: str) -> LanNode:
     node = LanNode(host, folder)
     node.start(*options, environment=environment)
     node.wait_ready()

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from netsim.lan.node import PORT, LanNode
-from netsim.lan.site import Host, Site
+from netsim.lan.site import LanHost, Site
 from tests.until import block_until
 
 ITSELF = "it is this node itself"
 
 
-def link_local(host: Host) -> str:
+def link_local(host: LanHost) -> str:
     (device,) = host.namespace.query("addr", "show", "dev", "eth0")
     return next(str(address["local"]) for address in device["addr_info"] if address["scope"] == "link")
 

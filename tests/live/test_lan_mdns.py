@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from netsim.lan.node import SOURCES, LanNode
-from netsim.lan.site import Host, Site
+from netsim.lan.site import LanHost, Site
 from tests.until import block_until
 
 ALONE = {"BZZZ_DISCOVERY_EXCHANGE": "false"}
@@ -15,7 +15,7 @@ ALONE = {"BZZZ_DISCOVERY_EXCHANGE": "false"}
 
 
 def started(
-    hosts: Sequence[Host], folder: Path, *options: str, environment: dict[str, str] | None = None
+    hosts: Sequence[LanHost], folder: Path, *options: str, environment: dict[str, str] | None = None
 ) -> list[LanNode]:
     nodes = [LanNode(host, folder) for host in hosts]
     for node in nodes:

@@ -10,14 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from netsim.lan.node import PORT, LanNode
-from netsim.lan.site import Host, Site
+from netsim.lan.site import LanHost, Site
 from tests.until import block_until
 
 NO_MDNS = ("--no-mdns",)
 NO_DISCOVERY = {f"BZZZ_DISCOVERY_{source}": "false" for source in ("EXCHANGE", "ANNOUNCE", "DHT")}
 
 
-def started(host: Host, folder: Path, *options: str, environment: dict[str, str] | None = None) -> LanNode:
+def started(host: LanHost, folder: Path, *options: str, environment: dict[str, str] | None = None) -> LanNode:
     node = LanNode(host, folder)
     node.start(*options, environment=environment)
     node.wait_ready()

@@ -10,14 +10,14 @@ import pytest
 
 from netsim.lan import namespace
 from netsim.lan.namespace import Namespace, ip, sweep
-from netsim.lan.site import Host, Interface, Site, open_site
+from netsim.lan.site import HostInterface, LanHost, Site, open_site
 from tests.until import block_until
 
 GROUP = "224.0.0.251"
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
-def reaches(one: Host, host: str) -> bool:
+def reaches(one: LanHost, host: str) -> bool:
     """Whether a connection from `one` to a port where nobody listens is refused, and not lost."""
 
     def connect() -> bool:
@@ -32,7 +32,7 @@ def reaches(one: Host, host: str) -> bool:
     return one.namespace.call(connect)
 
 
-def hears_multicast(listener: Interface, listening: Host, sender: Host) -> bool:
+def hears_multicast(listener: HostInterface, listening: LanHost, sender: LanHost) -> bool:
     def open_group() -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(("", 5353))

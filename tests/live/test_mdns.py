@@ -12,7 +12,7 @@ import trio
 from discovery.interfaces import Interface
 from discovery.mdns_finder import QUEUE_MAX, MdnsFinder
 from discovery.mdns_inbox import MdnsInbox
-from discovery.mdns_records import Fault, service_of
+from discovery.mdns_records import RecordFault, service_of
 from discovery.mdns_table import RECORDS_PER_SENDER_MAX
 from protocols.keys import PrivateKey
 from protocols.policy.sighting import Sighting, Source
@@ -161,10 +161,12 @@ async def test_what_strangers_send_is_dropped_and_counted_and_the_finder_goes_on
     async with running(network) as one:
         await until(lambda: one.count("own_heard"))
         bad = {
-            Fault.OWN_ID: answer(service, "own", dnsaddr("192.0.2.66", one.this.peer_id)),
-            Fault.TOO_MANY_ADDRESSES: answer(service, "many", *[dnsaddr("192.0.2.66", liar)] * 70, is_one_record=True),
-            Fault.MALFORMED: answer(service, "malformed", "dnsaddr=nothing"),
-            Fault.NOT_USABLE: answer(service, "loopback", dnsaddr("127.0.0.1", liar)),
+            RecordFault.OWN_ID: answer(service, "own", dnsaddr("192.0.2.66", one.this.peer_id)),
+            RecordFault.TOO_MANY_ADDRESSES: answer(
+                service, "many", *[dnsaddr("192.0.2.66", liar)] * 70, is_one_record=True
+            ),
+            RecordFault.MALFORMED: answer(service, "malformed", "dnsaddr=nothing"),
+            RecordFault.NOT_USABLE: answer(service, "loopback", dnsaddr("127.0.0.1", liar)),
         }
         junk = [b"", b"\0", os.urandom(600), b"\xff" * 9000, answer(service, "cut", "dnsaddr=x")[:-4]]
         junk.append(struct.pack("!HHHHHH", 0, 0x8400, 0, 65535, 0, 0) + b"\xc0\x0c" * 300)

@@ -24,7 +24,7 @@ from multiaddr import Multiaddr
 from node.swarm.libp2p.gossipsub_parts import PROTOCOLS
 from node.swarm.libp2p.host import Host
 from node.swarm.libp2p.multistream import accept, propose
-from node.swarm.libp2p.pubsub import PubSub
+from node.swarm.libp2p.pubsub import GossipSubPubSub
 from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.libp2p.yamux_stream import YamuxStream
 from node.swarm.limits import USUAL, SwarmLimits
@@ -43,7 +43,7 @@ class Listener:
     def __init__(self, host: Host, recorder: RecordingReceiver, limits: SwarmLimits) -> None:
         self.host = host
         self.recorder = recorder
-        self.pubsub = PubSub(limits=limits, heartbeat_seconds=0.2)
+        self.pubsub = GossipSubPubSub(limits=limits, heartbeat_seconds=0.2)
         self.received: list[tuple[str, bytes]] = []
         self.validator: Callable[[str, bytes], bool | None] | None = None
 
@@ -210,7 +210,7 @@ async def test_every_host_has_topics() -> None:
 
 async def test_nothing_runs_before_the_first_subscription() -> None:
     async with running() as (host, _), trio.open_nursery() as nursery:
-        pubsub = PubSub()
+        pubsub = GossipSubPubSub()
         await nursery.start(pubsub.run, host.library)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert host.library is not None
@@ -223,7 +223,7 @@ async def test_nothing_runs_before_the_first_subscription() -> None:
 async def test_what_is_too_long_or_has_no_host_is_refused_with_the_reason(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    pubsub = PubSub()
+    pubsub = GossipSubPubSub()
     with pytest.raises(TooLarge, match="65,536 are the most"):
         await pubsub.publish(TOPIC, bytes(65_537))
     with pytest.raises(Unavailable, match="host does not run"):

@@ -4,7 +4,7 @@ from netsim.virtual.nodes import VirtualSwarm
 from node.swarm.kademlia.kademlia import Kademlia
 from node.swarm.kademlia.lookups import Lookups
 from protocols.kademlia.contact import Contact
-from protocols.kademlia.lookup_events import Outcome
+from protocols.kademlia.lookup_events import LookupOutcome
 from protocols.kademlia.lookup_purposes import AgreedValue, FirstValue
 from protocols.kademlia.messages import Record
 from tests.sim.swarms import key, over_seeds, put, swarm_of
@@ -42,10 +42,10 @@ async def a_peer_a_value_and_a_provider(seed: int) -> None:
         await until(lambda: everybody_has(swarm, key()))
         purpose = FirstValue(lambda value: True)
         result = await lookups(swarm, "n5").get_value(key(), purpose)
-        assert result.outcome is Outcome.MET and purpose.value is not None
+        assert result.outcome is LookupOutcome.MET and purpose.value is not None
         agreed = AgreedValue(3, lambda value: True)
         result = await lookups(swarm, "n5").get_value(key(), agreed)
-        assert result.outcome is Outcome.MET and agreed.value == purpose.value
+        assert result.outcome is LookupOutcome.MET and agreed.value == purpose.value
         assert await lookups(swarm, "n3").put_value(Record(key(), purpose.value)) == 4
 
         multihash = b"\x12\x20" + bytes(32)
@@ -64,10 +64,10 @@ async def nothing_and_nobody(seed: int) -> None:
         await filled(swarm)
         purpose = FirstValue(lambda value: True)
         result = await lookups(swarm, "n1").get_value(b"/ucxl/" + bytes(43), purpose)
-        assert (result.outcome, purpose.value) == (Outcome.SETTLED, None)
+        assert (result.outcome, purpose.value) == (LookupOutcome.SETTLED, None)
         swarm.net.partition([swarm["n1"].peer])
         result = await lookups(swarm, "n1").get_value(b"/ucxl/" + bytes(43), purpose)
-        assert result.outcome is Outcome.UNSETTLED, "nobody answered, so nothing is known"
+        assert result.outcome is LookupOutcome.UNSETTLED, "nobody answered, so nothing is known"
 
 
 def test_absent_and_not_answered_are_told_apart() -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from netsim.kademlia.measure import Measurement
-from netsim.kademlia.swarm import Lie
+from netsim.kademlia.swarm import LookupLie
 from protocols.kademlia.lookup import LookupOptions
-from protocols.kademlia.lookup_events import Outcome
+from protocols.kademlia.lookup_events import LookupOutcome
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def test_nodes_that_joined_by_one_other_node_find_the_nearest_of_all(joined: Mea
     found = joined.find_nearest(50)
     assert found.success_percent == 100.0
     assert found.hops(0.5) <= 3
-    assert all(result.outcome is Outcome.SETTLED for result in found.results)
+    assert all(result.outcome is LookupOutcome.SETTLED for result in found.results)
 
 
 def test_values_are_found_where_lookups_of_others_put_them(joined: Measurement) -> None:
@@ -37,8 +37,8 @@ def test_tables_hold_a_part_of_a_swarm_of_a_thousand_and_lookups_stay_short() ->
     assert swarm.get(100).success_percent >= 99.0
 
 
-@pytest.mark.parametrize("lie", Lie)
-def test_among_liars_every_lookup_ends_in_its_bounds_and_nearly_all_find_the_value(lie: Lie) -> None:
+@pytest.mark.parametrize("lie", LookupLie)
+def test_among_liars_every_lookup_ends_in_its_bounds_and_nearly_all_find_the_value(lie: LookupLie) -> None:
     swarm, options = Measurement(3, 300, keys=10), LookupOptions(paths=3)
     swarm.corrupt(0.3, lie)
     found = swarm.get(100, options)

@@ -13,7 +13,7 @@ import trio
 from node.services.control.audit_file import AuditStorage
 from node.store.marks import Marks
 from protocols import audit_log
-from protocols.audit_log import GENESIS, ROTATED, ChainBroken, Entry
+from protocols.audit_log import GENESIS, ROTATED, AuditEntry, ChainBroken
 from protocols.errors import BzzzError, Conflict
 from protocols.keys import PrivateKey
 
@@ -157,7 +157,7 @@ class Audit:
         reason: str = "",
         details: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
-    ) -> Entry:
+    ) -> AuditEntry:
         """Append an act; it is durable on return. Without `state` the last one stays.
 
         Raises `StorageFull` or `Unavailable`, and then nothing was written.
@@ -171,10 +171,10 @@ class Audit:
 
     async def _append(
         self, act: str, author: str, reason: str, details: Mapping[str, Any], state: Mapping[str, Any]
-    ) -> Entry:
+    ) -> AuditEntry:
         if self._log_id:
             state = {**state, _LOG: self._log_id}
-        entry = Entry(
+        entry = AuditEntry(
             sequence=self._sequence + 1,
             at_ms=self._now_ms(),
             act=act,

@@ -16,7 +16,7 @@ import trio
 
 from node.store.errors import is_full
 from node.store.file_stamp import FileStamp, difference, stamp
-from protocols.audit_log import LINE_BYTES_MAX, ROTATED, ChainBroken, Entry, read
+from protocols.audit_log import LINE_BYTES_MAX, ROTATED, AuditEntry, ChainBroken, read
 from protocols.errors import StorageFull, Unavailable
 
 FILE_NAME = "audit.log"
@@ -295,7 +295,7 @@ def _fields(line: bytes) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _entry(line: bytes | None) -> Entry | None:
+def _entry(line: bytes | None) -> AuditEntry | None:
     try:
         return read(line or b"")
     except ChainBroken:

@@ -11,8 +11,8 @@ from protocols.announce import TOPIC
 from protocols.policy.reputation import Offence
 
 
-class AnnounceSwarm:
-    """The `AnnounceSwarm` of `discovery/announce.py`."""
+class PubSubAnnounceSwarm:
+    """The `PubSubAnnounceSwarm` of `discovery/announce.py`."""
 
     def __init__(self, pubsub: PubSub, members: Members, peer_policy: PeerPolicy) -> None:
         self._pubsub = pubsub

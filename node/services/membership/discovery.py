@@ -10,7 +10,7 @@ from discovery.finder import Finder
 from discovery.manual import ManualFinder
 from node.config.flags import Flags
 from node.config.settings import Settings
-from node.services.membership.announce_swarm import AnnounceSwarm
+from node.services.membership.announce_swarm import PubSubAnnounceSwarm
 from node.services.membership.finder_switch import FinderSwitch
 from node.services.membership.log_continuity import LogContinuity
 from node.services.membership.neighbours import Neighbours
@@ -66,7 +66,7 @@ def discovery_of(of: Surroundings, dht: ProviderRecords) -> Discovery:
     announce = AnnounceFinder(
         of.key,
         this_node,
-        AnnounceSwarm(of.rpc.network.pubsub, of.members, of.rpc.peer_policy),
+        PubSubAnnounceSwarm(of.rpc.network.pubsub, of.members, of.rpc.peer_policy),
         capabilities=of.capabilities,
         now_ms=of.now_ms,
         chance=of.chance,

@@ -15,7 +15,7 @@ from node.swarm.rpc import Silent, Unreachable
 from protocols.errors import Malformed
 from protocols.kademlia.contact import Contact
 from protocols.kademlia.message_codec import decode_answer, encode_request
-from protocols.kademlia.messages import AddProvider, Answer, Ping, Request
+from protocols.kademlia.messages import AddProvider, KadAnswer, KadPing, KadRequest
 from protocols.policy.reputation import Offence
 
 DIALS_MAX = 16
@@ -41,7 +41,7 @@ class KademliaClient:
         self.dialled = 0
         self.dials_failed = 0
 
-    async def ask(self, contact: Contact, request: Request, *, timeout: float) -> Answer:
+    async def ask(self, contact: Contact, request: KadRequest, *, timeout: float) -> KadAnswer:
         """The answer of a peer. To cancel it is harmless.
 
         Raises `Unreachable` when it could not be connected, `WrongAnswer`, or `Silent` for any other reason.
@@ -57,7 +57,7 @@ class KademliaClient:
             self.failed[name] += 1
             raise Silent(f"{peer} did not answer within {timeout * 1000:.0f} ms", peer=peer) from None
 
-    async def _ask(self, contact: Contact, request: Request, deadline: float) -> Answer:
+    async def _ask(self, contact: Contact, request: KadRequest, deadline: float) -> KadAnswer:
         peer = contact.peer
         if not self._may_ask(peer):
             raise Unreachable(f"this node does not deal with {peer}", peer=peer)
@@ -65,7 +65,7 @@ class KademliaClient:
             if not self._kad.is_connected(peer):
                 await self._connect(contact, deadline)
             # There is no answer to an `AddProvider`. A peer answers in order: its answer to a ping says that it got it.
-            answered: Request = Ping() if isinstance(request, AddProvider) else request
+            answered: KadRequest = KadPing() if isinstance(request, AddProvider) else request
             messages = dict.fromkeys((encode_request(request), encode_request(answered)))
             try:
                 encoded = await self._kad.ask(peer, *messages)
@@ -73,7 +73,7 @@ class KademliaClient:
                 raise Silent(f"{peer}: {error}", peer=peer) from error
         return self._decoded(peer, encoded, answered)
 
-    def _decoded(self, peer: str, encoded: bytes, request: Request) -> Answer:
+    def _decoded(self, peer: str, encoded: bytes, request: KadRequest) -> KadAnswer:
         counters = self._peer_policy.limit_counters
         try:
             answer = decode_answer(encoded, request)

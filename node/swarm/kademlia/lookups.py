@@ -15,7 +15,16 @@ from protocols.kademlia.contact import Contact
 from protocols.kademlia.lookup import Lookup, LookupOptions
 from protocols.kademlia.lookup_events import Ended, Found, ReplyReceived, RequestFailed, Result, SendRequest
 from protocols.kademlia.lookup_purposes import AgreedValue, ClosestPeers, FirstValue, PeerFound, Providers, Purpose
-from protocols.kademlia.messages import AddProvider, Answer, FindNode, GetProviders, GetValue, PutValue, Record, Request
+from protocols.kademlia.messages import (
+    AddProvider,
+    FindNode,
+    GetProviders,
+    GetValue,
+    KadAnswer,
+    KadRequest,
+    PutValue,
+    Record,
+)
 from protocols.keys import peer_id_bytes
 from protocols.placement import place_of_key, place_of_peer
 from protocols.policy.machine import Tick
@@ -79,8 +88,8 @@ class Lookups:
         """Tell the nearest peers that this node provides a key; returns how many of them took it."""
         return len(await self._tell_nearest(key, AddProvider(key, (own,))))
 
-    async def _tell_nearest(self, key: bytes, request: Request) -> list[Answer]:
-        answers: list[Answer] = []
+    async def _tell_nearest(self, key: bytes, request: KadRequest) -> list[KadAnswer]:
+        answers: list[KadAnswer] = []
 
         async def tell(contact: Contact) -> None:
             try:
@@ -97,9 +106,9 @@ class Lookups:
     async def _run(
         self,
         place: int,
-        request: Request,
+        request: KadRequest,
         purpose: Purpose[Found],
-        found_in: Callable[[Answer], Found | None],
+        found_in: Callable[[KadAnswer], Found | None],
     ) -> Result:
         seeds = self._routing.table.closest(place, self._options.k)
         lookup = Lookup(place, seeds, purpose, own=self._own, now=trio.current_time(), options=self._options)
@@ -117,8 +126,8 @@ class _RunningLookup(Generic[Found]):
     def __init__(
         self,
         lookup: Lookup[Found],
-        request: Request,
-        found_in: Callable[[Answer], Found | None],
+        request: KadRequest,
+        found_in: Callable[[KadAnswer], Found | None],
         client: KademliaClient,
         routing: Routing,
         options: LookupOptions,
@@ -174,13 +183,13 @@ async def _key_near(place: int, bits: int) -> bytes:
     raise AssertionError("unreachable")
 
 
-def _nothing(answer: Answer) -> None:
+def _nothing(answer: KadAnswer) -> None:
     return None
 
 
-def _value(answer: Answer) -> bytes | None:
+def _value(answer: KadAnswer) -> bytes | None:
     return answer.record and answer.record.value
 
 
-def _providers(answer: Answer) -> Sequence[Contact] | None:
+def _providers(answer: KadAnswer) -> Sequence[Contact] | None:
     return answer.providers or None

@@ -10,7 +10,7 @@ from node.swarm.kademlia.client import KademliaClient
 from node.swarm.rpc import Silent, Unreachable
 from protocols.kademlia import routing_events as events
 from protocols.kademlia.contact import Contact
-from protocols.kademlia.messages import Ping
+from protocols.kademlia.messages import KadPing
 from protocols.kademlia.routing_table import RoutingTable
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Routing:
 
     def stopped(self, peer: str) -> None:
         """A peer does not speak the protocol, or not any more."""
-        self._driver.handle(events.Removed(peer))
+        self._driver.handle(events.ContactRemoved(peer))
 
     def heard(self, peer: str) -> None:
         """A peer asked or answered."""
@@ -75,21 +75,21 @@ class Routing:
 
     def failed(self, peer: str) -> None:
         """A peer could not be asked, or did not answer in time."""
-        self._driver.handle(events.Failed(peer))
+        self._driver.handle(events.ContactFailed(peer))
 
     def ban(self, peer: str) -> None:
         """A peer answered lies, broke other rules, or is of another swarm."""
-        self._driver.handle(events.Banned(peer, BANNED_SECONDS))
+        self._driver.handle(events.ContactBanned(peer, BANNED_SECONDS))
 
     # -- effects of the machine ---------------------------------------------------------------------------------
 
     def _carry_out(self, effect: events.Effect) -> None:
         match effect:
-            case events.Ping(contact):
+            case events.PingContact(contact):
                 self._start(self._ping, contact)
             case events.Refresh(place):
                 self._start(self._refresh, place)
-            case events.Added(contact):
+            case events.ContactAdded(contact):
                 self.added += 1
                 log.debug("%s is in the routing table", contact.peer)
             case events.Dropped(peer, why):
@@ -102,7 +102,7 @@ class Routing:
 
     async def _ping(self, contact: Contact) -> None:
         try:
-            await self._client.ask(contact, Ping(), timeout=PING_SECONDS)
+            await self._client.ask(contact, KadPing(), timeout=PING_SECONDS)
         except (Silent, Unreachable):
             self._driver.handle(events.PingFailed(contact.peer))
         else:

@@ -12,14 +12,14 @@ from protocols.kademlia.contact import Contact
 from protocols.kademlia.message_codec import decode_request, encode_answer
 from protocols.kademlia.messages import (
     AddProvider,
-    Answer,
     FindNode,
     GetProviders,
     GetValue,
-    Ping,
+    KadAnswer,
+    KadPing,
+    KadRequest,
     PutValue,
     Record,
-    Request,
 )
 from protocols.placement import place_of_key, place_of_peer
 from protocols.policy.reputation import Offence
@@ -87,16 +87,16 @@ class KademliaServer:
         self.served[name] += 1
         return None if answer is None else encode_answer(request, answer)
 
-    async def _answer(self, peer: str, remote: str, request: Request) -> Answer | None:
+    async def _answer(self, peer: str, remote: str, request: KadRequest) -> KadAnswer | None:
         match request:
-            case Ping():
-                return Answer()
+            case KadPing():
+                return KadAnswer()
             case FindNode(key):
-                return Answer(closer=self._closer(peer, remote, key, with_own=True))
+                return KadAnswer(closer=self._closer(peer, remote, key, with_own=True))
             case GetValue(key):
-                return Answer(await self._records.get(key), self._closer(peer, remote, key))
+                return KadAnswer(await self._records.get(key), self._closer(peer, remote, key))
             case PutValue(record):
-                return Answer(await self._records.put(peer, record))
+                return KadAnswer(await self._records.put(peer, record))
             case AddProvider(key, providers):
                 if any(provider.peer == peer for provider in providers):  # nobody provides for another one
                     await self._records.provide(peer, key)
@@ -104,7 +104,7 @@ class KademliaServer:
             case GetProviders(key):
                 found = await self._records.providers(key)
                 providers = tuple(self._contacts.contact_for(remote, each) for each in found)
-                return Answer(None, self._closer(peer, remote, key), providers)
+                return KadAnswer(None, self._closer(peer, remote, key), providers)
 
     def _closer(self, peer: str, remote: str, key: bytes, *, with_own: bool = False) -> tuple[Contact, ...]:
         place = place_of_key(key)

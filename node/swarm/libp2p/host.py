@@ -25,7 +25,7 @@ from node.swarm.libp2p.interfaces import OwnEndpoints
 from node.swarm.libp2p.kad_streams import KadStreams
 from node.swarm.libp2p.peer_connection import PeerConnection
 from node.swarm.libp2p.peer_links import PeerLinks
-from node.swarm.libp2p.pubsub import PubSub
+from node.swarm.libp2p.pubsub import GossipSubPubSub
 from node.swarm.libp2p.release import configure_logging
 from node.swarm.libp2p.swarm_adapter import SwarmAdapter
 from node.swarm.libp2p.twin_watch import TwinWatch
@@ -71,7 +71,7 @@ class Host(Network):
         self.limits = limits
         self.library: HostAdapter | None = None
         """libp2p's own host, while this one runs: for other protocols, by `set_stream_handler`."""
-        self._pubsub = PubSub(limits=limits)
+        self._pubsub = GossipSubPubSub(limits=limits)
         self._peer_id = key.peer_id
         self._listen = tuple(listen)
         self._protocol = protocol
@@ -105,7 +105,7 @@ class Host(Network):
         await self._endpoints.changed()
 
     @property
-    def pubsub(self) -> PubSub:
+    def pubsub(self) -> GossipSubPubSub:
         return self._pubsub
 
     @property

@@ -26,7 +26,7 @@ START_SECONDS = 5.0
 """How long `publish` waits for the host to run."""
 
 
-class PubSub(base.PubSub):
+class GossipSubPubSub(base.PubSub):
     """`run` runs beside a host; the other methods may be called at any time."""
 
     def __init__(self, *, limits: SwarmLimits = USUAL, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from discovery.mdns_inbox import LOG_AGAIN_SECONDS, Answer, MdnsCounts, MdnsInbox
-from discovery.mdns_records import SERVICE, Fault, PeerRecord, txt_data
+from discovery.mdns_inbox import LOG_AGAIN_SECONDS, MdnsCounts, MdnsInbox, ServiceRecord
+from discovery.mdns_records import SERVICE, PeerRecord, RecordFault, txt_data
 from discovery.mdns_table import MESSAGES_BURST, Change, Found, Gone, MdnsTable
 from protocols.keys import PrivateKey
 
@@ -38,7 +38,7 @@ class Inbox:
             self.reports.append(change)
         return self.has_room
 
-    def read(self, *answers: Answer, sender: str = HOST, now: float = 0.0) -> bool:
+    def read(self, *answers: ServiceRecord, sender: str = HOST, now: float = 0.0) -> bool:
         return self.inbox.read(answers, sender, now)
 
 
@@ -47,12 +47,12 @@ def inbox() -> Inbox:
     return Inbox()
 
 
-def txt(label: str, *addresses: str, ttl: int = 120) -> Answer:
-    return Answer(name(label), ttl, txt_data(addresses))
+def txt(label: str, *addresses: str, ttl: int = 120) -> ServiceRecord:
+    return ServiceRecord(name(label), ttl, txt_data(addresses))
 
 
-def ptr(label: str, ttl: int = 120) -> Answer:
-    return Answer(name(label), ttl)
+def ptr(label: str, ttl: int = 120) -> ServiceRecord:
+    return ServiceRecord(name(label), ttl)
 
 
 FOUND = Found(PeerRecord(peer=PEER, addresses=(at("10.0.0.1"), at("10.0.0.2"))))
@@ -78,7 +78,7 @@ def test_a_goodbye_is_reported(inbox: Inbox) -> None:
 
 def test_messages_about_something_else_are_not_for_us(inbox: Inbox) -> None:
     assert not inbox.read()
-    assert not inbox.read(Answer("printer._ipp._tcp.local.", 120, b"\x03a=b"))
+    assert not inbox.read(ServiceRecord("printer._ipp._tcp.local.", 120, b"\x03a=b"))
     assert inbox.counts == MdnsCounts()
 
 
@@ -91,13 +91,13 @@ def test_the_own_message_that_comes_back_is_counted_and_no_peer(inbox: Inbox) ->
 def test_one_bad_record_does_not_hide_the_others_of_a_message(inbox: Inbox) -> None:
     inbox.read(txt("bad", at("10.0.0.6", OWN)), txt("a", at("10.0.0.1"), at("10.0.0.2")))
     assert inbox.reports == [FOUND]
-    assert inbox.table.faults == Counter({Fault.OWN_ID: 1})
+    assert inbox.table.faults == Counter({RecordFault.OWN_ID: 1})
 
 
 def test_a_report_without_room_is_counted_and_comes_with_the_next_answer(inbox: Inbox) -> None:
     inbox.has_room = False
     inbox.read(txt("a", at("10.0.0.1"), at("10.0.0.2")))
-    assert inbox.table.faults[Fault.QUEUE_FULL] == 1
+    assert inbox.table.faults[RecordFault.QUEUE_FULL] == 1
     inbox.has_room = True
     inbox.read(txt("a", at("10.0.0.1"), at("10.0.0.2")), now=1.0)
     assert inbox.reports == [FOUND]
@@ -115,7 +115,7 @@ def test_a_message_that_cannot_be_read_is_counted_and_not_logged_each_time(
 ) -> None:
     for now in (0.0, 1.0):
         inbox.inbox.failed(ValueError("x"), HOST, now)
-    assert inbox.table.faults[Fault.MALFORMED] == 2
+    assert inbox.table.faults[RecordFault.MALFORMED] == 2
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
 

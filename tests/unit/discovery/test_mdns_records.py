@@ -10,7 +10,7 @@ from discovery.mdns_records import (
     SERVICE,
     TXT_BYTES_MAX,
     BadRecord,
-    Fault,
+    RecordFault,
     announced,
     dialable_host,
     is_instance_of,
@@ -34,7 +34,7 @@ def texts(*entries: str | bytes) -> bytes:
     return b"".join(bytes((len(entry),)) + entry for entry in raw)
 
 
-def fault_of(*data: bytes) -> Fault:
+def fault_of(*data: bytes) -> RecordFault:
     with pytest.raises(BadRecord) as refused:
         read_record(data)
     return refused.value.fault
@@ -102,25 +102,28 @@ def test_other_strings_and_addresses_that_cannot_be_dialled_are_left_out() -> No
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (b"", Fault.MALFORMED),
-        (b"\x00", Fault.MALFORMED),
-        (b"\xffshort", Fault.MALFORMED),
-        (texts(b"dnsaddr=/ip4/10.0.0.1/tcp/4001"), Fault.MALFORMED),
-        (texts(b"dnsaddr=\xff\xfe/p2p/" + PEER.encode()), Fault.MALFORMED),
-        (texts(f"dnsaddr={at('10.0.0.1')}", f"dnsaddr={at('10.0.0.1', peer=OTHER)}"), Fault.SEVERAL_PEERS),
-        (texts("dnsaddr=/ip4/10.0.0.1/tcp/4001/p2p/QmNPubsDWATVngE3d5WDSNe7eVrFLuk38qb9t6vdLnu2aK"), Fault.NOT_USABLE),
-        (texts("dnsaddr=/ip4/10.0.0.1/tcp/4001/p2p/nobody"), Fault.NOT_USABLE),
-        (texts(f"dnsaddr={at('127.0.0.1')}"), Fault.NOT_USABLE),
-        (texts(f"dnsaddr=/dns4/victim.example/tcp/22/p2p/{PEER}"), Fault.NOT_USABLE),
+        (b"", RecordFault.MALFORMED),
+        (b"\x00", RecordFault.MALFORMED),
+        (b"\xffshort", RecordFault.MALFORMED),
+        (texts(b"dnsaddr=/ip4/10.0.0.1/tcp/4001"), RecordFault.MALFORMED),
+        (texts(b"dnsaddr=\xff\xfe/p2p/" + PEER.encode()), RecordFault.MALFORMED),
+        (texts(f"dnsaddr={at('10.0.0.1')}", f"dnsaddr={at('10.0.0.1', peer=OTHER)}"), RecordFault.SEVERAL_PEERS),
+        (
+            texts("dnsaddr=/ip4/10.0.0.1/tcp/4001/p2p/QmNPubsDWATVngE3d5WDSNe7eVrFLuk38qb9t6vdLnu2aK"),
+            RecordFault.NOT_USABLE,
+        ),
+        (texts("dnsaddr=/ip4/10.0.0.1/tcp/4001/p2p/nobody"), RecordFault.NOT_USABLE),
+        (texts(f"dnsaddr={at('127.0.0.1')}"), RecordFault.NOT_USABLE),
+        (texts(f"dnsaddr=/dns4/victim.example/tcp/22/p2p/{PEER}"), RecordFault.NOT_USABLE),
     ],
 )
-def test_a_record_that_names_no_peer_that_can_be_dialled_is_dropped(data: bytes, fault: Fault) -> None:
+def test_a_record_that_names_no_peer_that_can_be_dialled_is_dropped(data: bytes, fault: RecordFault) -> None:
     assert fault_of(data) is fault
 
 
 def test_a_record_with_a_thousand_addresses_is_dropped_whole() -> None:
     thousand = [texts(f"dnsaddr={at('10.0.0.1', port)}") for port in range(1, 1001)]
-    assert fault_of(*thousand) is Fault.TOO_MANY_ADDRESSES
+    assert fault_of(*thousand) is RecordFault.TOO_MANY_ADDRESSES
     assert len(read_record(thousand[:ADDRESSES_MAX]).addresses) == ADDRESSES_MAX
 
 

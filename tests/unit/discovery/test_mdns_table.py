@@ -2,7 +2,7 @@
 
 import pytest
 
-from discovery.mdns_records import ADDRESSES_MAX, TTL_SECONDS, BadRecord, Fault, PeerRecord
+from discovery.mdns_records import ADDRESSES_MAX, TTL_SECONDS, BadRecord, PeerRecord, RecordFault
 from discovery.mdns_table import (
     ANSWER_SECONDS,
     ASK_AGAIN_SECONDS,
@@ -33,7 +33,7 @@ def table() -> MdnsTable:
     return MdnsTable(OWN, chance=lambda: 0.5)
 
 
-def fault(table: MdnsTable, name: str, said: PeerRecord, sender: str, now: float = 0.0) -> Fault:
+def fault(table: MdnsTable, name: str, said: PeerRecord, sender: str, now: float = 0.0) -> RecordFault:
     with pytest.raises(BadRecord) as refused:
         table.heard(name, said, sender, now)
     return refused.value.fault
@@ -88,7 +88,7 @@ def test_a_name_that_passes_to_another_peer_ends_the_first_one(table: MdnsTable)
 
 
 def test_no_other_node_can_be_this_node(table: MdnsTable) -> None:
-    assert fault(table, "a", record(OWN), ATTACKER) is Fault.OWN_ID
+    assert fault(table, "a", record(OWN), ATTACKER) is RecordFault.OWN_ID
 
 
 def test_what_another_host_says_of_a_peer_is_tried_beside_what_the_first_one_says(table: MdnsTable) -> None:
@@ -146,7 +146,7 @@ def test_many_hosts_that_lie_about_a_peer_keep_it_from_no_report(table: MdnsTabl
     for number in range(2 * RECORDS_PER_PEER_MAX):
         table.heard("a", said(number), f"liar {number}", float(number))
     assert len(table) == RECORDS_PER_PEER_MAX
-    assert table.faults[Fault.CLAIMED] == RECORDS_PER_PEER_MAX
+    assert table.faults[RecordFault.CLAIMED] == RECORDS_PER_PEER_MAX
     (found,) = table.heard("a", record("peer", "/true"), HOST, 100.0)
     assert isinstance(found, Found)
     assert "/true" in found.record.addresses[:RECORDS_PER_PEER_MAX]
@@ -166,7 +166,7 @@ def test_the_same_record_by_another_interface_of_the_node_changes_nothing_until_
 def test_a_sender_has_a_share_of_the_records_and_leaves_room_for_others(table: MdnsTable) -> None:
     for number in range(RECORDS_PER_SENDER_MAX):
         table.heard(f"a{number}", record(f"peer {number}"), ATTACKER, 0.0)
-    assert fault(table, "more", record("more"), ATTACKER) is Fault.SHARE
+    assert fault(table, "more", record("more"), ATTACKER) is RecordFault.SHARE
     assert table.heard("a", record(), HOST, 0.0) == (Found(record()),)
     table.ended("a0", ATTACKER, 0.0)
     assert table.heard("more", record("more"), ATTACKER, 0.0) == (Found(record("more")),)
@@ -176,14 +176,14 @@ def test_a_node_that_moves_to_a_sender_without_room_stays_where_it_was(table: Md
     table.heard("a", record(), HOST, 0.0)
     for number in range(RECORDS_PER_SENDER_MAX):
         table.heard(f"a{number}", record(f"peer {number}"), ATTACKER, 0.0)
-    assert fault(table, "a", record(), ATTACKER, TTL_SECONDS * 0.75) is Fault.SHARE
+    assert fault(table, "a", record(), ATTACKER, TTL_SECONDS * 0.75) is RecordFault.SHARE
     assert table.ended("a", HOST, 0.0) == (Gone("peer"),)
 
 
 def test_all_senders_together_have_a_bound(table: MdnsTable) -> None:
     for number in range(RECORDS_MAX):
         table.heard(f"a{number}", record(f"peer {number}"), f"sender {number}", 0.0)
-    assert fault(table, "more", record("more"), HOST) is Fault.FULL
+    assert fault(table, "more", record("more"), HOST) is RecordFault.FULL
     assert len(table) == RECORDS_MAX
 
 
@@ -192,7 +192,7 @@ def test_a_sender_that_floods_is_not_read_and_the_others_are(table: MdnsTable) -
         assert table.admit(ATTACKER, 0.0)
     assert not table.admit(ATTACKER, 0.0)
     assert table.admit(HOST, 0.0)
-    assert table.faults[Fault.SHARE] == 1
+    assert table.faults[RecordFault.SHARE] == 1
     assert table.admit(ATTACKER, 1.0)
 
 

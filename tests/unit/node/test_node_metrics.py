@@ -29,7 +29,7 @@ from node.dht.call_metrics import (
     outcome_of_read,
 )
 from node.environment import Environment
-from node.metrics import Family, Histogram, Kind, Meters, gauge
+from node.metrics import Family, Histogram, Meters, MetricKind, gauge
 from node.node import Node
 from node.store.memory.store import MemoryStore
 from protocols.errors import Conflict, Indeterminate, StorageFull, Unavailable
@@ -203,7 +203,7 @@ def test_a_histogram_counts_each_value_in_the_first_bucket_that_takes_it() -> No
     for seconds in (0.0, 0.1, 0.5, 1.0, 1.5):
         histogram.observe(seconds)
     meters = Meters()
-    meters.register(lambda: [Family("x_seconds", "How long.", Kind.HISTOGRAM, ("a",), {("b",): histogram})])
+    meters.register(lambda: [Family("x_seconds", "How long.", MetricKind.HISTOGRAM, ("a",), {("b",): histogram})])
     found = read(exposition(meters).decode())
     counts = [value(found, "x_seconds_bucket", a="b", le=bound) for bound in ("0.1", "1.0", "+Inf")]
     assert counts == [2, 4, 5]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.heads import Added, HeadSet
+from protocols.heads import AddedVersion, HeadSet
 
 
 class Seen(NamedTuple):
@@ -37,7 +37,7 @@ def histories(draw: st.DrawFn) -> list[Seen]:
     ]  # fmt: skip
 
 
-def add(lineage: HeadSet, seen: Seen) -> Added:
+def add(lineage: HeadSet, seen: Seen) -> AddedVersion:
     return lineage.add(seen.digest, seen.version, seen.parents, author=seen.author, reissues=seen.reissues)
 
 
@@ -84,7 +84,7 @@ def test_merge_is_idempotent(data: st.DataObject, history: list[Seen]) -> None:
     lineage = merged(history)
     before = lineage.heads()
     for seen in data.draw(st.lists(st.sampled_from(history))):
-        assert add(lineage, seen) == Added(is_new=False, is_head=seen.digest in before, superseded=())
+        assert add(lineage, seen) == AddedVersion(is_new=False, is_head=seen.digest in before, superseded=())
     assert lineage.heads() == before
 
 
@@ -118,9 +118,9 @@ def test_where_versions_are_held_there_is_a_head(history: list[Seen]) -> None:
 def test_a_chain_has_one_head_and_siblings_two_until_they_are_merged() -> None:
     lineage = HeadSet()
     assert lineage.heads() == ()
-    assert lineage.add(digest("a"), 1, ()) == Added(True, True, ())
-    assert lineage.add(digest("b"), 2, [digest("a")]) == Added(True, True, (digest("a"),))
-    assert lineage.add(digest("c"), 3, [digest("a")]) == Added(True, True, ())
+    assert lineage.add(digest("a"), 1, ()) == AddedVersion(True, True, ())
+    assert lineage.add(digest("b"), 2, [digest("a")]) == AddedVersion(True, True, (digest("a"),))
+    assert lineage.add(digest("c"), 3, [digest("a")]) == AddedVersion(True, True, ())
     assert lineage.heads() == (digest("b"), digest("c"))
     assert set(lineage.add(digest("d"), 4, [digest("b"), digest("c")]).superseded) == {digest("b"), digest("c")}
     assert lineage.heads() == (digest("d"),)
@@ -129,7 +129,7 @@ def test_a_chain_has_one_head_and_siblings_two_until_they_are_merged() -> None:
 def test_a_parent_that_comes_after_its_child_is_no_head() -> None:
     lineage = HeadSet()
     lineage.add(digest("child"), 2, [digest("parent")])
-    assert lineage.add(digest("parent"), 1, ()) == Added(is_new=True, is_head=False, superseded=())
+    assert lineage.add(digest("parent"), 1, ()) == AddedVersion(is_new=True, is_head=False, superseded=())
 
 
 def test_both_contents_of_an_equivocating_author_stay() -> None:
@@ -145,14 +145,14 @@ def test_an_edge_to_a_parent_that_is_not_earlier_is_void_and_its_child_is_kept()
 
 
 def test_naming_itself_supersedes_nothing() -> None:
-    assert HeadSet().add(digest("a"), 1, [digest("a")]) == Added(True, True, ())
+    assert HeadSet().add(digest("a"), 1, [digest("a")]) == AddedVersion(True, True, ())
 
 
 def test_a_version_that_its_author_reissued_is_no_head_in_any_order() -> None:
     ahead, mended = Seen(digest("ahead"), 9, (), "a"), Seen(digest("mended"), 2, (), "a", (digest("ahead"),))
     assert merged([ahead, mended]).heads() == merged([mended, ahead]).heads() == (digest("mended"),)
-    assert add(merged([ahead]), mended) == Added(True, True, (digest("ahead"),))
-    assert add(merged([mended]), ahead) == Added(is_new=True, is_head=False, superseded=())
+    assert add(merged([ahead]), mended) == AddedVersion(True, True, (digest("ahead"),))
+    assert add(merged([mended]), ahead) == AddedVersion(is_new=True, is_head=False, superseded=())
 
 
 def test_only_the_author_can_reissue_a_version() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from netsim.demo.record import DISK_MS_MAX, Record
+from netsim.demo.record import DISK_MS_MAX, DemonstrationRecord
 from netsim.processes.client import NodeReply
 from netsim.processes.screen import JsonScreen
 
@@ -27,7 +27,7 @@ def test_a_call_is_in_time_and_a_write_may_wait_for_the_disk_too(
     words: str,
 ) -> None:
     out = io.StringIO()
-    record = Record(JsonScreen(out), replication=2)
+    record = DemonstrationRecord(JsonScreen(out), replication=2)
     answers = [(True, NodeReply(status=201, elapsed_ms=each)) for each in milliseconds]
     record.check_calls("frozen-put", "puts", answers, disk_ms_max=disk_ms_max)
     assert record.holds is holds
@@ -35,6 +35,6 @@ def test_a_call_is_in_time_and_a_write_may_wait_for_the_disk_too(
 
 
 def test_a_wrong_answer_fails_the_check_however_quick_it_was() -> None:
-    record = Record(JsonScreen(io.StringIO()), replication=2)
+    record = DemonstrationRecord(JsonScreen(io.StringIO()), replication=2)
     record.check_calls("frozen-put", "puts", [(False, NodeReply(status=503, elapsed_ms=1.0))], disk_ms_max=DISK_MS_MAX)
     assert not record.holds

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.kademlia.contact import Contact
-from protocols.kademlia.lookup_events import Ended, Outcome, ReplyReceived, RequestFailed, SendRequest
+from protocols.kademlia.lookup_events import Ended, LookupOutcome, ReplyReceived, RequestFailed, SendRequest
 from protocols.kademlia.lookup_path import ADDRESSES_NAMED_MAX
 from protocols.kademlia.lookup_purposes import AgreedValue, FirstValue, PeerFound, Providers
 from protocols.kademlia.messages import ADDRESSES_MAX
@@ -49,7 +49,7 @@ def test_it_ends_when_the_nearest_have_answered_and_asks_no_farther_ones() -> No
     result, order = play(
         lookup(TARGET, ["10000000"]), network("00000001", "00000010", "00000100", "00001000", "10000000")
     )
-    assert result.outcome is Outcome.SETTLED
+    assert result.outcome is LookupOutcome.SETTLED
     assert result.closest == contacts("00000001", "00000010", "00000100")
     assert order == ["10000000", "00000001", "00000010", "00000100"]
     assert (result.requests, result.hops) == (4, 2)
@@ -59,12 +59,12 @@ def test_it_ends_when_the_nearest_have_answered_and_asks_no_farther_ones() -> No
 def test_no_peer_is_asked_twice_and_this_node_never() -> None:
     result, order = play(lookup(TARGET, ["00000001", OWN]), replies("00000001", "00000010", OWN))
     assert order == ["00000001", "00000010"]
-    assert result.outcome is Outcome.SETTLED
+    assert result.outcome is LookupOutcome.SETTLED
 
 
 def test_without_anyone_to_ask_nothing_is_known() -> None:
     result, order = play(lookup(TARGET, []), replies())
-    assert (result.outcome, order, result.hops) == (Outcome.UNSETTLED, [], 0)
+    assert (result.outcome, order, result.hops) == (LookupOutcome.UNSETTLED, [], 0)
 
 
 def test_a_failed_peer_is_replaced_by_the_next_nearest() -> None:
@@ -72,13 +72,13 @@ def test_a_failed_peer_is_replaced_by_the_next_nearest() -> None:
     result, _ = play(lookup(TARGET, names), network(*names, dead=("00000001",)))
     assert result.closest == contacts("00000010", "00000100", "00001000")
     assert result.failed == ("00000001",)
-    assert result.outcome is Outcome.SETTLED, "two of the three nearest answered"
+    assert result.outcome is LookupOutcome.SETTLED, "two of the three nearest answered"
 
 
 def test_when_most_of_the_nearest_do_not_answer_nothing_is_said_to_be_absent() -> None:
     names = ("00000001", "00000010", "00000100", "00001000")
     result, _ = play(lookup(TARGET, names, FirstValue(bool)), network(*names, dead=names[:2]))
-    assert result.outcome is Outcome.UNSETTLED
+    assert result.outcome is LookupOutcome.UNSETTLED
     assert result.answered == ("00000100", "00001000")
 
 
@@ -93,7 +93,7 @@ def test_a_slow_peer_holds_no_place_and_its_answer_still_counts() -> None:
     (ended,) = machine.handle(ReplyReceived("00000100"), 1.3)
     assert isinstance(ended, Ended)
     assert ended.result.answered == tuple(names)
-    assert ended.result.outcome is Outcome.SETTLED
+    assert ended.result.outcome is LookupOutcome.SETTLED
 
 
 def test_the_lookup_waits_for_a_slow_peer_that_is_among_the_nearest_but_not_beyond_its_deadline() -> None:
@@ -124,7 +124,7 @@ def test_the_first_valid_value_ends_the_lookup() -> None:
     purpose = FirstValue(lambda value: value == b"value")
     names = ("00000001", "00000010", "00000100", "00001000", "10000000")
     result, order = play(lookup(TARGET, ["10000000"], purpose), network(*names, holders=("00000001", "00000010")))
-    assert (result.outcome, result.hops) == (Outcome.MET, 2)
+    assert (result.outcome, result.hops) == (LookupOutcome.MET, 2)
     assert (purpose.value, purpose.peer) == (b"value", "00000001")
     assert "00000100" not in order
     assert result.pending == ("00000010",)
@@ -147,7 +147,7 @@ def test_a_value_that_is_not_valid_is_a_lie_and_the_liar_leads_nowhere() -> None
 def test_a_value_that_nobody_of_the_nearest_has_is_absent() -> None:
     purpose = FirstValue(bool)
     result, _ = play(lookup(TARGET, ["00000001", "00000010"], purpose), replies())
-    assert (result.outcome, purpose.value) == (Outcome.SETTLED, None)
+    assert (result.outcome, purpose.value) == (LookupOutcome.SETTLED, None)
 
 
 def test_a_value_is_agreed_on_when_a_quorum_has_the_same() -> None:
@@ -157,7 +157,7 @@ def test_a_value_is_agreed_on_when_a_quorum_has_the_same() -> None:
     result, _ = play(
         lookup(TARGET, names, purpose), lambda contact: (0.1, ReplyReceived(contact.peer, (), values.get(contact.peer)))
     )
-    assert (result.outcome, purpose.value) == (Outcome.MET, b"new")
+    assert (result.outcome, purpose.value) == (LookupOutcome.MET, b"new")
     assert purpose.values == {b"old": ["00000001"], b"new": ["00000010", "00000100"]}
 
 
@@ -165,10 +165,10 @@ def test_a_peer_is_found_when_it_answers_itself() -> None:
     names = ("00000000", "00000010", "00000100", "00001000", "10000000")
     machine = lookup(TARGET, ["10000000"], PeerFound(TARGET))
     result, _ = play(machine, network(*names))
-    assert (result.outcome, result.hops) == (Outcome.MET, 2)
+    assert (result.outcome, result.hops) == (LookupOutcome.MET, 2)
     absent = lookup(TARGET, ["10000000"], PeerFound(TARGET))
     result, _ = play(absent, network(*names[1:]))
-    assert result.outcome is Outcome.SETTLED
+    assert result.outcome is LookupOutcome.SETTLED
     assert absent.contact(TARGET) is None
 
 
@@ -183,7 +183,7 @@ def test_a_peer_is_asked_again_at_the_addresses_that_another_peer_names() -> Non
     assert machine.handle(right, 0.3) == [SendRequest(Contact(TARGET, ("/wrong", "/right")))]
     (ended,) = machine.handle(ReplyReceived(TARGET), 0.4)
     assert isinstance(ended, Ended)
-    assert ended.result.outcome is Outcome.MET
+    assert ended.result.outcome is LookupOutcome.MET
 
 
 def test_the_addresses_of_a_peer_are_bounded() -> None:
@@ -209,7 +209,7 @@ def test_enough_providers_end_the_lookup_and_one_peer_alone_cannot_name_them_all
     assert machine.handle(ReplyReceived("00000100", (), contacts("01111111")), 0.3) == []
     (ended,) = machine.handle(ReplyReceived("00001000", (), contacts("01111111", "01111010")), 0.4)
     assert isinstance(ended, Ended)
-    assert ended.result.outcome is Outcome.MET
+    assert ended.result.outcome is LookupOutcome.MET
 
 
 # -- peers that lie ---------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_of_an_answer_no_more_than_k_contacts_count() -> None:
 def test_what_is_no_peer_id_is_no_contact() -> None:
     result, order = play(lookup(TARGET, ["10000000"]), replies("nonsense!", "", "00000001"))
     assert order == ["10000000", "00000001"]
-    assert result.outcome is Outcome.SETTLED
+    assert result.outcome is LookupOutcome.SETTLED
 
 
 def test_a_peer_that_makes_up_nearer_peers_costs_a_few_requests_and_no_more() -> None:
@@ -241,7 +241,7 @@ def test_a_peer_that_makes_up_nearer_peers_costs_a_few_requests_and_no_more() ->
     machine = lookup(TARGET, ["10000000", "01110000"], k=20, request_seconds=2.0)
     result, order = play(machine, answer)
     assert set(honest) <= set(result.answered)
-    assert result.outcome is Outcome.SETTLED
+    assert result.outcome is LookupOutcome.SETTLED
     assert len([name for name in order if name in made_up]) <= 12
 
 
@@ -252,7 +252,7 @@ def test_peers_that_name_nearer_liars_without_end_are_ended_by_the_bound_of_requ
 
     result, order = play(lookup(TARGET, ["11111110"], k=1, requests_max=30), answer)
     assert len(order) == result.requests == 30
-    assert result.outcome is Outcome.UNSETTLED
+    assert result.outcome is LookupOutcome.UNSETTLED
 
 
 def test_the_bound_of_time_ends_every_lookup() -> None:
@@ -260,7 +260,7 @@ def test_the_bound_of_time_ends_every_lookup() -> None:
         lookup(TARGET, ["11111110"], seconds_max=10.0, request_seconds=100.0, requests_max=1000), lambda contact: None
     )
     assert result.seconds == 10.0
-    assert result.outcome is Outcome.UNSETTLED
+    assert result.outcome is LookupOutcome.UNSETTLED
     assert result.pending == ("11111110",)
 
 
@@ -277,9 +277,9 @@ def test_one_of_two_disjoint_paths_that_meets_liars_only_does_not_hide_the_value
 
     one, two = FirstValue(bool), FirstValue(bool)
     result, _ = play(lookup(TARGET, ["01000000", "10000000"], one, alpha=1), answer)
-    assert (one.value, result.outcome) == (None, Outcome.SETTLED)
+    assert (one.value, result.outcome) == (None, LookupOutcome.SETTLED)
     result, _ = play(lookup(TARGET, ["01000000", "10000000"], two, paths=2), answer)
-    assert (two.value, result.outcome) == (b"value", Outcome.MET)
+    assert (two.value, result.outcome) == (b"value", LookupOutcome.MET)
 
 
 def test_disjoint_paths_ask_each_peer_once() -> None:
@@ -287,7 +287,7 @@ def test_disjoint_paths_ask_each_peer_once() -> None:
     result, order = play(lookup(TARGET, names, paths=3, alpha=3), network(*names))
     assert sorted(order) == sorted(set(order))
     assert result.closest == contacts("00000001", "00000010", "00000100")
-    assert result.outcome is Outcome.SETTLED
+    assert result.outcome is LookupOutcome.SETTLED
 
 
 # -- whatever happens -------------------------------------------------------------------------------------------
@@ -322,12 +322,12 @@ def test_whatever_peers_answer_the_lookup_ends_within_its_bounds(
     result, order = play(machine, answer)
     assert len(order) == len(set(order)) == result.requests <= 40
     assert result.seconds <= 30.0
-    assert (result.outcome is Outcome.MET) == (purpose.value == b"value")
+    assert (result.outcome is LookupOutcome.MET) == (purpose.value == b"value")
     assert not {"", "nonsense!", OWN} & set(order)
     groups = (result.answered, result.failed, result.lied, result.pending)
     assert sorted(order) == sorted(peer for group in groups for peer in group), "each that was asked is accounted for"
     assert [each.peer for each in result.closest] == list(result.answered[:3])
-    if result.outcome is Outcome.SETTLED:
+    if result.outcome is LookupOutcome.SETTLED:
         assert result.answered
 
 
@@ -348,4 +348,4 @@ def test_in_an_honest_network_the_nearest_are_found(peers: set[str], target: str
     result, _ = play(lookup(target, [data.draw(st.sampled_from(swarm))]), answer)
     first = min(swarm, key=lambda name: place(name) ^ place(target))
     assert result.closest[0].peer == first
-    assert result.outcome is Outcome.SETTLED
+    assert result.outcome is LookupOutcome.SETTLED

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 
 from protocols.kademlia.contact import Contact
 from protocols.kademlia.routing_events import (
-    Added,
     Answered,
-    Banned,
+    ContactAdded,
+    ContactBanned,
+    ContactFailed,
+    ContactRemoved,
     Dropped,
     Effect,
     Event,
-    Failed,
     Identified,
     LookedUp,
-    Ping,
+    PingContact,
     PingFailed,
     Refresh,
-    Removed,
 )
 from protocols.kademlia.routing_table import RoutingOptions, RoutingTable
 from protocols.policy.machine import Tick
@@ -53,7 +53,7 @@ def closest(machine: RoutingTable, target: str, n: int = 2) -> list[str]:
 
 
 def pings(effects: Sequence[Effect]) -> list[str]:
-    return [effect.contact.peer for effect in effects if isinstance(effect, Ping)]
+    return [effect.contact.peer for effect in effects if isinstance(effect, PingContact)]
 
 
 # -- buckets ----------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def test_the_contacts_nearest_to_this_node_are_always_in_the_table() -> None:
     machine = table()
     tell(machine, "10000000", "11000000", "01100000", "01110000")
     why = "a contact nearer to this node has its place"
-    assert tell(machine, "01000000") == [Dropped("01110000", why), Added(Contact("01000000"))]
+    assert tell(machine, "01000000") == [Dropped("01110000", why), ContactAdded(Contact("01000000"))]
     assert closest(machine, OWN) == ["01000000", "01100000"]
 
 
@@ -129,7 +129,7 @@ def test_a_contact_that_does_not_answer_gives_its_place_to_the_replacement_heard
     machine = full()
     tell(machine, "11110000", now=61.0)
     dropped = machine.handle(PingFailed("10000000"), 62.0)
-    assert dropped == (Dropped("10000000", NO_ANSWER), Added(Contact("11110000")))
+    assert dropped == (Dropped("10000000", NO_ANSWER), ContactAdded(Contact("11110000")))
     assert closest(machine, "11100000") == ["11110000", "11000000"]
     assert pings(tell(machine, "11111111", now=62.0)) == ["11000000"]
 
@@ -144,18 +144,18 @@ def test_replacements_are_bounded_and_the_oldest_makes_room() -> None:
     machine = table()
     tell(machine, "00000001", "10000000", "11000000", "10000001", "10000010", "10000011")
     for peer, replacement in (("10000000", "10000011"), ("11000000", "10000010")):
-        machine.handle(Failed(peer), 1.0)
-        assert Added(Contact(replacement)) in machine.handle(PingFailed(peer), 2.0)
-    machine.handle(Failed("10000011"), 3.0)
+        machine.handle(ContactFailed(peer), 1.0)
+        assert ContactAdded(Contact(replacement)) in machine.handle(PingFailed(peer), 2.0)
+    machine.handle(ContactFailed("10000011"), 3.0)
     assert machine.handle(PingFailed("10000011"), 4.0) == (), "no replacement is left: it stays, as a suspect"
 
 
 def test_a_replacement_that_fails_or_is_removed_does_not_wait_any_more() -> None:
     machine = table()
     tell(machine, "00000001", "10000000", "11000000", "10000001", "10000010")
-    machine.handle(Failed("10000010"), 1.0)
-    machine.handle(Removed("10000001"), 1.0)
-    machine.handle(Failed("10000000"), 1.0)
+    machine.handle(ContactFailed("10000010"), 1.0)
+    machine.handle(ContactRemoved("10000001"), 1.0)
+    machine.handle(ContactFailed("10000000"), 1.0)
     assert machine.handle(PingFailed("10000000"), 2.0) == ()
 
 
@@ -165,9 +165,9 @@ def test_a_replacement_that_fails_or_is_removed_does_not_wait_any_more() -> None
 def test_a_contact_that_fails_is_suspect_and_pinged_and_is_left_out_until_it_answers() -> None:
     machine = table(k=8)
     tell(machine, "10000000", "11000000")
-    assert machine.handle(Failed("10000000"), 1.0) == (Ping(Contact("10000000")),)
+    assert machine.handle(ContactFailed("10000000"), 1.0) == (PingContact(Contact("10000000")),)
     assert machine.is_suspect("10000000")
-    assert machine.handle(Failed("10000000"), 1.5) == (), "once"
+    assert machine.handle(ContactFailed("10000000"), 1.5) == (), "once"
     assert closest(machine, "10000000") == ["11000000"]
     machine.handle(Answered("10000000"), 2.0)
     assert closest(machine, "10000000") == ["10000000", "11000000"]
@@ -177,7 +177,7 @@ def test_a_suspect_without_a_replacement_is_pinged_more_and_more_rarely_then_dro
     machine = table(k=8)
     tell(machine, "10000000", "11000000")
     machine.handle(LookedUp(0), 0.0)
-    machine.handle(Failed("10000000"), 1.0)
+    machine.handle(ContactFailed("10000000"), 1.0)
     now, asked = 2.0, []
     while not (effects := machine.handle(PingFailed("10000000"), now)):
         asked_now: list[str] = []
@@ -196,14 +196,14 @@ def test_suspects_are_named_while_there_is_nothing_else() -> None:
     machine = table(k=8)
     tell(machine, "10000000", "11000000")
     for peer in ("10000000", "11000000"):
-        machine.handle(Failed(peer), 1.0)
+        machine.handle(ContactFailed(peer), 1.0)
     assert closest(machine, "10000000") == ["10000000", "11000000"]
 
 
 def test_a_suspect_is_questioned_when_a_newcomer_could_have_its_place() -> None:
     machine = table()
     tell(machine, "00000001", "10000000", "11000000")
-    machine.handle(Failed("11000000"), 1.0)
+    machine.handle(ContactFailed("11000000"), 1.0)
     machine.handle(PingFailed("11000000"), 2.0)
     assert pings(tell(machine, "11100000", now=3.0)) == ["11000000"], "the other one was heard lately"
 
@@ -240,15 +240,15 @@ def test_after_a_late_tick_no_contact_is_blamed_for_the_ping_under_way() -> None
 def test_a_banned_peer_leaves_and_does_not_come_back_before_its_time() -> None:
     machine = table()
     tell(machine, "10000000")
-    assert machine.handle(Banned("10000000", 100.0), 1.0) == (Dropped("10000000", "it is banned"),)
+    assert machine.handle(ContactBanned("10000000", 100.0), 1.0) == (Dropped("10000000", "it is banned"),)
     assert tell(machine, "10000000", now=100.0) == []
-    assert tell(machine, "10000000", now=101.0) == [Added(Contact("10000000"))]
+    assert tell(machine, "10000000", now=101.0) == [ContactAdded(Contact("10000000"))]
 
 
 def test_a_peer_that_does_not_speak_the_protocol_any_more_leaves() -> None:
     machine = table()
     tell(machine, "10000000")
-    assert [type(effect) for effect in machine.handle(Removed("10000000"), 1.0)] == [Dropped]
+    assert [type(effect) for effect in machine.handle(ContactRemoved("10000000"), 1.0)] == [Dropped]
     assert len(machine) == 0
 
 
@@ -274,8 +274,10 @@ def test_a_public_subnet_has_a_share_of_the_table() -> None:
     for name in ("10000000", "01000000", "00100000", "00010000", "00001000"):
         tell(machine, name, at="/ip4/8.8.8.8/tcp/1")
     assert len(machine) == 3
-    machine.handle(Removed("10000000"), 1.0)
-    assert tell(machine, "00000100", at="/ip4/8.8.8.8/tcp/1") == [Added(Contact("00000100", ("/ip4/8.8.8.8/tcp/1",)))]
+    machine.handle(ContactRemoved("10000000"), 1.0)
+    assert tell(machine, "00000100", at="/ip4/8.8.8.8/tcp/1") == [
+        ContactAdded(Contact("00000100", ("/ip4/8.8.8.8/tcp/1",)))
+    ]
     assert tell(machine, "00000010", at="/ip4/9.9.9.9/tcp/1") != []
 
 
@@ -300,7 +302,7 @@ def refreshes(machine: RoutingTable, end: float) -> list[tuple[float, int]]:
             if isinstance(effect, Refresh):
                 found.append((now, effect.place))
                 machine.handle(LookedUp(effect.place), now)
-            elif isinstance(effect, Ping):
+            elif isinstance(effect, PingContact):
                 machine.handle(Answered(effect.contact.peer), now)
     return found
 
@@ -310,7 +312,7 @@ def test_the_first_contact_makes_this_node_look_up_its_own_place() -> None:
     assert machine.deadline is None
     tell(machine, "10000000", now=3.0)
     assert refreshes(machine, 100.0) == [(3.0, place("01010101"))]
-    machine.handle(Removed("10000000"), 200.0)
+    machine.handle(ContactRemoved("10000000"), 200.0)
     assert refreshes(machine, 10_000.0) == [], "there is nobody to ask"
     tell(machine, "11000000", now=10_000.0)
     assert refreshes(machine, 10_001.0) == [(10_000.0, place("01010101"))]
@@ -364,8 +366,10 @@ def test_the_closest_of_the_table_are_the_closest_of_all_it_was_told_but_for_ful
 subnets = st.sampled_from(["", "/ip4/8.8.8.8/tcp/1", "/ip4/9.9.9.9/tcp/1", "/ip4/10.0.0.1/tcp/1"])
 events = st.one_of(
     st.builds(lambda name, at: Identified(Contact(name, (at,) if at else ())), names, subnets),
-    st.builds(lambda kind, name: kind(name), st.sampled_from([Answered, Failed, PingFailed, Removed]), names),
-    st.builds(Banned, names, st.floats(0, 1000)),
+    st.builds(
+        lambda kind, name: kind(name), st.sampled_from([Answered, ContactFailed, PingFailed, ContactRemoved]), names
+    ),
+    st.builds(ContactBanned, names, st.floats(0, 1000)),
     st.builds(LookedUp, st.integers(0, 255)),
 )
 
@@ -378,12 +382,12 @@ def test_any_events_in_any_order_keep_the_invariants(history: list[tuple[float, 
     def note(effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Added(contact):
+                case ContactAdded(contact):
                     assert contact.peer not in here
                     here[contact.peer] = ""
                 case Dropped(peer):
                     del here[peer]
-                case Ping(contact):
+                case PingContact(contact):
                     assert contact.peer in here
 
     for passed, event in history:

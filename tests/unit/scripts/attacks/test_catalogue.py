@@ -8,11 +8,11 @@ import pytest
 from attacks import catalogue, on_api
 from attacks.attack_run import AttackRun, name_of
 from attacks.catalogue import ATTACKS, fitting
-from attacks.target import Target
+from attacks.target import AttackTarget
 from protocols.keys import PrivateKey
 
 MODULES = [module for module in vars(catalogue).values() if isinstance(module, ModuleType)]
-TARGET = Target(host="127.0.0.1", port=4001, peer=PrivateKey.from_seed(bytes(32)).peer_id)
+TARGET = AttackTarget(host="127.0.0.1", port=4001, peer=PrivateKey.from_seed(bytes(32)).peer_id)
 
 
 def test_names_are_unique() -> None:
@@ -41,5 +41,5 @@ def test_every_attack_has_a_line_of_documentation(name: str) -> None:
 def test_a_target_without_an_api_is_attacked_by_the_swarm_alone() -> None:
     on_the_api = {name_of(attack) for attack in on_api.ATTACKS}
     assert set(fitting(TARGET)) == set(ATTACKS) - on_the_api
-    with_api = Target(host="127.0.0.1", port=4001, peer=TARGET.peer, api=("127.0.0.1", 8080))
+    with_api = AttackTarget(host="127.0.0.1", port=4001, peer=TARGET.peer, api=("127.0.0.1", 8080))
     assert fitting(with_api) == ATTACKS

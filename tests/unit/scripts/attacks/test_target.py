@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from attacks import target as target_module
-from attacks.target import NETWORK, NoTarget, Target, find
+from attacks.target import NETWORK, AttackTarget, NoTarget, find
 from protocols.keys import PrivateKey
 
 PEER = PrivateKey.from_seed(bytes(32)).peer_id
@@ -96,9 +96,9 @@ async def test_a_multiaddr_leads_to_the_api_of_the_same_process(monkeypatch: pyt
         # Private, here and below: the sockets of this machine are not the same on every machine.
         monkeypatch.setattr(target_module, "_listening", lambda: {4001: 7, port: 7, 9: 8})
         found = await find(HERE)
-    assert found == Target(host="127.0.0.1", port=4001, peer=PEER, network="test", api=("127.0.0.1", port), pid=7)
+    assert found == AttackTarget(host="127.0.0.1", port=4001, peer=PEER, network="test", api=("127.0.0.1", port), pid=7)
 
 
 async def test_a_node_without_an_api_is_a_target_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target_module, "_listening", dict)
-    assert await find(HERE) == Target(host="127.0.0.1", port=4001, peer=PEER, network=NETWORK, api=None, pid=None)
+    assert await find(HERE) == AttackTarget(host="127.0.0.1", port=4001, peer=PEER, network=NETWORK, api=None, pid=None)

@@ -14,12 +14,12 @@ from attacks import attack_run, witness
 from attacks.__main__ import not_survived
 from attacks.attack_run import AttackOutcome, AttackRun, run_attack
 from attacks.connections import TargetFailed
-from attacks.target import Target
+from attacks.target import AttackTarget
 from attacks.witness import DESCRIPTORS_SLACK, GROWTH_BYTES_MAX, RELEASE_SECONDS, Resources, Witness, not_released
 from protocols.keys import PrivateKey
 
 BEFORE = Resources(descriptors=20, memory_bytes=100 << 20)
-TARGET = Target(host="127.0.0.1", port=4001, peer=PrivateKey.from_seed(bytes(32)).peer_id)
+TARGET = AttackTarget(host="127.0.0.1", port=4001, peer=PrivateKey.from_seed(bytes(32)).peer_id)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ async def test_a_target_has_some_seconds_to_release_what_attackers_took(
 
 def test_the_resources_of_a_process_are_read_until_it_has_ended() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    here = Witness(Target(host="127.0.0.1", port=4001, peer=TARGET.peer, pid=process.pid))
+    here = Witness(AttackTarget(host="127.0.0.1", port=4001, peer=TARGET.peer, pid=process.pid))
     found = here.resources()
     assert found.descriptors > 0
     assert here.peak_bytes == found.memory_bytes > 0

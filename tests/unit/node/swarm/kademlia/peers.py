@@ -6,9 +6,9 @@ import trio
 
 from node.swarm.base import DialFailed, KadFailed, KadReceiver
 from protocols.kademlia.message_codec import decode_request, encode_answer
-from protocols.kademlia.messages import AddProvider, Answer, Request
+from protocols.kademlia.messages import AddProvider, KadAnswer, KadRequest
 
-Answering = Callable[[Request], Answer | bytes | None]
+Answering = Callable[[KadRequest], KadAnswer | bytes | None]
 """The answer to a request: bytes are sent as they are; None is silence."""
 
 
@@ -19,7 +19,7 @@ class Peers:
         self.answering: dict[str, Answering] = {}
         self.connected: set[str] = set()
         self.away: set[str] = set()
-        self.asked: list[tuple[str, Request]] = []
+        self.asked: list[tuple[str, KadRequest]] = []
         self.dialled: list[tuple[str, tuple[str, ...]]] = []
         self.dial_seconds = 0.0
 
@@ -42,7 +42,7 @@ class Peers:
         self.asked += [(peer, request) for request in requests]
         assert all(isinstance(request, AddProvider) for request in requests[:-1])
         answering = self.answering.get(peer)
-        answer = answering(requests[-1]) if answering is not None else Answer()
+        answer = answering(requests[-1]) if answering is not None else KadAnswer()
         await trio.sleep(0.001)
         if answer is None:
             await trio.sleep_forever()

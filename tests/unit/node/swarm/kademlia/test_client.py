@@ -9,7 +9,7 @@ from node.swarm.peer_policy import PeerPolicy
 from node.swarm.rpc import Silent, Unreachable
 from protocols.kademlia.contact import Contact
 from protocols.kademlia.message_codec import encode_answer
-from protocols.kademlia.messages import CONTACTS_MAX, AddProvider, Answer, FindNode, GetValue, Ping
+from protocols.kademlia.messages import CONTACTS_MAX, AddProvider, FindNode, GetValue, KadAnswer, KadPing
 from protocols.keys import PrivateKey
 from tests.unit.node.swarm.kademlia.peers import Peers
 
@@ -33,7 +33,7 @@ class Rig:
 async def test_a_peer_is_dialled_once_and_asked(autojump_clock: Clock) -> None:
     rig = Rig()
     closer = (Contact(NAMES[1]),)
-    rig.peers.answering[PEER.peer] = lambda request: Answer(closer=closer)
+    rig.peers.answering[PEER.peer] = lambda request: KadAnswer(closer=closer)
     for _ in range(2):
         assert (await rig.client.ask(PEER, FIND, timeout=1.0)).closer == closer
     assert rig.peers.dialled == [(PEER.peer, PEER.addresses)]
@@ -61,7 +61,7 @@ async def test_a_silent_peer_is_waited_for_until_the_deadline_dial_included(auto
 
 async def test_an_answer_to_something_else_is_wrong_and_blamed(autojump_clock: Clock) -> None:
     rig = Rig()
-    rig.peers.answering[PEER.peer] = lambda request: encode_answer(GetValue(b"key"), Answer())
+    rig.peers.answering[PEER.peer] = lambda request: encode_answer(GetValue(b"key"), KadAnswer())
     with pytest.raises(WrongAnswer):
         await rig.client.ask(PEER, FIND, timeout=1.0)
     assert (rig.offences, rig.policy.limit_counters.counts.kad_malformed) == (1, 1)
@@ -69,7 +69,7 @@ async def test_an_answer_to_something_else_is_wrong_and_blamed(autojump_clock: C
 
 async def test_contacts_beyond_the_most_are_left_out_and_counted(autojump_clock: Clock) -> None:
     rig = Rig()
-    rig.peers.answering[PEER.peer] = lambda request: Answer(closer=tuple(Contact(name) for name in NAMES))
+    rig.peers.answering[PEER.peer] = lambda request: KadAnswer(closer=tuple(Contact(name) for name in NAMES))
     answer = await rig.client.ask(PEER, FIND, timeout=1.0)
     assert len(answer.closer) == CONTACTS_MAX
     assert rig.policy.limit_counters.counts.kad_contacts_left_out == len(NAMES) - CONTACTS_MAX
@@ -79,7 +79,7 @@ async def test_a_provider_is_told_of_and_a_ping_says_that_it_arrived(autojump_cl
     rig = Rig()
     add = AddProvider(b"key", (PEER,))
     await rig.client.ask(PEER, add, timeout=1.0)
-    assert rig.peers.asked == [(PEER.peer, add), (PEER.peer, Ping())]
+    assert rig.peers.asked == [(PEER.peer, add), (PEER.peer, KadPing())]
 
 
 async def test_a_peer_that_this_node_does_not_deal_with_is_neither_dialled_nor_asked(autojump_clock: Clock) -> None:

@@ -9,10 +9,10 @@ from node.swarm.kademlia.lookups import Lookups
 from node.swarm.kademlia.routing import Routing
 from node.swarm.peer_policy import PeerPolicy
 from protocols.kademlia.contact import Contact
-from protocols.kademlia.lookup_events import Outcome
+from protocols.kademlia.lookup_events import LookupOutcome
 from protocols.kademlia.lookup_purposes import FirstValue
 from protocols.kademlia.message_codec import encode_answer
-from protocols.kademlia.messages import Answer, FindNode, GetValue, Ping, PutValue, Record, Request
+from protocols.kademlia.messages import FindNode, GetValue, KadAnswer, KadPing, KadRequest, PutValue, Record
 from protocols.keys import PrivateKey, peer_id_bytes
 from protocols.placement import nearest, place_of_key
 from tests.unit.node.swarm.kademlia.peers import Peers
@@ -43,22 +43,22 @@ class Rig:
         for name in NAMES[:3]:
             self.routing.found(name, contact(name).addresses)
 
-    def answer(self, name: str, request: Request) -> Answer:
+    def answer(self, name: str, request: KadRequest) -> KadAnswer:
         others = [other for other in NAMES if other != name]
         closer = tuple(contact(other) for other in nearest(request.key, others, 20))
         match request:
             case GetValue(key) if name in self.values:
-                return Answer(Record(key, self.values[name]), closer)
+                return KadAnswer(Record(key, self.values[name]), closer)
             case PutValue(record):
                 self.values[name] = record.value
-                return Answer(record)
-        return Answer(closer=closer)
+                return KadAnswer(record)
+        return KadAnswer(closer=closer)
 
 
 async def test_the_nearest_peers_are_found_and_dialled(autojump_clock: Clock) -> None:
     rig = Rig()
     result = await rig.lookups.find_node(KEY)
-    assert result.outcome is Outcome.SETTLED
+    assert result.outcome is LookupOutcome.SETTLED
     assert [each.peer for each in result.closest] == list(nearest(KEY, NAMES, 20))
     assert rig.lookups.ended["settled"] == 1
     assert {peer for peer, _ in rig.peers.dialled} <= {*result.answered, *result.failed, *result.pending}
@@ -69,7 +69,7 @@ async def test_a_value_that_few_have_is_found_and_one_that_is_put_is_at_the_near
     assert await rig.lookups.put_value(Record(KEY, b"value")) == 20
     assert sorted(rig.values) == sorted(nearest(KEY, NAMES, 20))
     purpose = FirstValue(lambda value: value == b"value")
-    assert (await rig.lookups.get_value(KEY, purpose)).outcome is Outcome.MET
+    assert (await rig.lookups.get_value(KEY, purpose)).outcome is LookupOutcome.MET
     assert purpose.value == b"value"
 
 
@@ -84,7 +84,7 @@ async def test_peers_that_are_away_fail_and_the_lookup_ends(autojump_clock: Cloc
 async def test_a_peer_that_answers_wrongly_lies_and_loses_its_place(autojump_clock: Clock) -> None:
     rig = Rig()
     liar = NAMES[0]
-    rig.peers.answering[liar] = lambda request: encode_answer(GetValue(b"other"), Answer())
+    rig.peers.answering[liar] = lambda request: encode_answer(GetValue(b"other"), KadAnswer())
     result = await rig.lookups.find_node(KEY)
     assert result.lied == (liar,)
     assert rig.routing.table.get(liar) is None
@@ -135,5 +135,5 @@ async def test_quiet_contacts_are_pinged_and_the_table_is_refreshed(autojump_clo
         await trio.sleep(2 * 3600.0)
         nursery.cancel_scope.cancel()
     kinds = {type(request) for _, request in rig.peers.asked}
-    assert kinds >= {Ping, FindNode}
+    assert kinds >= {KadPing, FindNode}
     assert len(rig.routing.table) == 3

@@ -14,14 +14,14 @@ from protocols.kademlia.message_codec import decode_answer, encode_request
 from protocols.kademlia.messages import (
     CONTACTS_MAX,
     AddProvider,
-    Answer,
     FindNode,
     GetProviders,
     GetValue,
-    Ping,
+    KadAnswer,
+    KadPing,
+    KadRequest,
     PutValue,
     Record,
-    Request,
 )
 from protocols.keys import PrivateKey, peer_id_bytes
 from protocols.placement import nearest, place_of_peer
@@ -89,7 +89,7 @@ class Rig:
             on_heard=self.heard.append,
         )
 
-    async def ask(self, request: Request, *, remote: str = LAN, asker: str = ASKER) -> Answer | None:
+    async def ask(self, request: KadRequest, *, remote: str = LAN, asker: str = ASKER) -> KadAnswer | None:
         encoded = await self.server.answer(asker, remote, encode_request(request))
         return None if encoded is None else decode_answer(encoded, request)
 
@@ -99,7 +99,7 @@ class Rig:
 
 
 @pytest.mark.parametrize("request_", [FindNode(KEY), GetValue(KEY), GetProviders(KEY)])
-async def test_the_nearest_peers_are_named_without_the_asker(request_: Request) -> None:
+async def test_the_nearest_peers_are_named_without_the_asker(request_: KadRequest) -> None:
     answer = await Rig().ask(request_)
     assert answer is not None
     assert [each.peer for each in answer.closer] == list(nearest(KEY, OTHERS, CONTACTS_MAX))
@@ -163,7 +163,7 @@ async def test_a_peer_provides_for_itself_alone_and_gets_no_answer() -> None:
 
 async def test_a_ping_is_answered_and_each_request_is_a_sign_of_life() -> None:
     rig = Rig()
-    assert await rig.ask(Ping()) == Answer()
+    assert await rig.ask(KadPing()) == KadAnswer()
     assert rig.heard == [ASKER]
 
 
