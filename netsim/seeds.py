@@ -1,5 +1,6 @@
 """Many seeds of one scenario, over several processes: a summary of each run, in the order of the seeds."""
 
+import gc
 import signal
 import time
 from collections import deque
@@ -104,4 +105,6 @@ def _play_batch(name: str, scenario: Scenario, seeds: Iterable[int]) -> list[Sum
 
 def _play_one(name: str, scenario: Scenario, seed: int) -> Summary:
     started = time.perf_counter()
-    return summarize(name, play(scenario, seed), time.perf_counter() - started)
+    summary = summarize(name, play(scenario, seed), time.perf_counter() - started)
+    gc.collect()  # a world is full of cycles; without this the worlds of many runs stay in memory
+    return summary

@@ -3,6 +3,7 @@
 A failure has its seed and the command that replays it. `scripts/sim` runs thousands of seeds.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from netsim.checks.registry import CHECKS
 from netsim.history_file import history_lines
 from netsim.report import failure_report
 from netsim.scenario.toml import load, names
+from netsim.seeds import play_many
 from netsim.virtual.play import RunResult, play
+from node.node import Node
 
 ROOT = Path(__file__).parents[2]
 FEW = range(2)
@@ -114,3 +117,9 @@ def test_the_simulator_does_without_libp2p_and_threads() -> None:
 
 if __name__ == "__main__":
     sys.stdout.write(run_of(sys.argv[1], int(sys.argv[2])))
+
+
+def test_many_runs_keep_no_node_in_memory() -> None:
+    for summary in play_many("partition", load("partition"), range(2)):
+        assert summary.calls
+        assert not any(isinstance(one, Node) for one in gc.get_objects())
