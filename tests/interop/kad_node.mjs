@@ -110,10 +110,10 @@ const orders = {
     return { value: found.VALUE.map(({ value }) => hex(value)).at(-1) ?? null, values, failures: failures(found) }
   },
 
+  /** Sends the record to the closest peers. Nothing answers it: a peer may take it later than this returns. */
   async provide ({ cid }) {
     const found = await events(kad.provide(CID.parse(cid), soon()))
-    const told = found.PEER_RESPONSE.filter(({ messageName }) => messageName === 'ADD_PROVIDER')
-    return { told: told.map(({ from }) => from.toString()), failures: failures(found) }
+    return { failures: failures(found) }
   },
 
   /** Each provider of each answer, its own among them. */

@@ -51,6 +51,11 @@ def environment() -> Environment:
     )
 
 
+def peers_of(providers: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Pairs of a provider and the peer that named it."""
+    return {(provider["peer"], provider["from"]) for provider in providers}
+
+
 async def joined(node: Node, near: JsNode, far: JsNode) -> Kademlia:
     """`near` knows `far` and our node, which has met no other; then the DHT of our node."""
     dht = node.kademlia
@@ -73,21 +78,38 @@ async def test_peers_values_and_providers_of_js_nodes_are_found(start_js: StartJ
         node: Node = await nursery.start(app.run, environment(), Settings(name="ours"))
         dht = await joined(node, near, far)
 
-        found = await dht.lookups.find_peer(far.peer_id)
-        assert found is not None and far.address in found.addresses
+        async def far_is_found() -> bool:
+            found = await dht.lookups.find_peer(far.peer_id)
+            return found is not None and far.address in found.addresses
 
-        assert await dht.lookups.put_value(Record(KEY, ENCODED)) == 2, "both js nodes keep it"
+        async def both_keep_the_value() -> bool:
+            return await dht.lookups.put_value(Record(KEY, ENCODED)) == 2
+
+        async def the_value_is_found() -> bool:
+            purpose = FirstValue(lambda value: value == ENCODED)
+            await dht.lookups.get_value(KEY, purpose)
+            return purpose.peer in (near.peer_id, far.peer_id)
+
+        async def far_is_a_provider() -> bool:
+            _, providers = await dht.lookups.find_providers(MULTIHASH)
+            return far.peer_id in {provider.peer for provider in providers}
+
+        async def far_provides() -> bool:
+            return not (await order(far, "provide", cid=CID))["failures"]
+
+        async def both_know_this_provider() -> bool:
+            return await dht.lookups.provide(MULTIHASH, Contact(node.peer_id, tuple(node.addresses()))) == 2
+
+        # A js node that has no turn of the processor for seconds counts as silent: then the same is asked again.
+        await until(far_is_found, what="our node finds far through near")
+        await until(both_keep_the_value, what="both js nodes keep the value")
         assert (await order(far, "get", key=SIGNED["key"]))["value"] == SIGNED["encoded"]
-        purpose = FirstValue(lambda value: value == ENCODED)
-        await dht.lookups.get_value(KEY, purpose)
-        assert purpose.peer in (near.peer_id, far.peer_id)
+        await until(the_value_is_found, what="our node gets the value from a js node")
 
-        await order(far, "provide", cid=CID)
-        _, providers = await dht.lookups.find_providers(MULTIHASH)
-        assert far.peer_id in {provider.peer for provider in providers}
+        await until(far_provides, what="far sends a provider record")
+        await until(far_is_a_provider, what="near has taken the provider record, which nothing answers")
 
-        own = Contact(node.peer_id, tuple(node.addresses()))
-        assert await dht.lookups.provide(MULTIHASH, own) == 2
-        providers_of_far = (await order(far, "findProviders", cid=CID))["providers"]
-        assert (node.peer_id, far.peer_id) in {(provider["peer"], provider["from"]) for provider in providers_of_far}
+        await until(both_know_this_provider, what="both js nodes have taken the provider record")
+        named = peers_of((await order(far, "findProviders", cid=CID))["providers"])
+        assert (node.peer_id, far.peer_id) in named, "an answer to the ping behind the record says that it was taken"
         nursery.cancel_scope.cancel()
