@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from netsim.virtual.links import Link
+from netsim.virtual.nodes import VirtualSwarm
 from node.dht.base import Backend, Consistency, Durability
 from node.node import Node
 from protocols.envelope import Envelope
@@ -192,6 +193,28 @@ def test_when_all_holders_refuse_their_reason_is_the_error() -> None:
 # -- any fault at all -----------------------------------------------------------------------------------------------
 
 
+async def fault_and_repair(swarm: VirtualSwarm, rng: random.Random) -> None:
+    """Any one fault at one node, for up to three seconds."""
+    victim = rng.choice(names(5))
+    disk = Disk.under(swarm[victim].store)
+    match rng.randrange(5):
+        case 0:
+            swarm.net.partition(swarm.peers(victim))
+        case 1:
+            swarm.net.freeze(swarm[victim].peer)
+        case 2:
+            swarm.net.set_link(Link(loss=0.2, duplication=0.1, reordering=0.2))
+        case 3:
+            disk.seconds = 0.5
+        case 4:
+            disk.is_full = True
+    await trio.sleep(rng.random() * 3)
+    swarm.net.heal()
+    swarm.net.thaw(swarm[victim].peer)
+    swarm.net.set_link(Link())
+    disk.is_full, disk.seconds = False, 0.0
+
+
 async def anything(seed: int) -> None:
     """Writes under every fault: each call ends in time; an acknowledged write is everywhere in the end, and a write
     that failed with `Unavailable` is nowhere."""
@@ -233,24 +256,7 @@ async def anything(seed: int) -> None:
                 nursery.start_soon(write, name)
                 nursery.start_soon(read, name)
             for _ in range(6):
-                victim = rng.choice(names(5))
-                disk = Disk.under(swarm[victim].store)
-                match rng.randrange(5):
-                    case 0:
-                        swarm.net.partition(swarm.peers(victim))
-                    case 1:
-                        swarm.net.freeze(swarm[victim].peer)
-                    case 2:
-                        swarm.net.set_link(Link(loss=0.2, duplication=0.1, reordering=0.2))
-                    case 3:
-                        disk.seconds = 0.5
-                    case 4:
-                        disk.is_full = True
-                await trio.sleep(rng.random() * 3)
-                swarm.net.heal()
-                swarm.net.thaw(swarm[victim].peer)
-                swarm.net.set_link(Link())
-                disk.is_full, disk.seconds = False, 0.0
+                await fault_and_repair(swarm, rng)
             is_over = True
         await met(swarm)
         await trio.sleep(12.0)

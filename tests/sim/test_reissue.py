@@ -5,7 +5,7 @@ import random
 import pytest
 import trio
 
-from netsim.virtual.nodes import VirtualSwarm
+from netsim.virtual.nodes import VirtualNode, VirtualSwarm
 from node.dht.base import Consistency, Receipt
 from node.node import Node
 from protocols.clock import AHEAD_MS_MAX, ahead_ms
@@ -46,6 +46,24 @@ async def assert_right(swarm: VirtualSwarm, contents: dict[object, bytes]) -> No
             assert ahead_ms(heads[0].version, node.now_ms()) <= AHEAD_MS_MAX
 
 
+async def assert_receipt_follows(machine: VirtualNode, number: object, receipt: Receipt) -> None:
+    now = await machine.running.receipts.find(digest=receipt.digest)
+    assert now.is_replicated, "the receipt follows"
+    assert now.reissued_as in (None, now.digest)
+    assert ahead_ms(now.version, machine.clock.now_ms()) <= AHEAD_MS_MAX
+    held = await machine.running.store.by_digest(now.digest)
+    assert isinstance(held, Envelope)
+    assert held.address == thing(number).canonical
+    if now.reissued_as is not None:
+        assert "reissues" in held.meta
+
+
+async def assert_no_more_is_written(machine: VirtualNode) -> None:
+    log = machine.running.store.last_sequence
+    await trio.sleep(60.0)
+    assert machine.running.store.last_sequence == log, "writes are reissued without end"
+
+
 async def ahead_then_right(seed: int) -> None:
     """A clock jumps ahead by two minutes or a year, writes go on, and it is set right, with or without a restart, in a
     swarm or alone: every write reaches every node once and in order."""
@@ -54,7 +72,7 @@ async def ahead_then_right(seed: int) -> None:
     async with swarm_of(seed, 3) as swarm:
         machine = swarm["n1"]
         contents: dict[object, bytes] = {}
-        receipts = []
+        receipts: list[tuple[object, Receipt]] = []
 
         async def write(count: int) -> None:
             for _ in range(count):
@@ -102,20 +120,10 @@ async def ahead_then_right(seed: int) -> None:
         await hints_delivered(swarm, seconds=60.0)
         await assert_right(swarm, contents)
         for number, receipt in receipts:
-            now = await machine.running.receipts.find(digest=receipt.digest)
-            assert now.is_replicated, "the receipt follows"
-            assert now.reissued_as in (None, now.digest)
-            assert ahead_ms(now.version, machine.clock.now_ms()) <= AHEAD_MS_MAX
-            held = await machine.running.store.by_digest(now.digest)
-            assert isinstance(held, Envelope)
-            assert held.address == thing(number).canonical
-            if now.reissued_as is not None:
-                assert "reissues" in held.meta
+            await assert_receipt_follows(machine, number, receipt)
         with counted(at_most=4000):
             await trio.sleep(30.0)
-        log = machine.running.store.last_sequence
-        await trio.sleep(60.0)
-        assert machine.running.store.last_sequence == log, "writes are reissued without end"
+        await assert_no_more_is_written(machine)
 
 
 def test_writes_made_under_a_clock_that_ran_ahead_are_late_and_not_lost() -> None:

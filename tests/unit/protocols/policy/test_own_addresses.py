@@ -16,8 +16,8 @@ def own(*addresses: str, only: tuple[str, ...] = (), excluded: tuple[str, ...] =
 
 def told(addresses: OwnAddresses, **options: bool) -> list[str]:
     suffix = "/p2p/me"
-    assert all(address.endswith(suffix) for address in addresses.told(**options))
-    return [address.removesuffix(suffix) for address in addresses.told(**options)]
+    assert all(address.endswith(suffix) for address in addresses.advertised(**options))
+    return [address.removesuffix(suffix) for address in addresses.advertised(**options)]
 
 
 def test_a_loopback_address_is_told_on_this_machine_alone() -> None:
