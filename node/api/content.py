@@ -27,7 +27,7 @@ PARENTS_SHOWN_MAX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundVersion:
+class ServedVersion:
     """The version that answers a read, its siblings, and where they came from."""
 
     envelope: Envelope
@@ -36,7 +36,7 @@ class FoundVersion:
     without_content: tuple[Notice, ...] = ()
 
     @classmethod
-    def of(cls, answer: Answer) -> "FoundVersion":
+    def of(cls, answer: Answer) -> "ServedVersion":
         """Take the latest head with its content. Raises `NotFound`, or `Unavailable` when only its notice is here."""
         if not answer.heads:
             raise NotFound("nothing has been written there")
@@ -98,7 +98,7 @@ class FoundVersion:
         }
 
 
-def serve_content(found: FoundVersion, form: str, headers: dict[str, str]) -> Response:
+def serve_content(found: ServedVersion, form: str, headers: dict[str, str]) -> Response:
     """Answer with the signed envelope, or with the content under its own media type and its meta as headers."""
     if form == ENVELOPE_TYPE:
         return Response(found.envelope.encoded, headers=[*headers.items(), ("Content-Type", ENVELOPE_TYPE)])

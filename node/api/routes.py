@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from node.api import exposition, headers, serialize
 from node.api.body import json_object, refuse_unknown
 from node.api.capability_routes import get_capabilities, get_services, put_capabilities
-from node.api.content import FoundVersion, serve_content
+from node.api.content import ServedVersion, serve_content
 from node.api.content_routes import get_content
 from node.api.media import JSON_TYPE, preferred
 from node.api.query import Query
@@ -39,7 +39,7 @@ async def get_envelope(node: Node, request: Request) -> RouteReply | Response:
     answer = await node.resolver.resolve(
         query.address(), consistency=query.consistency(), digest=query.digest(), timeout=query.timeout()
     )
-    found = FoundVersion.of(answer)
+    found = ServedVersion.of(answer)
     form = preferred(headers.header(request, "accept"))
     found_headers = found.headers(form)
     if headers.is_unchanged(request, found.tag):

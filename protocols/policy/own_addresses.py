@@ -51,12 +51,12 @@ class OwnAddresses:
         """The node listens at these addresses now, and at no others."""
         self._listening = tuple(addresses)
 
-    def told(self, *, on_this_machine: bool = False) -> tuple[str, ...]:
+    def advertised(self, *, on_this_machine: bool = False) -> tuple[str, ...]:
         """The addresses for others, the best ones first; with loopback ones for others on this machine."""
-        told = [address for address in self._listening if self._rules.lets_through(address)]
-        told = [a for a in told if on_this_machine or scope_of(a) is not Scope.LOOPBACK]
+        advertised = [address for address in self._listening if self._rules.lets_through(address)]
+        advertised = [a for a in advertised if on_this_machine or scope_of(a) is not Scope.LOOPBACK]
         literal = [endpoint_of(address) + self._suffix for address in self._rules.literal()]
-        return tuple(dict.fromkeys((*literal, *told, *self._counted())))
+        return tuple(dict.fromkeys((*literal, *advertised, *self._counted())))
 
     def is_own(self, address: str) -> bool:
         """Whether an address leads to this node itself, whatever peer it names."""
@@ -95,8 +95,8 @@ class OwnAddresses:
 
     def _counted(self) -> list[str]:
         votes = Counter(endpoint for endpoints in self._observed.values() for endpoint in endpoints)
-        told = [endpoint + self._suffix for endpoint, count in votes.most_common() if count >= OBSERVERS_MIN]
-        return [address for address in told if self._rules.lets_through(address)][:OBSERVED_MAX]
+        advertised = [endpoint + self._suffix for endpoint, count in votes.most_common() if count >= OBSERVERS_MIN]
+        return [address for address in advertised if self._rules.lets_through(address)][:OBSERVED_MAX]
 
 
 def _is_among(address: str, entries: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from protocols.policy.own_addresses import AddressRules, OwnAddresses
 
 
 class ThisNode:
-    """The `ThisNode` of the finders, and of the greetings. It follows the addresses of the network while it runs."""
+    """The `AdvertisedNode` of the finders and the greetings. It follows the addresses of the network while it runs."""
 
     def __init__(
         self,
@@ -26,12 +26,12 @@ class ThisNode:
         self.agent = agent()
         self._network = network
         self._own = OwnAddresses(network.peer_id, rules)
-        self._told: tuple[str, ...] = ()
+        self._advertised: tuple[str, ...] = ()
         self._changed = trio.Event()
 
     def addresses(self, *, on_this_machine: bool = False) -> tuple[str, ...]:
         self._look()
-        return self._own.told(on_this_machine=on_this_machine)[:ADDRESSES_MAX]
+        return self._own.advertised(on_this_machine=on_this_machine)[:ADDRESSES_MAX]
 
     def addresses_for(self, remote: str) -> tuple[str, ...]:
         """The addresses to tell a peer that is connected from, or at, this address."""
@@ -78,7 +78,7 @@ class ThisNode:
         self._own.listen(self._network.addresses)
 
     def _compare(self) -> None:
-        told = self.addresses()
-        if told != self._told:
-            self._told = told
+        advertised = self.addresses()
+        if advertised != self._advertised:
+            self._advertised = advertised
             self.notify_changed()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.api.content import FoundVersion
+from node.api.content import ServedVersion
 from node.api.headers import head_tag
 from node.api.media import DEFAULT_TYPE, ENVELOPE_TYPE, JSON_TYPE
 from node.dht.base import Answer, Backend, Provenance
@@ -49,7 +49,7 @@ def test_of_very_many_siblings_the_latest_are_listed(parents: int, shown: int) -
         seal(OTHER, address=ADDRESS, content=b"", content_type="text/plain", version=number, parents=named)
         for number in range(300, 0, -1)
     ]
-    found = FoundVersion.of(Answer(tuple(heads), Provenance(Backend.MOCK, "local", 0.0, 1, len(heads) - 1, False)))
+    found = ServedVersion.of(Answer(tuple(heads), Provenance(Backend.MOCK, "local", 0.0, 1, len(heads) - 1, False)))
     data = found.as_json()
     assert [each["digest"] for each in data["siblings"]] == [head.digest.hex() for head in heads[1 : shown + 1]]
     assert data["provenance"]["siblings"] == 299
@@ -86,4 +86,4 @@ async def test_a_content_type_that_would_break_the_answer_is_served_as_bytes(api
 def test_a_version_known_by_its_notice_alone_is_unavailable_and_nothing_at_all_is_not_found() -> None:
     provenance = Provenance(Backend.HYBRID, "swarm", 0.0, 1, 0, False)
     with pytest.raises(NotFound):
-        FoundVersion.of(Answer((), provenance))
+        ServedVersion.of(Answer((), provenance))
