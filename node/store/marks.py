@@ -1,5 +1,8 @@
-"""Marks: short texts that a node keeps in its store: about itself and its other files, so that a start can tell what
-these lack, and about what it has to do again after a restart."""
+"""Marks: short texts about itself that a node keeps in its store.
+
+Some are about its other files, so that a start can tell what these lack, others about what it has to do again after a
+restart.
+"""
 
 from typing import Final, Protocol
 

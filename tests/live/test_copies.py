@@ -128,7 +128,7 @@ def test_a_node_on_an_older_copy_says_so_and_asks_before_it_answers(pair: Pair, 
     assert receipt(lost)[0] == 404
     block_until(lambda: "which is not in this store" not in reasons(pair.b), seconds=60)
     log = (tmp_path / "log").read_text(encoding="utf-8")
-    assert "are owed to it again" in log, "node a says so"
+    assert "are sent to it again" in log, "node a says so"
     assert "which is not in this store" in log, "and so does node b"
 
 

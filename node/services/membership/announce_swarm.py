@@ -12,7 +12,7 @@ from protocols.policy.reputation import Offence
 
 
 class PubSubAnnounceSwarm:
-    """The `PubSubAnnounceSwarm` of `discovery/announce.py`."""
+    """The `AnnounceSwarm` of `discovery/announce.py`."""
 
     def __init__(self, pubsub: PubSub, members: Members, peer_policy: PeerPolicy) -> None:
         self._pubsub = pubsub

@@ -167,7 +167,7 @@ class Greetings:
             remote[:TEXT_MAX],
             this_node.agent,
             self._announce.own(),
-            *self._log_continuity.told_to(peer),
+            *self._log_continuity.hello_fields(peer),
         )
 
     # -- members, and peers of other swarms -------------------------------------------------------------------

@@ -1,10 +1,9 @@
-"""Log continuity: at the start and at each hello it is judged whether the peer's log, and this node's own, go on where
-they should.
+"""Log continuity: judges at the start and at each hello whether a log goes on where it ended, a peer's or this node's.
 
-A peer whose log lacks what this node knows of it (`log_positions.py`) is owed again all that it had acknowledged. When
-a peer knows an entry of this node's own log that is not in the store, this node lost entries: it answers for no address
-alone until that one was asked for at the other holders (`node/swarm/reconciliation.py`), and says so. So it does when
-its audit log names a run that the store does not know.
+A peer whose log lacks what this node knows of it (`log_positions.py`) gets hints again for all that it had
+acknowledged. When a peer knows an entry of this node's own log that is not in the store, this node lost entries: it
+answers for no address alone until that one was asked for at the other holders (`node/swarm/reconciliation.py`), and
+says so. So it does when its audit log names a run that the store does not know.
 """
 
 import logging
@@ -30,15 +29,15 @@ PAUSE_SECONDS = 10.0
 
 
 class LogContinuity:
-    """Of one node. It writes into `Members` since when a member is owed all writes."""
+    """Of one node. It writes into `Members` from when on a member gets hints for all writes."""
 
     def __init__(self, store: Store, members: Members, *, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._members = members
         self._now_ms = now_ms
         self._positions = LogPositions(store)
-        self._told: dict[str, LogPosition] = {}
-        """By peer: the entry that it knows and this store lacks. It tells so with each hello for a while."""
+        self._reported: dict[str, LogPosition] = {}
+        """By peer: the entry that it knows and this store lacks. It says so with each hello for a while."""
         self._pauses: dict[tuple[str, str], float] = {}
         """By peer and what it did: until when that costs no further work."""
 
@@ -46,22 +45,22 @@ class LogContinuity:
     def log_id(self) -> str:
         return self._store.log_id
 
-    def told_to(self, peer: str) -> tuple[tuple[LogPosition, ...], LogPosition | None, tuple[str, ...]]:
+    def hello_fields(self, peer: str) -> tuple[tuple[LogPosition, ...], LogPosition | None, tuple[str, ...]]:
         """The last fields of a hello to a peer: `former_logs`, `known_log` and `twin`."""
         return self._store.former_logs[-SENT_MAX:], self._positions.known(peer), self.twin_of(peer)
 
     async def run(self) -> None:
-        """Owe again what peers lost, until cancelled."""
+        """Make hints again for what peers lost, until cancelled."""
         while True:
             loss = await self._positions.next_loss()
             if self._is_pausing(loss.peer, "lost"):
                 self._positions.not_mended(loss)
                 continue
             try:
-                await self._owe_again(loss)
+                await self._add_hints_again(loss)
             except BzzzError as error:
                 self._positions.not_mended(loss)
-                log.warning("what %s lost cannot be owed to it again now: %s", loss.peer, error.message)
+                log.warning("there can be no hints now for what %s lost: %s", loss.peer, error.message)
 
     def greeted(self, peer: str, hello: Hello) -> None:
         """A peer of this swarm said hello."""
@@ -81,7 +80,7 @@ class LogContinuity:
         self._positions.heard(peer, sequence, trio.current_time())
 
     def has_lost(self, peer: str) -> bool:
-        """Whether a peer lacks what it acknowledged, and is not owed it again yet."""
+        """Whether a peer lacks what it acknowledged, and has no hints for it again yet."""
         return self._positions.has_lost(peer)
 
     def twin_of(self, peer: str) -> tuple[str, ...]:
@@ -92,21 +91,21 @@ class LogContinuity:
         """A peer is no member any more."""
         self._positions.forget(peer)
         self._heard_of_own(peer)
-        self._told.pop(peer, None)
-        for what in ("lost", "told"):
+        self._reported.pop(peer, None)
+        for what in ("lost", "entry"):
             self._pauses.pop((peer, what), None)
 
     def _judge_own(self, peer: str, name: str, known: LogPosition) -> None:
         store = self._store
-        if includes(store.log_id, store.former_logs, known) or self._told.get(peer) == known:
+        if includes(store.log_id, store.former_logs, known) or self._reported.get(peer) == known:
             return
-        self._told[peer] = known
+        self._reported[peer] = known
         why = (
             f"{name} knows entry {known.sequence} of this node's log {known.log_id}, which is not in this store: its "
             "data directory was replaced by an older copy, or lost its latest writes, or another node ran on a copy"
         )
         _note_loss(store, self._members.reconciliation, why)
-        if not self._is_pausing(peer, "told"):
+        if not self._is_pausing(peer, "entry"):
             log.error("%s. Each address is asked for at its other holders before this node answers for it alone", why)
 
     def _is_pausing(self, peer: str, what: str) -> bool:
@@ -117,12 +116,12 @@ class LogContinuity:
         self._pauses[peer, what] = now + PAUSE_SECONDS
         return False
 
-    async def _owe_again(self, loss: Loss) -> None:
-        """A peer lost what it had acknowledged: it is owed all own writes that it should hold, like a new member."""
+    async def _add_hints_again(self, loss: Loss) -> None:
+        """A peer lost what it had acknowledged: there are hints for it as for a new member."""
         count = await self._store.forget_acknowledged(loss.peer)
         log.warning(
             "%s (%s) came with log %s, which lacks entry %d of its log %s: its data directory was replaced by an older "
-            "copy, or lost its latest writes, or it runs on a copy; %d writes that it had are owed to it again",
+            "copy, or lost its latest writes, or it runs on a copy; %d writes that it had are sent to it again",
             self._members.name_of(loss.peer), loss.peer, loss.now.log_id, loss.known.sequence, loss.known.log_id, count,
         )  # fmt: skip
         if (presence := self._members.get(loss.peer)) is not None:

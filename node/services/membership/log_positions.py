@@ -39,7 +39,7 @@ class Loss(NamedTuple):
 
 
 class LogPositions:
-    """Told of hellos and sequences; `next_loss` gives each loss to whoever mends it."""
+    """Takes hellos and sequences; `next_loss` gives each loss to its caller, which mends it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -97,7 +97,7 @@ class LogPositions:
         return self._to_mend.pop(next(iter(self._to_mend)))
 
     def mended(self, loss: Loss) -> None:
-        """What the peer lost is owed to it again."""
+        """There are hints again for what the peer lost."""
         if self._present.get(loss.peer) == loss.now.log_id:
             self._lost.pop(loss.peer, None)
             self._store.set_member_log(loss.peer, loss.now)
@@ -108,7 +108,7 @@ class LogPositions:
             self._lost[loss.peer] = False
 
     def has_lost(self, peer: str) -> bool:
-        """Whether a peer lacks what it acknowledged, and is not owed it again yet."""
+        """Whether a peer lacks what it acknowledged, and has no hints for it again yet."""
         return peer in self._lost
 
     def twin_of(self, peer: str, now: float) -> tuple[str, str] | None:

@@ -2,7 +2,7 @@
 
 The value of the key of an address is the encoded envelope of its latest readable head. A value that a peer puts is an
 envelope, checked and merged as one that a member hands over: whatever valid version it is, it is kept. Peers that are
-no members write and read here too; they count towards no quorum, and nothing is owed to them.
+no members write and read here too; they count towards no quorum, and there are no hints for them.
 """
 
 from collections.abc import Callable, Sequence

@@ -71,15 +71,15 @@ class PeerServer:
         on_frame: Callable[[str], None],
         readable: ReadableHeads | None = None,
         peer_policy: PeerPolicy | None = None,
-        knows_debts: Callable[[str], bool] = lambda _: True,
+        knows_hints: Callable[[str], bool] = lambda _: True,
         on_sequence: Callable[[str, int], None] = lambda _, __: None,
         providers: ProviderBook | None = None,
     ) -> None:
         """`on_frame` is called with the peer of each frame. `peer_policy` blames peers for envelopes that no author can
-        have signed. `knows_debts` says whether a peer has its hints for all that it should get from this node;
+        have signed. `knows_hints` says whether a peer has its hints for all that it should get from this node;
         `on_sequence` is called with the last sequence that a peer tells of its log; `providers` is shared with the
         DHT."""
-        self._knows_debts = knows_debts
+        self._knows_hints = knows_hints
         self._on_sequence = on_sequence
         self._store = store
         self._readable = readable or ReadableHeads(store)
@@ -136,7 +136,7 @@ class PeerServer:
         # The furthest ahead that the wall clock was: after it was set back the hints would look younger than they are.
         self._ahead_ms = max(self._ahead_ms, self._now_ms() - trio.current_time() * 1000.0)
         hint_count = self._store.hint_counts().get(peer, 0)
-        if not self._knows_debts(peer):
+        if not self._knows_hints(peer):
             return self._pong_of(max(1, hint_count), LONG_MS)
         if hint_count:
             return self._pong_with_hints(peer, hint_count)

@@ -1,8 +1,9 @@
 """The owner of a store: the node whose peer id is written in it, so that a start notices a store that was swapped.
 
-What was written here is owed to others by that node, and what others owe to it is not owed to another one. So a node
-whose key is older than this start takes no other node's store. A key that was made for this start is another matter:
-then the key was lost, and the store goes on under the new one, because what it owes must be delivered all the same.
+The hints in a store are for that node's own writes, and the hints that others keep for it are for no other node. So a
+node whose key is older than this start takes no other node's store. A key that was made for this start is another
+matter: then the key was lost, and the store goes on under the new one, because its hints must be delivered all the
+same.
 """
 
 import sqlite3
@@ -28,7 +29,7 @@ class Owner(NamedTuple):
             return ""
         return (
             f"{path} is missing although this node has run before, because its key is older: the store was removed, or "
-            "the key was brought here without it. What only this node had is lost, what it owed to others as well"
+            "the key was brought here without it. What only this node had is lost, and so are its hints for others"
         )
 
     def taken_over(self, path: Path) -> str:
@@ -48,11 +49,11 @@ class Owner(NamedTuple):
         if self.is_new:
             return (
                 f"{path} is the store of {former}, whose key was lost or replaced: this node is a new one for the "
-                "others, and goes on with the store; what that one owed is delivered"
+                "others, and goes on with the store; the hints of that one are delivered"
             )
         raise StoreRefused(
             f"{path} is the store of {former}, and the identity here is that of {self.peer_id}: one of the two was "
             "replaced while the node did not run. The store was left as it is: put back the key or the store that "
             "belongs to the other one; or move identity.key away, and the next start is that of a new node, which goes "
-            "on with this store and delivers what it owes"
+            "on with this store and delivers its hints"
         )

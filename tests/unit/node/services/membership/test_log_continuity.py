@@ -64,7 +64,7 @@ async def test_a_peer_that_lost_what_it_acknowledged_is_owed_it_like_a_new_membe
     assert [member.first_seen_ms for member in here.store.members()] == [9]
     assert here.store.member_log(ANN) == LogPosition("a2", 12)
     assert "which lacks entry 30 of its log a1" in caplog.text
-    assert "1 writes that it had are owed to it again" in caplog.text
+    assert "1 writes that it had are sent to it again" in caplog.text
 
 
 async def test_a_peer_whose_log_goes_on_is_owed_nothing() -> None:
@@ -133,7 +133,7 @@ async def test_a_peer_that_comes_with_another_log_each_time_costs_little(
             await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
     assert here.continuity.has_lost(ANN)
-    assert 1 <= caplog.text.count("owed to it again") <= 3
+    assert 1 <= caplog.text.count("sent to it again") <= 3
     assert 1 <= caplog.text.count("not in this store") <= 3
 
 

@@ -88,7 +88,7 @@ async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
         verified=SignatureCache(),
         now_ms=lambda: NOW,
         on_frame=lambda _: None,
-        knows_debts=lambda _: friends.have_their_hints,
+        knows_hints=lambda _: friends.have_their_hints,
     )
     async with trio.open_nursery() as nursery, rpc_over(net, server) as rpc:
         await nursery.start(store.run)
