@@ -4,6 +4,7 @@ Nothing is downloaded: the wheel of libp2p that goes in is made anew from the li
 installed wheel finds its other requirements in this environment.
 """
 
+import ast
 import email
 import hashlib
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from email.message import Message
 from importlib.metadata import distribution
 from pathlib import Path
@@ -99,6 +101,32 @@ def test_the_wheel_has_no_code_that_only_tests_use(wheel: Path) -> None:
             if name.endswith(".py") and name.partition("/")[0] in PACKAGES:
                 assert not of_a_tool.search(archive.read(name).decode()), name
                 assert not {"tests", "mutants"} & set(Path(name).with_suffix("").parts), name
+
+
+def test_every_module_of_the_wheel_is_used_by_a_command_or_by_the_demonstration(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [n for n in archive.namelist() if n.endswith(".py") and n.partition("/")[0] in PACKAGES]
+        texts = {name[:-3].replace("/", ".").removesuffix(".__init__"): archive.read(name).decode() for name in names}
+    used: set[str] = set()
+    ahead = ["node.cli", "netsim.demo.__main__"]
+    while ahead:
+        module = ahead.pop()
+        if module in texts and module not in used:
+            used.add(module)
+            ahead += [module.rpartition(".")[0], *_named_modules(texts[module])]
+    assert sorted(texts.keys() - used) == [], "exclude them from the wheel in pyproject.toml, or delete them"
+
+
+def _named_modules(text: str) -> Iterator[str]:
+    """What a module imports, at its top or later, and what it names in texts, as `node/cli.py` does."""
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Import():
+                yield from (each.name for each in node.names)
+            case ast.ImportFrom(module=str(module)):
+                yield from (module, *(f"{module}.{each.name}" for each in node.names))
+            case ast.Constant(value=str(value)):
+                yield value
 
 
 def test_the_wheel_has_all_of_libp2p_with_its_licences(wheel: Path) -> None:
