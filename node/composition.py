@@ -34,6 +34,8 @@ from node.services.membership.log_continuity import LogContinuity, compare_with_
 from node.services.membership.peer_list import PeerList
 from node.services.membership.this_node import ThisNode
 from node.services.observe.health import HealthMonitor
+from node.services.observe.health_report import HealthReporter
+from node.services.observe.observations import Observations
 from node.services.observe.probes import Probes
 from node.services.reads.resolver import Resolver
 from node.services.writes.admission import Admission
@@ -297,26 +299,29 @@ def make_dht(base: Base, swarm: SwarmParts) -> DispatchDHT:
 def _monitor(
     base: Base, dht: DispatchDHT, resolver: Resolver, swarm: SwarmParts | None, discovery: Discovery | None
 ) -> HealthMonitor:
-    environment, members = base.environment, base.members
-    return HealthMonitor(
+    environment, flags, members = base.environment, base.flags, base.members
+    store, breaker = environment.store, swarm.breaker if swarm else None
+    observations = Observations(
+        members, base.call_metrics.call_health, disk=store.disk, slow_ms=lambda: flags.current.store_slow_ms
+    )
+    reporter = HealthReporter(
         dht=dht,
-        flags=base.flags,
-        store=environment.store,
+        flags=flags,
+        store=store,
         members=members,
-        breaker=swarm.breaker if swarm else None,
+        breaker=breaker,
         resolver=resolver,
         twin=lambda: environment.network.twin if environment.network else "",
         missing=discovery.neighbours.missing if discovery else list,
         finders=discovery.finders if discovery else (),
-        probes=Probes(
-            own=environment.key.peer_id,
-            store=environment.store,
-            resolver=resolver,
-            members=members,
-            rpc=swarm.rpc if swarm else None,
-        ),
-        call_metrics=base.call_metrics,
+        observations=observations,
         now_ms=environment.now_ms,
+    )
+    probes = Probes(
+        own=environment.key.peer_id, store=store, resolver=resolver, members=members, rpc=swarm.rpc if swarm else None
+    )
+    return HealthMonitor(
+        reporter, observations, probes, flags=flags, store=store, members=members, breaker=breaker, resolver=resolver
     )
 
 

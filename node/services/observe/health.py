@@ -6,14 +6,11 @@ wrong, or a peer gave a sign of life, the next probe comes soon instead: neither
 interval.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from math import inf
 
 import trio
 
-from discovery.finder import Finder
-from node.dht.base import DHT
-from node.dht.call_metrics import CallMetrics
 from node.dht.circuit_breaker import CircuitBreaker
 from node.services.control.flag_store import FlagStore
 from node.services.observe.health_report import HealthReport, HealthReporter
@@ -22,7 +19,6 @@ from node.services.observe.probes import ProbeResult, Probes
 from node.services.reads.resolver import Resolver
 from node.store.base import Store
 from node.swarm.members import Members
-from protocols.policy.peer_events import MissingPeer
 
 SOON_SECONDS = 0.5
 """When to probe again while something is wrong, or may be soon."""
@@ -37,44 +33,22 @@ class HealthMonitor:
 
     def __init__(
         self,
+        reporter: HealthReporter,
+        observations: Observations,
+        probes: Probes,
         *,
-        dht: DHT,
         flags: FlagStore,
         store: Store,
         members: Members,
         breaker: CircuitBreaker | None,
         resolver: Resolver,
-        twin: Callable[[], str],
-        missing: Callable[[], list[MissingPeer]],
-        finders: Sequence[Finder],
-        probes: Probes,
-        call_metrics: CallMetrics,
-        now_ms: Callable[[], int],
     ) -> None:
-        # More than ten parameters, because the report is about every part of a node.
+        self._reporter = reporter
+        self._observations = observations
         self._flags = flags
         self._store = store
         self._members = members
         self._probes = probes
-        self._observations = Observations(
-            members,
-            call_metrics.call_health,
-            disk=store.disk,
-            slow_ms=lambda: flags.current.store_slow_ms,
-        )
-        self._reporter = HealthReporter(
-            dht=dht,
-            flags=flags,
-            store=store,
-            members=members,
-            breaker=breaker,
-            resolver=resolver,
-            twin=twin,
-            missing=missing,
-            finders=finders,
-            observations=self._observations,
-            now_ms=now_ms,
-        )
         self.api_calls = self._observations.api_calls
         """The API reports here how each request ended."""
         self._probed_at = -inf
