@@ -1,12 +1,10 @@
 """The temporal part of a UCXL address, which names a version of a thing (`docs/ucxl.md`, 'Versions').
 
-It names the head, a version counted from either end, or the head as of an instant. `pick` finds that version among the
-known ones.
+It names the head, a version counted from either end, or the head as of an instant.
+`node/services/reads/temporal_walk.py` finds that version.
 """
 
 import re
-from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -99,18 +97,6 @@ def parse_temporal(written: str) -> Temporal:
     raise _invalid(written, "this is not a temporal segment" if written else "the temporal segment is empty")
 
 
-def pick(temporal: Temporal, versions: Sequence[int]) -> int:
-    """The index of the version that a temporal part names.
-
-    `versions` holds the Unix milliseconds (`clock.ms_of`) of each version, in the total order, the first one first.
-    Raises `OutOfRange`, which says how many versions there are, when there is no such version.
-    """
-    index = _index(temporal, versions)
-    if not 0 <= index < len(versions):
-        raise out_of_range(temporal, len(versions))
-    return index
-
-
 def out_of_range(temporal: Temporal, count: int) -> OutOfRange:
     """The error for a temporal part that names none of the `count` versions there are."""
     name = shown(str(temporal))
@@ -123,23 +109,6 @@ def shown(text: str) -> str:
     """A text for a log line or JSON: shortened, with unprintable characters escaped."""
     printable = text if text.isprintable() else repr(text[:_SHOWN_CHARS_MAX])[1:-1]
     return printable if len(printable) <= _SHOWN_CHARS_MAX else printable[:_SHOWN_CHARS_MAX] + "..."
-
-
-def _index(temporal: Temporal, versions: Sequence[int]) -> int:
-    """The index of the version; below 0 or past the end when there is no such version."""
-    match temporal:
-        case Head():
-            return len(versions) - 1
-        case First():
-            return 0
-        case Number(n):
-            return n - 1
-        case Back(n):
-            return len(versions) - 1 - n
-        case Forward(n):
-            return n
-        case AsOf(unix_ms):
-            return bisect_right(versions, unix_ms) - 1
 
 
 def _counted(written: str, sign: str, digits: str) -> Temporal:

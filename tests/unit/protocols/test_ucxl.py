@@ -1,7 +1,6 @@
 """UCXL addresses: the grammar, the canonical form, patterns, and the temporal part."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,8 +11,8 @@ from hypothesis import strategies as st
 
 from protocols import temporal as temporal_module
 from protocols import ucxl
-from protocols.errors import InvalidAddress, InvalidTemporal, OutOfRange
-from protocols.temporal import AsOf, Back, First, Forward, Head, Number, Temporal, pick
+from protocols.errors import InvalidAddress, InvalidTemporal
+from protocols.temporal import AsOf, Head
 from protocols.ucxl import Address
 from tests.unit.vectors import load
 
@@ -79,18 +78,6 @@ def test_golden_refusals(vector: dict[str, str]) -> None:
 @pytest.mark.parametrize("vector", VECTORS["matches"], ids=lambda v: f"{v['pattern'][7:]} {v['address'][7:]}")
 def test_golden_matches(vector: dict[str, Any]) -> None:
     assert ucxl.matches(ucxl.parse(vector["pattern"]), ucxl.parse(vector["address"])) is vector["matches"]
-
-
-@pytest.mark.parametrize("vector", VECTORS["picks"]["of"], ids=lambda vector: vector["temporal"])
-def test_golden_picks(vector: dict[str, Any]) -> None:
-    temporal = ucxl.parse(f"{BASE}/{vector['temporal']}").temporal
-    versions_ms = VECTORS["picks"]["versions_ms"]
-    if vector["index"] is None:
-        with pytest.raises(OutOfRange) as refused:
-            pick(temporal, versions_ms)
-        assert refused.value.details["versions"] == len(versions_ms)
-    else:
-        assert pick(temporal, versions_ms) == vector["index"]
 
 
 # -- parse and format -----------------------------------------------------------------------------------------------
@@ -247,28 +234,6 @@ def test_an_instant_is_written_as_it_is_read(unix_ms: int) -> None:
 
 def test_a_time_without_an_offset_is_utc() -> None:
     assert ucxl.parse(f"{BASE}/2026-08-07T14:30").temporal == ucxl.parse(f"{BASE}/2026-08-07T14:30:00.000Z").temporal
-
-
-@given(st.lists(st.integers(0, 9), min_size=1).map(sorted), st.integers(0, 12))
-def test_navigation_agrees_with_counting(times: list[int], n: int) -> None:
-    order = range(len(times))
-    expected: dict[Temporal, Sequence[int]] = {
-        Head(): order[-1:], First(): order[:1], Number(n + 1): order[n : n + 1], Forward(n): order[n : n + 1],
-        Back(n): order[::-1][n : n + 1], AsOf(n): [index for index in order if times[index] <= n][-1:],
-    }  # fmt: skip
-    for temporal, found in expected.items():
-        if found:
-            assert pick(temporal, times) == found[0]
-        else:
-            with pytest.raises(OutOfRange):
-                pick(temporal, times)
-
-
-def test_of_no_versions_none_is_picked() -> None:
-    for temporal in (Head(), First(), Number(1), Back(0), Forward(0), AsOf(10**12)):
-        with pytest.raises(OutOfRange) as refused:
-            pick(temporal, [])
-        assert refused.value.details["versions"] == 0
 
 
 # -- patterns -------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The walk to the version that a temporal part names picks the same one as the whole list would."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from protocols.clock import MS_MAX, ms_of, version
 from protocols.envelope import Notice, notice_of, order_key
 from protocols.errors import OutOfRange
 from protocols.header import EMPTY_DIGEST, FORMAT
-from protocols.temporal import AsOf, Back, First, Forward, Head, Number, Temporal, pick
+from protocols.temporal import AsOf, Back, First, Forward, Head, Number, Temporal, parse_temporal
 from tests.contract.stores import AUTHOR, LOG_ID, OTHER_AUTHOR, envelope, from_peer, put
 from tests.unit.node.store.sqlite.files import opened
+from tests.unit.vectors import load
 
 
 @pytest.fixture
@@ -40,15 +42,57 @@ async def test_it_picks_what_the_whole_list_would(versions: list[tuple[int, int,
         items = [envelope(version(ms, n), author=AUTHOR if one else OTHER_AUTHOR) for ms, n, one in versions]
         await put(store, *map(from_peer, items))
         in_order = sorted(items, key=order_key)
-        try:
-            expected = in_order[pick(part, [ms_of(item.version) for item in in_order])].digest
-        except OutOfRange as error:
-            with pytest.raises(OutOfRange) as raised:
-                await temporal_walk.find(store, items[0].key, part)
-            assert raised.value.details == error.details
-        else:
+        expected = [in_order[index].digest for index in named(part, [ms_of(item.version) for item in in_order])]
+        if expected:
             found = await temporal_walk.find(store, items[0].key, part)
-            assert [ref.digest for ref in found.versions] == [expected]
+            assert [ref.digest for ref in found.versions] == expected
+        else:
+            with pytest.raises(OutOfRange) as error:
+                await temporal_walk.find(store, items[0].key, part)
+            assert error.value.details["versions"] == len(items)
+
+
+def named(part: Temporal, times: Sequence[int]) -> Sequence[int]:
+    """The index of the version that a temporal part names, alone in a list; none is out of range."""
+    order = range(len(times))
+    match part:
+        case Head():
+            return order[-1:]
+        case First():
+            return order[:1]
+        case Number(n):
+            return order[n - 1 : n]
+        case Forward(n):
+            return order[n : n + 1]
+        case Back(n):
+            return order[::-1][n : n + 1]
+        case AsOf(unix_ms):
+            return [index for index in order if times[index] <= unix_ms][-1:]
+
+
+@pytest.mark.parametrize("part", [Head(), First(), Number(1), Back(0), Forward(0), AsOf(10**12)], ids=str)
+async def test_of_no_versions_none_is_found(part: Temporal) -> None:
+    with pytest.raises(OutOfRange) as error:
+        await temporal_walk.find(MemoryStore(log_id=LOG_ID), envelope().key, part)
+    assert error.value.details["versions"] == 0
+
+
+GOLDEN = load("ucxl")["picks"]
+
+
+@pytest.mark.parametrize("vector", GOLDEN["of"], ids=lambda vector: vector["temporal"])
+async def test_golden_picks(vector: dict[str, Any]) -> None:
+    store = MemoryStore(log_id=LOG_ID)
+    items = [envelope(version(ms, number)) for number, ms in enumerate(GOLDEN["versions_ms"])]
+    await put(store, *map(from_peer, items))
+    part = parse_temporal(vector["temporal"])
+    if vector["index"] is None:
+        with pytest.raises(OutOfRange) as error:
+            await temporal_walk.find(store, items[0].key, part)
+        assert error.value.details["versions"] == len(items)
+    else:
+        found = await temporal_walk.find(store, items[0].key, part)
+        assert [ref.digest for ref in found.versions] == [items[vector["index"]].digest]
 
 
 STEPS_MAX = 100_000
