@@ -231,6 +231,7 @@ async def test_a_peer_that_does_not_speak_it_is_not_found() -> None:
         await host.dial(other.addresses, timeout=5)
         library, peer_id = host.library, host.swarm.of(other.peer_id)[0].mux.peer_id
         assert library is not None
+        # private: libp2p says nowhere else that identify is done
         await until(lambda: peer_id in library._identified_peers)
         assert other.peer_id not in answerer.found_peers
 
@@ -337,6 +338,7 @@ async def test_answers_that_nobody_reads_are_bounded() -> None:
             await (await stream_of(mux)).write(prefixed(question("one")) * 2)
         await until(lambda: count(host, "kad_answers_unread") >= 3)
         (connection,) = host.swarm.all()
+        # private: nothing but memory depends on what is queued
         assert sum(stream.queued for stream in connection.mux._streams.values()) <= 4 * MESSAGE_BYTES_MAX
         await assert_serves(host, recorder)
 

@@ -100,7 +100,7 @@ async def a_read_without_answer(seed: int) -> None:
         await healthy(swarm)
         for name in ("n2", "n3"):
             swarm.net.freeze(swarm[name].peer)
-        before = node.dht._call_metrics.requests()  # what the page of metrics shows, without its text
+        before = node.dht._call_metrics.requests()  # private: what the page of metrics shows, without its text
         with pytest.raises(Unavailable):
             await get(node, "nothing")
         after = node.dht._call_metrics.requests()

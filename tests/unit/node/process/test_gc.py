@@ -63,6 +63,7 @@ async def test_without_malloc_trim_nothing_is_done(monkeypatch: pytest.MonkeyPat
 
 
 def test_resident_memory_is_read_in_bytes() -> None:
+    # private: its effect is a call of malloc_trim, which nothing shows
     assert 5 * MIB < memory._resident(4096) < 64_000 * MIB
 
 

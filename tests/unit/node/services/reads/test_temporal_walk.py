@@ -103,7 +103,7 @@ LONG = 40_000
 async def test_the_cost_does_not_grow_with_the_history(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page at each place of a long history, and each temporal part, takes a few short queries."""
     costs: list[int] = []
-    answer_one = Reader._answer_one
+    answer_one = Reader._answer_one  # private: the only place where each query has its cost
 
     def counted(self: Reader, query: Any) -> Any:
         costs.append(0)

@@ -59,7 +59,7 @@ async def test_of_many_large_heads_only_the_latest_have_their_content_in_memory(
         await store.merge([Incoming(huge, Origin.PEER)], now_ms=1)
         queries_bytes, queries.HEADS_BYTES = queries.HEADS_BYTES, 10  # type: ignore[misc]
         try:
-            store._heads_cache.drop(huge.key)
+            store._heads_cache.drop(huge.key)  # private: nothing but other keys would drive it out
             heads = await store.heads(huge.key)
         finally:
             queries.HEADS_BYTES = queries_bytes  # type: ignore[misc]

@@ -37,7 +37,7 @@ async def test_hints_are_read_when_there_is_a_commit_during_every_read(
             store._writer.deferred_commits += 1
             return answer
 
-        monkeypatch.setattr(store._reader, "ask", interrupted)
+        monkeypatch.setattr(store._reader, "ask", interrupted)  # private: no call comes in the middle of a read
         with trio.fail_after(20):
             hints = await store.due_hints(ALICE, limit=256, now_ms=NOW)
         assert [hint.sequence for hint in hints] == list(range(1, 201))

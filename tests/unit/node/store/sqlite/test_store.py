@@ -233,6 +233,7 @@ async def test_an_error_that_ends_the_store_closes_no_connection_that_a_query_us
         async with opened(path) as store, trio.open_nursery() as callers:
             callers.start_soon(ask, store)
             await until(reading.is_set)
+            # private: no operation of the store fails so
             store._writer.submit_nowait(lambda transaction: None, fail, CallbackCompletion(lambda _: None))
             await trio.sleep_forever()
     assert order == ["read", "closed"]
@@ -294,7 +295,7 @@ async def test_heads_that_do_not_fit_into_memory_are_read_from_the_disk(path: Pa
         items = [envelope(version, path=f"{version}") for version in range(1, 51)]
         await put(store, *items)
         # Private: answers are the same with and without the cache.
-        assert store._heads_cache.size_bytes <= 10_000
+        assert store._heads_cache.size_bytes <= 10_000  # private: nothing but memory depends on it
         assert len(store._heads_cache) < 50
         for _ in range(2):
             for item in items:
