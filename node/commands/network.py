@@ -30,8 +30,8 @@ def network_command() -> None:
 def create(*, name: str, path: str | None, as_json: bool) -> None:
     """Make a key, and print the phrase to join with: bzzz up --join PHRASE.
 
-    The phrase is a secret: whoever has it can join, and nobody can be shut out again but with a new key. It is stored
-    nowhere else.
+    The phrase is a secret: anyone who has it can join, and only a new key shuts them out again. It is stored nowhere
+    else.
     """
     if not is_name(name):
         raise click.BadParameter("a name is 1 to 64 letters, digits, '-', '_' and '.'", param_hint="'--name'")
@@ -42,7 +42,7 @@ def create(*, name: str, path: str | None, as_json: bool) -> None:
         print_json({"network": name, "join": phrase(invitation), "key_file": path})
         return
     print_line(phrase(invitation))
-    print_note("keep it secret: whoever has it can join. Each node of the network: bzzz up --join PHRASE")
+    print_note("keep it secret: anyone who has it can join. Each node of the network: bzzz up --join PHRASE")
 
 
 def _write(path: str, key: bytes) -> None:

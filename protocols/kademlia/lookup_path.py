@@ -75,7 +75,7 @@ class Candidate:
             namer.named_answered += 1
 
     def failed(self) -> None:
-        """It did not answer, or lied. A liar is there, so that whoever named it loses no credit."""
+        """It did not answer, or lied. A liar is there, so that the peer that named it loses no credit."""
         self.state = State.FAILED
         for namer in self.namers:
             namer.named_failed += not self.is_liar

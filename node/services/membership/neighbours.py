@@ -92,7 +92,7 @@ class Neighbours:
             picture := Peers(members.own, chance=chance, forget_seconds=forget_seconds), self._carry_out_dialling
         )
         self.picture: Callable[[], list[KnownPeer]] = picture.picture
-        """Every peer that is known, whoever reported it. Its times are on trio's clock."""
+        """Every peer that is known, from whichever source. Its times are on trio's clock."""
         self.missing: Callable[[], list[MissingPeer]] = picture.missing
         self._failure_detector = Driver[failure_detector.Event, failure_detector.Effect](
             FailureDetector(), self._carry_out_detection

@@ -83,7 +83,7 @@ class WriteParents:
             raise Conflict(f"there is nothing at this address to write a new version of{but}", **known)
         if write.if_match is None:
             return heads
-        for each in (await self._store.heads(key), heads):  # whoever names a head without content means it
+        for each in (await self._store.heads(key), heads):  # a caller who names a head without content means it
             if _matches(write.if_match, each):
                 return each
         raise Conflict(
