@@ -14,7 +14,7 @@ from node.services.membership.announce_swarm import PubSubAnnounceSwarm
 from node.services.membership.finder_switch import FinderSwitch
 from node.services.membership.log_continuity import LogContinuity
 from node.services.membership.neighbours import Neighbours
-from node.services.membership.recall import RecallFinder
+from node.services.membership.store_finder import StoreFinder
 from node.services.membership.this_node import ThisNode
 from node.store.base import Store
 from node.swarm.members import Members
@@ -109,9 +109,9 @@ def _finders(
         changed=of.members.changed,
         chance=of.chance,
     )
-    recall = RecallFinder(of.members, forget_seconds=of.forget_seconds, now_ms=of.now_ms)
+    stored = StoreFinder(of.members, forget_seconds=of.forget_seconds, now_ms=of.now_ms)
     finders: list[tuple[Finder, Callable[[], bool]]] = [
-        (recall, lambda: of.flags().discovery_store),
+        (stored, lambda: of.flags().discovery_store),
         (ManualFinder(addresses), lambda: of.flags().discovery_manual),
         (api, lambda: of.flags().discovery_api),
         (announce, lambda: of.flags().discovery_announce),

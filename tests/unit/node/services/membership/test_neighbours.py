@@ -8,7 +8,7 @@ import trio.testing
 
 from discovery.finder import Finder, FinderHealth, Sightings
 from node.services.membership.neighbours import Neighbours
-from node.services.membership.recall import RecallFinder
+from node.services.membership.store_finder import StoreFinder
 from node.services.membership.this_node import ThisNode
 from node.store.members import Member
 from node.store.memory.store import MemoryStore
@@ -125,8 +125,8 @@ async def test_what_was_stored_of_a_member_and_is_not_accepted_today_is_dropped_
         stored = Member(peer=PEER, name="red\x1b[31m", addresses=(BAD, GOOD), first_seen_ms=0, last_seen_ms=0)
         await store.save_member(stored)
         members = Members(net.peer_id, replication=20, members=store.members())
-        recall = RecallFinder(members, forget_seconds=24 * 3600.0, now_ms=lambda: 0)
-        here = neighbours(net, members=members, store=store, finders=[recall])
+        finder = StoreFinder(members, forget_seconds=24 * 3600.0, now_ms=lambda: 0)
+        here = neighbours(net, members=members, store=store, finders=[finder])
         await nursery.start(here.run)
         await trio.testing.wait_all_tasks_blocked()
         (kept,) = store.members()
