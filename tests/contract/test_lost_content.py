@@ -16,6 +16,9 @@ BACKENDS = ("mock", "real", "hybrid")
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 in_a_swarm = pytest.mark.parametrize("backend", ("real", "hybrid"))
 THING = parse(ADDRESS)
+READ_SECONDS = 10.0
+"""How long a read may take that asks the holders for the content of many versions: on a busy machine, in a process with
+three nodes, that is longer than a deadline."""
 
 
 def at(temporal: str) -> Address:
@@ -28,7 +31,7 @@ async def learn(r: Rig, *versions: Envelope) -> None:
 
 
 async def content(r: Rig, address: Address = THING, consistency: Consistency = Consistency.AUTO) -> bytes:
-    head = (await r.node.resolver.resolve(address, consistency=consistency)).heads[0]
+    head = (await r.node.resolver.resolve(address, consistency=consistency, timeout=READ_SECONDS)).heads[0]
     assert isinstance(head, Envelope)
     return head.content
 
@@ -117,7 +120,7 @@ async def test_temporal_parts_count_from_what_a_plain_read_answers(backend: str)
         with pytest.raises(OutOfRange) as raised:
             await content(r, at("~~2"))
         assert raised.value.details["versions"] == 2
-        answer = await r.node.resolver.resolve(at("~~1"))
+        answer = await r.node.resolver.resolve(at("~~1"), timeout=READ_SECONDS)
         assert answer.provenance.is_degraded
         assert "21 versions without content not counted" in answer.provenance.reason
         assert (await r.dht.history(KEY, consistency=Consistency.LOCAL)).total == 24, "the history has them all"
