@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from node.store.errors import StoreRefused
 from node.store.marks import UNPROVED_MARK, of_loss
-from node.store.sqlite import clean_end, meta, write_ahead
+from node.store.sqlite import clean_end, meta, write_ahead, write_ahead_chain
 from node.store.sqlite.connection import connect, prepare_reader, prepare_writer
 from node.store.sqlite.file_check import APPLICATION_ID, check
 from node.store.sqlite.history_blocks import BUILD_ALL
@@ -177,6 +177,7 @@ def open_connections(path: Path, *, log_id: str, owner: Owner | None = None) -> 
             if is_created := not path.exists():
                 _create(path, log_id, owner)
             taken_over = owner.taken_over(path) if owner is not None else ""
+            write_ahead_chain.check(path)
             is_proved = is_created or clean_end.is_followed(path)
             check(path, oldest_schema=BASE_SCHEMA, newest_schema=newest_schema())
             _restrict_permissions(path)
@@ -297,7 +298,8 @@ def _create(path: Path, log_id: str, owner: Owner | None) -> None:
         writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         migrate(writer)
         lost = owner.lost_with(path) if owner is not None else ""
-        meta.write(writer, {meta.LOG_ID: log_id, **_rows(owner, lost, is_proved=True)})
+        rows = _rows(owner, lost, is_proved=True) | write_ahead_chain.row_of_run(log_id)
+        meta.write(writer, {meta.LOG_ID: log_id, **rows})
     new.rename(path)
     _sync_directory(path.parent)
 

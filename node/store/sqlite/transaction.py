@@ -18,6 +18,7 @@ from node.store.sqlite.history_blocks import Count, CountChange
 from node.store.sqlite.merge import MergeOutcome, Merger, MergeRequest
 from node.store.sqlite.prefix_index import CONTENT_IS, DIGEST_IS, KEY_IS, PrefixIndexes, digest_prefix, key_prefix
 from node.store.sqlite.rows import REISSUED_AS, SIGN, insert, pair_placeholders
+from node.store.sqlite.write_ahead_chain import WriteAheadChain
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound
 
@@ -58,6 +59,7 @@ class Transaction:
         self.db = db
         self._before_commit = before_commit
         self._merger = Merger(db)
+        self._write_ahead = WriteAheadChain(db)
         self._is_loaded = True
         self.work = CommitWork()
         if self.prefixes.are_flushing:  # the store was closed during a flush
@@ -82,6 +84,7 @@ class Transaction:
                 self._write_deferred(deferred)
             results = self._carry_out(operations)
             self.prefixes.flush(self.db)
+            self._write_ahead.mark()
             self.work.begin_sync()
             if self._before_commit is not None:
                 self._before_commit()
@@ -99,9 +102,11 @@ class Transaction:
             self._roll_back()
             raise
         self.prefixes.committed()
+        self._write_ahead.committed()
 
     def _roll_back(self) -> None:
         self._is_loaded = False
+        self._write_ahead.rolled_back()
         with suppress(sqlite3.Error):
             self._load()
 

@@ -14,25 +14,16 @@ from pathlib import Path
 from typing import Final
 
 from node.store.marks import LOST_MARK, RECONCILED_MARK
-from node.store.sqlite import meta
+from node.store.sqlite import meta, write_ahead_chain
 
 _STATE: Final = "write_ahead"
 _OPEN: Final = "open"
 _CLOSED: Final = "closed"
-_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
-_HEADER_BYTES: Final = 32
-_FRAME_HEADER_BYTES: Final = 24
 
 
 def has_frames(path: Path) -> bool:
     """Whether the write-ahead file of this database has commits that SQLite would read. Raises `OSError`."""
-    try:
-        with open(f"{path.resolve()}-wal", "rb") as file:  # SQLite keeps it beside the file, not beside a link to it
-            head = file.read(_HEADER_BYTES + _FRAME_HEADER_BYTES)
-    except FileNotFoundError:
-        return False
-    is_whole = len(head) == _HEADER_BYTES + _FRAME_HEADER_BYTES and head[:4] in _MAGIC
-    return is_whole and head[16:24] == head[_HEADER_BYTES + 8 : _HEADER_BYTES + 16]  # the salts of header and frame
+    return bool(write_ahead_chain.salt_of_frames(path))
 
 
 def lost_with(path: Path, writer: sqlite3.Connection, *, had_frames: bool) -> str:
@@ -61,7 +52,7 @@ def begin(writer: sqlite3.Connection, rows: Mapping[str, str], *, is_required: b
     try:
         writer.execute("BEGIN IMMEDIATE")
         meta.begin_log(writer, log_id)
-        meta.write(writer, {_STATE: _OPEN, **rows})
+        meta.write(writer, {_STATE: _OPEN, **write_ahead_chain.row_of_run(log_id), **rows})
         writer.execute("COMMIT")
         is_blocked, *_ = writer.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
         if is_blocked and is_required:
