@@ -5,13 +5,15 @@ suite in peace. So every async test runs inside `trio.fail_after`, 60 seconds un
 `@pytest.mark.deadline(seconds)`. Under a mock clock seconds mean nothing, and a test stuck in plain code never comes
 back to trio: for these pytest's own `faulthandler_timeout` is the last net.
 
-A process, a thread or a listening socket that outlives the suite is a defect of the suite: it fails.
+A process, a thread or a listening socket that outlives the suite is a defect of the suite: it fails. So is a file
+that a test leaves in the checkout: tests run in a temporary folder.
 """
 
 import contextlib
 import functools
 import gc
 import inspect
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -26,12 +28,23 @@ from hypothesis import HealthCheck, settings
 DEADLINE_SECONDS = 60.0
 LEAVE_SECONDS_MAX = 3.0
 """How long what a test has ended may take to be gone."""
+CACHES = (
+    ".pytest_cache",
+    ".hypothesis",
+    ".coverage",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".import_linter_cache",
+    "__pycache__",
+)
+"""How names begin that tools add to the root of the checkout, with the tests or beside them."""
 
 # No test times itself: a slow machine is no defect of the code.
 settings.register_profile("bzzz", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bzzz")
 
 _LEAKS = pytest.StashKey[list[str]]()
+_ENTRIES = pytest.StashKey[frozenset[str]]()
 _AsyncTest = Callable[..., Awaitable[None]]
 
 
@@ -75,6 +88,33 @@ def _within(test: _AsyncTest, seconds: float) -> _AsyncTest:
     return bounded
 
 
+# -- nothing is left in the checkout --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All tests run in a folder of their own: what one writes to a relative path is not in the checkout."""
+    with contextlib.chdir(tmp_path_factory.mktemp("working-folder")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Another home than the user's: a node has its data there unless it is started with another data directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[_ENTRIES] = frozenset(_entries(session.config))
+
+
+def _entries(config: pytest.Config) -> Iterator[str]:
+    """What is in the root of the checkout, without caches of tools."""
+    return (name for name in os.listdir(config.rootpath) if not name.startswith(CACHES))
+
+
 # -- nothing is left running ----------------------------------------------------------------------------------------
 
 
@@ -84,6 +124,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     leaks = config.stash.setdefault(_LEAKS, [])
     if not getattr(config.option, "numprocesses", None):  # else the tests ran in workers, which have reported theirs
         leaks += _leaks()
+    if not hasattr(config, "workerinput"):
+        before = config.stash[_ENTRIES]
+        new = sorted(name for name in _entries(config) if name not in before)
+        leaks += (f"file {name!r} in {config.rootpath}, which was not there before" for name in new)
     if hasattr(config, "workeroutput"):
         config.workeroutput["leaks"] = leaks
     elif leaks and session.exitstatus == pytest.ExitCode.OK:
@@ -100,7 +144,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     leaks = config.stash.get(_LEAKS, [])
     if leaks:
-        terminalreporter.section("left running by the tests", red=True)
+        terminalreporter.section("left by the tests", red=True)
         for leak in leaks:
             terminalreporter.write_line(leak)
 

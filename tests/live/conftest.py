@@ -10,6 +10,11 @@ from netsim.lan.site import Site, open_site
 from tests.live.node_processes import Process, Up
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _other_home(home: None) -> None:
+    """Nodes that are started without a data directory have theirs not in the user's home."""
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
     """LANs and hosts of this test; it is skipped, with the reason, where this machine cannot make any."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from tests.unit.node.processes import BZZZ, REPOSITORY, bzzz_process, environment
+from tests.unit.node.processes import BZZZ, bzzz_process, environment
 
 ADDRESS = "ucxl://agent:role@project:task/*^/notes/a.md"
 STOP_SECONDS = 2.0
@@ -28,7 +28,7 @@ class Process:
         with log.open("ab") as stderr:
             self.popen = subprocess.Popen(
                 [*limited, *BZZZ, "up", *arguments],
-                stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, cwd=REPOSITORY,
+                stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL,
                 env=environment(**(variables or {})),
                 start_new_session=True,  # without a terminal, SIGHUP has the configuration read again
             )  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 
 from netsim.lan.site import LanHost, Site
 from tests.live.node_processes import Process, Up, call, connected, data_of
-from tests.unit.node.processes import BZZZ, REPOSITORY, environment
+from tests.unit.node.processes import BZZZ, environment
 from tests.until import block_until
 
 PAGE_BYTES = 4096 + 24
@@ -220,7 +220,7 @@ def start_on(host: LanHost, directory: Path, *bootstrap: str) -> str:
     ]  # fmt: skip
     with directory.with_suffix(".log").open("ab") as stderr:
         process = host.namespace.start(
-            command, stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, cwd=REPOSITORY, env=environment()
+            command, stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, env=environment()
         )
     assert process.stdout is not None
     line = process.stdout.readline()

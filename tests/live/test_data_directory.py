@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.node_processes import ADDRESS, Up, call, data_of, envelope, refusal
-from tests.unit.node.processes import BZZZ, REPOSITORY, bzzz_process, environment
+from tests.unit.node.processes import BZZZ, bzzz_process, environment
 from tests.until import block_until
 
 
@@ -32,7 +32,7 @@ def test_a_byte_that_a_disk_changed_is_not_served_and_its_version_is_fetched_fro
     two = up("--name", "n2", "--bootstrap", one["multiaddrs"][0], data="2").ready()
     put = [*BZZZ, "put", ADDRESS, "--api", one["api"], "--replicated", "--timeout", "30s"]
     content = b"content that a disk changes"
-    written = subprocess.run(put, input=content, capture_output=True, cwd=REPOSITORY, env=environment(), timeout=60)
+    written = subprocess.run(put, input=content, capture_output=True, env=environment(), timeout=60)
     assert written.returncode == 0, written
     assert one_process.stop() == 0
     file = tmp_path / "1" / "store.db"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.live.node_processes import Process, Up, call, connected, data_of, envelope
-from tests.unit.node.processes import BZZZ, REPOSITORY, environment
+from tests.unit.node.processes import BZZZ, environment
 from tests.until import block_until
 
 
@@ -27,7 +27,7 @@ def patch(api: str, **change: object) -> tuple[int, dict[str, Any]]:
 
 def bzzz(api: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*BZZZ, *arguments, "--api", api]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment(), timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=30)
 
 
 def swarm_of_three(up: Up) -> tuple[list[Process], list[str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.node_processes import call
-from tests.unit.node.processes import BZZZ, REPOSITORY, environment
+from tests.unit.node.processes import BZZZ, environment
 from tests.until import block_until
 
 ENDS_IN_SECONDS = 10.0
@@ -38,7 +38,7 @@ def node(
          "--json"],
         stdin=slave if has_terminal else subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=slave if has_terminal else subprocess.DEVNULL,
-        cwd=REPOSITORY, env=environment(), preexec_fn=take_terminal,
+        env=environment(), preexec_fn=take_terminal,
     )  # fmt: skip
     os.close(slave)
     try:
@@ -84,7 +84,7 @@ def ignore_interrupts() -> None:
 def test_many_runs_in_the_background_end_when_they_are_interrupted() -> None:
     process = subprocess.Popen(
         [*BZZZ, "sim", "run", "flapping-link", "--runs", "100000", "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
         preexec_fn=ignore_interrupts,
     )  # fmt: skip
     with process:
@@ -106,7 +106,7 @@ def test_a_node_whose_output_is_not_read_runs_and_ends_well(tmp_path: Path, unbu
         with (tmp_path / f"log{number}").open("wb") as log:
             process = subprocess.Popen(
                 [*BZZZ, "up", "--backend", "mock", "--data-dir", str(tmp_path / "data"), "--api", "127.0.0.1:0"],
-                stdout=out, stderr=log, cwd=REPOSITORY, env=environment(PYTHONUNBUFFERED=unbuffered),
+                stdout=out, stderr=log, env=environment(PYTHONUNBUFFERED=unbuffered),
             )  # fmt: skip
         os.close(out)
         try:
@@ -123,9 +123,7 @@ def test_a_data_directory_may_have_any_name_and_one_that_is_too_long_is_refused(
     odd = os.path.join(os.fsencode(tmp_path), b"a?b#c%41\n\xff")
     with (
         (tmp_path / "log").open("wb") as log,
-        subprocess.Popen(
-            [*start, odd], stdout=subprocess.PIPE, stderr=log, cwd=REPOSITORY, env=environment()
-        ) as process,
+        subprocess.Popen([*start, odd], stdout=subprocess.PIPE, stderr=log, env=environment()) as process,
     ):
         try:
             assert process.stdout is not None
@@ -138,7 +136,7 @@ def test_a_data_directory_may_have_any_name_and_one_that_is_too_long_is_refused(
             process.kill()
     assert b"Traceback" not in (tmp_path / "log").read_bytes()
     long = tmp_path / ("a" * 250) / ("b" * 250)
-    refused = subprocess.run([*start, long], capture_output=True, cwd=REPOSITORY, env=environment(), check=False)
+    refused = subprocess.run([*start, long], capture_output=True, env=environment(), check=False)
     assert refused.returncode == 2
     assert refused.stderr.count(b"\n") == 1 and b"SQLite takes at most" in refused.stderr
     assert not long.parent.exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.node_processes import ADDRESS, READY_SECONDS, Process, Up, call, connected, data_of, refusal
-from tests.unit.node.processes import BZZZ, REPOSITORY, bzzz_process, environment
+from tests.unit.node.processes import BZZZ, bzzz_process, environment
 from tests.until import SECONDS_MAX, block_until
 
 # -- ready ------------------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def test_a_value_put_on_one_node_is_got_from_another(up: Up) -> None:
     one = up("--name", "n1", data="1").ready()
     two = up("--name", "n2", "--bootstrap", one["multiaddrs"][0], data="2").ready()
     put = [*BZZZ, "put", ADDRESS, "--api", one["api"], "--replicated", "--timeout", "30s", "--json"]
-    written = subprocess.run(put, input=b"hello", capture_output=True, cwd=REPOSITORY, env=environment(), timeout=60)
+    written = subprocess.run(put, input=b"hello", capture_output=True, env=environment(), timeout=60)
     assert written.returncode == 0, written
     assert json.loads(written.stdout)["replicated"] is True
     read = bzzz_process("get", ADDRESS, "--api", two["api"])

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[3]
+"""Processes run its code, in whatever folder they are started."""
 BZZZ = (sys.executable, "-m", "node.cli")
 WAIT_SECONDS = 60.0
 
 
 def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BZZZ_", "PYTHON"))}
-    return {**kept, **more}
+    return {**kept, "PYTHONPATH": str(REPOSITORY), **more}
 
 
 def bzzz_process(
@@ -28,6 +29,6 @@ def bzzz_process(
     """Run a command to its end. `before` is called in the new process, `variables` are added to its environment."""
     return subprocess.run(
         [*BZZZ, *arguments],
-        stdin=stdin, stdout=stdout, stderr=stderr, cwd=REPOSITORY, env=environment(**variables), preexec_fn=before,
+        stdin=stdin, stdout=stdout, stderr=stderr, env=environment(**variables), preexec_fn=before,
         timeout=WAIT_SECONDS, check=False,
     )  # fmt: skip

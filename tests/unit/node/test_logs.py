@@ -14,7 +14,7 @@ import pytest
 
 from node import terminal
 from node.logs import formatter
-from tests.unit.node.processes import REPOSITORY, environment
+from tests.unit.node.processes import environment
 
 HOSTILE = "red\x1b[31m\nbzzz is hacked\r\u202e\x9b2J"
 SHOWN = r"red\x1b[31m\nbzzz is hacked\r\u202e\x9b2J"
@@ -95,9 +95,7 @@ def test_the_log_of_a_node_on_a_terminal_has_colors_unless_they_are_not_wanted(
     master, slave = pty.openpty()
     kept = environment(TERM="xterm")
     kept.pop("NO_COLOR", None)
-    subprocess.run(
-        [sys.executable, "-c", script], stderr=slave, cwd=REPOSITORY, env={**kept, **variables}, timeout=60, check=True
-    )
+    subprocess.run([sys.executable, "-c", script], stderr=slave, env={**kept, **variables}, timeout=60, check=True)
     written = os.read(master, 65536)
     os.close(slave)
     os.close(master)

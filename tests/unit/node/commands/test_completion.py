@@ -17,6 +17,7 @@ from node.cli import COMMANDS, cli
 from node.commands.options import PROFILES
 from node.config.flags import NAMES
 from node.config.load import profiles
+from tests.unit.node.processes import REPOSITORY
 
 SHELLS = ("bash", "zsh", "fish")
 SECONDS_MAX = 20.0
@@ -38,7 +39,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     for shell in SHELLS:
         (tmp_path / f"completion.{shell}").write_text(script(shell), encoding="utf-8")
     path = f"{program.parent}:{os.environ['PATH']}"
-    return {"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": os.getcwd(), "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+    return {"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY), "TERM": "dumb", "LC_ALL": "C.UTF-8"}
 
 
 def offered(environment: dict[str, str], *words: str) -> list[str]:

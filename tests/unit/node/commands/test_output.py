@@ -10,7 +10,7 @@ import pytest
 from node.commands.output import in_words, json_line, table
 from protocols import errors
 from tests.unit.node.commands.running import ADDRESS, bzzz, put, stand_in
-from tests.unit.node.processes import BZZZ, REPOSITORY, environment
+from tests.unit.node.processes import BZZZ, environment
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 a\r\x9b31m \u202eevil\x7f"
 
@@ -35,7 +35,7 @@ def on_a_terminal(*arguments: str, api: str) -> str:
     """What a command writes to its terminal, both outputs together."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [*BZZZ, *arguments], stdin=slave, stdout=slave, stderr=slave, cwd=REPOSITORY, env=environment(BZZZ_API=api)
+        [*BZZZ, *arguments], stdin=slave, stdout=slave, stderr=slave, env=environment(BZZZ_API=api)
     )
     os.close(slave)
     written = b""

@@ -16,7 +16,7 @@ import pytest
 
 from node.commands import exit_codes
 from tests.unit.node.commands.running import ADDRESS, bzzz, put, served
-from tests.unit.node.processes import BZZZ, REPOSITORY, bzzz_process, environment
+from tests.unit.node.processes import BZZZ, bzzz_process, environment
 from tests.until import block_until
 
 CONTENT = bytes(range(256)) * 3000
@@ -115,7 +115,7 @@ def test_a_non_blocking_pipe_gets_everything(node: str, unbuffered: str) -> None
     os.set_blocking(writing, False)
     process = subprocess.Popen(
         [*BZZZ, "get", ADDRESS],
-        stdout=writing, stderr=subprocess.PIPE, cwd=REPOSITORY,
+        stdout=writing, stderr=subprocess.PIPE,
         env=environment(BZZZ_API=node, PYTHONUNBUFFERED=unbuffered),
     )  # fmt: skip
     os.close(writing)
@@ -204,7 +204,7 @@ def test_a_write_from_a_closed_standard_input_is_refused_and_one_from_a_file_wor
 def test_standard_input_that_comes_in_parts_is_stored_as_a_whole(node: str) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    with subprocess.Popen([*BZZZ, "put", ADDRESS], stdin=reading, stdout=subprocess.DEVNULL, cwd=REPOSITORY,
+    with subprocess.Popen([*BZZZ, "put", ADDRESS], stdin=reading, stdout=subprocess.DEVNULL,
                           env=environment(BZZZ_API=node)) as process:  # fmt: skip
         os.close(reading)
         for start in range(0, len(CONTENT), 200_000):
@@ -225,9 +225,7 @@ def test_a_node_runs_with_closed_streams_and_writes_no_log_into_its_files(
         probe.bind(("127.0.0.1", 0))
         api = f"127.0.0.1:{probe.getsockname()[1]}"
     arguments = ("--backend", "mock", "--data-dir", str(data), "--api", api)
-    process = subprocess.Popen(
-        [*BZZZ, "up", *arguments], cwd=REPOSITORY, env=environment(), preexec_fn=closed(*numbers)
-    )
+    process = subprocess.Popen([*BZZZ, "up", *arguments], env=environment(), preexec_fn=closed(*numbers))
     try:
         block_until(lambda: bzzz("id", "--api", api).exit_code == 0, what="the node answers", seconds=60)
         put(CONTENT, "--api", api)
