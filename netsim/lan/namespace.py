@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 PREFIX = "bzzz-lan"
-COMMAND_SECONDS = 20.0
-END_SECONDS = 3.0
+COMMAND_SECONDS = 60.0
+END_SECONDS = 20.0
 """How long its processes may take to be gone after SIGKILL."""
 _FOLDER = Path("/var/run/netns")
 _CLONE_NEWNET = 0x40000000

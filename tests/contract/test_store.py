@@ -195,7 +195,7 @@ async def test_every_task_that_waits_for_the_log_to_grow_is_woken(store: Store) 
     async def wait(after: int) -> None:
         woken.append((after, await store.wait_until_grown(after)))
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             for after in (0, 0, 1, 2):
                 nursery.start_soon(wait, after)

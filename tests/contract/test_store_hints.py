@@ -251,7 +251,7 @@ async def test_waiting_for_replication_ends_with_the_acknowledgement_that_comple
         assert set(standing.acknowledged) == {ALICE, BOB}
         done.set()
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
             await trio.testing.wait_all_tasks_blocked()
@@ -268,7 +268,7 @@ async def test_waiting_for_the_replication_of_an_old_write_works_after_a_restart
     await put(store, local(item, ALICE, BOB))
     store.acknowledge(ALICE, [1])
     store = await rig.reopen()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.replicated, item.digest, 2)
             await trio.testing.wait_all_tasks_blocked()
@@ -319,7 +319,7 @@ async def test_a_reissued_write_is_no_head_and_its_parents_are_none_as_where_it_
 async def test_waiting_for_a_reissued_write_waits_for_its_reissue(store: Store) -> None:
     wrong, right = envelope(1 << 60), envelope(5)
     await put(store, local(wrong, ALICE))
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.replicated, wrong.digest, 1)
             await trio.testing.wait_all_tasks_blocked()

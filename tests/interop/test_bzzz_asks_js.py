@@ -71,7 +71,7 @@ async def joined(node: Node, near: JsNode, far: JsNode) -> Kademlia:
     return dht
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(240)
 async def test_peers_values_and_providers_of_js_nodes_are_found(start_js: StartJs) -> None:
     near, far = await trio.to_thread.run_sync(start_js, "near"), await trio.to_thread.run_sync(start_js, "far")
     async with trio.open_nursery() as nursery:

@@ -14,5 +14,5 @@ def test_js_libp2p_finds_a_node_and_is_found_by_mdns(site: Site, packages: Path,
     node.start()
     node.wait_ready()
     js = JsMdnsPeer(site.host("js", lan), packages, tmp_path / "js")
-    block_until(lambda: node.peer_id in js.found(), what="js-libp2p finds the node", seconds=30)
-    block_until(lambda: node.peer_id in js.connected(), what="the node finds and dials js-libp2p", seconds=30)
+    block_until(lambda: node.peer_id in js.found(), what="js-libp2p finds the node")
+    block_until(lambda: node.peer_id in js.connected(), what="the node finds and dials js-libp2p")

@@ -16,23 +16,23 @@ KEY, OTHER = bytes(range(32)), bytes(32)
 async def test_js_libp2p_with_the_key_gets_in(packages: Path, tmp_path: Path) -> None:
     async with running(network_key=KEY) as (host, _):
         with js_private_peer(packages, tmp_path, KEY, dials=host.addresses[0]) as js:
-            await until(lambda: host.peer_id in js.connected(), seconds=30, what="js-libp2p is connected")
+            await until(lambda: host.peer_id in js.connected(), what="js-libp2p is connected")
             assert not js.failures()
 
 
 async def test_a_node_gets_into_js_libp2p_with_the_key(packages: Path, tmp_path: Path) -> None:
     async with running(network_key=KEY) as (host, _):
         with js_private_peer(packages, tmp_path, KEY) as js:
-            await until(lambda: js.addresses, seconds=30, what="js-libp2p listens")
+            await until(lambda: js.addresses, what="js-libp2p listens")
             with suppress(DialFailed):  # it does not speak the protocol of the store
                 await host.dial(js.addresses, timeout=30)
-            await until(lambda: host.peer_id in js.connected(), seconds=30, what="js-libp2p is connected")
+            await until(lambda: host.peer_id in js.connected(), what="js-libp2p is connected")
 
 
 async def test_js_libp2p_with_another_key_does_not_get_in_and_is_counted(packages: Path, tmp_path: Path) -> None:
     async with running(network_key=KEY) as (host, received):
         with js_private_peer(packages, tmp_path, OTHER, dials=host.addresses[0]) as js:
-            await until(lambda: js.failures(), seconds=30, what="js-libp2p is refused")
+            await until(lambda: js.failures(), what="js-libp2p is refused")
             counters = host.peer_policy.limit_counters
             await until(lambda: counters.counts.network_keys_wrong >= 1, what="the refusal is counted")
             assert not js.connected() and received.events == []
@@ -41,7 +41,7 @@ async def test_js_libp2p_with_another_key_does_not_get_in_and_is_counted(package
 async def test_a_node_that_dials_js_libp2p_with_another_key_says_why(packages: Path, tmp_path: Path) -> None:
     async with running(network_key=KEY) as (host, _):
         with js_private_peer(packages, tmp_path, OTHER) as js:
-            await until(lambda: js.addresses, seconds=30, what="js-libp2p listens")
+            await until(lambda: js.addresses, what="js-libp2p listens")
             with pytest.raises(DialFailed, match="network key"):
                 await host.dial(js.addresses, timeout=5)
             assert not js.connected()

@@ -57,17 +57,17 @@ async def plain_host(seed: bytes | None = None) -> AsyncIterator[IHost]:
 
 
 async def assert_serves(host: Host, recorder: RecordingReceiver) -> None:
-    """A new peer connects, and a frame of it arrives, within three seconds."""
-    with trio.fail_after(3):
+    """A new peer connects, and a frame of it arrives."""
+    with trio.fail_after(30):
         async with running() as (fresh, _):
-            await fresh.dial(host.addresses, timeout=3)
+            await fresh.dial(host.addresses, timeout=20)
             sent = fresh.peer_id, Lane.SMALL, fresh.peer_id.encode()
             assert fresh.send(host.peer_id, *sent[1:])
             await until(lambda: sent in recorder.frames)
 
 
 async def assert_ends(stream: YamuxStream) -> None:
-    """The other side ends the stream within three seconds."""
-    with trio.fail_after(3), contextlib.suppress(MuxedStreamError):
+    """The other side ends the stream."""
+    with trio.fail_after(30), contextlib.suppress(MuxedStreamError):
         while True:
             await stream.read(100)

@@ -88,7 +88,7 @@ async def running(
 async def joined() -> AsyncIterator[tuple[Host, RecordingReceiver, Host, RecordingReceiver]]:
     """Two hosts, the first of which dialled the second."""
     async with running() as (one, one_recorder), running() as (two, two_recorder):
-        await one.dial(two.addresses, timeout=5)
+        await one.dial(two.addresses, timeout=20)
         await two_recorder.until_connected(one.peer_id)
         yield one, one_recorder, two, two_recorder
 

@@ -172,7 +172,7 @@ async def test_no_honest_client_notices_on_a_node_with_a_topic(subscriber: Victi
     assert target.api is not None
     assert not outcome.fell, outcome
     assert "Traceback" not in subscriber.log()
-    _, body = await get(target.api, "/metrics", seconds=5)
+    _, body = await get(target.api, "/metrics", seconds=20)
     for kind in TOPICS[name]:
         assert f'bzzz_swarm_limits_total{{kind="{kind}"}} 0.0'.encode() not in body, "it is subscribed, and refuses"
 

@@ -59,7 +59,7 @@ class Pair:
         return self._up("--bootstrap", self._bootstrap, data="b")
 
     def _meet(self) -> None:
-        block_until(lambda: connected(self.a) and connected(self.b), seconds=30)
+        block_until(lambda: connected(self.a) and connected(self.b))
 
     def end_a(self) -> None:
         self._process_a.popen.kill()
@@ -114,9 +114,9 @@ def test_a_node_on_an_older_copy_says_so_and_asks_before_it_answers(pair: Pair, 
     pair.end_b()
     pair.put_in_place(copy)
     pair.start_b()
-    block_until(lambda: "which is not in this store" in reasons(pair.b), seconds=30)
+    block_until(lambda: "which is not in this store" in reasons(pair.b))
     assert content(pair.b, "one") == b"2"
-    block_until(lambda: content(pair.b, "two") == b"1", seconds=30)
+    block_until(lambda: content(pair.b, "two") == b"1")
     assert put(pair.b, "one", b"3")["parents"] == [lost["digest"]]
     status, _ = call(pair.b, address("one"), method="PUT", body=b"4", **{"If-Match": f'"{old["digest"]}"'})
     assert status in (409, 412)
@@ -170,7 +170,7 @@ def test_what_a_clone_acknowledged_reaches_the_first_node_too(pair: Pair) -> Non
     pair.start_b()
     for number in range(20):
         put(pair.a, f"n{number}", b"x")
-    block_until(lambda: delivered(pair.a), seconds=30)
+    block_until(lambda: delivered(pair.a))
     pair.end_b()
     pair.put_in_place(original)
     pair.start_b()
@@ -179,7 +179,7 @@ def test_what_a_clone_acknowledged_reaches_the_first_node_too(pair: Pair) -> Non
         answers = [call(pair.b, address(f"n{number}") + "&consistency=local") for number in range(20)]
         return all(status == 200 for status, _ in answers)
 
-    block_until(has_all, seconds=30)
+    block_until(has_all)
     assert "which is not in this store" in reasons(pair.b)
 
 
@@ -192,7 +192,7 @@ def test_a_write_ahead_file_that_lost_its_end_is_noticed_by_the_other_node(pair:
     with wal.open("r+b") as file:
         file.truncate(wal.stat().st_size - 12 * PAGE_BYTES)
     pair.start_b()
-    block_until(lambda: "which is not in this store" in reasons(pair.b), seconds=30)
+    block_until(lambda: "which is not in this store" in reasons(pair.b))
     assert content(pair.b, "n9") == bytes(6000), "it is asked for"
 
 
@@ -238,7 +238,7 @@ def test_twins_that_cannot_reach_each_other_are_told_by_a_node_that_sees_both(si
     third, one, two = site.host("third", left, right), site.host("one", left), site.host("two", right)
     start_on(third, tmp_path / "third")
     own = start_on(one, tmp_path / "one", "--bootstrap", f"/ip4/{third.interfaces[0].ip4}/tcp/4001")
-    block_until(lambda: own in ask(third, "/v1/peers").decode(), seconds=30)
+    block_until(lambda: own in ask(third, "/v1/peers").decode())
     shutil.copytree(tmp_path / "one", tmp_path / "two", ignore=shutil.ignore_patterns("*.lock", "lock"))
     assert start_on(two, tmp_path / "two", "--bootstrap", f"/ip4/{third.interfaces[1].ip4}/tcp/4001") == own
 

@@ -46,7 +46,7 @@ def test_it_is_well_among_members_and_says_which_hop_to_a_peer_fails(site: Site,
     lan = site.lan()
     here, there, empty = (site.host(name, lan) for name in ("here", "there", "empty"))
     one, two = started(here, tmp_path), started(there, tmp_path)
-    block_until(lambda: one.connected() == {"there"} and doctor(here)[0] == 0, seconds=30)
+    block_until(lambda: one.connected() == {"there"} and doctor(here)[0] == 0)
     code, found = doctor(here)
     assert code == 0 and "of other nodes heard" in found["multicast"][0]
     assert any("1 of 1 members are connected" in text for text in found["members"])
@@ -59,7 +59,7 @@ def test_it_is_well_among_members_and_says_which_hop_to_a_peer_fails(site: Site,
     code, found = doctor(here, "10.77.1.99:8080")
     assert code == 1 and "cannot be asked" in found["BAD"][0]
     two.kill()
-    block_until(lambda: not one.connected(), seconds=30, what="the member is gone")
+    block_until(lambda: not one.connected(), what="the member is gone")
     code, found = doctor(here)
     assert code == 1 and any("there at" in text and "cannot be reached" in text for text in found["BAD"])
 

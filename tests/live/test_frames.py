@@ -47,7 +47,7 @@ async def test_nothing_is_sent_to_a_peer_that_is_not_connected() -> None:
 async def test_a_full_queue_refuses_frames_and_loses_none_that_it_took() -> None:
     """A peer that stops reading fills its own queues. A caller never waits, and no frame is cut in two."""
     async with running() as (host, recorder), echoing() as peer:
-        await host.dial([peer.address], timeout=5)
+        await host.dial([peer.address], timeout=20)
         peer.freeze()
         taken = {Lane.SMALL: 0, Lane.BULK: 0}
         for lane in Lane:
@@ -64,7 +64,7 @@ async def test_a_full_queue_refuses_frames_and_loses_none_that_it_took() -> None
 
 async def test_a_frame_over_the_limit_ends_its_connection_before_it_is_read() -> None:
     async with joined() as (one, _, two, two_recorder), running() as (third, _):
-        await third.dial(two.addresses, timeout=5)
+        await third.dial(two.addresses, timeout=20)
         (connection,) = one.swarm.of(two.peer_id)
         connection.lane_streams[Lane.SMALL].offer((FRAME_BYTES_MAX + 1).to_bytes(4, "big"), bytes(100))
         await two_recorder.until_disconnected(one.peer_id)

@@ -36,9 +36,9 @@ def test_wrong_bootstrap_nodes_are_each_said_and_a_dead_one_is_met_when_it_start
             for address, why in whys.items()
         )
 
-    block_until(says_why, what="health says why each is not reached", seconds=30)
+    block_until(says_why, what="health says why each is not reached")
     assert any(reason.startswith("alone by failure: none of the 5 ") for reason in one.get("/health")["reasons"])
     two.start("--no-mdns")
     two.wait_ready()
-    block_until(lambda: one.connected() == {"two"}, what="the dead one is met at its link-local address", seconds=30)
+    block_until(lambda: one.connected() == {"two"}, what="the dead one is met at its link-local address")
     assert one.get("/health")["status"] == "healthy"

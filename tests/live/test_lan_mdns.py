@@ -33,7 +33,7 @@ def mdns_of(node: LanNode) -> dict[str, Any]:
 def until_all_see_all(nodes: Sequence[LanNode]) -> None:
     names = {node.name for node in nodes}
     for node in nodes:
-        block_until(lambda node=node: node.connected() >= names - {node.name}, what=f"{node.name} sees all", seconds=30)  # type: ignore[misc]
+        block_until(lambda node=node: node.connected() >= names - {node.name}, what=f"{node.name} sees all")  # type: ignore[misc]
 
 
 def test_five_nodes_find_each_other_by_mdns_alone(site: Site, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_an_interface_may_come_later_and_go_and_come_again(site: Site, tmp_path:
     hosts[0].join(away)
     until_all_see_all([moving, elsewhere])
     hosts[0].down(hosts[0].interfaces[0])
-    block_until(lambda: "home" not in moving.connected(), what="the cable is noticed", seconds=30)
+    block_until(lambda: "home" not in moving.connected(), what="the cable is noticed")
     hosts[0].up(hosts[0].interfaces[0])
     until_all_see_all([moving, at_home])
     until_all_see_all([moving, elsewhere])

@@ -55,7 +55,7 @@ def until_all_see_all_where_they_are(nodes: Sequence[LanNode]) -> None:
                 )
             return False
 
-        block_until(sees_all, what=f"{node.name} sees all where they are now", seconds=30)
+        block_until(sees_all, what=f"{node.name} sees all where they are now")
 
 
 def test_nodes_that_start_before_their_interface_has_an_address_meet_each_other(site: Site, tmp_path: Path) -> None:

@@ -64,11 +64,11 @@ async def test_an_address_that_was_refused_or_forgotten_is_dialled_again_at_once
         address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer}"
         for _ in range(3):
             with pytest.raises(DialFailed, match="nothing listens there"):
-                await host.dial([address], timeout=5)
+                await host.dial([address], timeout=20)
         async with running([f"/ip4/127.0.0.1/tcp/{port}"], seed=seed):
             assert host.library is not None
             host.library.get_peerstore().clear_addrs(ID.from_base58(peer))
-            assert await host.dial([address], timeout=5) == peer
+            assert await host.dial([address], timeout=20) == peer
 
 
 async def test_a_dial_on_loopback_takes_well_under_fifty_milliseconds() -> None:
@@ -77,7 +77,7 @@ async def test_a_dial_on_loopback_takes_well_under_fifty_milliseconds() -> None:
     async with running() as (one, _), running() as (two, _):
         for _ in range(10):
             started = trio.current_time()
-            await one.dial(two.addresses, timeout=5)
+            await one.dial(two.addresses, timeout=20)
             took.append(trio.current_time() - started)
             one.disconnect(two.peer_id, "again")
             await until(lambda: not one.swarm.all() and not two.swarm.all())
@@ -121,7 +121,7 @@ async def test_a_pushed_identity_is_kept_and_a_malformed_one_is_an_offence(garba
         (connection,) = host.swarm.all()
         assert host.swarm.peerstore.get_protocols(connection.mux.peer_id) == ["/of/mine"]
         assert host.peer_policy.limit_counters.counts.offences == 0
-        with trio.fail_after(5), contextlib.suppress(MuxedStreamError, MuxedConnUnavailable, MultiselectClientError):
+        with trio.fail_after(30), contextlib.suppress(MuxedStreamError, MuxedConnUnavailable, MultiselectClientError):
             while not mux.is_closed:
                 await push(garbage)
         await mux.event_closed.wait()
@@ -153,7 +153,7 @@ async def test_a_malformed_answer_to_identify_is_an_offence() -> None:
             nursery.cancel_scope.cancel()
 
     async with running() as (host, recorder):
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not host.peer_policy.limit_counters.counts.connections_forfeited:
                 await connect_and_answer(host)
         assert host.peer_policy.limit_counters.counts.offences == 9
@@ -166,7 +166,7 @@ async def test_nothing_is_kept_of_a_peer_that_left() -> None:
         store = host.swarm.peerstore
         for _ in range(5):
             async with running() as (other, _):
-                await other.dial(host.addresses, timeout=5)
+                await other.dial(host.addresses, timeout=20)
                 await until(lambda: store.peer_data_map.keys() - {host.swarm.get_peer_id()})
                 peer = other.peer_id
             await recorder.until_disconnected(peer)

@@ -101,7 +101,7 @@ def test_a_key_that_was_lost_is_replaced_and_what_was_owed_is_delivered(pair: Pa
     (pair.directory / "identity.key").unlink()
     pair.start_b()
     assert f"is the store of {ready['peer_id']}, whose key was lost or replaced" in reasons(pair.b)
-    block_until(lambda: delivered(pair.b), seconds=30)
+    block_until(lambda: delivered(pair.b))
     assert call(pair.a, address("one") + "&consistency=local")[1] == b"1"
     assert pair.process.stop() == 0
     pair.start_b()

@@ -14,7 +14,7 @@ KEY, OTHER = bytes(range(32)), bytes(32)
 
 async def test_nodes_with_one_key_speak_and_megabytes_arrive() -> None:
     async with running(network_key=KEY) as (one, _), running(network_key=KEY) as (two, received):
-        assert await one.dial(two.addresses, timeout=5) == two.peer_id
+        assert await one.dial(two.addresses, timeout=20) == two.peer_id
         await received.until_connected(one.peer_id)
         frames = [bytes([number]) * 1_000_000 for number in range(5)]
         for frame in frames:

@@ -114,11 +114,11 @@ class Rogue:
         return Hello(NETWORK, "rogue", "0" * 16, now_ms(), self.host.addresses)
 
     async def join(self, node: Node) -> None:
-        await self.host.dial(node.addresses(), timeout=5)
-        await self.rpc.call(node.peer_id, self.hello(), timeout=5)
+        await self.host.dial(node.addresses(), timeout=20)
+        await self.rpc.call(node.peer_id, self.hello(), timeout=20)
 
     async def send_envelopes(self, node: Node, *encoded: bytes) -> MergeReply:
-        reply = await self.rpc.call(node.peer_id, Merge(encoded), timeout=5)
+        reply = await self.rpc.call(node.peer_id, Merge(encoded), timeout=20)
         assert isinstance(reply, MergeReply)
         return reply
 
@@ -172,7 +172,7 @@ async def test_one_bad_envelope_is_refused_and_a_peer_that_forges_many_is_banned
                 await rogue.join(node)
                 await rogue.send_envelopes(node, *(forged(int.from_bytes(os.urandom(4))) for _ in range(4)))
         with pytest.raises(DialFailed):
-            await rogue.host.dial(node.addresses(), timeout=5)
+            await rogue.host.dial(node.addresses(), timeout=20)
         assert node.counters()["places_lost"] == 1
         assert [peer.peer for peer in node.peers() if peer.is_connected] == [friend.peer_id]
         assert friend.counters()["offences"] == 0
@@ -229,7 +229,7 @@ async def test_a_peer_of_another_swarm_is_one_log_line_however_often_it_says_hel
 ) -> None:
     caplog.set_level(logging.INFO)
     async with a_node() as node, a_rogue() as rogue:
-        await rogue.host.dial(node.addresses(), timeout=5)
+        await rogue.host.dial(node.addresses(), timeout=20)
         elsewhere = rogue.hello()._replace(network="elsewhere")
         for _ in range(400):
             rogue.rpc.ask(node.peer_id, elsewhere, lambda reply: None)

@@ -16,7 +16,7 @@ from tests.live.node_processes import call
 from tests.unit.node.processes import BZZZ, environment
 from tests.until import block_until
 
-ENDS_IN_SECONDS = 10.0
+ENDS_IN_SECONDS = 30.0
 
 
 @contextmanager

@@ -33,12 +33,12 @@ async def test_the_streams_of_a_peer_for_a_protocol_are_bounded_and_other_peers_
             await kept[0].write(b"there?")
             assert await kept[0].read(100) == b"there?"
             await kept[0].reset()
-            await until(partial(is_served, greedy), seconds=3)
+            await until(partial(is_served, greedy))
 
 
 @pytest.mark.parametrize("is_first", [True, False])
 async def test_a_stream_that_is_silent_for_too_long_is_reset(is_first: bool) -> None:
-    limits = SwarmLimits(first_byte_seconds=0.2, between_bytes_seconds=0.3)
+    limits = SwarmLimits(first_byte_seconds=1, between_bytes_seconds=1)
     async with running(limits=limits) as (host, _), intruder(host) as mux:
         serve_echo(host)
         stream = await stream_of(mux)
@@ -46,7 +46,7 @@ async def test_a_stream_that_is_silent_for_too_long_is_reset(is_first: bool) -> 
             for _ in range(5):
                 await stream.write(b"there?")
                 assert await stream.read(100) == b"there?"
-                await trio.sleep(0.1)
+                await trio.sleep(0.3)
         await assert_ends(stream)
         assert count(host, "streams_slow") == 1
         assert not mux.is_closed
@@ -62,7 +62,7 @@ async def test_a_stream_that_names_no_protocol_is_reset() -> None:
 
 async def test_a_lane_that_is_not_named_in_time_is_reset() -> None:
     smaller, larger = seeds_in_order()
-    async with running(seed=larger, limits=SwarmLimits(lanes_seconds=0.2)) as (host, recorder):
+    async with running(seed=larger, limits=SwarmLimits(lanes_seconds=2)) as (host, recorder):
         mux = await Upgrader(smaller).outbound(await connected_tcp(host))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(mux.start)
@@ -81,7 +81,7 @@ async def test_a_stream_that_is_not_read_is_reset(monkeypatch: pytest.MonkeyPatc
         serve_echo(host)
         stream = await stream_of(mux)
         stream.offer(bytes(1_000_000))
-        await until(lambda: stream.is_done, seconds=5)
+        await until(lambda: stream.is_done)
         assert count(host, "streams_slow") == 1
         assert not mux.is_closed
         await assert_serves(host, recorder)
@@ -94,7 +94,7 @@ async def test_own_streams_are_given_up_when_the_other_side_is_silent() -> None:
         await until(host.swarm.all)
         (connection,) = host.swarm.all()
         peer = connection.mux.peer_id
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 for _ in range(300):
                     nursery.start_soon(refused, host, peer)
@@ -118,7 +118,7 @@ async def test_too_many_unread_bytes_end_the_connection_that_sends_them() -> Non
     async with running(limits=limits) as (host, recorder), intruder(host) as mux:
         assert host.library is not None
         host.library.set_stream_handler(ECHO, do_not_read)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not mux.is_closed:
                 with contextlib.suppress(*REFUSED):
                     await (await stream_of(mux)).write(bytes(200_000))
@@ -149,11 +149,11 @@ async def test_a_frame_that_is_begun_and_not_ended_costs_the_connection() -> Non
     limits = SwarmLimits(frame_stall_seconds=1)
     async with running(limits=limits) as (host, recorder), running() as (other, _), running() as (friend, _):
         for each in (other, friend):
-            await each.dial(host.addresses, timeout=5)
+            await each.dial(host.addresses, timeout=20)
             await recorder.until_connected(each.peer_id)
         (connection,) = other.swarm.of(host.peer_id)
         connection.lane_streams[Lane.BULK].offer((1000).to_bytes(4, "big"), b"and no more")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await recorder.until_disconnected(other.peer_id)
         assert "began a frame" in recorder.reasons[0]
         assert count(host, "frames_stalled") == 1
@@ -162,11 +162,11 @@ async def test_a_frame_that_is_begun_and_not_ended_costs_the_connection() -> Non
 
 async def test_a_frame_that_comes_byte_by_byte_costs_the_connection_too() -> None:
     async with running(limits=SwarmLimits(frame_seconds=2)) as (host, recorder), running() as (other, _):
-        await other.dial(host.addresses, timeout=5)
+        await other.dial(host.addresses, timeout=20)
         await recorder.until_connected(other.peer_id)
         (connection,) = other.swarm.of(host.peer_id)
         connection.lane_streams[Lane.BULK].offer((1_000_000).to_bytes(4, "big"))
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while recorder.last_event_of(other.peer_id) == "connected":
                 connection.lane_streams[Lane.BULK].offer(b"x")
                 await trio.sleep(0.1)
@@ -182,19 +182,19 @@ async def test_the_memory_of_unfinished_frames_is_bounded_and_the_oldest_is_give
     limits = SwarmLimits(unfinished_bytes_in_all_max=1_000_000)
     async with running(limits=limits) as (host, recorder), running() as (other, _), running() as (friend, _):
         for each in (other, friend):
-            await each.dial(host.addresses, timeout=5)
+            await each.dial(host.addresses, timeout=20)
             await recorder.until_connected(each.peer_id)
             (connection,) = each.swarm.of(host.peer_id)
             connection.lane_streams[Lane.BULK].offer((2_000_000).to_bytes(4, "big"), bytes(600_000))
             if each is other:
                 (theirs,) = host.swarm.of(other.peer_id)
                 await until(partial(is_unfinished, theirs), what="its frame is older than the next one")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await recorder.until_disconnected(other.peer_id)
         assert "too much is under way in all" in recorder.reasons[0]
         (connection,) = friend.swarm.of(host.peer_id)
         connection.lane_streams[Lane.BULK].offer(bytes(1_400_000))
-        await until(lambda: recorder.frames, seconds=5)
+        await until(lambda: recorder.frames)
         assert [(peer, len(frame)) for peer, _, frame in recorder.frames] == [(friend.peer_id, 2_000_000)]
 
 

@@ -28,11 +28,11 @@ def test_of_two_nodes_with_one_identity_one_backs_off_and_both_say_so(up: Up, tm
     block_until(
         lambda: all(names(each, "another node runs with this node's identity, at /ip4/") for each in both), seconds=40
     )
-    block_until(lambda: sum(names(each, "this one has no peers until that one ends") for each in both) == 1, seconds=20)
-    block_until(lambda: sum(names(each, "that one stays out of the swarm") for each in both) == 1, seconds=20)
+    block_until(lambda: sum(names(each, "this one has no peers until that one ends") for each in both) == 1)
+    block_until(lambda: sum(names(each, "that one stays out of the swarm") for each in both) == 1)
     out, stays = both if names("first", "this one has no peers") else reversed(both)  # the later one, but for a race
     assert _health(api["first"])["status"] == _health(api["copy"])["status"] == "degraded"
-    block_until(lambda: connected(api[stays]) == 1, seconds=20)
+    block_until(lambda: connected(api[stays]) == 1)
     assert connected(api[out]) == 0
     assert first.log.read_text(encoding="utf-8").count("another node runs with this node's identity, at /ip4/") >= 2
 

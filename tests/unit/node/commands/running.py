@@ -55,13 +55,13 @@ def served(token: str | None = None) -> Iterator[str]:
 
     thread = threading.Thread(target=trio.run, args=(live,), name="node")
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     url, trio_token, stopping = started[0]
     try:
         yield url
     finally:
         trio_token.run_sync_soon(stopping.set)
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from node.commands import exit_codes
 from tests.unit.node.commands.running import ADDRESS, bzzz, put, served
-from tests.unit.node.processes import BZZZ, bzzz_process, environment
+from tests.unit.node.processes import BZZZ, WAIT_SECONDS, bzzz_process, environment
 from tests.until import block_until
 
 CONTENT = bytes(range(256)) * 3000
@@ -122,7 +122,7 @@ def test_a_non_blocking_pipe_gets_everything(node: str, unbuffered: str) -> None
     with process, open(reading, "rb") as pipe:
         threading.Event().wait(0.3)  # a slow reader: the pipe is full long before it begins
         assert pipe.read() == CONTENT
-        assert process.wait(10) == 0
+        assert process.wait(WAIT_SECONDS) == 0
 
 
 @UNBUFFERED
@@ -211,7 +211,7 @@ def test_standard_input_that_comes_in_parts_is_stored_as_a_whole(node: str) -> N
             threading.Event().wait(0.3)  # the pipe is empty before each part
             os.write(writing, CONTENT[start : start + 50_000])
         os.close(writing)
-        assert process.wait(10) == 0
+        assert process.wait(WAIT_SECONDS) == 0
     assert len(bzzz_process("get", ADDRESS, BZZZ_API=node).stdout) == 200_000
     put(CONTENT, "--api", node)
 
@@ -230,7 +230,7 @@ def test_a_node_runs_with_closed_streams_and_writes_no_log_into_its_files(
         block_until(lambda: bzzz("id", "--api", api).exit_code == 0, what="the node answers", seconds=60)
         put(CONTENT, "--api", api)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(WAIT_SECONDS) == 0
     finally:
         process.kill()
         process.wait()

@@ -76,6 +76,6 @@ async def test_damaged_versions_are_asked_for_until_a_holder_answers(autojump_cl
 async def test_a_store_without_files_is_left_alone() -> None:
     store = PagedStore()
     store.damage = Damage(is_possible=False)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await Scrubber(cast(Store, store), cast(DHT, Holders(store.damage))).run()
     assert store.checked == []

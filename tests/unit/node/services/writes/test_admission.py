@@ -31,7 +31,7 @@ async def full(admission: Admission) -> AsyncIterator[None]:
 
 async def test_few_writes_wait_for_nothing() -> None:
     admission = Admission()  # it does not run, so that a wait would not end
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with full(admission):
             pass
         async with full(admission):
@@ -130,7 +130,7 @@ async def test_writes_that_fail_or_are_cancelled_give_their_place_back() -> None
             with trio.move_on_after(0.001):
                 async with admission.turn(1.0):
                     raise AssertionError("nothing lets it begin")
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with full(admission):
             pass
 

@@ -48,7 +48,7 @@ async def test_acknowledgements_are_written_within_a_second_without_another_comm
         await put(store, envelope(1), holders=(ALICE, BOB))
         commits = store.stats().commits
         store.acknowledge(ALICE, [1])
-        await until(lambda: store.stats().commits > commits, seconds=5.0)
+        await until(lambda: store.stats().commits > commits)
         with contextlib.closing(sqlite3.connect(path)) as db:
             assert db.execute("SELECT count(*) FROM hints").fetchone() == (1,)
             assert db.execute("SELECT count(*) FROM acknowledged").fetchone() == (1,)
@@ -72,7 +72,7 @@ async def test_writes_that_are_not_cached_have_hints_and_standings_too(
         standing = await store.standing(sequence=25)
         assert standing is not None
         assert (standing.acknowledged, standing.wanted) == ((ALICE,), 2)
-        await until(lambda: store.pending().oldest_at_ms == NOW + 21, seconds=5.0)
+        await until(lambda: store.pending().oldest_at_ms == NOW + 21)
         assert (await store.replicated(envelope(3).digest, 2)).sequence == 3
 
 

@@ -29,7 +29,7 @@ async def test_a_connection_is_closed_only_after_the_query_that_uses_it(path: Pa
 
     def slow(db: sqlite3.Connection) -> None:
         began.set()
-        may_go_on.wait(5)
+        may_go_on.wait(30)
         results.append(db.execute("SELECT 7").fetchone())
 
     store = await trio.to_thread.run_sync(lambda: SqliteStore.open(path, random_id=LOG_ID))

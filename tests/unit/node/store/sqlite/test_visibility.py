@@ -26,7 +26,7 @@ async def test_a_version_is_not_seen_by_its_digest_before_it_is_seen_as_a_head(
         results = commit(transaction, operations, *rest)
         if operations:
             committed.set()
-            may_publish.wait(10)
+            may_publish.wait(30)
         return results
 
     monkeypatch.setattr(Transaction, "commit", commit_and_wait)
