@@ -45,6 +45,7 @@ class NodeProcess:
         self.api = ""
         self.multiaddrs: tuple[str, ...] = ()
         self._client: NodeClient | None = None
+        self._reserved: socket.socket | None = None
 
     @property
     def pid(self) -> int:
@@ -92,6 +93,7 @@ class NodeProcess:
             time.sleep(0.02)
         ready = json.loads(line)
         self.peer_id, self.api, self.multiaddrs = ready["peer_id"], ready["api"], tuple(ready["multiaddrs"])
+        self._release_port()
         if self._client is not None:
             self._client.close()
         self._client = NodeClient(self.api)
@@ -118,6 +120,7 @@ class NodeProcess:
         self._send(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
+            self._reserve_port()
 
     def ask_to_end(self) -> None:
         """SIGTERM; a paused process is resumed, so that it can handle the signal."""
@@ -140,13 +143,30 @@ class NodeProcess:
             self.kill()
             return None
         finally:
+            self._release_port()
             if self._client is not None:
                 self._client.close()
 
     def ports_are_free(self) -> bool:
         """Whether all ports that it listened on are free again."""
-        ports = [int(address.split("/tcp/")[1].split("/")[0]) for address in self.multiaddrs]
-        return all(_is_free(port) for port in [*ports, urlsplit(self.api).port or 0])
+        return all(_is_free(port) for port in [*self._swarm_ports(), urlsplit(self.api).port or 0])
+
+    def _swarm_ports(self) -> list[int]:
+        return [int(address.split("/tcp/")[1].split("/")[0]) for address in self.multiaddrs]
+
+    def _reserve_port(self) -> None:
+        """While it does not run the kernel gives its port to no other program. A socket that does not listen keeps it
+        from nobody who asks for this very port: the node itself."""
+        if self.multiaddrs and self._reserved is None:
+            self._reserved = socket.socket()
+            self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                self._reserved.bind(("127.0.0.1", self._swarm_ports()[0]))
+
+    def _release_port(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
 
     # -- what it is started with -------------------------------------------------------------------------------------
 

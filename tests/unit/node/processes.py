@@ -10,7 +10,7 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[3]
 """Processes run its code, in whatever folder they are started."""
 BZZZ = (sys.executable, "-m", "node.cli")
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -10,6 +10,9 @@ from tests.unit.node.processes import REPOSITORY, environment
 
 LEAKS = """
 import threading
+import tests.conftest
+
+tests.conftest.LEAVE_SECONDS_MAX = 0.1  # what never leaves is waited for in vain
 
 def test_that_leaves_a_thread() -> None:
     threading.Thread(target=threading.Event().wait, name="left over", daemon=True).start()
