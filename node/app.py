@@ -40,7 +40,7 @@ async def _run_over_store(environment: Environment, settings: Settings, task_sta
     async with trio.open_nursery() as nursery:
         await base.flags.begin()
         nursery.start_soon(keep_running, base.flags.run, "the end of overrides")
-        nursery.start_soon(keep_running, base.audit.watch, "the look at the audit log")
+        nursery.start_soon(keep_running, base.audit.guard_file, "the look at the audit log")
         if environment.network is None:
             await _run_alone(base, task_status)
         else:

@@ -1,6 +1,6 @@
 """The log of a store: every envelope enters by `merge`, and every committed entry has a sequence number.
 
-Watchers, caches and the dashboard read the log, each with a cursor of its own.
+Each reader that follows the log has a cursor of its own.
 """
 
 from collections.abc import Callable, Sequence

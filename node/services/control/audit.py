@@ -84,7 +84,7 @@ class Audit:
         """The log was removed or changed by another program, and is not written any more."""
         return bool(self._lost)
 
-    async def watch(self) -> None:
+    async def guard_file(self) -> None:
         """Notice within a second that another program removed or changed the log. Until cancelled."""
         while True:
             await trio.sleep(LOOK_SECONDS)

@@ -28,7 +28,7 @@ from node.swarm.libp2p.peer_links import PeerLinks
 from node.swarm.libp2p.pubsub import GossipSubPubSub
 from node.swarm.libp2p.release import configure_logging
 from node.swarm.libp2p.swarm_adapter import SwarmAdapter
-from node.swarm.libp2p.twin_watch import TwinWatch
+from node.swarm.libp2p.twin_search import TwinSearch
 from node.swarm.libp2p.upgrade import Upgrader
 from node.swarm.libp2p.yamux import YamuxConnection
 from node.swarm.limits import USUAL, SwarmLimits
@@ -80,7 +80,7 @@ class Host(Network):
         self._upgrader = Upgrader(key.seed, network_key=network_key, limits=limits, limit_counters=self._limit_counters)
         self.swarm = SwarmAdapter(self._upgrader, self.peer_policy)
         """All connections."""
-        self._twins = TwinWatch(
+        self._twins = TwinSearch(
             self._upgrader.session_key, dial=self._dial_twin, on_back_off=self.recheck, log=self._log
         )
         self._started_at = -inf

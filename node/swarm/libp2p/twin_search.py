@@ -1,4 +1,4 @@
-"""Twin watch: looks for another node with this node's identity, says what it finds, and makes this one back off.
+"""Twin search: looks for another node with this node's identity, says what it finds, and makes this one back off.
 
 What follows from what is found is decided by `protocols/policy/twin.py`.
 """
@@ -16,7 +16,7 @@ ADDRESSES_MAX = 8
 """Addresses of one hello at which a twin is looked for."""
 
 
-class TwinWatch:
+class TwinSearch:
     """`dial` finds out what is at some addresses, and connects nothing. `on_back_off` is called when this node has to
     have no peers from now on."""
 

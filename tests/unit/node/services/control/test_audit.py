@@ -218,7 +218,7 @@ async def test_a_file_that_another_program_changed_or_removed_is_not_written_and
     mischief(path)
     left = path.read_bytes() if path.exists() else None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(log.watch)
+        nursery.start_soon(log.guard_file)
         with trio.fail_after(30):
             await until(lambda: log.is_lost)
         nursery.cancel_scope.cancel()
