@@ -148,6 +148,16 @@ def test_a_name_that_a_document_places_in_a_file_is_there(document: Path) -> Non
     assert wrong == []
 
 
+PARTS = ("Context.", "Choice.", "Cost.", "What would change our mind.")
+
+
+@pytest.mark.parametrize("decision", sorted((ROOT / "docs/decisions").glob("[0-9]*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_its_number_and_its_four_parts(decision: Path) -> None:
+    text = decision.read_text(encoding="utf-8")
+    assert text.startswith(f"# {int(decision.stem[:2])}. ")
+    assert tuple(re.findall(r"^\*\*([A-Z][a-z ]+\.)\*\*", text, re.MULTILINE)) == PARTS
+
+
 # -- names --------------------------------------------------------------------------------------------------------
 
 
