@@ -19,12 +19,12 @@ from protocols.policy.backoff import backoff
 from protocols.policy.sighting import Sighting, Source
 from protocols.rendezvous import key_of_capability, key_of_network
 
-PROVIDE_SECONDS = 12 * 3600.0
-"""How long after a key was provided it is provided again; providers are remembered for 48 h."""
 SETTLE_SECONDS = 2.0
 """How long after a change of the peers or the capabilities the DHT is asked: other changes may follow at once."""
 PEERS_FEW = 4
 """With fewer reachable peers the keys are looked up."""
+CONTACTS_SECONDS = 5.0
+"""How often a node without any peer looks whether it has one in the DHT."""
 LOOK_BASE_SECONDS, LOOK_CAP_SECONDS = 10.0, 600.0
 CALL_SECONDS = 5.0
 KEYS_MAX = 65
@@ -39,7 +39,7 @@ class Provider(Protocol):
     def addresses(self) -> tuple[str, ...]: ...
 
 
-class ProviderRecords(Protocol):
+class ProviderDHT(Protocol):
     """The calls of a DHT that are used here. They may raise any `BzzzError`."""
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
@@ -50,23 +50,28 @@ class ProviderRecords(Protocol):
 
 
 class RendezvousFinder:
-    """`capabilities` are those of this node now, `reachable` counts its peers, `changed` waits until one of the two may
-    be another."""
+    """`capabilities` are those of this node now, `reachable` counts its members, `changed` waits until one of the two
+    may be another. `contacts` counts the peers of the DHT, members or not. Keys are provided again after
+    `provide_seconds`, more or less."""
 
     def __init__(
         self,
-        dht: ProviderRecords,
+        dht: ProviderDHT,
         this_node: AdvertisedNode,
         *,
         capabilities: Callable[[], Sequence[Capability]],
         reachable: Callable[[], int],
+        contacts: Callable[[], int],
         changed: Callable[[], Awaitable[None]],
         chance: Callable[[], float],
+        provide_seconds: float,
     ) -> None:
         self._dht = dht
         self._this_node = this_node
         self._capabilities = capabilities
         self._reachable = reachable
+        self._contacts = contacts
+        self._provide_seconds = provide_seconds
         self._changed = changed
         self._chance = chance
         self._provided: dict[bytes, float] = {}
@@ -102,7 +107,7 @@ class RendezvousFinder:
 
     async def _provide(self) -> None:
         while True:
-            await self._until_reachable()
+            await self._until_askable()
             await trio.sleep(SETTLE_SECONDS)
             keys = self._keys()
             self._provided = {key: at for key, at in self._provided.items() if key in keys}
@@ -119,12 +124,14 @@ class RendezvousFinder:
             recorded = await self._dht.provide(key, timeout=CALL_SECONDS)
         except BzzzError:
             self._errors += 1
-        wait = PROVIDE_SECONDS if recorded else LOOK_CAP_SECONDS
+        wait = self._provide_seconds if recorded else LOOK_CAP_SECONDS
         self._provided[key] = trio.current_time() + wait * (0.75 + 0.5 * self._chance())
 
-    async def _until_reachable(self) -> None:
-        while not self._reachable():
-            await self._changed()
+    async def _until_askable(self) -> None:
+        """Wait until there is a peer to ask: a member, or another peer of the DHT."""
+        while not self._reachable() and not self._contacts():
+            with trio.move_on_after(CONTACTS_SECONDS):
+                await self._changed()
 
     # -- looking up -------------------------------------------------------------------------------------------
 
@@ -132,7 +139,7 @@ class RendezvousFinder:
         """Look the keys up at the first peer, and then while there are few."""
         rounds = 0
         while True:
-            await self._until_reachable()
+            await self._until_askable()
             if rounds and self._reachable() >= PEERS_FEW:
                 rounds = 1
                 await self._changed()

@@ -20,6 +20,7 @@ from node.services.observe.scrubber import Scrubber
 from node.services.reads.reconciler import Reconciler
 from node.services.writes.peer_server import PeerServer
 from node.services.writes.reissue import Reissuer
+from node.services.writes.reprovider import Reprovider
 from node.swarm.base import Network
 
 
@@ -89,7 +90,14 @@ async def _run_in_swarm(base: Base, network: Network, task_status: trio.TaskStat
         peer_policy=environment.peer_policy,
         knows_hints=lambda peer: swarm.assignment.has_assigned(peer) and not swarm.log_continuity.has_lost(peer),
         on_sequence=swarm.log_continuity.heard,
-        providers=swarm.providers,
+    )
+    reprovider = Reprovider(
+        environment.store,
+        base.members,
+        swarm.kademlia,
+        interval_seconds=base.settings.provider_interval_hours * 3600.0,
+        now_ms=environment.now_ms,
+        is_on=lambda: dht.asks_swarm,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(swarm.rpc.run, server)
@@ -100,6 +108,7 @@ async def _run_in_swarm(base: Base, network: Network, task_status: trio.TaskStat
             swarm.handoff.run,
             swarm.assignment.run,
             reissuer.run,
+            reprovider.run,
             dht.run,
             partial(keep_running, swarm.auditor.run, "the audit of the breaker"),
             node.admission.run,

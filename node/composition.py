@@ -44,7 +44,6 @@ from node.services.writes.hint_assignment import HintAssignment
 from node.services.writes.hint_retry import HintRetry
 from node.services.writes.hinted_handoff import HintedHandoff
 from node.services.writes.kademlia_records import KademliaRecords
-from node.services.writes.provider_book import ProviderBook
 from node.services.writes.receipts import Receipts
 from node.services.writes.reissue import ClockRefusals
 from node.store.base import Store
@@ -52,6 +51,7 @@ from node.store.marks import LOST_MARK, RECONCILED_MARK, UNPROVED_MARK
 from node.swarm.base import Network
 from node.swarm.delivery import Delivery
 from node.swarm.kademlia.kademlia import Kademlia
+from node.swarm.kademlia.provider_book import ProviderBook
 from node.swarm.members import Members
 from node.swarm.reconciliation import Reconciliation
 from node.swarm.rpc import Rpc
@@ -71,6 +71,8 @@ class Base:
     meters: Meters | None
     call_metrics: CallMetrics
     readable: ReadableHeads
+    providers: ProviderBook
+    """Who provides a key of the DHT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,6 @@ class SwarmParts:
 
     this_node: ThisNode
     rpc: Rpc
-    providers: ProviderBook
     kademlia: Kademlia
     delivery: Delivery
     breaker: CircuitBreaker
@@ -115,6 +116,7 @@ def make_base(environment: Environment, settings: Settings) -> Base:
         meters=meters,
         call_metrics=call_metrics,
         readable=ReadableHeads(store),
+        providers=ProviderBook(expiry_seconds=settings.provider_expiry_hours * 3600.0),
     )
 
 
@@ -170,12 +172,10 @@ def make_swarm(base: Base, network: Network) -> SwarmParts:
         network_name=base.settings.network,
         rules=AddressRules(only=base.settings.announce, excluded=base.settings.no_announce),
     )
-    providers = ProviderBook(environment.store, peer_policy, now_ms=now_ms)
     return SwarmParts(
         this_node=this_node,
         rpc=rpc,
-        providers=providers,
-        kademlia=_kademlia(base, network, this_node, providers),
+        kademlia=_kademlia(base, network, this_node),
         delivery=delivery,
         breaker=breaker,
         auditor=BreakerAuditor(base.audit, breaker, author=base.settings.name),
@@ -188,11 +188,10 @@ def make_swarm(base: Base, network: Network) -> SwarmParts:
     )
 
 
-def _kademlia(base: Base, network: Network, this_node: ThisNode, providers: ProviderBook) -> Kademlia:
+def _kademlia(base: Base, network: Network, this_node: ThisNode) -> Kademlia:
     environment, members = base.environment, base.members
     records = KademliaRecords(
         environment.store,
-        providers,
         readable=base.readable,
         verified=environment.verified,
         peer_policy=environment.peer_policy,
@@ -201,6 +200,7 @@ def _kademlia(base: Base, network: Network, this_node: ThisNode, providers: Prov
     return Kademlia(
         network,
         records,
+        base.providers,
         environment.peer_policy,
         chance=environment.chance,
         is_here=this_node.is_here,
@@ -224,6 +224,7 @@ def make_discovery(base: Base, swarm: SwarmParts, dht: DispatchDHT) -> Discovery
         flags_changed=flags.changed,
         on_sign_of_life=swarm.breaker.sign_of_life,
         on_foreign=swarm.kademlia.routing.ban,
+        contacts=lambda: len(swarm.kademlia.routing.table),
         now_ms=environment.now_ms,
         chance=environment.chance,
         mdns=environment.mdns,
@@ -237,6 +238,7 @@ def make_mock(base: Base, flags: Flags) -> MockDHT:
     return MockDHT(
         base.environment.store,
         own=base.environment.key.peer_id,
+        providers=base.providers,
         now_ms=base.environment.now_ms,
         readable=base.readable,
         wanted=base.members.wanted,
@@ -254,6 +256,7 @@ def _backends(base: Base, swarm: SwarmParts, flags: Flags) -> Mapping[Backend, D
         rpc=swarm.rpc,
         delivery=swarm.delivery,
         members=base.members,
+        kademlia=swarm.kademlia,
         readable=base.readable,
         verified=environment.verified,
         now_ms=environment.now_ms,

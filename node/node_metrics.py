@@ -200,6 +200,14 @@ def _kademlia(dht: Kademlia) -> Iterator[Family]:
     lookups: dict[tuple[str, ...], float] = {(outcome,): count for outcome, count in dht.lookups.ended.items()}
     yield Family("bzzz_kad_lookups_total", "Lookups by their outcome.", MetricKind.COUNTER, ("outcome",), lookups)
     yield counter("bzzz_kad_lookup_requests_total", "Requests that lookups made.", dht.lookups.requests)
+    announced: dict[tuple[str, ...], float] = {("taken",): dht.announcer.taken, ("failed",): dht.announcer.failed}
+    what = "Keys that this node said that it provides: taken by one peer at least, or by none."
+    yield Family("bzzz_kad_announced_total", what, MetricKind.COUNTER, ("result",), announced)
+    records = dht.providers.records
+    yield gauge("bzzz_kad_provider_records", "Keys of the DHT that peers provide, of each peer.", len(records))
+    dropped: dict[tuple[str, ...], float] = {(why,): count for why, count in records.dropped.items()}
+    what = "Provider records that were dropped, or not taken, by the reason."
+    yield Family("bzzz_kad_provider_records_dropped_total", what, MetricKind.COUNTER, ("reason",), dropped)
 
 
 def _breaker(breaker: CircuitBreaker) -> Iterator[Family]:

@@ -47,6 +47,17 @@ def encode(digest: bytes) -> str:
     return "b" + "".join([_PAIRS[bits >> shift & 1023] for shift in range(280, -1, -10)])
 
 
+def multihash(digest: bytes) -> bytes:
+    """The multihash of the content with this SHA-256: its key in the DHT, as other implementations have it."""
+    return _PREFIX[2:] + digest
+
+
+def digest_of_multihash(key: bytes) -> bytes | None:
+    """The SHA-256 in a multihash; None for other bytes."""
+    is_one = len(key) == 2 + _DIGEST_BYTES and key.startswith(_PREFIX[2:])
+    return key[2:] if is_one else None
+
+
 def decode(text: str) -> bytes:
     """The SHA-256 of the content that a CID names. Raises `InvalidPayload`."""
     if len(text) == _V0_CHARS and text.startswith("Qm"):

@@ -25,13 +25,13 @@ from protocols.messages import (
     TEXT_MAX,
     TRACE_MAX,
     VIEW_BYTES,
-    AddProvider,
+    ContentReply,
     EnvelopesReply,
     FailedReply,
     GetByDigest,
+    GetContent,
     GetHeads,
     GetMembers,
-    GetProviders,
     GetVersions,
     HeadsReply,
     Hello,
@@ -42,8 +42,6 @@ from protocols.messages import (
     Message,
     Ping,
     Pong,
-    ProviderAdded,
-    ProvidersReply,
     Refusal,
     Reply,
     Request,
@@ -223,8 +221,7 @@ _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     5: (GetVersions, (_key, _int, _int)),
     6: (GetByDigest, (_digests,)),
     7: (GetMembers, ()),
-    8: (AddProvider, (_key, _int)),
-    9: (GetProviders, (_key,)),
+    10: (GetContent, (_digest,)),
 }
 _HELLO_TRAILING = (_texts_or_none, _text_or_none, _text_or_none, _bytes_or_none, _logs, _log, _twin)
 _TRAILING: dict[int, tuple[Callable[[Any], Any], ...]] = {
@@ -245,8 +242,7 @@ _REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     69: (VersionsReply, (_encoded, _int, _int)),
     70: (EnvelopesReply, (_encoded,)),
     71: (MembersReply, (_members,)),
-    72: (ProviderAdded, ()),
-    73: (ProvidersReply, (_members,)),
+    74: (ContentReply, (_bytes,)),
     _FAILED: (FailedReply, (_text, _text, _details)),
 }
 _REQUEST_KINDS: Mapping[type[Any], int] = {kind: number for number, (kind, _) in _REQUESTS.items()}
@@ -271,8 +267,6 @@ def encode_reply(number: int, reply: Reply) -> bytes:
         case MergeReply():
             refusals = [[at, *refusal] for at, refusal in reply.refusals]
             fields = (reply.total, refusals, *_without_defaults(reply)[2:])
-        case ProvidersReply():
-            fields = ([entry[:2] for entry in reply.providers],)
         case Hello() | Pong() | MembersReply():
             fields = _without_defaults(reply)
         case _:

@@ -177,25 +177,16 @@ class MembersReply(NamedTuple):
     """Encoded announcements of other nodes, when they were asked for. It is a trailing field."""
 
 
-class AddProvider(NamedTuple):
-    """Announce that the sender provides a key for `ttl_ms`."""
+class GetContent(NamedTuple):
+    """Ask for the content with this digest, whatever version has it."""
 
-    key: bytes
-    ttl_ms: int
-
-
-class ProviderAdded(NamedTuple):
-    """The reply to an `AddProvider`."""
+    content_digest: bytes
 
 
-class GetProviders(NamedTuple):
-    """Ask for the providers of a key."""
+class ContentReply(NamedTuple):
+    """A version with the content, encoded: so that it can be checked; b'' when the peer does not hold it."""
 
-    key: bytes
-
-
-class ProvidersReply(NamedTuple):
-    providers: tuple[MemberEntry, ...]
+    envelope: bytes
 
 
 class FailedReply(NamedTuple):
@@ -214,18 +205,9 @@ class FailedReply(NamedTuple):
         return from_code(self.code, self.message, self.details)
 
 
-Request = Hello | Ping | Merge | GetHeads | GetVersions | GetByDigest | GetMembers | AddProvider | GetProviders
+Request = Hello | Ping | Merge | GetHeads | GetVersions | GetByDigest | GetMembers | GetContent
 Reply = (
-    Hello
-    | Pong
-    | MergeReply
-    | HeadsReply
-    | VersionsReply
-    | EnvelopesReply
-    | MembersReply
-    | ProviderAdded
-    | ProvidersReply
-    | FailedReply
+    Hello | Pong | MergeReply | HeadsReply | VersionsReply | EnvelopesReply | MembersReply | ContentReply | FailedReply
 )
 Message = Request | Reply
 

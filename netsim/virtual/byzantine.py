@@ -27,10 +27,11 @@ from protocols.clock import version
 from protocols.envelope import Envelope, decode, seal
 from protocols.keys import PrivateKey
 from protocols.messages import (
+    ContentReply,
     GetByDigest,
+    GetContent,
     GetHeads,
     GetMembers,
-    GetProviders,
     GetVersions,
     Hello,
     MembersReply,
@@ -39,8 +40,6 @@ from protocols.messages import (
     Message,
     Ping,
     Pong,
-    ProviderAdded,
-    ProvidersReply,
     Reply,
     Request,
 )
@@ -130,10 +129,10 @@ class ByzantineNode:
                 return self._lies.by_digest(request)
             case GetMembers():
                 return MembersReply(())
-            case GetProviders():
-                return ProvidersReply(())
+            case GetContent():
+                return self._lies.content(request)
             case _:
-                return ProviderAdded()
+                return ContentReply(b"")
 
     def _hello(self) -> Hello:
         return Hello("bzzz", "liar", "0" * 16, self._now_ms(), (self._endpoint.address,))

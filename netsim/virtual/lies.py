@@ -13,7 +13,16 @@ from protocols.clock import version
 from protocols.envelope import Envelope, decode, seal
 from protocols.errors import BzzzError
 from protocols.keys import PrivateKey
-from protocols.messages import EnvelopesReply, GetByDigest, GetHeads, GetVersions, HeadsReply, VersionsReply
+from protocols.messages import (
+    ContentReply,
+    EnvelopesReply,
+    GetByDigest,
+    GetContent,
+    GetHeads,
+    GetVersions,
+    HeadsReply,
+    VersionsReply,
+)
 
 KNOWN_MAX = 64
 """Versions that it remembers of one key, and of its own lies."""
@@ -92,6 +101,15 @@ class Lies:
         """The content of no version but its own, and that changed."""
         asked = [self._own[digest] for digest in request.digests if digest in self._own]
         return EnvelopesReply(tuple(map(_with_changed_content, asked)))
+
+    def content(self, request: GetContent) -> ContentReply:
+        """Another content than the one that was asked for: one that it knows, or one that it changed."""
+        known = [each for versions in self._known.values() for each in versions]
+        others = [each for each in known if each.content_digest != request.content_digest]
+        if not known:
+            return ContentReply(self._rng.randbytes(200))
+        one = self._rng.choice(others or known)
+        return ContentReply(one.encoded if others and self._rng.random() < 0.5 else _with_changed_content(one))
 
     # -- what they are made of --------------------------------------------------------------------------------
 

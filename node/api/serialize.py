@@ -148,8 +148,8 @@ def content_text(content: bytes) -> tuple[str, str]:
         return b64encode(content).decode("ascii"), "base64"
 
 
-def content(envelope: Envelope) -> dict[str, Any]:
-    """The content of a version, and its names."""
+def content(envelope: Envelope, source: str) -> dict[str, Any]:
+    """The content of a version, its names, and where it came from."""
     content, encoding = content_text(envelope.content)
     return {
         "cid": cid.encode(envelope.content_digest),
@@ -157,6 +157,7 @@ def content(envelope: Envelope) -> dict[str, Any]:
         "size_bytes": envelope.content_size,
         "content": content,
         "content_encoding": encoding,
+        "source": source,
     }
 
 

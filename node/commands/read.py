@@ -19,7 +19,7 @@ _consistency_option = click.option(
 @click.command("get", short_help="Print the content at an address.")
 @click.argument("address", required=False)
 @click.option("--digest", metavar="DIGEST", help="Print the version with this digest.")
-@click.option("--cid", metavar="CID", help="Print the content with this CID, whatever its address.")
+@click.option("--cid", metavar="CID", help="Print the content with this CID, whatever its address and its node.")
 @click.option("--envelope", is_flag=True, help="Print the signed envelope instead of its content.")
 @_consistency_option
 @timeout_option
@@ -46,9 +46,9 @@ def get_command(
     2026-08-07T14:30:00Z  the newest version at that time
     """
     if cid is not None:
-        if address or digest or envelope or consistency or timeout_ms:
-            raise click.UsageError("--cid names the content by itself: leave out ADDRESS and the other options.")
-        _print_by_cid(client, cid, as_json)
+        if address or digest or envelope:
+            raise click.UsageError("--cid names the content by itself: leave out ADDRESS, --digest and --envelope.")
+        _print_by_cid(client, cid, as_json, consistency, timeout_ms)
         return
     if address is None:
         raise click.UsageError("Missing argument 'ADDRESS', or the option --cid.")
@@ -62,12 +62,18 @@ def get_command(
     _warn(reply)
 
 
-def _print_by_cid(client: ApiClient, cid: str, as_json: bool) -> None:
+def _print_by_cid(client: ApiClient, cid: str, as_json: bool, consistency: str | None, timeout_ms: int | None) -> None:
     try:
         decode(cid)
     except InvalidPayload as error:
         raise click.UsageError(error.message) from None
-    reply = client.call("GET", f"/v1/content/{cid}", headers={"Accept": "application/json" if as_json else "*/*"})
+    reply = client.call(
+        "GET",
+        f"/v1/content/{cid}",
+        {"consistency": consistency, "timeout_ms": timeout_ms},
+        headers={"Accept": "application/json" if as_json else "*/*"},
+        seconds=(timeout_ms or 0) / 1000,
+    )
     if as_json:
         print_json(reply.data)
     else:

@@ -67,6 +67,10 @@ class Settings(FlagValues):
     """The number of nodes that should hold each key."""
     forget_after_hours: float = setting(24.0, values.hours)
     """A peer that was not seen for so long is forgotten."""
+    provider_expiry_hours: float = setting(48.0, values.hours)
+    """After how long this node forgets that another one provides a key of the DHT, unless that says so again."""
+    provider_interval_hours: float = setting(22.0, values.hours)
+    """How often this node says again what it provides."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """For each setting: `default`, or the source that set it and the name it was set by."""
     notes: tuple[str, ...] = ()

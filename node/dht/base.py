@@ -16,9 +16,6 @@ from node.store.hints import Standing
 from node.store.versions import Version
 from protocols.envelope import Envelope, Notice
 
-PROVIDE_TTL_MS = 48 * 3600 * 1000
-"""How long a provider is remembered (the libp2p kad-dht specification's provider record expiry)."""
-
 
 class Backend(StrEnum):
     MOCK = "mock"
@@ -258,8 +255,18 @@ class DHT(Protocol):
         """The versions of a key from the `after`-th on. Other nodes are asked for `extent`, by default for all."""
         ...
 
-    async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
-        """Announce that this node provides a key; return how many peers recorded it."""
+    async def get_content(
+        self, content_digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
+    ) -> Answer:
+        """A version with this content, whatever its address (an answer of at most one). What comes from another node is
+        checked, and not kept."""
         ...
 
-    async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]: ...
+    async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
+        """Announce that this node provides a key of the DHT; return how many peers recorded it."""
+        ...
+
+    async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
+        """Who provides a key, as this node and other peers know. The addresses are what peers say: whoever dials one
+        makes sure that it leads to the provider."""
+        ...

@@ -314,6 +314,14 @@ class MeteredDHT:
             timing.outcome = outcome_of_read(history.provenance)
             return history
 
+    async def get_content(
+        self, content_digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
+    ) -> Answer:
+        with self._call_metrics.timing(self.backend, "get_content") as timing:
+            answer = await self._dht.get_content(content_digest, consistency=consistency, timeout=timeout)
+            timing.outcome = outcome_of_read(answer.provenance)
+            return answer
+
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
         with self._call_metrics.timing(self.backend, "provide"):
             return await self._dht.provide(key, timeout=timeout)

@@ -19,6 +19,7 @@ from node.config.flags import Flags
 from node.dht.base import DHT, Answer, Backend, Consistency, Extent, Freshness, Provider, Receipt, VersionHistory
 from node.dht.call_metrics import CallMetrics, MeteredDHT
 from node.store.base import Store
+from protocols.cid import multihash
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError
 
@@ -179,6 +180,12 @@ class DispatchDHT:
         return await self._for(key).history(
             key, consistency=consistency, after=after, limit=limit, extent=extent, timeout=timeout
         )
+
+    async def get_content(
+        self, content_digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
+    ) -> Answer:
+        dht = self._for(multihash(content_digest))
+        return await dht.get_content(content_digest, consistency=consistency, timeout=timeout)
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
         return await self._for(key).provide(key, timeout=timeout)

@@ -292,10 +292,7 @@ class HybridDHT:
         """Ask the swarm within the deadline, and report the outcome to the breaker. Raises `Unavailable`."""
         if not len(self._members):
             raise Unavailable("no other member of the swarm is known yet", members=0)
-        if not self._breaker.is_closed:
-            raise Unavailable(
-                f"the breaker is {self._breaker.state}: {self._breaker.why}", breaker=str(self._breaker.state)
-            )
+        self._require_closed()
         generation, since, until = self._breaker.generation, trio.current_time(), deadline - RESERVE_SECONDS
         if until <= since:
             raise Unavailable("nothing was left of the deadline to ask the swarm")
@@ -311,6 +308,13 @@ class HybridDHT:
             raise
         self._breaker.succeeded(generation)
         return answer._replace(provenance=answer.provenance._replace(backend=Backend.HYBRID))
+
+    def _require_closed(self) -> None:
+        """Raise `Unavailable` while the breaker lets no call to the swarm."""
+        if not self._breaker.is_closed:
+            raise Unavailable(
+                f"the breaker is {self._breaker.state}: {self._breaker.why}", breaker=str(self._breaker.state)
+            )
 
     async def get_version(
         self, key: bytes, digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
@@ -354,19 +358,28 @@ class HybridDHT:
         history = await self._mock.history(key, after=after, limit=limit)
         return history._replace(is_complete=not provenance.is_degraded, provenance=provenance)
 
-    # -- providers --------------------------------------------------------------------------------------------
+    # -- contents and providers -------------------------------------------------------------------------------
+
+    async def get_content(
+        self, content_digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
+    ) -> Answer:
+        """The outcome says nothing of the swarm as a whole: the breaker is asked, and not told."""
+        if consistency is not Consistency.SWARM:
+            here = await self._mock.get_content(content_digest)
+            if here.heads or consistency is Consistency.LOCAL:
+                return here._replace(provenance=here.provenance._replace(backend=Backend.HYBRID))
+        self._require_closed()
+        seconds = self.deadline_seconds if timeout is None else timeout
+        answer = await self._real.get_content(content_digest, consistency=Consistency.SWARM, timeout=seconds)
+        return answer._replace(provenance=answer.provenance._replace(backend=Backend.HYBRID))
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
-        await self._mock.provide(key)
-        if not len(self._members) or not self._breaker.is_closed:
-            return 0
-        try:
-            return await self._real.provide(key, timeout=self.deadline_seconds if timeout is None else timeout)
-        except Unavailable:
-            return 0
+        if not self._breaker.is_closed:
+            return await self._mock.provide(key)
+        return await self._real.provide(key, timeout=self.deadline_seconds if timeout is None else timeout)
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
-        if len(self._members) and self._breaker.is_closed:
+        if self._breaker.is_closed:
             try:
                 return await self._real.find_providers(
                     key, timeout=self.deadline_seconds if timeout is None else timeout

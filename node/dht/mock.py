@@ -10,7 +10,6 @@ from math import inf
 import trio
 
 from node.dht.base import (
-    PROVIDE_TTL_MS,
     Answer,
     Backend,
     Consistency,
@@ -27,7 +26,9 @@ from node.dht.readable_heads import ReadableHeads
 from node.store.base import Store
 from node.store.hints import Standing
 from node.store.log import Incoming, Origin
+from node.swarm.kademlia.provider_book import ProviderBook
 from protocols.envelope import Envelope
+from protocols.kademlia.contact import Contact
 
 _ALWAYS_FRESH = Freshness(-inf, inf)
 _LOCAL = Provenance(Backend.MOCK, "local", 0.0, 1, 0, False)
@@ -35,8 +36,9 @@ _ABSENT = Answer((), Provenance(Backend.MOCK, "local", 0.0, 0, 0, False))
 
 
 class MockDHT:
-    """`wanted` names the known holders of a key; `now_ms` is the wall clock; a put fails when the disk takes longer
-    than `deadline_seconds`. Gets and puts take microseconds, so this class counts them in `call_metrics` itself."""
+    """`wanted` names the known holders of a key, `providers` who provides one; `now_ms` is the wall clock; a put fails
+    when the disk takes longer than `deadline_seconds`. Gets and puts take microseconds, so this class counts them in
+    `call_metrics` itself."""
 
     backend = Backend.MOCK
     asks_swarm = False
@@ -49,6 +51,7 @@ class MockDHT:
         store: Store,
         *,
         own: str,
+        providers: ProviderBook | None = None,
         now_ms: Callable[[], int],
         readable: ReadableHeads | None = None,
         wanted: Callable[[bytes], tuple[str, ...]] = lambda _: (),
@@ -56,7 +59,8 @@ class MockDHT:
         call_metrics: CallMetrics | None = None,
     ) -> None:
         self._store = store
-        self._own = own
+        self._own = Contact(own)
+        self._providers = providers or ProviderBook()
         self._now_ms = now_ms
         self._readable = readable or ReadableHeads(store)
         self._wanted = wanted
@@ -141,11 +145,16 @@ class MockDHT:
         versions = await self._store.versions(key, after=after, limit=limit)
         return VersionHistory(tuple(versions), await self._store.count_versions(key), True, _LOCAL)
 
+    async def get_content(
+        self, content_digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
+    ) -> Answer:
+        found = await self._store.by_content(content_digest)
+        return Answer((found,), _LOCAL) if found is not None else _ABSENT
+
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
-        await self._store.provide(key, self._own, expires_ms=self._now_ms() + PROVIDE_TTL_MS)
+        self._providers.add(key, self._own)
         return 0
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
-        addresses = {member.peer: member.addresses for member in self._store.members()}
-        peers = await self._store.providers(key, now_ms=self._now_ms())
-        return tuple(Provider(peer=peer, addresses=addresses.get(peer, ())) for peer in peers)
+        known = self._providers.providers(key)
+        return tuple(Provider(peer=provider.peer, addresses=provider.addresses) for provider in known)

@@ -12,7 +12,6 @@ import trio
 
 from node.config.flags import Flags
 from node.dht.base import (
-    PROVIDE_TTL_MS,
     Answer,
     Backend,
     Consistency,
@@ -25,25 +24,30 @@ from node.dht.base import (
 )
 from node.dht.commit import merge_in_time
 from node.dht.content_query import ContentQuery
+from node.dht.content_search import ContentSearch
 from node.dht.head_query import HeadQuery
 from node.dht.history_query import HistoryQuery
 from node.dht.ingest import Ingest
 from node.dht.readable_heads import ReadableHeads
-from node.dht.replica_query import ReplicaQuery, is_majority
+from node.dht.replica_query import ReplicaQuery
 from node.dht.write_quorum import WriteQuorum
 from node.store.base import Store
 from node.store.hints import Standing
 from node.store.log import Incoming, Origin
 from node.swarm.delivery import Delivery
+from node.swarm.kademlia.kademlia import Kademlia
 from node.swarm.members import Members
 from node.swarm.rpc import Rpc
 from protocols.envelope import Envelope, Notice
 from protocols.errors import BzzzError, Indeterminate, StorageFull, Unavailable
-from protocols.messages import AddProvider, GetProviders, ProviderAdded, ProvidersReply
+from protocols.kademlia.lookup_events import LookupOutcome
+from protocols.kademlia.lookup_purposes import Providers
 from protocols.policy.signature_cache import SignatureCache
 
 WRITE_QUORUM = 2
 """How many peers must acknowledge a write where the flags name no quorum."""
+PROVIDERS_ENOUGH = 20
+"""A look-up of providers ends when it has found so many."""
 _NEVER_FRESH = Freshness(-inf, 0.0)
 
 
@@ -61,6 +65,7 @@ class RealDHT:
         rpc: Rpc,
         delivery: Delivery,
         members: Members,
+        kademlia: Kademlia,
         readable: ReadableHeads,
         verified: SignatureCache,
         now_ms: Callable[[], int],
@@ -71,6 +76,7 @@ class RealDHT:
         self._round_trips = rpc.round_trips
         self._delivery = delivery
         self._members = members
+        self._kademlia = kademlia
         self._now_ms = now_ms
         self.write_quorum = flags.write_quorum or WRITE_QUORUM
         self._query = ReplicaQuery(rpc, members, at_first=flags.read_quorum)
@@ -85,6 +91,7 @@ class RealDHT:
         )
         self._histories = HistoryQuery(store, members, query=self._query, ingest=self._ingest)
         self._contents = ContentQuery(members, query=self._query, ingest=self._ingest)
+        self._search = ContentSearch(rpc, members, kademlia, verified=verified)
         self._heads = HeadQuery(
             store,
             rpc,
@@ -279,26 +286,35 @@ class RealDHT:
             raise Unavailable(f"whether it has a history is not known now: {shortfall}", answered=1)
         return Provenance(Backend.REAL, "swarm", 0.0, 1, 0, bool(shortfall), shortfall)
 
-    # -- providers --------------------------------------------------------------------------------------------
+    # -- contents and providers -------------------------------------------------------------------------------
+
+    async def get_content(
+        self, content_digest: bytes, *, consistency: Consistency = Consistency.AUTO, timeout: float | None = None
+    ) -> Answer:
+        deadline = self._deadline_after(timeout)
+        if consistency is not Consistency.SWARM:
+            found = await self._store.by_content(content_digest)
+            if found is not None or consistency is Consistency.LOCAL:
+                return local_answer((found,) if found is not None else ())
+        found = await self._search.run(content_digest, deadline)
+        provenance = Provenance(Backend.REAL, "swarm", 0.0, int(found is not None), 0, False)
+        return Answer((found,) if found is not None else (), provenance)
 
     async def provide(self, key: bytes, *, timeout: float | None = None) -> int:
-        deadline = self._deadline_after(timeout)
-        await self._store.provide(key, self._members.own, expires_ms=self._now_ms() + PROVIDE_TTL_MS)
-        wanted = self._members.wanted(key)
-        result = await self._query.ask_all(wanted, AddProvider(key, PROVIDE_TTL_MS), deadline)
-        return sum(isinstance(reply, ProviderAdded) for reply in result.answers.values())
+        return await self._kademlia.provide(key, timeout=self.deadline_seconds if timeout is None else timeout)
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
-        deadline = self._deadline_after(timeout)
-        wanted = self._members.wanted(key)
-        result = await self._query.ask(wanted, lambda _: GetProviders(key), lambda r: is_majority(r, wanted), deadline)
-        found: dict[str, tuple[str, ...]] = {}
-        for reply in result.answers.values():
-            for provider in reply.providers if isinstance(reply, ProvidersReply) else ():
-                found.setdefault(provider.peer, provider.addresses)
-        for peer in await self._store.providers(key, now_ms=self._now_ms()):
-            found.setdefault(peer, ())
-        return tuple(Provider(peer=peer, addresses=addresses) for peer, addresses in sorted(found.items()))
+        """Raises `Unavailable` when none is known, and the peers nearest to the key did not say that there is none."""
+        purpose = Providers(PROVIDERS_ENOUGH)
+        result = None
+        with trio.move_on_at(self._deadline_after(timeout)):
+            result = await self._kademlia.lookups.find_providers(key, purpose)
+        found = dict(purpose.found)
+        for contact in self._kademlia.providers.providers(key):
+            found.setdefault(contact.peer, contact)
+        if not found and (result is None or result.outcome is LookupOutcome.UNSETTLED):
+            raise Unavailable("too few peers of the DHT answered; whether somebody provides it is not known now")
+        return tuple(Provider(peer=each.peer, addresses=each.addresses) for _, each in sorted(found.items()))
 
 
 def local_answer(heads: tuple[Envelope | Notice, ...], backend: Backend = Backend.REAL) -> Answer:

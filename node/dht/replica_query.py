@@ -6,9 +6,9 @@ from node.dht.hedged_query import QueryResult, Unanswered, ask
 from node.swarm.members import Members
 from node.swarm.rpc import Rpc
 from protocols.errors import Unavailable
-from protocols.messages import AddProvider, GetByDigest, GetHeads, GetProviders, GetVersions
+from protocols.messages import GetByDigest, GetHeads, GetVersions
 
-Question = GetHeads | GetVersions | GetByDigest | AddProvider | GetProviders
+Question = GetHeads | GetVersions | GetByDigest
 
 
 class ReplicaQuery:
@@ -39,7 +39,7 @@ class ReplicaQuery:
             raise self.unanswered(result, wanted)
         return result
 
-    async def ask_all(self, peers: tuple[str, ...], request: GetVersions | AddProvider, deadline: float) -> QueryResult:
+    async def ask_all(self, peers: tuple[str, ...], request: GetVersions, deadline: float) -> QueryResult:
         """Ask all of them at once, and wait for all."""
         return await self.ask(peers, lambda _: request, lambda r: len(r.answers) >= len(peers), deadline, len(peers))
 

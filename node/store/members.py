@@ -1,4 +1,4 @@
-"""What a store remembers of peers: the members of the swarm, and the providers of keys."""
+"""What a store remembers of peers: the members of the swarm."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -19,7 +19,7 @@ class Member:
 
 
 class MemberRecords(Protocol):
-    """Members and providers by peer id. Times are Unix milliseconds."""
+    """Members by peer id. Times are Unix milliseconds."""
 
     def members(self) -> tuple[Member, ...]:
         """All remembered members, sorted by peer id."""
@@ -42,9 +42,3 @@ class MemberRecords(Protocol):
         """Remember that. Counts at once; durable with the next commit, and together with the acknowledgements that were
         noted before it."""
         ...
-
-    async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
-        """Remember that a peer provides a key until then."""
-        ...
-
-    async def providers(self, key: bytes, *, now_ms: int) -> list[str]: ...

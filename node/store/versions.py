@@ -43,6 +43,18 @@ class VersionRef(NamedTuple):
     digest: bytes
 
 
+class HeldContent(NamedTuple):
+    """A content in a store, without its bytes."""
+
+    sequence: int
+    """Of the entry in the log with which it came."""
+    digest: bytes
+    key: bytes
+    """Of the version with which it came."""
+    is_local: bool
+    """That version was written here."""
+
+
 class Versions(Protocol):
     """Digests are 32 bytes; keys are the 49 ASCII bytes of `protocols.ucxl.key_of`."""
 
@@ -60,6 +72,15 @@ class Versions(Protocol):
 
     async def by_content(self, content_digest: bytes) -> Envelope | None:
         """A version whose content has this digest, or None when this store holds none."""
+        ...
+
+    async def has_content(self, content_digest: bytes) -> bool:
+        """Whether `by_content` would find a version; it reads no content."""
+        ...
+
+    async def contents(self, *, before: int, limit: int) -> list[HeldContent]:
+        """The contents that came before this entry of the log, the latest first, each once however many versions have
+        it."""
         ...
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:

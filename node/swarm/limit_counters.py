@@ -87,6 +87,8 @@ class LimitCounts:
     """Envelopes and notices in answers that cannot be accepted now: they are ahead of this node's clock."""
     envelopes_refused: int = 0
     """Those that no author can have signed like that."""
+    contents_wrong: int = 0
+    """Contents that a peer sent and that are not those of the digest that was asked for."""
     kad_streams_dropped: int = 0
     """Idle streams of the DHT that were reset to make room for others."""
     kad_streams_refused: int = 0

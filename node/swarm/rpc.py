@@ -20,7 +20,7 @@ from node.swarm.peer_policy import PeerPolicy
 from node.swarm.request_load import Excess, RequestLoad
 from protocols import message_codec
 from protocols.errors import BzzzError, Internal, Malformed, TooManyRequests, Unavailable
-from protocols.messages import AddProvider, FailedReply, Merge, Reply, Request
+from protocols.messages import FailedReply, Merge, Reply, Request
 from protocols.policy.reputation import Offence
 from protocols.policy.rtt import RttEstimator
 from protocols.traceparent import is_trace
@@ -33,8 +33,6 @@ FAIR_SECONDS = 0.02
 """A peer that had less time than this to answer was not too slow: the caller was in a hurry."""
 LATE_KEPT_MAX = 64
 """Requests of each peer without a caller any more, whose late replies still give a round trip."""
-_WITH_COMMIT = (Merge, AddProvider)
-"""Requests that wait for the peer's disk: the time of their reply is no round trip."""
 
 
 class Unreachable(Unavailable):
@@ -230,7 +228,7 @@ class Rpc:
             on_reply(Silent(f"{peer} {why}", peer=peer))
 
     def _observe(self, peer: str, request: type[Request], asked_at: float, now: float) -> None:
-        if request not in _WITH_COMMIT:
+        if request is not Merge:  # which waits for the disk of the peer
             self.round_trips.observe(peer, now - asked_at, now)
 
     # -- requests of peers --------------------------------------------------------------------------------------

@@ -92,10 +92,14 @@ class PeerFound:
 
 
 class Providers:
-    """`enough` providers of a key. One answer counts for a quarter of them at most, or one peer could make up all."""
+    """`enough` providers of a key. One answer counts for a quarter of them at most, or one peer could make up all.
 
-    def __init__(self, enough: int) -> None:
+    `on_found` is called with each that counts, as soon as it is found.
+    """
+
+    def __init__(self, enough: int, on_found: Callable[[Contact], None] = lambda _: None) -> None:
         self._enough = enough
+        self._on_found = on_found
         self._share = -(-enough // 4)
         self._counted = 0
         self.found: dict[str, Contact] = {}
@@ -108,5 +112,8 @@ class Providers:
     def take(self, peer: str, found: Sequence[Contact] | None) -> bool:
         new = {each.peer: each for each in islice(found or (), self._enough) if each.peer not in self.found}
         self.found.update(new)
-        self._counted += min(self._share, len(new))
+        counted = list(new.values())[: self._share]
+        self._counted += len(counted)
+        for contact in counted:
+            self._on_found(contact)
         return True

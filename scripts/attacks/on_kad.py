@@ -34,18 +34,18 @@ _PAST_MS = 1_700_000_000_000
 _NEGOTIATION = len(multistream(MULTISTREAM, PROTOCOL))
 
 
-async def _ask(peer: Intruder, message: bytes) -> bytes:
-    """Ask on a stream of its own, and return the answer."""
+async def _ask(peer: Intruder, *messages: bytes) -> bytes:
+    """Send messages on a stream of its own, and return the first answer."""
     stream = await peer.stream(PROTOCOL)
-    await stream.write(prefixed(message))
+    await stream.write(b"".join(map(prefixed, messages)))
     head, splitter = b"", MessageSplitter(MESSAGE_BYTES_MAX)
     while len(head) < _NEGOTIATION:
         head += await stream.read(65536)
-    messages = splitter.feed(head[_NEGOTIATION:])
-    while not messages:
-        messages = splitter.feed(await stream.read(65536))
+    answers = splitter.feed(head[_NEGOTIATION:])
+    while not answers:
+        answers = splitter.feed(await stream.read(65536))
     await stream.close()
-    return messages[0]
+    return answers[0]
 
 
 async def _check(run: AttackRun) -> None:
@@ -218,6 +218,28 @@ async def forged_dht_values(run: AttackRun) -> None:
     await _check(run)
 
 
+async def false_dht_providers(run: AttackRun) -> None:
+    """Peers that say that they provide 20,000 keys; who provides one key is still known."""
+    key = b"\x12\x20" + os.urandom(32)
+    provider = PrivateKey.from_seed(os.urandom(32))
+    honest = AddProvider(key, (Contact(provider.peer_id),))
+    await _ask(await run.peer(provider), encode_request(honest), encode_request(KadPing()))
+
+    async def provide() -> None:
+        liar = PrivateKey.from_seed(os.urandom(32))
+        peer, own = await run.peer(liar), (Contact(liar.peer_id),)
+        stream = await peer.stream(PROTOCOL)
+        for _ in range(50):
+            requests = (AddProvider(b"\x12\x20" + os.urandom(32), own) for _ in range(100))
+            await quietly(stream.write, b"".join(prefixed(encode_request(each)) for each in requests))
+
+    with trio.move_on_after(20):
+        await run.times(4, provide)
+    if peer_id_bytes(provider.peer_id) not in await _ask(await run.peer(), encode_request(GetProviders(key))):
+        raise TargetFailed("it forgot an honest provider in a flood of others")
+    await _check(run)
+
+
 ATTACKS: tuple[Attack, ...] = (
     idle_dht_streams,
     dht_floods,
@@ -226,4 +248,5 @@ ATTACKS: tuple[Attack, ...] = (
     reset_dht_streams,
     unread_dht_answers,
     forged_dht_values,
+    false_dht_providers,
 )

@@ -17,12 +17,12 @@ from node.swarm.base import FRAME_BYTES_MAX, Lane
 from protocols import message_codec
 from protocols.errors import Forbidden
 from protocols.messages import (
-    AddProvider,
+    ContentReply,
     FailedReply,
     GetByDigest,
+    GetContent,
     GetHeads,
     GetMembers,
-    GetProviders,
     GetVersions,
     HeadsReply,
     MembersReply,
@@ -30,7 +30,6 @@ from protocols.messages import (
     MergeReply,
     Ping,
     Pong,
-    ProviderAdded,
     Reply,
     Request,
     VersionsReply,
@@ -136,7 +135,7 @@ async def requests_before_hello(run: AttackRun) -> None:
     """Requests before hello are refused, and a member of another swarm is disconnected."""
     requests: tuple[Request, ...] = (
         Ping(), Merge(()), GetHeads(KEY, ()), GetVersions(KEY, 0, 10), GetByDigest((bytes(32),)), GetMembers(),
-        AddProvider(KEY, 1000), GetProviders(KEY),
+        GetContent(bytes(32)),
     )  # fmt: skip
     member = await run.member(says_hello=False, make_reply=lambda request, honest: None)
     for request in requests:
@@ -186,7 +185,7 @@ async def broken_lanes(run: AttackRun) -> None:
 
 async def unasked_answers(run: AttackRun) -> None:
     """10,000 replies of every kind without a request, and wrong replies to requests."""
-    wrong: list[Reply] = [Pong(0, 1 << 63, 1 << 63), HeadsReply((), ()), ProviderAdded(), MergeReply(1 << 40, ())]
+    wrong: list[Reply] = [Pong(0, 1 << 63, 1 << 63), HeadsReply((), ()), ContentReply(b"x"), MergeReply(1 << 40, ())]
     wrong += [
         VersionsReply((b"\x92", bytes(2000)), 1 << 63, 0),
         MembersReply(()),
@@ -287,7 +286,7 @@ async def numbers_beyond_any_store(run: AttackRun) -> None:
     """Requests with the greatest numbers that a message can have."""
     member = await run.member()
     for number in ((1 << 31), (1 << 63) - 1, 1 << 63, (1 << 64) - 1):
-        for request in (GetVersions(KEY, number, number), AddProvider(KEY, number), GetVersions(KEY, number, 0)):
+        for request in (GetVersions(KEY, number, number), GetVersions(KEY, number, 0)):
             await member.ask(request)
     await run.check()
 

@@ -16,8 +16,7 @@ from protocols.envelope import Envelope, seal
 from protocols.errors import BzzzError, ClockAhead, Malformed, Rejected, TooLarge
 from protocols.header import DOMAIN
 from protocols.keys import PrivateKey
-from protocols.messages import AddProvider, GetByDigest, GetHeads, HeadsReply, Merge, MergeReply
-from protocols.ucxl import key_of
+from protocols.messages import GetByDigest, GetHeads, HeadsReply, Merge, MergeReply
 
 
 async def forged_envelopes(run: AttackRun) -> None:
@@ -149,22 +148,10 @@ async def endless_forgeries(run: AttackRun) -> None:
     await run.check()
 
 
-async def false_providers(run: AttackRun) -> None:
-    """One member claims to provide 5,000 keys."""
-    member = await run.member()
-    for number in range(5_000):
-        request = AddProvider(key_of(f"ucxl://a:b@c:d/*^/{number}"), 1 << 63)
-        if not await member.send(message_codec.encode_request(1 << 40, request)):
-            return
-        if number % 500 == 499:
-            await member.until_answered(number)
-
-
 ATTACKS: tuple[Attack, ...] = (
     forged_envelopes,
     replayed_envelopes,
     heavy_answers,
     heavy_writes,
     endless_forgeries,
-    false_providers,
 )

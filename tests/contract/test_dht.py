@@ -5,6 +5,7 @@ import trio
 
 from node.dht.base import Backend, Consistency, Durability
 from node.dht.mock import MockDHT
+from node.store.log import Incoming, Origin
 from protocols.errors import Indeterminate, StorageFull, Unavailable
 from tests.contract.rigs import KEY, KEYS, STORE_DEADLINE_SECONDS, Disk, envelope, now_ms, rig
 from tests.until import until
@@ -163,6 +164,27 @@ async def test_providers_of_a_key_are_found(backend: str) -> None:
         assert noted == len(r.peers)
         for node in (r.node, *r.peers):
             assert [p.peer for p in await node.dht.find_providers(KEY)] == [KEYS[0].peer_id]
+
+
+@every_backend
+async def test_content_is_found_by_its_digest_here_and_at_peers(backend: str) -> None:
+    async with rig(backend) as r:
+        here, there, nowhere = envelope(b"here"), envelope(b"there"), envelope(b"nowhere")
+        await r.store.merge([Incoming(here, Origin.PEER)], now_ms=now_ms())
+        for peer in r.peers[1:]:
+            await peer.store.merge([Incoming(there, Origin.PEER)], now_ms=now_ms())
+        found = await r.dht.get_content(here.content_digest)
+        assert (found.heads, found.provenance.source) == ((here,), "local")
+        found = await r.dht.get_content(there.content_digest)
+        assert found.heads == ((there,) if r.peers else ())
+        assert (await r.dht.get_content(nowhere.content_digest)).heads == ()
+        assert (await r.dht.get_content(there.content_digest, consistency=Consistency.LOCAL)).heads == ()
+        assert not await r.store.has_content(there.content_digest), "it is not kept"
+        if r.peers:
+            assert (await r.dht.get_content(here.content_digest, consistency=Consistency.SWARM)).heads == ()
+            await r.cut()
+            with pytest.raises(Unavailable):
+                await r.dht.get_content(there.content_digest)
 
 
 @every_backend

@@ -50,7 +50,6 @@ WRITES: dict[str, Write] = {
         Member(peer=BOB, name="b", addresses=(), first_seen_ms=1, last_seen_ms=1)
     ),
     "forget_member": lambda store: store.forget_member(ALICE),
-    "provide": lambda store: store.provide(envelope(1).key, BOB, expires_ms=NOW + 9),
 }  # fmt: skip
 
 
@@ -62,7 +61,7 @@ async def everything(store: Store) -> list[Any]:
         await store.hints(), store.hint_counts(), store.pending(), store.last_sequence, store.latest_version(),
         await store.standing(sequence=1), await store.standing(digest=envelope(9).digest), await store.idempotent("k9"),
         await store.by_digest(envelope(9).digest), await store.staged_under("s9"),
-        await store.staged_under("s7"), store.members(), await store.providers(key, now_ms=NOW),
+        await store.staged_under("s7"), store.members(), await store.contents(before=99, limit=99),
         await store.due_hints(ALICE, now_ms=NOW), store.next_hint_due(ALICE), store.next_hint_due(CAROL),
     ]  # fmt: skip
 
@@ -73,7 +72,6 @@ async def furnish(store: Store) -> None:
     await store.quarantine_hint(ALICE, 2, refusal="before")
     await store.stage(envelope(7), idempotency_key="s7", now_ms=NOW)
     await store.save_member(Member(peer=ALICE, name="a", addresses=(), first_seen_ms=1, last_seen_ms=1))
-    await store.provide(envelope(1).key, ALICE, expires_ms=NOW + 9)
 
 
 async def test_a_store_settles_on_a_full_disk_too(store: Store, rig: StoreRig) -> None:

@@ -1,4 +1,4 @@
-"""The contract of every store for members and providers."""
+"""The contract of every store for members."""
 
 from node.store.base import Store
 from node.store.members import Member
@@ -7,9 +7,7 @@ from tests.contract.stores import (
     ALICE,
     BOB,
     CAROL,
-    NOW,
     StoreRig,
-    envelope,
 )  # fmt: skip
 
 
@@ -28,18 +26,6 @@ async def test_members_are_remembered_by_peer_id(store: Store, rig: StoreRig) ->
     await store.forget_member("12D3KooWNobody")
     async for each in rig.now_and_after_a_restart(store):
         assert each.members() == (later, bob)
-
-
-async def test_providers_are_remembered_until_they_expire(store: Store, rig: StoreRig) -> None:
-    key, other = envelope(1).key, envelope(1, path="other").key
-    await store.provide(key, BOB, expires_ms=NOW + 10)
-    await store.provide(key, ALICE, expires_ms=NOW + 20)
-    await store.provide(other, CAROL, expires_ms=NOW + 20)
-    await store.provide(key, BOB, expires_ms=NOW + 15)
-    async for each in rig.now_and_after_a_restart(store):
-        assert await each.providers(key, now_ms=NOW + 14) == [ALICE, BOB]
-        assert await each.providers(key, now_ms=NOW + 15) == [ALICE]
-        assert await each.providers(key, now_ms=NOW + 20) == []
 
 
 async def test_what_is_known_of_a_members_log_is_remembered_until_it_is_forgotten(store: Store, rig: StoreRig) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from node.store.base import Store
 from node.store.log import Incoming, Merged, Origin
+from node.store.versions import HeldContent
 from protocols.envelope import Envelope, Notice, notice_of, order_key, verify
 from protocols.header import DOMAIN
 from protocols.heads import HeadSet
@@ -390,3 +391,19 @@ async def test_a_notice_with_the_content_of_another_and_another_size_stays_a_not
         assert await each.heads(wrong.key) == (wrong,)
     store = await rig.reopen()
     assert await put(store, from_peer(wrong)) == [Merged(2, False)]
+
+
+async def test_contents_are_listed_once_each_the_latest_first(store: Store, rig: StoreRig) -> None:
+    one, same = envelope(1, content=b"same"), envelope(2, content=b"same", path="other")
+    late, never = envelope(3, content=b"late", path="late"), envelope(4, content=b"never", path="never")
+    await put(store, local(one), local(same))
+    await put(store, from_peer(late.notice), from_peer(never.notice))
+    await put(store, from_peer(envelope(5, content=b"last", path="last")), from_peer(late))
+    async for each in rig.now_and_after_a_restart(store):
+        listed = await each.contents(before=99, limit=99)
+        assert [(one.sequence, one.is_local) for one in listed] == [(6, False), (5, False), (1, True)]
+        assert listed[0] == HeldContent(6, late.content_digest, late.key, False)
+        assert listed[2] == HeldContent(1, one.content_digest, one.key, True)
+        assert await each.contents(before=6, limit=1) == listed[1:2]
+        assert await each.contents(before=1, limit=9) == []
+        assert [await each.has_content(e.content_digest) for e in (one, late, never)] == [True, True, False]

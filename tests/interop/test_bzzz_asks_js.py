@@ -19,8 +19,7 @@ from node.store.memory.store import MemoryStore
 from node.swarm.kademlia.kademlia import Kademlia
 from node.swarm.libp2p.host import Host
 from protocols.cid import decode as digest_of
-from protocols.kademlia.contact import Contact
-from protocols.kademlia.lookup_purposes import FirstValue
+from protocols.kademlia.lookup_purposes import FirstValue, Providers
 from protocols.kademlia.messages import Record
 from protocols.keys import PrivateKey
 from tests.interop.conftest import StartJs
@@ -91,14 +90,15 @@ async def test_peers_values_and_providers_of_js_nodes_are_found(start_js: StartJ
             return purpose.peer in (near.peer_id, far.peer_id)
 
         async def far_is_a_provider() -> bool:
-            _, providers = await dht.lookups.find_providers(MULTIHASH)
-            return far.peer_id in {provider.peer for provider in providers}
+            providers = Providers(20)
+            await dht.lookups.find_providers(MULTIHASH, providers)
+            return far.peer_id in providers.found
 
         async def far_provides() -> bool:
             return not (await order(far, "provide", cid=CID))["failures"]
 
         async def both_know_this_provider() -> bool:
-            return await dht.lookups.provide(MULTIHASH, Contact(node.peer_id, tuple(node.addresses()))) == 2
+            return await dht.provide(MULTIHASH, timeout=10.0) == 2
 
         # A js node that has no turn of the processor for seconds counts as silent: then the same is asked again.
         await until(far_is_found, what="our node finds far through near")

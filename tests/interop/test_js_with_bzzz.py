@@ -39,6 +39,12 @@ def envelope_at(node: NodeProcess, address: str) -> str:
     return reply.body.hex() if reply.status == 200 else ""
 
 
+def connected(node: NodeProcess) -> list[str]:
+    """The members that a node is connected with."""
+    peers = node.client.call("GET", "/v1/peers").data["peers"]
+    return [peer["peer_id"] for peer in peers if peer["connected"] and peer["member"]]
+
+
 def join(js: JsNode, node: NodeProcess) -> None:
     js.do("connect", address=node.multiaddrs[0])
     block_until(lambda: node.peer_id in js.do("table")["peers"], what="js-libp2p takes the node into its routing table")
@@ -129,6 +135,26 @@ def test_providers_are_found_in_both_directions(start_js: StartJs, start_node: S
         return any(one.address.startswith(address.split("/p2p/")[0]) for each in named for address in each["addresses"])
 
     block_until(ada_names_one_and_its_address, what="ada has taken the provider record, which nothing answers")
+
+
+def test_a_js_node_finds_who_holds_a_content_by_its_cid(start_js: StartJs, start_node: StartNode) -> None:
+    ada, js = start_node("ada"), start_js("one")
+    join(js, ada)
+    cid = ada.client.put(ADDRESS, b"named by its content").data["cid"]
+    found = js.do("findProviders", cid=cid)["providers"]
+    assert {(provider["peer"], provider["from"]) for provider in found} == {(ada.peer_id, ada.peer_id)}
+    assert ada.multiaddrs[0].split("/p2p/")[0] in [address.split("/p2p/")[0] for address in found[0]["addresses"]]
+    assert js.do("findProviders", cid=CID)["providers"] == [], "nobody holds it"
+
+
+def test_two_nodes_that_know_a_js_node_alone_find_each_other(start_js: StartJs, start_node: StartNode) -> None:
+    ada, bob, js = start_node("ada"), start_node("bob"), start_js("one")
+    for node in (ada, bob):
+        assert not connected(node)
+        join(js, node)
+    block_until(lambda: connected(ada) == [bob.peer_id], what="ada finds bob in the DHT", seconds=60.0)
+    ada.client.put(ADDRESS, b"for bob")
+    block_until(lambda: bob.client.get(ADDRESS).body == b"for bob", what="they are members of one swarm")
 
 
 def test_js_and_our_node_survive_each_others_restarts(start_js: StartJs, start_node: StartNode) -> None:

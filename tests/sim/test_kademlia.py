@@ -5,7 +5,7 @@ from node.swarm.kademlia.kademlia import Kademlia
 from node.swarm.kademlia.lookups import Lookups
 from protocols.kademlia.contact import Contact
 from protocols.kademlia.lookup_events import LookupOutcome
-from protocols.kademlia.lookup_purposes import AgreedValue, FirstValue
+from protocols.kademlia.lookup_purposes import AgreedValue, FirstValue, Providers
 from protocols.kademlia.messages import Record
 from tests.sim.swarms import key, over_seeds, put, swarm_of
 from tests.until import until
@@ -50,9 +50,10 @@ async def a_peer_a_value_and_a_provider(seed: int) -> None:
 
         multihash = b"\x12\x20" + bytes(32)
         own = Contact(swarm["n3"].peer, swarm["n3"].running.addresses())
-        assert await lookups(swarm, "n3").provide(multihash, own) == 4
-        _, providers = await lookups(swarm, "n1").find_providers(multihash)
-        assert own in providers
+        assert await dht(swarm, "n3").announcer.announce((multihash,), timeout=5.0) == 4
+        providers = Providers(20)
+        await lookups(swarm, "n1").find_providers(multihash, providers)
+        assert list(providers.found.values()) == [own]
 
 
 def test_a_peer_a_value_and_a_provider_are_found_from_anywhere() -> None:

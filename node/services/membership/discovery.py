@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from discovery.announce import AnnounceFinder
 from discovery.api import ApiFinder
-from discovery.dht import ProviderRecords, RendezvousFinder
+from discovery.dht import ProviderDHT, RendezvousFinder
 from discovery.finder import Finder
 from discovery.manual import ManualFinder
 from node.config.flags import Flags
@@ -40,6 +40,8 @@ class Surroundings:
     on_sign_of_life: Callable[[str], None]
     on_foreign: Callable[[str], None]
     """Called with each peer of another swarm."""
+    contacts: Callable[[], int]
+    """Counts the peers in the routing table of the DHT."""
     now_ms: Callable[[], int]
     chance: Callable[[], float]
     mdns: Callable[[ThisNode], Finder] | None
@@ -60,7 +62,7 @@ class Discovery:
     neighbours: Neighbours
 
 
-def discovery_of(of: Surroundings, dht: ProviderRecords) -> Discovery:
+def discovery_of(of: Surroundings, dht: ProviderDHT) -> Discovery:
     """Make the parts; `neighbours` is to be run."""
     settings, this_node = of.settings, of.this_node
     announce = AnnounceFinder(
@@ -97,7 +99,7 @@ def discovery_of(of: Surroundings, dht: ProviderRecords) -> Discovery:
 
 
 def _finders(
-    of: Surroundings, this_node: ThisNode, announce: AnnounceFinder, api: ApiFinder, dht: ProviderRecords
+    of: Surroundings, this_node: ThisNode, announce: AnnounceFinder, api: ApiFinder, dht: ProviderDHT
 ) -> list[tuple[Finder, Callable[[], bool]]]:
     """Each finder, and whether it may run now."""
     addresses = [node for node in of.settings.bootstrap if node.startswith("/")]
@@ -106,8 +108,10 @@ def _finders(
         this_node,
         capabilities=of.capabilities,
         reachable=lambda: len(of.members.reachable()),
+        contacts=of.contacts,
         changed=of.members.changed,
         chance=of.chance,
+        provide_seconds=of.settings.provider_interval_hours * 3600.0,
     )
     stored = StoreFinder(of.members, forget_seconds=of.forget_seconds, now_ms=of.now_ms)
     finders: list[tuple[Finder, Callable[[], bool]]] = [

@@ -18,7 +18,7 @@ from node.driver import Driver
 from node.services.membership.dialler import Dialler
 from node.services.membership.greetings import Greetings
 from node.services.membership.log_continuity import LogContinuity
-from node.services.membership.member_exchange import MemberExchange, addresses_for
+from node.services.membership.member_exchange import MemberExchange
 from node.services.membership.peer_log import PeerLog
 from node.services.membership.sighting_filter import SightingFilter
 from node.services.membership.stored_members import StoredMembers
@@ -226,13 +226,6 @@ class Neighbours:
 
     def pinged(self, peer: str) -> None:
         self._failure_detector.handle(failure_detector.PingReceived(peer))
-
-    def addresses_of(self, peer: str, *, asker: str) -> tuple[str, ...]:
-        """The addresses of a peer, or of this node, for another peer that asks."""
-        if peer == self._members.own:
-            return self._this_node.addresses_for(self._greetings.address_of(asker))
-        presence = self._members.get(peer)
-        return addresses_for(presence.member, is_here=self._greetings.is_here(asker)) if presence else ()
 
     def answer_hello(self, peer: str, hello: Hello) -> Reply:
         return self._greetings.answer(peer, hello)

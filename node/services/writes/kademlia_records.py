@@ -1,23 +1,23 @@
-"""The values and providers that this node has for the DHT: those of its store.
+"""The values and contents that this node has for the DHT: those of its store.
 
 The value of the key of an address is the encoded envelope of its latest readable head. A value that a peer puts is an
 envelope, checked and merged as one that a member hands over: whatever valid version it is, it is kept. Peers that are
 no members write and read here too; they count towards no quorum, and there are no hints for them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from node.dht.readable_heads import ReadableHeads
 from node.services.writes.envelope_inspector import FORGED, EnvelopeInspector
-from node.services.writes.provider_book import ProviderBook
 from node.store.base import Store
 from node.store.log import Incoming, Origin
 from node.swarm.peer_policy import PeerPolicy
+from protocols.cid import digest_of_multihash
 from protocols.clock import ms_of
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError, Malformed
-from protocols.kademlia.messages import CONTACTS_MAX, Record
+from protocols.kademlia.messages import Record
 from protocols.policy.reputation import Offence
 from protocols.policy.signature_cache import SignatureCache
 
@@ -31,7 +31,6 @@ class KademliaRecords:
     def __init__(
         self,
         store: Store,
-        providers: ProviderBook,
         *,
         readable: ReadableHeads,
         verified: SignatureCache,
@@ -39,7 +38,6 @@ class KademliaRecords:
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
-        self._providers = providers
         self._readable = readable
         self._inspector = EnvelopeInspector(verified, now_ms)
         self._peer_policy = peer_policy
@@ -77,12 +75,10 @@ class KademliaRecords:
             return record
         return await self.get(record.key) or record
 
-    async def provide(self, peer: str, key: bytes) -> None:
-        """A peer says that it provides a key. Raises `TooManyRequests`."""
-        await self._providers.add(peer, key)
-
-    async def providers(self, key: bytes) -> Sequence[str]:
-        return (await self._providers.peers(key))[:CONTACTS_MAX]
+    async def holds(self, key: bytes) -> bool:
+        """Whether a key is the multihash of a content that is in the store."""
+        digest = digest_of_multihash(key)
+        return digest is not None and await self._store.has_content(digest)
 
 
 def rfc3339(ms: int) -> str:

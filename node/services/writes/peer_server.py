@@ -14,31 +14,27 @@ from node.dht.ingest import parts_of
 from node.dht.readable_heads import ReadableHeads
 from node.services.membership.neighbours import Neighbours
 from node.services.writes.envelope_inspector import FORGED, EnvelopeInspector
-from node.services.writes.provider_book import ProviderBook
 from node.store.base import Store
 from node.store.log import Incoming, Merged, Origin
 from node.swarm.deferred_reply import DeferredReply
 from node.swarm.peer_policy import PeerPolicy
 from protocols.envelope import Envelope, Notice
-from protocols.errors import BzzzError, Forbidden, Malformed, Unavailable
+from protocols.errors import BzzzError, Forbidden, Unavailable
 from protocols.messages import (
     ENVELOPES_MAX,
-    AddProvider,
+    ContentReply,
     EnvelopesReply,
     GetByDigest,
+    GetContent,
     GetHeads,
     GetMembers,
-    GetProviders,
     GetVersions,
     HeadsReply,
     Hello,
-    MemberEntry,
     Merge,
     MergeReply,
     Ping,
     Pong,
-    ProviderAdded,
-    ProvidersReply,
     Refusal,
     Reply,
     Request,
@@ -73,18 +69,15 @@ class PeerServer:
         peer_policy: PeerPolicy | None = None,
         knows_hints: Callable[[str], bool] = lambda _: True,
         on_sequence: Callable[[str, int], None] = lambda _, __: None,
-        providers: ProviderBook | None = None,
     ) -> None:
         """`on_frame` is called with the peer of each frame. `peer_policy` blames peers for envelopes that no author can
         have signed. `knows_hints` says whether a peer has its hints for all that it should get from this node;
-        `on_sequence` is called with the last sequence that a peer tells of its log; `providers` is shared with the
-        DHT."""
+        `on_sequence` is called with the last sequence that a peer tells of its log."""
         self._knows_hints = knows_hints
         self._on_sequence = on_sequence
         self._store = store
         self._readable = readable or ReadableHeads(store)
         self._peer_policy = peer_policy or PeerPolicy()
-        self._providers_of = providers or ProviderBook(store, self._peer_policy, now_ms=now_ms)
         self._inspector = EnvelopeInspector(verified, now_ms)
         self._neighbours = neighbours
         self._now_ms = now_ms
@@ -127,10 +120,8 @@ class PeerServer:
                 return self._by_digest(request.digests)
             case GetMembers():
                 return self._neighbours.answer_members(peer, request)
-            case AddProvider():
-                return self._provide(peer, request)
-            case GetProviders():
-                return self._providers(peer, request.key)
+            case GetContent():
+                return self._content(request.content_digest)
 
     def _pong(self, peer: str) -> Reply | Awaitable[Reply]:
         # The furthest ahead that the wall clock was: after it was set back the hints would look younger than they are.
@@ -229,16 +220,9 @@ class PeerServer:
                 break
         return found
 
-    async def _provide(self, peer: str, request: AddProvider) -> Reply:
-        if request.ttl_ms == 0:
-            raise Malformed("a provider says for how long it provides; 0 ms is not a time")
-        await self._providers_of.add(peer, request.key, ttl_ms=request.ttl_ms)
-        return ProviderAdded()
-
-    async def _providers(self, asker: str, key: bytes) -> Reply:
-        peers = await self._providers_of.peers(key)
-        entries = (MemberEntry(peer, self._neighbours.addresses_of(peer, asker=asker)) for peer in peers)
-        return ProvidersReply(tuple(entries))
+    async def _content(self, content_digest: bytes) -> Reply:
+        envelope = await self._store.by_content(content_digest)
+        return ContentReply(envelope.encoded if envelope is not None else b"")
 
 
 class _MergeProgress:

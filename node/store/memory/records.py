@@ -1,4 +1,4 @@
-"""What a memory store remembers beside versions and hints: members, providers, positions of readers, and marks."""
+"""What a memory store remembers beside versions and hints: members, positions of readers, and marks."""
 
 from collections.abc import Awaitable, Callable
 
@@ -16,7 +16,6 @@ class MemoryRecords(CommitQueue):
         self._cursors: dict[str, int] = {}
         self._members: dict[str, Member] = {}
         self._member_logs: dict[str, LogPosition] = {}
-        self._providers: dict[bytes, dict[str, int]] = {}
 
     def mark(self, name: str) -> str | None:
         return self._marks.get(name)
@@ -50,10 +49,3 @@ class MemoryRecords(CommitQueue):
 
     def set_member_log(self, peer: str, position: LogPosition) -> None:
         self._member_logs[peer] = position
-
-    async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
-        await self._submit(lambda: self._providers.setdefault(key, {}).update({peer: expires_ms}))
-
-    async def providers(self, key: bytes, *, now_ms: int) -> list[str]:
-        providing = self._providers.get(key, {})
-        return sorted(peer for peer, expires_ms in providing.items() if expires_ms > now_ms)

@@ -26,7 +26,7 @@ from node.store.memory.hints import HintTable
 from node.store.memory.records import MemoryRecords
 from node.store.memory.versions import VersionTable
 from node.store.signal import Signal
-from node.store.versions import Version, VersionRef
+from node.store.versions import HeldContent, Version, VersionRef
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound, StorageFull, Unavailable
 from protocols.log_lineage import LogPosition, log_of, with_ended
@@ -35,8 +35,8 @@ _LOCAL = Origin.LOCAL
 
 
 _ON_DISK = (
-    "former_logs", "last_sequence", "_marks", "_digests", "_origins", "_times", "_sequences", "_adopted", "_cursors",
-    "_idempotent", "_versions", "_hints", "_staged", "_members", "_member_logs", "_providers",
+    "former_logs", "last_sequence", "_marks", "_digests", "_origins", "_times", "_sequences", "_completed", "_adopted",
+    "_cursors", "_idempotent", "_versions", "_hints", "_staged", "_members", "_member_logs",
 )  # fmt: skip
 """What a copy of a store has of it."""
 
@@ -65,6 +65,8 @@ class MemoryStore(MemoryRecords):
         self._times: list[int] = []
         self._sequences: dict[bytes, int] = {}
         """By digest: the sequence of its first entry."""
+        self._completed: dict[bytes, int] = {}
+        """By digest: the sequence of the entry with which its content came, when the version was known before."""
         self._adopted: set[int] = set()
         """Sequences of versions that came from a peer first and were then written here."""
         self._grown = Signal()
@@ -172,7 +174,7 @@ class MemoryStore(MemoryRecords):
         if isinstance(known, Envelope) or isinstance(item, Notice):
             return False
         self._versions.complete(item)
-        self._append(item.digest, origin, now_ms)
+        self._completed[item.digest] = self._append(item.digest, origin, now_ms)
         self.change_listeners.notify(item.key)
         return True
 
@@ -214,6 +216,21 @@ class MemoryStore(MemoryRecords):
 
     async def by_content(self, content_digest: bytes) -> Envelope | None:
         return self._versions.by_content(content_digest)
+
+    async def has_content(self, content_digest: bytes) -> bool:
+        return self._versions.by_content(content_digest) is not None
+
+    async def contents(self, *, before: int, limit: int) -> list[HeldContent]:
+        sequences = range(min(before, self.last_sequence + 1) - 1, 0, -1)
+        return list(islice(filter(None, map(self._content_at, sequences)), limit))
+
+    def _content_at(self, sequence: int) -> HeldContent | None:
+        """The content that came with an entry of the log."""
+        digest = self._digests[sequence - 1]
+        item, first = self._held[digest], self._sequences[digest]
+        if not self._versions.is_first_with_content(item) or self._completed.get(digest, first) != sequence:
+            return None
+        return HeldContent(sequence, item.content_digest, item.key, self._is_local(first))
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
         return [digest for digest in digests if digest not in self._held]

@@ -167,6 +167,10 @@ class VersionTable:
         assert not isinstance(item, Notice), "its content is held"
         return item
 
+    def is_first_with_content(self, item: Envelope | Notice) -> bool:
+        """Whether a version is the one by which its content is found."""
+        return self._contents.get(item.content_digest) == item.digest
+
     def count(self, key: bytes, with_reissued: bool) -> int:
         return len(self._refs(key)) - (0 if with_reissued else len(self._outdated.get(key, ())))
 

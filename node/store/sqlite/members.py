@@ -1,22 +1,20 @@
-"""The members and providers of the SQLite store."""
+"""The members of the SQLite store."""
 
 import json
 import sqlite3
 
 from node.store.members import Member
 from node.store.sqlite import queries
-from node.store.sqlite.reader import Reader
 from node.store.sqlite.transaction import Transaction
 from node.store.sqlite.writer import Writer
 from protocols.log_lineage import LogPosition
 
 
 class SqliteMembers:
-    """See `members.MemberRecords`. Members and what is known of their logs are in memory, providers are not."""
+    """See `members.MemberRecords`. They and what is known of their logs are in memory too."""
 
-    def __init__(self, db: sqlite3.Connection, writer: Writer, reader: Reader) -> None:
+    def __init__(self, db: sqlite3.Connection, writer: Writer) -> None:
         self._writer = writer
-        self._reader = reader
         self._members = queries.members(db)
         self._logs = queries.member_logs(db)
 
@@ -51,13 +49,3 @@ class SqliteMembers:
     def set_member_log(self, peer: str, position: LogPosition) -> None:
         self._logs[peer] = self._writer.deferred.member_logs[peer] = position
         self._writer.flush_soon()
-
-    async def provide(self, key: bytes, peer: str, *, expires_ms: int) -> None:
-        row = (key, peer, expires_ms)
-        await self._writer.submit(
-            lambda transaction: transaction.db.execute("INSERT OR REPLACE INTO providers VALUES (?, ?, ?)", row),
-            lambda _: None,
-        )
-
-    async def providers(self, key: bytes, *, now_ms: int) -> list[str]:
-        return await self._reader.ask(lambda db: queries.providers(db, key, now_ms))

@@ -341,7 +341,6 @@ class Merger:
         if now_ms >= self._pruned_ms + PRUNE_MS:
             self._pruned_ms = now_ms
             self._db.execute("DELETE FROM idempotency WHERE at_ms < ?", (now_ms - IDEMPOTENCY_MS,))
-            self._db.execute("DELETE FROM providers WHERE expires_ms <= ?", (now_ms,))
             if self.staged:
                 old = (now_ms - IDEMPOTENCY_MS,)
                 gone = self._db.execute("DELETE FROM staged WHERE at_ms < ? RETURNING digest", old)

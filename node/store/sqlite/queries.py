@@ -23,6 +23,7 @@ from node.store.sqlite.rows import (
     item_of,
     placeholders,
 )
+from node.store.versions import HeldContent
 from protocols.envelope import Envelope, Notice, decode, order_key
 from protocols.errors import InvalidPayload
 from protocols.log_lineage import LogPosition
@@ -120,6 +121,25 @@ def by_content(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes, u
     ).fetchone()
     item = item_of(row) if row is not None else None
     return item if isinstance(item, Envelope) else None
+
+
+def has_content(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes, until: int) -> bool:
+    """Whether a content came in an entry that is `until` or earlier, and is here."""
+    row = db.execute(
+        f"SELECT 1 FROM contents c WHERE {CONTENT_IS} AND c.id <= :until AND c.content IS NOT NULL",
+        prefixes.content_parameters(digest) | {"until": until},
+    ).fetchone()
+    return row is not None
+
+
+def contents(db: sqlite3.Connection, before: int, limit: int) -> list[HeldContent]:
+    """The contents that came before an entry of the log, the latest first."""
+    rows = db.execute(
+        "SELECT c.id, c.digest, k.key, v.is_local FROM contents c JOIN versions v ON v.sequence = c.sequence "
+        "JOIN keys k ON k.id = v.key_id WHERE c.id < ? AND c.content IS NOT NULL ORDER BY c.id DESC LIMIT ?",
+        (before, limit),
+    )
+    return [HeldContent(sequence, digest, key, bool(is_local)) for sequence, digest, key, is_local in rows]
 
 
 def latest_reissue(db: sqlite3.Connection, prefixes: PrefixIndexes, digest: bytes) -> bytes:
@@ -254,11 +274,6 @@ def staged_under(db: sqlite3.Connection, idempotency_key: str) -> Envelope | Non
     if envelope.digest != row[0]:
         raise InvalidPayload("its content is damaged")
     return envelope
-
-
-def providers(db: sqlite3.Connection, key: bytes, now_ms: int) -> list[str]:
-    rows = db.execute("SELECT peer FROM providers WHERE key = ? AND expires_ms > ? ORDER BY peer", (key, now_ms))
-    return [peer for (peer,) in rows]
 
 
 # -- read once, at the opening --------------------------------------------------------------------------------------

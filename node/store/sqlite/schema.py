@@ -147,7 +147,8 @@ HISTORY_BLOCKS: Final = f"""
     ) STRICT, WITHOUT ROWID;
     {BUILD_ALL};
 """
-MIGRATIONS: Final = (HISTORY_BLOCKS,)
+NO_PROVIDERS: Final = "DROP TABLE IF EXISTS providers"
+MIGRATIONS: Final = (HISTORY_BLOCKS, NO_PROVIDERS)
 """The steps from the base on: each makes the next schema of the one before."""
 
 

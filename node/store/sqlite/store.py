@@ -33,7 +33,7 @@ from node.store.sqlite.owner import Owner
 from node.store.sqlite.reader import Reader
 from node.store.sqlite.transaction import Reissued, Transaction
 from node.store.sqlite.writer import CLOSE_SECONDS, Writer
-from node.store.versions import Version, VersionRef
+from node.store.versions import HeldContent, Version, VersionRef
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound, StorageFull, Unavailable
 from protocols.log_lineage import log_of
@@ -82,7 +82,7 @@ class SqliteStore:
         self._marks = meta.marks(db)
         self._hints = SqliteHints(db, self._writer, self._reader, self._prefixes)
         self._use_hints(self._hints)
-        self._use_members(SqliteMembers(db, self._writer, self._reader))
+        self._use_members(SqliteMembers(db, self._writer))
 
     def _use_hints(self, hints: SqliteHints) -> None:
         """These methods of the contract are those of its part for hints."""
@@ -95,10 +95,9 @@ class SqliteStore:
         self.standing, self.replicated = hints.standing, hints.replicated
 
     def _use_members(self, members: SqliteMembers) -> None:
-        """These methods of the contract are those of its part for members and providers."""
+        """These methods of the contract are those of its part for members."""
         self.members, self.save_member, self.forget_member = members.members, members.save_member, members.forget_member
         self.member_log, self.set_member_log = members.member_log, members.set_member_log
-        self.provide, self.providers = members.provide, members.providers
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -303,6 +302,14 @@ class SqliteStore:
     async def by_content(self, content_digest: bytes) -> Envelope | None:
         until = self.last_sequence
         return await self._ask(lambda db: queries.by_content(db, self._prefixes, content_digest, until))
+
+    async def has_content(self, content_digest: bytes) -> bool:
+        until = self.last_sequence
+        return await self._ask(lambda db: queries.has_content(db, self._prefixes, content_digest, until))
+
+    async def contents(self, *, before: int, limit: int) -> list[HeldContent]:
+        before = min(before, self.last_sequence + 1)
+        return await self._reader.ask(lambda db: queries.contents(db, before, limit))
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
         return await self._histories.unknown(digests)

@@ -5,7 +5,7 @@ way at a time. The connection ends by itself when it is not used.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -41,23 +41,24 @@ class KademliaClient:
         self.dialled = 0
         self.dials_failed = 0
 
-    async def ask(self, contact: Contact, request: KadRequest, *, timeout: float) -> KadAnswer:
-        """The answer of a peer. To cancel it is harmless.
+    async def ask(self, contact: Contact, *requests: KadRequest, timeout: float) -> KadAnswer:
+        """The answer of a peer to a request; or to the last one of several, when the others are `AddProvider`, which
+        have none. To cancel it is harmless.
 
         Raises `Unreachable` when it could not be connected, `WrongAnswer`, or `Silent` for any other reason.
         """
-        peer, name = contact.peer, type(request).__name__
-        self.asked[name] += 1
+        peer, names = contact.peer, [type(request).__name__ for request in requests]
+        self.asked.update(names)
         try:
-            return await self._ask(contact, request, trio.current_time() + timeout)
+            return await self._ask(contact, requests, trio.current_time() + timeout)
         except (Silent, Unreachable):
-            self.failed[name] += 1
+            self.failed.update(names)
             raise
         except trio.TooSlowError:
-            self.failed[name] += 1
+            self.failed.update(names)
             raise Silent(f"{peer} did not answer within {timeout * 1000:.0f} ms", peer=peer) from None
 
-    async def _ask(self, contact: Contact, request: KadRequest, deadline: float) -> KadAnswer:
+    async def _ask(self, contact: Contact, requests: Sequence[KadRequest], deadline: float) -> KadAnswer:
         peer = contact.peer
         if not self._may_ask(peer):
             raise Unreachable(f"this node does not deal with {peer}", peer=peer)
@@ -65,13 +66,13 @@ class KademliaClient:
             if not self._kad.is_connected(peer):
                 await self._connect(contact, deadline)
             # There is no answer to an `AddProvider`. A peer answers in order: its answer to a ping says that it got it.
-            answered: KadRequest = KadPing() if isinstance(request, AddProvider) else request
-            messages = dict.fromkeys((encode_request(request), encode_request(answered)))
+            if isinstance(requests[-1], AddProvider):
+                requests = (*requests, KadPing())
             try:
-                encoded = await self._kad.ask(peer, *messages)
+                encoded = await self._kad.ask(peer, *map(encode_request, requests))
             except KadFailed as error:
                 raise Silent(f"{peer}: {error}", peer=peer) from error
-        return self._decoded(peer, encoded, answered)
+        return self._decoded(peer, encoded, requests[-1])
 
     def _decoded(self, peer: str, encoded: bytes, request: KadRequest) -> KadAnswer:
         counters = self._peer_policy.limit_counters

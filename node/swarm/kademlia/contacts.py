@@ -41,12 +41,20 @@ class Contacts:
         found = (each for each in self._nearest.closest(place, CONTACTS_MAX + 1) if each.peer != asker)
         return tuple(self._for(remote, each) for each in found)[:CONTACTS_MAX]
 
-    def contact_for(self, remote: str, peer: str) -> Contact:
+    def contact_for(self, remote: str, contact: Contact) -> Contact:
         """One peer, or this node, for a peer that asks; without addresses when none can be told."""
-        if peer == self.own:
-            return Contact(peer, self._own_addresses(remote))
-        known = self._nearest.get(peer)
-        return self._for(remote, known or Contact(peer, self._addresses_of(peer)))
+        if contact.peer == self.own:
+            return self.own_for(remote)
+        return self._for(remote, self.proved(contact))
+
+    def own_for(self, remote: str) -> Contact:
+        """This node, for a peer that is at an address."""
+        return Contact(self.own, self._own_addresses(remote))
+
+    def proved(self, contact: Contact) -> Contact:
+        """A peer with the addresses that it named while it was connected; those of `contact` when none are known."""
+        known = self._nearest.get(contact.peer)
+        return known or Contact(contact.peer, self._addresses_of(contact.peer) or contact.addresses)
 
     def _for(self, remote: str, contact: Contact) -> Contact:
         is_here, is_public = self._is_here(remote), is_public_address(remote)

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 from node.swarm.base import Network
+from node.swarm.kademlia.announcer import ProviderAnnouncer
 from node.swarm.kademlia.client import KademliaClient
 from node.swarm.kademlia.contacts import Contacts
 from node.swarm.kademlia.lookups import Lookups
+from node.swarm.kademlia.provider_book import ProviderBook
 from node.swarm.kademlia.routing import Routing
 from node.swarm.kademlia.server import KademliaServer, Records
 from node.swarm.peer_policy import PeerPolicy
+from protocols.kademlia.contact import Contact
 
 
 class Kademlia:
@@ -18,6 +21,7 @@ class Kademlia:
         self,
         network: Network,
         records: Records,
+        providers: ProviderBook,
         peer_policy: PeerPolicy,
         *,
         chance: Callable[[], float],
@@ -28,6 +32,7 @@ class Kademlia:
         """`is_here` says whether an address is one of this machine, `own_addresses` are those of this node to tell a
         peer that is at an address, `addresses_of` those of a member."""
         own = network.peer_id
+        self.providers = providers
         self.client = KademliaClient(network.kad, peer_policy, may_ask=lambda peer: not peer_policy.complaint(peer))
         self.routing = Routing(
             own,
@@ -42,15 +47,32 @@ class Kademlia:
         self.server = KademliaServer(
             self.contacts,
             records,
+            providers,
             peer_policy,
             on_found=self.routing.found,
             on_stopped=self.routing.stopped,
             on_heard=self.routing.heard,
         )
         self.lookups = Lookups(own, self.routing, self.client)
+        self.announcer = ProviderAnnouncer(
+            self.routing,
+            self.lookups,
+            self.client,
+            own_for=lambda peer: self.contacts.own_for(peer.addresses[0] if peer.addresses else ""),
+        )
         network.kad.attach(self.server)
-        peer_policy.on_forfeit(lambda peer, why: self.routing.ban(peer))
+        peer_policy.on_forfeit(lambda peer, why: self._ban(peer))
         peer_policy.on_lists_changed(self.routing.recheck)
+
+    def _ban(self, peer: str) -> None:
+        self.routing.ban(peer)
+        self.providers.records.forget(peer)
+
+    async def provide(self, key: bytes, *, timeout: float) -> int:
+        """Say that this node provides a key: here, and to the nearest peers; returns how many of them took it in
+        time."""
+        self.providers.add(key, Contact(self.contacts.own))
+        return await self.announcer.announce((key,), timeout=timeout)
 
     async def run(self) -> None:
         """Keep the routing table until cancelled."""

@@ -15,23 +15,13 @@ from protocols.kademlia.contact import Contact
 from protocols.kademlia.lookup import Lookup, LookupOptions
 from protocols.kademlia.lookup_events import Ended, Found, ReplyReceived, RequestFailed, Result, SendRequest
 from protocols.kademlia.lookup_purposes import AgreedValue, ClosestPeers, FirstValue, PeerFound, Providers, Purpose
-from protocols.kademlia.messages import (
-    AddProvider,
-    FindNode,
-    GetProviders,
-    GetValue,
-    KadAnswer,
-    KadRequest,
-    PutValue,
-    Record,
-)
+from protocols.kademlia.messages import FindNode, GetProviders, GetValue, KadAnswer, KadRequest, PutValue, Record
 from protocols.keys import peer_id_bytes
 from protocols.placement import place_of_key, place_of_peer
 from protocols.policy.machine import Tick
 
 STORE_SECONDS = 5.0
 """How long each of the nearest peers may take to keep a value or a provider: it commits it."""
-PROVIDERS_ENOUGH = 20
 REFRESH_BITS_MAX = 14
 """Leading bits of a place for which a key is sought: each more takes twice as many hashes. Only a swarm of more than
 100,000 nodes has more buckets than that."""
@@ -73,35 +63,25 @@ class Lookups:
         """Values of a key; what was found is in the purpose."""
         return await self._run(place_of_key(key), GetValue(key), purpose, _value)
 
-    async def find_providers(self, key: bytes, *, enough: int = PROVIDERS_ENOUGH) -> tuple[Result, tuple[Contact, ...]]:
-        """Who provides a key, as peers say."""
-        purpose = Providers(enough)
-        result = await self._run(place_of_key(key), GetProviders(key), purpose, _providers)
-        return result, tuple(purpose.found.values())
+    async def find_providers(self, key: bytes, purpose: Providers) -> Result:
+        """Who provides a key, as peers say; those that were found are in the purpose."""
+        return await self._run(place_of_key(key), GetProviders(key), purpose, _providers)
 
     async def put_value(self, record: Record) -> int:
         """Have the nearest peers keep a value; returns how many of them answered with the same."""
-        answers = await self._tell_nearest(record.key, PutValue(record))
-        return sum(answer.record is not None and answer.record.value == record.value for answer in answers)
-
-    async def provide(self, key: bytes, own: Contact) -> int:
-        """Tell the nearest peers that this node provides a key; returns how many of them took it."""
-        return len(await self._tell_nearest(key, AddProvider(key, (own,))))
-
-    async def _tell_nearest(self, key: bytes, request: KadRequest) -> list[KadAnswer]:
         answers: list[KadAnswer] = []
 
-        async def tell(contact: Contact) -> None:
+        async def put(contact: Contact) -> None:
             try:
-                answers.append(await self._client.ask(contact, request, timeout=STORE_SECONDS))
+                answers.append(await self._client.ask(contact, PutValue(record), timeout=STORE_SECONDS))
             except (Silent, Unreachable):
                 self._routing.failed(contact.peer)
 
-        result = await self.find_node(key)
+        result = await self.find_node(record.key)
         async with trio.open_nursery() as nursery:
             for contact in result.closest:
-                nursery.start_soon(tell, contact)
-        return answers
+                nursery.start_soon(put, contact)
+        return sum(answer.record is not None and answer.record.value == record.value for answer in answers)
 
     async def _run(
         self,

@@ -2,15 +2,17 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from node.swarm.kademlia.contacts import Contacts
+from node.swarm.kademlia.provider_book import ProviderBook
 from node.swarm.peer_policy import PeerPolicy
 from protocols.errors import BzzzError, Internal, Malformed
 from protocols.kademlia.contact import Contact
 from protocols.kademlia.message_codec import decode_request, encode_answer
 from protocols.kademlia.messages import (
+    CONTACTS_MAX,
     AddProvider,
     FindNode,
     GetProviders,
@@ -36,9 +38,9 @@ class Records(Protocol):
         """Keep a value of a peer, and return what is there now. It blames the peer for a forged one."""
         ...
 
-    async def provide(self, peer: str, key: bytes) -> None: ...
-
-    async def providers(self, key: bytes) -> Sequence[str]: ...
+    async def holds(self, key: bytes) -> bool:
+        """Whether a key is the multihash of a content that this node holds: then it provides it."""
+        ...
 
 
 class KademliaServer:
@@ -48,6 +50,7 @@ class KademliaServer:
         self,
         contacts: Contacts,
         records: Records,
+        providers: ProviderBook,
         peer_policy: PeerPolicy,
         *,
         on_found: Callable[[str, tuple[str, ...]], None],
@@ -56,6 +59,7 @@ class KademliaServer:
     ) -> None:
         self._contacts = contacts
         self._records = records
+        self._providers = providers
         self._peer_policy = peer_policy
         self._on_heard = on_heard
         self.found = on_found
@@ -98,17 +102,25 @@ class KademliaServer:
             case PutValue(record):
                 return KadAnswer(await self._records.put(peer, record))
             case AddProvider(key, providers):
-                if any(provider.peer == peer for provider in providers):  # nobody provides for another one
-                    await self._records.provide(peer, key)
+                for provider in providers:
+                    if provider.peer == peer:  # nobody provides for another one, nor says where another one is
+                        self._providers.add(key, self._contacts.proved(provider))
                 return None
             case GetProviders(key):
-                found = await self._records.providers(key)
-                providers = tuple(self._contacts.contact_for(remote, each) for each in found)
-                return KadAnswer(None, self._closer(peer, remote, key), providers)
+                return KadAnswer(None, self._closer(peer, remote, key), await self._provide(remote, key))
+
+    async def _provide(self, remote: str, key: bytes) -> tuple[Contact, ...]:
+        """Who provides a key: this node, when it holds that content, and those that said so."""
+        known = self._providers.providers(key)
+        own = self._contacts.own
+        named = [each for each in known if each.peer == own or not self._peer_policy.complaint(each.peer)]
+        if await self._records.holds(key):
+            named = [Contact(own), *(each for each in named if each.peer != own)]
+        return tuple(self._contacts.contact_for(remote, each) for each in named[:CONTACTS_MAX])
 
     def _closer(self, peer: str, remote: str, key: bytes, *, with_own: bool = False) -> tuple[Contact, ...]:
         place = place_of_key(key)
         closest = self._contacts.closest_for(peer, remote, place)
         if with_own and place == place_of_peer(self._contacts.own):
-            return (self._contacts.contact_for(remote, self._contacts.own), *closest[:-1])
+            return (self._contacts.own_for(remote), *closest[:-1])
         return closest

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import trio
 import trio.testing
 
-from discovery.dht import KEYS_MAX, LOOKED_UP_MAX, PEERS_FEW, PROVIDE_SECONDS, SETTLE_SECONDS, RendezvousFinder
+from discovery.dht import KEYS_MAX, LOOKED_UP_MAX, PEERS_FEW, SETTLE_SECONDS, RendezvousFinder
 from protocols.capabilities import Capability, Role
 from protocols.errors import Unavailable
 from protocols.rendezvous import key_of_capability, key_of_network
@@ -17,6 +17,7 @@ from tests.unit.announcing import FakeNode
 from tests.unit.sightings import Seen
 from tests.until import until
 
+PROVIDE_SECONDS = 22 * 3600.0
 NETWORK = key_of_network("bzzz")
 PLANNER = key_of_capability("bzzz", Role("planner"))
 
@@ -58,6 +59,7 @@ class Rig:
     def __init__(self) -> None:
         self.dht = FakeRecords()
         self.peers = 1
+        self.contacts = 0
         self.capabilities: tuple[Capability, ...] = ()
         self.seen = Seen()
         self._changed = trio.Event()
@@ -66,8 +68,10 @@ class Rig:
             FakeNode(),
             capabilities=lambda: self.capabilities,
             reachable=lambda: self.peers,
+            contacts=lambda: self.contacts,
             changed=lambda: self._changed.wait(),
             chance=lambda: 0.5,
+            provide_seconds=PROVIDE_SECONDS,
         )
 
     def change(self) -> None:
@@ -96,6 +100,17 @@ async def test_keys_are_provided_once_there_is_a_peer_and_again_later(autojump_c
         assert rig.dht.times_provided() == {NETWORK: 1, PLANNER: 1}
         await trio.sleep(0.02 * PROVIDE_SECONDS)
         assert rig.dht.times_provided() == {NETWORK: 2, PLANNER: 2}
+
+
+async def test_a_node_that_knows_a_peer_of_the_dht_and_no_member_provides_and_looks_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(peers=0) as rig:
+        await trio.sleep(60)
+        assert (rig.dht.provided, rig.dht.looked_up) == ([], [])
+        rig.contacts = 1
+        await until(lambda: rig.dht.provided and rig.dht.looked_up)
+        assert trio.current_time() < 70
 
 
 async def test_a_new_capability_is_provided_at_once_and_the_others_are_not(

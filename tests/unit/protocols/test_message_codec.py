@@ -30,13 +30,13 @@ from protocols.messages import (
     TEXT_MAX,
     TRACE_MAX,
     VIEW_BYTES,
-    AddProvider,
+    ContentReply,
     EnvelopesReply,
     FailedReply,
     GetByDigest,
+    GetContent,
     GetHeads,
     GetMembers,
-    GetProviders,
     GetVersions,
     HeadsReply,
     Hello,
@@ -47,8 +47,6 @@ from protocols.messages import (
     Message,
     Ping,
     Pong,
-    ProviderAdded,
-    ProvidersReply,
     Refusal,
     Reply,
     Request,
@@ -72,7 +70,6 @@ canonical = st.sampled_from([ADDRESS, "ucxl://a:b@c:d/*^", f"ucxl://a:b@c:d/*^/{
 keys = canonical.map(key_of)
 addresses = st.lists(texts, max_size=3).map(tuple)
 members = st.lists(st.builds(MemberEntry, texts, addresses, st.booleans()), max_size=3).map(tuple)
-providers = st.lists(st.builds(MemberEntry, texts, addresses, st.just(False)), max_size=3).map(tuple)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 plain = st.none() | st.booleans() | numbers | st.integers(-(2**63), -1) | texts | finite
 details = st.dictionaries(texts, plain, max_size=4)
@@ -97,8 +94,7 @@ REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
     GetVersions: st.builds(GetVersions, keys, numbers, numbers),
     GetByDigest: st.builds(GetByDigest, many_digests),
     GetMembers: st.builds(GetMembers),
-    AddProvider: st.builds(AddProvider, keys, numbers),
-    GetProviders: st.builds(GetProviders, keys),
+    GetContent: st.builds(GetContent, digests),
 }
 REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
@@ -110,8 +106,7 @@ REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
     VersionsReply: st.builds(VersionsReply, encoded, numbers, numbers),
     EnvelopesReply: st.builds(EnvelopesReply, encoded),
     MembersReply: st.builds(MembersReply, members),
-    ProviderAdded: st.builds(ProviderAdded),
-    ProvidersReply: st.builds(ProvidersReply, providers),
+    ContentReply: st.builds(ContentReply, st.binary(max_size=50)),
     FailedReply: st.builds(FailedReply, texts, texts, details),
 }
 requests: st.SearchStrategy[Request] = st.one_of(*REQUESTS.values())
@@ -122,10 +117,10 @@ frames = st.builds(encode_request, numbers, requests, st.text("abc-", max_size=T
 
 ONE_OF_EACH: list[Message] = [
     Hello("bzzz", "n1", "log", 5, ("/ip4/1.2.3.4",)), Ping(), Merge((b"one", b"two")), GetHeads(KEY, (DIGEST,)),
-    GetVersions(KEY, 1, 2), GetByDigest((DIGEST,)), GetMembers(), AddProvider(KEY, 9), GetProviders(KEY), Pong(1, 2, 3),
+    GetVersions(KEY, 1, 2), GetByDigest((DIGEST,)), GetMembers(), GetContent(DIGEST), Pong(1, 2, 3),
     MergeReply(2, ((1, Refusal("UCXL-422-UNPROCESSABLE", "no", {"a": 1}, False)),)), HeadsReply((DIGEST,), (b"one",)),
     VersionsReply((b"one",), 2, 1), EnvelopesReply((b"one",)),
-    MembersReply((MemberEntry(PEER, ("/a",)),)), ProviderAdded(), ProvidersReply((MemberEntry(PEER, ("/a",)),)),
+    MembersReply((MemberEntry(PEER, ("/a",)),)), ContentReply(b"one"),
     FailedReply("UCXL-503-UNAVAILABLE", "later", {"a": 1}),
 ]  # fmt: skip
 
@@ -185,7 +180,7 @@ def test_each_request_has_one_kind_of_answer_and_failed(request_type: type[Any])
         "Hello": "Hello", "Ping": "Pong", "Merge": "MergeReply", "GetHeads": "HeadsReply",
         "GetVersions": "VersionsReply",
         "GetByDigest": "EnvelopesReply", "GetMembers": "MembersReply",
-        "AddProvider": "ProviderAdded", "GetProviders": "ProvidersReply",
+        "GetContent": "ContentReply",
     }  # fmt: skip
     assert answers == [expected[request_type.__name__], "FailedReply"]
 
@@ -216,7 +211,7 @@ def test_traces_that_cannot_be_read_are_as_good_as_none(traces: object) -> None:
 
 
 def test_so_are_those_of_what_is_inside_a_message() -> None:
-    for message, at in ((ONE_OF_EACH[10], 4), (ONE_OF_EACH[14], 3), (ONE_OF_EACH[16], 3)):
+    for message, at in ((ONE_OF_EACH[9], 4), (ONE_OF_EACH[13], 3)):
         fields = fields_of(message)
         fields[at][0] = [*fields[at][0], "new", {"x": [1]}]
         assert decode(msgpack.packb(fields)).message == message
@@ -373,7 +368,8 @@ BOUNDS: list[tuple[Message, int, Any, Any]] = [
     (MergeReply(0, ()), 4, [[0, "", "x" * TEXT_MAX, {}, 1]], [[0, "", "x" * (TEXT_MAX + 1), {}, 1]]),
     (MembersReply(()), 3, [["", []]] * MEMBERS_MAX, [["", []]] * (MEMBERS_MAX + 1)),
     (MembersReply(()), 3, [["", ["x"] * ADDRESSES_MAX]], [["", ["x"] * (ADDRESSES_MAX + 1)]]),
-    (ProvidersReply(()), 3, [[PEER, []]], [[PEER]]),
+    (GetContent(DIGEST), 3, bytes(32), bytes(31)),
+    (ContentReply(b""), 3, b"", "text"),
     (FailedReply("", "", {}), 5, {str(n): n for n in range(DETAILS_MAX)}, {str(n): n for n in range(DETAILS_MAX + 1)}),
     (FailedReply("", "", {}), 5, {"a": "x" * TEXT_MAX}, {"a": "x" * (TEXT_MAX + 1)}),
     (FailedReply("", "", {}), 5, {"a": None}, {"a": [None]}),

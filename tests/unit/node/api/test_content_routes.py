@@ -34,7 +34,8 @@ async def test_a_client_that_has_the_content_is_not_sent_it_again(api: Api) -> N
     await api.put(CONTENT)
     response = await api("GET", PATH, headers={"if-none-match": f'"{NAME}"'})
     assert (response.status_code, response.content) == (304, b"")
-    assert (await api("GET", PATH, headers={"if-none-match": '"other"'})).status_code == 200
+    response = await api("GET", PATH, headers={"if-none-match": '"other"'})
+    assert (response.status_code, response.headers["ucxl-source"]) == (200, "local")
 
 
 async def test_as_json_the_content_is_text_or_base64(api: Api) -> None:
@@ -43,16 +44,19 @@ async def test_as_json_the_content_is_text_or_base64(api: Api) -> None:
     response = await api("GET", f"/v1/content/{name}", headers={"accept": JSON_TYPE})
     assert response.json()["response"]["data"] == {
         "cid": name, "content_type": "application/octet-stream", "size_bytes": 2, "content": "//4=",
-        "content_encoding": "base64",
+        "content_encoding": "base64", "source": "local",
     }  # fmt: skip
 
 
-async def test_content_that_is_not_here_is_404_and_says_that_no_other_node_was_asked(api: Api) -> None:
-    response = await api("GET", PATH)
+@pytest.mark.parametrize("consistency", ["auto", "local", "swarm"])
+async def test_content_that_is_not_here_is_404_and_says_that_no_other_node_was_asked(
+    api: Api, consistency: str
+) -> None:
+    response = await api("GET", PATH, params={"consistency": consistency, "timeout_ms": "500"})
     assert response.status_code == 404
     error = response.json()["error"]
     assert error["code"] == "UCXL-404-NOT_FOUND"
-    assert "asks no other node" in error["message"]
+    assert "no other node was asked" in error["message"]
     assert error["details"]["cid"] == NAME
 
 

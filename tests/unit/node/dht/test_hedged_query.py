@@ -11,7 +11,7 @@ import trio.testing
 from node.dht.hedged_query import PATIENCE_SECONDS, QueryResult, ask
 from node.swarm.rpc import LATE_SECONDS, Rpc
 from protocols.errors import StorageFull
-from protocols.messages import FailedReply, GetHeads, HeadsReply, ProviderAdded, Reply
+from protocols.messages import ContentReply, FailedReply, GetHeads, HeadsReply, Reply
 from protocols.policy.rtt import HEDGE_SECONDS_DEFAULT
 from protocols.ucxl import key_of
 from tests.unit.one_end import OneEnd, RecordingService, rpc_over, unanswered
@@ -145,7 +145,7 @@ async def test_a_peer_without_an_answer_is_replaced_at_once_and_not_blamed(autoj
             r.net.go("a")
             await trio.testing.wait_all_tasks_blocked()
         else:
-            await r.answer("a", FAILED if how == "an error" else ProviderAdded())
+            await r.answer("a", FAILED if how == "an error" else ContentReply(b""))
         assert r.asked == "abc"
         assert trio.current_time() == 0.0
         await r.answer("b")

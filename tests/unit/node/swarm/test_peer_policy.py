@@ -12,7 +12,7 @@ from node.swarm.limits import SwarmLimits
 from node.swarm.peer_policy import BAD_ENVELOPES_MAX, REMEMBERED_MAX, PeerPolicy
 from node.swarm.rpc import Rpc
 from protocols.message_codec import encode_request
-from protocols.messages import FailedReply, Ping, Pong, ProviderAdded, Reply, Request
+from protocols.messages import ContentReply, FailedReply, Ping, Pong, Reply, Request
 from protocols.policy.reputation import Offence
 from tests.unit.one_end import OneEnd, RecordingService
 
@@ -136,7 +136,7 @@ class Slow(RecordingService):
     def serve(self, peer: str, request: Request, trace: str) -> Awaitable[Reply]:
         async def answer() -> Reply:
             await self.may.wait()
-            return ProviderAdded()
+            return ContentReply(b"")
 
         return answer()
 
@@ -166,7 +166,7 @@ async def test_an_answer_to_something_else_is_held_against_the_peer(peer_policy:
         net.come("a")
         number = rpc.ask("a", Ping(), lambda reply: None)
         assert number is not None
-        net.answer("a", number, ProviderAdded())
+        net.answer("a", number, ContentReply(b""))
         net.answer("a", number, Pong(1, 0, 0))  # late
         net.answer("a", 999, Pong(1, 0, 0))  # from an earlier run
         assert peer_policy.limit_counters.counts.answers_wrong == peer_policy.limit_counters.counts.offences == 1

@@ -9,6 +9,7 @@ from node.swarm.limits import SwarmLimits
 from node.swarm.rpc import LATE_SECONDS, CallAbandoned, Rpc, Silent, Unreachable
 from protocols.errors import BzzzError, StorageFull
 from protocols.messages import (
+    ContentReply,
     EnvelopesReply,
     FailedReply,
     GetHeads,
@@ -16,7 +17,6 @@ from protocols.messages import (
     MergeReply,
     Ping,
     Pong,
-    ProviderAdded,
     Reply,
 )
 from tests.unit.node.swarm.rpc_stories import KEY, PONG, Caller, Clock, run
@@ -197,8 +197,8 @@ async def test_the_error_of_a_peer_is_raised_with_its_type(autojump_clock: Clock
 async def test_a_reply_of_another_kind_is_silence(autojump_clock: Clock) -> None:
     async def story(net: OneEnd, service: RecordingService, rpc: Rpc, nursery: trio.Nursery) -> None:
         for request, wrong in (
-            (Merge((b"e",)), ProviderAdded()), (Merge((b"e",)), PONG), (GetHeads(KEY, ()), EnvelopesReply(())),
-            (Ping(), ProviderAdded()),
+            (Merge((b"e",)), ContentReply(b"")), (Merge((b"e",)), PONG), (GetHeads(KEY, ()), EnvelopesReply(())),
+            (Ping(), ContentReply(b"")),
         ):  # fmt: skip
             caller = Caller(nursery, rpc, "a", request)
             asked = (await net.until_sent("a", len(net.requests("a")) + 1))[-1]

@@ -8,12 +8,12 @@ import trio.testing
 
 from node.dht.readable_heads import ReadableHeads
 from node.services.writes.kademlia_records import KademliaRecords, rfc3339
-from node.services.writes.provider_book import BURST, ProviderBook
 from node.store.memory.store import MemoryStore
 from node.swarm.peer_policy import PeerPolicy
+from protocols.cid import multihash
 from protocols.clock import version
 from protocols.envelope import Envelope, seal
-from protocols.errors import BadSignature, BzzzError, ClockAhead, Malformed, StorageFull, TooManyRequests
+from protocols.errors import BadSignature, BzzzError, ClockAhead, Malformed, StorageFull
 from protocols.kademlia.messages import Record
 from protocols.keys import PrivateKey
 from protocols.policy.signature_cache import SignatureCache
@@ -47,7 +47,6 @@ class Rig:
         self.policy = PeerPolicy()
         self.records = KademliaRecords(
             self.store,
-            ProviderBook(self.store, self.policy, now_ms=lambda: NOW),
             readable=ReadableHeads(self.store),
             verified=SignatureCache(),
             peer_policy=self.policy,
@@ -139,13 +138,14 @@ async def test_a_key_without_a_value_has_none(rig: Rig, key: bytes) -> None:
     assert await rig.records.get(key) is None
 
 
-async def test_providers_are_remembered_and_one_peer_provides_a_bounded_number_of_keys(rig: Rig) -> None:
-    multihash = b"\x12\x20" + bytes(32)
-    await rig.records.provide(PEER, multihash)
-    assert await rig.records.providers(multihash) == [PEER]
-    with pytest.raises(TooManyRequests):
-        for number in range(int(BURST) + 1):
-            await rig.records.provide(PEER, number.to_bytes(34, "big"))
+async def test_the_multihash_of_a_content_that_is_held_is_provided_and_nothing_else(rig: Rig) -> None:
+    envelope = sealed(1)
+    key = multihash(envelope.content_digest)
+    assert not await rig.records.holds(key)
+    await rig.records.put(PEER, record_of(envelope))
+    assert await rig.records.holds(key)
+    for other in (b"", KEY, envelope.content_digest, b"\x12\x21" + key[2:], key + b"x", multihash(bytes(32))):
+        assert not await rig.records.holds(other)
 
 
 @pytest.mark.parametrize(

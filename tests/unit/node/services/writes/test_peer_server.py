@@ -9,15 +9,13 @@ import trio.testing
 
 from node.services.membership.neighbours import Neighbours
 from node.services.writes.peer_server import LONG_MS, VERIFIED_AT_ONCE, PeerServer
-from node.services.writes.provider_book import BURST
 from node.store.memory.store import MemoryStore
 from node.swarm.rpc import Rpc
 from protocols.envelope import seal
-from protocols.errors import StorageFull, TooManyRequests, Unavailable
+from protocols.errors import StorageFull, Unavailable
 from protocols.keys import PrivateKey
-from protocols.messages import AddProvider, FailedReply, Merge, MergeReply, Ping, Pong, ProviderAdded, Reply
+from protocols.messages import FailedReply, Merge, MergeReply, Ping, Pong, Reply
 from protocols.policy.signature_cache import SignatureCache
-from protocols.ucxl import key_of
 from tests.unit.one_end import OneEnd, rpc_over
 
 AUTHOR = PrivateKey.from_seed(bytes(32))
@@ -154,15 +152,3 @@ async def test_a_pong_does_not_say_that_nothing_is_owed_before_that_is_known(pee
     assert await peer.answer_to(peer.ping()) == Pong(NOW, 0, 0, 3)
     peer.friends.have_their_hints = False
     assert await peer.answer_to(peer.ping()) == Pong(NOW, 1, LONG_MS, 3)
-
-
-async def test_a_peer_that_provides_ever_more_keys_is_refused(peer: Peer) -> None:
-    keys = [key_of(f"ucxl://a:r@p:t/*^/{number}") for number in range(2 * int(BURST))]
-    for number, key in enumerate(keys, start=1):
-        peer.net.ask("a", number, AddProvider(key, 1_000))
-    answers = [await peer.answer_to(number) for number in range(1, len(keys) + 1)]
-    assert answers.count(ProviderAdded()) <= BURST + 1
-    for key, answer in zip(keys, answers, strict=True):  # they are served side by side, in any order
-        is_kept = await peer.store.providers(key, now_ms=NOW) == ["a"]
-        assert is_kept is (answer == ProviderAdded())
-        assert is_kept or (isinstance(answer, FailedReply) and isinstance(answer.error, TooManyRequests))

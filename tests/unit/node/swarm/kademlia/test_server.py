@@ -1,11 +1,11 @@
 """The DHT's server: what each message of a peer is answered with, and what is refused and blamed."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import pytest
 
 from node.swarm.kademlia.contacts import Contacts
+from node.swarm.kademlia.provider_book import ProviderBook
 from node.swarm.kademlia.server import KademliaServer
 from node.swarm.peer_policy import PeerPolicy
 from protocols.errors import BadSignature, Internal, Malformed
@@ -51,7 +51,7 @@ class Values:
 
     def __init__(self) -> None:
         self.values: dict[bytes, Record] = {}
-        self.provided: list[tuple[str, bytes]] = []
+        self.held: set[bytes] = set()
         self.refusal: Exception | None = None
 
     async def get(self, key: bytes) -> Record | None:
@@ -62,16 +62,14 @@ class Values:
             raise self.refusal
         return self.values.setdefault(record.key, record)
 
-    async def provide(self, peer: str, key: bytes) -> None:
-        self.provided.append((peer, key))
-
-    async def providers(self, key: bytes) -> Sequence[str]:
-        return [peer for peer, provided in self.provided if provided == key]
+    async def holds(self, key: bytes) -> bool:
+        return key in self.held
 
 
 class Rig:
     def __init__(self) -> None:
         self.values = Values()
+        self.providers = ProviderBook()
         self.policy = PeerPolicy()
         self.heard: list[str] = []
         contacts = Contacts(
@@ -83,6 +81,7 @@ class Rig:
         self.server = KademliaServer(
             contacts,
             self.values,
+            self.providers,
             self.policy,
             on_found=lambda peer, addresses: None,
             on_stopped=lambda peer: None,
@@ -151,14 +150,53 @@ async def test_an_error_of_this_node_ends_the_stream_and_nothing_else(caplog: py
     assert rig.offences == 0
 
 
+async def providers(rig: Rig, key: bytes = KEY, *, remote: str = LAN) -> tuple[Contact, ...]:
+    answer = await rig.ask(GetProviders(key), asker=OTHERS[0], remote=remote)
+    assert answer is not None and answer.closer
+    return answer.providers
+
+
 async def test_a_peer_provides_for_itself_alone_and_gets_no_answer() -> None:
     rig = Rig()
     assert await rig.ask(AddProvider(KEY, (Contact(OTHERS[0]), Contact(ASKER)))) is None
     assert await rig.ask(AddProvider(b"another", (Contact(OTHERS[0]),))) is None
-    assert rig.values.provided == [(ASKER, KEY)]
-    answer = await rig.ask(GetProviders(KEY), asker=OTHERS[0])
-    assert answer is not None
-    assert answer.providers == (Contact(ASKER, tuple(f"{route}/p2p/{ASKER}" for route in (LAN, WORLD))),)
+    assert await providers(rig) == (Contact(ASKER, tuple(f"{route}/p2p/{ASKER}" for route in (LAN, WORLD))),)
+    assert await providers(rig, b"another") == ()
+
+
+async def test_addresses_of_a_provider_are_those_that_it_proved_or_said_itself() -> None:
+    rig = Rig()
+    claimed = f"/ip4/192.168.1.77/tcp/1/p2p/{ASKER}"
+    await rig.ask(AddProvider(KEY, (Contact(ASKER, (claimed,)),)))
+    assert claimed not in (await providers(rig))[0].addresses, "identity named others"
+    unknown = PrivateKey.from_seed(b"u" * 32).peer_id
+    of_unknown = tuple(f"/ip4/{host}/tcp/1/p2p/{unknown}" for host in ("127.0.0.1", "192.168.1.78"))
+    other = Contact(OTHERS[1], (f"/ip4/192.168.1.79/tcp/1/p2p/{OTHERS[1]}",))
+    await rig.ask(AddProvider(b"k", (Contact(unknown, of_unknown), other)), asker=unknown)
+    assert await providers(rig, b"k") == (Contact(unknown, of_unknown[1:]),)
+    assert await providers(rig, b"k", remote=HERE) == (Contact(unknown, of_unknown),)
+    assert (await providers(rig, b"k", remote=WORLD))[0].addresses == ()
+
+
+async def test_this_node_provides_what_it_holds_beside_those_that_said_so() -> None:
+    rig = Rig()
+    own = Contact(OWN, (f"{LAN}/p2p/{OWN}",))
+    await rig.ask(AddProvider(KEY, (Contact(ASKER),)))
+    rig.values.held.add(KEY)
+    assert [each.peer for each in await providers(rig)] == [OWN, ASKER]
+    rig.providers.add(KEY, Contact(OWN))
+    assert (await providers(rig)).count(own) == 1
+    for number in range(CONTACTS_MAX + 5):
+        rig.providers.add(KEY, Contact(PrivateKey.from_seed(bytes([90 + number]) * 32).peer_id))
+    assert len(await providers(rig)) == CONTACTS_MAX
+
+
+async def test_a_provider_that_this_node_does_not_deal_with_is_not_named() -> None:
+    rig = Rig()
+    await rig.ask(AddProvider(KEY, (Contact(ASKER),)))
+    rig.providers.add(KEY, Contact(OWN))
+    rig.policy.set_lists(deny=[ASKER], allow=[OTHERS[0]])
+    assert [each.peer for each in await providers(rig)] == [OWN]
 
 
 async def test_a_ping_is_answered_and_each_request_is_a_sign_of_life() -> None:
