@@ -1,6 +1,5 @@
 """One run of `bzzz sim live`: a plan that five real processes play, checked like a run of every other world."""
 
-import os
 import shlex
 import signal
 import time
@@ -17,6 +16,7 @@ from netsim.checks.violation import Violation
 from netsim.durations import DurationSummary
 from netsim.history import History, Outcome
 from netsim.history_file import history_lines
+from netsim.processes.machine_load import machine_load
 from netsim.processes.node import NodeProcessFailed
 from netsim.processes.plan import DISK_SECONDS, ERRORS_MAX, SLACK_SECONDS, live_plan
 from netsim.processes.screen import Screen
@@ -145,12 +145,6 @@ class ProcessRun:
             seconds=round(seconds, 1), command=self.command, **facts,
         )  # fmt: skip
         return 128 + self.interrupted if self.interrupted is not None else 0 if is_good else 1
-
-
-def machine_load() -> float:
-    """How many processes there were for each processor in the last minute, 1.0 at least: with more of them each waits
-    for the others at every step, and no program can promise a time."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def live_facts(history: History) -> dict[str, Any]:

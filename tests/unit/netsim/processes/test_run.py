@@ -2,22 +2,9 @@
 
 from dataclasses import replace
 
-import pytest
-
 from netsim.history import Outcome
-from netsim.processes.run import live_facts, machine_load
+from netsim.processes.run import live_facts
 from tests.unit.histories import good
-
-
-@pytest.mark.parametrize(
-    ("average", "processors", "load"), [(0.3, 2, 1.0), (2.0, 2, 1.0), (13.0, 2, 6.5), (8.0, None, 8.0)]
-)
-def test_a_busy_machine_has_more_processes_than_processors(
-    monkeypatch: pytest.MonkeyPatch, average: float, processors: int | None, load: float
-) -> None:
-    monkeypatch.setattr("os.getloadavg", lambda: (average, 99.0, 99.0))
-    monkeypatch.setattr("os.cpu_count", lambda: processors)
-    assert machine_load() == load
 
 
 def test_the_facts_of_a_run_count_hybrid_calls_at_nodes_without_a_fault() -> None:
