@@ -28,7 +28,7 @@ def test_more_connections_than_file_descriptors_end_nothing(descriptors: int, up
     with contextlib.ExitStack() as stack:
         for port in (api_port, swarm_port):
             for _ in range(260):
-                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
         time.sleep(3)  # the looks at memory, files and configuration come every two seconds at most
         assert call(ready["api"], envelope(), method="PUT", body=b"all the same")[0] in (201, 202)
         assert call(ready["api"], envelope())[1] == b"all the same"

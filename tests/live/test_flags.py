@@ -27,7 +27,7 @@ def patch(api: str, **change: object) -> tuple[int, dict[str, Any]]:
 
 def bzzz(api: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*BZZZ, *arguments, "--api", api]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
 
 
 def swarm_of_three(up: Up) -> tuple[list[Process], list[str]]:

@@ -44,8 +44,9 @@ class FileGuard:
 
     def look(self) -> str:
         """What is wrong with the files, in words; '' when they are those that the node left."""
-        self._looked_at = time.monotonic()
-        return self._look(self._expected)
+        lost = self._look(self._expected)
+        self._looked_at = -inf if lost else time.monotonic()  # after a loss each commit looks again
+        return lost
 
     def _look(self, names: Iterable[str]) -> str:
         if self._final:

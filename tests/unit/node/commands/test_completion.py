@@ -20,7 +20,7 @@ from node.config.load import profiles
 from tests.unit.node.processes import REPOSITORY
 
 SHELLS = ("bash", "zsh", "fish")
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 
 
 def script(shell: str) -> str:

@@ -64,22 +64,28 @@ def test_a_thread_that_waits_for_a_processor_is_not_slowed_by_the_disk(monkeypat
     work = CommitWork()
     processor = min(os.sched_getaffinity(0))
 
-    def turn(seconds: float) -> None:
-        until = time.perf_counter() + seconds
-        while time.perf_counter() < until:
-            sha256(DATA).digest()  # which releases the interpreter's lock
+    has_ended = threading.Event()
+
+    def turn() -> None:
+        sha256(DATA).digest()  # which releases the interpreter's lock
 
     def other() -> None:
         os.sched_setaffinity(0, {processor})
-        turn(1.0)
+        while not has_ended.is_set():
+            turn()
 
     def commit() -> None:
         os.sched_setaffinity(0, {processor})
-        work.begin()
-        work.begin_sync()
-        turn(0.8)
-        work.end_sync()
-        work.end()
+        try:
+            work.begin()
+            work.begin_sync()
+            until = time.perf_counter() + 0.8
+            while time.perf_counter() < until:
+                turn()
+            work.end_sync()
+            work.end()
+        finally:
+            has_ended.set()
 
     threads = [threading.Thread(target=other) for _ in range(3)] + [threading.Thread(target=commit)]
     for thread in threads:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.store.sqlite.file_guard import FIXED_LOOK_SECONDS, LOOK_SECONDS
+from node.store.errors import StoreFilesLost
+from node.store.sqlite.file_guard import FIXED_LOOK_SECONDS, LOOK_SECONDS, FileGuard
 from protocols.errors import Unavailable
 from tests.unit.node.store.sqlite.files import ALICE, create, envelope, opened, put
 from tests.until import until
@@ -90,6 +91,16 @@ async def test_the_next_commit_is_refused(name: str, store_path: Path) -> None:
             await put(store, envelope(2))
         assert store.last_sequence == 1
         assert "nothing is written any more" in store.last_failure
+
+
+def test_after_a_look_that_found_a_loss_no_commit_begins(store_path: Path) -> None:
+    store_path.touch()
+    guard = FileGuard(store_path)
+    guard.add(store_path.parent / "identity.key")
+    _remove_key(store_path)
+    assert "identity.key was removed" in guard.look()
+    with pytest.raises(StoreFilesLost):
+        guard.commit_begins()
 
 
 @pytest.mark.parametrize("name", MISCHIEF)
