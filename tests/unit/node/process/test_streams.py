@@ -5,13 +5,14 @@ import json
 import os
 import resource
 import signal
-import socket
 import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from node.commands import exit_codes
@@ -221,12 +222,12 @@ def test_a_node_runs_with_closed_streams_and_writes_no_log_into_its_files(
     tmp_path: Path, numbers: tuple[int, ...]
 ) -> None:
     data = tmp_path / "data"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        api = f"127.0.0.1:{probe.getsockname()[1]}"
-    arguments = ("--backend", "mock", "--data-dir", str(data), "--api", api)
+    arguments = ("--backend", "mock", "--data-dir", str(data), "--api", "127.0.0.1:0")
     process = subprocess.Popen([*BZZZ, "up", *arguments], env=environment(), preexec_fn=closed(*numbers))
+    listening = partial(psutil.Process(process.pid).net_connections, kind="tcp4")
     try:
+        block_until(listening, what="the node listens", seconds=60)  # its ready line goes nowhere
+        api = f"127.0.0.1:{listening()[0].laddr.port}"
         block_until(lambda: bzzz("id", "--api", api).exit_code == 0, what="the node answers", seconds=60)
         put(CONTENT, "--api", api)
         process.send_signal(signal.SIGTERM)
