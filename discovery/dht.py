@@ -32,7 +32,9 @@ LOOKED_UP_MAX = 9
 """Keys that are looked up at once: that of the network, and those of the first capabilities."""
 
 
-class Provider(Protocol):
+class KeyProvider(Protocol):
+    """A peer that says that it provides a key."""
+
     @property
     def peer(self) -> str: ...
     @property
@@ -46,7 +48,7 @@ class ProviderDHT(Protocol):
         """Announce that this node provides a key; return how many peers recorded it."""
         ...
 
-    async def find_providers(self, key: bytes, *, timeout: float | None = None) -> Sequence[Provider]: ...
+    async def find_providers(self, key: bytes, *, timeout: float | None = None) -> Sequence[KeyProvider]: ...
 
 
 class RendezvousFinder:
@@ -152,7 +154,7 @@ class RendezvousFinder:
 
     async def _look_up(self, key: bytes, sightings: Sightings) -> None:
         started = trio.current_time()
-        found: Sequence[Provider] = ()
+        found: Sequence[KeyProvider] = ()
         self._calls["look up"] += 1
         try:
             found = await self._dht.find_providers(key, timeout=CALL_SECONDS)

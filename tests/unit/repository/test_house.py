@@ -83,17 +83,8 @@ def test_no_two_classes_have_one_name() -> None:
         for node in definitions(path):
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(place(path, node))
-    shared = {name: found for name, found in places.items() if len(found) > 1 and name not in NAMESAKES}
+    shared = {name: found for name, found in places.items() if len(found) > 1}
     assert shared == {}, "a reader who searches for the name finds the wrong one: rename one of them"
-
-
-NAMESAKES = {
-    # Messages of the store protocol and of the DHT, which both protocols call so.
-    "AddProvider",
-    "GetProviders",
-    # What the rendezvous finder needs to know of a provider, and what the DHT answers with.
-    "Provider",
-}
 
 
 def test_no_name_says_told_instead_of_what_it_holds() -> None:
