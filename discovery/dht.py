@@ -95,7 +95,7 @@ class RendezvousFinder:
         )
 
     async def run(self, sightings: Sightings) -> None:
-        self._provided.clear()  # whoever was told before may be gone
+        self._provided.clear()  # the peers that recorded it before may be gone
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._provide)
             nursery.start_soon(self._look, sightings)

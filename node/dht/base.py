@@ -267,6 +267,6 @@ class DHT(Protocol):
         ...
 
     async def find_providers(self, key: bytes, *, timeout: float | None = None) -> tuple[Provider, ...]:
-        """Who provides a key, as this node and other peers know. The addresses are what peers say: whoever dials one
-        makes sure that it leads to the provider."""
+        """Who provides a key, as this node and other peers know. The addresses are what peers say: a caller that
+        dials one makes sure that it leads to the provider."""
         ...

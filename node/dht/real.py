@@ -313,7 +313,7 @@ class RealDHT:
         for contact in self._kademlia.providers.providers(key):
             found.setdefault(contact.peer, contact)
         if not found and (result is None or result.outcome is LookupOutcome.UNSETTLED):
-            raise Unavailable("too few peers of the DHT answered; whether somebody provides it is not known now")
+            raise Unavailable("too few peers of the DHT answered; whether any peer provides it is not known now")
         return tuple(Provider(peer=each.peer, addresses=each.addresses) for _, each in sorted(found.items()))
 
 

@@ -1,8 +1,8 @@
 """Provider records: which peers said that they provide a key, each until it expires.
 
 Source: the libp2p kad-dht specification: a record lasts 48 hours, and its provider announces it again every 22 hours.
-The records of a peer, of a key, of a key in one public subnet, and in all are bounded. Where there is no room, whoever
-has the most loses its oldest record: a flood of one peer pushes out its own records, and a peer that announces a few
+The records of a peer, of a key, of a key in one public subnet, and in all are bounded. Where there is no room, the peer
+with the most loses its oldest record: a flood of one peer pushes out its own records, and a peer that announces a few
 keys keeps them, however much others announce. The result depends on the order of the announcements alone.
 """
 

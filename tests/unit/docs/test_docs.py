@@ -188,6 +188,23 @@ def test_no_docstring_or_comment_refers_to_a_document_that_is_not_here() -> None
     assert wrong == []
 
 
+VAGUE = re.compile(r"\b(whoever|somebody)\b", re.IGNORECASE)
+
+
+def test_texts_name_who_does_something() -> None:
+    """In documents, docstrings, comments and messages of the program, as `CONTRIBUTING.md` says."""
+    files = [
+        path for path in (*documents(), *sources()) if path.name != "CONTRIBUTING.md" and _parts(path)[0] != "tests"
+    ]
+    wrong = [
+        f"{name_of(path)}:{number}: {found[0]}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (found := VAGUE.search(line))
+    ]
+    assert wrong == [], "name the peer, the node, the caller or the operator that is meant"
+
+
 # -- the checks themselves ----------------------------------------------------------------------------------------
 
 
