@@ -1,5 +1,6 @@
 """Many seeds of one scenario, over several processes: a summary of each run, in the order of the seeds."""
 
+import ctypes
 import gc
 import signal
 import time
@@ -9,6 +10,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.sharedctypes import RawValue
+from typing import Any
 
 from netsim.report import failure_report
 from netsim.scenario.model import Scenario
@@ -20,6 +23,8 @@ BATCHES_AHEAD = 4
 """Batches for each process that are submitted ahead: no process is idle while one seed takes long."""
 INTERRUPT_SECONDS = 0.2
 """How long Ctrl-C may go unnoticed."""
+_is_over: Any = None
+"""In a worker: whether its parent wants no more runs, in memory that they share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +65,9 @@ def play_many(name: str, scenario: Scenario, seeds: Iterable[int], *, jobs: int 
         return
     left = iter(seeds)
     under_way: deque[Future[list[Summary]]] = deque()
+    is_over = RawValue(ctypes.c_bool, False)
     with _without_interrupts():
-        pool = ProcessPoolExecutor(max_workers=jobs, initializer=_leave_interrupts_to_the_parent)
+        pool = ProcessPoolExecutor(max_workers=jobs, initializer=_begin_worker, initargs=(is_over,))
     try:
         while True:
             with _without_interrupts():
@@ -75,6 +81,7 @@ def play_many(name: str, scenario: Scenario, seeds: Iterable[int], *, jobs: int 
                     wait([first], timeout=INTERRUPT_SECONDS)
             yield from first.result()
     finally:
+        is_over.value = True
         with _without_interrupts():
             pool.shutdown(cancel_futures=True)
 
@@ -94,13 +101,16 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    """A worker finishes the batch that it has begun, and the parent submits no more."""
+def _begin_worker(is_over: Any) -> None:
+    """Interrupts are left to the parent, which submits no more then: a worker finishes the run that it has begun."""
+    global _is_over
+    _is_over = is_over
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _play_batch(name: str, scenario: Scenario, seeds: Iterable[int]) -> list[Summary]:
-    return [_play_one(name, scenario, seed) for seed in seeds]
+    """Batches that wait in a worker's queue cannot be cancelled: they play nothing when no more runs are wanted."""
+    return [_play_one(name, scenario, seed) for seed in seeds if not _is_over.value]
 
 
 def _play_one(name: str, scenario: Scenario, seed: int) -> Summary:

@@ -26,8 +26,8 @@ ADDRESS = "ucxl://agent:role@project:task/*^/thing"
 KEY = key_of(ADDRESS)
 STORE_DEADLINE_SECONDS = 2.0
 SETTINGS = Settings(deadline_ms=2000, real_deadline_ms=3000, store_deadline_ms=int(STORE_DEADLINE_SECONDS * 1000))
-"""Longer deadlines than the defaults of the swarm, and a shorter one of the disk: a busy machine fails no test, and none
-waits for long."""
+"""Longer deadlines than the defaults of the swarm, and a shorter one of the disk: a busy machine fails no test, and no
+test waits for long."""
 
 
 def now_ms() -> int:
