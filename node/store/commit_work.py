@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 SLOW_SECONDS: Final = 0.05
 """What a commit was spent on is looked up when it took so long: that costs a read of a file of the system."""
+READ_SECONDS: Final = 0.005
+"""How old the count of waits before a commit may be: to read it costs as much as a tenth of a quick commit."""
 
 
 class Spent(NamedTuple):
@@ -29,6 +31,8 @@ class CommitWork:
     """The commit that is under way, or the last one. The thread that commits notes how far it is; any thread reads."""
 
     def __init__(self) -> None:
+        self._read_at, self._read_of, self._ready_before = 0.0, 0, 0.0
+        """When the waits of which thread were read, and what they were."""
         self.hand_over()
 
     def hand_over(self) -> None:
@@ -36,13 +40,14 @@ class CommitWork:
         self._handed_over = perf_counter()
         self._thread = 0
         self._begun = self._synced_from = self._synced_until = self._ended = 0.0
-        self._ready_before = self._waited = 0.0
+        self._waited = 0.0
 
     def begin(self) -> None:
         """Called in the thread: it begins."""
-        self._thread = threading.get_native_id()
-        self._ready_before = ready_seconds(self._thread)
-        self._begun = perf_counter()
+        thread, now = threading.get_native_id(), perf_counter()
+        if thread != self._read_of or now - self._read_at > READ_SECONDS:
+            self._read_at, self._read_of, self._ready_before = now, thread, ready_seconds(thread)
+        self._thread, self._begun = thread, perf_counter()
 
     def begin_sync(self) -> None:
         self._synced_from = perf_counter()

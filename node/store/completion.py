@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import outcome
 import trio
@@ -22,7 +22,7 @@ class Completion(Generic[T]):
 
     def __init__(self) -> None:
         self._task: trio.lowlevel.Task | None = None
-        self._outcome: outcome.Outcome[T] | None = None
+        self._outcome: outcome.Outcome[Any] | None = None
 
     def succeed(self, value: T) -> None:
         self._end(outcome.Value(value))
@@ -31,19 +31,19 @@ class Completion(Generic[T]):
         """Pass a new error object to each completion: raising adds a traceback to the object."""
         self._end(outcome.Error(error))
 
-    def _end(self, result: outcome.Outcome[T]) -> None:
-        self._outcome = result
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
+    def _end(self, result: outcome.Outcome[Any]) -> None:
+        if self._task is None:
+            self._outcome = result
+        else:
+            trio.lowlevel.reschedule(self._task, result)
             self._task = None
 
     async def wait(self) -> T:
         """Return the result or raise the error. A checkpoint, and cancellable, only while there is neither yet."""
-        if self._outcome is None:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._leave)
-        assert self._outcome is not None
-        return self._outcome.unwrap()
+        if self._outcome is not None:
+            return cast(T, self._outcome.unwrap())
+        self._task = trio.lowlevel.current_task()
+        return cast(T, await trio.lowlevel.wait_task_rescheduled(self._leave))
 
     def _leave(self, _: object) -> trio.lowlevel.Abort:
         self._task = None

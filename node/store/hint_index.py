@@ -16,14 +16,11 @@ CHUNK_BITS = 4096
 class SequenceSet:
     """A set of sequences, read in ascending order."""
 
-    __slots__ = ("_chunks", "_count")
+    __slots__ = ("_chunks", "count")
 
     def __init__(self) -> None:
         self._chunks: dict[int, int] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
+        self.count = 0
 
     def __contains__(self, sequence: int) -> bool:
         return bool(self._chunks.get(sequence // CHUNK_BITS, 0) >> sequence % CHUNK_BITS & 1)
@@ -35,7 +32,7 @@ class SequenceSet:
         if bits & bit:
             return False
         self._chunks[chunk] = bits | bit
-        self._count += 1
+        self.count += 1
         return True
 
     def discard(self, sequence: int) -> bool:
@@ -48,7 +45,7 @@ class SequenceSet:
             del self._chunks[chunk]
         else:
             self._chunks[chunk] = bits ^ bit
-        self._count -= 1
+        self.count -= 1
         return True
 
     def first(self) -> int | None:
@@ -90,19 +87,26 @@ class HolderHints:
         self._queue: list[tuple[int, int]] = []
         """(due at, sequence) of the postponed ones, the earliest first; an entry that `_due_at` contradicts is void."""
 
-    def __len__(self) -> int:
+    @property
+    def pending(self) -> int:
         """The number of pending hints."""
-        return len(self.due) + len(self.postponed)
+        return self.due.count + self.postponed.count
 
     def __contains__(self, sequence: int) -> bool:
-        return (
-            sequence in self.due
-            or (len(self.postponed) > 0 and sequence in self.postponed)
-            or (len(self.quarantined) > 0 and sequence in self.quarantined)
+        return sequence in self.due or self._is_later(sequence)
+
+    def _is_later(self, sequence: int) -> bool:
+        """Whether it is postponed or in quarantine, which few are."""
+        return (self.postponed.count > 0 and sequence in self.postponed) or (
+            self.quarantined.count > 0 and sequence in self.quarantined
         )
 
+    def add_due(self, sequence: int) -> bool:
+        """Add a hint that is due; False when there is one already."""
+        return not self._is_later(sequence) and self.due.add(sequence)
+
     def remove(self, sequence: int) -> bool:
-        if self.postponed.discard(sequence):
+        if self.postponed.count and self.postponed.discard(sequence):
             del self._due_at[sequence]
             return True
         return self.due.discard(sequence) or self.quarantined.discard(sequence)
@@ -113,7 +117,7 @@ class HolderHints:
         heappush(self._queue, (next_try_ms, sequence))
 
     def next_due(self) -> int | None:
-        if self.due:
+        if self.due.count:
             return 0
         queue = self._queue
         while queue and self._due_at.get(queue[0][1]) != queue[0][0]:
@@ -146,11 +150,11 @@ class HintIndex:
         hints = self._holders.get(holder)
         if hints is None:
             hints = self._holders[holder] = HolderHints()
-        elif sequence in hints:
-            return False
         if not is_refused and not next_try_ms:
-            hints.due.add(sequence)
-        elif is_refused:
+            return hints.add_due(sequence)
+        if sequence in hints:
+            return False
+        if is_refused:
             hints.quarantined.add(sequence)
             self.quarantined_count += 1
         else:
@@ -162,10 +166,10 @@ class HintIndex:
         hints = self._holders.get(holder)
         if hints is None:
             return False
-        quarantined = len(hints.quarantined)
+        quarantined = hints.quarantined.count
         was_there = hints.remove(sequence)
-        self.quarantined_count -= quarantined - len(hints.quarantined)
-        if not hints.due and not hints.postponed and not hints.quarantined:
+        self.quarantined_count -= quarantined - hints.quarantined.count
+        if not hints.due.count and not hints.postponed.count and not hints.quarantined.count:
             del self._holders[holder]
         return was_there
 
@@ -210,7 +214,7 @@ class HintIndex:
         hints = self._holders.pop(holder, None)
         if hints is None:
             return []
-        self.quarantined_count -= len(hints.quarantined)
+        self.quarantined_count -= hints.quarantined.count
         return sorted([*hints.due.after(0), *hints.postponed.after(0), *hints.quarantined.after(0)])
 
     # -- questions --------------------------------------------------------------------------------------------
@@ -258,14 +262,14 @@ class HintIndex:
 
     def pending_by_holder(self) -> dict[str, int]:
         """The number of pending hints, by holder."""
-        return {holder: count for holder in sorted(self._holders) if (count := len(self._holders[holder]))}
+        return {holder: hints.pending for holder, hints in sorted(self._holders.items()) if hints.pending}
 
     def total_by_holder(self) -> dict[str, int]:
         """The number of hints, in quarantine or not, by holder."""
-        return {holder: len(hints) + len(hints.quarantined) for holder, hints in sorted(self._holders.items())}
+        return {holder: hints.pending + hints.quarantined.count for holder, hints in sorted(self._holders.items())}
 
     def pending_count(self) -> int:
-        return sum(map(len, self._holders.values()))
+        return sum([hints.pending for hints in self._holders.values()])
 
     def pending_writes(self) -> int:
         """The number of writes with at least one pending hint. For a million of them this takes a millisecond."""

@@ -98,9 +98,9 @@ class Merger:
         digest = incoming.item.digest
         known = self._lookup.versions.get(digest)
         outcome = self._add(incoming, now_ms) if known is None else self._merge_known(known, incoming, now_ms)
-        if incoming.origin is Origin.LOCAL and incoming.idempotency_key is not None:
+        if incoming.idempotency_key is not None and incoming.origin is Origin.LOCAL:
             self._buffer.idempotency.append((incoming.idempotency_key, digest, now_ms))
-        if digest in self.staged and (isinstance(incoming.item, Envelope) or outcome.is_completion):
+        if self.staged and digest in self.staged and (isinstance(incoming.item, Envelope) or outcome.is_completion):
             self._buffer.unstaged.append(digest)
         return outcome
 
@@ -116,12 +116,15 @@ class Merger:
         if key_id is None:
             key_id = self._add_key(item)
         is_local = origin is Origin.LOCAL
-        is_reissued = (key_id, item.author) in lookup.reissues.get(digest, ())
+        is_reissued = bool(lookup.reissues) and (key_id, item.author) in lookup.reissues.get(digest, ())
         is_head = not self._has_later_child(digest, key_id, version) and not is_reissued
         if is_head:
             rows.heads[key_id, sequence] = None
-        superseded = self._end_parents(digest, key_id, version, item.parents)
-        superseded += self._end_reissued(item.reissues, sequence, key_id, item.author)
+        superseded: tuple[bytes, ...] = ()
+        if item.parents:
+            superseded = self._end_parents(digest, key_id, version, item.parents)
+        if item.meta:
+            superseded += self._end_reissued(item.reissues, sequence, key_id, item.author)
         content_id = self._content_id(item, sequence, sequence)
         rows.versions.append((
             sequence, digest, key_id, version, item.author, item.deleted, ORIGIN_NUMBERS[origin], is_local, now_ms,
@@ -130,17 +133,18 @@ class Merger:
         if not is_first:
             more = Count(1, int(is_reissued), int(content_id is not None))
             rows.count_changes.append(CountChange(key_id, (version, item.author, digest), more))
-        self.prefixes.digests.add(digest_prefix(digest), sequence)
-        lookup.versions[digest] = KnownVersion(
-            sequence, key_id, version, item.author, content_id, is_local, is_reissued=False, is_lost=False
-        )
+        if lookup.is_named_again:
+            lookup.versions[digest] = KnownVersion(
+                sequence, key_id, version, item.author, content_id, is_local, is_reissued=False, is_lost=False
+            )
         new_hints: tuple[str, ...] = ()
         new_acknowledged: tuple[str, ...] = ()
         if is_local and (holders or acknowledged):
             new_acknowledged = tuple(dict.fromkeys(acknowledged))
-            new_hints = tuple(holder for holder in dict.fromkeys(holders) if holder not in new_acknowledged)
-            rows.hints += [(self.holders.of(holder), sequence) for holder in new_hints]
-            rows.acknowledged += [(sequence, self.holders.of(holder)) for holder in new_acknowledged]
+            new_hints = tuple([holder for holder in dict.fromkeys(holders) if holder not in new_acknowledged])
+            holder_id = self.holders.of
+            rows.hints += [(holder_id(holder), sequence) for holder in new_hints]
+            rows.acknowledged += [(sequence, holder_id(holder)) for holder in new_acknowledged]
         return MergeOutcome(
             incoming, now_ms, sequence, True, is_head, is_first, superseded, new_hints, new_acknowledged,
             is_completion=content_id is not None and not isinstance(item, Envelope),
@@ -149,7 +153,6 @@ class Merger:
     def _add_key(self, item: Envelope | Notice) -> int:
         self._last_key_id += 1
         self._lookup.key_ids[item.key] = self._last_key_id
-        self.prefixes.keys.add(key_prefix(item.key), self._last_key_id)
         self._buffer.keys.append((self._last_key_id, item.key, item.address))
         return self._last_key_id
 
@@ -163,7 +166,6 @@ class Merger:
             return known.id if known is not None and known.size_bytes == item.content_size else None
         if known is None:
             known = KnownContent(entry, item.content_size)
-            self.prefixes.contents.add(digest_prefix(item.content_digest), entry)
             self._buffer.contents.append((entry, item.content_digest, sequence, item.content))
         elif not known.is_whole:
             known = KnownContent(known.id, item.content_size)
@@ -331,6 +333,13 @@ class Merger:
 
     def _write_buffer(self) -> None:
         rows, self._buffer = self._buffer, RowBuffer()
+        prefixes = self.prefixes
+        if rows.versions:
+            prefixes.digests.add([(digest_prefix(digest), sequence) for sequence, digest, *_ in rows.versions])
+        if rows.keys:
+            prefixes.keys.add([(key_prefix(key), key_id) for key_id, key, _ in rows.keys])
+        if rows.contents:
+            prefixes.contents.add([(digest_prefix(digest), content_id) for content_id, digest, *_ in rows.contents])
         self._lookup.has_orphans = rows.write(self._db) or self._lookup.has_orphans
         if rows.count_changes:
             self.blocks.update(rows.count_changes)

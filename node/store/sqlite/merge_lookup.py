@@ -55,6 +55,8 @@ class MergeLookup:
         """By digest: (key id, author) of the versions that claim to replace it."""
         self.has_orphans = False
         self.has_reissues = False
+        self.is_named_again = False
+        """Whether a digest is named twice in the run: then a version of the run may be known, or a parent, later on."""
         self.load()
 
     def load(self) -> None:
@@ -73,9 +75,14 @@ class MergeLookup:
 
     def read(self, items: Sequence[Envelope | Notice]) -> None:
         db, prefixes = self._db, self._prefixes
-        digests = list(
-            dict.fromkeys([digest for item in items for digest in (item.digest, *item.parents, *item.reissues)])
-        )
+        named = [item.digest for item in items]
+        for item in items:
+            if item.parents:
+                named += item.parents
+            if item.meta:
+                named += item.reissues
+        digests = list(dict.fromkeys(named))
+        self.is_named_again = len(digests) < len(named)
         for places, values in placeholders(prefixes.digests.find(db, [digest_prefix(digest) for digest in digests])):
             for digest, *row in db.execute(
                 "SELECT digest, sequence, key_id, version, author, content_id, is_local, reissued_as IS NOT NULL, "

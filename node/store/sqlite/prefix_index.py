@@ -23,8 +23,10 @@ MEMTABLE_ROWS_MAX: Final = 16_384
 FLUSH_ROWS_MIN: Final = 32
 """How many entries are flushed with a commit, at least."""
 
-_Memtable = dict[bytes, dict[bytes, int | tuple[int, ...]]]
-"""Row ids by prefix, in parts by the prefix's first byte: so that a flush never sorts the whole at once."""
+Entry = tuple[bytes, int]
+"""A prefix, and the id of a row."""
+_Memtable = dict[bytes, int | tuple[int, ...]]
+"""Row ids by prefix."""
 
 
 class PrefixIndex:
@@ -41,13 +43,14 @@ class PrefixIndex:
         """The last committed row."""
         self._flush_until = 0
         """The last row of the memtable that is flushed."""
-        self._parts: list[bytes] = []
-        """The parts whose flush has not begun, the next one last."""
-        self._part: list[tuple[bytes, int]] = []
+        self._parts: list[list[bytes]] = []
+        """The prefixes whose flush has not begun, by their first byte, the next part last: so that a flush never sorts
+        the whole at once."""
+        self._part: list[Entry] = []
         """The remaining entries of the part whose flush has begun, the next one last."""
         # What the current transaction did.
-        self._added: list[tuple[bytes, int]] = []
-        self._flushed: list[tuple[bytes, int]] = []
+        self._added: list[Entry] = []
+        self._flushed: list[Entry] = []
 
     def load(self, db: sqlite3.Connection) -> None:
         """Read the rows that are not in the index on the disk. Readers find all earlier entries meanwhile."""
@@ -68,10 +71,15 @@ class PrefixIndex:
     def is_flushing(self) -> bool:
         return bool(self._memtables[0])
 
-    def add(self, prefix: bytes, row_id: int) -> None:
-        """A row is being written. Readers may find its id before the row is visible to them, and then find no row."""
-        _put(self._memtables[1], prefix, row_id)
-        self._added.append((prefix, row_id))
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Rows are being written. Readers may find their ids before they can see the rows, and then find none."""
+        newest, new = self._memtables[1], dict(entries)
+        if len(new) == len(entries) and newest.keys().isdisjoint(new):
+            newest.update(new)
+        else:
+            for prefix, row_id in entries:
+                _put(newest, prefix, row_id)
+        self._added += entries
 
     def restore(self, db: sqlite3.Connection, prefix: bytes, row_id: int) -> None:
         """Write the entry of a row again that the index on the disk may have lost."""
@@ -82,14 +90,17 @@ class PrefixIndex:
         """Candidates in the memtables. Look here first and on the disk after that, never the other way round."""
         found: list[int] = []
         for memtable in self._memtables:
-            row_ids = memtable.get(prefix[:1], {}).get(prefix)
+            row_ids = memtable.get(prefix)
             if row_ids is not None:
                 found += _as_tuple(row_ids)
         return found
 
     def find(self, db: sqlite3.Connection, prefixes: Sequence[bytes]) -> list[int]:
         """Candidates for all of these prefixes, in memory and on the disk."""
-        found = [row_id for prefix in prefixes for row_id in self.in_memory(prefix)]
+        found: list[int] = []
+        flushing, newest = self._memtables
+        if not (newest.keys().isdisjoint(prefixes) and flushing.keys().isdisjoint(prefixes)):
+            found = [row_id for prefix in prefixes for row_id in self.in_memory(prefix)]
         for places, values in placeholders(prefixes):
             found += [
                 row_id for (row_id,) in db.execute(f"SELECT id FROM {self._table} WHERE prefix IN {places}", values)
@@ -104,10 +115,11 @@ class PrefixIndex:
         run = self._flushed
         while (everything or len(run) < count) and (self._part or self._parts):
             if not self._part:
-                part = self._memtables[0][self._parts.pop()]
+                flushing = self._memtables[0]
                 self._part = sorted(
-                    [(prefix, each) for prefix, row_ids in part.items() for each in _as_tuple(row_ids)], reverse=True
-                )
+                    [(prefix, each) for prefix in self._parts.pop() for each in _as_tuple(flushing[prefix])],
+                    reverse=True,
+                )  # fmt: skip
             run.append(self._part.pop())
         insert(db, f"{self._table} (prefix, id)", run, verb="INSERT OR IGNORE")
         if not self._part and not self._parts:
@@ -126,7 +138,10 @@ class PrefixIndex:
     def _start_flush_if_full(self) -> None:
         if not self.is_flushing and self._newest_count >= MEMTABLE_ROWS_MAX:
             self._memtables = flushing, _ = self._memtables[1], {}
-            self._parts = sorted(flushing, reverse=True)
+            parts: dict[bytes, list[bytes]] = {}
+            for prefix in flushing:
+                parts.setdefault(prefix[:1], []).append(prefix)
+            self._parts = [parts[first] for first in sorted(parts, reverse=True)]
             self._flush_until, self._newest_count = self._last_id, 0
 
     def rolled_back(self, db: sqlite3.Connection) -> None:
@@ -140,23 +155,19 @@ class PrefixIndex:
 
 
 def _put(memtable: _Memtable, prefix: bytes, row_id: int) -> None:
-    part = memtable.setdefault(prefix[:1], {})
-    row_ids = part.get(prefix)
+    row_ids = memtable.get(prefix)
     if row_ids is None:
-        part[prefix] = row_id
+        memtable[prefix] = row_id
     else:  # the same prefix twice: not by chance, but an attacker can search for one
-        part[prefix] = (*_as_tuple(row_ids), row_id)
+        memtable[prefix] = (*_as_tuple(row_ids), row_id)
 
 
 def _take(memtable: _Memtable, prefix: bytes, row_id: int) -> None:
-    part = memtable[prefix[:1]]
-    left = tuple(each for each in _as_tuple(part[prefix]) if each != row_id)
+    left = tuple(each for each in _as_tuple(memtable[prefix]) if each != row_id)
     if left:
-        part[prefix] = left
+        memtable[prefix] = left
     else:
-        del part[prefix]
-    if not part:
-        del memtable[prefix[:1]]
+        del memtable[prefix]
 
 
 def _as_tuple(row_ids: int | tuple[int, ...]) -> tuple[int, ...]:

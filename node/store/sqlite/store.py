@@ -230,21 +230,22 @@ class SqliteStore:
         return [self._publish(outcome) for outcome in outcomes]
 
     def _publish(self, outcome: MergeOutcome) -> Merged:
-        item = outcome.incoming.item
+        item, sequence, is_new = outcome.incoming.item, outcome.sequence, outcome.is_new
         if outcome.is_completion:
             self._heads.drop(item.key)
-        elif outcome.is_new:
+        elif is_new:
             self._heads.publish(item, outcome)
-        if outcome.is_new and outcome.sequence > self._counted_until:  # else it was counted when its notice came
-            self._counted_until = outcome.sequence
-            self._version_count += 1
-        if outcome.is_new and item.version > self._latest_version:
-            self._latest_version = item.version
-        if self.damage.set_aside and outcome.is_new:
-            self._reads.restored(item.digest)
+        if is_new:
+            if sequence > self._counted_until:  # else it was counted when its notice came
+                self._counted_until = sequence
+                self._version_count += 1
+            if item.version > self._latest_version:
+                self._latest_version = item.version
+            if self.damage.set_aside:
+                self._reads.restored(item.digest)
         if outcome.incoming.origin is Origin.LOCAL:
             self._hints.publish(outcome)
-        return Merged(outcome.sequence, outcome.is_new)
+        return Merged(sequence, is_new)
 
     async def reissue(self, digest: bytes, replacement: Envelope, holders: tuple[str, ...], *, now_ms: int) -> Merged:
         merged: Merged = await self._writer.submit(

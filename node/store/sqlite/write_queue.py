@@ -118,4 +118,11 @@ class WriteQueue:
 def _lookups(operation: MergeRequest | Operation) -> int:
     if not isinstance(operation, MergeRequest):
         return 0
-    return sum([len(incoming.item.parents) + len(incoming.item.reissues) for incoming in operation.batch])
+    count = 0
+    for incoming in operation.batch:
+        item = incoming.item
+        if item.parents:
+            count += len(item.parents)
+        if item.meta:
+            count += len(item.reissues)
+    return count

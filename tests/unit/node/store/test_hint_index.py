@@ -23,7 +23,7 @@ def test_a_sequence_set_is_a_set_in_order(steps: list[tuple[bool, int]], after: 
             plain.discard(sequence)
     assert list(kept.after(0)) == sorted(plain)
     assert list(kept.after(after)) == sorted(each for each in plain if each > after)
-    assert len(kept) == len(plain)
+    assert kept.count == len(plain)
     assert kept.first() == min(plain, default=None)
     assert all(each in kept for each in plain)
 

@@ -178,7 +178,7 @@ def test_a_reader_misses_nothing_while_a_commit_is_rolled_back(tables: Tables) -
 def in_memory(tables: Tables) -> int:
     """The entries in memory. Private: no answer depends on their number."""
     digests = tables.transaction.prefixes.digests
-    return sum(len(part) for memtable in digests._memtables for part in memtable.values())
+    return sum(map(len, digests._memtables))
 
 
 def test_memory_is_bounded_when_every_second_transaction_fails(tables: Tables) -> None:
@@ -230,7 +230,7 @@ def test_entries_with_the_same_prefix_are_all_found() -> None:
         for number in range(1, 3 * FULL):
             prefix = b"same" if number % 3 else b"%d" % number
             db.execute("INSERT INTO things VALUES (?, ?)", (prefix, number))
-            index.add(prefix, number)
+            index.add([(prefix, number)])
             index.flush(db)
             index.committed()
             assert sorted(index.find(db, [b"same"])) == [n for n in range(1, number + 1) if n % 3]
