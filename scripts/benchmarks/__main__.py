@@ -9,7 +9,7 @@ from benchmarks.figures import Figure, as_json, as_table, machine
 from benchmarks.plots import draw
 
 BENCHES = (
-    "machine", "backends", "metrics", "store", "histories", "processes", "swarm", "http", "connections",
+    "machine", "backends", "metrics", "store", "puts", "histories", "processes", "swarm", "http", "connections",
     "recovery", "discovery", "kademlia", "killed", "js_libp2p",
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ def main() -> int:
         "--against",
         type=Path,
         metavar="FOLDER",
-        help="the bench http: this in turns with another checkout",
+        help="the benches puts and http: this in turns with another checkout",
     )
     options = parser.parse_args()
     unknown = [name for name in options.benches if name not in BENCHES]
@@ -35,7 +35,7 @@ def main() -> int:
     for name in options.benches or BENCHES:
         print(f"bench {name} ...", file=sys.stderr, flush=True)
         bench = importlib.import_module(f"benchmarks.{name}")
-        figures.extend(bench.run(options.against) if name == "http" else bench.run())
+        figures.extend(bench.run(options.against) if name in ("puts", "http") else bench.run())
     print(as_json(figures) if options.json else f"{machine()}\n\n{as_table(figures)}")
     if options.plots is not None:
         for path in draw(figures, options.plots):

@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from node.store.sqlite.rows import insert, placeholders
+from node.store.sqlite.rows import insert, placeholders, selecting
 
 MEMTABLE_ROWS_MAX: Final = 16_384
 """A memtable with so many entries is flushed. At most twice as many rows are read when a store is opened."""
@@ -102,9 +102,8 @@ class PrefixIndex:
         if not (newest.keys().isdisjoint(prefixes) and flushing.keys().isdisjoint(prefixes)):
             found = [row_id for prefix in prefixes for row_id in self.in_memory(prefix)]
         for places, values in placeholders(prefixes):
-            found += [
-                row_id for (row_id,) in db.execute(f"SELECT id FROM {self._table} WHERE prefix IN {places}", values)
-            ]
+            query = selecting("id", self._table, "prefix", places)
+            found += [row_id for (row_id,) in db.execute(query, values)]
         return list(dict.fromkeys(found))
 
     def flush(self, db: sqlite3.Connection, *, everything: bool = False) -> None:

@@ -46,11 +46,7 @@ class RowBuffer:
             # The plus keeps SQLite from trying every key with every sequence; a sequence has one key anyway.
             db.execute(f"DELETE FROM heads WHERE key_id IN {key_places} AND +sequence IN {places}", key_ids + sequences)
         insert(db, "heads (key_id, sequence)", list(self.heads))
-        for places, values in placeholders(self.arrived_parents):
-            db.execute(f"DELETE FROM orphans WHERE parent IN {places}", values)
-        arrived = set(self.arrived_parents)
-        orphans = [orphan for orphan in self.orphans if orphan[0] not in arrived]
-        insert(db, "orphans (parent, child, key_id, version)", orphans, verb="INSERT OR IGNORE")
+        orphans = self._write_orphans(db) if self.orphans or self.arrived_parents else []
         insert(db, "reissues (reissued, sequence)", self.reissues, verb="INSERT OR IGNORE")
         insert(db, "hints (holder, sequence)", self.hints)
         insert(db, "acknowledged (sequence, holder)", self.acknowledged)
@@ -58,3 +54,12 @@ class RowBuffer:
         for places, values in placeholders(self.unstaged):
             db.execute(f"DELETE FROM staged WHERE digest IN {places}", values)
         return bool(orphans)
+
+    def _write_orphans(self, db: sqlite3.Connection) -> list[tuple[bytes, bytes, int, int]]:
+        """Return those that were written: the parents of the others came in the same run."""
+        for places, values in placeholders(self.arrived_parents):
+            db.execute(f"DELETE FROM orphans WHERE parent IN {places}", values)
+        arrived = set(self.arrived_parents)
+        orphans = [orphan for orphan in self.orphans if orphan[0] not in arrived]
+        insert(db, "orphans (parent, child, key_id, version)", orphans, verb="INSERT OR IGNORE")
+        return orphans

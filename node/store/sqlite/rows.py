@@ -88,6 +88,10 @@ def notice_in(row: Sequence[Any]) -> Notice:
 
 def insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]], *, verb: str = "INSERT") -> None:
     """Insert rows; `into` names table and columns."""
+    if len(rows) <= 1:
+        if rows:
+            db.execute(_insertion(verb, into, len(rows[0]), 1), rows[0])
+        return
     start = 0
     for count in _counts(len(rows)):
         chunk = rows[start : start + count]
@@ -121,6 +125,12 @@ def _counts(total: int) -> Iterator[int]:
         count = min(count, total)
         yield count
         total -= count
+
+
+@cache
+def selecting(columns: str, table: str, column: str, places: str) -> str:
+    """The query of the rows in which a column has one of the values of `placeholders`: the same text each time."""
+    return f"SELECT {columns} FROM {table} WHERE {column} IN {places}"
 
 
 @cache

@@ -5,10 +5,10 @@ read again; so there is nothing to undo anywhere else.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from node.store.commit_work import CommitWork
 from node.store.log import Incoming, Merged, Origin
@@ -22,6 +22,7 @@ from node.store.sqlite.write_ahead_chain import WriteAheadChain
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound
 
+T = TypeVar("T")
 Operation = Callable[["Transaction"], Any]
 """An operation other than a merge; its result is published and returned to the caller."""
 
@@ -63,8 +64,8 @@ class Transaction:
         self._is_loaded = True
         self.work = CommitWork()
         if self.prefixes.are_flushing:  # the store was closed during a flush
-            with suppress(sqlite3.Error), self._begin():  # when this fails, the flush goes on with each commit
-                self.prefixes.flush(db, everything=True)
+            with suppress(sqlite3.Error):  # when this fails, the flush goes on with each commit
+                self._in_transaction(lambda: self.prefixes.flush(db, everything=True))
 
     @property
     def prefixes(self) -> PrefixIndexes:
@@ -79,7 +80,8 @@ class Transaction:
         self.work.begin()
         if not self._is_loaded:
             self._load()
-        with self._begin():
+
+        def write() -> list[Any]:
             if deferred:
                 self._write_deferred(deferred)
             results = self._carry_out(operations)
@@ -88,14 +90,16 @@ class Transaction:
             self.work.begin_sync()
             if self._before_commit is not None:
                 self._before_commit()
+            return results
+
+        results = self._in_transaction(write)
         self.work.end()
         return results
 
-    @contextmanager
-    def _begin(self) -> Iterator[None]:
+    def _in_transaction(self, write: Callable[[], T]) -> T:
         self.db.execute("BEGIN IMMEDIATE")
         try:
-            yield
+            result = write()
             self.db.execute("COMMIT")
             self.work.end_sync()
         except BaseException:
@@ -103,6 +107,7 @@ class Transaction:
             raise
         self.prefixes.committed()
         self._write_ahead.committed()
+        return result
 
     def _roll_back(self) -> None:
         self._is_loaded = False
