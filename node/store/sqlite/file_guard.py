@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from node.store.errors import StoreFilesLost
-from node.store.file_stamp import FileStamp, difference, stamp
+from node.store.file_stamp import difference, stamp
 
 LOOK_SECONDS: Final = 0.5
 FIXED_LOOK_SECONDS: Final = 0.05
@@ -29,6 +29,7 @@ class FileGuard:
 
     def __init__(self, path: Path) -> None:
         real = os.path.realpath(path)  # SQLite keeps the other files beside the file itself, not beside a link to it
+        self._database = (str(path),)
         self._written = (str(path), f"{real}-wal")
         self._shared_memory = f"{real}-shm"  # SQLite writes it at any time
         self._expected = {name: stamp(name) for name in (*self._written, self._shared_memory)}
@@ -73,18 +74,22 @@ class FileGuard:
     def commit_begins(self) -> None:
         """Raise `StoreFilesLost` when a file is not the one that the node left: then nothing may be written.
 
-        The files that no commit writes are compared again after `FIXED_LOOK_SECONDS` only: a look at a file costs some
-        microseconds.
+        The files beside the database are compared again after `FIXED_LOOK_SECONDS` only: a look at a file costs some
+        microseconds. Without its write-ahead file the commit fails when it has ended.
         """
         is_due = time.monotonic() - self._looked_at >= FIXED_LOOK_SECONDS
-        if lost := self.look() if is_due else self._look(self._written):
+        if lost := self.look() if is_due else self._look(self._database):
             raise StoreFilesLost(lost)
         self._is_committing = True
 
     def commit_ended(self, *, is_committed: bool) -> None:
         """Take the files as they are now. Raise `StoreFilesLost` when the commit went into files that are gone."""
         found = {name: stamp(name) for name in self._written}
-        lost = self._final or next(filter(None, (self._replaced(name, found[name]) for name in self._written)), "")
+        lost = self._final
+        for name, now in found.items():
+            expected = self._expected[name]
+            if not lost and expected is not None and (now is None or now[:2] != expected[:2]):
+                lost = difference(name, expected, now, is_content_compared=False)
         self._is_committing = False
         if not lost:
             self._expected.update(found)
@@ -93,10 +98,6 @@ class FileGuard:
         elif is_committed:
             self._end(lost)  # memory does not know what was committed: the files cannot be used again
             raise StoreFilesLost(lost)
-
-    def _replaced(self, name: str, found: FileStamp | None) -> str:
-        expected = self._expected[name]
-        return "" if expected is None else difference(name, expected, found, is_content_compared=False)
 
     def _end(self, lost: str) -> str:
         self._final = lost

@@ -159,7 +159,7 @@ class Transaction:
             self.db.executemany("INSERT INTO cursors VALUES (?, ?)", kept)
         if deferred.member_logs:
             rows_of_logs = [(peer, *position) for peer, position in deferred.member_logs.items()]
-            self.db.executemany("INSERT OR REPLACE INTO member_logs VALUES (?, ?, ?)", rows_of_logs)
+            insert(self.db, "member_logs (peer, log_id, sequence)", rows_of_logs, verb="INSERT OR REPLACE")
 
     # -- reissuing --------------------------------------------------------------------------------------------
 
