@@ -16,6 +16,7 @@ costs several times as much, and is called once, when a version enters a node.
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, Protocol
@@ -227,6 +228,7 @@ def _bin_at(data: bytes, at: int, part: str) -> tuple[int, int]:
     return start, start + size
 
 
+@lru_cache(maxsize=1024)
 def _bin_head(size: int) -> bytes:
     if size < 1 << 8:
         return bytes((0xC4, size))

@@ -151,12 +151,9 @@ def read(header: bytes, signature: bytes) -> tuple[Any, ...]:
 
 def encoded_size(header_size: int, content_size: int) -> int:
     """The size of an encoded envelope with a header and a content of these sizes."""
-    return 1 + _bin_size(header_size) + _SIGNATURE_PART + _bin_size(content_size)
-
-
-def _bin_size(size: int) -> int:
-    """The size of so many bytes as a msgpack bin."""
-    return size + (2 if size < 1 << 8 else 3 if size < 1 << 16 else 5)
+    size = 1 + header_size + _SIGNATURE_PART + content_size
+    size += 2 if header_size < 1 << 8 else 3  # the head of a msgpack bin
+    return size + (2 if content_size < 1 << 8 else 3 if content_size < 1 << 16 else 5)
 
 
 def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

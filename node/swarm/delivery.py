@@ -43,6 +43,7 @@ class _Outgoing:
     """An envelope that waits for a peer or is in flight to it."""
 
     envelope: Envelope
+    size_bytes: int
     callbacks: list[OnDone]
     trace: str
 
@@ -105,11 +106,12 @@ class Delivery:
             return True
         if len(queue.waiting) >= QUEUE_MAX or queue.waiting_bytes >= QUEUE_BYTES_MAX:
             return False
+        size = envelope.encoded_size
         outgoing = queue.by_digest[envelope.digest] = _Outgoing(
-            envelope, [on_done], tracing.to_send() if trace is None else trace
+            envelope, size, [on_done], tracing.to_send() if trace is None else trace
         )
         queue.waiting.append(outgoing)
-        queue.waiting_bytes += envelope.encoded_size
+        queue.waiting_bytes += size
         if not len(queue.waiting) % SHORT_MAX and len(queue.batches) < SHORT_BATCHES:
             self._send_now(peer, queue)
         self._wake(peer)
@@ -202,12 +204,12 @@ class Delivery:
                 held_keys.add(key)
                 held_back.append(queue.waiting.popleft())
                 continue
-            if envelopes and size + outgoing.envelope.encoded_size > BATCH_BYTES_MAX:
+            if envelopes and size + outgoing.size_bytes > BATCH_BYTES_MAX:
                 break
             envelopes.append(queue.waiting.popleft())
             own_keys.add(key)
             queue.keys_in_flight.add(key)
-            size += outgoing.envelope.encoded_size
+            size += outgoing.size_bytes
         queue.waiting.extendleft(reversed(held_back))
         queue.waiting_bytes -= size
         return envelopes, size

@@ -273,8 +273,8 @@ class HintedHandoff:
 
         if sequence in window.in_flight:
             return True
-        window.in_flight[sequence] = envelope.encoded_size
-        window.bytes_in_flight += envelope.encoded_size
+        window.in_flight[sequence] = size = envelope.encoded_size
+        window.bytes_in_flight += size
         if self._delivery.deliver(peer, envelope, on_done, self._offered.get(sequence, "")):
             return True
         window.remove(sequence)
