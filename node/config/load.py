@@ -214,4 +214,10 @@ def _with_notes(settings: Settings, notes: list[str]) -> Settings:
         unused = [name for name in set_here if getattr(settings, name)]
         if unused:
             notes.append(f"backend mock has no swarm, so {' and '.join(unused)} will not be used")
+    if settings.provider_interval_hours >= settings.provider_expiry_hours:
+        notes.append(
+            f"provider_interval_hours ({settings.provider_interval_hours:g}) is not below provider_expiry_hours "
+            f"({settings.provider_expiry_hours:g}): nodes with the same settings forget who provides what before they "
+            "are told again"
+        )
     return replace(settings, notes=tuple(notes))

@@ -111,6 +111,15 @@ def test_an_envelope_made_in_javascript_is_read_by_our_node(
     assert ada.client.get(ADDRESS).body == b"written in JavaScript"
 
 
+def test_a_js_node_that_keeps_values_counts_in_no_quorum(start_js: StartJs, start_node: StartNode) -> None:
+    ada, js = start_node("ada"), start_js("one")
+    join(js, ada)
+    js.do("put", key=SIGNED["key"], value=SIGNED["encoded"])
+    receipt = ada.client.put(ADDRESS, b"written beside a js node").data
+    assert (receipt["acknowledged"], receipt["wanted"], receipt["replicated"]) == (0, 0, False)
+    assert connected(ada) == [], "it is no member"
+
+
 def test_a_forged_envelope_is_refused(start_js: StartJs, start_node: StartNode) -> None:
     ada, js = start_node("ada"), start_js("one")
     join(js, ada)

@@ -20,6 +20,7 @@ from node.swarm.libp2p.host_adapter import HostAdapter
 from node.swarm.libp2p.kad_client import KadClient, Question
 from node.swarm.libp2p.kad_server import KadServer
 from node.swarm.libp2p.message_splitter import prefixed
+from node.swarm.libp2p.signed_addresses import signed_addresses
 from node.swarm.libp2p.swarm_adapter import SwarmAdapter
 from node.swarm.limits import SwarmLimits
 from node.swarm.peer_policy import PeerPolicy
@@ -86,7 +87,7 @@ class KadStreams(base.Kad):
     def _addresses(self, peer: str, identity: Identify) -> tuple[str, ...]:
         """Where a peer can be dialled: where it was, and as it says. A public address that it connected from counts as
         well, when it is at none that it names: or it could hide in which subnet it is."""
-        named = [address_text(peer, encoded) for encoded in identity.listen_addrs[: 2 * ADDRESSES_MAX]]
+        named = [address_text(peer, encoded) for encoded in self._named(peer, identity)[: 2 * ADDRESSES_MAX]]
         connections = self._swarm.of(peer)
         dialled = [_with_peer(each.address, peer) for each in connections if each.dialled]
         known = {host_of(address) for address in (*dialled, *named)}
@@ -96,6 +97,16 @@ class KadStreams(base.Kad):
             if subnet(host_of(each.address)) is not None and host_of(each.address) not in known
         ]
         return tuple(address for address in dict.fromkeys((*dialled, *named, *hidden)) if address)[:ADDRESSES_MAX]
+
+    def _named(self, peer: str, identity: Identify) -> Sequence[bytes]:
+        """The addresses that a peer names: those that it signed, where it signs them."""
+        if not identity.signedPeerRecord:
+            return identity.listen_addrs
+        try:
+            return signed_addresses(peer, identity.signedPeerRecord)
+        except ValueError as error:
+            self._peer_policy.blame(peer, Offence.BAD_INPUT, f"sent in its identity {error}")
+            return ()
 
     def is_connected(self, peer: str) -> bool:
         return bool(self._swarm.of(peer))

@@ -429,6 +429,12 @@ def test_a_whole_file_is_not_taken_for_a_half_written_one(tmp_path: Path) -> Non
         refuse_torn(tmp_path / "none.yaml")
 
 
+def test_providers_that_are_forgotten_before_they_are_announced_again_are_pointed_out() -> None:
+    (note,) = load({}, {"BZZZ_PROVIDER_EXPIRY_HOURS": "20h"}).notes
+    assert "provider_interval_hours (22) is not below provider_expiry_hours (20)" in note
+    assert load({}, {"BZZZ_PROVIDER_EXPIRY_HOURS": "20h", "BZZZ_PROVIDER_INTERVAL_HOURS": "8h"}).notes == ()
+
+
 def test_mock_says_what_it_will_not_use() -> None:
     assert "listen" in load({"backend": "mock", "listen": ("/ip4/127.0.0.1/tcp/1",)}, {}).notes[0]
     assert load({"backend": "mock"}, {}).notes == ()

@@ -43,6 +43,7 @@ async def test_of_many_keys_few_lookups_find_peers_that_are_near_to_each(autojum
     rig = Announcing()
     assert await rig.announcer.announce(KEYS, timeout=60.0) == 20 * len(KEYS)
     assert rig.announcer.lookups <= 16
+    assert len(rig.peers.asked) <= 25 * len(KEYS), "a lookup for each key would take 60"
     for key in KEYS:
         near = nearest(key, NAMES, 20)
         assert len(rig.told(key) & {*near}) >= 10 and near[0] in rig.told(key), "whoever looks it up asks one of them"
