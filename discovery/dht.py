@@ -78,6 +78,8 @@ class RendezvousFinder:
         self._chance = chance
         self._provided: dict[bytes, float] = {}
         """By key, when it is to be provided again."""
+        self._failures: dict[bytes, int] = {}
+        """By key, how often in a row no peer took it."""
         self._calls: Counter[str] = Counter()
         self._found = 0
         self._errors = 0
@@ -113,6 +115,7 @@ class RendezvousFinder:
             await trio.sleep(SETTLE_SECONDS)
             keys = self._keys()
             self._provided = {key: at for key, at in self._provided.items() if key in keys}
+            self._failures = {key: count for key, count in self._failures.items() if key in keys}
             for key in keys:
                 if self._provided.get(key, 0.0) <= trio.current_time():
                     await self._provide_key(key)
@@ -120,14 +123,21 @@ class RendezvousFinder:
                 await self._changed()
 
     async def _provide_key(self, key: bytes) -> None:
+        """Provide a key; again soon when no peer took it, and while there are few peers: one that starts again has
+        forgotten it."""
         recorded = 0
         self._calls["provide"] += 1
         try:
             recorded = await self._dht.provide(key, timeout=CALL_SECONDS)
         except BzzzError:
             self._errors += 1
-        wait = self._provide_seconds if recorded else LOOK_CAP_SECONDS
-        self._provided[key] = trio.current_time() + wait * (0.75 + 0.5 * self._chance())
+        self._failures[key] = 0 if recorded else self._failures.get(key, 0) + 1
+        if recorded:
+            wait = LOOK_CAP_SECONDS if self._reachable() < PEERS_FEW else self._provide_seconds
+            wait *= 0.75 + 0.5 * self._chance()
+        else:
+            wait = backoff(self._failures[key], base=LOOK_BASE_SECONDS, cap=LOOK_CAP_SECONDS, chance=self._chance())
+        self._provided[key] = trio.current_time() + wait
 
     async def _until_askable(self) -> None:
         """Wait until there is a peer to ask: a member, or another peer of the DHT."""

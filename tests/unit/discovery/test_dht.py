@@ -126,11 +126,21 @@ async def test_a_new_capability_is_provided_at_once_and_the_others_are_not(
 async def test_a_key_that_no_peer_recorded_is_provided_again_soon(autojump_clock: trio.testing.MockClock) -> None:
     async with running(peers=PEERS_FEW) as rig:
         rig.dht.holders = 0
-        await trio.sleep(1300)
-        assert rig.dht.times_provided()[NETWORK] == 3
+        await trio.sleep(65)
+        assert rig.dht.times_provided()[NETWORK] == 4, "at 2, 12, 29 and 61 s"
         rig.dht.is_down = True
-        await trio.sleep(700)
+        await trio.sleep(65)
         assert rig.finder.health().errors == 1
+        await trio.sleep(3600)
+        assert 5 <= rig.finder.health().errors <= 12, "more and more rarely"
+
+
+async def test_while_there_are_few_peers_keys_are_provided_more_often_because_one_that_restarts_forgets(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(peers=PEERS_FEW - 1) as rig:
+        await trio.sleep(6 * 3600)
+        assert 30 <= rig.dht.times_provided()[NETWORK] <= 40, "every ten minutes"
 
 
 async def test_keys_are_looked_up_at_the_first_peer_and_more_rarely_while_there_are_few(
