@@ -101,19 +101,19 @@ class Providers:
         self._enough = enough
         self._on_found = on_found
         self._share = -(-enough // 4)
-        self._counted = 0
+        self._counted: set[str] = set()
+        """The providers that count. Others that an answer named count once another peer names them as well."""
         self.found: dict[str, Contact] = {}
         """By peer."""
 
     @property
     def is_met(self) -> bool:
-        return self._counted >= self._enough
+        return len(self._counted) >= self._enough
 
     def take(self, peer: str, found: Sequence[Contact] | None) -> bool:
-        new = {each.peer: each for each in islice(found or (), self._enough) if each.peer not in self.found}
-        self.found.update(new)
-        counted = list(new.values())[: self._share]
-        self._counted += len(counted)
-        for contact in counted:
+        named = {each.peer: each for each in islice(found or (), self._enough)}
+        self.found = named | self.found
+        for contact in [each for each in named.values() if each.peer not in self._counted][: self._share]:
+            self._counted.add(contact.peer)
             self._on_found(contact)
         return True

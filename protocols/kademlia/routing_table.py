@@ -286,7 +286,8 @@ class RoutingTable:
         for spare in reversed(bucket.spares):
             if self._has_room(spare.subnets, bucket):
                 spare.due_at = max(now, spare.heard_at + self._options.quiet_seconds)
-                return (Dropped(entry.contact.peer, why), *self._add(spare, bucket, now))
+                effects = (Dropped(entry.contact.peer, why), *self._add(spare, bucket, now))
+                return (*effects, *self._ping(spare, now)) if spare.due_at <= now else effects
         return (Dropped(entry.contact.peer, why),)
 
     # -- signs of life ----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from attacks.intruders import Intruder, until_over
 from attacks.on_streams import quietly
 from node.swarm.libp2p.message_splitter import MessageSplitter
 from node.swarm.libp2p.yamux_stream import YamuxStream
+from protocols.cid import multihash
 from protocols.clock import version
 from protocols.envelope import seal
 from protocols.kademlia.contact import Contact
@@ -72,7 +73,7 @@ async def idle_dht_streams(run: AttackRun) -> None:
 
 async def dht_floods(run: AttackRun) -> None:
     """Ten peers that ask without end on eight streams each, and read the answers."""
-    requests = (KadPing(), FindNode(os.urandom(38)), GetValue(os.urandom(49)), GetProviders(os.urandom(34)))
+    requests = (KadPing(), FindNode(os.urandom(38)), GetValue(os.urandom(49)), GetProviders(multihash(os.urandom(32))))
     batch = b"".join(prefixed(encode_request(request)) for request in requests) * 100
 
     async def pour(stream: YamuxStream) -> None:
@@ -194,7 +195,7 @@ async def forged_dht_values(run: AttackRun) -> None:
         parents=(),
     )
     forged = envelope.encoded.replace(b"signed", b"forged")
-    key = b"\x12\x20" + os.urandom(32)
+    key = multihash(os.urandom(32))
     bad = (
         PutValue(Record(envelope.key, forged)),
         PutValue(Record(os.urandom(49), envelope.encoded)),
@@ -220,7 +221,7 @@ async def forged_dht_values(run: AttackRun) -> None:
 
 async def false_dht_providers(run: AttackRun) -> None:
     """Peers that say that they provide 20,000 keys; who provides one key is still known."""
-    key = b"\x12\x20" + os.urandom(32)
+    key = multihash(os.urandom(32))
     provider = PrivateKey.from_seed(os.urandom(32))
     honest = AddProvider(key, (Contact(provider.peer_id),))
     await _ask(await run.peer(provider), encode_request(honest), encode_request(KadPing()))
@@ -230,7 +231,7 @@ async def false_dht_providers(run: AttackRun) -> None:
         peer, own = await run.peer(liar), (Contact(liar.peer_id),)
         stream = await peer.stream(PROTOCOL)
         for _ in range(50):
-            requests = (AddProvider(b"\x12\x20" + os.urandom(32), own) for _ in range(100))
+            requests = (AddProvider(multihash(os.urandom(32)), own) for _ in range(100))
             await quietly(stream.write, b"".join(prefixed(encode_request(each)) for each in requests))
 
     with trio.move_on_after(20):

@@ -212,6 +212,17 @@ def test_enough_providers_end_the_lookup_and_one_peer_alone_cannot_name_them_all
     assert ended.result.outcome is LookupOutcome.MET
 
 
+def test_a_provider_that_a_liar_names_behind_made_up_ones_is_handed_on_when_another_peer_names_it() -> None:
+    handed_on: list[str] = []
+    purpose = Providers(8, lambda contact: handed_on.append(contact.peer))
+    purpose.take("liar", contacts("00000001", "00000010", "00000011", "10000000"))
+    assert handed_on == ["00000001", "00000010"]
+    purpose.take("honest", contacts("10000000"))
+    purpose.take("another", contacts("10000000"))
+    assert handed_on == ["00000001", "00000010", "10000000"]
+    assert not purpose.is_met and len(purpose.found) == 4
+
+
 # -- peers that lie ---------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from math import inf
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocols.kademlia.contact import Contact
@@ -375,6 +375,14 @@ events = st.one_of(
 
 
 @given(st.lists(st.tuples(st.floats(0, 200), st.none() | events), max_size=60))
+@example(  # a replacement that was heard long ago takes a place, and is pinged in the same step
+    [
+        *((0.0, Identified(Contact(name))) for name in ("10000001", "10000010", "10000011")),
+        (82.0, None),
+        (200.0, Identified(Contact("10000000"))),
+        (28.0, None),
+    ]
+)
 def test_any_events_in_any_order_keep_the_invariants(history: list[tuple[float, Event | None]]) -> None:
     machine, now = table(k=3, subnet_bucket_max=2, subnet_max=3), 0.0
     here: dict[str, str] = {}
