@@ -56,6 +56,8 @@ STORE_NAME = "store.db"
 STOP_SECONDS_MAX = 1.5
 """How long the end may take before everything still under way is cancelled."""
 
+FIRST_HELLO_SECONDS_MAX = 1.0
+"""How long a start that may follow a loss waits for the first member, which knows of it, before it says ready."""
 LEAVE_SECONDS_MAX = 0.5
 """How long the node may take to tell the others that it leaves."""
 
@@ -214,6 +216,9 @@ async def _live(
             services.start_soon(keep_running, reloader.run, "the look at the configuration files")
             if not hangup_ends:
                 services.start_soon(_reload_on_signal, hangups, reloader)
+            if node.network is not None:
+                with trio.move_on_after(FIRST_HELLO_SECONDS_MAX):
+                    await node.members.reconciliation.first_heard()
             async with trio.open_nursery() as front:
                 handler = _with_middleware(node, settings)
                 serving = partial(serve, handler, listening, now_ms=node.now_ms, stopping=stopping, limits=api_limits)

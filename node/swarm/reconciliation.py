@@ -41,6 +41,7 @@ class Reconciliation:
         """Until when those that were not heard are waited for, on trio's clock."""
         self._asked: set[bytes] = set()
         self._begun = trio.Event()
+        self._first_heard = trio.Event()
 
     def begin(self, why: str) -> None:
         """Entries were lost: from now on every key must be asked for. The first reason stays until that was done."""
@@ -59,8 +60,14 @@ class Reconciliation:
         if not self._unheard:
             return False
         self._unheard.discard(peer)
+        self._first_heard.set()
         self._unheard_until = min(self._unheard_until, trio.current_time() + AWAY_SECONDS)
         return not self._unheard
+
+    async def first_heard(self) -> None:
+        """Wait until one of the members that have to be heard was; return at once when there is none."""
+        if self._unheard:
+            await self._first_heard.wait()
 
     def must_ask(self, key: bytes) -> bool:
         """Whether this node's store alone may lack what other holders have."""

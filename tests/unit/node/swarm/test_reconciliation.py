@@ -44,6 +44,19 @@ def test_a_key_above_the_bound_is_asked_for_each_time(monkeypatch: pytest.Monkey
     assert (here.must_ask(KEY), here.must_ask(OTHER), here.last_asked) == (False, True, OTHER)
 
 
+async def test_the_first_member_that_has_to_be_heard_can_be_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    await Reconciliation().first_heard()
+    here = Reconciliation(unheard=("ann", "bob"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(here.first_heard)
+        await trio.testing.wait_all_tasks_blocked()
+        assert nursery.child_tasks
+        here.heard("ann")
+    await here.first_heard()
+
+
 async def test_keys_must_be_asked_for_until_every_member_was_heard(autojump_clock: trio.testing.MockClock) -> None:
     here = Reconciliation(unheard=("ann", "bob"))
     await trio.sleep(3600.0)
