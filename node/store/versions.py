@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from protocols.envelope import Envelope, Notice
+
+HEADS_MAX: Final = 1_024
+"""How many heads of a key are answered. One that nobody merges has more only where a member makes them on purpose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,8 @@ class Versions(Protocol):
     """Digests are 32 bytes; keys are the 49 ASCII bytes of `protocols.ucxl.key_of`."""
 
     async def heads(self, key: bytes) -> tuple[Envelope | Notice, ...]:
-        """The heads of a key, the latest in the total order first; () when no version of it is known.
+        """The heads of a key, the latest in the total order first; () when no version of it is known. Of more than
+        `HEADS_MAX` the latest are answered: the others follow as those are merged, and are in the history.
 
         Heads behind the latest may be notices even when their content is held, where all content would be much.
         Answers without a checkpoint when the heads are in memory.

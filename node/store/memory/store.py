@@ -26,7 +26,7 @@ from node.store.memory.hints import HintTable
 from node.store.memory.records import MemoryRecords
 from node.store.memory.versions import VersionTable
 from node.store.signal import Signal
-from node.store.versions import HeldContent, Version, VersionRef
+from node.store.versions import HEADS_MAX, HeldContent, Version, VersionRef
 from protocols.envelope import Envelope, Notice
 from protocols.errors import NotFound, StorageFull, Unavailable
 from protocols.log_lineage import LogPosition, log_of, with_ended
@@ -209,7 +209,7 @@ class MemoryStore(MemoryRecords):
     # -- versions ---------------------------------------------------------------------------------------------
 
     async def heads(self, key: bytes) -> tuple[Envelope | Notice, ...]:
-        return self._heads.get(key, ())
+        return self._heads.get(key, ())[:HEADS_MAX]
 
     async def by_digest(self, digest: bytes) -> Envelope | Notice | None:
         return self._held.get(digest)

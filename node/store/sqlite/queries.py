@@ -39,12 +39,12 @@ _CHANGE: Final = "v.digest, k.key, k.address, v.version, v.author, v.deleted"
 
 
 class HeadRow(NamedTuple):
-    """A head, without its header and its content."""
+    """A head, without its header and its content. It compares as the total order does."""
 
-    sequence: int
     version: int
     author: str
     digest: bytes
+    sequence: int
     size_bytes: int
     """Of its content; 0 when that is not here."""
 
@@ -54,13 +54,15 @@ def heads(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes) -> Heads 
     rows = head_rows(db, prefixes, key, 0, HEADS_AT_ONCE + 1)
     if not rows:
         _raise_if_lost(db, prefixes, key)
-    return tuple(head_items(db, *by_content_read(rows))) if len(rows) <= HEADS_AT_ONCE else None
+    if len(rows) > HEADS_AT_ONCE:
+        return None
+    return tuple(head_items(db, *by_content_read(sorted(rows, reverse=True))))
 
 
 def head_rows(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, after: int, limit: int) -> list[HeadRow]:
-    """The heads of a key whose first entry is after this one."""
+    """The heads of a key whose first entry is after this one, in the order of their entries."""
     rows = db.execute(
-        "SELECT h.sequence, v.version, v.author, v.digest, ifnull(length(c.content), 0) FROM keys k "
+        "SELECT v.version, v.author, v.digest, h.sequence, ifnull(length(c.content), 0) FROM keys k "
         "JOIN heads h ON h.key_id = k.id JOIN versions v ON v.sequence = h.sequence "
         "LEFT JOIN contents c ON c.id = v.content_id "
         f"WHERE {KEY_IS} AND h.sequence > :after ORDER BY h.sequence LIMIT :limit",
@@ -70,14 +72,14 @@ def head_rows(db: sqlite3.Connection, prefixes: PrefixIndexes, key: bytes, after
 
 
 def by_content_read(rows: Sequence[HeadRow]) -> tuple[list[int], list[int]]:
-    """The sequences of heads that are read with their content, and of those that are read without; the latest first.
+    """The sequences of heads that are read with their content, and of those that are read without; the latest first, as
+    the rows are.
 
     Of many large ones only the first have their content, `HEADS_BYTES` of it: the others are notices, though their
     content may be held."""
-    in_order = sorted(rows, key=lambda row: row[1:4], reverse=True)
-    sizes = accumulate(row.size_bytes for row in in_order)
+    sizes = accumulate(row.size_bytes for row in rows)
     count = sum(1 for number, size in enumerate(sizes) if not number or size <= HEADS_BYTES)
-    sequences = [row.sequence for row in in_order]
+    sequences = [row.sequence for row in rows]
     return sequences[:count], sequences[count:]
 
 

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from node.store.log import Incoming, Origin
-from node.store.sqlite import queries
-from node.store.sqlite.heads_cache import HeadsCache
+from node.store.sqlite import heads_cache, queries
+from node.store.sqlite.heads_cache import FoundHeads, HeadsCache
 from protocols.envelope import Envelope, Notice, order_key
 from tests.unit.node.store.sqlite.files import ALICE, envelope, opened, put
 from tests.until import until
@@ -23,7 +23,7 @@ def test_it_has_the_heads_in_order_and_its_size_is_that_of_its_heads() -> None:
     rng.shuffle(items)
     cache = HeadsCache(1 << 30)
     key = items[0].key
-    cache.put(key, (items[0],))
+    cache.put_first(items[0])
     heads = {items[0].digest: items[0]}
     for item in items[1:]:
         ended = tuple(rng.sample(sorted(heads), k=min(len(heads), rng.choice((0, 0, 1, 2)))))
@@ -35,11 +35,41 @@ def test_it_has_the_heads_in_order_and_its_size_is_that_of_its_heads() -> None:
             heads[item.digest] = item
         assert cache.get(key) == tuple(sorted(heads.values(), key=order_key, reverse=True))
         fresh = HeadsCache(1 << 30)
-        fresh.put(key, tuple(heads.values()))
+        fresh.put(key, FoundHeads(tuple(heads.values()), is_cut=False))
         assert cache.size_bytes == fresh.size_bytes
         assert all((cache.by_digest(each.digest) is not None) == (each.digest in heads) for each in items)
     cache.drop(key)
     assert (cache.size_bytes, len(cache), cache.by_digest(items[0].digest)) == (0, 0, None)
+
+
+async def test_of_more_heads_than_are_answered_the_latest_are_whatever_changes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads_cache, "HEADS_MAX", 4)
+    monkeypatch.setattr(heads_cache, "KEPT_MAX", 7)
+    monkeypatch.setattr(queries, "HEADS_AT_ONCE", 3)
+    rng = random.Random(1)
+    heads: dict[bytes, Envelope] = {}
+    most = 0
+    async with opened(path) as store:
+        for number in range(250):
+            parents = rng.sample(
+                sorted(heads), k=min(len(heads), rng.choice((0, 0, 0, 2) if number < 120 else (0, 3, 3, 5)))
+            )
+            version = rng.randrange(1_000, 2_000) if not parents else 3_000 + number
+            item = envelope(version, content=b"%d" % number, parents=sorted(parents))
+            await put(store, item)
+            heads[item.digest] = item
+            for parent in parents:
+                if heads[parent].version < version:
+                    del heads[parent]
+            most = max(most, len(heads))
+            expected = sorted(heads.values(), key=order_key, reverse=True)[:4]
+            assert list(await store.heads(item.key)) == expected
+            assert len(store._heads_cache._by_digest) <= 7  # private: it bounds the memory
+            assert await store.heads(item.key) is await store.heads(item.key)
+    assert most > 20
+    assert len(heads) < 4
 
 
 async def test_of_many_large_heads_only_the_latest_have_their_content_in_memory(path: Path) -> None:
