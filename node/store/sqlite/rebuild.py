@@ -75,14 +75,14 @@ def rebuild_store(path: Path) -> int:
         opened = schema.open_connections(path, log_id=os.urandom(8).hex())
         stack.callback(schema.close_connections, path, opened.writer, opened.reader)
         try:
-            return _rebuild(opened.writer)
+            return _rebuild(opened.writer, path)
         except (OSError, sqlite3.Error) as error:
             raise StoreRefused(f"{path} cannot be rebuilt: {error}; it was left as it was") from error
 
 
-def _rebuild(db: sqlite3.Connection) -> int:
+def _rebuild(db: sqlite3.Connection, path: Path) -> int:
     db.execute("REINDEX")
-    transaction = Transaction(db)
+    transaction = Transaction(db, path)
     db.execute("BEGIN IMMEDIATE")
     try:
         _rebuild_prefixes(db)

@@ -59,7 +59,7 @@ class SqliteStore:
         self._connections = (opened.writer, opened.reader)
         db = opened.reader
         self.log_id, self.former_logs = meta.log_id(db), meta.former_logs(db)
-        transaction = Transaction(opened.writer, before_commit=before_commit)
+        transaction = Transaction(opened.writer, path, before_commit=before_commit)
         self._prefixes = transaction.prefixes
         self._guard = FileGuard(path)
         self._guard.add(lock.path)

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from node.store.commit_work import CommitWork
@@ -56,11 +57,11 @@ class NewHints(NamedTuple):
 class Transaction:
     """Used by one thread at a time. `before_commit` is called last inside each commit: a seam for tests."""
 
-    def __init__(self, db: sqlite3.Connection, *, before_commit: Callable[[], None] | None = None) -> None:
+    def __init__(self, db: sqlite3.Connection, path: Path, *, before_commit: Callable[[], None] | None = None) -> None:
         self.db = db
         self._before_commit = before_commit
         self._merger = Merger(db)
-        self._write_ahead = WriteAheadChain(db)
+        self._write_ahead = WriteAheadChain(db, path)
         self._is_loaded = True
         self.work = CommitWork()
         if self.prefixes.are_flushing:  # the store was closed during a flush

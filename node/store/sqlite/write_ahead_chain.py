@@ -48,9 +48,8 @@ class _Link(NamedTuple):
 class WriteAheadChain:
     """Writes the links. Used in the writer's thread, within its transactions."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db = db
-        path = db.execute("PRAGMA database_list").fetchone()[2]
         self._path = _wal_of(path)
         self._file: int | None = None
         self._last = _Link.read(db)
@@ -58,7 +57,7 @@ class WriteAheadChain:
         self._new: _Link | None = None
         """The link in the transaction that is open."""
         try:
-            with closing(connect(Path(path), "immutable")) as alone:
+            with closing(connect(path, "immutable")) as alone:
                 in_file = _Link.read(alone)
         except sqlite3.Error:  # a checkpoint was cut off, so the file alone cannot be read
             in_file, self._path = self._last, ""
@@ -125,7 +124,7 @@ def salt_of_frames(path: Path) -> str:
     """The salt of the write-ahead file of this database, if it has commits that SQLite would read; else ''. Raises
     `OSError`."""
     try:
-        with open(_wal_of(os.path.realpath(path)), "rb") as file:
+        with open(_wal_of(path), "rb") as file:
             head = file.read(_HEADER_BYTES + _FRAME_HEADER_BYTES)
     except FileNotFoundError:
         return ""
@@ -134,6 +133,6 @@ def salt_of_frames(path: Path) -> str:
     return salt.hex() if is_whole and salt == head[_HEADER_BYTES + 8 : _HEADER_BYTES + 16] else ""
 
 
-def _wal_of(real_path: str) -> str:
+def _wal_of(path: Path) -> str:
     """SQLite keeps the write-ahead file beside the file itself, not beside a link to it."""
-    return f"{real_path}-wal"
+    return f"{os.path.realpath(path)}-wal"

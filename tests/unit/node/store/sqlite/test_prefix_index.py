@@ -50,7 +50,7 @@ class Tables:
 
     def open(self) -> None:
         self.writer, self.reader, *_ = schema.open_connections(self.path, log_id="0" * 16)
-        self.transaction = Transaction(self.writer, before_commit=self._fail)
+        self.transaction = Transaction(self.writer, self.path, before_commit=self._fail)
 
     def close(self) -> None:
         self.writer.close()

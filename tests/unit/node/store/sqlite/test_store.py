@@ -3,6 +3,7 @@
 The contract of both stores is in `tests/contract`; here is what a store with a file adds to it.
 """
 
+import os
 import shutil
 import signal
 import sqlite3
@@ -288,6 +289,15 @@ async def test_an_idle_store_commits_nothing(path: Path, monkeypatch: pytest.Mon
         commits = store.stats().commits
         await trio.sleep(0.2)  # twenty times FLUSH_SECONDS
         assert store.stats().commits == commits
+
+
+async def test_a_store_is_kept_in_a_directory_whose_name_is_no_utf_8(tmp_path: Path) -> None:
+    directory = tmp_path / os.fsdecode(b"\xff")
+    directory.mkdir()
+    for number in (1, 2):
+        async with opened(directory / "store.db") as store:
+            await put(store, envelope(number))
+            assert store.last_sequence == number
 
 
 async def test_heads_that_do_not_fit_into_memory_are_read_from_the_disk(path: Path) -> None:

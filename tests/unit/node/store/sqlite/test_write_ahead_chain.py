@@ -75,7 +75,7 @@ class Twin:
         self._db = connect(self.path, "rw")
         self._reader = connect(self.path, "ro")
         self._db.execute("PRAGMA wal_autocheckpoint = 4")
-        self._chain = WriteAheadChain(self._db)
+        self._chain = WriteAheadChain(self._db, self.path)
 
     def step(self) -> None:
         match self._rng.randrange(8):

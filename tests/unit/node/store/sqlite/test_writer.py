@@ -20,7 +20,7 @@ from tests.until import until
 def opened(tmp_path: Path) -> Iterator[tuple[Transaction, Path, FileGuard]]:
     path = tmp_path / "store.sqlite3"
     connections = schema.open_connections(path, log_id="0" * 16)
-    yield Transaction(connections[0]), path, FileGuard(path)
+    yield Transaction(connections[0], path), path, FileGuard(path)
     connections.reader.close()
     connections.writer.close()
 
