@@ -25,6 +25,7 @@ from node.api.routes import RESOURCES
 from node.config import changes
 from node.config.settings import Settings
 from node.services.writes import admission
+from node.store.versions import HEADS_MAX
 from protocols import clock, errors, header, ucxl
 from protocols.keys import PrivateKey
 from protocols.policy.breaker import BreakerState
@@ -270,6 +271,7 @@ def test_every_limit_is_in_the_table_with_its_value() -> None:
         ("time for requests in progress when the node stops", f"{server.grace_seconds:g} s", "grace_seconds"),
         ("all headers of a request", f"{HEADERS_BYTES_MAX:,} bytes", ""),
         ("`timeout_ms`", f"{query.TIMEOUT_MS_MAX:,}", ""),
+        ("heads of an address", f"{HEADS_MAX:,}", ""),
         ("entries in one answer: versions, hints, audit lines", f"{routes.LIST_MAX:,}", ""),
         ("digests in `UCXL-Parents` of an answer", f"{content.PARENTS_SHOWN_MAX}", ""),
         ("address", f"{ucxl.ADDRESS_BYTES_MAX:,} bytes", ""),
