@@ -88,7 +88,6 @@ async def _run_in_swarm(base: Base, network: Network, task_status: trio.TaskStat
         on_frame=swarm.breaker.heard,
         readable=base.readable,
         peer_policy=environment.peer_policy,
-        knows_hints=lambda peer: swarm.assignment.has_assigned(peer) and not swarm.log_continuity.has_lost(peer),
         on_sequence=swarm.log_continuity.heard,
     )
     reprovider = Reprovider(

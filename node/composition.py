@@ -219,6 +219,7 @@ def make_discovery(base: Base, swarm: SwarmParts, dht: DispatchDHT) -> Discovery
         members=base.members,
         store=environment.store,
         log_continuity=swarm.log_continuity,
+        knows_hints=lambda peer: swarm.assignment.has_assigned(peer) and not swarm.log_continuity.has_lost(peer),
         capabilities=lambda: capabilities.current,
         flags=lambda: flags.current,
         flags_changed=flags.changed,

@@ -187,8 +187,8 @@ def _log(value: Any) -> LogPosition | None:
     return LogPosition(value[0], value[1]) if type(value[1]) is int and 0 <= value[1] < 1 << 63 else None
 
 
-def _sequence(value: Any) -> int:
-    """The sequence in a trailing field; 0 when it is anything else."""
+def _int_or_none(value: Any) -> int:
+    """The whole number in a trailing field; 0 when it is anything else."""
     return value if type(value) is int and 0 <= value < 1 << 63 else 0
 
 
@@ -226,11 +226,12 @@ _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
 _HELLO_TRAILING = (_texts_or_none, _text_or_none, _text_or_none, _bytes_or_none, _logs, _log, _twin)
 _TRAILING: dict[int, tuple[Callable[[Any], Any], ...]] = {
     1: _HELLO_TRAILING,
-    3: (_traces, _sequence),
+    2: (_int_or_none, _int_or_none, _int_or_none, _int_or_none, _view, _int_or_none, _int_or_none),
+    3: (_traces, _int_or_none),
     7: (_is_true,),
     65: _HELLO_TRAILING,
-    66: (_sequence, _view),
-    67: (_sequence,),
+    66: (_int_or_none, _view),
+    67: (_int_or_none,),
     71: (_many_bytes_or_none,),
 }
 """Fields of a later minor version, which may be missing. Reading one never fails."""

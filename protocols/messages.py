@@ -51,7 +51,20 @@ class Hello(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """Ask whether the peer is alive."""
+    """Ask whether the peer is alive, and tell it what a `Pong` would tell it.
+
+    The first fields are those of a `Pong`. `heard_ms` is the `now_ms` of the latest ping or pong that the sender has of
+    the receiver, and `heard_ago_us` the microseconds from then to this ping: so the receiver knows by its own clock how
+    old this ping can be. All are trailing fields; `heard_ms` 0: nothing was heard, and what is told has no age.
+    """
+
+    now_ms: int = 0
+    hints: int = 0
+    oldest_hint_ms: int = 0
+    sequence: int = 0
+    view: bytes = b""
+    heard_ms: int = 0
+    heard_ago_us: int = 0
 
 
 class Pong(NamedTuple):

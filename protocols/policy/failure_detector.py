@@ -1,10 +1,11 @@
 """Failure detector: decides which peers are suspect, and which connections to close because nothing came on them.
 
 A peer that missed a deadline of this node is suspect at once: it gets no reads and no hints until it answers a ping.
-Every connected peer is pinged regularly, because a pong carries more than the sign of life. Each of the two ends pings,
-and at the same time: the one that is pinged first pings too, so that their packets carry each other's acknowledgements.
-A connection without a sign of life for `give_up_seconds` is given up. A late tick means that this process itself was
-stopped or that its event loop was late: then no peer is blamed, and every peer is pinged again.
+Two connected nodes exchange a ping and a pong regularly, because these carry more than the sign of life. A ping tells
+what a pong tells, so one exchange serves both ends: one of them leads, and the other one pings by itself only when no
+ping that serves it comes in time. A connection without a sign of life for `give_up_seconds` is given up. A late tick
+means that this process itself was stopped or that its event loop was late: then no peer is blamed, and every peer is
+pinged again.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,10 @@ from protocols.policy.machine import Tick
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOpened:
+    """`leads`: of the two ends, this one is to ping."""
+
     peer: str
+    leads: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class FrameReceived:
 
 @dataclass(frozen=True, slots=True)
 class PingReceived:
-    """A peer sent a ping."""
+    """A peer sent a ping that tells all that its pong would, and has just been made."""
 
     peer: str
 
@@ -82,9 +86,8 @@ Effect = SendPing | Suspected | Trusted | GiveUp
 class _PeerState:
     heard_at: float
     ping_at: float
+    leads: bool
     is_suspect: bool = False
-    follows: bool = False
-    """Its last ping was the answer to one of the peer, which shall come first again."""
 
 
 class FailureDetector:
@@ -125,8 +128,8 @@ class FailureDetector:
 
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
         match event:
-            case ConnectionOpened(peer):
-                return self._connected(peer, now)
+            case ConnectionOpened(peer, leads):
+                return self._connected(peer, leads, now)
             case ConnectionClosed(peer):
                 self._peers.pop(peer, None)
                 self._deadline = self._next_due()
@@ -135,7 +138,8 @@ class FailureDetector:
                 self._heard(peer, now)
                 return ()
             case PingReceived(peer):
-                return self._pinged(peer, now)
+                self._pinged(peer, now)
+                return ()
             case PongReceived(peer):
                 return self._ponged(peer, now)
             case DeadlineMissed(peer):
@@ -143,9 +147,10 @@ class FailureDetector:
             case Tick():
                 return self._tick(now)
 
-    def _connected(self, peer: str, now: float) -> Sequence[Effect]:
+    def _connected(self, peer: str, leads: bool, now: float) -> Sequence[Effect]:
         was_suspect = self.is_suspect(peer)
-        state = self._peers[peer] = _PeerState(heard_at=now, ping_at=now + self._ping)
+        state = self._peers[peer] = _PeerState(heard_at=now, ping_at=now, leads=leads)
+        state.ping_at = now + self._pause(state)
         self._expect(state)
         return (Trusted(peer),) if was_suspect else ()
 
@@ -153,27 +158,27 @@ class FailureDetector:
         if state := self._peers.get(peer):
             state.heard_at = now
 
-    def _pinged(self, peer: str, now: float) -> Sequence[Effect]:
-        """Ping as well, if that is due before the next ping of the peer."""
+    def _pinged(self, peer: str, now: float) -> None:
+        """Its ping serves the end that does not lead as a pong would; but a suspect has to answer."""
+        self._heard(peer, now)
         state = self._peers.get(peer)
-        if state is None or state.is_suspect or state.ping_at - now > self._ping / 2:
-            return ()
-        state.follows = True
-        state.ping_at = now + self._pause(state)
-        return (SendPing(peer),)
+        if state is not None and not state.leads and not state.is_suspect:
+            state.ping_at = now + self._pause(state)
 
     def _pause(self, state: _PeerState) -> float:
-        """Until the next ping of a peer: a little longer for the end that is to be pinged first."""
-        return self._suspect_ping if state.is_suspect else self._ping + self._follow * state.follows
+        """Until the next ping of a peer: a little longer at the end that does not lead."""
+        return self._suspect_ping if state.is_suspect else self._ping + self._follow * (not state.leads)
 
     def _ponged(self, peer: str, now: float) -> Sequence[Effect]:
         state = self._peers.get(peer)
         if state is None:
             return ()
-        was_suspect, state.is_suspect = state.is_suspect, False
         state.heard_at = now
+        if not state.is_suspect:
+            return ()
+        state.is_suspect = False
         state.ping_at = now + self._pause(state)
-        return (Trusted(peer),) if was_suspect else ()
+        return (Trusted(peer),)
 
     def _missed(self, peer: str, now: float) -> Sequence[Effect]:
         state = self._peers.get(peer)
@@ -198,7 +203,6 @@ class FailureDetector:
                 del self._peers[peer]
                 effects.append(GiveUp(peer, now - state.heard_at))
             elif now >= state.ping_at:
-                state.follows = False
                 state.ping_at = now + self._pause(state)
                 effects.append(SendPing(peer))
         self._deadline = self._next_due()

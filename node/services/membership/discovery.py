@@ -34,6 +34,8 @@ class Surroundings:
     members: Members
     store: Store
     log_continuity: LogContinuity
+    knows_hints: Callable[[str], bool]
+    """Whether a peer has its hints for all that it should get from this node."""
     capabilities: Callable[[], Sequence[Capability]]
     flags: Callable[[], Flags]
     flags_changed: Callable[[], Awaitable[None]]
@@ -91,6 +93,7 @@ def discovery_of(of: Surroundings, dht: ProviderDHT) -> Discovery:
         chance=of.chance,
         on_sign_of_life=of.on_sign_of_life,
         log_continuity=of.log_continuity,
+        knows_hints=of.knows_hints,
         may_exchange=lambda: of.flags().discovery_exchange,
         on_foreign=of.on_foreign,
         on_moved=api.moved,

@@ -2,13 +2,12 @@
 
 It runs two machines: `protocols/policy/peers.py` is the picture of all peers and decides which ones to dial,
 `protocols/policy/failure_detector.py` which ones are suspect. All finders report to it, and it alone writes the
-`Members` that the other parts read. The parts beside it greet (`greetings.py`), dial (`dialler.py`), ask members whom
-they know (`member_exchange.py`) and keep the store in step (`stored_members.py`).
+`Members` that the other parts read. The parts beside it greet (`greetings.py`), ping (`heartbeats.py`), dial
+(`dialler.py`), ask members whom they know (`member_exchange.py`) and keep the store in step (`stored_members.py`).
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -17,6 +16,7 @@ from discovery.finder import Finder
 from node.driver import Driver
 from node.services.membership.dialler import Dialler
 from node.services.membership.greetings import Greetings
+from node.services.membership.heartbeats import Heartbeats
 from node.services.membership.log_continuity import LogContinuity
 from node.services.membership.member_exchange import MemberExchange
 from node.services.membership.peer_log import PeerLog
@@ -25,10 +25,9 @@ from node.services.membership.stored_members import StoredMembers
 from node.services.membership.this_node import ThisNode
 from node.services.membership.wake import notice_wake
 from node.store.base import Store
-from node.swarm.members import Members, Presence
+from node.swarm.members import Members
 from node.swarm.rpc import Rpc
 from node.trace import following
-from protocols.errors import BzzzError
 from protocols.messages import GetMembers, Hello, Ping, Pong, Reply
 from protocols.policy import failure_detector, peer_events
 from protocols.policy.failure_detector import FailureDetector
@@ -38,13 +37,8 @@ from protocols.policy.sighting import Sighting, Source
 
 log = logging.getLogger(__name__)
 
-PING_SECONDS = 0.5
-"""How long a peer may take to answer a ping before it is suspect; longer when its round trips are long."""
-SUSPECT_PING_SECONDS = 2.0
 TELL_PAUSE_SECONDS = 0.5
 """Between two changes of the own addresses that members are told: several interfaces may change together."""
-SEEN_MS = 60_000
-"""How often the time at which a connected member was seen last is stored."""
 
 
 class Neighbours:
@@ -64,13 +58,15 @@ class Neighbours:
         chance: Callable[[], float],
         on_sign_of_life: Callable[[str], None],
         log_continuity: LogContinuity | None = None,
+        knows_hints: Callable[[str], bool] = lambda _: True,
         may_exchange: Callable[[], bool] = lambda: True,
         on_foreign: Callable[[str], None] = lambda _: None,
         on_moved: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`may_exchange` says whether members are asked which members they know. `on_foreign` is called with each peer
-        of another swarm, before it is disconnected. `on_moved` is called with a peer whose connection has ended, and
-        with '' when this machine's network has changed: what is known may be old then."""
+        """`knows_hints` says whether a peer has its hints for all that it should get from this node, `may_exchange`
+        whether members are asked which members they know. `on_foreign` is called with each peer of another swarm,
+        before it is disconnected. `on_moved` is called with a peer whose connection has ended, and with '' when this
+        machine's network has changed: what is known may be old then."""
         # More than ten parameters, because the life of a connection touches every part of the membership.
         self._network = rpc.network
         self._rpc = rpc
@@ -82,12 +78,11 @@ class Neighbours:
         self._on_foreign = on_foreign
         self._on_moved = on_moved
         self._log_continuity = log_continuity or LogContinuity(store, members, now_ms=now_ms)
-        self._peer_policy = rpc.peer_policy
         self._nursery: trio.Nursery | None = None
         self._log = PeerLog()
         self._dialler = Dialler(rpc.network, this_node)
         self._stored = StoredMembers(store, members, rpc.peer_policy, self._log, self._start_task)
-        self._peer_policy.on_lists_changed(self._stored.forget_unlisted)
+        rpc.peer_policy.on_lists_changed(self._stored.forget_unlisted)
         self._peers = Driver[peer_events.Event, peer_events.Effect](
             picture := Peers(members.own, chance=chance, forget_seconds=forget_seconds), self._carry_out_dialling
         )
@@ -97,18 +92,36 @@ class Neighbours:
         self._failure_detector = Driver[failure_detector.Event, failure_detector.Effect](
             FailureDetector(), self._carry_out_detection
         )
-        self._exchange = MemberExchange(
-            rpc=rpc,
-            members=members,
-            peer_policy=rpc.peer_policy,
+        self._heartbeats = self._make_heartbeats(store, knows_hints)
+        self._exchange = self._make_exchange(announce, chance, may_exchange)
+        self._greetings = self._make_greetings(announce)
+        self._filter = SightingFilter(
+            rpc.network, this_node, rpc.peer_policy.limit_counters, self._greetings.address_of
+        )
+
+    def _make_heartbeats(self, store: Store, knows_hints: Callable[[str], bool]) -> Heartbeats:
+        return Heartbeats(
+            rpc=self._rpc,
+            members=self._members,
+            store=store,
+            stored=self._stored,
+            log_continuity=self._log_continuity,
+            knows_hints=knows_hints,
+            now_ms=self._now_ms,
+            detected=self._failure_detector.handle,
+        )
+
+    def _make_exchange(
+        self, announce: AnnounceFinder, chance: Callable[[], float], may_exchange: Callable[[], bool]
+    ) -> MemberExchange:
+        return MemberExchange(
+            rpc=self._rpc,
+            members=self._members,
+            peer_policy=self._rpc.peer_policy,
             chance=chance,
             is_on=may_exchange,
             sightings=self,
             announce=announce,
-        )
-        self._greetings = self._make_greetings(announce)
-        self._filter = SightingFilter(
-            rpc.network, this_node, rpc.peer_policy.limit_counters, self._greetings.address_of
         )
 
     def _make_greetings(self, announce: AnnounceFinder) -> Greetings:
@@ -180,12 +193,13 @@ class Neighbours:
         self._log.info("connected to %s at %s (%s)", peer, address, "dialled" if dialled else "it dialled us")
         self._greetings.connected(peer, address, dialled)
         self._peers.handle(peer_events.Connected(peer, address if dialled else ""))
-        self._failure_detector.handle(failure_detector.ConnectionOpened(peer))
+        self._failure_detector.handle(failure_detector.ConnectionOpened(peer, leads=self._members.own < peer))
         self._start_task(self._greet, peer)
 
     def disconnected(self, peer: str, reason: str) -> None:
         self._log.info("disconnected from %s: %s", peer, reason)
         self._greetings.disconnected(peer)
+        self._heartbeats.forget(peer)
         self._failure_detector.handle(failure_detector.ConnectionClosed(peer))
         if presence := self._members.get(peer):
             presence.is_connected = False
@@ -220,15 +234,11 @@ class Neighbours:
         presence = self._members.get(peer)
         return presence is not None and presence.is_connected
 
-    def view(self) -> bytes:
-        """Stands for the set of the nodes that this one is connected with (`Members.view`)."""
-        return self._members.view()
-
-    def pinged(self, peer: str) -> None:
-        self._failure_detector.handle(failure_detector.PingReceived(peer))
-
     def answer_hello(self, peer: str, hello: Hello) -> Reply:
         return self._greetings.answer(peer, hello)
+
+    def answer_ping(self, peer: str, ping: Ping) -> Pong | Awaitable[Pong]:
+        return self._heartbeats.answer(peer, ping)
 
     def answer_members(self, asker: str, request: GetMembers) -> Reply:
         return self._exchange.answer(request, is_here=self._greetings.is_here(asker))
@@ -244,12 +254,14 @@ class Neighbours:
                 self._stored.forget(peer)
                 self._log_continuity.forget(peer)
             case peer_events.NoRoom(reporter, why):
-                self._peer_policy.limit_counters.hit("sightings_refused", reporter, f"peer that is not taken up: {why}")
+                self._rpc.peer_policy.limit_counters.hit(
+                    "sightings_refused", reporter, f"peer that is not taken up: {why}"
+                )
 
     def _carry_out_detection(self, effect: failure_detector.Effect) -> None:
         match effect:
             case failure_detector.SendPing(peer):
-                self._start_task(self._ping, peer)
+                self._start_task(self._heartbeats.ping, peer)
             case failure_detector.Suspected(peer):
                 self._set_suspect(peer, True)
             case failure_detector.Trusted(peer):
@@ -283,7 +295,7 @@ class Neighbours:
     async def _greet(self, peer: str) -> None:
         """Say hello to a new connection, ping it, and ask which members it knows."""
         if await self._greetings.greet(peer):
-            await self._ping(peer)
+            await self._heartbeats.ping(peer)
             await self._exchange.greet(peer)
 
     async def _follow_own_addresses(self) -> None:
@@ -314,34 +326,10 @@ class Neighbours:
         log.info("this machine slept for %.0f s, or its clock was set: all peers are asked for a sign of life", seconds)
         for presence in self._members.all():
             if presence.is_connected:
-                self._start_task(self._ping, presence.member.peer)
+                self._start_task(self._heartbeats.ping, presence.member.peer)
         self._network_changed()
 
     def _network_changed(self) -> None:
         self._dialler.abandon()
         self._peers.handle(peer_events.NetworkChanged())
         self._on_moved("")
-
-    async def _ping(self, peer: str) -> None:
-        presence = self._members.get(peer)
-        least = SUSPECT_PING_SECONDS if presence and presence.is_suspect else PING_SECONDS
-        patience = self._rpc.round_trips.timeout(peer, least=least)
-        started, sent_ms = trio.current_time(), self._now_ms()
-        try:
-            reply = await self._rpc.call(peer, Ping(), timeout=patience)
-        except BzzzError:
-            return  # a silent peer was reported by the call
-        if isinstance(reply, Pong) and presence is not None:
-            self._ponged(presence, reply, started, sent_ms)
-            self._failure_detector.handle(failure_detector.PongReceived(peer))
-
-    def _ponged(self, presence: Presence, pong: Pong, started: float, sent_ms: int) -> None:
-        now, now_ms = trio.current_time(), self._now_ms()
-        presence.round_trip_seconds = now - started
-        presence.clock_offset_ms = pong.now_ms - (sent_ms + now_ms) / 2
-        presence.view = pong.view
-        self._log_continuity.heard(presence.member.peer, pong.sequence)
-        self._members.caught_up(presence, started - (pong.oldest_hint_ms / 1000.0 if pong.hints else 0.0))
-        if now_ms - presence.member.last_seen_ms > SEEN_MS:
-            presence.member = replace(presence.member, last_seen_ms=now_ms)
-            self._stored.save(presence.member)

@@ -4,7 +4,6 @@ A peer that has not said hello, or is of another swarm, gets no other answer. En
 verified and merged here, and acknowledged after the commit; each one that is refused is refused with its reason.
 """
 
-import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import accumulate
 
@@ -34,7 +33,6 @@ from protocols.messages import (
     Merge,
     MergeReply,
     Ping,
-    Pong,
     Refusal,
     Reply,
     Request,
@@ -46,12 +44,8 @@ ANSWER_BYTES_MAX = 4 << 20
 """Envelopes or notices in one answer; further ones are left out, and can be asked for by digest or place."""
 NOTICE_BYTES = 80
 """What a notice has beside its header, at most."""
-DUE_MAX = 256
-"""Hints read to find since when a peer lacks something; with more hints the answer is `LONG_MS`."""
 VERIFIED_AT_ONCE = 16
 """Signatures checked (50 microseconds each) before other tasks get their turn."""
-LONG_MS = 365 * 24 * 3600 * 1000
-"""The age that a pong gives for the oldest hint when that age is not known: longer than anything counts as fresh."""
 
 
 class PeerServer:
@@ -67,13 +61,10 @@ class PeerServer:
         on_frame: Callable[[str], None],
         readable: ReadableHeads | None = None,
         peer_policy: PeerPolicy | None = None,
-        knows_hints: Callable[[str], bool] = lambda _: True,
         on_sequence: Callable[[str, int], None] = lambda _, __: None,
     ) -> None:
         """`on_frame` is called with the peer of each frame. `peer_policy` blames peers for envelopes that no author can
-        have signed. `knows_hints` says whether a peer has its hints for all that it should get from this node;
-        `on_sequence` is called with the last sequence that a peer tells of its log."""
-        self._knows_hints = knows_hints
+        have signed. `on_sequence` is called with the last sequence that a peer tells of its log."""
         self._on_sequence = on_sequence
         self._store = store
         self._readable = readable or ReadableHeads(store)
@@ -81,7 +72,6 @@ class PeerServer:
         self._inspector = EnvelopeInspector(verified, now_ms)
         self._neighbours = neighbours
         self._now_ms = now_ms
-        self._ahead_ms = -math.inf
         self._on_frame = on_frame
         self._large: dict[str, trio.Lock] = {}
         """By peer: held while one of its large messages is checked, so that it is one at a time."""
@@ -107,8 +97,7 @@ class PeerServer:
             raise Forbidden("say hello first: this node speaks with members of its own swarm only")
         match request:
             case Ping():
-                self._neighbours.pinged(peer)
-                return self._pong(peer)
+                return self._neighbours.answer_ping(peer, request)
             case Merge():
                 self._on_sequence(peer, request.sequence)
                 return self._merge(peer, request.envelopes)
@@ -122,27 +111,6 @@ class PeerServer:
                 return self._neighbours.answer_members(peer, request)
             case GetContent():
                 return self._content(request.content_digest)
-
-    def _pong(self, peer: str) -> Reply | Awaitable[Reply]:
-        # The furthest ahead that the wall clock was: after it was set back the hints would look younger than they are.
-        self._ahead_ms = max(self._ahead_ms, self._now_ms() - trio.current_time() * 1000.0)
-        hint_count = self._store.hint_counts().get(peer, 0)
-        if not self._knows_hints(peer):
-            return self._pong_of(max(1, hint_count), LONG_MS)
-        if hint_count:
-            return self._pong_with_hints(peer, hint_count)
-        return self._pong_of(0, 0)
-
-    def _pong_of(self, hint_count: int, oldest_ms: int) -> Pong:
-        return Pong(self._now_ms(), hint_count, oldest_ms, self._store.last_sequence, self._neighbours.view())
-
-    async def _pong_with_hints(self, peer: str, hint_count: int) -> Reply:
-        now_ms = self._now_ms()
-        due = await self._store.due_hints(peer, limit=min(hint_count, DUE_MAX), now_ms=now_ms)
-        # A hint that is not due was postponed. Its age would cost another read, and it may be the oldest of all.
-        age_ms = int(trio.current_time() * 1000.0 + self._ahead_ms) - due[0].at_ms if due else LONG_MS
-        oldest_ms = max(0, age_ms) if len(due) >= hint_count and age_ms > -100 else LONG_MS
-        return self._pong_of(hint_count, oldest_ms)
 
     def _merge(self, peer: str, encoded: Sequence[bytes]) -> DeferredReply | Awaitable[Reply]:
         progress = _MergeProgress(len(encoded), lambda: self._store.last_sequence)

@@ -79,6 +79,7 @@ refusals = st.lists(
 node_names = st.from_regex(r"[A-Za-z0-9._-]{0,64}", fullmatch=True)
 sequences = st.integers(0, 2**63 - 1)
 log_ids = st.from_regex(r"[0-9a-f]{16}", fullmatch=True)
+views = st.just(b"") | st.binary(min_size=VIEW_BYTES, max_size=VIEW_BYTES)
 logs = st.builds(LogPosition, log_ids, sequences)
 twins = st.just(()) | st.tuples(log_ids, texts)
 hellos = st.builds(
@@ -88,7 +89,7 @@ hellos = st.builds(
 
 REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
-    Ping: st.builds(Ping),
+    Ping: st.builds(Ping, sequences, sequences, sequences, sequences, views, sequences, sequences),
     Merge: st.builds(Merge, encoded, st.lists(st.text("abc-", max_size=TRACE_MAX), max_size=4).map(tuple), sequences),
     GetHeads: st.builds(GetHeads, keys, many_digests),
     GetVersions: st.builds(GetVersions, keys, numbers, numbers),
@@ -98,9 +99,7 @@ REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
 }
 REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
-    Pong: st.builds(
-        Pong, numbers, numbers, numbers, sequences, st.just(b"") | st.binary(min_size=VIEW_BYTES, max_size=VIEW_BYTES)
-    ),
+    Pong: st.builds(Pong, numbers, numbers, numbers, sequences, views),
     MergeReply: st.builds(MergeReply, numbers, refusals, sequences),
     HeadsReply: st.builds(HeadsReply, many_digests, encoded),
     VersionsReply: st.builds(VersionsReply, encoded, numbers, numbers),

@@ -8,13 +8,13 @@ import trio
 import trio.testing
 
 from node.services.membership.neighbours import Neighbours
-from node.services.writes.peer_server import LONG_MS, VERIFIED_AT_ONCE, PeerServer
+from node.services.writes.peer_server import VERIFIED_AT_ONCE, PeerServer
 from node.store.memory.store import MemoryStore
 from node.swarm.rpc import Rpc
 from protocols.envelope import seal
 from protocols.errors import StorageFull, Unavailable
 from protocols.keys import PrivateKey
-from protocols.messages import FailedReply, Merge, MergeReply, Ping, Pong, Reply
+from protocols.messages import FailedReply, Merge, MergeReply, Reply
 from protocols.policy.signature_cache import SignatureCache
 from tests.unit.one_end import OneEnd, rpc_over
 
@@ -28,17 +28,13 @@ class Friends:
 
     def __init__(self) -> None:
         self.are_known = True
-        self.have_their_hints = True
 
     def has_greeted(self, _: str) -> bool:
         return self.are_known
 
     def connected(self, *_: object) -> None: ...
 
-    disconnected = heard = missed = pinged = connected
-
-    def view(self) -> bytes:
-        return b""
+    disconnected = heard = missed = connected
 
 
 def encoded(count: int) -> list[bytes]:
@@ -56,11 +52,6 @@ class Peer:
     def __init__(self, net: OneEnd, rpc: Rpc, store: MemoryStore, friends: Friends) -> None:
         self.net, self.rpc, self.store, self.friends = net, rpc, store, friends
         self._number = 0
-
-    def ping(self) -> int:
-        self._number += 1
-        self.net.ask("a", self._number, Ping())
-        return self._number
 
     def send(self, envelopes: Sequence[bytes]) -> int:
         self._number += 1
@@ -86,7 +77,6 @@ async def peer(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Peer]:
         verified=SignatureCache(),
         now_ms=lambda: NOW,
         on_frame=lambda _: None,
-        knows_hints=lambda _: friends.have_their_hints,
     )
     async with trio.open_nursery() as nursery, rpc_over(net, server) as rpc:
         await nursery.start(store.run)
@@ -145,10 +135,3 @@ async def test_a_message_is_abandoned_when_its_peer_disconnects(peer: Peer) -> N
     assert isinstance(answer, FailedReply)
     assert isinstance(answer.error, Unavailable)
     assert peer.store.last_sequence < MANY
-
-
-async def test_a_pong_does_not_say_that_nothing_is_owed_before_that_is_known(peer: Peer) -> None:
-    assert await peer.answer_to(peer.send(encoded(3))) == MergeReply(3, (), 3)
-    assert await peer.answer_to(peer.ping()) == Pong(NOW, 0, 0, 3)
-    peer.friends.have_their_hints = False
-    assert await peer.answer_to(peer.ping()) == Pong(NOW, 1, LONG_MS, 3)
