@@ -23,7 +23,7 @@ from protocols.policy.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 1800.0
+HEARTBEAT_SECONDS = 3600.0
 HEARTBEAT_SECONDS_PER_PEER = 120.0
 """A larger swarm has a slower heartbeat, so that all heartbeats together stay the same traffic."""
 HEARTBEAT_SECONDS_MAX = 6 * 3600.0
@@ -61,7 +61,11 @@ class AnnounceSwarm(Protocol):
     def is_member(self, peer: str) -> bool: ...
 
     def is_gone(self, peer: str) -> bool:
-        """Whether a member is away for so long that what it announced counts no more."""
+        """Whether a peer is away for so long that what it announced counts no more."""
+        ...
+
+    def note_alive(self, peer: str) -> None:
+        """A peer has just announced itself, or a member handed its announcement over, which counts it as alive."""
         ...
 
     def clock_offset_ms(self, peer: str) -> float:
@@ -307,6 +311,7 @@ class AnnounceFinder:
         if not self._is_signed(announcement, source):
             return False
         self._put(announcement, now_ms=clock_ms, source="" if is_member else brought_by, by_topic=by_topic)
+        self._swarm.note_alive(peer)
         self._sight(announcement)
         return True
 

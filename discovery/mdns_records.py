@@ -19,7 +19,7 @@ from protocols.policy.address_scope import Scope, ip_of, scope_of
 DEFAULT_NETWORK = "bzzz"
 """The swarm of this name shares the service of all libp2p nodes."""
 SERVICE = "_p2p._udp.local."
-TTL_SECONDS = 120
+TTL_SECONDS = 240
 """The time to live of the records of libp2p nodes."""
 ADDRESSES_MAX = 64
 """Addresses in the record of one peer; a record with more is dropped."""

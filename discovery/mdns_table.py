@@ -37,8 +37,10 @@ FRESH_SECONDS = 30.0
 """A record younger than this is named as known in the first questions."""
 FIRST_QUESTIONS_AT = (0.0, 1.0, 3.0)
 """Seconds from the start, or from the last change of interfaces, until the first questions."""
-ASK_AGAIN_SECONDS = 60.0
-ASK_JITTER_SECONDS = 18.0
+ASK_AGAIN_SECONDS = 120.0
+ASK_ALONE_SECONDS = 60.0
+"""How often a node asks that has heard of no other one."""
+ASK_JITTER_SECONDS = 24.0
 """So that one node asks for all of them."""
 ASK_PAUSE_SECONDS = 15.0
 """Between two questions for a record that nobody repeats, and between two series of those for disputed peers."""
@@ -223,7 +225,9 @@ class MdnsTable:
         """When the next question is to be sent."""
         if self._questions_at:
             return self._questions_at[0]
-        oldest = min((known.heard_at for known in self._records.values()), default=self._asked_at)
+        if not self._records:
+            return self._asked_at + ASK_ALONE_SECONDS + self._jitter
+        oldest = min(known.heard_at for known in self._records.values())
         return max(oldest + ASK_AGAIN_SECONDS + self._jitter, self._asked_at + ASK_PAUSE_SECONDS)
 
     def asked(self, now: float) -> Sequence[tuple[str, float]]:

@@ -17,7 +17,9 @@ from protocols.messages import VIEW_BYTES
 from protocols.placement import nearest
 
 GONE_SECONDS = 60.0
-"""A member that nobody was connected with for so long offers nothing any more. It is remembered for much longer."""
+"""A node that nobody was connected with for so long offers nothing any more. A member is remembered for much longer."""
+STRANGERS_MAX = 4096
+"""Nodes that are no members, and of which it is remembered when they gave a sign of life."""
 WANTED_KEPT_MAX = 65536
 """Keys whose holders are cached."""
 
@@ -39,11 +41,7 @@ class Presence:
     view: bytes = b""
     """What it said last of the members that it is connected with (`Members.view`); b'': nothing."""
     alive_at: float = -inf
-    """When this node was connected with it last, or another member said that it is."""
-
-    def is_gone(self, now: float) -> bool:
-        """Whether it is away, here and for all others, and for longer than a restart takes."""
-        return not self.is_connected and now - self.alive_at > GONE_SECONDS
+    """When this node was connected with it last, or another member said that it is, or it announced itself."""
 
 
 class Members:
@@ -62,6 +60,8 @@ class Members:
         """What this node must ask its peers for, because its store lost entries."""
         self.replication = replication
         self._presences: dict[str, Presence] = {m.peer: Presence(member=m) for m in members}
+        self._strangers: dict[str, float] = {}
+        """The `alive_at` of nodes that are no members, the latest last."""
         self._changed = trio.Event()
         self._wanted: dict[bytes, tuple[str, ...]] = {}
         """Results of `wanted`, until a member is added or forgotten."""
@@ -94,6 +94,24 @@ class Members:
         self._presences.pop(peer, None)
         self._drop_computed()
         self.notify_changed()
+
+    def note_alive(self, peer: str) -> None:
+        """A node gave a sign of life, to this node or to a member."""
+        if presence := self._presences.get(peer):
+            presence.alive_at = trio.current_time()
+            return
+        self._strangers.pop(peer, None)
+        self._strangers[peer] = trio.current_time()
+        if len(self._strangers) > STRANGERS_MAX:
+            del self._strangers[next(iter(self._strangers))]
+
+    def is_gone(self, peer: str) -> bool:
+        """Whether a node is away, here and for all others, and for longer than a restart takes."""
+        if presence := self._presences.get(peer):
+            alive_at = inf if presence.is_connected else presence.alive_at
+        else:
+            alive_at = self._strangers.get(peer, -inf)
+        return trio.current_time() - alive_at > GONE_SECONDS
 
     def lacking(self, *, is_in_swarm: bool) -> str:
         """What the store of this node lacks, for people; ''. `is_in_swarm`: this node can ask others for it."""

@@ -53,6 +53,8 @@ class SwarmFacts:
     """The names of the members that are not connected, and why."""
     apart: tuple[str, ...] = ()
     """The names of the nodes that other members are connected to and this node is not, and why."""
+    doubted: tuple[str, ...] = ()
+    """The same for nodes of which one member alone says so, without proof."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,8 @@ def judge_swarm(facts: SwarmFacts) -> tuple[Status, tuple[str, ...]]:
             reasons.append(f"{facts.suspects} connected members do not answer{names}")
         if facts.apart:
             reasons.append(f"connected with other members, and not with this node: {_names(facts.apart)}")
+        if facts.doubted:
+            remarks.append(f"not reached from here, and said by one member to be connected: {_names(facts.doubted)}")
         if facts.away and facts.reachable:
             are = "is" if len(facts.away) == 1 else "are"
             remarks.append(f"{len(facts.away)} of the {facts.members} members known {are} away: {_names(facts.away)}")

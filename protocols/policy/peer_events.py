@@ -123,5 +123,7 @@ class MissingPeer:
     """Since when another member is connected with it; infinity: not known."""
     vouchers: tuple[tuple[str, float], ...]
     """The members that said so, and when each did last; the latest last."""
+    has_spoken: bool
+    """It said hello within the forgetting horizon, or its own signed announcement came: no member made it up."""
     why: str
     """Why the last dial failed, or the last connection ended."""

@@ -14,6 +14,8 @@ VOUCHERS_MAX = 8
 
 _CLAIMS = (Source.MDNS, Source.ANNOUNCE, Source.DHT)
 """Sources whose word on a peer is the peer's own, before it was met."""
+_OWN_WORDS = (Source.HELLO, Source.STORE, Source.ANNOUNCE)
+"""Sources that have what the peer itself said: over a connection, or signed."""
 
 
 @dataclass(slots=True)
@@ -108,5 +110,6 @@ class Target:
             configured=next(iter(self.addresses.configured()), ""),
             vouched_since=self.vouched_since,
             vouchers=tuple(self.vouchers.items()),
+            has_spoken=self.connected_at > -inf or any(source in self.sources for source in _OWN_WORDS),
             why=self.why,
         )

@@ -29,8 +29,8 @@ from protocols.policy.sighting import Sighting, Source
 
 NODES = 10
 KNOWN_SECONDS = 2.0
-IDLE_SECONDS = 75.0
-"""Longer than the pause between two questions."""
+IDLE_SECONDS = 250.0
+"""Two pauses between questions of mDNS, and eight between health probes."""
 SETTLE_SECONDS = 10.0
 ANNOUNCED_SECONDS = 10.0
 """In which ten nodes announce themselves, one after the other, and all have heard of it."""

@@ -67,6 +67,8 @@ class TopicMember:
     def is_gone(self, peer: str) -> bool:
         return False
 
+    def note_alive(self, peer: str) -> None: ...
+
     def clock_offset_ms(self, peer: str) -> float:
         return 0.0
 
@@ -192,6 +194,26 @@ def test_what_a_node_offers_goes_with_it() -> None:
             assert not offered(swarm, "n5"), "and a newcomer is not told"
             await swarm.start("n4")
             await until(lambda: offered(swarm, "n1") == {("n4", "role:planner")}, seconds=5)
+
+    over_seeds(program)
+
+
+def test_what_a_node_offers_that_was_never_met_goes_with_it() -> None:
+    async def program(seed: int) -> None:
+        async with swarm_of(seed, 2) as swarm:
+            swarm.add("n3")
+            (n1, n3) = swarm.peers("n1", "n3")
+            swarm.net.cut(n1, n3)
+            swarm.net.cut(n3, n1)
+            await swarm.start("n3")
+            await offer(swarm, "n3", "role:planner")
+            await until(lambda: bool(offered(swarm, "n1")), seconds=2)
+            await trio.sleep(3 * GONE_SECONDS)
+            assert offered(swarm, "n1"), "n2 says that it is connected with n3"
+            await swarm["n3"].crash()
+            await until(lambda: not offered(swarm, "n1"), seconds=GONE_SECONDS + 10)
+            await swarm.start("n3")
+            await until(lambda: offered(swarm, "n1") == {("n3", "role:planner")}, seconds=10)
 
     over_seeds(program)
 

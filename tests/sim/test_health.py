@@ -286,6 +286,28 @@ def test_members_that_others_reach_and_this_node_does_not_are_a_fault() -> None:
     over_seeds(apart)
 
 
+async def never_met(seed: int) -> None:
+    """Of three nodes two never meet. Each hears the other announce itself, so that the word of the third counts."""
+    async with swarm_of(seed, 2, health_check_interval_ms=NEVER_MS) as swarm:
+        swarm.add("n3")
+        n1, n3 = swarm["n1"].peer, swarm["n3"].peer
+        swarm.net.cut(n1, n3)
+        swarm.net.cut(n3, n1)
+        if not seed:
+            await swarm["n1"].running.flags.change(read_change({"discovery_announce": False}, author="ada"))
+        await swarm.start("n3")
+        said = "n3 (n2 alone says so; " if seed else f"{n3[-8:]} (n2 alone says so; "
+        await until(lambda: said in " ".join(swarm["n1"].running.health().reasons), seconds=60.0)
+        assert status(swarm["n1"].running) == ("degraded" if seed else "healthy")
+        await swarm["n3"].crash()
+        await until(lambda: said not in " ".join(swarm["n1"].running.health().reasons), seconds=60.0)
+        assert status(swarm["n1"].running) == "healthy"
+
+
+def test_a_node_that_only_one_member_reaches_is_a_fault_when_it_has_spoken_for_itself() -> None:
+    over_seeds(never_met, range(2))
+
+
 async def real_without_a_swarm(seed: int) -> None:
     async with swarm_of(seed, 3, backend="real", health_check_interval_ms=NEVER_MS) as swarm:
         node = swarm["n1"].running

@@ -27,6 +27,7 @@ class FakeSwarm:
         self.members: set[str] = set()
         self.denied: set[str] = set()
         self.gone: set[str] = set()
+        self.alive: list[str] = []
         self.offsets: dict[str, float] = {}
         self.is_down = False
         self.received: Callable[[str, bytes, str], bool | None] | None = None
@@ -48,6 +49,9 @@ class FakeSwarm:
 
     def is_gone(self, peer: str) -> bool:
         return peer in self.gone
+
+    def note_alive(self, peer: str) -> None:
+        self.alive.append(peer)
 
     def clock_offset_ms(self, peer: str) -> float:
         return self.offsets.get(peer, 0.0)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import trio
-
 from node.swarm.base import PubSub
 from node.swarm.members import Members
 from node.swarm.peer_policy import PeerPolicy
@@ -32,8 +30,10 @@ class PubSubAnnounceSwarm:
         return self._members.get(peer) is not None
 
     def is_gone(self, peer: str) -> bool:
-        presence = self._members.get(peer)
-        return presence is not None and presence.is_gone(trio.current_time())
+        return self._members.is_gone(peer)
+
+    def note_alive(self, peer: str) -> None:
+        self._members.note_alive(peer)
 
     def clock_offset_ms(self, peer: str) -> float:
         presence = self._members.get(peer)

@@ -8,6 +8,7 @@ one that is, but may be at another address now.
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 
 import trio
 
@@ -23,7 +24,7 @@ from protocols.policy.address_scope import Scope, scope_of
 from protocols.policy.sighting import Sighting, Source
 
 EXCHANGE_SECONDS = 5.0
-"""How often one of the members with another view is asked, on average."""
+"""How often the one of the members with another view is asked that was asked longest ago, on average."""
 TIMEOUT_SECONDS = 2.0
 FULL_MAX, FULL_SECONDS = 3, 60.0
 """So many members are asked for announcements as well within so long: they all tell the same, and it may be long."""
@@ -63,17 +64,18 @@ class MemberExchange:
         self._announce = announce
         self._full_at: deque[float] = deque(maxlen=FULL_MAX)
         """When the last members were asked for announcements as well."""
+        self._asked_at: dict[str, float] = {}
 
     async def run(self) -> None:
         """Ask one member after another that is connected with other nodes than this one, until cancelled."""
-        last = ""
         while True:
             await trio.sleep(EXCHANGE_SECONDS * (0.5 + self._chance()))
             others = [peer for peer in self._members.reachable() if self._differs(peer)]
-            others = [peer for peer in others if peer != last] or others
+            self._asked_at = {peer: self._asked_at.get(peer, -inf) for peer in others}
             if others:
-                last = others[int(self._chance() * len(others))]
-                await self.ask(last)
+                peer = min(others, key=self._asked_at.__getitem__)
+                self._asked_at[peer] = trio.current_time()
+                await self.ask(peer)
 
     def _differs(self, peer: str) -> bool:
         presence = self._members.get(peer)

@@ -182,8 +182,8 @@ class Neighbours:
             return ()
         if cleaned.is_configured:
             self._dialler.report_failures(cleaned.addresses)
-        if cleaned.is_vouched and (presence := self._members.get(cleaned.peer)):
-            presence.alive_at = trio.current_time()
+        if cleaned.is_vouched:
+            self._members.note_alive(cleaned.peer)
         self._peers.handle(cleaned)
         return cleaned.addresses
 
@@ -204,7 +204,7 @@ class Neighbours:
         if presence := self._members.get(peer):
             presence.is_connected = False
             presence.is_suspect = False
-            presence.alive_at = trio.current_time()
+            self._members.note_alive(peer)
             self._members.notify_changed()
         self._peers.handle(peer_events.Disconnected(peer, reason))
         self._on_moved(peer)

@@ -112,6 +112,8 @@ class HealthReporter:
         breaker, probe, calls = self._breaker, self._observations.probes["dht"], self._observations.dht_calls
         connected = [p for p in self._members.all() if p.is_connected]
         suspects = self._observations.suspects.suspects()
+        names = {p.member.peer: self._members.name_of(p.member.peer) for p in connected}
+        believed, doubted = apart(self._missing(), names, trio.current_time())
         facts = SwarmFacts(
             backend=self._backend.backend,
             members=len(self._members),
@@ -130,7 +132,8 @@ class HealthReporter:
             twin=self._twin(),
             is_alone_by_choice=self._discovery_facts().is_alone_by_choice,
             away=tuple(p.member.name or p.member.peer[-8:] for p in self._members.all() if not p.is_connected),
-            apart=apart(self._missing(), {p.member.peer for p in connected}, trio.current_time()),
+            apart=believed,
+            doubted=doubted,
         )
         status, reasons = judge_swarm(facts)
         return ComponentHealth(

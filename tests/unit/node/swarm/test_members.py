@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.store.members import Member
-from node.swarm.members import Members
+from node.swarm.members import GONE_SECONDS, STRANGERS_MAX, Members
 from protocols.keys import PrivateKey
 from protocols.messages import VIEW_BYTES
 from protocols.placement import nearest
@@ -211,3 +211,28 @@ async def test_every_waiter_wakes_at_a_change_and_at_the_next_one(autojump_clock
             assert sorted(woken) == ["dashboard", "hinted handoff"]
             woken.clear()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_node_is_gone_a_minute_after_its_last_sign_of_life_whether_it_is_a_member_or_not(
+    autojump_clock: Clock,
+) -> None:
+    here = members(1)
+    known, stranger = PEERS[0], PEERS[5]
+    assert here.is_gone(known) and here.is_gone(stranger), "nothing was heard of them yet"
+    for peer in (known, stranger):
+        here.note_alive(peer)
+    await trio.sleep(GONE_SECONDS)
+    assert not here.is_gone(known) and not here.is_gone(stranger)
+    await trio.sleep(0.1)
+    assert here.is_gone(known) and here.is_gone(stranger)
+    (presence,) = here.all()
+    presence.is_connected = True
+    assert not here.is_gone(known)
+
+
+async def test_of_very_many_strangers_the_latest_are_remembered(autojump_clock: Clock) -> None:
+    here = members(0)
+    for number in range(STRANGERS_MAX + 1):
+        here.note_alive(f"peer {number}")
+    assert here.is_gone("peer 0")
+    assert not here.is_gone("peer 1")

@@ -201,6 +201,9 @@ def test_a_member_that_is_away_is_said_and_one_that_others_reach_is_a_fault() ->
     status, reasons = judge_swarm(replace(GOOD, reachable=3, away=("n3",)))
     assert (status, reasons) == (Status.HEALTHY, ("1 of the 4 members known is away: n3",))
     names = tuple(f"n{number}" for number in range(9))
+    status, reasons = judge_swarm(replace(GOOD, doubted=("n3 (n2 alone says so; it is not reached)",)))
+    assert status == Status.HEALTHY, "what one member makes up is no fault of this node"
+    assert reasons[0].endswith("said by one member to be connected: n3 (n2 alone says so; it is not reached)")
     status, reasons = judge_swarm(replace(GOOD, apart=("n3 (connection refused)",), away=names))
     assert status is Status.DEGRADED
     assert reasons == (

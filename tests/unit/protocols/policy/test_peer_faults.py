@@ -9,10 +9,12 @@ from protocols.policy.peer_events import MissingPeer
 from protocols.policy.peer_faults import APART_SECONDS, apart, unreached
 from protocols.policy.peer_target import VOUCHED_SECONDS
 
-UNKNOWN = MissingPeer(peer="12D3KooWabcdefgh", name="", configured="", vouched_since=inf, vouchers=(), why="")
+UNKNOWN = MissingPeer(
+    peer="12D3KooWabcdefgh", name="", configured="", vouched_since=inf, vouchers=(), has_spoken=False, why=""
+)
 SAID = (("bob", APART_SECONDS - 1.0), ("eve", APART_SECONDS))
 VOUCHED = replace(UNKNOWN, name="ada", vouched_since=0.0, vouchers=SAID, why="refused")
-MEMBERS = ("bob", "eve", "max")
+MEMBERS = {"bob": "Bob", "eve": "Eve", "max": "Max"}
 
 
 @pytest.mark.parametrize(
@@ -29,15 +31,26 @@ MEMBERS = ("bob", "eve", "max")
 def test_a_node_that_others_have_been_connected_with_for_a_while_is_named(
     peer: MissingPeer, now: float, says: tuple[str, ...]
 ) -> None:
-    assert apart([peer], MEMBERS, now) == says
+    believed, _ = apart([peer], MEMBERS, now)
+    assert believed == says
 
 
 @pytest.mark.parametrize(
-    ("members", "is_named"),
-    [(("eve",), True), (("bob", "eve"), True), (("eve", "max"), False), (("max",), False), ((), False)],
+    ("members", "has_spoken", "believed", "doubted"),
+    [
+        (("bob", "eve"), False, ("ada (refused)",), ()),
+        (("eve",), True, ("ada (Eve alone says so; refused)",), ()),
+        (("eve",), False, (), ("ada (Eve alone says so; refused)",)),
+        (("eve", "max"), True, (), ("ada (Eve alone says so; refused)",)),
+        (("max",), True, (), ()),
+        ((), True, (), ()),
+    ],
 )
-def test_what_one_of_several_members_says_alone_is_not_believed(members: tuple[str, ...], is_named: bool) -> None:
-    assert bool(apart([VOUCHED], members, APART_SECONDS)) == is_named
+def test_the_word_of_one_member_counts_when_it_is_the_only_one_and_the_node_has_spoken_for_itself(
+    members: tuple[str, ...], has_spoken: bool, believed: tuple[str, ...], doubted: tuple[str, ...]
+) -> None:
+    here = {name: MEMBERS[name] for name in members}
+    assert apart([replace(VOUCHED, has_spoken=has_spoken)], here, APART_SECONDS) == (believed, doubted)
 
 
 def test_a_bootstrap_node_is_named_with_why_it_is_not_reached() -> None:

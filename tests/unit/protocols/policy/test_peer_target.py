@@ -45,3 +45,16 @@ def test_what_a_peer_says_of_itself_is_not_replaced_by_the_word_of_others() -> N
     target.describe(Sighting(peer="a", addresses=(), source=Source.HELLO, name="ada", agent="bzzz/1"))
     target.describe(Sighting(peer="a", addresses=(), source=Source.EXCHANGE, name="eve", reporter="b"))
     assert (target.name, target.agent) == ("ada", "bzzz/1")
+
+
+def test_only_its_own_words_show_that_a_peer_was_not_made_up() -> None:
+    for source in Source:
+        target = Target("a", sources={source: 1.0})
+        target.vouch("bob", 1.0)
+        missing = target.missing()
+        assert missing is not None
+        assert missing.has_spoken == (source in (Source.HELLO, Source.STORE, Source.ANNOUNCE))
+    target = Target("a", connected_at=1.0)
+    target.vouch("bob", 2.0)
+    missing = target.missing()
+    assert missing is not None and missing.has_spoken
