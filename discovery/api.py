@@ -8,7 +8,9 @@ asked at once when this machine's network has changed, or when the connection to
 
 import json
 import logging
+import socket
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 import trio
@@ -33,6 +35,8 @@ RETRY_CAP_SECONDS = 4.0
 ANSWER_BYTES_MAX = 65_536
 ADDRESS_CHARACTERS_MAX = 256
 NAME_CHARS_MAX = 80
+SWARM_PORT = 4001
+"""Where a node listens unless it is configured otherwise."""
 NETWORK_CHANGED = "the network of this machine changed meanwhile"
 
 
@@ -139,7 +143,30 @@ async def _fetch(api: str) -> bytes:
     except BootstrapFailed:
         raise
     except Exception as error:  # a resolver raises more than OSError, and whatever it is must not end the node
-        raise BootstrapFailed(f"it cannot be reached ({error})") from error
+        raise BootstrapFailed(f"it cannot be reached ({_why(error)}){_advice(host.strip('[]'), error)}") from error
+
+
+def _why(error: BaseException) -> str:
+    """What the machine says of a connection that failed; of several attempts, of the last one."""
+    while isinstance(error.__cause__, OSError | ExceptionGroup):
+        error = error.__cause__
+        error = error.exceptions[-1] if isinstance(error, ExceptionGroup) else error
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
+
+
+def _advice(host: str, error: Exception) -> str:
+    """What to name in the place of an API that does not answer on another machine: most APIs are on loopback."""
+    if not isinstance(error, OSError) or isinstance(error, socket.gaierror):
+        return ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        kind = "dns"
+    else:
+        kind = f"ip{address.version}"
+        if address.is_loopback:
+            return ""
+    return f"; unless the API of that node is configured to be reached, name its swarm: /{kind}/{host}/tcp/{SWARM_PORT}"
 
 
 def read_bootstrap(answer: bytes, *, network: str) -> Sighting:

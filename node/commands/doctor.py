@@ -1,5 +1,6 @@
 """`bzzz doctor`: what keeps this node from others, or from one of them, in words."""
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from node.diagnosis.finding import Finding, bad, is_well, note, ok
 if TYPE_CHECKING:
     from node.config.settings import Settings
 
+_SWARM = "/ip4/192.0.2.7/tcp/4001"
 ADDRESSES_MAX = 8
 """Addresses of a peer that are tried."""
 
@@ -42,6 +44,7 @@ def doctor_command(
 
     The exit code is 0 only when nothing is wrong.
     """
+    logging.getLogger().addHandler(logging.NullHandler())  # what libp2p logs of a failed handshake is in the findings
     running, findings = _running(client)
     settings, wrong = _settings(config, join_file)
     findings += wrong
@@ -163,7 +166,13 @@ def _addresses(peer: str, running: _Running | None) -> tuple[list[str], list[Fin
         there = ApiClient(api, None).call("GET", "/v1/bootstrap").data
     except Failure as failure:
         why = failure.message.removeprefix(f"no node at {api}: ").partition(". Start one")[0]
-        return [], [bad("api", f"the API of {peer} cannot be asked: {why}", "give a multiaddr of the swarm instead")]
+        return [], [
+            bad(
+                "api",
+                f"the API of {peer} cannot be asked: {why}",
+                f"give a multiaddr of the swarm instead, like {_SWARM}",
+            )
+        ]
     network, other = running.node["network"] if running else there["network"], there["network"]
     found = ok("api", f"{peer} is the node {there['peer_id']} of the swarm {other!r}")
     if network != other:

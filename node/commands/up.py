@@ -152,6 +152,8 @@ def _print_ready_json(ready: "Ready") -> None:
 
 def _print_ready(ready: "Ready") -> None:
     swarm = "".join(f"\n  swarm    {address}" for address in ready.multiaddrs)
+    if ready.note:
+        swarm += f"\n           {ready.note}"
     _print(f"ready: {ready.name} ({ready.backend})\n  peer id  {ready.peer_id}{swarm}\n  api      {ready.api}")
 
 

@@ -17,7 +17,7 @@ _FIRST = {"manual", "api", "mdns"}
 """Finders that find a first peer: the others find more through peers."""
 _SWITCH = "discovery_"
 """How the names of the flags begin that switch sources of peers on and off."""
-_BOOTSTRAP = "name one node of the swarm: bzzz up --bootstrap HOST:8080"
+_BOOTSTRAP = "name one node of the swarm: bzzz up --bootstrap /ip4/ADDRESS/tcp/4001"
 
 Data = Mapping[str, Any]
 
@@ -56,7 +56,9 @@ def _finders(finders: Sequence[Data]) -> Iterator[Finding]:
         subject = "multicast" if finder["kind"] == "mdns" else "bootstrap"
         for fault in finder["faults"]:
             advice = (
-                "see 'On a LAN' in docs/operations.md" if subject == "multicast" else "start it, or correct its name"
+                "see 'On a LAN' in docs/operations.md"
+                if subject == "multicast"
+                else "start it, or correct what names it"
             )
             yield bad(subject, fault, advice)
         if finder["kind"] == "mdns" and finder["on"] and not finder["faults"]:

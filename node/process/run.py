@@ -62,6 +62,7 @@ LEAVE_SECONDS_MAX = 0.5
 """How long the node may take to tell the others that it leaves."""
 
 _Refusal = (BindFailed, IdentityRefused, StoreRefused, AuditFileRefused, ListenFailed, TooFewDescriptors)
+_ALONE = "it listens on loopback alone: '--open', or a network key, lets nodes of other machines in"
 _log = structlog.get_logger("bzzz")
 
 
@@ -82,6 +83,8 @@ class Ready:
     peer_id: str
     multiaddrs: tuple[str, ...]
     api: str
+    note: str
+    """What others cannot do, or ''."""
 
 
 def run(settings: Settings, on_ready: Callable[[Ready], None], reload: Callable[[], Settings]) -> None:
@@ -229,10 +232,13 @@ async def _live(
                     peer_id=node.peer_id,
                     multiaddrs=node.addresses(),
                     api=url,
+                    note=_ALONE if node.addresses() and not settings.is_on_network else "",
                 )
                 gc.freeze()
                 threads.shorten_switch_interval()
                 _log.info("ready", peer_id=ready.peer_id, multiaddrs=ready.multiaddrs, api=url, backend=ready.backend)
+                if ready.note:
+                    _log.info(ready.note)
                 if not stopping.is_set():
                     on_ready(ready)
             with trio.move_on_after(LEAVE_SECONDS_MAX):

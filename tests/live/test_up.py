@@ -47,6 +47,18 @@ def test_ready_in_words_says_the_same(tmp_path: Path) -> None:
         process.end()
 
 
+def test_a_node_that_listens_on_loopback_alone_says_so(tmp_path: Path) -> None:
+    arguments = ("--data-dir", str(tmp_path / "data"), "--api", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0")
+    process = Process(tmp_path / "log", *arguments)
+    try:
+        lines = [process.stdout.readline().decode() for _ in range(5)]
+        assert lines[3].strip().startswith("it listens on loopback alone: '--open', or a network key, "), lines
+        assert process.stop() == 0
+        assert "it listens on loopback alone" in process.log.read_text(encoding="utf-8")
+    finally:
+        process.end()
+
+
 def test_mock_opens_no_socket_but_its_api(up: Up) -> None:
     ready = up("--backend", "mock").ready()
     assert ready["multiaddrs"] == []

@@ -1,5 +1,6 @@
 """The API finder: its requests, the answers that it accepts, and the switch that turns a finder off."""
 
+import errno
 import json
 from typing import Any
 
@@ -104,7 +105,33 @@ async def test_any_error_of_a_resolver_is_a_fault_and_the_finder_goes_on(
     finder = ApiFinder(("a.example:1",), own=OWN, network="bzzz", chance=lambda: 0.0)
     with trio.move_on_after(0.05):
         await finder.run(Seen())
-    assert finder.health().faults == (f"the bootstrap node a.example:1: it cannot be reached ({error})",)
+    (fault,) = finder.health().faults
+    assert fault.startswith(f"the bootstrap node a.example:1: it cannot be reached ({error})")
+
+
+@pytest.mark.parametrize(
+    ("there", "advice"),
+    [
+        ("192.0.2.7:8080", "name its swarm: /ip4/192.0.2.7/tcp/4001"),
+        ("[2001:db8::7]:8080", "name its swarm: /ip6/2001:db8::7/tcp/4001"),
+        ("ada.example:4001", "name its swarm: /dns/ada.example/tcp/4001"),
+        ("127.0.0.1:8080", "(Connection refused)"),
+    ],
+)
+async def test_an_api_that_is_not_reached_says_what_else_can_be_named(
+    there: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> trio.SocketStream:
+        refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        raise OSError("all attempts failed") from ExceptionGroup("attempts", [refused])
+
+    monkeypatch.setattr(trio, "open_tcp_stream", refuse)
+    finder = ApiFinder((there,), own=OWN, network="bzzz", chance=lambda: 0.0)
+    with trio.move_on_after(0.05):
+        await finder.run(Seen())
+    (fault,) = finder.health().faults
+    assert fault.startswith(f"the bootstrap node {there}: it cannot be reached (Connection refused)")
+    assert fault.endswith(advice)
 
 
 async def test_an_api_is_asked_again_at_once_when_the_network_or_the_node_behind_it_has_moved(
