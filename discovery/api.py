@@ -8,6 +8,7 @@ asked at once when this machine's network has changed, or when the connection to
 
 import json
 import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
@@ -151,7 +152,9 @@ def _why(error: BaseException) -> str:
     while isinstance(error.__cause__, OSError | ExceptionGroup):
         error = error.__cause__
         error = error.exceptions[-1] if isinstance(error, ExceptionGroup) else error
-    return (error.strerror if isinstance(error, OSError) else "") or str(error)
+    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return str(error)
 
 
 def _advice(host: str, error: Exception) -> str:
