@@ -128,7 +128,10 @@ class Heartbeats:
 
     async def _report_with_hints(self, peer: str, hint_count: int) -> Pong:
         now_ms = self._now_ms()
-        due = await self._store.due_hints(peer, limit=min(hint_count, DUE_MAX), now_ms=now_ms)
+        try:
+            due = await self._store.due_hints(peer, limit=min(hint_count, DUE_MAX), now_ms=now_ms)
+        except BzzzError:  # a node whose disk fails is alive, and its hints may have any age
+            return self._report_of(peer, hint_count, LONG_MS)
         # A hint that is not due was postponed. Its age would cost another read, and it may be the oldest of all.
         age_ms = int(trio.current_time() * 1000.0 + self._ahead_ms) - due[0].at_ms if due else LONG_MS
         oldest_ms = max(0, age_ms) if len(due) >= hint_count and age_ms > -100 else LONG_MS

@@ -1,6 +1,5 @@
 """Heartbeats: one exchange tells both ends the same, and nobody takes what is told for younger than it is."""
 
-import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,13 +17,17 @@ from node.store.memory.store import MemoryStore
 from node.swarm.members import Members
 from node.swarm.rpc import Rpc
 from protocols.envelope import seal
+from protocols.errors import Unavailable
 from protocols.keys import PrivateKey
 from protocols.messages import Ping, Pong, Reply, Request
 from protocols.policy.failure_detector import Event, PingReceived, PongReceived
 from tests.unit.one_end import OneEnd, rpc_over
 
 NOW = 1_800_000_000_000
-AUTHOR = PrivateKey.from_seed(bytes(32))
+ENVELOPE = seal(
+    PrivateKey.from_seed(bytes(32)),
+    address="ucxl://a:r@p:t/*^/x", content=b"x", content_type="text/plain", version=1, parents=(),
+)  # fmt: skip
 
 
 class Service:
@@ -213,10 +216,7 @@ async def test_no_heartbeat_says_that_nothing_is_owed_before_that_is_known(
 
 
 async def test_a_heartbeat_tells_the_age_of_the_oldest_hint(here: Here, autojump_clock: trio.testing.MockClock) -> None:
-    envelope = seal(
-        AUTHOR, address="ucxl://a:r@p:t/*^/x", content=b"x", content_type="text/plain", version=1, parents=()
-    )
-    await here.store.merge([Incoming(envelope, Origin.LOCAL, holders=("a",))], now_ms=here.now_ms())
+    await here.store.merge([Incoming(ENVELOPE, Origin.LOCAL, holders=("a",))], now_ms=here.now_ms())
     await trio.sleep(2.0)
     with trio.move_on_after(0.1):
         await here.heartbeats.ping("a")
@@ -224,4 +224,19 @@ async def test_a_heartbeat_tells_the_age_of_the_oldest_hint(here: Here, autojump
     assert isinstance(ping, Ping)
     assert ping.hints == 1
     assert ping.oldest_hint_ms == pytest.approx(2_000, abs=10)
-    assert math.isfinite(ping.oldest_hint_ms)
+
+
+async def test_a_store_that_fails_keeps_no_heartbeat_from_being_sent(
+    here: Here, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> list[object]:
+        raise Unavailable("the disk failed")
+
+    await here.store.merge([Incoming(ENVELOPE, Origin.LOCAL, holders=("a",))], now_ms=here.now_ms())
+    monkeypatch.setattr(here.store, "due_hints", fail)
+    assert (await here.pong()).oldest_hint_ms == LONG_MS
+    with trio.move_on_after(0.1):
+        await here.heartbeats.ping("a")
+    ping = here.net.sent[-1].frame.message
+    assert isinstance(ping, Ping)
+    assert (ping.hints, ping.oldest_hint_ms) == (1, LONG_MS)
