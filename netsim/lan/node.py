@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -102,6 +103,10 @@ class LanNode:
         except subprocess.TimeoutExpired:
             self.kill()
             raise LanNodeFailed(f"{self.name} did not end within {STOP_SECONDS:g} s: {self.log[-2000:]}") from None
+
+    def wipe(self) -> None:
+        """Remove its data, its identity among them. It must not run."""
+        shutil.rmtree(self._folder / "data")
 
     def kill(self) -> None:
         assert self._process is not None

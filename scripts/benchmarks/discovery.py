@@ -8,8 +8,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -29,12 +30,15 @@ from protocols.policy.sighting import Sighting, Source
 
 NODES = 10
 KNOWN_SECONDS = 2.0
+ANNOUNCED_TO_SECONDS = 0.5
+CHANGED_SECONDS = 1.0
+_NO_EXCHANGE = {"BZZZ_DISCOVERY_EXCHANGE": "false"}
 IDLE_SECONDS = 250.0
 """Two pauses between questions of mDNS, and eight between health probes."""
 SETTLE_SECONDS = 10.0
 ANNOUNCED_SECONDS = 10.0
 """In which ten nodes announce themselves, one after the other, and all have heard of it."""
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.02
 GIVE_UP_SECONDS = 60.0
 
 
@@ -52,29 +56,80 @@ def _on_lan(site: Site, folder: Path) -> list[Figure]:
     lan = site.lan(ip6=True)
     nodes = [LanNode(site.host(f"n{number}", lan), folder) for number in range(NODES)]
     for node in nodes:
-        node.start(environment={"BZZZ_DISCOVERY_EXCHANGE": "false"})
+        node.start(environment=_NO_EXCHANGE)
     for node in nodes:
         node.wait_ready()
-    together = _seconds_until_known(nodes, NODES - 1)
-    newcomers = [_come_again(node, nodes) for node in nodes]
-    processes = [psutil.Process(node.pid) for node in nodes]
-    before = sum(sum(process.cpu_times()[:2]) for process in processes)
+    together = _seconds_until(nodes, lambda node: len(node.connected()) == NODES - 1)
     for node in nodes:
         node.change("PATCH", "/v1/flags", {"discovery_exchange": True})
+    return [
+        _figure("LAN of 10 nodes started together: from the last one ready until each knows all", together, "s"),
+        *_idle(lan, nodes),
+        *_changes(nodes),
+        *_newcomers(nodes, "a newcomer from ready until it is connected with all, by mDNS", KNOWN_SECONDS),
+        *_newcomers(
+            nodes, "a newcomer with one known peer, no mDNS, until it knows all", ANNOUNCED_TO_SECONDS, nodes[0]
+        ),
+    ]
+
+
+def _idle(lan: Lan, nodes: Sequence[LanNode]) -> list[Figure]:
+    """What nodes cost while nothing happens."""
     time.sleep(SETTLE_SECONDS)
+    processes = [psutil.Process(node.pid) for node in nodes]
+    before = sum(sum(process.cpu_times()[:2]) for process in processes)
     idle = capture(lan, IDLE_SECONDS)
     cpu = (sum(sum(process.cpu_times()[:2]) for process in processes) - before) / NODES / IDLE_SECONDS
     mdns, links = idle[FrameKind.MDNS] / IDLE_SECONDS, 2 * idle[FrameKind.SWARM] / NODES / IDLE_SECONDS
     announcements = _announcement_bytes(lan, nodes, links) / HEARTBEAT_SECONDS
     return [
-        _figure("LAN of 10 nodes started together: from the last one ready until each knows all", together, "s"),
-        _figure("LAN of 10 nodes: a node from ready until it knows all, p50", percentile(newcomers, 0.5), "s"),
-        _figure("the same, p95", percentile(newcomers, 0.95), "s", KNOWN_SECONDS),
         _figure("10 idle nodes: mDNS sent and received, a node", mdns, "bytes/s"),
-        _figure("10 idle nodes: pings and exchange of members, sent and received, a node", links, "bytes/s"),
+        _figure("10 idle nodes: pings, probes and the DHT, sent and received, a node", links, "bytes/s"),
         _figure("10 idle nodes: announcements at each heartbeat, the same", announcements, "bytes/s"),
         _figure("10 idle nodes: all of that", mdns + links + announcements, "bytes/s", 1_000.0),
         _figure("10 idle nodes: CPU of a whole node", cpu * 100.0, "%", 1.0),
+    ]
+
+
+def _changes(nodes: Sequence[LanNode]) -> list[Figure]:
+    """How soon all nodes know that one of them offers something else."""
+    seconds: list[float] = []
+    for number, node in enumerate(nodes):
+        label = f"label:change{number}"
+        node.change("PUT", "/v1/capabilities", {"capabilities": [label]})
+        seconds.append(_seconds_until(nodes, partial(_is_offered, label)))
+    return _two("10 nodes: a changed capability is known everywhere", seconds, CHANGED_SECONDS)
+
+
+def _is_offered(capability: str, node: LanNode) -> bool:
+    return bool(node.get(f"/v1/services?capability={capability}")["services"])
+
+
+def _newcomers(nodes: Sequence[LanNode], what: str, most: float, known: LanNode | None = None) -> list[Figure]:
+    """How soon each node knows the others when it comes with a new identity: those of the swarm by mDNS, or `known`."""
+    seconds: list[float] = []
+    for node in nodes:
+        if node is known:
+            continue
+        node.stop()
+        node.wipe()
+        options = () if known is None else ("--no-mdns", "--bootstrap", known.address_on(known.host.ip4))
+        node.start(*options, environment={} if known else _NO_EXCHANGE)
+        node.wait_ready()
+        others = {other.peer_id for other in nodes if other is not node}
+        states = ("connected",) if known is None else ("connected", "suspect", "known")
+        seconds.append(_seconds_until([node], lambda node: others <= _listed(node, states)))  # noqa: B023
+    return _two(f"LAN of 10 nodes: {what}", seconds, most)
+
+
+def _listed(node: LanNode, states: Sequence[str]) -> set[str]:
+    return {peer["peer_id"] for peer in node.get("/v1/peers")["peers"] if peer["state"] in states}
+
+
+def _two(what: str, seconds: Sequence[float], most: float) -> list[Figure]:
+    return [
+        _figure(f"{what}, p50", percentile(seconds, 0.5), "s"),
+        _figure("the same, p95", percentile(seconds, 0.95), "s", most),
     ]
 
 
@@ -89,18 +144,11 @@ def _announcement_bytes(lan: Lan, nodes: Sequence[LanNode], idle: float) -> floa
     return size - idle * (time.monotonic() - began)
 
 
-def _come_again(node: LanNode, nodes: Sequence[LanNode]) -> float:
-    """End a node and start it again; the seconds from ready until it knows all others."""
-    node.stop()
-    node.start(environment={"BZZZ_DISCOVERY_EXCHANGE": "false"})
-    node.wait_ready()
-    return _seconds_until_known([node], len(nodes) - 1)
-
-
-def _seconds_until_known(nodes: Sequence[LanNode], others: int) -> float:
+def _seconds_until(nodes: Sequence[LanNode], is_so: Callable[[LanNode], bool]) -> float:
+    """The seconds until that holds for each of the nodes, to a look at each."""
     started = time.monotonic()
     for node in nodes:
-        while len(node.connected()) < others:
+        while not is_so(node):
             if time.monotonic() - started > GIVE_UP_SECONDS:
                 raise RuntimeError(f"{node.name} knows {sorted(node.connected())} after {GIVE_UP_SECONDS:g} s")
             time.sleep(LOOK_SECONDS)
