@@ -226,25 +226,31 @@ async def _live(
                 handler = _with_middleware(node, settings)
                 serving = partial(serve, handler, listening, now_ms=node.now_ms, stopping=stopping, limits=api_limits)
                 url = await front.start(serving)
-                ready = Ready(
-                    name=node.name,
-                    backend=node.dht.backend.value,
-                    peer_id=node.peer_id,
-                    multiaddrs=node.addresses(),
-                    api=url,
-                    note=_ALONE if node.addresses() and not settings.is_on_network else "",
-                )
                 gc.freeze()
                 threads.shorten_switch_interval()
-                _log.info("ready", peer_id=ready.peer_id, multiaddrs=ready.multiaddrs, api=url, backend=ready.backend)
-                if ready.note:
-                    _log.info(ready.note)
+                ready = _ready(node, settings, url)
                 if not stopping.is_set():
                     on_ready(ready)
             with trio.move_on_after(LEAVE_SECONDS_MAX):
                 await node.leave()
             services.cancel_scope.cancel()
     _log.info("stopped")
+
+
+def _ready(node: Node, settings: Settings, url: str) -> Ready:
+    """The facts of a node that answers; they are in the log too."""
+    ready = Ready(
+        name=node.name,
+        backend=node.dht.backend.value,
+        peer_id=node.peer_id,
+        multiaddrs=node.addresses(),
+        api=url,
+        note=_ALONE if node.addresses() and not settings.is_on_network else "",
+    )
+    _log.info("ready", peer_id=ready.peer_id, multiaddrs=ready.multiaddrs, api=url, backend=ready.backend)
+    if ready.note:
+        _log.info(ready.note)
+    return ready
 
 
 def _with_middleware(node: Node, settings: Settings) -> Middleware:
