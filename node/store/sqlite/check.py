@@ -35,13 +35,15 @@ _ROW: Final = (
 
 
 class RowFault(NamedTuple):
-    """One fault. `is_signed_part` says that what was signed is damaged: header, signature or content."""
+    """One fault. `is_signed_part` says that what was signed is damaged: header, signature or content; a `key_id`, that
+    the row is right, and what is derived from all versions of the key is not."""
 
     sequence: int
     digest: bytes
     address: str
     is_signed_part: bool
     text: str
+    key_id: int | None = None
 
 
 class Page(NamedTuple):
@@ -94,7 +96,7 @@ def check_page(
             continue
         else:
             keys_checked.add(key_id)
-        faults += [RowFault(sequence, digest, address, False, text) for text in _faults_of_key(db, key_id)]
+        faults += [RowFault(sequence, digest, address, False, text, key_id) for text in _faults_of_key(db, key_id)]
     return Page(until, tuple(faults), checked)
 
 

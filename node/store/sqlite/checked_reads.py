@@ -58,8 +58,10 @@ class CheckedReads:
         if isinstance(damaged, DamagedRow):
             await self._mend_row(damaged.sequence)
         else:
-            key_id = damaged.key_id
-            await self._writer.submit(lambda transaction: transaction.rebuild_key(key_id), self._publish)
+            await self._rebuild_key(damaged.key_id)
+
+    async def _rebuild_key(self, key_id: int) -> None:
+        await self._writer.submit(lambda transaction: transaction.rebuild_key(key_id), self._publish)
 
     async def _mend_row(self, sequence: int) -> None:
         await self._writer.submit(lambda transaction: transaction.mend_row(sequence), self._publish)
@@ -87,5 +89,8 @@ class CheckedReads:
     async def check(self, *, after: int) -> int | None:
         page = await self._reader.ask(lambda db: check_page(db, self._prefixes, after))
         for fault in page.faults:
-            await self._mend_row(fault.sequence)
+            if fault.key_id is None:
+                await self._mend_row(fault.sequence)
+            else:
+                await self._rebuild_key(fault.key_id)
         return page.until

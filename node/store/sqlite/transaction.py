@@ -209,13 +209,15 @@ class Transaction:
     # -- damage -----------------------------------------------------------------------------------------------
 
     def mend_row(self, sequence: int, *, rebuilds_keys: bool = True) -> Mended:
-        """Write the row of a version again as its header says; set header or content aside that is not genuine."""
-        row = self.db.execute(
-            "SELECT digest, key_id, header, signature, content_id FROM versions WHERE sequence = ?", (sequence,)
-        ).fetchone()
-        if row is None or row[2] is None:
+        """Write the row of a version again as its header says; set header or content aside that is not genuine.
+
+        What is derived from all versions of a key is made anew only where the row was wrong: that takes the longer the
+        more versions there are.
+        """
+        row = self._row_of(sequence)
+        if row is None or row[-2] is None:
             return Mended(())
-        digest, key_id, header, signature, content_id = row
+        digest, key_id, *_, content_id, header, signature = row
         notice = genuine(header, signature)
         if notice is None:
             self.db.execute("INSERT OR REPLACE INTO damaged VALUES (?, NULL, ?)", (sequence, header + signature))
@@ -230,9 +232,18 @@ class Transaction:
         )  # fmt: skip
         self.prefixes.digests.restore(self.db, digest_prefix(notice.digest), sequence)
         is_set_aside = content_id is not None and self._mend_content(notice, content_id, sequence)
-        for each in dict.fromkeys((key_id, right_key_id)) if rebuilds_keys else ():
-            self._merger.rebuild_key(each)
+        if rebuilds_keys and self._row_of(sequence) != row:
+            for each in dict.fromkeys((key_id, right_key_id)):
+                self._merger.rebuild_key(each)
         return Mended(self._keys(key_id, right_key_id), notice.digest, is_set_aside)
+
+    def _row_of(self, sequence: int) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = self.db.execute(
+            "SELECT digest, key_id, version, author, deleted, parents, content_id, header, signature FROM versions "
+            "WHERE sequence = ?",
+            (sequence,),
+        ).fetchone()
+        return row
 
     def _mend_content(self, notice: Notice, content_id: int, sequence: int) -> bool:
         """Mend the row of a content; return whether it had to be set aside."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from node.store.log import Incoming, Origin
+from node.store.sqlite.merge import Merger
 from node.store.sqlite.rebuild import check_store, rebuild_store
 from node.store.sqlite.store import SqliteStore
 from protocols.envelope import Envelope, Notice
@@ -94,6 +95,33 @@ async def test_a_changed_byte_is_never_answered_and_its_version_is_set_aside(pat
     async with opened(path) as store:
         assert store.damage.set_aside == {}
         await _read_all(store)
+
+
+async def test_damaged_content_does_not_have_the_whole_history_of_its_address_made_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes the longer the more versions there are, and the writer is held meanwhile."""
+    await _create(path)
+    _flip_content(path)
+    rebuilt: list[int] = []
+    rebuild_key = Merger.rebuild_key
+
+    def noted(merger: Merger, key_id: int) -> None:
+        rebuilt.append(key_id)
+        rebuild_key(merger, key_id)
+
+    monkeypatch.setattr(Merger, "rebuild_key", noted)
+    async with opened(path) as store:
+        await _check_all(store)
+        assert store.damage.set_aside == {VICTIM.digest: VICTIM.key}
+        await store.merge([Incoming(VICTIM, Origin.PEER)], now_ms=NOW)
+        await _read_all(store)
+    assert rebuilt == []
+    _edit(path, "UPDATE versions SET version = version + 1 WHERE sequence = 5")
+    async with opened(path) as store:
+        await _check_all(store)
+        await _read_all(store)
+    assert len(rebuilt) == 1
 
 
 async def test_a_changed_byte_in_a_head_that_is_read_by_its_address_is_not_answered(path: Path) -> None:
