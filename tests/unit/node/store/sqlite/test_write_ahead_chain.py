@@ -24,12 +24,12 @@ async def killed(path: Path, copy: Path, first: int, *, count: int = 3) -> None:
     copy.parent.mkdir()
     async with opened(path) as store:
         for version in range(first, first + count):
-            await put(store, envelope(version, content=bytes(5_000)))
+            await put(store, envelope(version, content=bytes(30_000)))
         for name in OTHERS:
             shutil.copyfile(f"{path}{name}", f"{copy}{name}")
 
 
-@pytest.mark.parametrize("count", [3, 1_200])
+@pytest.mark.parametrize("count", [3, 250])
 async def test_an_older_file_beside_a_newer_write_ahead_file_is_refused(path: Path, tmp_path: Path, count: int) -> None:
     await create(path, 10)
     older, copy = tmp_path / "older", tmp_path / "killed" / "store.db"
@@ -128,7 +128,7 @@ def _is_refused(path: Path) -> bool:
     return False
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_no_file_is_refused_beside_its_own_write_ahead_file(path: Path, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     with closing(sqlite3.connect(path)) as db:
@@ -140,7 +140,7 @@ def test_no_file_is_refused_beside_its_own_write_ahead_file(path: Path, tmp_path
     twin = Twin(path, rng)
     copies: list[Path] = []
     try:
-        for number in range(120):
+        for number in range(80):
             twin.step()
             if not rng.randrange(12):
                 twin.reopen()
@@ -150,7 +150,7 @@ def test_no_file_is_refused_beside_its_own_write_ahead_file(path: Path, tmp_path
     finally:
         twin.close()
     refused = 0
-    for newer in copies[60:]:
+    for newer in copies[40:]:
         shutil.copyfile(copies[0], newer)
         refused += bool(write_ahead_chain.salt_of_frames(newer) and _is_refused(newer))
-    assert refused > 5
+    assert refused > 3
