@@ -192,7 +192,7 @@ class Disk:
 
 READING = (
     "heads by_digest versions count_versions idempotent local_writes due_hints hints standing staged_under "
-    "latest_reissue walk nth latest_held missing_parents unknown"
+    "latest_reissue walk nth latest_held missing_parents unknown by_content has_content contents"
 )
 WRITING = "merge reissue set_cursor quarantine_hint add_hints drop_holder stage unstage save_member forget_member"
 Call = Callable[[], Awaitable[object]]

@@ -76,9 +76,12 @@ class KademliaRecords:
         return await self.get(record.key) or record
 
     async def holds(self, key: bytes) -> bool:
-        """Whether a key is the multihash of a content that is in the store."""
+        """Whether a key is the multihash of a content that is in the store, and can be read now."""
         digest = digest_of_multihash(key)
-        return digest is not None and await self._store.has_content(digest)
+        try:
+            return digest is not None and await self._store.has_content(digest)
+        except BzzzError:  # who else provides it can be answered all the same
+            return False
 
 
 def rfc3339(ms: int) -> str:

@@ -61,12 +61,15 @@ class Kademlia:
             own_for=lambda peer: self.contacts.own_for(peer.addresses[0] if peer.addresses else ""),
         )
         network.kad.attach(self.server)
-        peer_policy.on_forfeit(lambda peer, why: self._ban(peer))
+        self._peer_policy = peer_policy
+        peer_policy.on_forfeit(lambda peer, why: self._forfeited(peer))
         peer_policy.on_lists_changed(self.routing.recheck)
 
-    def _ban(self, peer: str) -> None:
+    def _forfeited(self, peer: str) -> None:
+        """A peer lost its connections for what it did, or is banned."""
         self.routing.ban(peer)
-        self.providers.records.forget(peer)
+        if self._peer_policy.complaint(peer):
+            self.providers.records.forget(peer)
 
     async def provide(self, key: bytes, *, timeout: float) -> int:
         """Say that this node provides a key: here, and to the nearest peers; returns how many of them took it in

@@ -13,7 +13,7 @@ from node.swarm.peer_policy import PeerPolicy
 from protocols.cid import multihash
 from protocols.clock import version
 from protocols.envelope import Envelope, seal
-from protocols.errors import BadSignature, BzzzError, ClockAhead, Malformed, StorageFull
+from protocols.errors import BadSignature, BzzzError, ClockAhead, Malformed, StorageFull, Unavailable
 from protocols.kademlia.messages import Record
 from protocols.keys import PrivateKey
 from protocols.policy.signature_cache import SignatureCache
@@ -136,6 +136,14 @@ async def test_a_value_is_answered_after_its_commit_and_not_when_that_fails(rig:
 @pytest.mark.parametrize("key", [KEY, b"x", bytes(34), b"/ipns/" + bytes(38)])
 async def test_a_key_without_a_value_has_none(rig: Rig, key: bytes) -> None:
     assert await rig.records.get(key) is None
+
+
+async def test_of_a_store_that_cannot_be_read_nothing_is_provided(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(digest: bytes) -> bool:
+        raise Unavailable("the disk cannot be read")
+
+    monkeypatch.setattr(rig.store, "has_content", fail)
+    assert not await rig.records.holds(multihash(bytes(32)))
 
 
 async def test_the_multihash_of_a_content_that_is_held_is_provided_and_nothing_else(rig: Rig) -> None:
