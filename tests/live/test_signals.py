@@ -127,7 +127,9 @@ def test_a_data_directory_may_have_any_name_and_one_that_is_too_long_is_refused(
     ):
         try:
             assert process.stdout is not None
-            api = json.loads(process.stdout.readline())["api"]
+            line = process.stdout.readline()
+            assert line, (tmp_path / "log").read_text("utf-8")
+            api = json.loads(line)["api"]
             os.unlink(os.path.join(odd, b"store.db"))  # health names the file
             block_until(lambda: call(api, "/health")[0] == 503, what="it is noticed")
             process.send_signal(signal.SIGTERM)
