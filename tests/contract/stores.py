@@ -63,6 +63,8 @@ class StoreRig:
         self._closed = trio.Event()
         self._memory: MemoryStore | None = None
         self._before_commit: Callable[[], None] = lambda: None
+        self.is_stalled = False
+        """Whether a commit hangs now."""
 
     @classmethod
     @asynccontextmanager
@@ -126,13 +128,19 @@ class StoreRig:
         in_a_thread, in_a_task = threading.Event(), trio.Event()
 
         def hang() -> None:
+            self.is_stalled = True
             assert in_a_thread.wait(30), "the test forgot a stalled disk"
+
+        async def hang_in_a_task() -> None:
+            self.is_stalled = True
+            await in_a_task.wait()
 
         self._before_commit = hang
         if self._memory is not None:
-            self._memory.before_commit = in_a_task.wait
+            self._memory.before_commit = hang_in_a_task
 
         def go_on() -> None:
+            self.is_stalled = False
             self.mend_disk()
             in_a_thread.set()
             in_a_task.set()

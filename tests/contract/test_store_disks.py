@@ -128,13 +128,13 @@ async def test_a_failed_commit_fails_every_caller_in_it(store: Store, rig: Store
 
 
 async def put_soon(store: Store, item: Envelope, rig: StoreRig) -> None:
-    """Submit a write, and go on when its commit has begun."""
+    """Submit a write, and go on when its commit hangs on the stalled disk."""
 
     async def write() -> None:
         await put(store, local(item))
 
     rig.nursery.start_soon(write)
-    await trio.testing.wait_all_tasks_blocked(0.01)
+    await until(lambda: rig.is_stalled)
 
 
 async def test_acknowledgements_are_not_lost_by_a_commit_that_fails(store: Store, rig: StoreRig) -> None:

@@ -44,7 +44,7 @@ async def test_a_version_is_not_seen_by_its_digest_before_it_is_seen_as_a_head(
         assert await store.heads(envelope.key) == ()
         async with trio.open_nursery() as merging:
             merging.start_soon(merge)
-            await trio.to_thread.run_sync(committed.wait, 10)
+            await trio.to_thread.run_sync(committed.wait, 30)
             seen = await store.by_digest(envelope.digest), await store.heads(envelope.key)
             may_publish.set()
         assert seen == (None, ())
