@@ -8,6 +8,7 @@ import trio
 
 from node.store.base import Store
 from node.store.disk_latency import DiskLatency
+from node.store.errors import CommitLate
 from node.store.log import Incoming, Merged
 from protocols.envelope import Envelope, Notice
 from protocols.errors import Indeterminate
@@ -16,10 +17,12 @@ from protocols.errors import Indeterminate
 async def merge_in_time(store: Store, incoming: Incoming, *, seconds: float, now_ms: int) -> Merged:
     """Merge one envelope; return once it is durable. Raises `Indeterminate` when that takes longer than `seconds`."""
     started = trio.current_time()
-    with trio.move_on_after(seconds):
-        (merged,) = await store.merge((incoming,), now_ms=now_ms)
-        return merged
-    raise commit_timed_out(incoming.item, store.disk, started, started + seconds)
+    deadline = started + seconds
+    try:
+        (merged,) = await store.merge((incoming,), now_ms=now_ms, deadline=deadline)
+    except CommitLate:
+        raise commit_timed_out(incoming.item, store.disk, started, deadline) from None
+    return merged
 
 
 def commit_timed_out(written: Envelope | Notice, disk: DiskLatency, started: float, deadline: float) -> Indeterminate:

@@ -18,9 +18,11 @@ class Completion(Generic[T]):
     A third cheaper than an event and a field; every durable write needs one.
     """
 
-    __slots__ = ("_outcome", "_task")
+    __slots__ = ("_outcome", "_task", "is_done")
 
     def __init__(self) -> None:
+        self.is_done = False
+        """It has a result or an error; any further one is dropped."""
         self._task: trio.lowlevel.Task | None = None
         self._outcome: outcome.Outcome[Any] | None = None
 
@@ -32,6 +34,9 @@ class Completion(Generic[T]):
         self._end(outcome.Error(error))
 
     def _end(self, result: outcome.Outcome[Any]) -> None:
+        if self.is_done:
+            return
+        self.is_done = True
         if self._task is None:
             self._outcome = result
         else:

@@ -1,6 +1,7 @@
 """Errors of a store: what a disk reports, translated into the errors of this project.
 
 StoreRefused            opening: the file cannot be this node's store
+CommitLate              a commit: it was not confirmed by the deadline of its caller
 protocols.errors:
   StorageFull           a commit: the disk is full
   Unavailable           a commit or a read: the disk failed otherwise, or the store is closed
@@ -14,6 +15,10 @@ from pathlib import Path
 from protocols.errors import BzzzError, StorageFull, Unavailable
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class CommitLate(Exception):
+    """A commit was not confirmed by the deadline of a caller. It may still be made."""
 
 
 class StoreRefused(Exception):

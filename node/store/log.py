@@ -89,8 +89,10 @@ class Log(Protocol):
         """Callbacks that get each key whose versions change, in the step in which the change becomes visible."""
         ...
 
-    async def merge(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged]:
+    async def merge(self, batch: Sequence[Incoming], *, now_ms: int, deadline: float | None = None) -> list[Merged]:
         """Merge envelopes in order, the whole batch in one transaction; return once they are durable.
+
+        Raises `CommitLate` at the deadline, on trio's clock.
 
         Idempotent by digest, and commutative: whatever the order of arrival, the same versions give the same heads.
         A notice whose content comes later is completed (with a log entry of its own); the reverse changes nothing. One

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from node.store.base import Store
+from node.store.errors import CommitLate
 from node.store.log import Incoming, Merged
 from node.store.members import Member
 from protocols.envelope import Envelope
@@ -171,6 +172,24 @@ async def test_nothing_is_seen_before_it_is_committed_and_reads_go_on_meanwhile(
     go_on()
     assert await store.wait_until_grown(1) == 2
     assert await digests(store, base.key) == [child.digest]
+
+
+async def test_a_merge_that_is_late_raises_at_its_deadline_and_may_still_appear(store: Store, rig: StoreRig) -> None:
+    go_on = rig.stall_disk()
+    started, late = trio.current_time(), envelope(1)
+
+    async def write(item: Envelope, seconds: float) -> None:
+        with pytest.raises(CommitLate):
+            await store.merge([local(item)], now_ms=NOW, deadline=started + seconds)
+        assert trio.current_time() >= started + seconds
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, late, 0.1)
+        nursery.start_soon(write, envelope(2), 0.05)  # the earlier deadline comes second
+    assert store.last_sequence == 0
+    go_on()
+    await until(lambda: store.last_sequence == 2)
+    assert (await store.merge([local(late)], now_ms=NOW, deadline=trio.current_time() + 30.0))[0].is_new is False
 
 
 async def test_a_cancelled_waiter_does_not_affect_the_others(store: Store, rig: StoreRig) -> None:

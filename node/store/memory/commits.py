@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import trio
 
 from node.store.completion import CallbackCompletion, Completion
+from node.store.deadlines import Deadlines
 from node.store.disk_latency import DiskLatency
 from node.store.errors import translated
 from node.store.signal import Signal
@@ -35,6 +36,7 @@ class CommitQueue:
         self._failure = ""
         self._queue: list[_Submission] = []
         self._submitted = Signal()
+        self._deadlines = Deadlines()
 
     @property
     def last_failure(self) -> str:
@@ -44,6 +46,11 @@ class CommitQueue:
         assert not self._is_running, "a store that runs cannot be run a second time"
         self._is_running = True
         task_status.started()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._deadlines.run)
+            await self._commit_for_ever()
+
+    async def _commit_for_ever(self) -> None:
         batch: list[_Submission] = []
         try:
             while True:
@@ -82,12 +89,14 @@ class CommitQueue:
             else:
                 completion.succeed(result)
 
-    async def _submit(self, operation: Callable[[], T]) -> T:
-        """Carry an operation out once the disk allows it; at once when there is no disk."""
+    async def _submit(self, operation: Callable[[], T], *, deadline: float | None = None) -> T:
+        """Carry an operation out once the disk allows it; at once when there is no disk. Raises `CommitLate`."""
         if self.before_commit is None and not self._queue:
             return operation()
         completion: Completion[T] = Completion()
         self._enqueue(operation, completion)
+        if deadline is not None:
+            self._deadlines.add(deadline, completion)
         return await completion.wait()
 
     def _enqueue(self, operation: Callable[[], Any], completion: Completion[Any] | CallbackCompletion) -> None:

@@ -116,11 +116,11 @@ class MemoryStore(MemoryRecords):
             return self._merge(batch, now_ms)
         return None
 
-    async def merge(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged]:
+    async def merge(self, batch: Sequence[Incoming], *, now_ms: int, deadline: float | None = None) -> list[Merged]:
         merged = self.merge_without_waiting(batch, now_ms=now_ms)
         if merged is not None:
             return merged
-        return await self._submit(partial(self._merge, batch, now_ms))
+        return await self._submit(partial(self._merge, batch, now_ms), deadline=deadline)
 
     def merge_in_background(
         self, batch: Sequence[Incoming], *, now_ms: int, peer: str,

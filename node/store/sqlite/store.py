@@ -14,8 +14,9 @@ from typing import Self
 import trio
 
 from node.store.base import StoreStats
-from node.store.completion import CallbackCompletion
+from node.store.completion import CallbackCompletion, Completion
 from node.store.damage import Damage
+from node.store.deadlines import Deadlines
 from node.store.disk_latency import DiskLatency
 from node.store.errors import StoreRefused
 from node.store.log import Change, Incoming, Merged, Origin
@@ -64,6 +65,7 @@ class SqliteStore:
         self._guard = FileGuard(path)
         self._guard.add(lock.path)
         self._writer = Writer(transaction, path, self._guard)
+        self._deadlines = Deadlines()
         self._reader = Reader(db, path, self._guard)
         self._version_count = self.last_sequence - queries.count_completions(db)
         self._counted_until = self.last_sequence
@@ -159,6 +161,7 @@ class SqliteStore:
                         threads.start_soon(self._reader.run)
                         async with trio.open_nursery() as watching:
                             watching.start_soon(self._writer.watch_files)
+                            watching.start_soon(self._deadlines.run)
                             await self._writer.run()
                             watching.cancel_scope.cancel()
                         # It ends by itself: cancelled, its thread would go on over a connection that is being closed.
@@ -206,13 +209,15 @@ class SqliteStore:
 
     # -- merging ----------------------------------------------------------------------------------------------
 
-    async def merge(self, batch: Sequence[Incoming], *, now_ms: int) -> list[Merged]:
+    async def merge(self, batch: Sequence[Incoming], *, now_ms: int, deadline: float | None = None) -> list[Merged]:
         if not batch:
             return []
-        merged: list[Merged] = await self._writer.submit(
-            MergeRequest(tuple(batch), now_ms), self._publish_all, size_bytes=_size_bytes(batch)
-        )  # fmt: skip
-        return merged
+        completion: Completion[list[Merged]] = Completion()
+        request = MergeRequest(tuple(batch), now_ms)
+        self._writer.submit_nowait(request, self._publish_all, completion, size_bytes=_size_bytes(batch))
+        if deadline is not None:
+            self._deadlines.add(deadline, completion)
+        return await completion.wait()
 
     def merge_in_background(
         self, batch: Sequence[Incoming], *, now_ms: int, peer: str,
