@@ -1,8 +1,7 @@
 """The middleware of the API: access control, limits on requests, request ids, traces, metrics, and errors as answers.
 
 It stands between the connections and the router. Every request gets an id and a trace (that of its `traceparent`
-header, or a new one), is counted, and is a line in the log: at level debug, or a warning when this node failed to
-answer it (for a path that is polled: when its status is another than before). Every error leaves as JSON in the UCXL
+header, or a new one), is counted, and is a line in the log (`access_log.py`). Every error leaves as JSON in the UCXL
 shape. A request reaches the router only after it was allowed and its whole body was read.
 
 On loopback a browser could send requests for a page of another site, so a `Host` that is not this machine is refused,
@@ -10,7 +9,6 @@ and so is an `Origin` that is not this API. With a token, every path needs it ex
 """
 
 import hmac
-import logging
 import os
 import re
 from collections.abc import Callable
@@ -21,6 +19,7 @@ import structlog
 import trio
 
 from node import trace
+from node.api.access_log import AccessLog, printable_path
 from node.api.connection import App
 from node.api.http_metrics import HttpMetrics
 from node.api.limits import RequestLimits
@@ -31,13 +30,11 @@ from protocols.errors import BzzzError, Forbidden, Internal, TooLarge, TooManyRe
 from protocols.traceparent import Traceparent, parse
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/v1/bootstrap"})
-_POLLED = ("/health", "/ready")
 READING_METHODS = frozenset({"GET", "HEAD"})
 LOCAL_HOSTS_MAX = 64
 """Spellings of this machine's name that are remembered; each of a client's may be another one."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = structlog.get_logger("bzzz.api")
-_access = logging.getLogger("bzzz.api.access")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +64,7 @@ class Middleware:
         self._metrics = metrics or HttpMetrics(())
         self._in_progress = {True: 0, False: 0}
         """Requests that read, and that write."""
-        self._polled = dict.fromkeys(_POLLED, 0)
-        """The last status of each path that is polled."""
+        self._log = AccessLog()
         self._local_hosts: set[str] = set()
         """Values of `Host` that were found to name this machine."""
 
@@ -108,23 +104,13 @@ class Middleware:
             self._in_progress[is_read] -= 1
             seconds = trio.current_time() - began
             self._metrics.ended(request.path, request.method, status, seconds)
-            is_warned = self._is_news(request.path, status)
-            _log_access(request.method, request.path, status, seconds * 1000.0, is_warned=is_warned)
+            self._log.note(request.method, request.path, status, seconds * 1000.0)
         return response
-
-    def _is_news(self, path: str, status: int) -> bool:
-        """Whether the log is to have a warning: this node failed to answer, and not as in the poll before."""
-        if path not in self._polled:
-            return status >= 500
-        before = self._polled[path]
-        if status == 200 or status >= 500:
-            self._polled[path] = status
-        return status >= 500 and status != before
 
     def _refuse(self, request: Request, problem: Exception) -> Response:
         error = _sole(problem)
         if not isinstance(error, BzzzError):
-            _log.exception("a request failed", path=_printable(request.path), method=request.method)
+            _log.exception("a request failed", path=printable_path(request.path), method=request.method)
             error = Internal(f"this node failed to answer; its log has the reason under request id {request.id}")
         return refusal(error, path=request.path, request_id=request.id, now_ms=self._now_ms())
 
@@ -183,19 +169,6 @@ class Middleware:
         if in_time.cancelled_caught:
             seconds = self._limits.body_seconds_max
             raise TooSlow(f"the body did not arrive within {seconds:g} seconds", received_bytes=request.size_bytes)
-
-
-def _log_access(method: str, path: str, status: int, ms: float, *, is_warned: bool) -> None:
-    """Log one line for a request, without its query and headers, which may hold secrets."""
-    level = logging.WARNING if is_warned else logging.DEBUG
-    if _access.isEnabledFor(level):
-        fields = {"method": method, "path": _printable(path), "status": status, "ms": round(ms, 3)}
-        _access.log(level, "%(method)s %(path)s: %(status)d", fields, extra=fields)
-
-
-def _printable(path: str) -> str:
-    """A path for the log: one line of ASCII, at most 200 characters."""
-    return ascii(path)[1:-1][:200]
 
 
 def _host_name(host: str) -> str:

@@ -1,9 +1,7 @@
 """The middleware: access, sizes, request ids, and errors as answers. `test_server.py` tests the server."""
 
 import json
-import logging
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,29 +55,6 @@ async def test_what_is_too_large_is_refused_before_it_is_read(announced: int | N
     assert answer.status == 413
     assert json.loads(answer.body)["error"]["details"]["size_bytes_max"] == ENCODED_BYTES_MAX
     assert read <= bytes_read_max
-
-
-async def test_polls_of_a_node_that_failed_warn_once_for_each_change(
-    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def warnings() -> list[str]:
-        return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-
-    async def poll(times: int, *, status: str) -> None:
-        report = replace(healthy, status=status)
-        monkeypatch.setattr(api.node, "health", lambda: report)
-        for _ in range(times):
-            await api("GET", "/health")
-
-    healthy = api.node.health()
-    await poll(3, status="failed")
-    assert warnings() == ["GET /health: 503"]
-    await api("GET", "/health", headers={"host": "evil.example"})
-    await poll(3, status="failed")
-    assert len(warnings()) == 1, "a refused stranger is no change of this node's health"
-    await poll(1, status="healthy")
-    await poll(3, status="failed")
-    assert warnings() == ["GET /health: 503"] * 2
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "127.8.9.1"])
