@@ -102,6 +102,7 @@ async def _run_in_swarm(base: Base, network: Network, task_status: trio.TaskStat
         await nursery.start(swarm.rpc.run, server)
         for task in (
             swarm.kademlia.run,
+            swarm.holder_search.run,
             swarm.delivery.run,
             swarm.breaker.run,
             swarm.handoff.run,

@@ -50,6 +50,7 @@ from node.store.base import Store
 from node.store.marks import LOST_MARK, RECONCILED_MARK, UNPROVED_MARK
 from node.swarm.base import Network
 from node.swarm.delivery import Delivery
+from node.swarm.kademlia.holder_search import HolderSearch
 from node.swarm.kademlia.kademlia import Kademlia
 from node.swarm.kademlia.provider_book import ProviderBook
 from node.swarm.members import Members
@@ -82,6 +83,7 @@ class SwarmParts:
     this_node: ThisNode
     rpc: Rpc
     kademlia: Kademlia
+    holder_search: HolderSearch
     delivery: Delivery
     breaker: CircuitBreaker
     auditor: BreakerAuditor
@@ -107,6 +109,7 @@ def make_base(environment: Environment, settings: Settings) -> Base:
         members=Members(
             environment.key.peer_id,
             replication=settings.replication,
+            connections_kept=settings.connections_kept,
             members=store.members(),
             reconciliation=_reconciliation(store, audit),
         ),
@@ -172,10 +175,12 @@ def make_swarm(base: Base, network: Network) -> SwarmParts:
         network_name=base.settings.network,
         rules=AddressRules(only=base.settings.announce, excluded=base.settings.no_announce),
     )
+    kademlia = _kademlia(base, network, this_node)
     return SwarmParts(
         this_node=this_node,
         rpc=rpc,
-        kademlia=_kademlia(base, network, this_node),
+        kademlia=kademlia,
+        holder_search=HolderSearch(members, kademlia.lookups.find_node, contacts=lambda: len(kademlia.routing.table)),
         delivery=delivery,
         breaker=breaker,
         auditor=BreakerAuditor(base.audit, breaker, author=base.settings.name),
@@ -262,6 +267,7 @@ def _backends(base: Base, swarm: SwarmParts, flags: Flags) -> Mapping[Backend, D
         verified=environment.verified,
         now_ms=environment.now_ms,
         flags=flags,
+        holder_search=swarm.holder_search,
     )
     hybrid = HybridDHT(
         store=environment.store,

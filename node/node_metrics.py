@@ -10,6 +10,7 @@ from node.dht.base import Backend
 from node.dht.circuit_breaker import CircuitBreaker
 from node.metrics import Family, MetricKind, counter, gauge, state
 from node.node import Node
+from node.services.membership.peer_list import PeerState
 from node.swarm.kademlia.kademlia import Kademlia
 from node.version import version
 from protocols.policy.breaker import BreakerState
@@ -153,6 +154,8 @@ class NodeMetrics:
         reachable = sum(peer.is_connected and not peer.is_suspect for peer in peers)
         yield gauge("bzzz_swarm_members", "Other members of the swarm that this node remembers.", len(peers))
         yield gauge("bzzz_swarm_connected", "Members that are connected.", sum(p.is_connected for p in peers))
+        idle = sum(p.state is PeerState.IDLE for p in peers)
+        yield gauge("bzzz_swarm_idle", "Members that need not be connected, and are dialled when wanted.", idle)
         yield gauge("bzzz_swarm_reachable", "Members that are connected and not suspect.", reachable)
         offsets = [abs(peer.clock_offset_ms) / 1000.0 for peer in peers if peer.clock_offset_ms is not None]
         yield gauge(

@@ -25,6 +25,7 @@ CHAOS_KINDS = tuple(name for name, kind in KINDS.items() if kind.can_be_drawn)
 SETTINGS: dict[str, Any] = {
     "deadline_ms": Annotated[int, Range(1, 60_000)],
     "real_deadline_ms": Annotated[int, Range(1, 60_000)],
+    "connections_kept": Annotated[int, Range(4, 4_096)],
     "write_quorum": Annotated[int, Range(1, 1_000)],
     "read_quorum": Annotated[int, Range(1, 1_000)],
     "read_freshness_ms": Annotated[int, Range(0, 3_600_000)],

@@ -78,11 +78,11 @@ class VirtualInspection:
         return self.unconnected() or await self._unequal(nodes)
 
     def unconnected(self) -> str:
-        """A node that does not reach another one, in words, or ''."""
+        """A node that neither is connected with another one nor can dial it when it wants it, in words, or ''."""
         nodes = self._with_network()
         peers = {self._swarm[name].peer: name for name in nodes}
         for name, node in nodes.items():
-            reached = {p.peer for p in node.peers() if p.is_connected and not p.is_suspect}
+            reached = {p.peer for p in node.peers() if p.state in ("connected", "idle")}
             for peer, other in peers.items():
                 if other != name and peer not in reached:
                     return f"{name} does not reach {other}"

@@ -27,6 +27,8 @@ from node.swarm.limits import USUAL
 from protocols.keys import PrivateKey
 from protocols.policy.signature_cache import SignatureCache
 
+BOOTSTRAP_FEW = 3
+
 
 class VirtualNode:
     """One machine: its key, wall clock and disk stay, its process starts and ends."""
@@ -136,11 +138,14 @@ class VirtualSwarm:
         return machine
 
     async def start(self, name: str) -> Node:
-        """Start the process on a machine. Its bootstrap nodes are the other nodes that run, or ever ran."""
+        """Start the process on a machine. Its bootstrap nodes are the other nodes that run, or ever ran; a few of them
+        in a swarm in which nodes are not connected with all others."""
         assert self.nursery is not None, "the swarm is not open"
         machine = self.nodes[name]
         known = (m.peer for m in self.nodes.values() if m is not machine and self.net.is_known(m.peer))
         others = tuple(self.net.address_of(peer) for peer in known)
+        if len(self.nodes) > machine.settings.connections_kept:
+            others = others[:BOOTSTRAP_FEW]
         machine.settings = replace(machine.settings, name=name, bootstrap=others)
         await self.nursery.start(machine.run)
         return machine.running

@@ -288,6 +288,7 @@ def offer(offer: Offer) -> dict[str, Any]:
             "name": offer.name,
             "multiaddrs": list(offer.addresses),
             "connected": offer.is_connected,
+            "idle": offer.is_idle,
             "own": offer.is_own,
         },
     }

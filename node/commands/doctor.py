@@ -184,5 +184,7 @@ def _as_seen(peer: dict[str, Any]) -> Finding:
     who = f"{peer['name'] or peer['peer_id']}"
     if peer["state"] == "connected":
         return ok("member", f"{who} is connected, and runs {peer['agent'] or 'a program without a name'}")
+    if peer["state"] == "idle":
+        return ok("member", f"{who} is not connected, because it need not be; it is dialled when it is wanted")
     why = peer["last_error"] or "not tried yet"
     return bad("member", f"{who} is {peer['state']} for this node: {why}")

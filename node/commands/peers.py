@@ -25,10 +25,11 @@ def peers_command() -> None:
 def show(*, client: ApiClient, as_json: bool) -> None:
     """List the other nodes that this node knows.
 
-    STATE is 'connected', 'suspect' (connected, but it did not answer in time), 'known' (not connected; it is dialled)
-    or 'refused'. HINTS counts the writes of this node that the other one does not have yet; see 'bzzz pending'. FOUND
-    BY names who reported the node. Below the table is why a node is not connected. --json has all addresses, and the
-    age of each report.
+    STATE is 'connected', 'suspect' (connected, but it did not answer in time), 'idle' (it need not be connected,
+    because the swarm is large; it is dialled when it is wanted), 'known' (not connected; it is dialled) or 'refused'.
+    HINTS counts the writes of this node that the other one does not have yet; see 'bzzz pending'. FOUND BY names who
+    reported the node. Below the table is why a node is not connected. --json has all addresses, and the age of each
+    report.
     """
     peers = all_peers(client)
     if as_json:

@@ -30,8 +30,9 @@ def services_command(*, client: ApiClient, as_json: bool, capability: str, peer:
     bzzz services model:llama3
     bzzz services service --peer ada
 
-    STATE is 'connected', or 'away' for a node that announced itself and is not connected now. What a node offers is
-    gone once it has left, or one minute after the last node lost the connection to it.
+    STATE is 'connected', 'idle' for a node that need not be connected (it is dialled when it is wanted), or 'away' for
+    one that announced itself and is not connected now. What a node offers is gone once it has left, or one minute after
+    the last node lost the connection to it.
     """
     data = client.call("GET", "/v1/services", {"capability": capability or None, "peer": peer}).data
     if as_json:
@@ -47,5 +48,5 @@ def services_command(*, client: ApiClient, as_json: bool, capability: str, peer:
 
 def _row(offer: dict[str, Any]) -> tuple[str, ...]:
     node = offer["node"]
-    state = "this node" if node["own"] else "connected" if node["connected"] else "away"
+    state = "this node" if node["own"] else next((name for name in ("connected", "idle") if node[name]), "away")
     return offer["capability"], node["name"] or "-", state, node["peer_id"]

@@ -65,6 +65,8 @@ class Settings(FlagValues):
     """False: nothing is counted, and there is no `/metrics`."""
     replication: int = setting(20, values.count(1, 1_000))
     """The number of nodes that should hold each key."""
+    connections_kept: int = setting(48, values.count(4, 4_096))
+    """With more members than that this node keeps so many connections, and dials the others when they are wanted."""
     forget_after_hours: float = setting(24.0, values.hours)
     """A peer that was not seen for so long is forgotten."""
     provider_expiry_hours: float = setting(48.0, values.hours)

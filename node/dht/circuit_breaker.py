@@ -121,7 +121,7 @@ class CircuitBreaker:
         if self._has_answered(since):
             self.succeeded(generation)
         elif until - since >= FAIR_SECONDS and trio.current_time() <= until + LATE_SECONDS:
-            due = since + self._rpc.round_trips.timeout_of_all(asked or self._members.reachable(), least=FAIR_SECONDS)
+            due = since + self._rpc.round_trips.timeout_of_all(asked or self._members.answering(), least=FAIR_SECONDS)
             if due <= until:
                 self.failed(generation, evidence, asked)
             elif self._nursery is not None and self._judged_later < JUDGED_LATER_MAX:
@@ -145,7 +145,7 @@ class CircuitBreaker:
 
     def unasked(self, generation: int, evidence: str) -> None:
         """No peer was asked, because no holder can be reached: a failure when no member at all can be reached."""
-        if not self._members.reachable():
+        if not self._members.answering():
             self.failed(generation, evidence)
 
     def heard(self, peer: str) -> None:

@@ -92,7 +92,7 @@ class _Search:
             if self._found is None:
                 await self._ask_providers()
             if self._found is None:
-                others = tuple(peer for peer in self._members.reachable() if peer not in self._answered)
+                others = tuple(peer for peer in self._members.answering() if peer not in self._answered)
                 await self._ask_members(others, self._deadline)
         if self._found is None:
             self._require_absence(is_late=scope.cancelled_caught or trio.current_time() >= self._deadline)

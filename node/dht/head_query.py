@@ -8,6 +8,7 @@ one is waited for.
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -30,12 +31,15 @@ log = logging.getLogger(__name__)
 
 CONTACT_SECONDS = 0.1
 """How long a holder is waited for when a key must be asked for and no holder is there yet, as after a start."""
+ASK_AGAIN_SECONDS = 0.03
+"""What is left of the deadline, when holders were found that nobody had asked, to ask them."""
 GAP_PEERS = 2
 """Peers that are asked which versions superseded those here: the first may not know it, or lie."""
 
 
 class HeadQuery:
-    """`read_quorum` holders must have answered before a head is shown without a mark."""
+    """`read_quorum` holders must have answered before a head is shown without a mark. `find_holders` looks for others
+    before a key is called absent, until a time, and says whether there are (`node/swarm/kademlia/holder_search.py`)."""
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class HeadQuery:
         contents: ContentQuery,
         ingest: Ingest,
         read_quorum: int,
+        find_holders: Callable[[bytes, float], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._rpc = rpc
@@ -59,6 +64,7 @@ class HeadQuery:
         self._contents = contents
         self._ingest = ingest
         self._read_quorum = read_quorum
+        self._find_holders = find_holders
 
     async def run(self, key: bytes, local: Heads, deadline: float) -> Answer:
         """The readable heads of a key as the holders and this node, which has the heads `local`, know them together.
@@ -69,6 +75,8 @@ class HeadQuery:
         have = tuple(head.digest for head in before.heads)[:ENVELOPES_MAX]
         must_ask_all = self._members.reconciliation.must_ask(key)
         result, wanted = await self._ask(key, have, deadline, must_ask_all=must_ask_all)
+        if not have and _is_absent(result, wanted) and await self._find_holders(key, deadline - ASK_AGAIN_SECONDS):
+            result, wanted = await self._ask(key, have, deadline, must_ask_all=must_ask_all)
         heads, shortfall = await self._merge(key, result, have, deadline)
         named = {peer: r.digests for peer, r in result.answers.items() if isinstance(r, HeadsReply)}
         heads = await self._without_gaps(key, heads, named, deadline)
@@ -204,3 +212,11 @@ class HeadQuery:
             for head in sorted(heads, key=order_key):
                 if peer in wanted and head.digest not in digests and isinstance(head, Envelope):
                     self._delivery.deliver(peer, head, lambda _: None)
+
+
+def _is_absent(result: QueryResult, wanted: tuple[str, ...]) -> bool:
+    """Whether most of the holders answered, and none named a version."""
+    named = any(
+        isinstance(reply, HeadsReply) and (reply.digests or reply.envelopes) for reply in result.answers.values()
+    )
+    return not named and is_majority(result, wanted)

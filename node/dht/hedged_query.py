@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from node.swarm.rpc import LATE_SECONDS, Rpc
+from node.swarm.rpc import LATE_SECONDS, Rpc, Unreachable
 from protocols.errors import BzzzError, Unavailable
 from protocols.messages import FailedReply, Reply, Request
 
@@ -38,6 +38,8 @@ class QueryResult:
     answers: dict[str, Reply] = field(default_factory=dict)
     silent: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    unsent: list[str] = field(default_factory=list)
+    """Those of the silent ones that could not be connected in time: nothing was sent to them."""
     is_late: bool = False
     """This process was late itself: the silence of a peer proves nothing."""
 
@@ -125,6 +127,8 @@ class _HedgedQuery:
         self._under_way.pop(peer, None)
         if isinstance(reply, BzzzError | FailedReply):
             self._result.silent.append(peer)
+            if isinstance(reply, Unreachable):
+                self._result.unsent.append(peer)
             self._ask_next()
         else:
             self._result.answers[peer] = reply
@@ -137,4 +141,5 @@ class _HedgedQuery:
             self._result.silent.append(peer)
             patience = self._rpc.round_trips.timeout(peer, least=PATIENCE_SECONDS)
             had_its_time = now >= self._deadline and now - asked_at >= patience
-            self._rpc.give_up(peer, number, is_missed=had_its_time and not self._result.is_late)
+            if not self._rpc.give_up(peer, number, is_missed=had_its_time and not self._result.is_late):
+                self._result.unsent.append(peer)

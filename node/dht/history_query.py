@@ -37,7 +37,7 @@ class HistoryQuery:
         Raises `Unavailable` when no holder answers.
         """
         wanted = self._members.wanted(key)
-        peers = tuple(peer for peer in wanted if self._members.is_reachable(peer))
+        peers = tuple(self._members.reachable_of(wanted))
         if not peers:
             raise Unavailable("none of the members that should hold this can be reached", asked=0, wanted=len(wanted))
         pages = await self._ask_pages(key, dict.fromkeys(peers, (0, PAGE)), deadline)

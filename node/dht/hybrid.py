@@ -108,6 +108,7 @@ class HybridDHT:
             self._store, incoming, seconds=self.store_deadline_seconds, now_ms=self._now_ms()
         )
         deadline = self._deadline_after(timeout)  # the swarm's, from the commit on
+        self._real.holder_search.wrote(envelope.key)
         if on_merged is not None:
             on_merged()
         is_first = is_new and not envelope.parents and await self._is_only_version(envelope)

@@ -35,6 +35,7 @@ from node.store.base import Store
 from node.store.hints import Standing
 from node.store.log import Incoming, Origin
 from node.swarm.delivery import Delivery
+from node.swarm.kademlia.holder_search import HolderSearch
 from node.swarm.kademlia.kademlia import Kademlia
 from node.swarm.members import Members
 from node.swarm.rpc import Rpc
@@ -70,6 +71,7 @@ class RealDHT:
         verified: SignatureCache,
         now_ms: Callable[[], int],
         flags: Flags,
+        holder_search: HolderSearch,
     ) -> None:
         self._store = store
         self._readable = readable
@@ -78,6 +80,7 @@ class RealDHT:
         self._members = members
         self._kademlia = kademlia
         self._now_ms = now_ms
+        self.holder_search = holder_search
         self.write_quorum = flags.write_quorum or WRITE_QUORUM
         self._query = ReplicaQuery(rpc, members, at_first=flags.read_quorum)
         self._deadline_seconds = flags.real_deadline_ms / 1000.0
@@ -102,6 +105,7 @@ class RealDHT:
             contents=self._contents,
             ingest=self._ingest,
             read_quorum=flags.read_quorum,
+            find_holders=holder_search.search,
         )
 
     @property
@@ -129,6 +133,7 @@ class RealDHT:
         on_merged: Callable[[], None] | None = None,
     ) -> Receipt:
         started = trio.current_time()
+        self.holder_search.wrote(envelope.key)
         wanted = self._members.wanted(envelope.key)
         if len(wanted) < self.write_quorum:
             raise Unavailable(
@@ -176,7 +181,7 @@ class RealDHT:
 
     async def _send_to_holders(self, envelope: Envelope, wanted: tuple[str, ...]) -> WriteQuorum:
         """Send the envelope to its holders and wait until the outcome is decided."""
-        peers = tuple(peer for peer in wanted if self._members.is_reachable(peer))
+        peers = tuple(self._members.reachable_of(wanted))
         if len(peers) < self.write_quorum:  # without the suspects the quorum could not be reached at all
             peers = wanted
         quorum = WriteQuorum(

@@ -27,8 +27,9 @@ class ReplicaQuery:
         deadline: float,
         at_first: int | None = None,
     ) -> QueryResult:
-        """Ask the reachable holders. Raises `Unavailable` when none is reachable or none answers."""
-        peers = [peer for peer in wanted if self._members.is_reachable(peer)]
+        """Ask the reachable holders, the connected ones first. Raises `Unavailable` when none is reachable or none
+        answers."""
+        peers = self._members.reachable_of(wanted)
         if not peers:
             raise Unavailable(
                 f"none of the {len(wanted)} members that should hold this can be reached", asked=0, wanted=len(wanted)
@@ -48,8 +49,8 @@ class ReplicaQuery:
         return Unanswered(
             f"too few of the {len(wanted)} members that should hold this answered "
             f"({result.evidence(self._members.name_of)}); whether it exists is not known now",
-            peers=result.silent,
-            asked=len(result.asked),
+            peers=[peer for peer in result.silent if peer not in result.unsent],
+            asked=len(result.asked) - len(result.unsent),
             answered=len(result.answers),
             wanted=len(wanted),
         )

@@ -64,7 +64,8 @@ class WriteQuorum:
     def _send(self, peer: str, *, is_retry: bool) -> None:
         def on_done(error: BzzzError | None) -> None:
             presence = self._members.get(peer)
-            if isinstance(error, Silent) and not is_retry and presence is not None and presence.is_connected:
+            is_here = presence is not None and (presence.is_connected or presence.is_idle)
+            if isinstance(error, Silent) and not is_retry and is_here:
                 # The delivery may have joined an earlier one that was about to time out, or may have been lost with a
                 # connection that was opened again since.
                 self._send(peer, is_retry=True)

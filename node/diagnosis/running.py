@@ -113,9 +113,11 @@ def _programs(peers: Sequence[Data]) -> Iterator[Finding]:
 
 def _members(members: Sequence[Data]) -> Iterator[Finding]:
     here = [peer for peer in members if peer["state"] == "connected"]
-    away = [peer for peer in members if peer["state"] != "connected"]
+    idle = [peer for peer in members if peer["state"] == "idle"]
+    away = [peer for peer in members if peer["state"] not in ("connected", "idle")]
     if here:
-        yield ok("members", f"{len(here)} of {len(members)} members are connected")
+        dialled = f", and {len(idle)} are dialled when they are wanted" if idle else ""
+        yield ok("members", f"{len(here)} of {len(members)} members are connected{dialled}")
     for peer in away[:PEERS_NAMED_MAX]:
         state = {"suspect": "does not answer in time", "refused": "is refused"}.get(peer["state"], "cannot be reached")
         yield bad("members", f"{_name(peer)} {state}: {_why(peer)}", f"bzzz doctor {peer['peer_id']}")

@@ -245,12 +245,12 @@ class Delivery:
                     continue
                 is_late = now > batch.deadline + LATE_SECONDS
                 queue.batches.remove(batch)
-                self._rpc.give_up(peer, batch.number, is_missed=not is_late)
-                error = (
-                    CallAbandoned("this process was itself too late to receive the answer", peer=peer)
-                    if is_late
-                    else Silent(f"{peer} did not acknowledge in time", peer=peer)
-                )
+                is_sent = self._rpc.give_up(peer, batch.number, is_missed=not is_late)
+                error: BzzzError = Silent(f"{peer} did not acknowledge in time", peer=peer)
+                if not is_sent:
+                    error = Unreachable(f"{peer} could not be connected in time", peer=peer)
+                elif is_late:
+                    error = CallAbandoned("this process was itself too late to receive the answer", peer=peer)
                 self._fail(queue, batch, error)
 
     def _fail(self, queue: _PeerQueue, batch: _Batch, error: BzzzError) -> None:

@@ -30,6 +30,10 @@ class Presence:
 
     member: Member
     is_connected: bool = False
+    is_kept: bool = True
+    """Whether a connection with it is kept (`protocols/policy/connection_plan.py`)."""
+    is_idle: bool = False
+    """It is not connected because it need not be, and is dialled when it is wanted."""
     is_suspect: bool = False
     suspect_why: str = ""
     """Which deadline it missed when it became suspect."""
@@ -43,6 +47,11 @@ class Presence:
     alive_at: float = -inf
     """When this node was connected with it last, or another member said that it is, or it announced itself."""
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether it is connected and not suspect."""
+        return self.is_connected and not self.is_suspect
+
 
 class Members:
     """All members within the forgetting horizon. `own` is this node's peer id, which is never among them."""
@@ -52,6 +61,7 @@ class Members:
         own: str,
         *,
         replication: int,
+        connections_kept: int = 1 << 16,
         members: Iterable[Member] = (),
         reconciliation: Reconciliation | None = None,
     ) -> None:
@@ -59,6 +69,10 @@ class Members:
         self.reconciliation = reconciliation or Reconciliation()
         """What this node must ask its peers for, because its store lost entries."""
         self.replication = replication
+        self.connections_kept = connections_kept
+        """With more members than that this node is not connected with all of them."""
+        self.is_large = False
+        """Whether there are more members than that."""
         self._presences: dict[str, Presence] = {m.peer: Presence(member=m) for m in members}
         self._strangers: dict[str, float] = {}
         """The `alive_at` of nodes that are no members, the latest last."""
@@ -70,6 +84,7 @@ class Members:
         self._is_computed = False
         self._view = b""
         """The result of `view`; b'': to be computed."""
+        self._drop_computed()
 
     def __len__(self) -> int:
         return len(self._presences)
@@ -108,7 +123,7 @@ class Members:
     def is_gone(self, peer: str) -> bool:
         """Whether a node is away, here and for all others, and for longer than a restart takes."""
         if presence := self._presences.get(peer):
-            alive_at = inf if presence.is_connected else presence.alive_at
+            alive_at = inf if presence.is_connected or presence.is_idle else presence.alive_at
         else:
             alive_at = self._strangers.get(peer, -inf)
         return trio.current_time() - alive_at > GONE_SECONDS
@@ -118,10 +133,10 @@ class Members:
         return self.reconciliation.in_words(others=len(self._presences) if is_in_swarm else 0)
 
     def view(self) -> bytes:
-        """Stands for the set of the nodes that are connected, this one included: two nodes that are connected with the
-        same ones, and with each other, have the same."""
+        """Stands for the set of the nodes that are connected, or could be, this one included: two nodes that are
+        connected with the same ones, and with each other, have the same."""
         if not self._view:
-            here = sorted([self.own, *(peer for peer, p in self._presences.items() if p.is_connected)])
+            here = sorted([self.own, *(peer for peer, p in self._presences.items() if p.is_connected or p.is_idle)])
             self._view = sha256(" ".join(here).encode()).digest()[:VIEW_BYTES]
         return self._view
 
@@ -133,6 +148,7 @@ class Members:
     def _drop_computed(self) -> None:
         self._wanted.clear()
         self._is_computed = False
+        self.is_large = len(self._presences) > self.connections_kept
 
     def name_of(self, peer: str) -> str:
         """The name of a peer for people: the name it gave itself, else the end of its id."""
@@ -140,12 +156,30 @@ class Members:
         return (presence.member.name if presence else "") or peer[-8:]
 
     def is_reachable(self, peer: str) -> bool:
-        """Whether a peer is connected and not suspect: worth a request."""
+        """Whether a peer is worth a request: it is connected and not suspect, or can be dialled for it."""
         presence = self._presences.get(peer)
-        return presence is not None and presence.is_connected and not presence.is_suspect
+        return presence is not None and (presence.is_answering or presence.is_idle)
+
+    def is_answering(self, peer: str) -> bool:
+        """Whether a peer is connected and not suspect."""
+        presence = self._presences.get(peer)
+        return presence is not None and presence.is_answering
+
+    def reachable_of(self, peers: Iterable[str]) -> list[str]:
+        """Those of these peers that are worth a request, the connected ones first."""
+        return sorted(filter(self.is_reachable, peers), key=lambda peer: self._presences[peer].is_idle)
 
     def reachable(self) -> tuple[str, ...]:
-        return tuple(peer for peer, p in self._presences.items() if p.is_connected and not p.is_suspect)
+        """The members that are worth a request."""
+        return tuple(filter(self.is_reachable, self._presences))
+
+    def answering(self) -> tuple[str, ...]:
+        """The members that are connected and not suspect."""
+        return tuple(peer for peer, p in self._presences.items() if p.is_answering)
+
+    def kept(self) -> tuple[str, ...]:
+        """Those of them that a connection is kept with: what a node asks by itself must not prolong the others."""
+        return tuple(peer for peer, p in self._presences.items() if p.is_kept and p.is_answering)
 
     def wanted(self, key: bytes) -> tuple[str, ...]:
         """The peers that should hold a key, nearest first: min(k, known members). This node is not counted."""
@@ -166,28 +200,37 @@ class Members:
         return self.own in nearest(key, (self.own, *self._presences), self.replication)
 
     def caught_up_since(self) -> float | None:
-        """Since when (trio's clock) this node may lack a version that another member wrote.
+        """Since when (trio's clock) this node may lack a version that another member wrote, of those that count.
 
-        Any member may write any key. None when a member has never reported its hints, or when there is no other one.
+        Any member may write any key, so all count; of a large swarm only those that this node is connected with, and
+        keeps a connection with. None when one has never reported its hints, or when there is no other member.
         """
         if not self._is_computed:
-            self._caught_up_since = self._oldest(presence.caught_up_at for presence in self._presences.values())
+            counting = (p for p in self._presences.values() if not self.is_large or (p.is_kept and p.is_connected))
+            self._caught_up_since = self._oldest(presence.caught_up_at for presence in counting)
             self._is_computed = True
         return self._caught_up_since
 
     def fresh_since(self, key: bytes) -> float | None:
-        """`caught_up_since` for a key that this node itself should hold and need not ask for; None for any other."""
+        """`caught_up_since` for a key that this node itself should hold and need not ask for; None for any other. In a
+        large swarm the other holders of the key count as well, whether they are connected or not."""
         if self.reconciliation.why and self.reconciliation.must_ask(key):
             return None
         if len(self._presences) > self.replication and not self.is_responsible(key):
             return None
-        return self._caught_up_since if self._is_computed else self.caught_up_since()
+        since = self._caught_up_since if self._is_computed else self.caught_up_since()
+        return since if since is None or not self.is_large else self._with_holders(key, since)
+
+    def _with_holders(self, key: bytes, since: float) -> float | None:
+        return self._oldest((since, *(self._presences[peer].caught_up_at for peer in self.wanted(key))))
 
     def age_seconds(self, key: bytes | None = None) -> float | None:
         """The greatest age of what this node holds (of a key that it lost nothing of); None when that is not known."""
         if key is not None and self.reconciliation.must_ask(key):
             return None
         since = self.caught_up_since()
+        if since is not None and key is not None and self.is_large:
+            since = self._with_holders(key, since)
         return None if since is None else max(0.0, trio.current_time() - since)
 
     @staticmethod
@@ -202,6 +245,8 @@ class Members:
     def notify_changed(self) -> None:
         """Wake all that wait in `changed`."""
         self._view = b""
+        if self.is_large:  # other members count now
+            self._is_computed = False
         self._changed.set()
         self._changed = trio.Event()
 

@@ -3,13 +3,15 @@
 A peer that missed a deadline of this node is suspect at once: it gets no reads and no hints until it answers a ping.
 Two connected nodes exchange a ping and a pong regularly, because these carry more than the sign of life. A ping tells
 what a pong tells, so one exchange serves both ends: one of them leads, and the other one pings by itself only when no
-ping that serves it comes in time. A connection without a sign of life for `give_up_seconds` is given up. A late tick
-means that this process itself was stopped or that its event loop was late: then no peer is blamed, and every peer is
-pinged again.
+ping that serves it comes in time. Where no connection is kept with a peer (`Kept`), it is pinged only while it is
+suspect: pings would say that the connection is needed. A connection without a sign of life for `give_up_seconds` is
+given up. A late tick means that this process itself was stopped or that its event loop was late: then no peer is
+blamed, and every peer is pinged again.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from protocols.policy.machine import Tick
 
@@ -25,6 +27,14 @@ class ConnectionOpened:
 @dataclass(frozen=True, slots=True)
 class ConnectionClosed:
     peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Whether the connection with a peer is to be kept: each is, until this is said."""
+
+    peer: str
+    is_kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class GiveUp:
     silent_seconds: float
 
 
-Event = ConnectionOpened | ConnectionClosed | FrameReceived | PingReceived | DeadlineMissed | PongReceived | Tick
+Event = ConnectionOpened | ConnectionClosed | Kept | FrameReceived | PingReceived | DeadlineMissed | PongReceived | Tick
 Effect = SendPing | Suspected | Trusted | GiveUp
 
 
@@ -88,6 +98,7 @@ class _PeerState:
     ping_at: float
     leads: bool
     is_suspect: bool = False
+    is_kept: bool = True
 
 
 class FailureDetector:
@@ -134,6 +145,9 @@ class FailureDetector:
                 self._peers.pop(peer, None)
                 self._deadline = self._next_due()
                 return ()
+            case Kept(peer, is_kept):
+                self._kept(peer, is_kept, now)
+                return ()
             case FrameReceived(peer):
                 self._heard(peer, now)
                 return ()
@@ -153,6 +167,13 @@ class FailureDetector:
         state.ping_at = now + self._pause(state)
         self._expect(state)
         return (Trusted(peer),) if was_suspect else ()
+
+    def _kept(self, peer: str, is_kept: bool, now: float) -> None:
+        state = self._peers.get(peer)
+        if state is not None and state.is_kept != is_kept:
+            state.is_kept = is_kept
+            state.heard_at = state.ping_at = now
+            self._expect(state)
 
     def _heard(self, peer: str, now: float) -> None:
         if state := self._peers.get(peer):
@@ -184,6 +205,8 @@ class FailureDetector:
         state = self._peers.get(peer)
         if state is None or state.is_suspect:
             return ()
+        if not state.is_kept:
+            state.heard_at = now  # it had no reason to say anything before
         state.is_suspect = True
         state.ping_at = now + self._pause(state)
         self._expect(state)
@@ -194,11 +217,13 @@ class FailureDetector:
         if due is None or now < due:
             return ()
         if now - due > self._late:
-            for state in self._peers.values():
+            for state in filter(self._is_pinged, self._peers.values()):
                 state.heard_at = now
                 state.ping_at = now
         effects: list[Effect] = []
         for peer, state in list(self._peers.items()):
+            if not self._is_pinged(state):
+                continue
             if now >= state.heard_at + self._give_up:  # the same sum as in `_due`, to the last bit
                 del self._peers[peer]
                 effects.append(GiveUp(peer, now - state.heard_at))
@@ -208,12 +233,18 @@ class FailureDetector:
         self._deadline = self._next_due()
         return effects
 
+    def _is_pinged(self, state: _PeerState) -> bool:
+        return state.is_kept or state.is_suspect
+
     def _due(self, state: _PeerState) -> float:
+        if not self._is_pinged(state):
+            return inf
         return min(state.ping_at, state.heard_at + self._give_up)
 
     def _expect(self, state: _PeerState) -> None:
-        due = self._due(state)
-        self._deadline = due if self._deadline is None else min(self._deadline, due)
+        due = min(self._due(state), inf if self._deadline is None else self._deadline)
+        self._deadline = None if due == inf else due
 
     def _next_due(self) -> float | None:
-        return min(map(self._due, self._peers.values()), default=None)
+        due = min(map(self._due, self._peers.values()), default=inf)
+        return None if due == inf else due

@@ -64,6 +64,21 @@ class NetworkChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """No connection is to be kept with these members: each is dialled when it is wanted, and now and then. All other
+    peers are to be connected."""
+
+    unkept: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request waits for a peer that is idle (`Peers.is_idle`)."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dial:
     target: str
     addresses: tuple[str, ...]
@@ -86,7 +101,9 @@ class NoRoom:
     why: str
 
 
-Event = Sighting | Lost | Connected | Disconnected | Dialled | Banned | Removed | NetworkChanged | Tick
+Event = (
+    Sighting | Lost | Connected | Disconnected | Dialled | Banned | Removed | NetworkChanged | Planned | Wanted | Tick
+)
 Effect = Dial | Forget | NoRoom
 
 

@@ -43,6 +43,8 @@ class Target:
     queued_at: float = inf
     """The time of its entry in the queue."""
     is_hearsay: bool = False
+    is_kept: bool = True
+    """Whether it is to be connected all the time."""
     vouched_since: float = inf
     vouchers: dict[str, float] = field(default_factory=dict)
     """By member that says it is connected with it, when it said so last; the latest last."""
@@ -57,6 +59,11 @@ class Target:
         self.vouchers[member] = now
         if len(self.vouchers) > VOUCHERS_MAX:
             del self.vouchers[next(iter(self.vouchers))]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is a member that is not connected because it need not be, and that can be dialled when wanted."""
+        return not self.is_kept and not self.is_connected and not self.failures and bool(self.addresses)
 
     @property
     def vouched_at(self) -> float:
@@ -102,6 +109,8 @@ class Target:
     def missing(self) -> MissingPeer | None:
         """What is said of it when it should be connected and is not."""
         is_configured, is_vouched = Source.CONFIGURATION in self.sources, self.vouched_at > -inf
+        if not self.is_kept:
+            is_vouched, is_configured = False, is_configured and bool(self.failures)
         if self.is_connected or not (is_configured or is_vouched):
             return None
         return MissingPeer(

@@ -33,7 +33,9 @@ from protocols.policy.peer_events import (
     MissingPeer,
     NetworkChanged,
     NoRoom,
+    Planned,
     Removed,
+    Wanted,
 )
 from protocols.policy.peer_target import Target
 from protocols.policy.sighting import Sighting, Source
@@ -44,6 +46,15 @@ DIALS_MAX = 4
 """Attempts under way to one peer: the first, and those to addresses that became known meanwhile."""
 SELF_SECONDS = 300.0
 """When a configured address that led to this node itself is dialled again: its name may lead elsewhere then."""
+VISIT_SECONDS = 3600.0
+"""How often, on average, a member is dialled that no connection is kept with: so it is known to be there."""
+UNKEPT_CAP_SECONDS = 60.0
+"""The longest backoff for such a member, at least."""
+VISITS_MIN = 6
+"""So often at least within the forgetting horizon."""
+RETURN_SECONDS = 5.0
+"""Within so long such a member is dialled that was away, when it announces itself or another member is connected with
+it: not by all nodes at once."""
 
 _COMPLETE = frozenset({Source.MDNS, Source.API, Source.ANNOUNCE})
 """What one of these reports of a peer is all that it knows: it replaces what it reported before."""
@@ -76,6 +87,8 @@ class Peers:
         self._cap = cap_seconds
         self._hearsay_base = hearsay_base_seconds
         self._hearsay_cap = hearsay_cap_seconds
+        self._visit = min(VISIT_SECONDS, forget_seconds / VISITS_MIN)
+        self._unkept: frozenset[str] = frozenset()
         self._targets_max = targets_max
         self._share_max = share_max
         self._targets: dict[str, Target] = {}
@@ -100,6 +113,21 @@ class Peers:
         """The nodes that should be connected and are not."""
         return [missing for target in self._targets.values() if (missing := target.missing()) is not None]
 
+    def is_idle(self, peer: str) -> bool:
+        """Whether a member is not connected because it need not be, and can be dialled when it is wanted."""
+        target = self._targets.get(peer)
+        return target is not None and target.is_idle
+
+    def is_under_way(self, peer: str) -> bool:
+        """Whether a peer is being dialled, or is connected."""
+        target = self._targets.get(peer)
+        return target is not None and (target.is_connected or bool(target.dials))
+
+    def is_away(self, peer: str) -> bool:
+        """Whether a peer is not connected, and could not be when it was dialled last."""
+        target = self._targets.get(peer)
+        return target is not None and not target.is_connected and bool(target.failures)
+
     def handle(self, event: Event, now: float) -> Sequence[Effect]:
         match event:
             case Sighting():
@@ -118,6 +146,11 @@ class Peers:
                 self._remove(peer)
             case NetworkChanged():
                 return self._network_changed(now)
+            case Planned(unkept):
+                return self._planned(unkept, now)
+            case Wanted(peer) if self.is_idle(peer):
+                self._targets[peer].dial_at = now
+                return self._review(peer, now)
             case Tick():
                 return self._tick(now)
             case _:
@@ -180,7 +213,15 @@ class Peers:
         target.describe(event)
         if event.is_vouched:
             target.vouch(event.reporter, now)
+        if not target.is_kept:
+            return self._sighted_unkept(event, target, new, now)
         return self._news(name, new, event.is_hearsay, now)
+
+    def _sighted_unkept(self, event: Sighting, target: Target, new: tuple[str, ...], now: float) -> Sequence[Effect]:
+        """A sighting of a member that no connection is kept with: it is dialled when it was away and may be back."""
+        if target.failures and (new or event.is_vouched or event.source is Source.ANNOUNCE):
+            target.dial_at = min(target.dial_at, now + RETURN_SECONDS * self._chance())
+        return self._review(target.peer, now)
 
     def _news(self, name: str, new: tuple[str, ...], is_hearsay: bool, now: float) -> Sequence[Effect]:
         """These addresses of a target are new: it is dialled at once, but for one that was only heard of and failed."""
@@ -206,9 +247,11 @@ class Peers:
         return ""
 
     def _add(self, name: str, event: Sighting, now: float) -> Target:
+        is_kept = event.peer not in self._unkept
         target = self._targets[name] = Target(
             event.peer,
-            dial_at=now,
+            dial_at=now if is_kept else now + self._visit * self._chance(),
+            is_kept=is_kept,
             seen_at=now if event.seen_at is None else event.seen_at,
             is_hearsay=event.is_hearsay,
             charged_to="" if event.source in (Source.CONFIGURATION, Source.STORE) else event.reporter or event.source,
@@ -220,7 +263,7 @@ class Peers:
     # -- connections and dials --------------------------------------------------------------------------------
 
     def _connected(self, event: Connected, now: float) -> None:
-        target = self._targets.setdefault(event.peer, Target(event.peer))
+        target = self._targets.setdefault(event.peer, Target(event.peer, is_kept=event.peer not in self._unkept))
         self._connected_count += not target.is_connected
         self._discharge(target)
         target.met(now)
@@ -235,7 +278,7 @@ class Peers:
         target.why = event.why
         if now - target.connected_at >= self._cap:
             target.failures = 0
-            target.dial_at = now
+            target.dial_at = now if target.is_kept else self._next_visit(now)
         else:  # a peer may accept every dial and close at once: without a backoff it would be dialled all the time
             self._postpone(target, now, cap=self._cap)
         return self._review(event.peer, now)
@@ -297,17 +340,36 @@ class Peers:
         cap = cap or (self._soon_cap if is_soon else self._cap)
         if target.is_hearsay:
             base, cap = self._hearsay_base, self._hearsay_cap
+        if not target.is_kept:
+            cap = max(cap, UNKEPT_CAP_SECONDS)
         target.dial_at = now + backoff(target.failures, base=base, cap=cap, chance=self._chance())
 
     def _network_changed(self, now: float) -> Sequence[Effect]:
         """Dial all that are not connected again: over a moment, because there may be hundreds."""
         effects: list[Effect] = []
         for name, target in list(self._targets.items()):
-            if not target.is_connected and not target.is_hearsay:
+            if not target.is_connected and not target.is_hearsay and not target.is_idle:
                 target.failures = 0
                 target.dial_at = min(target.dial_at, now + self._base * self._chance())
                 effects += self._review(name, now)
         return tuple(effects)
+
+    # -- members that no connection is kept with --------------------------------------------------------------
+
+    def _planned(self, unkept: frozenset[str], now: float) -> Sequence[Effect]:
+        """Those that are to be connected from now on are dialled, unless they were in vain a moment ago."""
+        changed, self._unkept = self._unkept ^ unkept, unkept
+        effects: list[Effect] = []
+        for name in sorted(changed & self._targets.keys()):
+            target = self._targets[name]
+            target.is_kept = name not in unkept
+            if not target.failures:
+                target.dial_at = now if target.is_kept else self._next_visit(now)
+            effects += self._review(name, now)
+        return tuple(effects)
+
+    def _next_visit(self, now: float) -> float:
+        return now + self._visit * (0.75 + 0.5 * self._chance())
 
     # -- time -------------------------------------------------------------------------------------------------
 

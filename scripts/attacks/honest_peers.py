@@ -122,6 +122,12 @@ class HonestPeer:
     def missed(self, peer: str, evidence: str) -> None:
         pass
 
+    def is_idle(self, peer: str) -> bool:
+        return False
+
+    async def connect_idle(self, peer: str) -> str:
+        return "this is no node"
+
     def serve(self, peer: str, request: Request, trace: str) -> Reply | Awaitable[Reply]:
         match request:
             case Hello():

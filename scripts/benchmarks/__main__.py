@@ -10,7 +10,7 @@ from benchmarks.plots import draw
 
 BENCHES = (
     "machine", "backends", "metrics", "store", "puts", "histories", "processes", "swarm", "http", "connections",
-    "recovery", "discovery", "kademlia", "killed", "js_libp2p",
+    "recovery", "discovery", "kademlia", "large_swarm", "killed", "js_libp2p",
 )  # fmt: skip
 
 

@@ -94,6 +94,12 @@ class Rogue:
 
     def missed(self, peer: str, evidence: str) -> None: ...
 
+    def is_idle(self, peer: str) -> bool:
+        return False
+
+    async def connect_idle(self, peer: str) -> str:
+        return "this is no node"
+
     def freeze(self) -> None:
         """Answer nothing until `thawed` is set."""
         self.thawed = trio.Event()

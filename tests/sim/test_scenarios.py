@@ -21,7 +21,7 @@ from node.node import Node
 
 ROOT = Path(__file__).parents[2]
 FEW = range(2)
-HEAVY = ("join-storm", "load")
+HEAVY = ("join-storm", "large-swarm", "load")
 """One seed of these takes long enough."""
 MANY = range(16)
 

@@ -164,8 +164,12 @@ class RecordingService:
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
         """(name of the method, peer), in order."""
+        self.idle: dict[str, str] = {}
+        """Peers that are idle, and what comes of a dial: '' when it connects them, or why not."""
         self.answers: dict[type[object], Reply | DeferredReply | Awaitable[Reply] | Exception] = {}
         self.traces: list[str] = []
+        self.dial_over = trio.Event()
+        """Set it to end all dials."""
 
     def connected(self, peer: str, address: str, dialled: bool) -> None:
         self.events.append(("connected", peer))
@@ -178,6 +182,14 @@ class RecordingService:
 
     def missed(self, peer: str, evidence: str) -> None:
         self.events.append(("missed", peer))
+
+    def is_idle(self, peer: str) -> bool:
+        return peer in self.idle
+
+    async def connect_idle(self, peer: str) -> str:
+        self.events.append(("dialled", peer))
+        await self.dial_over.wait()
+        return self.idle.pop(peer)
 
     def serve(self, peer: str, request: Request, trace: str) -> Reply | DeferredReply | Awaitable[Reply]:
         self.traces.append(trace)

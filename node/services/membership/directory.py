@@ -20,6 +20,8 @@ class Offer:
     is_own: bool
     """This node itself offers it."""
     is_connected: bool
+    is_idle: bool
+    """It need not be connected, and is dialled when it is wanted."""
 
 
 class Directory:
@@ -63,6 +65,7 @@ class Directory:
                 addresses=addresses,
                 is_own=True,
                 is_connected=True,
+                is_idle=False,
             )
 
     def _others(self) -> Iterator[Offer]:
@@ -78,4 +81,5 @@ class Directory:
                     addresses=announcement.addresses,
                     is_own=False,
                     is_connected=presence is not None and presence.is_connected,
+                    is_idle=presence is not None and presence.is_idle,
                 )

@@ -110,7 +110,7 @@ def _finders(
         dht,
         this_node,
         capabilities=of.capabilities,
-        reachable=lambda: len(of.members.reachable()),
+        reachable=lambda: len(of.members.answering()),
         contacts=of.contacts,
         changed=of.members.changed,
         chance=of.chance,

@@ -25,6 +25,8 @@ from protocols.policy.sighting import Sighting, Source
 
 EXCHANGE_SECONDS = 5.0
 """How often the one of the members with another view is asked that was asked longest ago, on average."""
+LARGE_EXCHANGE_SECONDS = 60.0
+"""The same in a large swarm: no two members are connected with the same ones there, and the lists are long."""
 TIMEOUT_SECONDS = 2.0
 FULL_MAX, FULL_SECONDS = 3, 60.0
 """So many members are asked for announcements as well within so long: they all tell the same, and it may be long."""
@@ -62,6 +64,7 @@ class MemberExchange:
         self._is_on = is_on
         self._sightings = sightings
         self._announce = announce
+        self._last_asked_at = -inf
         self._full_at: deque[float] = deque(maxlen=FULL_MAX)
         """When the last members were asked for announcements as well."""
         self._asked_at: dict[str, float] = {}
@@ -69,8 +72,9 @@ class MemberExchange:
     async def run(self) -> None:
         """Ask one member after another that is connected with other nodes than this one, until cancelled."""
         while True:
-            await trio.sleep(EXCHANGE_SECONDS * (0.5 + self._chance()))
-            others = [peer for peer in self._members.reachable() if self._differs(peer)]
+            seconds = LARGE_EXCHANGE_SECONDS if self._members.is_large else EXCHANGE_SECONDS
+            await trio.sleep(seconds * (0.5 + self._chance()))
+            others = [peer for peer in self._members.kept() if self._differs(peer)]
             self._asked_at = {peer: self._asked_at.get(peer, -inf) for peer in others}
             if others:
                 peer = min(others, key=self._asked_at.__getitem__)
@@ -82,8 +86,11 @@ class MemberExchange:
         return presence is not None and presence.view != self._members.view()
 
     async def greet(self, peer: str) -> None:
-        """Ask a member that has just connected, and one of the first ones for what all nodes announce as well."""
+        """Ask a member that has just connected, and one of the first ones for what all nodes announce as well. In a
+        large swarm, where members connect for a request, not each of them is asked."""
         now = trio.current_time()
+        if self._members.is_large and now - self._last_asked_at < EXCHANGE_SECONDS:
+            return
         is_first = len(self._full_at) < FULL_MAX or self._full_at[0] < now - FULL_SECONDS
         if is_first:
             self._full_at.append(now)
@@ -93,6 +100,7 @@ class MemberExchange:
         """Ask one member now."""
         if not self._is_on():
             return
+        self._last_asked_at = trio.current_time()
         try:
             reply = await self._rpc.call(peer, GetMembers(with_announcements), timeout=TIMEOUT_SECONDS)
         except BzzzError:

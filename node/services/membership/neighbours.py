@@ -3,7 +3,9 @@
 It runs two machines: `protocols/policy/peers.py` is the picture of all peers and decides which ones to dial,
 `protocols/policy/failure_detector.py` which ones are suspect. All finders report to it, and it alone writes the
 `Members` that the other parts read. The parts beside it greet (`greetings.py`), ping (`heartbeats.py`), dial
-(`dialler.py`), ask members whom they know (`member_exchange.py`) and keep the store in step (`stored_members.py`).
+(`dialler.py`), ask members whom they know (`member_exchange.py`), keep the store in step (`stored_members.py`), and
+decide in a large swarm with whom a connection is kept (`connection_keeper.py`); other members are dialled when a
+request is to go to them.
 """
 
 import logging
@@ -14,6 +16,8 @@ import trio
 from discovery.announce import AnnounceFinder
 from discovery.finder import Finder
 from node.driver import Driver
+from node.services.membership.connection_keeper import ConnectionKeeper
+from node.services.membership.dial_waits import DialWaits
 from node.services.membership.dialler import Dialler
 from node.services.membership.greetings import Greetings
 from node.services.membership.heartbeats import Heartbeats
@@ -83,9 +87,10 @@ class Neighbours:
         self._dialler = Dialler(rpc.network, this_node)
         self._stored = StoredMembers(store, members, rpc.peer_policy, self._log, self._start_task)
         rpc.peer_policy.on_lists_changed(self._stored.forget_unlisted)
-        self._peers = Driver[peer_events.Event, peer_events.Effect](
-            picture := Peers(members.own, chance=chance, forget_seconds=forget_seconds), self._carry_out_dialling
-        )
+        self._picture = picture = Peers(members.own, chance=chance, forget_seconds=forget_seconds)
+        self._peers = Driver[peer_events.Event, peer_events.Effect](picture, self._carry_out_dialling)
+        self._keeper = ConnectionKeeper(rpc, members, picture, on_plan=self._planned)
+        self._dial_waits = DialWaits()
         self.picture: Callable[[], list[KnownPeer]] = picture.picture
         """Every peer that is known, from whichever source. Its times are on trio's clock."""
         self.missing: Callable[[], list[MissingPeer]] = picture.missing
@@ -145,6 +150,8 @@ class Neighbours:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
+                self._keeper.plan()  # before the finders report the members of earlier runs
+                nursery.start_soon(self._keeper.run)
                 nursery.start_soon(self._peers.run)
                 nursery.start_soon(self._failure_detector.run)
                 nursery.start_soon(self._exchange.run)
@@ -185,6 +192,7 @@ class Neighbours:
         if cleaned.is_vouched:
             self._members.note_alive(cleaned.peer)
         self._peers.handle(cleaned)
+        self._update_idle(cleaned.peer)
         return cleaned.addresses
 
     # -- called by the network --------------------------------------------------------------------------------
@@ -193,7 +201,10 @@ class Neighbours:
         self._log.info("connected to %s at %s (%s)", peer, address, "dialled" if dialled else "it dialled us")
         self._greetings.connected(peer, address, dialled)
         self._peers.handle(peer_events.Connected(peer, address if dialled else ""))
+        self._update_idle(peer)
         self._failure_detector.handle(failure_detector.ConnectionOpened(peer, leads=self._members.own < peer))
+        if (presence := self._members.get(peer)) is not None and not presence.is_kept:
+            self._failure_detector.handle(failure_detector.Kept(peer, False))
         self._start_task(self._greet, peer)
 
     def disconnected(self, peer: str, reason: str) -> None:
@@ -207,7 +218,10 @@ class Neighbours:
             self._members.note_alive(peer)
             self._members.notify_changed()
         self._peers.handle(peer_events.Disconnected(peer, reason))
-        self._on_moved(peer)
+        self._dial_waits.ended(peer, reason)
+        self._update_idle(peer)
+        if not self.is_idle(peer):
+            self._on_moved(peer)
 
     def heard(self, peer: str) -> None:
         self._failure_detector.handle(failure_detector.FrameReceived(peer))
@@ -226,6 +240,39 @@ class Neighbours:
         self._peers.handle(peer_events.Removed(peer))
         if presence is not None and presence.is_connected:
             self._network.disconnect(peer, "it was removed from the members")
+
+    # -- members that no connection is kept with --------------------------------------------------------------
+
+    def is_idle(self, peer: str) -> bool:
+        """Whether a member is not connected because it need not be, and is to be dialled for a request."""
+        presence = self._members.get(peer)
+        return presence is not None and presence.is_idle
+
+    async def connect_idle(self, peer: str) -> str:
+        """Dial and greet an idle member; return '' when that is done, or why not. The dial is shared."""
+        if self.has_greeted(peer):
+            return ""
+        self._peers.handle(peer_events.Wanted(peer))
+        if not self._picture.is_under_way(peer):
+            return "it could not be dialled a moment ago"
+        return await self._dial_waits.wait(peer)
+
+    def _planned(self, changed: tuple[str, ...], unkept: frozenset[str]) -> None:
+        for peer in changed:
+            if (presence := self._members.get(peer)) is not None:
+                presence.is_kept = peer not in unkept
+                self._failure_detector.handle(failure_detector.Kept(peer, presence.is_kept))
+        self._peers.handle(peer_events.Planned(unkept))
+        for peer in changed:
+            self._update_idle(peer)
+        self._members.notify_changed()
+
+    def _update_idle(self, peer: str) -> None:
+        """After each event that concerns a peer: whether it is idle is decided by the picture."""
+        presence = self._members.get(peer)
+        if presence is not None and presence.is_idle is not (is_idle := self._picture.is_idle(peer)):
+            presence.is_idle = is_idle
+            self._members.notify_changed()
 
     # -- requests of peers ------------------------------------------------------------------------------------
 
@@ -290,11 +337,17 @@ class Neighbours:
     # -- tasks ------------------------------------------------------------------------------------------------
 
     async def _dial(self, dial: peer_events.Dial) -> None:
-        self._peers.handle(await self._dialler.dial(dial))
+        dialled = await self._dialler.dial(dial)
+        self._peers.handle(dialled)
+        self._update_idle(dial.target)
+        if not self._picture.is_under_way(dial.target):
+            self._dial_waits.ended(dial.target, dialled.why or "another node is at its address")
 
     async def _greet(self, peer: str) -> None:
         """Say hello to a new connection, ping it, and ask which members it knows."""
-        if await self._greetings.greet(peer):
+        is_member = await self._greetings.greet(peer)
+        self._dial_waits.ended(peer, "" if is_member else "it was not greeted")
+        if is_member:
             await self._heartbeats.ping(peer)
             await self._exchange.greet(peer)
 
@@ -332,4 +385,6 @@ class Neighbours:
     def _network_changed(self) -> None:
         self._dialler.abandon()
         self._peers.handle(peer_events.NetworkChanged())
+        for presence in self._members.all():
+            self._update_idle(presence.member.peer)
         self._on_moved("")

@@ -19,6 +19,8 @@ class PeerState(StrEnum):
     CONNECTED = "connected"
     SUSPECT = "suspect"
     """Connected, and it missed a deadline."""
+    IDLE = "idle"
+    """A member that no connection is kept with, because the swarm is large; it is dialled when it is wanted."""
     KNOWN = "known"
     """Not connected; it is dialled."""
     REFUSED = "refused"
@@ -155,7 +157,9 @@ def _name(presence: Presence | None, known: KnownPeer | None) -> str:
 def _state(presence: Presence | None, refused: str) -> PeerState:
     if presence is not None and presence.is_connected:
         return PeerState.SUSPECT if presence.is_suspect else PeerState.CONNECTED
-    return PeerState.REFUSED if refused else PeerState.KNOWN
+    if refused:
+        return PeerState.REFUSED
+    return PeerState.IDLE if presence is not None and presence.is_idle else PeerState.KNOWN
 
 
 def _addresses(presence: Presence | None, known: KnownPeer | None) -> tuple[PeerAddress, ...]:

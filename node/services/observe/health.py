@@ -100,7 +100,7 @@ class HealthMonitor:
         is_swarm_unknown = (
             self._observations.probes["dht"].last_at is None
             and self._reporter.is_in_swarm()
-            and bool(self._members.reachable())
+            and bool(self._members.answering())
         )
         if is_swarm_unknown or self._store.last_failure or self._observations.needs_recheck():
             seconds = min(seconds, SOON_SECONDS)

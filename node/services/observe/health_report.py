@@ -12,7 +12,7 @@ from node.services.control.flag_store import FlagStore
 from node.services.observe.observations import Observations
 from node.services.reads.resolver import Resolver
 from node.store.base import Store
-from node.swarm.members import Members
+from node.swarm.members import Members, Presence
 from protocols.policy.breaker import BreakerState
 from protocols.policy.health import (
     DiscoveryFacts,
@@ -131,7 +131,7 @@ class HealthReporter:
             write_quorum=self._backend.write_quorum,
             twin=self._twin(),
             is_alone_by_choice=self._discovery_facts().is_alone_by_choice,
-            away=tuple(p.member.name or p.member.peer[-8:] for p in self._members.all() if not p.is_connected),
+            away=tuple(p.member.name or p.member.peer[-8:] for p in self._members.all() if _is_away(p)),
             apart=believed,
             doubted=doubted,
         )
@@ -244,3 +244,7 @@ class HealthReporter:
             latency_ms=0.0,
             reasons=reasons,
         )
+
+
+def _is_away(presence: Presence) -> bool:
+    return not presence.is_connected and not presence.is_idle

@@ -65,7 +65,7 @@ class SuspectHistory:
     def reachable(self) -> int:
         """How many members can be asked; a member that missed one deadline counts until it is suspect for longer."""
         if self.hysteresis.is_bad(trio.current_time()):
-            return len(self._members.reachable())
+            return len(self._members.answering())
         return sum(presence.is_connected for presence in self._members.all())
 
 

@@ -96,7 +96,7 @@ class Probes:
 
         None: no member could be asked, or this process was late itself: nothing was learned.
         """
-        reachable = self._members.reachable()
+        reachable = self._members.kept() or self._members.answering()
         if self._rpc is None or not reachable:
             return None
         self._first = (self._first + 1) % len(reachable)

@@ -164,7 +164,7 @@ class HintedHandoff:
                 pass  # the hint was in the store before this call, and was read from there
             elif envelope is not None and is_free and self._send(peer, window, sequence, envelope, 0):
                 window.sent_unread.add(sequence)
-                is_next = is_next or has_little
+                is_next = is_next or (has_little and self._members.is_answering(peer))
             else:
                 window.rewind(sequence - 1)
                 self._wake()

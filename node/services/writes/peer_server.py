@@ -90,6 +90,12 @@ class PeerServer:
     def missed(self, peer: str, evidence: str) -> None:
         self._neighbours.missed(peer, evidence)
 
+    def is_idle(self, peer: str) -> bool:
+        return self._neighbours.is_idle(peer)
+
+    async def connect_idle(self, peer: str) -> str:
+        return await self._neighbours.connect_idle(peer)
+
     def serve(self, peer: str, request: Request, trace: str) -> Reply | DeferredReply | Awaitable[Reply]:
         if isinstance(request, Hello):
             return self._neighbours.answer_hello(peer, request)

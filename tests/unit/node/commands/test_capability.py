@@ -56,7 +56,7 @@ def test_services_are_listed_and_filtered(api: str) -> None:
 
 
 def test_what_other_nodes_say_cannot_control_the_terminal() -> None:
-    node = {"peer_id": "12D3KooWeve", "name": "eve", "multiaddrs": [], "connected": False, "own": False}
+    node = {"peer_id": "12D3KooWeve", "name": "eve", "multiaddrs": [], "connected": False, "idle": False, "own": False}
     offer = {"capability": "label:x=\x1b[2J", "kind": "label", "name": "x", "value": "\x1b[2J", "node": node}
     with stand_in(200, {"response": {"message": "ok", "data": {"services": [offer], "total": 5}}}) as where:
         done = bzzz("services", "--api", where)

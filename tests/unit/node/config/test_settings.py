@@ -155,6 +155,7 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
         "store_deadline_ms": "3s", "store_slow_ms": "400",
         "read_quorum": "3", "read_freshness_ms": "1m", "threshold_errors": "2", "backoff_ms": "10",
         "forget_after_hours": "2d", "provider_expiry_hours": "3d", "provider_interval_hours": "1d",
+        "connections_kept": "12",
     }  # fmt: skip
     private = {"network_key_file": str(swarm_key), "join": PHRASE, "join_file": str(join)}
     assert set(texts) | set(private) == {option.names[0] for option in OPTIONS}

@@ -10,7 +10,7 @@ from node.store.members import Member
 from node.swarm.members import GONE_SECONDS, STRANGERS_MAX, Members
 from protocols.keys import PrivateKey
 from protocols.messages import VIEW_BYTES
-from protocols.placement import nearest
+from protocols.placement import nearest, place_of_peer
 from protocols.ucxl import key_of
 
 Clock = trio.testing.MockClock
@@ -37,7 +37,7 @@ def test_remembered_members_are_members_and_not_yet_connected() -> None:
     here = members(3)
     assert len(here) == 3
     assert [presence.member.peer for presence in here.all()] == PEERS[:3]
-    assert here.reachable() == ()
+    assert here.answering() == ()
     assert here.get(OWN) is None
 
 
@@ -90,7 +90,7 @@ def test_a_member_is_reachable_when_it_is_connected_and_not_suspect(
     assert presence is not None
     presence.is_connected, presence.is_suspect = is_connected, is_suspect
     assert here.is_reachable(PEERS[1]) is is_reachable
-    assert here.reachable() == ((PEERS[1],) if is_reachable else ())
+    assert here.answering() == ((PEERS[1],) if is_reachable else ())
     assert not here.is_reachable("nobody")
 
 
@@ -236,3 +236,61 @@ async def test_of_very_many_strangers_the_latest_are_remembered(autojump_clock: 
         here.note_alive(f"peer {number}")
     assert here.is_gone("peer 0")
     assert not here.is_gone("peer 1")
+
+
+NEAR = sorted(PEERS, key=lambda peer: place_of_peer(peer) ^ place_of_peer(OWN))
+
+
+def large(*idle: str) -> Members:
+    """A swarm of twelve in which no connection is kept with these members."""
+    here = Members(OWN, replication=2, connections_kept=len(NEAR) - len(idle), members=map(member, NEAR))
+    for presence in here.all():
+        presence.is_idle = presence.member.peer in idle
+        presence.is_kept = presence.is_connected = not presence.is_idle
+    here.notify_changed()
+    return here
+
+
+async def test_in_a_large_swarm_members_that_are_neither_connected_nor_holders_do_not_count(
+    autojump_clock: Clock,
+) -> None:
+    idle, *others = NEAR[2], *NEAR[:2], *NEAR[3:]
+    here = large(idle)
+    catch_up(here, *others[1:], at=5.0)
+    assert here.caught_up_since() is None, "one has not said yet what it owes"
+    catch_up(here, others[0], at=5.0)
+    assert here.caught_up_since() == 5.0
+    held = [key for key in KEYS if here.is_responsible(key)]
+    assert {here.fresh_since(key) for key in KEYS if key not in held} == {None}
+    with_idle = [key for key in held if idle in here.wanted(key)]
+    assert 0 < len(with_idle) < len(held)
+    assert {here.fresh_since(key) for key in held if key not in with_idle} == {5.0}
+    assert {here.fresh_since(key) for key in with_idle} == {None}, "a holder that is not connected may have a later one"
+    catch_up(here, idle, at=3.0)
+    assert {here.fresh_since(key) for key in with_idle} == {3.0}
+    await trio.sleep(7.0)
+    assert {here.age_seconds(key) for key in with_idle} == {4.0}
+    presence = here.get(others[-1])
+    assert presence is not None
+    presence.is_connected = False
+    here.caught_up(presence, 1.0)
+    assert here.caught_up_since() == 5.0, "one that is away is replaced by the plan"
+
+
+async def test_an_idle_member_is_reachable_after_the_connected_ones_and_is_not_gone(autojump_clock: Clock) -> None:
+    here = large(*NEAR[6:])
+    assert here.is_large
+    assert here.reachable_of([NEAR[8], NEAR[2], NEAR[7], NEAR[0]]) == [NEAR[2], NEAR[0], NEAR[8], NEAR[7]]
+    assert here.answering() == tuple(NEAR[:6])
+    assert not here.is_gone(NEAR[8])
+    here.all()[8].is_idle = False
+    assert not here.is_reachable(NEAR[8]) and here.is_gone(NEAR[8])
+
+
+def test_nodes_of_a_large_swarm_that_know_the_same_members_have_the_same_view() -> None:
+    one = large(*NEAR[6:])
+    two = large(*NEAR[6:])
+    for presence in two.all():
+        presence.is_connected, presence.is_idle = presence.is_idle, presence.is_connected
+    two.notify_changed()
+    assert one.view() == two.view()

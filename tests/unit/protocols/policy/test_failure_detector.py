@@ -16,6 +16,7 @@ from protocols.policy.failure_detector import (
     FailureDetector,
     FrameReceived,
     GiveUp,
+    Kept,
     PingReceived,
     PongReceived,
     SendPing,
@@ -265,3 +266,27 @@ def test_any_events_in_any_order_keep_the_invariants(history: list[tuple[float, 
             if peer in here:
                 assert now - here[peer] <= 5.0, "given up by now"
                 assert now - pinged[peer] <= (0.25 if peer in suspects else 2.25) + 1e-9, "pinged by now"
+
+
+def test_a_peer_that_need_not_stay_connected_is_pinged_only_while_it_is_suspect() -> None:
+    machine = FailureDetector()
+    machine.handle(ConnectionOpened("a"), 0.0)
+    machine.handle(Kept("a", False), 0.0)
+    assert run_until(machine, 600.0) == [], "its silence means nothing"
+    assert machine.handle(PingReceived("a"), 600.0) == (), "nor is it pinged in answer to a ping"
+    assert machine.handle(DeadlineMissed("a"), 601.0) == (Suspected("a"), SendPing("a"))
+    assert [effect for at, effect in run_until(machine, 601.9)] == [SendPing("a")] * 3
+    assert machine.handle(PongReceived("a"), 602.0) == (Trusted("a"),)
+    assert run_until(machine, 900.0) == []
+    machine.handle(DeadlineMissed("a"), 901.0)
+    assert run_until(machine, 1000.0)[-1] == (908.0, GiveUp("a", 7.0)), "a peer that is asked and stays silent is gone"
+
+
+def test_a_peer_that_is_kept_from_now_on_is_pinged_at_once_and_has_its_time_to_answer() -> None:
+    machine = FailureDetector()
+    machine.handle(ConnectionOpened("a"), 0.0)
+    machine.handle(Kept("a", False), 0.0)
+    assert machine.handle(Kept("a", True), 300.0) == ()
+    effects = run_until(machine, 306.9)
+    assert effects[0] == (300.0, SendPing("a"))
+    assert all(effect == SendPing("a") for _, effect in effects)

@@ -40,6 +40,12 @@ class Service:
 
     connected = disconnected = heard = missed = nothing
 
+    def is_idle(self, peer: str) -> bool:
+        return False
+
+    async def connect_idle(self, peer: str) -> str:
+        return "it is not dialled in this test"
+
     def serve(self, peer: str, request: Request, trace: str) -> Any:
         assert isinstance(request, Ping)
         assert self.heartbeats is not None
