@@ -45,7 +45,8 @@ class Presence:
     view: bytes = b""
     """What it said last of the members that it is connected with (`Members.view`); b'': nothing."""
     alive_at: float = -inf
-    """When this node was connected with it last, or another member said that it is, or it announced itself."""
+    """When this node was connected with it last, or another member said that it is, or it announced itself; or when it
+    was idle last, for nothing says that an idle member is away."""
 
     @property
     def is_answering(self) -> bool:
@@ -123,7 +124,7 @@ class Members:
     def is_gone(self, peer: str) -> bool:
         """Whether a node is away, here and for all others, and for longer than a restart takes."""
         if presence := self._presences.get(peer):
-            alive_at = inf if presence.is_connected or presence.is_idle else presence.alive_at
+            alive_at = inf if presence.is_connected else presence.alive_at
         else:
             alive_at = self._strangers.get(peer, -inf)
         return trio.current_time() - alive_at > GONE_SECONDS

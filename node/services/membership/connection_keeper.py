@@ -47,6 +47,9 @@ class ConnectionKeeper:
         while True:
             self.plan()
             self._let_go()
+            for presence in self._members.all():
+                if presence.is_idle:
+                    self._members.note_alive(presence.member.peer)
             with trio.move_on_after(LOOK_SECONDS if self._unkept else float("inf")):
                 await self._members.changed()
             await trio.sleep(PAUSE_SECONDS)

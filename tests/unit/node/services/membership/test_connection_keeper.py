@@ -95,3 +95,20 @@ async def test_a_plan_follows_the_members(autojump_clock: Clock) -> None:
             large.members.forget(peer)
         large.keeper.plan()
         assert large.plans[-1] == frozenset(), "the swarm is small now"
+
+
+async def test_an_idle_member_is_not_gone_and_one_that_is_away_is_after_a_while(autojump_clock: Clock) -> None:
+    net = OneEnd()
+    async with rpc_over(net, RecordingService()) as rpc, trio.open_nursery() as nursery:
+        large = Kept(net, rpc, 11)
+        nursery.start_soon(large.keeper.run)
+        await trio.sleep(1.0)
+        idle, away, *_ = sorted(large.plans[0])
+        for peer in (idle, away):
+            presence = large.members.get(peer)
+            assert presence is not None
+            presence.is_connected, presence.is_idle = False, peer == idle
+        await trio.sleep(3600.0)
+        assert not large.members.is_gone(idle)
+        assert large.members.is_gone(away)
+        nursery.cancel_scope.cancel()
