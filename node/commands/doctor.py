@@ -44,7 +44,6 @@ def doctor_command(
 
     The exit code is 0 only when nothing is wrong.
     """
-    logging.getLogger().addHandler(logging.NullHandler())  # what libp2p logs of a failed handshake is in the findings
     running, findings = _running(client)
     settings, wrong = _settings(config, join_file)
     findings += wrong
@@ -147,7 +146,11 @@ class _Handshakes:
         from node.diagnosis.way import walk  # imported late: it imports libp2p
 
         lacks_key = self.is_private and self.network_key is None
-        return trio.run(partial(walk, address, network_key=self.network_key, lacks_key=lacks_key))
+        logging.disable(logging.ERROR)  # what libp2p logs of a failed handshake is in the findings
+        try:
+            return trio.run(partial(walk, address, network_key=self.network_key, lacks_key=lacks_key))
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _addresses(peer: str, running: _Running | None) -> tuple[list[str], list[Finding]]:

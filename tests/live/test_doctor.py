@@ -112,6 +112,15 @@ async def test_the_handshake_in_a_private_network_needs_its_key() -> None:
             assert refused.level is Level.BAD and "network key" in refused.text
 
 
+async def test_only_findings_are_printed_of_a_handshake_that_fails() -> None:
+    async with running(network_key=bytes(range(32))) as (host, _):
+        address = host.addresses[0].partition("/p2p/")[0]
+        command = [sys.executable, "-m", "node.cli", "doctor", address, "--api", "127.0.0.1:9"]
+        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, cwd=SOURCES, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b"has a network key, and this node has none" in done.stdout
+
+
 @pytest.mark.parametrize("text", ["", "\x1b[2J", "/ip4/1.2.3.4", "a" * 300])
 def test_a_peer_that_is_none_is_told_so(text: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "node.cli", "doctor", text, "--api", "127.0.0.1:9", "--json"]
