@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 SLOW_SECONDS: Final = 0.05
 """What a commit was spent on is looked up when it took so long: that costs a read of a file of the system."""
 READ_SECONDS: Final = 0.05
-"""How old the count of waits before a commit may be. To read it costs as much as a tenth of a quick commit; waits before
-a slow one, of at most so long, may be counted as its own."""
+"""How old the count of waits before a commit may be, because to read it costs a tenth of a quick commit. A slow commit
+may have waits of so long before it counted as its own."""
 
 
 class Spent(NamedTuple):

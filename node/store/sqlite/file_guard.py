@@ -2,7 +2,8 @@
 
 An open file that is removed can still be written: the node would acknowledge writes that no later start finds. A
 backup that is copied over an open file would be mixed with the pages of the node. So the files are compared with
-what the node left: before each transaction, after its commit, and `LOOK_SECONDS` apart while nothing is written.
+what the node left: the database before each transaction, both files that it writes after its commit, and all of them
+`LOOK_SECONDS` apart while nothing is written.
 
 The guard is used on the trio thread. It reads attributes of files that are open, which the kernel has in memory.
 """
