@@ -86,7 +86,7 @@ class _Search:
 
     async def run(self) -> Envelope | None:
         with trio.move_on_at(self._deadline) as scope:
-            near = nearest(multihash(self._digest), self._members.reachable(), MEMBERS_FIRST)
+            near = nearest(multihash(self._digest), self._members.answering(), MEMBERS_FIRST)
             now = trio.current_time()
             await self._ask_members(near, now + (self._deadline - now) / 3)  # frozen ones must not take all of it
             if self._found is None:
@@ -203,7 +203,8 @@ class _Search:
             scope.cancel()
 
     async def _reach(self, contact: Contact) -> None:
-        """Wait until a provider is connected, and has said hello; dial it if need be."""
+        """Wait until a provider is connected, and has said hello; dial it if need be. A member with which no connection
+        is kept is dialled by the request itself."""
         if not self._members.is_reachable(contact.peer):
             network = self._rpc.network
             addresses = [each for each in contact.addresses if not network.address_fault(each)]

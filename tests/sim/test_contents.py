@@ -14,7 +14,7 @@ from protocols.cid import multihash
 from protocols.envelope import Envelope
 from protocols.errors import Unavailable
 from protocols.messages import ContentReply
-from tests.sim.swarms import envelope, over_seeds, swarm_of, within
+from tests.sim.swarms import envelope, names, over_seeds, swarm_of, within
 from tests.sim.test_kademlia import dht, filled
 from tests.sim.test_lies import lying
 from tests.until import until
@@ -100,6 +100,27 @@ async def a_provider_that_is_not_connected(seed: int) -> None:
 
 def test_a_provider_that_is_not_connected_is_dialled_and_one_that_is_away_makes_nothing_absent() -> None:
     over_seeds(a_provider_that_is_not_connected)
+
+
+async def few_connections_are_kept(seed: int) -> None:
+    """Each of twelve nodes keeps four connections."""
+    settings = Settings(connections_kept=4, replication=2)
+    async with VirtualSwarm.open(seed, names(12), settings=settings) as swarm:
+        await until(lambda: all(len(node.running.members) == 11 for node in swarm.nodes.values()))
+        await trio.sleep(150.0)  # until idle connections have ended
+        wanted, holder = envelope(1, b"rare"), swarm["n12"].running
+        await keep(holder, wanted)
+        asker = next(
+            node.running
+            for node in swarm.nodes.values()
+            if not holder.members.is_answering(node.peer) and node.running != holder
+        )
+        with within(5.0):
+            assert (await found(asker, wanted, timeout=5.0)).heads == (wanted,)
+
+
+def test_content_is_found_at_a_member_with_which_no_connection_is_kept() -> None:
+    over_seeds(few_connections_are_kept)
 
 
 async def providers_that_serve_other_bytes(seed: int) -> None:
