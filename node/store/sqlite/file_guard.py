@@ -2,8 +2,8 @@
 
 An open file that is removed can still be written: the node would acknowledge writes that no later start finds. A
 backup that is copied over an open file would be mixed with the pages of the node. So the files are compared with
-what the node left: the database before each transaction, both files that it writes after its commit, and all of them
-`LOOK_SECONDS` apart while nothing is written.
+what the node left: the two that it writes before each transaction and after its commit, and all of them `LOOK_SECONDS`
+apart while nothing is written.
 
 The guard is used on the trio thread. It reads attributes of files that are open, which the kernel has in memory.
 """
@@ -30,7 +30,6 @@ class FileGuard:
 
     def __init__(self, path: Path) -> None:
         real = os.path.realpath(path)  # SQLite keeps the other files beside the file itself, not beside a link to it
-        self._database = (str(path),)
         self._written = (str(path), f"{real}-wal")
         self._shared_memory = f"{real}-shm"  # SQLite writes it at any time
         self._expected = {name: stamp(name) for name in (*self._written, self._shared_memory)}
@@ -75,11 +74,11 @@ class FileGuard:
     def commit_begins(self) -> None:
         """Raise `StoreFilesLost` when a file is not the one that the node left: then nothing may be written.
 
-        The files beside the database are compared again after `FIXED_LOOK_SECONDS` only: a look at a file costs some
-        microseconds. Without its write-ahead file the commit fails when it has ended.
+        The files that no commit writes are compared again after `FIXED_LOOK_SECONDS` only: a look at a file costs some
+        microseconds.
         """
         is_due = time.monotonic() - self._looked_at >= FIXED_LOOK_SECONDS
-        if lost := self.look() if is_due else self._look(self._database):
+        if lost := self.look() if is_due else self._look(self._written):
             raise StoreFilesLost(lost)
         self._is_committing = True
 
