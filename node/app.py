@@ -61,6 +61,7 @@ async def _run_alone(base: Base, task_status: trio.TaskStatus[Node]) -> None:
         nursery.start_soon(node.admission.run)
         nursery.start_soon(node.resolver.run)
         nursery.start_soon(node.monitor.run)
+        nursery.start_soon(node.risk.run)
         nursery.start_soon(Scrubber(base.environment.store, dht).run)
         task_status.started(node)
 
@@ -107,12 +108,15 @@ async def _run_in_swarm(base: Base, network: Network, task_status: trio.TaskStat
             swarm.breaker.run,
             swarm.handoff.run,
             swarm.assignment.run,
+            swarm.absences.run,
+            swarm.replicator.run,
             reissuer.run,
             reprovider.run,
             dht.run,
             partial(keep_running, swarm.auditor.run, "the audit of the breaker"),
             node.admission.run,
             node.monitor.run,
+            node.risk.run,
             node.resolver.run,
             Scrubber(environment.store, dht).run,
             Reconciler(environment.store, dht, base.members).run,

@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "node.commands.doctor",
     "id": "node.commands.status",
     "pending": "node.commands.pending",
+    "at-risk": "node.commands.at_risk",
     "flags": "node.commands.flags",
     "audit": "node.commands.audit",
     "store": "node.commands.store",
@@ -44,7 +45,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name]), f"{cmd_name}_command")
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)
         return command
 

@@ -38,6 +38,9 @@ from node.services.observe.health_report import HealthReporter
 from node.services.observe.observations import Observations
 from node.services.observe.probes import Probes
 from node.services.reads.resolver import Resolver
+from node.services.replication.absences import Absences
+from node.services.replication.at_risk import RiskMonitor
+from node.services.replication.replicator import Replicator
 from node.services.writes.admission import Admission
 from node.services.writes.author import Author
 from node.services.writes.hint_assignment import HintAssignment
@@ -91,6 +94,13 @@ class SwarmParts:
     refusals: ClockRefusals
     handoff: HintedHandoff
     assignment: HintAssignment
+    absences: Absences
+    replicator: Replicator
+
+    def knows_hints(self, peer: str) -> bool:
+        """Whether this node knows all that a member may lack and should get from it."""
+        is_known = self.assignment.has_assigned(peer) and not self.replicator.is_behind(peer)
+        return is_known and not self.log_continuity.has_lost(peer)
 
 
 def make_base(environment: Environment, settings: Settings) -> Base:
@@ -190,6 +200,20 @@ def make_swarm(base: Base, network: Network) -> SwarmParts:
         assignment=HintAssignment(
             environment.store, members, on_hints_added=handoff.hints_added, on_forgotten=handoff.forget
         ),
+        absences=Absences(members, grace_seconds=base.settings.replica_grace_ms / 1000.0),
+        replicator=_replicator(base, rpc, delivery),
+    )
+
+
+def _replicator(base: Base, rpc: Rpc, delivery: Delivery) -> Replicator:
+    flags = base.flags
+    return Replicator(
+        base.environment.store,
+        base.members,
+        rpc=rpc,
+        delivery=delivery,
+        bytes_per_second=base.settings.repair_bytes_per_second,
+        is_on=lambda: flags.current.sync_enabled and flags.current.in_force != "mock",
     )
 
 
@@ -224,7 +248,7 @@ def make_discovery(base: Base, swarm: SwarmParts, dht: DispatchDHT) -> Discovery
         members=base.members,
         store=environment.store,
         log_continuity=swarm.log_continuity,
-        knows_hints=lambda peer: swarm.assignment.has_assigned(peer) and not swarm.log_continuity.has_lost(peer),
+        knows_hints=swarm.knows_hints,
         capabilities=lambda: capabilities.current,
         flags=lambda: flags.current,
         flags_changed=flags.changed,
@@ -307,7 +331,12 @@ def make_dht(base: Base, swarm: SwarmParts) -> DispatchDHT:
 
 
 def _monitor(
-    base: Base, dht: DispatchDHT, resolver: Resolver, swarm: SwarmParts | None, discovery: Discovery | None
+    base: Base,
+    dht: DispatchDHT,
+    resolver: Resolver,
+    risk: RiskMonitor,
+    swarm: SwarmParts | None,
+    discovery: Discovery | None,
 ) -> HealthMonitor:
     environment, flags, members = base.environment, base.flags, base.members
     store, breaker = environment.store, swarm.breaker if swarm else None
@@ -321,6 +350,7 @@ def _monitor(
         members=members,
         breaker=breaker,
         resolver=resolver,
+        risk=risk,
         twin=lambda: environment.network.twin if environment.network else "",
         missing=discovery.neighbours.missing if discovery else list,
         finders=discovery.finders if discovery else (),
@@ -342,6 +372,12 @@ def make_node(base: Base, dht: DispatchDHT, swarm: SwarmParts | None, discovery:
     resolver = Resolver(dht, store, flags=flags.current, readable=base.readable)
     flags.subscribe(lambda _, after: resolver.use_flags(after))
     receipts = Receipts(dht, store)
+    risk = RiskMonitor(
+        store,
+        members,
+        feeding=swarm.replicator.feeding if swarm else None,
+        held=(lambda: swarm.absences.held) if swarm else lambda: "",
+    )
     node = Node(
         peer_id=environment.key.peer_id,
         name=base.settings.name,
@@ -362,7 +398,9 @@ def make_node(base: Base, dht: DispatchDHT, swarm: SwarmParts | None, discovery:
             picture=discovery.neighbours.picture if discovery else list,
             now_ms=now_ms,
         ),
-        monitor=_monitor(base, dht, resolver, swarm, discovery),
+        monitor=_monitor(base, dht, resolver, risk, swarm, discovery),
+        risk=risk,
+        replicator=swarm.replicator if swarm else None,
         finders=discovery.finders if discovery else (),
         network=environment.network,
         breaker=swarm.breaker if swarm else None,

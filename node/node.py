@@ -15,6 +15,8 @@ from node.services.membership.peer_list import PeerList, PeerStatus
 from node.services.observe.health import HealthMonitor
 from node.services.observe.health_report import HealthReport
 from node.services.reads.resolver import Resolver
+from node.services.replication.at_risk import RiskMonitor
+from node.services.replication.replicator import Replicator
 from node.services.writes.admission import Admission
 from node.services.writes.author import Author
 from node.services.writes.receipts import Receipts
@@ -28,7 +30,8 @@ from protocols.errors import Conflict, NotFound
 
 @dataclass(kw_only=True, eq=False)
 class Node:
-    """Made by `app.run`, and used while that runs. `network`, `breaker` and `kademlia` are None on the mock backend."""
+    """Made by `app.run`, and used while that runs. `network`, `breaker`, `replicator` and `kademlia` are None on the
+    mock backend."""
 
     peer_id: str
     name: str
@@ -48,6 +51,10 @@ class Node:
     peer_list: PeerList
     monitor: HealthMonitor
     """Observes the components, and makes the health report."""
+    risk: RiskMonitor
+    """Knows which addresses have fewer replicas than they should."""
+    replicator: Replicator | None
+    """Feeds other holders with what others wrote."""
     finders: tuple[Finder, ...]
     """How it finds others."""
     network: Network | None

@@ -30,6 +30,7 @@ class NodeMetrics:
             yield from _breaker(self._node.breaker)
         yield from self._admission()
         yield from self._hints()
+        yield from self._replicas()
         yield from self._store()
         yield from self._swarm()
         yield from self._discovery()
@@ -123,6 +124,26 @@ class NodeMetrics:
         yield gauge("bzzz_hints_oldest_age_seconds", "The age of the oldest write that has a hint.", oldest)
         at_risk = self._node.store.stats().at_risk
         yield gauge("bzzz_writes_at_risk", "Writes of this node that fewer nodes have than wanted.", at_risk)
+
+    def _replicas(self) -> Iterator[Family]:
+        risk, now_ms = self._node.risk.last, self._node.now_ms()
+        what = "Addresses of which fewer nodes have the versions than should, as far as this node knows."
+        yield gauge("bzzz_replicas_at_risk", what, risk.addresses)
+        oldest = 0.0 if risk.oldest_at_ms is None else max(0, now_ms - risk.oldest_at_ms) / 1000.0
+        yield gauge("bzzz_replicas_at_risk_oldest_age_seconds", "The age of the oldest write among them.", oldest)
+        gone = len(self._node.members.replaced)
+        yield gauge("bzzz_replicas_members_replaced", "Members that are gone, and in whose place others hold.", gone)
+        held = float(bool(self._node.risk.held))
+        yield gauge("bzzz_replicas_held", "1 while most members are away at once, and none is replaced.", held)
+        if (replicator := self._node.replicator) is not None:
+            what = "Versions of others: those that other holders were asked whether they lack, and those sent to them."
+            events: dict[tuple[str, ...], float] = {
+                ("asked",): replicator.versions_asked,
+                ("sent",): replicator.versions_sent,
+            }
+            yield Family("bzzz_replicas_versions_total", what, MetricKind.COUNTER, ("event",), events)
+            sent = replicator.bytes_sent
+            yield counter("bzzz_replicas_sent_bytes_total", "The bytes of versions sent to other holders.", sent)
 
     def _store(self) -> Iterator[Family]:
         store = self._node.store

@@ -32,6 +32,7 @@ from protocols.messages import (
     GetContent,
     GetHeads,
     GetMembers,
+    GetMissing,
     GetVersions,
     HeadsReply,
     Hello,
@@ -40,6 +41,7 @@ from protocols.messages import (
     Merge,
     MergeReply,
     Message,
+    MissingReply,
     Ping,
     Pong,
     Refusal,
@@ -222,6 +224,7 @@ _REQUESTS: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     6: (GetByDigest, (_digests,)),
     7: (GetMembers, ()),
     10: (GetContent, (_digest,)),
+    11: (GetMissing, (_digests,)),
 }
 _HELLO_TRAILING = (_texts_or_none, _text_or_none, _text_or_none, _bytes_or_none, _logs, _log, _twin)
 _TRAILING: dict[int, tuple[Callable[[Any], Any], ...]] = {
@@ -244,6 +247,7 @@ _REPLIES: dict[int, tuple[type[Any], tuple[Callable[[Any], Any], ...]]] = {
     70: (EnvelopesReply, (_encoded,)),
     71: (MembersReply, (_members,)),
     74: (ContentReply, (_bytes,)),
+    75: (MissingReply, (_digests, _digests)),
     _FAILED: (FailedReply, (_text, _text, _details)),
 }
 _REQUEST_KINDS: Mapping[type[Any], int] = {kind: number for number, (kind, _) in _REQUESTS.items()}

@@ -202,6 +202,20 @@ class ContentReply(NamedTuple):
     envelope: bytes
 
 
+class GetMissing(NamedTuple):
+    """Ask which of these versions the peer lacks the content of, to send it those."""
+
+    digests: tuple[bytes, ...]
+
+
+class MissingReply(NamedTuple):
+    """The versions that the peer lacks: those that the asker is to send, and those that another node said it would send
+    (`protocols/replication/claims.py`). The peer has all others."""
+
+    missing: tuple[bytes, ...]
+    claimed: tuple[bytes, ...]
+
+
 class FailedReply(NamedTuple):
     """The reply to a request that failed."""
 
@@ -218,9 +232,18 @@ class FailedReply(NamedTuple):
         return from_code(self.code, self.message, self.details)
 
 
-Request = Hello | Ping | Merge | GetHeads | GetVersions | GetByDigest | GetMembers | GetContent
+Request = Hello | Ping | Merge | GetHeads | GetVersions | GetByDigest | GetMembers | GetContent | GetMissing
 Reply = (
-    Hello | Pong | MergeReply | HeadsReply | VersionsReply | EnvelopesReply | MembersReply | ContentReply | FailedReply
+    Hello
+    | Pong
+    | MergeReply
+    | HeadsReply
+    | VersionsReply
+    | EnvelopesReply
+    | MembersReply
+    | ContentReply
+    | MissingReply
+    | FailedReply
 )
 Message = Request | Reply
 

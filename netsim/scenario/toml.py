@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     "read_freshness_ms": Annotated[int, Range(0, 3_600_000)],
     "threshold_errors": Annotated[int, Range(1, 1_000)],
     "backoff_ms": Annotated[int, Range(1, 600_000)],
+    "replica_grace_ms": Annotated[int, Range(1_000, 604_800_000)],
     "forget_after_hours": Annotated[float, Range(0.001, 1e6)],
     "fallback_on_error": bool,
 }

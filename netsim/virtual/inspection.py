@@ -73,6 +73,8 @@ class VirtualInspection:
             if hint_counts := self._hint_counts(node):
                 counts = ", ".join(f"{count} for {other}" for other, count in hint_counts.items())
                 return f"{name} has hints left: {counts}"
+            if unfed := self._unfed(node, nodes):
+                return f"{name} has not asked {', '.join(unfed)} yet which versions of others it lacks"
             if node.breaker is not None and not node.breaker.is_closed:
                 return f"the breaker of {name} is {node.breaker.state} ({node.breaker.why})"
         return self.unconnected() or await self._unequal(nodes)
@@ -101,6 +103,13 @@ class VirtualInspection:
         running = self._with_network()
         hint_counts = {self.name_of(peer): count for peer, count in node.store.hint_counts().items()}
         return {name: count for name, count in hint_counts.items() if name in running}
+
+    def _unfed(self, node: Node, nodes: dict[str, Node]) -> list[str]:
+        """The nodes that run and that a node feeds, and has not asked for all that is in its log."""
+        if node.replicator is None:
+            return []
+        unfed = node.replicator.unfed(node.store.last_sequence)
+        return [name for name in map(self.name_of, unfed) if name in nodes]
 
     async def _unequal(self, nodes: dict[str, Node]) -> str:
         for key in self._keys:

@@ -140,6 +140,12 @@ async def get_pending(node: Node, request: Request) -> RouteReply:
     return RouteReply(data=serialize.pending(node.store.pending(), hints, now_ms=node.now_ms()))
 
 
+async def get_at_risk(node: Node, request: Request) -> RouteReply:
+    """The addresses of which fewer nodes have the versions than should, by how many are missing."""
+    Query(request)
+    return RouteReply(data=serialize.at_risk(node, await node.risk.look()))
+
+
 async def post_pending_retry(node: Node, request: Request) -> RouteReply:
     """Make every hint that was refused for good due again. The body may be a JSON object with `reason` and `author`."""
     Query(request)
@@ -228,6 +234,7 @@ RESOURCES: Mapping[str, Mapping[str, RouteFunction]] = {
     "/v1/bootstrap": {"GET": get_bootstrap},
     "/v1/pending": {"GET": get_pending},
     "/v1/pending/retry": {"POST": post_pending_retry},
+    "/v1/at-risk": {"GET": get_at_risk},
     "/v1/capabilities": {"GET": get_capabilities, "PUT": put_capabilities},
     "/v1/services": {"GET": get_services},
     "/v1/flags": {"GET": get_flags, "PATCH": patch_flags},

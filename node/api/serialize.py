@@ -18,6 +18,7 @@ from node.node import Node
 from node.services.membership.directory import Offer
 from node.services.membership.peer_list import PeerAddress, PeerStatus
 from node.services.observe.health_report import HealthReport
+from node.services.replication.at_risk import AtRisk
 from node.store.hints import Hint, Pending
 from node.store.versions import Version
 from protocols import cid, clock
@@ -225,6 +226,20 @@ def hint(hint: Hint, *, now_ms: int) -> dict[str, Any]:
         "refusal": hint.refusal,
         "refused": hint.is_refused,
         "age_ms": max(0, now_ms - hint.at_ms),
+    }
+
+
+def at_risk(node: Node, risk: AtRisk) -> dict[str, Any]:
+    """The addresses with too few replicas, and the members that are gone."""
+    oldest = None if risk.oldest_at_ms is None else max(0, node.now_ms() - risk.oldest_at_ms)
+    return {
+        "addresses": risk.addresses,
+        "by_missing": {str(missing): count for missing, count in risk.by_missing.items()},
+        "oldest_age_ms": oldest,
+        "oldest_address": risk.oldest_address,
+        "complete": risk.is_complete,
+        "replaced": [{"peer_id": p, "name": node.members.name_of(p)} for p in sorted(node.members.replaced)],
+        "held": node.risk.held,
     }
 
 

@@ -69,6 +69,10 @@ class Settings(FlagValues):
     """With more members than that this node keeps so many connections, and dials the others when they are wanted."""
     forget_after_hours: float = setting(24.0, values.hours)
     """A peer that was not seen for so long is forgotten."""
+    replica_grace_ms: int = setting(300_000, values.milliseconds_between(1_000, 7 * 86_400_000), "replica_grace")
+    """A member that no node is connected with for so long is replaced: others hold in its place."""
+    repair_bytes_per_second: int = setting(1 << 20, values.count(1_024, 1 << 30))
+    """How much this node sends other holders at most of what others wrote and they lack."""
     provider_expiry_hours: float = setting(48.0, values.hours)
     """After how long this node forgets that another one provides a key of the DHT, unless that says so again."""
     provider_interval_hours: float = setting(22.0, values.hours)

@@ -8,7 +8,8 @@ when the holder is silent.
 """
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heappop, heappush, merge
+from itertools import groupby, islice
 
 CHUNK_BITS = 4096
 
@@ -133,6 +134,10 @@ class HolderHints:
                 self.remove(sequence)
                 self.due.add(sequence)
 
+    def after(self, sequence: int) -> Iterator[int]:
+        """The sequences of all hints above that one, ascending."""
+        return merge(self.due.after(sequence), self.postponed.after(sequence), self.quarantined.after(sequence))
+
     def first_pending(self) -> int | None:
         """The lowest sequence of a pending hint."""
         return min((first for first in (self.due.first(), self.postponed.first()) if first is not None), default=None)
@@ -215,7 +220,7 @@ class HintIndex:
         if hints is None:
             return []
         self.quarantined_count -= hints.quarantined.count
-        return sorted([*hints.due.after(0), *hints.postponed.after(0), *hints.quarantined.after(0)])
+        return list(hints.after(0))
 
     # -- questions --------------------------------------------------------------------------------------------
 
@@ -283,6 +288,11 @@ class HintIndex:
         """The lowest sequence of a pending hint."""
         firsts = (hints.first_pending() for hints in self._holders.values())
         return min((first for first in firsts if first is not None), default=None)
+
+    def writes(self, *, after: int, limit: int) -> list[int]:
+        """The sequences of writes with a hint, in quarantine or not, ascending, above `after`."""
+        sequences = merge(*(hints.after(after) for hints in self._holders.values()))
+        return [sequence for sequence, _ in islice(groupby(sequences), limit)]
 
     def oldest(self, *, is_refused: bool | None, limit: int) -> list[tuple[int, str]]:
         """The lowest (sequence, holder) of all hints (None), of the pending ones, or of those in quarantine."""

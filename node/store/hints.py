@@ -39,6 +39,16 @@ class Hint:
     """When the write was merged."""
 
 
+class OwedWrite(NamedTuple):
+    """A local write, and the holders with a hint for it, in quarantine or not."""
+
+    sequence: int
+    key: bytes
+    address: str
+    at_ms: int
+    holders: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """How many hints wait to be delivered, and how many are in quarantine."""
@@ -109,6 +119,11 @@ class Hints(Protocol):
 
     async def hints(self, *, is_refused: bool | None = None, limit: int = 1000) -> list[Hint]:
         """The hints for a person to read, oldest first."""
+        ...
+
+    async def owed_writes(self, *, after: int, limit: int = 1000) -> list[OwedWrite]:
+        """The local writes that some holder has a hint for, by ascending sequence, after that one. Fewer than `limit`
+        are the last ones."""
         ...
 
     async def standing(self, *, digest: bytes | None = None, sequence: int | None = None) -> Standing | None:

@@ -91,6 +91,10 @@ class Versions(Protocol):
         """Those of these digests that name no version in this store; it reads no content."""
         ...
 
+    async def without_content(self, digests: Sequence[bytes]) -> list[bytes]:
+        """Those of these digests whose content is not in this store: it does not know them, or their notices alone."""
+        ...
+
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
         """The versions of a key in the total order, the earliest first, from the `after`-th on (counted from 0)."""
         ...

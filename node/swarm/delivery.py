@@ -15,7 +15,7 @@ import trio
 from node import trace as tracing
 from node.swarm.rpc import LATE_SECONDS, CallAbandoned, Rpc, Silent, Unreachable
 from protocols.envelope import Envelope
-from protocols.errors import BzzzError, Unavailable
+from protocols.errors import BzzzError, Malformed, Unavailable
 from protocols.messages import ENVELOPES_MAX, FailedReply, Merge, MergeReply, Reply
 
 BATCHES_MAX = 8
@@ -36,6 +36,11 @@ BYTES_PER_SECOND_MIN = 1_000_000
 OnDone = Callable[[BzzzError | None], None]
 """Called once: with None when the peer has committed the envelope, else with its refusal, or with `Silent`,
 `CallAbandoned` or `Unreachable`."""
+
+
+def is_final(error: BzzzError) -> bool:
+    """Whether the peer refused an envelope for good. `Malformed` is no refusal: the peer's answer was not readable."""
+    return not error.retryable and type(error) is not Malformed
 
 
 @dataclass(slots=True, eq=False)

@@ -78,8 +78,10 @@ class Members:
         self._strangers: dict[str, float] = {}
         """The `alive_at` of nodes that are no members, the latest last."""
         self._changed = trio.Event()
+        self.replaced: frozenset[str] = frozenset()
+        """The members that are gone for so long that others hold in their place. Set by `replace`."""
         self._wanted: dict[bytes, tuple[str, ...]] = {}
-        """Results of `wanted`, until a member is added or forgotten."""
+        """Results of `wanted`, until a member is added, forgotten or replaced."""
         self._caught_up_since: float | None = None
         """The result of `caught_up_since`; computed when needed."""
         self._is_computed = False
@@ -128,6 +130,13 @@ class Members:
         else:
             alive_at = self._strangers.get(peer, -inf)
         return trio.current_time() - alive_at > GONE_SECONDS
+
+    def replace(self, gone: Iterable[str]) -> None:
+        """These members are gone (`protocols/replication/absence.py`), and no other one: others hold in their place."""
+        if (replaced := frozenset(gone)) != self.replaced:
+            self.replaced = replaced
+            self._drop_computed()
+            self.notify_changed()
 
     def lacking(self, *, is_in_swarm: bool) -> str:
         """What the store of this node lacks, for people; ''. `is_in_swarm`: this node can ask others for it."""
@@ -183,17 +192,20 @@ class Members:
         return tuple(peer for peer, p in self._presences.items() if p.is_kept and p.is_answering)
 
     def wanted(self, key: bytes) -> tuple[str, ...]:
-        """The peers that should hold a key, nearest first: min(k, known members). This node is not counted."""
+        """The peers that should hold a key, nearest first: min(k, members that are not replaced). This node is not
+        counted."""
         wanted = self._wanted.get(key)
         if wanted is None:
             if len(self._wanted) >= WANTED_KEPT_MAX:
                 self._wanted.clear()
-            wanted = self._wanted[key] = nearest(key, self._presences, self.replication)
+            live = [peer for peer in self._presences if peer not in self.replaced] if self.replaced else self._presences
+            wanted = self._wanted[key] = nearest(key, live, self.replication)
         return wanted
 
     def is_responsible(self, key: bytes) -> bool:
-        """Whether this node should hold a key: it is among the k nearest of all members.
+        """Whether this node should hold a key, even when all members are back: it is among the k nearest of them.
 
+        One that holds in the place of a member that is gone is not responsible: it may not have been given the key yet.
         With k other members or fewer, every node should hold every key.
         """
         if len(self._presences) <= self.replication:

@@ -14,6 +14,9 @@ from protocols.policy.breaker import BreakerState
 CLOCK_OFF_MS_MAX = 10_000
 """A clock that differs from that of the majority by more than this is degraded."""
 
+AT_RISK_SECONDS = 600.0
+"""An address that has had too few replicas for longer is degraded."""
+
 COMMIT_SECONDS_SLOW = 1.0
 """A store whose commit takes longer is degraded."""
 NAMES_MAX = 5
@@ -78,6 +81,18 @@ class StoreFacts:
     """What it lost, or that peers know entries of this node's log which it does not have, or ''."""
     set_aside: int = 0
     """Versions whose content was found damaged and is not fetched again yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaFacts:
+    """Facts about the replicas of what this node wrote, and of what it feeds to other holders."""
+
+    at_risk: int
+    """Addresses with fewer replicas than wanted."""
+    oldest_seconds: float
+    """For how long the oldest of them has been written; 0 without any."""
+    held: str = ""
+    """Why no other node takes the place of members that are gone, in words, or ''."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +188,18 @@ def judge_discovery(facts: DiscoveryFacts) -> tuple[Status, tuple[str, ...]]:
     if facts.faults:
         return Status.DEGRADED, ("alone by failure: the search for other nodes fails", *facts.faults)
     return Status.HEALTHY, (f"alone so far: no other node was found by {', '.join(facts.searches)}",)
+
+
+def judge_replicas(facts: ReplicaFacts) -> tuple[Status, tuple[str, ...]]:
+    """The status of the replicas. That some are missing for a while is nothing: holders restart, and are replaced."""
+    reasons = [facts.held] if facts.held else []
+    if facts.oldest_seconds > AT_RISK_SECONDS:
+        have = "address has" if facts.at_risk == 1 else "addresses have"
+        reasons.append(
+            f"{facts.at_risk} {have} fewer replicas than wanted, the oldest for {facts.oldest_seconds / 60:.0f} min: "
+            "'bzzz at-risk' shows how many are missing"
+        )
+    return _status(False, reasons), tuple(reasons)
 
 
 def judge_observed(*failing: str) -> tuple[Status, tuple[str, ...]]:

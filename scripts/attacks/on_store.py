@@ -23,6 +23,7 @@ from protocols.messages import (
     GetContent,
     GetHeads,
     GetMembers,
+    GetMissing,
     GetVersions,
     HeadsReply,
     MembersReply,
@@ -136,6 +137,7 @@ async def requests_before_hello(run: AttackRun) -> None:
     requests: tuple[Request, ...] = (
         Ping(), Merge(()), GetHeads(KEY, ()), GetVersions(KEY, 0, 10), GetByDigest((bytes(32),)), GetMembers(),
         GetContent(bytes(32)),
+        GetMissing((bytes(32),)),
     )  # fmt: skip
     member = await run.member(says_hello=False, make_reply=lambda request, honest: None)
     for request in requests:

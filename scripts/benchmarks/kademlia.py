@@ -6,11 +6,13 @@ is that of this process.
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psutil
 
 from benchmarks.figures import Bound, Figure
 from netsim.kademlia.measure import MeasuredLookups, Measurement
+from netsim.kademlia.replicas import ReplicaSwarm
 from netsim.kademlia.swarm import LookupLie
 from protocols.kademlia.lookup import LookupOptions
 
@@ -24,6 +26,10 @@ HOPS_MAX = 4.0
 DEAD = ((0.1, None), (0.3, 99.0), (0.5, None))
 """A share of dead peers, and the wanted success in per cent."""
 CHURN_NODES, CHURN_MINUTES, SESSION_MINUTES = 500, 20, 60.0
+REPLICA_NODES, REPLICA_KEYS, VERSION_BYTES = 60, 150, 1024
+"""Each node holds 50 of the keys, as 20 nodes do each key; the figures are for a hundred keys a node."""
+REPLICA_CHURN = ((60.0, 60), (720.0, 120))
+"""The mean length of a session, and for how long nodes come and go, in minutes."""
 LIARS = (0.1, 0.3)
 PATHS = (1, 2, 4)
 
@@ -33,6 +39,7 @@ def run() -> list[Figure]:
     for size in SIZES:
         figures.extend(_sized(size))
     figures.extend(_churn())
+    figures.extend(_replicas())
     return figures
 
 
@@ -79,6 +86,23 @@ def _churn() -> Iterator[Figure]:
     yield from _lookups(f"{name}: the 20 nearest", found)
     hours = (swarm.now - began) / 3600.0
     yield _figure(f"{name}: messages a node and hour", (swarm.messages - sent) / CHURN_NODES / hours, "")
+
+
+def _replicas() -> Iterator[Figure]:
+    """What it costs to keep 20 replicas of each key alive: of a node that holds a hundred keys with a version each."""
+    for session_minutes, minutes in REPLICA_CHURN:
+        swarm = ReplicaSwarm(SEED, REPLICA_NODES, keys=REPLICA_KEYS, version_bytes=VERSION_BYTES)
+        before = replace(swarm.traffic)
+        swarm.churn(minutes, session_minutes=session_minutes)
+        missing, lost = swarm.missing()
+        share = REPLICA_NODES * minutes / 60.0 * (REPLICA_KEYS * swarm.replication / REPLICA_NODES / 100.0) * 1024.0
+        name = f"{REPLICA_NODES} nodes, each for {session_minutes / 60.0:.0f} h, 100 keys of 1 KiB a node"
+        content = (swarm.traffic.content_bytes - before.content_bytes) / share
+        questions = (swarm.traffic.question_bytes - before.question_bytes) / share
+        yield _figure(f"{name}: copies sent a node and hour", content, "KiB")
+        yield _figure(f"{name}: questions and answers a node and hour", questions, "KiB")
+        yield _figure(f"{name}: replicas missing then", 100.0 * missing / (REPLICA_KEYS * swarm.replication), "%")
+        yield _figure(f"{name}: keys lost", lost, "", most=0.0)
 
 
 def _lookups(

@@ -390,3 +390,23 @@ async def test_acknowledgements_that_are_forgotten_can_be_owed_again(store: Stor
         store = each
     assert await store.add_hints([(1, ALICE), (2, ALICE), (1, BOB)]) == 2
     assert store.hint_counts() == {ALICE: 2}
+
+
+async def test_owed_writes_are_those_with_a_hint_in_their_order_with_their_holders(store: Store, rig: StoreRig) -> None:
+    items = [envelope(number, path=str(number)) for number in range(1, 5)]
+    await put(store, local(items[0], ALICE, BOB), local(items[1]), from_peer(items[2]), local(items[3], BOB))
+    await store.quarantine_hint(BOB, 1, refusal="no")
+    store.postpone_hint(BOB, 4, next_try_ms=NOW + 1000, refusal="not now")
+    each = store
+    async for each in rig.now_and_after_a_restart(store):
+        owed = await each.owed_writes(after=0)
+        assert [(one.sequence, one.key, set(one.holders)) for one in owed] == [
+            (1, items[0].key, {ALICE, BOB}), (4, items[3].key, {BOB}),
+        ]  # fmt: skip
+        assert (owed[0].address, owed[0].at_ms) == (items[0].address, NOW)
+        assert await each.owed_writes(after=0, limit=1) == owed[:1]
+        assert await each.owed_writes(after=1) == owed[1:]
+        assert await each.owed_writes(after=4) == []
+    each.acknowledge(ALICE, [1])
+    each.acknowledge(BOB, [4])
+    assert [one.holders for one in await each.owed_writes(after=0)] == [(BOB,)]

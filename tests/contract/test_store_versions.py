@@ -94,6 +94,19 @@ async def test_unknown_digests_are_those_of_no_version(store: Store, rig: StoreR
         assert await each.unknown([]) == []
 
 
+async def test_versions_without_content_are_those_that_are_not_known_or_by_their_notice_alone(
+    store: Store, rig: StoreRig
+) -> None:
+    items = [envelope(version) for version in range(1, 6)]
+    await put(store, *map(from_peer, items[:3]), from_peer(items[3].notice))
+    lacking = [bytes(32), items[3].digest, items[4].digest]
+    async for each in rig.now_and_after_a_restart(store):
+        assert await each.without_content([bytes(32), *(item.digest for item in items)]) == lacking
+        assert await each.without_content([]) == []
+    await put(each, from_peer(items[3]))
+    assert await each.without_content(lacking) == [bytes(32), items[4].digest]
+
+
 async def test_missing_parents_are_those_that_no_version_has_come_for(store: Store, rig: StoreRig) -> None:
     one, two, elsewhere = envelope(1), envelope(2), envelope(1, path="elsewhere")
     child = envelope(3, parents=sorted([one.digest, two.digest, elsewhere.digest]))

@@ -6,12 +6,14 @@ must find it within `seeds` seeds, from 0 on, by one of `checks`. Mutants use pr
 
 import importlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from netsim.scenario.toml import load
 from netsim.virtual.play import RunResult, play
+from node.services.replication.replicator import Replicator
+from protocols.replication.feeding import Feeding
 
 Function = Callable[..., Any]
 
@@ -27,6 +29,26 @@ class Mutant:
     scenario: str
     seeds: int
     checks: tuple[str, ...]
+    is_fed: bool = True
+    """False: in this run no node feeds the others with what others wrote, which would heal the bug."""
+
+
+@contextmanager
+def _unfed() -> Iterator[None]:
+    """In this block no node feeds the others, nor is it waited for that."""
+    instead: tuple[tuple[type[Any], str, Function], ...] = (
+        (Replicator, "_carry_out", lambda replicator, effect: None),
+        (Replicator, "unfed", lambda replicator, last_sequence: {}),
+        (Feeding, "is_behind", lambda feeding, peer: False),
+    )
+    right = [getattr(owner, name) for owner, name, _ in instead]
+    for owner, name, function in instead:
+        setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        for (owner, name, _), function in zip(instead, right, strict=True):
+            setattr(owner, name, function)
 
 
 @contextmanager
@@ -38,7 +60,8 @@ def applied(mutant: Mutant) -> Iterator[None]:
     right = getattr(owner, name)
     setattr(owner, name, mutant.mutate(right))
     try:
-        yield
+        with nullcontext() if mutant.is_fed else _unfed():
+            yield
     finally:
         setattr(owner, name, right)
 
@@ -163,8 +186,13 @@ def _expire_a_second_late(right: Function) -> Function:
     return fresh
 
 
-def _lose_nothing(right: Function) -> Function:
-    return lambda reconciliation, why: None
+def _send_nothing(right: Function) -> Function:
+    """Each version counts as sent."""
+
+    async def deliver(replicator: Any, peer: str, envelopes: Any) -> list[bytes]:
+        return []
+
+    return deliver
 
 
 def _trust_every_log(right: Function) -> Function:
@@ -184,6 +212,7 @@ MUTANTS = (
         scenario="partition",
         seeds=3,
         checks=("replicas", "equal", "settles", "nothing-lost", "up-to-date"),
+        is_fed=False,
     ),
     Mutant(
         name="hint-acknowledged-before-the-commit",
@@ -204,13 +233,13 @@ MUTANTS = (
         checks=("honest",),
     ),
     Mutant(
-        name="restored-store-is-trusted",
-        about="a node that was restored from an older copy answers as if it had lost nothing",
-        target="node.swarm.reconciliation:Reconciliation.begin",
-        mutate=_lose_nothing,
-        scenario="old-copy",
-        seeds=6,
-        checks=("up-to-date", "nothing-lost", "equal", "settles"),
+        name="others-are-not-fed",
+        about="what others wrote is sent to no holder that lacks it",
+        target="node.services.replication.replicator:Replicator._deliver",
+        mutate=_send_nothing,
+        scenario="holder-lost",
+        seeds=2,
+        checks=("replicas", "equal", "settles"),
     ),
     Mutant(
         name="acknowledgement-outlives-its-log",
@@ -247,6 +276,7 @@ MUTANTS = (
         scenario="standard",
         seeds=3,
         checks=("never-back", "siblings-kept", "up-to-date", "honest", "nothing-lost", "equal"),
+        is_fed=False,
     ),
     Mutant(
         name="acknowledged-before-the-commit",
@@ -265,6 +295,7 @@ MUTANTS = (
         scenario="pure-real",
         seeds=5,
         checks=("nothing-made-up", "never-back", "siblings-kept", "survives-a-crash"),
+        is_fed=False,
     ),
     Mutant(
         name="expiry-off-by-one",

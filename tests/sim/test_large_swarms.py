@@ -3,6 +3,7 @@
 import pytest
 
 from netsim.kademlia.measure import Measurement
+from netsim.kademlia.replicas import ReplicaSwarm
 from netsim.kademlia.swarm import LookupLie
 from protocols.kademlia.lookup import LookupOptions
 from protocols.kademlia.lookup_events import LookupOutcome
@@ -57,3 +58,17 @@ def test_under_churn_the_nearest_are_found() -> None:
 def test_the_same_seed_gives_the_same_lookups() -> None:
     one, other = (Measurement(5, 60, keys=2, joined=True).get(10).results for _ in range(2))
     assert one == other
+
+
+def test_under_churn_no_key_is_lost_and_all_replicas_are_there_when_it_ends() -> None:
+    swarm = ReplicaSwarm(6, 25, keys=30, version_bytes=1000, replication=5)
+    assert swarm.missing() == (0, 0)
+    assert swarm.traffic.copies == 0, "all was in its place"
+    swarm.churn(60, session_minutes=60.0)
+    assert swarm.missing()[1] == 0
+    swarm.run(900.0)
+    assert swarm.missing() == (0, 0)
+    assert swarm.traffic.copies < 2.5 * 30 * 5, "about as much as all nodes held was lost with those that left"
+    idle = swarm.traffic.question_bytes
+    swarm.run(3600.0)
+    assert swarm.traffic.question_bytes == idle, "without churn and writes nothing is asked"

@@ -27,7 +27,7 @@ def test_every_promised_mutant_is_there() -> None:
         "hint-dropped",
         "hint-acknowledged-before-the-commit",
         "notice-hides-what-it-names",
-        "restored-store-is-trusted",
+        "others-are-not-fed",
         "acknowledgement-outlives-its-log",
         "breaker-stuck-half-open",
         "sibling-lost-in-merge",

@@ -11,16 +11,19 @@ from node.dht.circuit_breaker import CircuitBreaker
 from node.services.control.flag_store import FlagStore
 from node.services.observe.observations import Observations
 from node.services.reads.resolver import Resolver
+from node.services.replication.at_risk import RiskMonitor
 from node.store.base import Store
 from node.swarm.members import Members, Presence
 from protocols.policy.breaker import BreakerState
 from protocols.policy.health import (
     DiscoveryFacts,
+    ReplicaFacts,
     Status,
     StoreFacts,
     SwarmFacts,
     judge_discovery,
     judge_observed,
+    judge_replicas,
     judge_store,
     judge_swarm,
     lost_content,
@@ -66,6 +69,7 @@ class HealthReporter:
         members: Members,
         breaker: CircuitBreaker | None,
         resolver: Resolver,
+        risk: RiskMonitor,
         twin: Callable[[], str],
         missing: Callable[[], list[MissingPeer]],
         finders: Sequence[Finder],
@@ -79,6 +83,7 @@ class HealthReporter:
         self._members = members
         self._breaker = breaker
         self._resolver = resolver
+        self._risk = risk
         self._twin = twin
         self._missing = missing
         self._finders = tuple(finders)
@@ -93,6 +98,7 @@ class HealthReporter:
             self._discovery(),
             self._api(),
             self._storage(),
+            self._replicas(),
             self._configuration(),
         )
         status = worst([Status(component.status) for component in components])
@@ -223,6 +229,23 @@ class HealthReporter:
             last_check_ms=self._last_ms(probe.last_at),
             error_count=self._store.failures + probe.errors,
             latency_ms=probe.latency_seconds * 1000.0,
+            reasons=reasons,
+        )
+
+    def _replicas(self) -> ComponentHealth:
+        risk, at = self._risk.last, self._risk.looked_at
+        oldest_ms = self._now_ms() if risk.oldest_at_ms is None else risk.oldest_at_ms
+        oldest_seconds = max(0, self._now_ms() - oldest_ms) / 1000.0
+        status, reasons = judge_replicas(
+            ReplicaFacts(at_risk=risk.addresses, oldest_seconds=oldest_seconds, held=self._risk.held)
+        )
+        return ComponentHealth(
+            component="replicas",
+            backend=self._backend.backend,
+            status=status,
+            last_check_ms=self._last_ms(at),
+            error_count=0,
+            latency_ms=0.0,
             reasons=reasons,
         )
 

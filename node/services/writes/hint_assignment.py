@@ -2,7 +2,8 @@
 
 A member gets hints for every write of this node that it should hold, also for those from before this node knew it: so
 a node that wrote while it was alone hands its writes to the first peer that joins. When a member is forgotten, its
-hints are given to the members that hold in its place. A cursor for each member says how far the node's own writes were
+hints are given to the members that hold in its place. When it is gone for longer than a grace, these get hints too, and
+its own hints are kept for its return. A cursor for each member says how far the node's own writes were
 looked through for it; it is deleted with the member, and one that comes back starts from the beginning.
 """
 
@@ -58,6 +59,8 @@ class HintAssignment:
         self._on_hints_added = on_hints_added
         self._on_forgotten = on_forgotten
         self._passes: dict[str, _Passes] = {}
+        self._replaced: frozenset[str] = frozenset()
+        """The members in whose place others have hints."""
 
     async def run(self) -> None:
         """Look after every change of the members, and every `AGAIN_SECONDS`, until cancelled.
@@ -68,7 +71,11 @@ class HintAssignment:
         while True:
             for peer in [peer for peer in self._store.hint_totals() if self._members.get(peer) is None]:
                 await self._try(self._reassign(peer), peer)
-            for member in [presence.member for presence in self._members.all()]:
+            if self._replaced != self._members.replaced:
+                await self._try(
+                    self._follow_replaced(self._members.replaced), "those that hold for a member that is gone"
+                )
+            for member in [p.member for p in self._members.all() if p.member.peer not in self._replaced]:
                 passes = self._passes.get(member.peer)
                 if passes is None or passes.first_seen_ms != member.first_seen_ms:
                     passes = self._passes[member.peer] = _Passes(member.first_seen_ms)
@@ -86,6 +93,8 @@ class HintAssignment:
     def has_assigned(self, peer: str) -> bool:
         """Whether a member has hints for all own writes that it should hold: they were looked through for it."""
         passes, presence = self._passes.get(peer), self._members.get(peer)
+        if peer in self._replaced or peer in self._members.replaced:
+            return False
         if passes is None or presence is None or passes.first_seen_ms != presence.member.first_seen_ms:
             return False
         return bool(passes.times)
@@ -97,6 +106,18 @@ class HintAssignment:
             log.warning("the hints for %s could not be stored yet: %s", peer, error.message)
             return False
         return True
+
+    async def _follow_replaced(self, replaced: frozenset[str]) -> None:
+        """Other members are gone than before. Those that hold in their place get hints for all own writes, and one that
+        is back gets hints for what was written meanwhile."""
+        if replaced - self._replaced:
+            after = 0
+            while changes := await self._store.local_writes(after=after, limit=PAGE):
+                await self._assign_to_others([(change.sequence, change.key) for change in changes])
+                after = changes[-1].sequence
+        for peer in self._replaced - replaced:
+            self._passes.pop(peer, None)
+        self._replaced = replaced
 
     async def _assign(self, member: Member) -> None:
         """Add hints for the own writes that this member should hold, from its cursor on."""

@@ -32,11 +32,6 @@ FAILURES_TOGETHER_MAX = 3
 """A peer that fails more often in a row may fail because of one of its hints: then each hint is postponed alone."""
 
 
-def is_final(error: BzzzError) -> bool:
-    """Whether the holder refused the hint for good. `Malformed` is no refusal: the holder's answer was not readable."""
-    return not error.retryable and type(error) is not Malformed
-
-
 class HintRetry:
     """`own` is this node's peer id. `on_own_clock_ahead` is called with a version of this node that a peer refused as
     ahead of its clock, and that is ahead of this node's own clock too."""

@@ -16,12 +16,12 @@ import trio
 
 from node import trace as tracing
 from node.dht.handoff import HandoffResult
-from node.services.writes.hint_retry import HintRetry, is_final
+from node.services.writes.hint_retry import HintRetry
 from node.services.writes.send_window import WINDOW, WINDOW_BACKLOG, WINDOW_SECONDS, SendWindow
 from node.store.base import Store
 from node.store.batch_get import by_digests
 from node.store.hints import Hint
-from node.swarm.delivery import Delivery
+from node.swarm.delivery import Delivery, is_final
 from node.swarm.members import Members
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError

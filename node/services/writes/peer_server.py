@@ -27,11 +27,13 @@ from protocols.messages import (
     GetContent,
     GetHeads,
     GetMembers,
+    GetMissing,
     GetVersions,
     HeadsReply,
     Hello,
     Merge,
     MergeReply,
+    MissingReply,
     Ping,
     Refusal,
     Reply,
@@ -39,6 +41,7 @@ from protocols.messages import (
     VersionsReply,
 )
 from protocols.policy.signature_cache import SignatureCache
+from protocols.replication.claims import Claims
 
 ANSWER_BYTES_MAX = 4 << 20
 """Envelopes or notices in one answer; further ones are left out, and can be asked for by digest or place."""
@@ -73,6 +76,7 @@ class PeerServer:
         self._neighbours = neighbours
         self._now_ms = now_ms
         self._on_frame = on_frame
+        self._claims = Claims()
         self._large: dict[str, trio.Lock] = {}
         """By peer: held while one of its large messages is checked, so that it is one at a time."""
 
@@ -117,6 +121,8 @@ class PeerServer:
                 return self._neighbours.answer_members(peer, request)
             case GetContent():
                 return self._content(request.content_digest)
+            case GetMissing():
+                return self._missing(peer, request.digests)
 
     def _merge(self, peer: str, encoded: Sequence[bytes]) -> DeferredReply | Awaitable[Reply]:
         progress = _MergeProgress(len(encoded), lambda: self._store.last_sequence)
@@ -197,6 +203,10 @@ class PeerServer:
     async def _content(self, content_digest: bytes) -> Reply:
         envelope = await self._store.by_content(content_digest)
         return ContentReply(envelope.encoded if envelope is not None else b"")
+
+    async def _missing(self, asker: str, digests: Sequence[bytes]) -> Reply:
+        lacking = await self._store.without_content(digests)
+        return MissingReply(*self._claims.take(asker, lacking, trio.current_time()))
 
 
 class _MergeProgress:

@@ -19,7 +19,7 @@ from node.store.base import StoreStats
 from node.store.change_listeners import ChangeListeners
 from node.store.completion import CallbackCompletion
 from node.store.damage import Damage
-from node.store.hints import Hint, Pending, Standing
+from node.store.hints import Hint, OwedWrite, Pending, Standing
 from node.store.log import IDEMPOTENCY_MS, Change, Incoming, Merged, Origin
 from node.store.marks import UNPROVED_MARK
 from node.store.memory.hints import HintTable
@@ -235,6 +235,9 @@ class MemoryStore(MemoryRecords):
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
         return [digest for digest in digests if digest not in self._held]
 
+    async def without_content(self, digests: Sequence[bytes]) -> list[bytes]:
+        return [digest for digest in digests if not isinstance(self._held.get(digest), Envelope)]
+
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
         return self._versions.versions(key, after, limit)
 
@@ -352,6 +355,11 @@ class MemoryStore(MemoryRecords):
         oldest = index.oldest_pending()
         oldest_at_ms = self._times[oldest - 1] if oldest is not None else None
         return Pending(index.pending_count(), oldest_at_ms, index.quarantined_count)
+
+    async def owed_writes(self, *, after: int, limit: int = 1000) -> list[OwedWrite]:
+        index = self._hints.index
+        changes = [self._change(sequence) for sequence in index.writes(after=after, limit=limit)]
+        return [OwedWrite(c.sequence, c.key, c.address, c.at_ms, tuple(index.holders_of(c.sequence))) for c in changes]
 
     async def hints(self, *, is_refused: bool | None = None, limit: int = 1000) -> list[Hint]:
         oldest = self._hints.index.oldest(is_refused=is_refused, limit=limit)

@@ -8,7 +8,7 @@ is completed with the writer's deferred writes.
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from node.store.hints import Hint, Pending, Standing
+from node.store.hints import Hint, OwedWrite, Pending, Standing
 from node.store.sqlite import queries
 from node.store.sqlite.deferred_writes import DeferredWrites
 from node.store.sqlite.merge import MergeOutcome
@@ -98,6 +98,16 @@ class SqliteHints:
             for hint in await self._read(holder, sequences)
         }
         return [hints[pair] for pair in oldest if pair in hints]
+
+    async def owed_writes(self, *, after: int, limit: int = 1000) -> list[OwedWrite]:
+        found: list[OwedWrite] = []
+        sequences = self.index.writes(after=after, limit=limit)
+        if not sequences:
+            return found
+        for write in await self._reader.ask(lambda db: queries.writes(db, sequences)):
+            if holders := self.index.holders_of(write.sequence):  # else they acknowledged it meanwhile
+                found.append(OwedWrite(write.sequence, write.key, write.address, write.at_ms, tuple(holders)))
+        return found
 
     async def _read(self, holder: str, sequences: Sequence[int]) -> list[Hint]:
         """The hints from memory or else from the disk; hints that were acknowledged meanwhile are left out."""

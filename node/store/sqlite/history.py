@@ -86,10 +86,15 @@ class SqliteHistories:
         return found
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
+        return await self._by_pages(partial(queries.unknown, prefixes=self._prefixes), digests)
+
+    async def without_content(self, digests: Sequence[bytes]) -> list[bytes]:
+        return await self._by_pages(partial(queries.without_content, prefixes=self._prefixes), digests)
+
+    async def _by_pages(self, query: Callable[..., list[bytes]], digests: Sequence[bytes]) -> list[bytes]:
         found: list[bytes] = []
         for start in range(0, len(digests), REFS):
-            page = digests[start : start + REFS]
-            found += await self._ask(partial(queries.unknown, prefixes=self._prefixes, digests=page))
+            found += await self._ask(partial(query, digests=digests[start : start + REFS]))
         return found
 
     async def _ask_of_key(

@@ -137,12 +137,20 @@ def versions(db: sqlite3.Connection, key: int, beyond: Place, limit: int) -> lis
 
 
 def unknown(db: sqlite3.Connection, prefixes: PrefixIndexes, digests: Sequence[bytes]) -> list[bytes]:
+    return _others(db, prefixes, digests, "versions v WHERE v.header IS NOT NULL")
+
+
+def without_content(db: sqlite3.Connection, prefixes: PrefixIndexes, digests: Sequence[bytes]) -> list[bytes]:
+    tables = "versions v JOIN contents c ON c.id = v.content_id"
+    return _others(db, prefixes, digests, f"{tables} WHERE v.header IS NOT NULL AND c.content IS NOT NULL")
+
+
+def _others(db: sqlite3.Connection, prefixes: PrefixIndexes, digests: Sequence[bytes], rows: str) -> list[bytes]:
+    """Those of these digests that none of these rows has."""
     candidates = prefixes.digests.find(db, [digest_prefix(digest) for digest in digests])
-    known = {
+    found = {
         digest
         for places, values in placeholders(candidates)
-        for (digest,) in db.execute(
-            f"SELECT digest FROM versions WHERE sequence IN {places} AND header IS NOT NULL", values
-        )
+        for (digest,) in db.execute(f"SELECT v.digest FROM {rows} AND v.sequence IN {places}", values)
     }
-    return [digest for digest in digests if digest not in known]
+    return [digest for digest in digests if digest not in found]

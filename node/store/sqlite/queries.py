@@ -186,7 +186,20 @@ def local_writes(db: sqlite3.Connection, after: int, until: int, limit: int) -> 
     )
 
 
-def _changes(db: sqlite3.Connection, query: str, values: dict[str, int]) -> list[Change]:
+def writes(db: sqlite3.Connection, sequences: Sequence[int]) -> list[Change]:
+    """The first entries of these versions, ascending."""
+    found: list[Change] = []
+    for places, values in placeholders(sequences):
+        found += _changes(
+            db,
+            f"SELECT v.sequence, {_CHANGE}, v.origin, v.at_ms FROM versions v JOIN keys k ON k.id = v.key_id "
+            f"WHERE v.sequence IN {places} ORDER BY v.sequence",
+            values,
+        )
+    return found
+
+
+def _changes(db: sqlite3.Connection, query: str, values: dict[str, int] | Sequence[object]) -> list[Change]:
     return [
         Change(sequence, digest, key, address, version + SIGN, author, bool(deleted), ORIGINS[origin], at_ms)
         for sequence, digest, key, address, version, author, deleted, origin, at_ms in db.execute(query, values)

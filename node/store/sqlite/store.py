@@ -94,6 +94,7 @@ class SqliteStore:
         self.quarantine_hint, self.retry_quarantined = hints.quarantine_hint, hints.retry_quarantined
         self.add_hints, self.drop_holder = hints.add_hints, hints.drop_holder
         self.forget_acknowledged, self.pending, self.hints = hints.forget_acknowledged, hints.pending, hints.hints
+        self.owed_writes = hints.owed_writes
         self.standing, self.replicated = hints.standing, hints.replicated
 
     def _use_members(self, members: SqliteMembers) -> None:
@@ -319,6 +320,9 @@ class SqliteStore:
 
     async def unknown(self, digests: Sequence[bytes]) -> list[bytes]:
         return await self._histories.unknown(digests)
+
+    async def without_content(self, digests: Sequence[bytes]) -> list[bytes]:
+        return await self._histories.without_content(digests)
 
     async def versions(self, key: bytes, *, after: int = 0, limit: int = 1000) -> list[Version]:
         return await self._histories.versions(key, after, limit)

@@ -37,6 +37,7 @@ from protocols.messages import (
     GetContent,
     GetHeads,
     GetMembers,
+    GetMissing,
     GetVersions,
     HeadsReply,
     Hello,
@@ -45,6 +46,7 @@ from protocols.messages import (
     Merge,
     MergeReply,
     Message,
+    MissingReply,
     Ping,
     Pong,
     Refusal,
@@ -96,6 +98,7 @@ REQUESTS: dict[type[Any], st.SearchStrategy[Any]] = {
     GetByDigest: st.builds(GetByDigest, many_digests),
     GetMembers: st.builds(GetMembers),
     GetContent: st.builds(GetContent, digests),
+    GetMissing: st.builds(GetMissing, many_digests),
 }
 REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: hellos,
@@ -106,6 +109,7 @@ REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
     EnvelopesReply: st.builds(EnvelopesReply, encoded),
     MembersReply: st.builds(MembersReply, members),
     ContentReply: st.builds(ContentReply, st.binary(max_size=50)),
+    MissingReply: st.builds(MissingReply, many_digests, many_digests),
     FailedReply: st.builds(FailedReply, texts, texts, details),
 }
 requests: st.SearchStrategy[Request] = st.one_of(*REQUESTS.values())
@@ -120,6 +124,7 @@ ONE_OF_EACH: list[Message] = [
     MergeReply(2, ((1, Refusal("UCXL-422-UNPROCESSABLE", "no", {"a": 1}, False)),)), HeadsReply((DIGEST,), (b"one",)),
     VersionsReply((b"one",), 2, 1), EnvelopesReply((b"one",)),
     MembersReply((MemberEntry(PEER, ("/a",)),)), ContentReply(b"one"),
+    GetMissing((DIGEST,)), MissingReply((DIGEST,), (DIGEST,)),
     FailedReply("UCXL-503-UNAVAILABLE", "later", {"a": 1}),
 ]  # fmt: skip
 
@@ -179,7 +184,7 @@ def test_each_request_has_one_kind_of_answer_and_failed(request_type: type[Any])
         "Hello": "Hello", "Ping": "Pong", "Merge": "MergeReply", "GetHeads": "HeadsReply",
         "GetVersions": "VersionsReply",
         "GetByDigest": "EnvelopesReply", "GetMembers": "MembersReply",
-        "GetContent": "ContentReply",
+        "GetContent": "ContentReply", "GetMissing": "MissingReply",
     }  # fmt: skip
     assert answers == [expected[request_type.__name__], "FailedReply"]
 

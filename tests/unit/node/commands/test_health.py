@@ -72,7 +72,7 @@ def test_health_is_watched_until_ctrl_c_and_a_node_that_is_away_is_waited_for(
     assert [line.get("status") for line in lines] == ["healthy", None, "healthy"]
     assert "nothing listens" in lines[1]["error"]["message"]
     assert {one["component"] for one in lines[0]["components"]} == {
-        "dht", "resolver", "discovery", "api", "store", "configuration"
+        "dht", "resolver", "discovery", "api", "store", "replicas", "configuration"
     }  # fmt: skip
 
 

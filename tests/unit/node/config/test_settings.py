@@ -154,6 +154,7 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
         "deadline_ms": "1s", "real_deadline_ms": "2000", "replication": "9", "write_quorum": "4",
         "store_deadline_ms": "3s", "store_slow_ms": "400",
         "read_quorum": "3", "read_freshness_ms": "1m", "threshold_errors": "2", "backoff_ms": "10",
+        "replica_grace": "90s", "repair_bytes_per_second": "4096",
         "forget_after_hours": "2d", "provider_expiry_hours": "3d", "provider_interval_hours": "1d",
         "connections_kept": "12",
     }  # fmt: skip
@@ -169,6 +170,7 @@ def test_every_option_can_be_set_by_file_and_environment_alike(tmp_path: Path) -
     assert [row[:2] for row in of_environment.rows()] == [row[:2] for row in of_file.rows()]
     assert of_file.api_token == Secret("of-file")
     assert of_file.forget_after_hours == 48
+    assert (of_file.replica_grace_ms, of_file.repair_bytes_per_second) == (90_000, 4096)
     assert of_file.bootstrap == ("/ip4/10.0.0.1/tcp/1", "10.0.0.2:8080")
     assert (of_file.cache_ttl_ms, of_file.health_check_interval_ms) == (60_000, 10_000)
     assert (of_file.rollout_percent, of_file.shadow_percent) == (12.5, 1.0)

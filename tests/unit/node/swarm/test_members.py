@@ -293,3 +293,42 @@ def test_nodes_of_a_large_swarm_that_know_the_same_members_have_the_same_view() 
         presence.is_connected, presence.is_idle = presence.is_idle, presence.is_connected
     two.notify_changed()
     assert one.view() == two.view()
+
+
+def test_others_are_wanted_in_the_place_of_a_member_that_is_replaced() -> None:
+    here = members(6)
+    for key in KEYS:
+        first, *_ = before = here.wanted(key)
+        here.replace([first])
+        assert here.wanted(key) == nearest(key, [peer for peer in PEERS[:6] if peer != first], 3)
+        here.replace([])
+        assert here.wanted(key) == before
+
+
+async def test_replacing_members_wakes_those_that_wait_for_changes_once() -> None:
+    here = members(3)
+    woken = 0
+
+    async def wait() -> None:
+        nonlocal woken
+        while True:
+            await here.changed()
+            woken += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        for gone in ([PEERS[0]], [PEERS[0]], []):
+            here.replace(gone)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert woken == 2
+
+
+def test_a_node_that_holds_in_the_place_of_another_one_is_not_responsible_for_the_key() -> None:
+    """It may not have been given the key yet, and must not answer alone."""
+    here = members(6)
+    key = next(key for key in KEYS if nearest(key, (OWN, *PEERS[:6]), 4)[-1] == OWN)
+    here.replace([nearest(key, PEERS[:6], 1)[0]])
+    assert not here.is_responsible(key)
+    assert here.fresh_since(key) is None

@@ -7,11 +7,13 @@ import pytest
 from protocols.policy.breaker import BreakerState
 from protocols.policy.health import (
     DiscoveryFacts,
+    ReplicaFacts,
     Status,
     StoreFacts,
     SwarmFacts,
     judge_clock,
     judge_discovery,
+    judge_replicas,
     judge_store,
     judge_swarm,
     worst,
@@ -218,3 +220,27 @@ def test_a_store_that_lost_writes_or_content_is_degraded_and_says_so() -> None:
     status, (reason,) = judge_store(replace(KEPT, set_aside=3))
     assert status is Status.DEGRADED
     assert "3 versions were damaged" in reason
+
+
+def test_replicas_that_are_missing_for_a_while_are_no_fault() -> None:
+    assert judge_replicas(ReplicaFacts(at_risk=0, oldest_seconds=0.0)) == (Status.HEALTHY, ())
+    assert judge_replicas(ReplicaFacts(at_risk=9, oldest_seconds=600.0)) == (Status.HEALTHY, ())
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        (
+            ReplicaFacts(at_risk=1, oldest_seconds=700.0),
+            "1 address has fewer replicas than wanted, the oldest for 12 min",
+        ),
+        (ReplicaFacts(at_risk=2, oldest_seconds=700.0), "2 addresses have fewer replicas than wanted"),
+        (ReplicaFacts(at_risk=0, oldest_seconds=0.0, held="5 of the 8 are away"), "5 of the 8 are away"),
+    ],
+)
+def test_replicas_are_degraded_when_they_are_missing_for_long_or_nobody_is_replaced(
+    facts: ReplicaFacts, reason: str
+) -> None:
+    status, reasons = judge_replicas(facts)
+    assert status is Status.DEGRADED
+    assert reasons[0].startswith(reason)

@@ -61,3 +61,38 @@ async def test_a_member_that_was_forgotten_and_comes_back_gets_hints_for_all_wri
         members.put(member(ANN, first_seen_ms))
         await until(lambda: store.hint_counts() == {ANN: 1})
         nursery.cancel_scope.cancel()
+
+
+async def test_members_that_hold_for_one_that_is_gone_get_hints_and_its_own_are_kept(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = MemoryStore(log_id="a" * 16)
+    addresses = [f"ucxl://a:r@p:t/*^/{number}" for number in range(8)]
+    members = Members(AUTHOR.peer_id, replication=1, members=[member(ANN, 5), member(BEN, 6)])
+    later: list[str] = []
+
+    async def write(*written: str) -> None:
+        sealed = [
+            seal(AUTHOR, address=address, content=b"x", content_type="text/plain", version=1, parents=())
+            for address in written
+        ]
+        await store.merge([Incoming(each, Origin.LOCAL, members.wanted(each.key)) for each in sealed], now_ms=1)
+
+    await write(*addresses)
+    of_ann = store.hint_counts()[ANN]
+    assert 0 < of_ann < 8
+    assignment = HintAssignment(store, members, on_hints_added=later.append, on_forgotten=lambda _: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(assignment.run)
+        await until(lambda: assignment.has_assigned(ANN) and assignment.has_assigned(BEN))
+        members.replace([ANN])
+        assert not assignment.has_assigned(ANN), "what it lacks is not known while it is away"
+        await until(lambda: store.hint_counts() == {ANN: of_ann, BEN: 8})
+        assert BEN in later
+        await write(*[f"{address}/later" for address in addresses])
+        assert store.hint_counts() == {ANN: of_ann, BEN: 16}
+        members.replace([])
+        assert not assignment.has_assigned(ANN)
+        await until(lambda: assignment.has_assigned(ANN))
+        assert store.hint_counts()[ANN] > of_ann, "it is back, and gets what was written meanwhile"
+        nursery.cancel_scope.cancel()

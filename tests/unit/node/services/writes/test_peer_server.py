@@ -9,12 +9,13 @@ import trio.testing
 
 from node.services.membership.neighbours import Neighbours
 from node.services.writes.peer_server import VERIFIED_AT_ONCE, PeerServer
+from node.store.log import Incoming, Origin
 from node.store.memory.store import MemoryStore
 from node.swarm.rpc import Rpc
-from protocols.envelope import seal
+from protocols.envelope import decode, seal
 from protocols.errors import StorageFull, Unavailable
 from protocols.keys import PrivateKey
-from protocols.messages import FailedReply, Merge, MergeReply, Reply
+from protocols.messages import FailedReply, GetMissing, Merge, MergeReply, MissingReply, Reply, Request
 from protocols.policy.signature_cache import SignatureCache
 from tests.unit.one_end import OneEnd, rpc_over
 
@@ -53,18 +54,23 @@ class Peer:
         self.net, self.rpc, self.store, self.friends = net, rpc, store, friends
         self._number = 0
 
+    def ask(self, request: Request, peer: str = "a") -> int:
+        self._number += 1
+        self.net.ask(peer, self._number, request)
+        return self._number
+
     def send(self, envelopes: Sequence[bytes]) -> int:
         self._number += 1
         self.net.ask("a", self._number, Merge(tuple(envelopes)))
         return self._number
 
-    async def answer_to(self, number: int) -> Reply:
+    async def answer_to(self, number: int, peer: str = "a") -> Reply:
         while True:
-            replies = dict(self.net.replies("a"))
+            replies = dict(self.net.replies(peer))
             if number in replies:
                 return replies[number]
             await trio.testing.wait_all_tasks_blocked()
-            assert number in dict(self.net.replies("a")), "no task can run any more, and there is no reply"
+            assert number in dict(self.net.replies(peer)), "no task can run any more, and there is no reply"
 
 
 @pytest.fixture
@@ -135,3 +141,14 @@ async def test_a_message_is_abandoned_when_its_peer_disconnects(peer: Peer) -> N
     assert isinstance(answer, FailedReply)
     assert isinstance(answer.error, Unavailable)
     assert peer.store.last_sequence < MANY
+
+
+async def test_one_feeder_at_a_time_is_asked_for_what_is_missing(peer: Peer) -> None:
+    envelopes = [decode(each) for each in encoded(3)]
+    await peer.store.merge([Incoming(envelopes[0], Origin.PEER)], now_ms=NOW)
+    digests = tuple(each.digest for each in envelopes)
+    peer.net.come("b")
+    lacking = digests[1:]
+    assert await peer.answer_to(peer.ask(GetMissing(digests))) == MissingReply(lacking, ())
+    assert await peer.answer_to(peer.ask(GetMissing(digests), "b"), "b") == MissingReply((), lacking)
+    assert await peer.answer_to(peer.ask(GetMissing(()))) == MissingReply((), ())
