@@ -212,6 +212,7 @@ def _replicator(base: Base, rpc: Rpc, delivery: Delivery) -> Replicator:
         base.members,
         rpc=rpc,
         delivery=delivery,
+        now_ms=base.environment.now_ms,
         bytes_per_second=base.settings.repair_bytes_per_second,
         is_on=lambda: flags.current.sync_enabled and flags.current.in_force != "mock",
     )

@@ -32,7 +32,8 @@ class Absence:
         """When this node was cut off last, as far as it could tell."""
 
     def judge(self, alive_at: Mapping[str, float], now: float) -> Judgement:
-        """The judgement over all members, of which `alive_at` has the last sign of life (`HERE`: connected, or not because it need not be).
+        """The judgement over all members, of which `alive_at` has the last sign of life (`HERE`: it is connected, or
+        need not be).
 
         A member that was gone and is here again is not gone any more, whatever the others do.
         """

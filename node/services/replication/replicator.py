@@ -20,6 +20,7 @@ from node.store.log import Origin
 from node.swarm.delivery import Delivery, is_final
 from node.swarm.members import Members
 from node.swarm.rpc import Rpc
+from protocols.clock import AHEAD_MS_MAX, ms_of
 from protocols.envelope import Envelope
 from protocols.errors import BzzzError, ClockAhead
 from protocols.messages import GetMissing, MissingReply
@@ -66,6 +67,7 @@ class Replicator:
         *,
         rpc: Rpc,
         delivery: Delivery,
+        now_ms: Callable[[], int],
         bytes_per_second: float,
         is_on: Callable[[], bool],
     ) -> None:
@@ -74,6 +76,7 @@ class Replicator:
         self._rpc = rpc
         self._delivery = delivery
         self._is_on = is_on
+        self._now_ms = now_ms
         self._bucket = TokenBucket(rate=bytes_per_second, burst=bytes_per_second, now=trio.current_time())
         self.feeding = Feeding(members.own, replication=members.replication)
         self._driver = Driver[feeding_events.Event, feeding_events.Effect](self.feeding, self._carry_out)
@@ -163,17 +166,21 @@ class Replicator:
     async def _read(self, page: ReadPage) -> None:
         """Read a page of the log: the versions in it that others wrote, and whose content is here.
 
-        A node that asks for others would claim what it cannot send.
+        A node that asks for others would claim what it cannot send; so would one that asks for those that are ahead of
+        its clock, which the author issues again.
         """
+        latest_ms = self._now_ms() + AHEAD_MS_MAX
         try:
             changes = await self._store.log(after=page.after, limit=page.limit)
-            others = [c for c in changes if c.origin is not Origin.LOCAL and c.sequence <= page.until]
+            others = [c for c in changes if c.origin is not Origin.LOCAL and ms_of(c.version) <= latest_ms]
             notices = dict.fromkeys(await self._store.without_content([change.digest for change in others]))
         except BzzzError as error:
             log.warning("the log cannot be read now, to see what other holders lack: %s", error.message)
             self._driver.handle(PageFailed(page.page))
             return
-        entries = [Entry(c.sequence, c.digest, c.key) for c in others if c.digest not in notices]
+        entries = [
+            Entry(c.sequence, c.digest, c.key) for c in others if c.sequence <= page.until and c.digest not in notices
+        ]
         until = min(page.until, changes[-1].sequence) if changes else page.until
         self._driver.handle(PageRead(page.page, tuple(entries), until))
 
