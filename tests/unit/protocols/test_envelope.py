@@ -218,7 +218,7 @@ msgpacked = st.recursive(
 
 @given(st.binary(max_size=400) | msgpacked.map(msgpack.packb))
 def test_any_bytes_are_an_envelope_or_refused(data: bytes) -> None:
-    with pytest.raises((InvalidPayload, InvalidAddress, UnsupportedFormat)):
+    with pytest.raises((InvalidPayload, InvalidAddress, TooLarge, UnsupportedFormat)):
         decode(data)
 
 
@@ -238,7 +238,7 @@ def test_any_value_in_any_field_is_taken_or_refused(place: int, value: Any) -> N
 def taken_or_refused(data: bytes) -> Envelope | BzzzError:
     try:
         return decode(data)
-    except (InvalidPayload, InvalidAddress, UnsupportedFormat) as refused:
+    except (InvalidPayload, InvalidAddress, TooLarge, UnsupportedFormat) as refused:
         return refused
 
 
