@@ -128,7 +128,7 @@ class Replicator:
         )
         if live != self._live:
             saved = {target.peer: await self._store.cursor(name) for target, name in _cursors(live).items()}
-            self._live = live
+            self._live, self._unsaved = live, {}  # positions are those of one set of members, and of no other
             self._driver.handle(LiveChanged(live, self._store.last_sequence, saved))
         else:
             self._driver.handle(Grown(self._store.last_sequence))
