@@ -42,20 +42,22 @@ class ContentQuery:
             for peer, reply in result.answers.items():
                 if peer not in checked and isinstance(reply, EnvelopesReply):
                     checked[peer] = self._ingest.check(key, [(peer, envelope) for envelope in reply.envelopes])
-            is_over = not asks_all and is_majority(result, wanted)
+            is_over = not asks_all and is_majority(result, wanted, deciding)
             return is_over or all(any(digest in found for found in checked.values()) for digest in asked)
 
-        wanted = self._members.wanted(key)
+        wanted, deciding = self._members.wanted(key), self._members.deciding(key)
         result = await self._query.ask(wanted, lambda _: GetByDigest(asked), is_enough, deadline)
         envelopes = {digest: found[digest] for found in checked.values() for digest in asked if digest in found}
         replicas = {digest: sum(digest in found for found in checked.values()) for digest in envelopes}
-        unfound = self._unfound({*asked} - {*envelopes}, result, wanted)
+        unfound = self._unfound({*asked} - {*envelopes}, result, wanted, deciding)
         return FoundContent(envelopes, replicas, unfound)
 
-    def _unfound(self, digests: set[bytes], result: QueryResult, wanted: tuple[str, ...]) -> Unavailable | None:
+    def _unfound(
+        self, digests: set[bytes], result: QueryResult, wanted: tuple[str, ...], deciding: tuple[str, ...]
+    ) -> Unavailable | None:
         if not digests:
             return None
-        if not is_majority(result, wanted):
+        if not is_majority(result, wanted, deciding):
             return self._query.unanswered(result, wanted)
         replies = [reply.envelopes for reply in result.answers.values() if isinstance(reply, EnvelopesReply)]
         if any(_digest(encoded) in digests for envelopes in replies for encoded in envelopes):

@@ -75,13 +75,19 @@ class HeadQuery:
         have = tuple(head.digest for head in before.heads)[:ENVELOPES_MAX]
         must_ask_all = self._members.reconciliation.must_ask(key)
         result, wanted = await self._ask(key, have, deadline, must_ask_all=must_ask_all)
-        if not have and _is_absent(result, wanted) and await self._find_holders(key, deadline - ASK_AGAIN_SECONDS):
+        deciding = self._members.deciding(key)
+        if (
+            not have
+            and _is_absent(result, wanted, deciding)
+            and await self._find_holders(key, deadline - ASK_AGAIN_SECONDS)
+        ):
             result, wanted = await self._ask(key, have, deadline, must_ask_all=must_ask_all)
+            deciding = self._members.deciding(key)
         heads, shortfall = await self._merge(key, result, have, deadline)
         named = {peer: r.digests for peer, r in result.answers.items() if isinstance(r, HeadsReply)}
         heads = await self._without_gaps(key, heads, named, deadline)
         view, unknown = await self._with_content(key, heads, named, deadline)
-        if not view.heads and not is_majority(result, wanted):
+        if not view.heads and not is_majority(result, wanted, deciding):
             raise self._query.unanswered(result, wanted)
         if not view.heads and shortfall:
             raise Unavailable(f"there is something, and it cannot be shown: {shortfall}", answered=len(result.answers))
@@ -136,9 +142,9 @@ class HeadQuery:
             is_found = have or any(isinstance(r, HeadsReply) and r.envelopes for r in result.answers.values())
             if is_found:
                 return len(result.answers) >= min(self._read_quorum, len(wanted))
-            return is_majority(result, wanted)
+            return is_majority(result, wanted, deciding)
 
-        wanted = self._members.wanted(key)
+        wanted, deciding = self._members.wanted(key), self._members.deciding(key)
         if must_ask_all:
             await self._first_contact(wanted, deadline)
         at_first = len(wanted) if must_ask_all else None
@@ -214,9 +220,9 @@ class HeadQuery:
                     self._delivery.deliver(peer, head, lambda _: None)
 
 
-def _is_absent(result: QueryResult, wanted: tuple[str, ...]) -> bool:
+def _is_absent(result: QueryResult, wanted: tuple[str, ...], deciding: tuple[str, ...]) -> bool:
     """Whether most of the holders answered, and none named a version."""
     named = any(
         isinstance(reply, HeadsReply) and (reply.digests or reply.envelopes) for reply in result.answers.values()
     )
-    return not named and is_majority(result, wanted)
+    return not named and is_majority(result, wanted, deciding)

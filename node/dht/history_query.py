@@ -57,6 +57,9 @@ class HistoryQuery:
                 return f"the history is long, and not all of it came in time: {error.message}"
             except StorageFull as error:
                 return _cannot_keep(error)
+        deciding = self._members.deciding(key)
+        if 2 * sum(peer in pages for peer in deciding) <= len(deciding):
+            return "most of those that answered hold in the place of others, and may not have been given it yet"
         return "" if complete * 2 > len(wanted) else f"{complete} of the {len(wanted)} holders sent all they know"
 
     async def _merge_longer(

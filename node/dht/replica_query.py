@@ -56,6 +56,8 @@ class ReplicaQuery:
         )
 
 
-def is_majority(result: QueryResult, wanted: tuple[str, ...]) -> bool:
-    """Whether most of the holders answered: then what none of them has is absent."""
-    return 2 * len(result.answers) > len(wanted)
+def is_majority(result: QueryResult, wanted: tuple[str, ...], deciding: tuple[str, ...]) -> bool:
+    """Whether most of the wanted holders answered, and most of those that decide (`Members.deciding`): then what none
+    of them has is absent."""
+    decided = sum(peer in result.answers for peer in deciding)
+    return 2 * len(result.answers) > len(wanted) and 2 * decided > len(deciding)

@@ -202,6 +202,15 @@ class Members:
             wanted = self._wanted[key] = nearest(key, live, self.replication)
         return wanted
 
+    def deciding(self, key: bytes) -> tuple[str, ...]:
+        """The wanted holders without a majority of which no key is absent: those that should hold it even when all
+        members are back. One that holds in the place of a member that is gone may not have been given the key yet."""
+        wanted = self.wanted(key)
+        if not self.replaced or len(self._presences) <= self.replication:
+            return wanted
+        responsible = nearest(key, self._presences, self.replication)
+        return tuple(peer for peer in wanted if peer in responsible)
+
     def is_responsible(self, key: bytes) -> bool:
         """Whether this node should hold a key, even when all members are back: it is among the k nearest of them.
 

@@ -1,12 +1,15 @@
 """Replication that lasts, over whole nodes: holders and writers that are gone for good, newcomers, partitions."""
 
+import pytest
 import trio
 
 from netsim.virtual.nodes import VirtualNode, VirtualSwarm
+from node.dht.base import Consistency
 from node.store.memory.store import MemoryStore
 from protocols.envelope import Envelope
+from protocols.errors import Unavailable
 from protocols.placement import nearest
-from tests.sim.swarms import hints_delivered, key, met, over_seeds, put, running, swarm_of
+from tests.sim.swarms import get, hints_delivered, key, met, over_seeds, put, running, swarm_of
 from tests.until import until
 
 GRACE_MS = 20_000
@@ -135,6 +138,32 @@ async def minority(seed: int) -> None:
 
 def test_the_smaller_side_of_a_partition_copies_nothing() -> None:
     over_seeds(minority)
+
+
+async def replacements_lack_it(seed: int) -> None:
+    """Two of three holders are gone, and the third is frozen before it has fed those in their place."""
+    settings = {"replication": 3, "replica_grace_ms": GRACE_MS, "repair_bytes_per_second": 1024}
+    async with swarm_of(seed, 9, **settings) as swarm:
+        writer, *_, reader = (name for name in swarm.nodes if name not in holders(swarm, 0))
+        await put(swarm[writer].running, 0, b"x" * (512 << 10))
+        await hints_delivered(swarm)
+        left, *others = holders(swarm, 0)
+        for name in (writer, *others):
+            await swarm[name].crash()
+        assert left in holders(swarm, 0)
+        await trio.sleep(GRACE_MS / 1000 + 2.0)
+        assert {*swarm.peers(*others)} <= swarm[reader].running.members.replaced
+        swarm.net.freeze(swarm[left].peer)
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await get(swarm[reader].running, 0, Consistency.SWARM)
+        swarm.net.thaw(swarm[left].peer)
+        await until(lambda: swarm[reader].running.members.is_answering(swarm[left].peer), what="it answers")
+        assert (await get(swarm[reader].running, 0, Consistency.SWARM)).heads
+
+
+def test_a_key_is_not_absent_because_those_that_hold_in_the_place_of_others_lack_it() -> None:
+    over_seeds(replacements_lack_it)
 
 
 # -- newcomers, and copies that are elsewhere -----------------------------------------------------------------------

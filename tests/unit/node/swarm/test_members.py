@@ -305,6 +305,22 @@ def test_others_are_wanted_in_the_place_of_a_member_that_is_replaced() -> None:
         assert here.wanted(key) == before
 
 
+def test_those_that_hold_in_the_place_of_others_do_not_decide_that_a_key_is_absent() -> None:
+    here = members(6)
+    for key in KEYS:
+        first, *others = before = here.wanted(key)
+        assert here.deciding(key) == before
+        here.replace([first])
+        assert here.deciding(key) == tuple(others)
+        here.replace(before)
+        assert here.wanted(key)
+        assert here.deciding(key) == ()
+        here.replace([])
+    few = members(3)  # each of them should hold everything
+    few.replace([PEERS[0]])
+    assert few.deciding(KEYS[0]) == few.wanted(KEYS[0])
+
+
 async def test_replacing_members_wakes_those_that_wait_for_changes_once() -> None:
     here = members(3)
     woken = 0
