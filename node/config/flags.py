@@ -71,7 +71,7 @@ class FlagValues:
     use_distributed_resolver: bool = setting(False, values.boolean, "use_distributed_resolver", "resolver.distributed")
     """True: every temporal read asks the holders for the history."""
     sync_enabled: bool = setting(True, values.boolean, "sync_enabled", "sync.enabled")
-    """False: hints are kept, and none is delivered."""
+    """False: hints are kept, and none is delivered; nor are other holders given what others wrote."""
     discovery_manual: bool = setting(True, values.boolean, "discovery_manual", "discovery.manual")
     """False: the multiaddrs among the bootstrap nodes are not dialled, but for those of peers that are known."""
     discovery_api: bool = setting(True, values.boolean, "discovery_api", "discovery.api")
@@ -220,7 +220,7 @@ def notes(flags: Flags) -> list[str]:
     if flags.use_distributed_resolver and flags.in_force == "mock":
         notes.append("use_distributed_resolver is true: with mock in force there is no node to ask for a history")
     if not flags.sync_enabled:
-        notes.append("sync_enabled is false: hints for other nodes are kept, and none is delivered")
+        notes.append("sync_enabled is false: hints for other nodes are kept, and this node gives them nothing")
     if flags.override:
         notes.append(f"forced {flags.override.force} by {flags.override.author}: {flags.override.reason}")
     return notes
