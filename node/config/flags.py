@@ -220,7 +220,7 @@ def notes(flags: Flags) -> list[str]:
     if flags.use_distributed_resolver and flags.in_force == "mock":
         notes.append("use_distributed_resolver is true: with mock in force there is no node to ask for a history")
     if not flags.sync_enabled:
-        notes.append("sync_enabled is false: hints for other nodes are kept, and none is delivered, nor what others wrote")
+        notes.append("sync_enabled is false: hints for others are kept, and none is delivered, nor what others wrote")
     if flags.override:
         notes.append(f"forced {flags.override.force} by {flags.override.author}: {flags.override.reason}")
     return notes
