@@ -132,4 +132,7 @@ async def _swarm(backend: str, store: MemoryStore, nursery: trio.Nursery) -> Rig
         hosts.append(host)
     rigs.append(Rig(nodes[0], store, nodes[1:], hosts))
     await rigs[0].met()
+    # A node that meets a member gives it at once what it lacks: what a test puts into one store stays there.
+    others = len(KEYS) - 1
+    await until(lambda: all(n.replicator and len(n.replicator.feeding.positions) == others for n in nodes))
     return rigs[0]
