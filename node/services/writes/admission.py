@@ -12,7 +12,6 @@ write does not delay.
 
 import time
 from collections.abc import Callable
-from math import ceil
 
 import trio
 
@@ -25,10 +24,6 @@ AT_ONCE = 8
 """Writes of the line that begin in a turn of the loop. With fewer a commit holds less, with more reads wait longer."""
 SHARE = 0.8
 """The part of its deadline that a write may take by the estimate: the estimate may be wrong."""
-BACK_AT_ONCE = 64
-"""Refused writes of one second that may come back in the same one: more would only be refused again."""
-BACK_SECONDS_MAX = 3
-"""No refused write is sent away for longer."""
 
 
 class Admission:
@@ -42,9 +37,6 @@ class Admission:
         self._cost = cost or WriteCost()
         self.refused = 0
         """Writes that would have been late."""
-        self._refused_since = 0.0
-        self._refused_lately = 0
-        """How many of them since `_refused_since` (trio's clock), which is less than a second ago."""
 
     @property
     def waiting(self) -> int:
@@ -93,22 +85,13 @@ class Admission:
     def _check_in_time(self, waited: float, before: int, seconds: float) -> None:
         took = waited + before * self._cost.seconds
         if took > seconds * SHARE:
-            back = max(ceil(took), self._seconds_until_back())
+            self.refused += 1
             raise Unavailable(
                 f"this node is busy with {before} writes: this one would take about {took * 1000:.0f} ms, and its "
-                f"deadline is {seconds * 1000:.0f} ms. Nothing was written; try again in {back} s, or with a longer "
+                f"deadline is {seconds * 1000:.0f} ms. Nothing was written; try again in a second, or with a longer "
                 "timeout_ms",
-                before=before, retry_after_ms=1000 * back,
+                before=before, retry_after_ms=max(1, round(took * 1000)),
             )  # fmt: skip
-
-    def _seconds_until_back(self) -> int:
-        """When a write that is refused now should come back, so that not all come back together."""
-        now = trio.current_time()
-        if now - self._refused_since >= 1.0:
-            self._refused_since, self._refused_lately = now, 0
-        self._refused_lately += 1
-        self.refused += 1
-        return min(BACK_SECONDS_MAX, 1 + (self._refused_lately - 1) // BACK_AT_ONCE)
 
 
 class Turn:

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.services.writes.admission import AT_ONCE, BACK_AT_ONCE, BACK_SECONDS_MAX, FREE, SHARE, Admission, WriteCost
+from node.services.writes.admission import AT_ONCE, FREE, SHARE, Admission, WriteCost
 from protocols.errors import Unavailable
 
 
@@ -79,26 +79,11 @@ async def test_a_write_that_would_be_late_is_refused_before_it_waits() -> None:
         with pytest.raises(Unavailable, match=f"busy with {FREE} writes") as refused:
             async with admission.turn(0.001):
                 raise AssertionError("it began")
-        assert refused.value.details["retry_after_ms"] == 1_000
+        assert refused.value.details["retry_after_ms"] >= 1
         assert refused.value.retryable
         assert (admission.refused, admission.waiting) == (1, 0)
         async with running(admission), admission.turn(1.0):
             pass  # this one has the time
-
-
-async def test_refused_writes_come_back_in_different_seconds(autojump_clock: trio.testing.MockClock) -> None:
-    admission = Admission()
-
-    async def back_ms() -> int:
-        with pytest.raises(Unavailable) as refused:
-            await admission.begin(0.001)
-        return int(refused.value.details["retry_after_ms"])
-
-    async with full(admission):
-        count = Counter([await back_ms() for _ in range(4 * BACK_AT_ONCE)])
-        assert count == {1_000: BACK_AT_ONCE, 2_000: BACK_AT_ONCE, 1_000 * BACK_SECONDS_MAX: 2 * BACK_AT_ONCE}
-        await trio.sleep(1.0)
-        assert await back_ms() == 1_000
 
 
 async def test_a_write_whose_turn_comes_late_is_refused_then(autojump_clock: trio.testing.MockClock) -> None:
