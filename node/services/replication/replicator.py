@@ -1,9 +1,10 @@
 """Replicator: sees that the holders of a key have what others wrote, also when the writer and some holders are gone.
 
 The shell of `protocols/replication/feeding.py`: it reads the log, asks members which versions they lack, and sends
-these as any other envelopes, slowly and few at once, so that the writes of callers go first. The members it may ask are
-those that are connected. Its positions in the log are saved under the members that are live, from time to time: after a
-restart with the same members it goes on, and otherwise it asks again, which costs 32 bytes a version.
+these as any other envelopes, slowly and few at once, so that the writes of callers go first. It asks members that are
+connected, and idle ones, which are dialled for it. Its positions in the log are saved under the members that are live,
+from time to time: after a restart with the same members it goes on, and otherwise it asks again, which costs 32 bytes a
+version.
 """
 
 import logging
