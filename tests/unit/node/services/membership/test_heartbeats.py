@@ -101,6 +101,15 @@ async def here() -> AsyncIterator[Here]:
         nursery.cancel_scope.cancel()
 
 
+async def sent_ping(here: Here) -> Ping:
+    """The ping that is sent to `a`, which does not answer it."""
+    with trio.move_on_after(0.1):
+        await here.heartbeats.ping("a")
+    ping = here.net.sent[-1].frame.message
+    assert isinstance(ping, Ping)
+    return ping
+
+
 async def test_a_ping_that_echoes_the_last_pong_serves_its_receiver_as_a_pong_would(
     here: Here, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -199,10 +208,7 @@ async def test_a_ping_of_this_node_echoes_what_it_heard_last(
     assert here.presence.caught_up_at == started
     assert here.presence.round_trip_seconds == pytest.approx(0.2)
     await trio.sleep(3.0)
-    with trio.move_on_after(0.1):
-        await here.heartbeats.ping("a")
-    second = here.net.sent[-1].frame.message
-    assert isinstance(second, Ping)
+    second = await sent_ping(here)
     assert second.heard_ms == 555
     assert second.heard_ago_us == pytest.approx(3_000_000, abs=2)
 
@@ -214,20 +220,14 @@ async def test_no_heartbeat_says_that_nothing_is_owed_before_that_is_known(
     assert await here.pong() == Pong(here.now_ms(), 0, 0, 0, view)
     here.knows_hints = False
     assert await here.pong() == Pong(here.now_ms(), 1, LONG_MS, 0, view)
-    with trio.move_on_after(0.1):
-        await here.heartbeats.ping("a")
-    ping = here.net.sent[-1].frame.message
-    assert isinstance(ping, Ping)
+    ping = await sent_ping(here)
     assert (ping.hints, ping.oldest_hint_ms) == (1, LONG_MS)
 
 
 async def test_a_heartbeat_tells_the_age_of_the_oldest_hint(here: Here, autojump_clock: trio.testing.MockClock) -> None:
     await here.store.merge([Incoming(ENVELOPE, Origin.LOCAL, holders=("a",))], now_ms=here.now_ms())
     await trio.sleep(2.0)
-    with trio.move_on_after(0.1):
-        await here.heartbeats.ping("a")
-    ping = here.net.sent[-1].frame.message
-    assert isinstance(ping, Ping)
+    ping = await sent_ping(here)
     assert ping.hints == 1
     assert ping.oldest_hint_ms == pytest.approx(2_000, abs=10)
 
@@ -241,8 +241,5 @@ async def test_a_store_that_fails_keeps_no_heartbeat_from_being_sent(
     await here.store.merge([Incoming(ENVELOPE, Origin.LOCAL, holders=("a",))], now_ms=here.now_ms())
     monkeypatch.setattr(here.store, "due_hints", fail)
     assert (await here.pong()).oldest_hint_ms == LONG_MS
-    with trio.move_on_after(0.1):
-        await here.heartbeats.ping("a")
-    ping = here.net.sent[-1].frame.message
-    assert isinstance(ping, Ping)
+    ping = await sent_ping(here)
     assert (ping.hints, ping.oldest_hint_ms) == (1, LONG_MS)
