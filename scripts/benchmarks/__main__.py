@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from benchmarks.figures import Figure, as_json, as_table, machine
 from benchmarks.plots import draw
@@ -14,7 +16,14 @@ BENCHES = (
 )  # fmt: skip
 
 
+def end(number: int, _frame: FrameType | None) -> None:
+    """A bench that is asked to end unwinds as after Ctrl-C, and so ends its processes and removes its folders."""
+    sys.exit(128 + number)
+
+
 def main() -> int:
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description="Measure what the project promises of its speed."
     )
